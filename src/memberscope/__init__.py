@@ -1,0 +1,1 @@
+"""memberscope audits machine-learning models for membership inference."""

@@ -1,0 +1,126 @@
+"""The result of an audit: the document that is written to `result.json`, and the arrays every number comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
+
+from memberscope.types import Bools, Estimate, Finding, Floats, Ints, ThreatModel
+
+FORMAT = "memberscope-result/1"
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """One attack's output: scores (n,), and the decision thresholds transferred from other folds.
+
+    `learned` attacks were fitted once a fold, so their scores are comparable within a fold only. `thresholds` maps an
+    operating point (`fpr=0.01`, `balanced`) to the threshold (k,) that each fold was given by records outside it.
+    """
+
+    attack: str
+    access: str
+    learned: bool
+    scores: Floats
+    thresholds: dict[str, Floats]
+
+
+@dataclass(frozen=True, eq=False)
+class Arrays:
+    """Everything needed to recompute the estimates without the model, record by record (n,).
+
+    `fold` numbers the cross-fitting folds from 0. `groups` maps a group's name (`class` included) to codes (n,) into
+    `group_values`. `posterior` and `comparable` are (n,) for each attack by `attack@access`: the probability of membership
+    at the prior, and the score as a position among the fold's non-members, in [0, 1] and higher for likelier members.
+    """
+
+    ids: NDArray[np.str_]
+    member: Bools
+    labels: Ints
+    fold: Ints
+    scored: tuple[Scored, ...]
+    groups: dict[str, Ints] = field(default_factory=dict)
+    group_values: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    posterior: dict[str, Floats] = field(default_factory=dict)
+    comparable: dict[str, Floats] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """Something that was asked for or expected and did not run, and why."""
+
+    attack: str
+    access: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Control:
+    """The outcome of one control: `passed` is null when it could not run, and `why` is a sentence either way."""
+
+    passed: bool | None
+    why: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    smallest_detectable: float | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the audit spent; `seconds` is wall time and `queries` counts records sent to the model."""
+
+    seconds: float
+    queries: int
+    models_trained: int = 0
+    models_failed: int = 0
+
+
+@dataclass(frozen=True)
+class Exposed:
+    """One of the most exposed records: its keyed hash, its class, its best attack and the posterior there."""
+
+    record: str
+    label: str
+    member: bool
+    attack: str
+    posterior: float
+    score: float
+
+
+class Tool(BaseModel):
+    """Which program wrote the result."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: Literal["memberscope"] = "memberscope"
+    version: str
+
+
+class Result(BaseModel):
+    """The whole account of an audit; `arrays` stays in memory and in `arrays.safetensors`, never in the document."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    format: Literal["memberscope-result/1"] = "memberscope-result/1"
+    tool: Tool
+    verdict: Literal["PASS", "FAIL", "INCONCLUSIVE"] | None
+    reason: str
+    title: str
+    plan: dict[str, Any]
+    threat_models: list[ThreatModel]
+    findings: list[Finding]
+    estimates: list[Estimate]
+    controls: dict[str, Control]
+    not_run: list[NotRun]
+    diagnostics: dict[str, Any]
+    exposed: list[Exposed]
+    cost: Cost
+    environment: dict[str, str]
+    digests: dict[str, str]
+    arrays: SkipJsonSchema[Any] = Field(default=None, exclude=True, repr=False)

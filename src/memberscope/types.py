@@ -1,0 +1,245 @@
+"""The values that cross rooms: plain frozen data with documented shapes, and the protocols at the borders.
+
+Scores point one way everywhere: a higher score means more likely a member.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+Signal = Literal["labels", "loss", "probabilities", "logits"]
+Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "NOT_RUN"]
+Threshold = Literal["best", "transferred"]
+Metric = Literal[
+    "auc",
+    "tpr",
+    "ppv",
+    "accuracy",
+    "balanced_accuracy",
+    "precision",
+    "recall",
+    "fpr",
+    "fnr",
+    "advantage",
+    "epsilon_lower",
+    "epsilon_empirical",
+]
+
+
+class Access(IntEnum):
+    """What one query returns to the adversary; each level contains the ones before it.
+
+    >>> Access.LABEL < Access.LOGITS
+    True
+    >>> Access.PROBABILITIES.word
+    'probabilities'
+    """
+
+    LABEL = 1
+    PROBABILITIES = 2
+    LOGITS = 3
+    WHITE_BOX = 4
+
+    @property
+    def word(self) -> str:
+        """The level's name in files and on the command line, such as `white_box`."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """The records of an audit; never part of a result.
+
+    `x` is an array (n, ...), a data frame, or None when only stored signals are at hand; `y` (n,) holds 0-based
+    classes; `ids` (n,) are unique strings; each entry of `groups` is (n,) of strings.
+    """
+
+    x: Any
+    y: Ints
+    ids: NDArray[np.str_]
+    groups: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@runtime_checkable
+class Target(Protocol):
+    """The audited model, seen through what one query returns: the only border with frameworks and networks."""
+
+    @property
+    def access(self) -> Access:
+        """The most that a query returns."""
+        ...
+
+    @property
+    def signal(self) -> Signal:
+        """What the columns of `query` are."""
+        ...
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes, k."""
+        ...
+
+    @property
+    def digest(self) -> str | None:
+        """Hash of everything that decides the outputs, or None if it cannot be known (then nothing is cached)."""
+        ...
+
+    @property
+    def n_parameters(self) -> int | None:
+        """Trainable parameters, or None if the framework does not tell."""
+        ...
+
+    def query(self, x: Any) -> Floats:
+        """Outputs (n, k) for the records `x`; labels and losses are (n, 1)."""
+        ...
+
+
+@dataclass(frozen=True)
+class SignalSpec:
+    """What is observed about a record under a model: the key, with the contents, of everything cached.
+
+    `name` is `outputs` for the answer to one query; `views` names the transformed copies queried.
+    """
+
+    name: str = "outputs"
+    views: tuple[str, ...] = ("identity",)
+    parameters: tuple[tuple[str, float], ...] = ()
+    version: int = 1
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an attack must be given; it refuses evidence that lacks any of it.
+
+    `known` says which records of known truth it learns from; `references` counts reference models in and out per record.
+    """
+
+    access: Access = Access.PROBABILITIES
+    signals: tuple[Signal, ...] = ("probabilities", "logits")
+    spec: SignalSpec = SignalSpec()
+    known: Literal["none", "non_members", "both"] = "none"
+    features: bool = False
+    population: bool = False
+    references: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """All that an attack may see: the truth appears only in `known`, where the threat model grants it.
+
+    `signal` says what `target` (n, views, d) holds; `labels` (n,) are true classes; `known` (n,) is 1 for a known member,
+    0 for a known non-member, -1 for a hidden record, and only hidden records are scored. `references` (m, n, views, d) is
+    the same signal under m reference models and `inside` (m, n) who was trained into them. `features` is (n, f).
+    """
+
+    signal: Signal
+    target: NDArray[Any]
+    labels: Ints
+    known: NDArray[np.int8]
+    references: NDArray[Any] | None = None
+    inside: Bools | None = None
+    features: Floats | None = None
+    population: Evidence | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def hidden(self) -> Bools:
+        """Mask (n,) of the records to score."""
+        return self.known < 0
+
+
+@runtime_checkable
+class Attack(Protocol):
+    """A frozen dataclass whose fields are its parameters; it turns evidence into scores and does nothing else."""
+
+    @property
+    def name(self) -> str:
+        """Lower-case name of this attack with its parameters, unique within a plan."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Raised whenever the same evidence gives other scores."""
+        ...
+
+    @property
+    def needs(self) -> Needs:
+        """What it must be given."""
+        ...
+
+    def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
+        """Scores (n,), higher for likelier members, NaN where the record is not hidden."""
+        ...
+
+
+@dataclass(frozen=True)
+class ThreatModel:
+    """Who the adversary is: what a query returns, what is known, how many queries, and how rare members are.
+
+    `prior` is the share of members among the records an adversary would try; `query_budget` counts queries per record.
+    """
+
+    access: Access = Access.PROBABILITIES
+    restriction: str | None = None
+    known_records: bool = True
+    population: bool = False
+    references: int = 0
+    query_budget: int | None = None
+    prior: float = 0.01
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One number that is never bare: its interval, its counts, its method and the conditions it holds under.
+
+    `threshold` tells whether the decision threshold was the best on these data (optimistic) or transferred from other
+    records. `exploratory` is true for all numbers outside the policy's claims.
+    """
+
+    attack: str
+    access: str
+    metric: Metric
+    value: float
+    low: float
+    high: float
+    confidence: float
+    method: str
+    n_members: int
+    n_non_members: int
+    queries: int
+    target: str = "target"
+    restriction: str | None = None
+    group: str | None = None
+    fpr: float | None = None
+    prior: float | None = None
+    threshold: Threshold | None = None
+    exploratory: bool = True
+    warning: str | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One judged claim: the verdict, the rule that led to it, the estimate it rests on, and what to do."""
+
+    verdict: Verdict
+    claim: str
+    attack: str
+    access: str
+    rule: str
+    advice: str
+    estimate: Estimate | None = None
