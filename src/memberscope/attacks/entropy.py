@@ -1,0 +1,57 @@
+"""The entropy attack: the model is surer about members, whatever their label.
+
+References:
+    [1] A. Salem, Y. Zhang, M. Humbert, P. Berrang, M. Fritz, M. Backes, "ML-Leaks: Model and Data Independent
+        Membership Inference Attacks and Defenses on Machine Learning Models", NDSS 2019, arXiv:1806.01246.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from memberscope.attacks.observed import log_probabilities
+from memberscope.attacks.thresholds import Thresholds, checked, hidden_scores, named, needs_for
+from memberscope.types import Access, Evidence, Floats, Needs
+
+
+@dataclass(frozen=True)
+class Entropy:
+    """Minus the entropy of the predicted distribution, in nats; it does not use the true label.
+
+    >>> p = np.array([[[0.9, 0.1]], [[0.5, 0.5]]])
+    >>> evidence = Evidence("probabilities", p, np.zeros(2, dtype=int), np.full(2, -1, dtype=np.int8))
+    >>> scores = Entropy().score(evidence, np.random.default_rng(0))
+    >>> bool(scores[0] > scores[1])
+    True
+    """
+
+    thresholds: Thresholds = "global"
+    version: ClassVar[int] = 1
+
+    @property
+    def name(self) -> str:
+        """`entropy`, with `_per_class` when each class has its own threshold."""
+        return named("entropy", self.thresholds)
+
+    @property
+    def needs(self) -> Needs:
+        """One query; known members and non-members only for thresholds a class."""
+        return needs_for(self.thresholds, Access.PROBABILITIES, ("probabilities", "logits"))
+
+    def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
+        """Minus the entropy, as (n,); NaN where not hidden.
+
+        Raises:
+            UnmetNeedError: The evidence lacks the signal or the known records.
+        """
+        checked(self, evidence)
+        return hidden_scores(self, evidence, negative_entropy(evidence), self.thresholds)
+
+
+def negative_entropy(evidence: Evidence) -> Floats:
+    """Sum of p log p over the classes, as (n,); zero at certainty, -log k when uniform."""
+    log_p = log_probabilities(evidence)
+    return np.asarray((np.exp(log_p) * log_p).sum(axis=1), dtype=np.float64)

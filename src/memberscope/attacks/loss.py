@@ -1,0 +1,51 @@
+"""The loss attack: members have lower loss, because training lowered it.
+
+References:
+    [1] S. Yeom, I. Giacomelli, M. Fredrikson, S. Jha, "Privacy Risk in Machine Learning: Analyzing the Connection to
+        Overfitting", CSF 2018, arXiv:1709.01604.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from memberscope.attacks.observed import log_true
+from memberscope.attacks.thresholds import Thresholds, checked, hidden_scores, named, needs_for
+from memberscope.types import Access, Evidence, Floats, Needs
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Minus the cross-entropy loss on the true class, in nats.
+
+    >>> p = np.array([[[0.9, 0.1]], [[0.4, 0.6]]])
+    >>> evidence = Evidence("probabilities", p, np.zeros(2, dtype=int), np.full(2, -1, dtype=np.int8))
+    >>> scores = Loss().score(evidence, np.random.default_rng(0))
+    >>> bool(scores[0] > scores[1])
+    True
+    """
+
+    thresholds: Thresholds = "global"
+    version: ClassVar[int] = 1
+
+    @property
+    def name(self) -> str:
+        """`loss`, with `_per_class` when each class has its own threshold."""
+        return named("loss", self.thresholds)
+
+    @property
+    def needs(self) -> Needs:
+        """One query; known members and non-members only for thresholds a class."""
+        return needs_for(self.thresholds, Access.PROBABILITIES, ("loss", "probabilities", "logits"))
+
+    def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
+        """Minus the loss, as (n,); NaN where not hidden.
+
+        Raises:
+            UnmetNeedError: The evidence lacks the signal or the known records.
+        """
+        checked(self, evidence)
+        return hidden_scores(self, evidence, log_true(evidence), self.thresholds)

@@ -1,0 +1,51 @@
+"""The margin (hinge) attack: the true class stands further above the best other class for members.
+
+References:
+    [1] N. Carlini, S. Chien, M. Nasr, S. Song, A. Terzis, F. Tramer, "Membership Inference Attacks From First
+        Principles", IEEE S&P 2022, arXiv:2112.03570.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from memberscope.attacks.observed import margin_true
+from memberscope.attacks.thresholds import Thresholds, checked, hidden_scores, named, needs_for
+from memberscope.types import Access, Evidence, Floats, Needs
+
+
+@dataclass(frozen=True)
+class Margin:
+    """Hinge margin of the true class: z_y - max of the other logits, or of log-probabilities.
+
+    >>> p = np.array([[[0.9, 0.1]], [[0.4, 0.6]]])
+    >>> evidence = Evidence("probabilities", p, np.zeros(2, dtype=int), np.full(2, -1, dtype=np.int8))
+    >>> scores = Margin().score(evidence, np.random.default_rng(0))
+    >>> bool(scores[0] > scores[1])
+    True
+    """
+
+    thresholds: Thresholds = "global"
+    version: ClassVar[int] = 1
+
+    @property
+    def name(self) -> str:
+        """`margin`, with `_per_class` when each class has its own threshold."""
+        return named("margin", self.thresholds)
+
+    @property
+    def needs(self) -> Needs:
+        """One query; known members and non-members only for thresholds a class."""
+        return needs_for(self.thresholds, Access.PROBABILITIES, ("probabilities", "logits"))
+
+    def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
+        """The margin, as (n,); NaN where not hidden.
+
+        Raises:
+            UnmetNeedError: The evidence lacks the signal or the known records.
+        """
+        checked(self, evidence)
+        return hidden_scores(self, evidence, margin_true(evidence), self.thresholds)

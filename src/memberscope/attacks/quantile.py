@@ -1,0 +1,157 @@
+"""Quantile regression on non-members: how high is this record's score among non-members like it?
+
+A model of the non-members' logit-scaled confidence, given the record, sets a threshold of its own for every record, so
+that each has the same false-positive rate. No other model is trained.
+
+References:
+    [1] M. Bertran, S. Tang, M. Kearns, J. Morgenstern, A. Roth, Z. S. Wu, "Scalable Membership Inference Attacks via
+        Quantile Regression", NeurIPS 2023, arXiv:2307.03694.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from scipy.special import ndtri
+
+from memberscope.attacks.observed import logit_true, require
+from memberscope.types import Access, Bools, Evidence, Floats, Ints, Needs
+
+LEVELS = (0.5, 0.75, 0.9, 0.95, 0.99)
+SHRINKAGE = 5.0  # pseudo-records of the overall distribution added to each class
+
+
+@dataclass(frozen=True)
+class Quantile:
+    """Position of the logit-scaled confidence in the distribution predicted for a non-member like this record.
+
+    `given` says what "like this record" means: its features and class, or its class alone. `model` is the paper's
+    Gaussian variant (mean and spread, one score for all rates) or regressors of `LEVELS` under the pinball loss.
+    At most `max_fit` known non-members are used, drawn with the generator.
+
+    >>> rng = np.random.default_rng(0)
+    >>> p = rng.uniform(0.2, 0.8, 50)
+    >>> known = np.where(np.arange(50) < 48, 0, -1).astype(np.int8)
+    >>> evidence = Evidence("probabilities", np.stack([p, 1 - p], axis=1)[:, None, :], np.zeros(50, dtype=int), known)
+    >>> scores = Quantile(given="class").score(evidence, rng)
+    >>> bool(scores[48] > scores[49]) == bool(p[48] > p[49]), int(np.isnan(scores).sum())
+    (True, 48)
+    """
+
+    given: Literal["features", "class"] = "features"
+    model: Literal["gaussian", "pinball"] = "gaussian"
+    max_fit: int = 20_000
+    version: ClassVar[int] = 1
+
+    @property
+    def name(self) -> str:
+        """`quantile`, with `_class` or `_pinball` when those are chosen."""
+        return (
+            "quantile" + ("_class" if self.given == "class" else "") + ("_pinball" if self.model == "pinball" else "")
+        )
+
+    @property
+    def needs(self) -> Needs:
+        """One query, known non-members, and features unless the class alone is conditioned on."""
+        return Needs(
+            access=Access.PROBABILITIES,
+            signals=("loss", "probabilities", "logits"),
+            known="non_members",
+            features=self.given == "features",
+        )
+
+    def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
+        """Standardised excess over the predicted non-member, as (n,); NaN where not hidden.
+
+        Raises:
+            UnmetNeedError: The evidence lacks known non-members, or features where they are needed.
+        """
+        require(self, evidence)
+        statistic = logit_true(evidence)
+        learn = np.flatnonzero(evidence.known == 0)
+        if len(learn) > self.max_fit:
+            learn = np.sort(rng.choice(learn, self.max_fit, replace=False))
+        if self.given == "class":
+            parts = class_gaussian if self.model == "gaussian" else class_quantiles
+            scores = parts(statistic, evidence.labels, learn)
+        else:
+            fit = feature_gaussian if self.model == "gaussian" else feature_quantiles
+            scores = np.full(len(statistic), np.nan)
+            scores[evidence.hidden] = fit(with_class(evidence), statistic, learn, evidence.hidden)
+        return np.where(evidence.hidden, scores, np.nan)
+
+
+def with_class(evidence: Evidence) -> Floats:
+    """Features and class code side by side, (n, f + 1)."""
+    assert evidence.features is not None
+    return np.column_stack([evidence.features, evidence.labels])
+
+
+def class_gaussian(statistic: Floats, labels: Ints, learn: Ints) -> Floats:
+    """Z-score (n,) within the class's known non-members, their mean and variance shrunk towards the overall ones."""
+    mean, variance = statistic[learn].mean(), statistic[learn].var() + 1e-12
+    codes = labels[learn]
+    size = max(int(labels.max()) + 1, 1)
+    count = np.bincount(codes, minlength=size)
+    sums = np.bincount(codes, weights=statistic[learn], minlength=size)
+    means = (sums + SHRINKAGE * mean) / (count + SHRINKAGE)
+    residual = (statistic[learn] - means[codes]) ** 2
+    variances = (np.bincount(codes, weights=residual, minlength=size) + SHRINKAGE * variance) / (count + SHRINKAGE)
+    z: Floats = (statistic - means[labels]) / np.sqrt(variances[labels])
+    return z
+
+
+def class_quantiles(statistic: Floats, labels: Ints, learn: Ints) -> Floats:
+    """Position (n,) among the empirical quantiles of the class's known non-members; of all of them in small classes."""
+    overall = np.quantile(statistic[learn], LEVELS)
+    quantiles = np.tile(overall, (len(statistic), 1))
+    for label in np.unique(labels[learn]):
+        own = statistic[learn][labels[learn] == label]
+        if len(own) >= 1.0 / (1.0 - LEVELS[-1]):
+            quantiles[labels == label] = np.quantile(own, LEVELS)
+    return position(statistic, quantiles)
+
+
+def feature_gaussian(inputs: Floats, statistic: Floats, learn: Ints, hidden: Bools) -> Floats:
+    """Z-score of the hidden records under a predicted mean and spread."""
+    centre = fitted(inputs[learn], statistic[learn], "squared_error")
+    residual = np.abs(statistic[learn] - centre.predict(inputs[learn]))
+    spread = fitted(inputs[learn], residual, "squared_error")
+    floor = 0.1 * float(residual.mean()) + 1e-12
+    scale = np.maximum(spread.predict(inputs[hidden]), floor)
+    return np.asarray((statistic[hidden] - centre.predict(inputs[hidden])) / scale, dtype=np.float64)
+
+
+def feature_quantiles(inputs: Floats, statistic: Floats, learn: Ints, hidden: Bools) -> Floats:
+    """Position of the hidden records among the quantiles predicted at `LEVELS`."""
+    models = [fitted(inputs[learn], statistic[learn], "quantile", level) for level in LEVELS]
+    quantiles = np.column_stack([model.predict(inputs[hidden]) for model in models])
+    return position(statistic[hidden], np.maximum.accumulate(quantiles, axis=1))
+
+
+def fitted(inputs: Floats, outcome: Floats, loss: str, level: float | None = None) -> Any:
+    """A boosted-tree regressor of `outcome` (n,) on `inputs` (n, f), deterministic."""
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    model = HistGradientBoostingRegressor(
+        loss=loss, quantile=level, max_iter=60, max_leaf_nodes=15, min_samples_leaf=20, early_stopping=False
+    )
+    return model.fit(inputs, outcome)
+
+
+def position(statistic: Floats, quantiles: Floats) -> Floats:
+    """Standard-normal score (n,) of `statistic` interpolated between `quantiles` (n, levels), extended past both ends.
+
+    >>> z = position(np.array([0.0, 1.0]), np.array([[0.0, 1, 2, 3, 4], [0.0, 1, 2, 3, 4]]))
+    >>> [round(float(v), 3) for v in z]
+    [0.0, 0.674]
+    """
+    marks = ndtri(np.array(LEVELS))
+    segment = np.clip((statistic[:, None] >= quantiles).sum(axis=1) - 1, 0, len(LEVELS) - 2)
+    rows = np.arange(len(statistic))
+    low, high = quantiles[rows, segment], quantiles[rows, segment + 1]
+    width = np.maximum(high - low, 1e-9 + 1e-3 * np.ptp(quantiles, axis=1))
+    z: Floats = marks[segment] + (statistic - low) / width * (marks[segment + 1] - marks[segment])
+    return z
