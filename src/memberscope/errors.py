@@ -1,10 +1,10 @@
 """What can go wrong, and the exit code each kind means to a shell.
 
-    MemberscopeError
-    ├── InputError          2  the user's data, files or options
-    │   ├── UnsafeFileError 2  a file that could run code was refused
-    │   └── UnmetNeedError  2  an attack was given evidence that lacks what it needs
-    └── TargetError         4  the audited model failed while it was queried
+MemberscopeError
+├── InputError          2  the user's data, files or options
+│   ├── UnsafeFileError 2  a file that could run code was refused
+│   └── UnmetNeedError  2  an attack was given evidence that lacks what it needs
+└── TargetError         4  the audited model failed while it was queried
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class MemberscopeError(Exception):
 
 
 class InputError(MemberscopeError):
-    """The caller's data, file or option is not usable: one sentence, `Expected X, got Y. Do Z.`"""
+    """The caller's data, file or option is not usable: one sentence of the form `Expected X, got Y. Do Z`."""
 
     exit_code = 2
 

@@ -80,7 +80,5 @@ def by_name(names: tuple[str, ...]) -> tuple[Attack, ...]:
     known = available()
     for name in names:
         if name not in known:
-            raise InputError(
-                f"Expected an attack among {', '.join(known)}, got {name!r}. See `memberscope list attacks`."
-            )
+            raise InputError(f"Expected an attack among {', '.join(known)}, got {name!r}. See `memberscope list attacks`.")
     return tuple(known[name] for name in names)

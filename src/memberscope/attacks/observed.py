@@ -31,9 +31,7 @@ def require(attack: Attack, evidence: Evidence) -> None:
     for value in wanted:
         if not (evidence.known == value).any():
             kind = "members" if value else "non-members"
-            raise UnmetNeedError(
-                f"Expected known {kind} for the attack {name}, got none. Grant some in the threat model."
-            )
+            raise UnmetNeedError(f"Expected known {kind} for the attack {name}, got none. Grant some in the threat model.")
 
 
 def first_view(evidence: Evidence) -> Floats:

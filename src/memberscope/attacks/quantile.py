@@ -48,9 +48,7 @@ class Quantile:
     @property
     def name(self) -> str:
         """`quantile`, with `_class` or `_pinball` when those are chosen."""
-        return (
-            "quantile" + ("_class" if self.given == "class" else "") + ("_pinball" if self.model == "pinball" else "")
-        )
+        return "quantile" + ("_class" if self.given == "class" else "") + ("_pinball" if self.model == "pinball" else "")
 
     @property
     def needs(self) -> Needs:

@@ -1,1 +1,56 @@
-"""statistics."""
+"""Statistics of membership scores: plain functions of `scores` (n,) and `member` (n,), each with its interval."""
+
+from memberscope.statistics.auc import auc_difference, auc_interval
+from memberscope.statistics.bootstrap import bootstrap
+from memberscope.statistics.confusion import Counts, best_balanced, best_rates, rates
+from memberscope.statistics.epsilon import epsilon_empirical, epsilon_one_run, one_run_guesses, one_run_p_value
+from memberscope.statistics.intervals import Interval, clopper_pearson, kolmogorov_band, ratio, weighted_sum
+from memberscope.statistics.multiplicity import distinct_rankings, holm, simultaneous_confidence
+from memberscope.statistics.posterior import Bin, LikelihoodRatio, fit_likelihood_ratio, reliability
+from memberscope.statistics.power import minimum_detectable_auc, minimum_detectable_tpr
+from memberscope.statistics.ppv import ppv, ppv_at_fpr, ppv_from_counts
+from memberscope.statistics.ranks import within_fold
+from memberscope.statistics.roc import Point, Roc, auc_value, operating_point, roc, smallest_fpr
+from memberscope.statistics.tpr import resolution_warning, roc_band, tpr_at_fpr, tpr_p_value
+
+__all__ = [
+    "Bin",
+    "Counts",
+    "Interval",
+    "LikelihoodRatio",
+    "Point",
+    "Roc",
+    "auc_difference",
+    "auc_interval",
+    "auc_value",
+    "best_balanced",
+    "best_rates",
+    "bootstrap",
+    "clopper_pearson",
+    "distinct_rankings",
+    "epsilon_empirical",
+    "epsilon_one_run",
+    "fit_likelihood_ratio",
+    "holm",
+    "kolmogorov_band",
+    "minimum_detectable_auc",
+    "minimum_detectable_tpr",
+    "one_run_guesses",
+    "one_run_p_value",
+    "operating_point",
+    "ppv",
+    "ppv_at_fpr",
+    "ppv_from_counts",
+    "rates",
+    "ratio",
+    "reliability",
+    "resolution_warning",
+    "roc",
+    "roc_band",
+    "simultaneous_confidence",
+    "smallest_fpr",
+    "tpr_at_fpr",
+    "tpr_p_value",
+    "weighted_sum",
+    "within_fold",
+]

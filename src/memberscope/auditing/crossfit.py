@@ -1,0 +1,117 @@
+"""Cross-fitting: every attack, threshold and posterior is learned on records other than those it is used on.
+
+Fold f is scored by the attack fitted on all other folds. The decision thresholds and the posterior of fold f come from the
+other folds' records, each scored by a fit that saw neither its own fold nor f. Attacks that learn nothing are scored once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+
+from memberscope.statistics import best_balanced, fit_likelihood_ratio, operating_point, roc
+from memberscope.types import Attack, Bools, Evidence, Floats, Ints
+
+BALANCED = "balanced"
+
+
+def at_fpr(fpr: float) -> str:
+    """Name of the operating point at a false-positive rate.
+
+    >>> at_fpr(0.01)
+    'fpr=0.01'
+    """
+    return f"fpr={fpr:g}"
+
+
+@dataclass(frozen=True, eq=False)
+class CrossFit:
+    """Scores (n,), and `elsewhere` (k, n): what each record scored under a fit that saw neither its fold nor fold f."""
+
+    scores: Floats
+    elsewhere: Floats | None
+
+    def reference(self, fold: int) -> Floats:
+        """Scores (n,) of the records outside `fold` that thresholds for `fold` may be learned from."""
+        return self.scores if self.elsewhere is None else self.elsewhere[fold]
+
+
+def assign_folds(member: Bools, n_folds: int, rng: np.random.Generator) -> Ints:
+    """Fold (n,) of each record: equal shares of members and of non-members in each, at random.
+
+    >>> folds = assign_folds(np.array([True] * 4 + [False] * 4), 4, np.random.default_rng(0))
+    >>> sorted(folds[:4].tolist()), sorted(folds[4:].tolist())
+    ([0, 1, 2, 3], [0, 1, 2, 3])
+    """
+    fold = np.empty(len(member), dtype=np.int64)
+    for side in (True, False):
+        where = np.flatnonzero(member == side)
+        fold[rng.permutation(where)] = np.arange(len(where)) % n_folds
+    return fold
+
+
+def known_outside(member: Bools, fold: Ints, hidden_folds: tuple[int, ...]) -> np.ndarray[tuple[int], np.dtype[np.int8]]:
+    """What the adversary is granted (n,): the truth outside `hidden_folds`, -1 inside."""
+    return np.where(np.isin(fold, hidden_folds), -1, member.astype(np.int8)).astype(np.int8)
+
+
+def crossfit(attack: Attack, evidence: Evidence, member: Bools, fold: Ints, seed: np.random.SeedSequence) -> CrossFit:
+    """Score every record of `evidence`, whose own `known` is replaced, by fits that did not see it.
+
+    Raises:
+        UnmetNeedError: The evidence lacks what the attack needs.
+    """
+    n_folds = int(fold.max()) + 1
+
+    def scored(hidden: tuple[int, ...]) -> Floats:
+        stream = np.random.default_rng(np.random.SeedSequence([*as_ints(seed), *hidden]))
+        return attack.score(replace(evidence, known=known_outside(member, fold, hidden)), stream)
+
+    if attack.needs.known == "none":
+        return CrossFit(scored(tuple(range(n_folds))), None)
+    scores = np.full(len(member), np.nan)
+    elsewhere = np.full((n_folds, len(member)), np.nan)
+    for f in range(n_folds):
+        scores[fold == f] = scored((f,))[fold == f]
+    for f, g in combinations(range(n_folds), 2):
+        both = scored((f, g))
+        elsewhere[f, fold == g] = both[fold == g]
+        elsewhere[g, fold == f] = both[fold == f]
+    return CrossFit(scores, elsewhere)
+
+
+def as_ints(seed: np.random.SeedSequence) -> list[int]:
+    """Entropy and spawn key of a seed sequence, to derive further streams from."""
+    entropy = seed.entropy
+    base = [int(entropy)] if isinstance(entropy, int) else [int(part) for part in entropy or ()]
+    return [*base, *(int(part) for part in seed.spawn_key)]
+
+
+def transferred_thresholds(fit: CrossFit, member: Bools, fold: Ints, fprs: tuple[float, ...]) -> dict[str, Floats]:
+    """Thresholds (k,) that each fold gets from the other folds: one for each rate they resolve, and the balanced one."""
+    n_folds = int(fold.max()) + 1
+    resolved = [fpr for fpr in fprs if fpr * min(int((~member & (fold != f)).sum()) for f in range(n_folds)) >= 1 - 1e-9]
+    found = {name: np.empty(n_folds) for name in (*map(at_fpr, resolved), BALANCED)}
+    for f in range(n_folds):
+        others = fold != f
+        curve = roc(fit.reference(f)[others], member[others])
+        found[BALANCED][f] = best_balanced(curve)
+        for fpr in resolved:
+            found[at_fpr(fpr)][f] = operating_point(curve, fpr).threshold
+    return found
+
+
+def posteriors(fit: CrossFit, member: Bools, fold: Ints, prior: float) -> Floats:
+    """Probability of membership (n,) at `prior`, from a likelihood ratio learned on the other folds."""
+    found = np.empty(len(member))
+    for f in range(int(fold.max()) + 1):
+        others, own = fold != f, fold == f
+        ratio = fit_likelihood_ratio(fit.reference(f)[others], member[others])
+        found[own] = ratio.posterior(fit.scores[own], prior)
+    return found
+
+
+CrossFitter = Callable[[Attack, Evidence, Bools, Ints, np.random.SeedSequence], CrossFit]

@@ -1,0 +1,98 @@
+"""What readers expect beside the attacks: accuracy, its gap, calibration, sizes, and the most exposed records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from memberscope.auditing.estimate import key
+from memberscope.auditing.result import Arrays, Exposed
+from memberscope.statistics import clopper_pearson, reliability
+from memberscope.types import Bools, Evidence, Floats, Ints
+
+N_EXPOSED = 30
+N_BINS = 15
+
+
+def accuracy(hits: Bools, confidence: float) -> dict[str, float]:
+    """Share of right answers with its Clopper-Pearson interval."""
+    low, high = clopper_pearson(int(hits.sum()), len(hits), confidence)
+    return {"value": float(hits.mean()), "low": float(low), "high": float(high), "n": len(hits)}
+
+
+def generalisation(hits: Bools, member: Bools, confidence: float) -> dict[str, Any]:
+    """Accuracy on members and on non-members, and their difference with a MOVER interval."""
+    train, test = accuracy(hits[member], confidence), accuracy(hits[~member], confidence)
+    gap = train["value"] - test["value"]
+    down = np.hypot(train["value"] - train["low"], test["high"] - test["value"])
+    up = np.hypot(train["high"] - train["value"], test["value"] - test["low"])
+    return {
+        "train_accuracy": train,
+        "test_accuracy": test,
+        "generalisation_gap": {"value": gap, "low": gap - float(down), "high": gap + float(up)},
+    }
+
+
+def calibration_error(confidences: Floats, hits: Floats) -> float:
+    """Expected calibration error over equal-width bins of confidence.
+
+    >>> calibration_error(np.array([0.9, 0.9]), np.array([1.0, 0.0]))
+    0.4
+    """
+    bins = np.minimum((confidences * N_BINS).astype(int), N_BINS - 1)
+    sums = np.bincount(bins, weights=confidences - hits, minlength=N_BINS)
+    return round(float(np.abs(sums).sum() / len(hits)), 12)
+
+
+def calibration(evidence: Evidence, member: Bools, confidence: float, rng: np.random.Generator) -> dict[str, Any]:
+    """Calibration error of members and non-members with bootstrap percentiles, from probabilities (n, 1, k)."""
+    values = np.asarray(evidence.target[:, 0, :], dtype=np.float64)
+    hits = (values.argmax(axis=1) == evidence.labels).astype(np.float64)
+    top = values.max(axis=1)
+    tails = [100 * (1 - confidence) / 2, 100 * (1 + confidence) / 2]
+    found: dict[str, Any] = {}
+    for name, side in (("member", member), ("non_member", ~member)):
+        own, right = top[side], hits[side]
+        draws = [rng.integers(len(own), size=len(own)) for _ in range(100)]
+        low, high = np.percentile([calibration_error(own[draw], right[draw]) for draw in draws], tails)
+        found[name] = {"ece": calibration_error(own, right), "low": float(low), "high": float(high), "n": len(own)}
+    return found
+
+
+def class_sizes(labels: Ints, names: tuple[str, ...]) -> dict[str, int]:
+    """Records of each class by name."""
+    counts = np.bincount(labels, minlength=len(names))
+    return {name: int(count) for name, count in zip(names, counts, strict=True)}
+
+
+def exposed(arrays: Arrays, hashes: list[str], attack: str, access: str, prior: float) -> list[Exposed]:
+    """The members that an adversary using `attack` would be surest of, at most thirty."""
+    name = key(attack, access)
+    posterior, comparable = arrays.posterior[name], arrays.comparable[name]
+    members = np.flatnonzero(arrays.member)
+    order = members[np.lexsort((members, -comparable[members], -posterior[members]))][:N_EXPOSED]
+    values = arrays.group_values["class"]
+    return [
+        Exposed(
+            record=hashes[i],
+            label=values[arrays.groups["class"][i]],
+            member=True,
+            attack=attack,
+            posterior=float(posterior[i]),
+            score=float(comparable[i]),
+        )
+        for i in order
+    ]
+
+
+def reliability_of(arrays: Arrays, attack: str, access: str, prior: float) -> dict[str, Any]:
+    """Reliability diagram of one attack's posterior at `prior`."""
+    bins = reliability(arrays.posterior[key(attack, access)], arrays.member, prior)
+    return {"attack": attack, "access": access, "prior": prior, "bins": [plain(entry) for entry in bins]}
+
+
+def plain(entry: Any) -> dict[str, float]:
+    """A bin as plain JSON data."""
+    fields: dict[str, float] = entry if isinstance(entry, dict) else entry._asdict()
+    return {name: float(value) for name, value in fields.items()}

@@ -1,0 +1,251 @@
+"""From scores to estimates: pure functions of the stored arrays, so that a result can be recomputed without the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from memberscope.auditing.crossfit import BALANCED, at_fpr
+from memberscope.auditing.result import Arrays, Scored
+from memberscope.statistics import (
+    Counts,
+    Interval,
+    Roc,
+    auc_interval,
+    best_rates,
+    clopper_pearson,
+    epsilon_empirical,
+    ppv_at_fpr,
+    ppv_from_counts,
+    rates,
+    resolution_warning,
+    roc,
+    tpr_at_fpr,
+    within_fold,
+)
+from memberscope.types import Access, Bools, Estimate, Floats, Metric, Threshold
+
+FITTED = "; conditional on the fitted attack, ranks within each fold"
+SMALLEST_GROUP = 10  # records of each kind below which a group gets no estimates
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the estimates depend on besides the arrays: rates, priors (the threat model's first) and confidence."""
+
+    fprs: tuple[float, ...]
+    priors: tuple[float, ...]
+    confidence: float
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One attack on one set of records: comparable scores, the truth, and the decisions at transferred thresholds."""
+
+    scored: Scored
+    group: str | None
+    scores: Floats
+    member: Bools
+    decisions: dict[str, Bools]
+    smallest_fold: int
+
+    def estimate(self, metric: Metric, interval: Interval, confidence: float, **conditions: Any) -> Estimate:
+        """An estimate of `metric` with this part's attack, group and counts filled in."""
+        n_members = int(self.member.sum())
+        best = conditions.get("threshold") != "transferred"
+        method = interval.method + (FITTED if self.scored.learned and best else "")
+        return Estimate(
+            attack=self.scored.attack,
+            access=self.scored.access,
+            metric=metric,
+            value=float(interval.value),
+            low=float(interval.low),
+            high=float(interval.high),
+            confidence=confidence,
+            method=method,
+            n_members=n_members,
+            n_non_members=len(self.member) - n_members,
+            queries=1,
+            group=self.group,
+            **conditions,
+        )
+
+    def counts(self, point: str) -> Counts:
+        """True and false positives at the transferred threshold of an operating point."""
+        called = self.decisions[point]
+        n_members = int(self.member.sum())
+        return Counts(
+            tp=int((called & self.member).sum()),
+            n_members=n_members,
+            fp=int((called & ~self.member).sum()),
+            n_non_members=len(self.member) - n_members,
+        )
+
+    def resolves(self, fpr: float) -> bool:
+        """Whether the non-members compared with one another (a fold's, for learned attacks) resolve this rate."""
+        n = int((~self.member).sum())
+        if self.scored.learned:
+            n = min(n, self.smallest_fold)
+        return fpr * n >= 1 - 1e-9
+
+
+def whole(scored: Scored, arrays: Arrays) -> Part:
+    """All records as one part."""
+    scores = arrays.comparable.get(key(scored.attack, scored.access))
+    if scores is None:
+        scores = comparable(scored, arrays)
+    decisions = {name: scored.scores >= cut[arrays.fold] for name, cut in scored.thresholds.items()}
+    folds = np.bincount(arrays.fold[~arrays.member])
+    return Part(scored, None, scores, arrays.member, decisions, int(folds.min()))
+
+
+def comparable(scored: Scored, arrays: Arrays) -> Floats:
+    """Scores that may be pooled (n,): as they are, or as positions within the fold for attacks fitted fold by fold."""
+    return within_fold(scored.scores, arrays.member, arrays.fold) if scored.learned else scored.scores
+
+
+def key(attack: str, access: str) -> str:
+    """Name of one attack at one access level in the arrays.
+
+    >>> key("loss", "probabilities")
+    'loss@probabilities'
+    """
+    return f"{attack}@{access}"
+
+
+def restrict(part: Part, mask: Bools, group: str) -> Part:
+    """The part's records under `mask` (n,)."""
+    decisions = {name: called[mask] for name, called in part.decisions.items()}
+    return replace(part, group=group, scores=part.scores[mask], member=part.member[mask], decisions=decisions)
+
+
+def group_masks(arrays: Arrays) -> Iterator[tuple[str, Bools]]:
+    """Every group large enough for estimates, named `group=value`, with its records (n,)."""
+    for name, codes in arrays.groups.items():
+        members = np.bincount(codes[arrays.member], minlength=len(arrays.group_values[name]))
+        others = np.bincount(codes[~arrays.member], minlength=len(arrays.group_values[name]))
+        for code, value in enumerate(arrays.group_values[name]):
+            if min(members[code], others[code]) >= SMALLEST_GROUP:
+                yield f"{name}={value}", codes == code
+
+
+def small_groups(arrays: Arrays) -> list[str]:
+    """Names of groups with too few members or non-members for estimates."""
+    reported = {name for name, _ in group_masks(arrays)}
+    every = [f"{name}={value}" for name, values in arrays.group_values.items() for value in values]
+    return [name for name in every if name not in reported]
+
+
+def estimates_of(scored: Scored, arrays: Arrays, settings: Settings) -> list[Estimate]:
+    """Every estimate of one attack: overall first, then by class and by group."""
+    part = whole(scored, arrays)
+    found = overall(part, settings)
+    for name, mask in group_masks(arrays):
+        found.extend(of_group(restrict(part, mask, name), settings))
+    return found
+
+
+def overall(part: Part, settings: Settings) -> list[Estimate]:
+    """AUC, then each rate at both kinds of threshold with its precision and empirical epsilon, then the balanced point."""
+    curve = roc(part.scores, part.member)
+    found = [auc_estimate(part, settings)]
+    for fpr in settings.fprs:
+        found.extend(at_best(part, curve, fpr, settings))
+        found.extend(at_transferred(part, fpr, settings))
+    found.extend(balanced(part, settings, "transferred"))
+    found.extend(balanced(part, settings, "best", curve))
+    return found
+
+
+def of_group(part: Part, settings: Settings) -> list[Estimate]:
+    """AUC, TPR at the group's own FPR where it resolves it, and what the global thresholds really do to the group."""
+    curve = roc(part.scores, part.member)
+    found = [auc_estimate(part, settings)]
+    for fpr in settings.fprs:
+        found.extend(entry for entry in at_best(part, curve, fpr, settings) if entry.metric == "tpr")
+        wanted = ("tpr", "fpr")
+        found.extend(entry for entry in at_transferred(part, fpr, settings) if entry.metric in wanted)
+    found.extend(balanced(part, settings, "transferred"))
+    return found
+
+
+def auc_estimate(part: Part, settings: Settings) -> Estimate:
+    """Area under the ROC curve."""
+    interval = auc_interval(part.scores, part.member, settings.confidence)
+    return part.estimate("auc", interval, settings.confidence)
+
+
+def at_best(part: Part, curve: Roc, fpr: float, settings: Settings) -> list[Estimate]:
+    """TPR and precision at the best threshold on these data; nothing where the rate is not resolved."""
+    if not part.resolves(fpr):
+        return []
+    confidence = settings.confidence
+    compared = min(curve.n_non_members, part.smallest_fold) if part.scored.learned else curve.n_non_members
+    at: dict[str, Any] = {"fpr": fpr, "threshold": "best", "warning": resolution_warning(fpr, compared)}
+    found = [part.estimate("tpr", tpr_at_fpr(curve, fpr, confidence), confidence, **at)]
+    if part.group is None:
+        for prior in settings.priors:
+            interval = ppv_at_fpr(curve, fpr, prior, confidence)
+            found.append(part.estimate("ppv", interval, confidence, prior=prior, **at))
+    return found
+
+
+def at_transferred(part: Part, fpr: float, settings: Settings) -> list[Estimate]:
+    """TPR, the FPR really obtained, precision and empirical epsilon at the threshold learned on other folds."""
+    if at_fpr(fpr) not in part.decisions:
+        return []
+    confidence, counts = settings.confidence, part.counts(at_fpr(fpr))
+    at: dict[str, Any] = {"fpr": fpr, "threshold": "transferred"}
+    found = [
+        part.estimate("tpr", exact(counts.tp, counts.n_members, confidence), confidence, **at),
+        part.estimate("fpr", exact(counts.fp, counts.n_non_members, confidence), confidence, **at),
+    ]
+    if part.group is None:
+        found.append(part.estimate("epsilon_empirical", epsilon_empirical(counts, confidence=confidence), confidence, **at))
+        for prior in settings.priors:
+            interval = ppv_from_counts(
+                counts.tp, counts.n_members, counts.fp, counts.n_non_members, prior=prior, confidence=confidence
+            )
+            found.append(part.estimate("ppv", interval, confidence, prior=prior, **at))
+    return found
+
+
+def exact(k: int, n: int, confidence: float) -> Interval:
+    """A share with its Clopper-Pearson interval."""
+    low, high = clopper_pearson(k, n, confidence)
+    return Interval(k / n, float(low), float(high), "Clopper-Pearson; threshold from other folds")
+
+
+def balanced(part: Part, settings: Settings, threshold: Threshold, curve: Roc | None = None) -> list[Estimate]:
+    """Accuracy, precision, recall and their kin at the threshold with the best balanced accuracy."""
+    if threshold == "best":
+        assert curve is not None
+        found = best_rates(curve, settings.confidence)
+    else:
+        found = rates(part.counts(BALANCED), settings.confidence)
+    share = float(part.member.mean())
+    names: tuple[Metric, ...] = (
+        "balanced_accuracy",
+        "accuracy",
+        "precision",
+        "recall",
+        "fpr",
+        "fnr",
+        "advantage",
+    )
+    return [
+        part.estimate(name, found[name], settings.confidence, threshold=threshold, prior=share if name == "precision" else None)
+        for name in names
+    ]
+
+
+def level(access: str) -> Access:
+    """The access level called `access` in a result.
+
+    >>> level("white_box").name
+    'WHITE_BOX'
+    """
+    return Access[access.upper()]

@@ -1,0 +1,176 @@
+"""The verdict: policy claims, corrected for their number, then controls and requirements; rule 5 of the design."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from memberscope.auditing.estimate import Settings
+from memberscope.auditing.plan import Plan
+from memberscope.auditing.policy import Claim
+from memberscope.auditing.result import Arrays, Control, NotRun
+from memberscope.auditing.strongest import STRONGEST, candidates
+from memberscope.statistics import holm, minimum_detectable_tpr, roc, tpr_p_value
+from memberscope.types import Estimate, Finding
+
+RULE = (
+    "FAIL if the lower limit, corrected by Holm over {claims} claim(s) and by Bonferroni over {attacks} attack(s), "
+    "exceeds {limit:.4g}; PASS if the upper limit is within it"
+)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict with a sentence that explains it; no verdict without a policy."""
+
+    verdict: str | None
+    reason: str
+    findings: list[Finding]
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One claim's evidence: the strongest attack's estimate, and its p-value over `n_attacks` candidates."""
+
+    claim: Claim
+    estimate: Estimate | None
+    p_value: float
+    n_attacks: int
+
+
+def tested(claim: Claim, arrays: Arrays, access: str, estimates: list[Estimate]) -> Tested:
+    """Look up the claim's simultaneous estimate and test TPR <= limit for every candidate."""
+    estimate = next(
+        (
+            entry
+            for entry in estimates
+            if entry.attack == STRONGEST and entry.access == access and entry.metric == "tpr" and entry.fpr == claim.fpr
+        ),
+        None,
+    )
+    usable = [part for part in candidates(arrays, access) if part.resolves(claim.fpr)]
+    if estimate is None or not usable:
+        return Tested(claim, None, 1.0, 0)
+    smallest = min(tpr_p_value(roc(part.scores, part.member), claim.fpr, claim.tpr) for part in usable)
+    policy = replace(estimate, exploratory=False)
+    return Tested(claim, policy, min(1.0, smallest * len(usable)), len(usable))
+
+
+def judge(
+    plan: Plan, arrays: Arrays, estimates: list[Estimate], controls: dict[str, Control], not_run: list[NotRun]
+) -> Judgement:
+    """Verdict, its reason in a sentence, and one finding for each claim, control and missing requirement."""
+    if plan.policy is None:
+        return Judgement(None, "No policy was given, so nothing was judged; the numbers below are exploratory.", [])
+    access = plan.threat.access.word
+    claims = [tested(claim, arrays, access, estimates) for claim in plan.policy.max_tpr]
+    corrected = holm([claim.p_value for claim in claims])
+    alpha = (1 - plan.confidence) / 2
+    findings = [claim_finding(claim, float(p), alpha, len(claims), access) for claim, p in zip(claims, corrected, strict=True)]
+    findings += [control_finding(name, control, plan) for name, control in controls.items() if decides(name)]
+    findings += missing(plan, not_run, access)
+    return conclude(findings, plan)
+
+
+def decides(control: str) -> bool:
+    """Whether a control bears on the verdict; the others only inform."""
+    return control in ("null", "blind")
+
+
+def claim_finding(claim: Tested, p: float, alpha: float, n_claims: int, access: str) -> Finding:
+    """FAIL, PASS or INCONCLUSIVE for one claim."""
+    rule = RULE.format(claims=n_claims, attacks=claim.n_attacks, limit=claim.claim.tpr)
+    sentence = claim.claim.sentence()
+    if claim.estimate is None:
+        advice = "Give more non-members, so that the audit resolves this false-positive rate."
+        return Finding("NOT_RUN", sentence, STRONGEST, access, rule, advice)
+    if p < alpha:
+        advice = "Regularise or train less, restrict the outputs, or train with differential privacy; then audit again."
+        return Finding("FAIL", sentence, STRONGEST, access, rule, advice, claim.estimate)
+    if claim.estimate.high <= claim.claim.tpr:
+        advice = "Keep auditing each release; the pass holds for the attacks that ran and the power stated."
+        return Finding("PASS", sentence, STRONGEST, access, rule, advice, claim.estimate)
+    advice = "The interval spans the limit: give more members and non-members, or accept a higher limit."
+    return Finding("INCONCLUSIVE", sentence, STRONGEST, access, rule, advice, claim.estimate)
+
+
+def control_finding(name: str, control: Control, plan: Plan) -> Finding:
+    """PASS, INCONCLUSIVE or NOT_RUN for one control; a blind control that could not run may be waived by declaration."""
+    claim = {
+        "null": "The audit finds nothing where there is nothing to find.",
+        "blind": "Members and non-members cannot be told apart without the model.",
+    }[name]
+    access = plan.threat.access.word
+    if control.passed is None and name == "blind" and plan.assume_exchangeable:
+        why = "Not checked: the caller declares members and non-members exchangeable (--assume-exchangeable)."
+        return Finding("PASS", claim, name, access, "declared by the caller", why)
+    verdicts = {True: "PASS", False: "INCONCLUSIVE", None: "NOT_RUN"}
+    return Finding(verdicts[control.passed], claim, name, access, control.why, control_advice(name, control.passed))  # type: ignore[arg-type]
+
+
+def control_advice(name: str, passed: bool | None) -> str:
+    """What to do about a control's outcome."""
+    if passed:
+        return "Nothing to do."
+    if name == "null":
+        return "Do not use these numbers; look for records, labels or outputs that depend on the split."
+    if passed is None:
+        return "Give the records' features, or declare --assume-exchangeable if the split was random."
+    return "Draw members and non-members at random from one source, remove time or origin markers, and audit again."
+
+
+def missing(plan: Plan, not_run: list[NotRun], access: str) -> list[Finding]:
+    """One finding for each attack that the policy requires and that did not run."""
+    assert plan.policy is not None
+    reasons = {entry.attack: entry.why for entry in not_run}
+    absent = [name for name in plan.policy.require if name in reasons or name not in plan.attacks]
+    return [
+        Finding(
+            "NOT_RUN",
+            f"The policy requires the attack {name}.",
+            name,
+            access,
+            reasons.get(name, "it is not among the plan's attacks"),
+            "Supply what it needs, or take it out of the policy's require list.",
+        )
+        for name in absent
+    ]
+
+
+def conclude(findings: list[Finding], plan: Plan) -> Judgement:
+    """Controls first, since numbers that rest on a broken comparison neither pass nor fail; then claims; then gaps."""
+    broken = [finding for finding in findings if finding.attack in ("null", "blind") and finding.verdict != "PASS"]
+    if broken:
+        return Judgement("INCONCLUSIVE", f"Inconclusive: {broken[0].rule}", findings)
+    failed = [finding for finding in findings if finding.verdict == "FAIL"]
+    if failed:
+        estimate = failed[0].estimate
+        assert estimate is not None
+        reason = (
+            f"Failed: {estimate.method.rsplit('reached by ', 1)[-1]} finds {100 * estimate.value:.3g}% of members "
+            f"({100 * estimate.low:.3g}% to {100 * estimate.high:.3g}%) at {100 * (estimate.fpr or 0):.3g}% false positives."
+        )
+        return Judgement("FAIL", reason, findings)
+    open_points = [finding for finding in findings if finding.verdict != "PASS"]
+    if open_points:
+        reason = f"Inconclusive: {open_points[0].claim} {open_points[0].advice}"
+        return Judgement("INCONCLUSIVE", reason, findings)
+    declared = " Exchangeability was declared, not checked." if plan.assume_exchangeable else ""
+    return Judgement("PASS", f"Passed: every claim of policy {plan.policy.name!r} holds.{declared}", findings)  # type: ignore[union-attr]
+
+
+def power(plan: Plan, arrays: Arrays, settings: Settings) -> list[dict[str, float | None]]:
+    """For each claim, the smallest TPR that this audit would have failed with 80% power; for each rate without a policy."""
+    parts = candidates(arrays, plan.threat.access.word)
+    limits = {claim.fpr: claim.tpr for claim in plan.policy.max_tpr} if plan.policy else {}
+    n_members, n_others = int(arrays.member.sum()), int((~arrays.member).sum())
+    found: list[dict[str, float | None]] = []
+    for fpr in settings.fprs if not limits else tuple(limits):
+        usable = [part for part in parts if part.resolves(fpr)]
+        if not usable:
+            continue
+        limit = limits.get(fpr, fpr)
+        smallest = minimum_detectable_tpr(
+            n_members, n_others, fpr, limit, confidence=plan.confidence, n_candidates=len(usable) * max(len(limits), 1)
+        )
+        found.append({"fpr": fpr, "limit": limit, "tpr": smallest})
+    return found

@@ -1,0 +1,82 @@
+"""The null control: the whole path again on non-members split in two by a hash of their id; it must look like chance."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+
+from memberscope.auditing import crossfit as fitting
+from memberscope.auditing.result import Control
+from memberscope.errors import UnmetNeedError
+from memberscope.statistics import auc_interval, distinct_rankings, within_fold
+from memberscope.types import Attack, Bools, Evidence, Floats
+
+ALPHA = 0.005  # chance that a clean audit fails this control, over all its attacks
+SMALLEST = 40  # non-members below which the control cannot run
+
+
+def pseudo_members(ids: np.ndarray[tuple[int], np.dtype[np.str_]]) -> Bools:
+    """Half of the ids (n,), chosen by a hash of the id, so that the same records give the same split."""
+    ranks = [hashlib.sha256(f"null-control:{name}".encode()).digest() for name in ids]
+    order = sorted(range(len(ids)), key=ranks.__getitem__)
+    chosen = np.zeros(len(ids), dtype=bool)
+    chosen[order[: len(ids) // 2]] = True
+    return chosen
+
+
+def null_control(
+    attacks: tuple[Attack, ...],
+    evidence: Evidence,
+    ids: np.ndarray[tuple[int], np.dtype[np.str_]],
+    n_folds: int,
+    seed: np.random.SeedSequence,
+) -> Control:
+    """Cross-fit every attack on `evidence` of non-members alone, half of them called members, and look at the AUCs."""
+    if len(ids) < SMALLEST:
+        return Control(None, f"Only {len(ids)} non-members; the null control needs {SMALLEST}.")
+    truth = pseudo_members(ids)
+    fold = fitting.assign_folds(truth, n_folds, np.random.default_rng(seed))
+    scored: dict[str, Floats] = {}
+    for attack in attacks:
+        try:
+            fit = fitting.crossfit(attack, evidence, truth, fold, seed)
+        except UnmetNeedError:
+            continue
+        pooled = fit.scores if fit.elsewhere is None else within_fold(fit.scores, truth, fold)
+        scored[attack.name] = pooled
+    if not scored:
+        return Control(None, "No attack ran on the non-members.")
+    return verdict(scored, truth)
+
+
+def verdict(scored: dict[str, Floats], truth: Bools) -> Control:
+    """Fail if some attack's AUC differs from one half, with `ALPHA` shared among attacks that rank differently."""
+    names = list(scored)
+    distinct = [names[index] for index in distinct_rankings(list(scored.values()))]
+    confidence = 1 - ALPHA / len(distinct)
+    intervals = {name: auc_interval(scored[name], truth, confidence) for name in distinct}
+    worst = max(distinct, key=lambda name: abs(intervals[name].value - 0.5))
+    broken = [name for name in distinct if not intervals[name].low <= 0.5 <= intervals[name].high]
+    shown = broken[0] if broken else worst
+    interval = intervals[shown]
+    found = f"AUC {interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f}) of {shown}"
+    if broken:
+        why = f"Non-members split at random are told apart ({found}): the audit itself leaks, so its numbers mean nothing."
+    else:
+        why = f"On non-members split at random all {len(distinct)} distinct attacks look like chance; furthest is {found}."
+    details = {"confidence": confidence, "attacks": len(distinct), "furthest": shown}
+    return Control(not broken, why, interval.value, interval.low, interval.high, None, details)
+
+
+def of_non_members(evidence: Evidence, member: Bools) -> Evidence:
+    """The evidence about non-members alone."""
+    keep = ~member
+    return replace(
+        evidence,
+        target=evidence.target[keep],
+        labels=evidence.labels[keep],
+        known=evidence.known[keep],
+        features=None if evidence.features is None else evidence.features[keep],
+    )

@@ -1,0 +1,98 @@
+"""The plan: everything that decides an audit apart from the data and the model; it may be published."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from memberscope import _check
+from memberscope.attacks import available, by_name
+from memberscope.auditing.policy import Policy
+from memberscope.errors import InputError
+from memberscope.statistics import smallest_fpr
+from memberscope.types import Attack, ThreatModel
+
+DEFAULT_FPRS = (0.1, 0.01, 0.001, 0.0001)
+Assignment = Literal["unknown", "independent_coins"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be run and how it will be judged.
+
+    `fprs` of None means those of 10%, 1%, 0.1% and 0.01% that the records resolve. `assignment` of `independent_coins`
+    declares that a fair coin decided each record's membership. `assume_exchangeable` declares that members and non-members
+    come from one distribution where the blind control cannot check it.
+    """
+
+    title: str = "audit"
+    threat: ThreatModel = field(default_factory=ThreatModel)
+    attacks: tuple[str, ...] = field(default_factory=lambda: tuple(available()))
+    fprs: tuple[float, ...] | None = None
+    priors: tuple[float, ...] = (0.01, 0.1, 0.5)
+    confidence: float = 0.95
+    folds: int = 5
+    seed: int = 0
+    policy: Policy | None = None
+    assume_exchangeable: bool = False
+    assignment: Assignment = "unknown"
+    drop_overlap: bool = False
+
+    def __post_init__(self) -> None:
+        for rate in (*(self.fprs or ()), *self.priors, self.threat.prior):
+            _check.rate("fpr or prior", rate)
+        _check.rate("confidence", self.confidence)
+        if self.folds < 3:
+            raise InputError(f"Expected at least 3 folds, got {self.folds}. Thresholds are learned on other folds; use 5.")
+        budget = self.threat.query_budget
+        if budget is not None and budget < 1:
+            raise InputError(f"Expected a query budget of at least 1 per record, got {budget}. Every attack asks once.")
+        by_name(self.attacks)
+        if self.policy is not None:
+            by_name(self.policy.require)
+
+    def chosen(self) -> tuple[Attack, ...]:
+        """The attacks of the plan, in order."""
+        return by_name(self.attacks)
+
+    def all_priors(self) -> tuple[float, ...]:
+        """The threat model's prior first, then the other ones."""
+        return tuple(dict.fromkeys((self.threat.prior, *self.priors)))
+
+    def claim_fprs(self) -> tuple[float, ...]:
+        """False-positive rates that the policy speaks of."""
+        return tuple(claim.fpr for claim in self.policy.max_tpr) if self.policy else ()
+
+    def resolvable_fprs(self, n_non_members: int) -> tuple[float, ...]:
+        """The rates to report, from large to small.
+
+        Raises:
+            InputError: A rate that was asked for, or that the policy needs, cannot be resolved by so few non-members.
+        """
+        smallest = smallest_fpr(n_non_members)
+        asked = (*(self.fprs or ()), *self.claim_fprs())
+        for fpr in asked:
+            if fpr * n_non_members < 1 - 1e-9:
+                raise InputError(
+                    f"Expected at least {int(-(-1 // fpr))} non-members for an FPR of {fpr:g}, got {n_non_members}. "
+                    f"Give more non-members, or use an FPR of at least {smallest:.4g}."
+                )
+        defaults = () if self.fprs else tuple(fpr for fpr in DEFAULT_FPRS if fpr * n_non_members >= 1 - 1e-9)
+        return tuple(sorted({*asked, *defaults}, reverse=True))
+
+    def document(self) -> dict[str, Any]:
+        """The plan as plain JSON data, as it stands in the result."""
+        plan: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        plan["threat"]["access"] = self.threat.access.word
+        plan["versions"] = {attack.name: attack.version for attack in self.chosen()}
+        return plan
+
+    def digest(self) -> str:
+        """SHA-256 of the plan.
+
+        >>> Plan().digest() == Plan().digest() != Plan(seed=1).digest()
+        True
+        """
+        return hashlib.sha256(json.dumps(self.document(), sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,81 @@
+"""The strongest of several attacks at each access level, with intervals that hold for all candidates at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from memberscope.auditing.estimate import Part, Settings, level, whole
+from memberscope.auditing.result import Arrays
+from memberscope.statistics import (
+    Interval,
+    auc_interval,
+    distinct_rankings,
+    ppv_at_fpr,
+    resolution_warning,
+    roc,
+    simultaneous_confidence,
+    tpr_at_fpr,
+)
+from memberscope.types import Estimate
+
+STRONGEST = "strongest"
+
+
+def candidates(arrays: Arrays, access: str) -> list[Part]:
+    """Attacks that an adversary with `access` could use, those with identical rankings counted once."""
+    parts = [whole(scored, arrays) for scored in arrays.scored if level(scored.access) <= level(access)]
+    return [parts[index] for index in distinct_rankings([part.scores for part in parts])]
+
+
+def strongest_of(intervals: list[Interval], names: list[str]) -> tuple[Interval, str]:
+    """The largest value, with the largest lower and the largest upper limit, and the candidate that reached it."""
+    best = int(np.argmax([interval.value for interval in intervals]))
+    low = max(interval.low for interval in intervals)
+    high = max(interval.high for interval in intervals)
+    method = f"{intervals[best].method}; simultaneous over {len(intervals)} candidates; reached by {names[best]}"
+    return Interval(intervals[best].value, low, high, method), names[best]
+
+
+def strongest(arrays: Arrays, access: str, settings: Settings) -> list[Estimate]:
+    """AUC, TPR at each rate and precision at each prior of the strongest attack at `access`.
+
+    Candidates that a rate does not resolve are left out at that rate.
+    """
+    parts = candidates(arrays, access)
+    if not parts:
+        return []
+    found = [strongest_auc(parts, access, settings)]
+    curves = [roc(part.scores, part.member) for part in parts]
+    for fpr in settings.fprs:
+        usable = [index for index, part in enumerate(parts) if part.resolves(fpr)]
+        if not usable:
+            continue
+        names = [parts[index].scored.attack for index in usable]
+        confidence = simultaneous_confidence(settings.confidence, len(usable))
+        intervals = [tpr_at_fpr(curves[index], fpr, confidence) for index in usable]
+        shared = parts[usable[0]]
+        warning = resolution_warning(fpr, int((~shared.member).sum()))
+        best, _ = strongest_of(intervals, names)
+        base = shared.estimate("tpr", best, settings.confidence, fpr=fpr, threshold="best", warning=warning)
+        found.append(named(base, access, best.method))
+        for prior in settings.priors:
+            precise = [ppv_at_fpr(curves[index], fpr, prior, confidence) for index in usable]
+            best, _ = strongest_of(precise, names)
+            base = shared.estimate("ppv", best, settings.confidence, fpr=fpr, prior=prior, threshold="best", warning=warning)
+            found.append(named(base, access, best.method))
+    return found
+
+
+def strongest_auc(parts: list[Part], access: str, settings: Settings) -> Estimate:
+    """The largest AUC over the candidates."""
+    confidence = simultaneous_confidence(settings.confidence, len(parts))
+    intervals = [auc_interval(part.scores, part.member, confidence) for part in parts]
+    best, _ = strongest_of(intervals, [part.scored.attack for part in parts])
+    return named(parts[0].estimate("auc", best, settings.confidence), access, best.method)
+
+
+def named(estimate: Estimate, access: str, method: str) -> Estimate:
+    """The estimate under the name `strongest` and the adversary's access level."""
+    return replace(estimate, attack=STRONGEST, access=access, method=method)

@@ -1,0 +1,207 @@
+"""What is audited: a target, its records, and which of them were members; checked once, before anything is paid for."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from memberscope import _check
+from memberscope.auditing.features import to_matrix
+from memberscope.errors import InputError
+from memberscope.types import Bools, Floats, Ints, Records, Target
+
+Pair = tuple[Any, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A target with all its records, members first; `member` (n,) and `features` (n, f) go with `records`.
+
+    `class_names` has one name a class; `notes` are sentences for the reader, such as what was trusted when loading.
+    """
+
+    target: Target
+    records: Records
+    member: Bools
+    features: Floats | None
+    class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def make_subject(
+    target: Target,
+    members: Records | Pair,
+    non_members: Records | Pair,
+    *,
+    class_names: Sequence[str] | None = None,
+    notes: tuple[str, ...] = (),
+) -> Subject:
+    """Join members and non-members and check them.
+
+    Raises:
+        InputError: A side is empty, ids repeat or stand on both sides, or labels are out of range.
+    """
+    inside, outside = as_records(members, "member"), as_records(non_members, "non-member")
+    check_sides(inside, outside)
+    x = None if inside.x is None or outside.x is None else stack(inside.x, outside.x)
+    shared = [name for name in inside.groups if name in outside.groups]
+    groups = {name: np.concatenate([inside.groups[name], outside.groups[name]]) for name in shared}
+    records = Records(
+        x, np.concatenate([inside.y, outside.y]), np.concatenate([inside.ids, outside.ids]).astype(np.str_), groups
+    )
+    member = np.arange(len(records)) < len(inside)
+    names = tuple(class_names or (str(k) for k in range(target.n_classes)))
+    return checked(Subject(target, records, member, to_matrix(x), names, notes))
+
+
+def checked(subject: Subject) -> Subject:
+    """The subject itself if its records are usable.
+
+    Raises:
+        InputError: A side is empty, ids repeat, or only one class is present.
+    """
+    records, member = subject.records, subject.member
+    _check.same_length(labels=records.y, ids=records.ids, member=member)
+    n_members = int(member.sum())
+    if n_members == 0 or n_members == len(member):
+        kind = "members" if n_members == 0 else "non-members"
+        raise InputError(f"Expected records of both kinds, got no {kind}. Give at least a few hundred of each.")
+    refuse_repeated(records.ids, member)
+    if len(np.unique(records.y)) < 2:
+        raise InputError(
+            f"Expected records of at least two classes, got only class {int(records.y[0])}. Give the other classes too."
+        )
+    return subject
+
+
+def refuse_repeated(ids: np.ndarray[tuple[int], np.dtype[np.str_]], member: Bools) -> None:
+    """Refuse ids that repeat within a side or stand on both, with their number and the first of them.
+
+    Raises:
+        InputError: Some id repeats.
+    """
+    both = np.intersect1d(ids[member], ids[~member])
+    if len(both):
+        raise InputError(
+            f"Expected ids that are members or non-members, got {len(both)} ids on both sides, first {str(both[0])!r}. "
+            f"Take them out of one side, or give ids that tell the records apart."
+        )
+    values, counts = np.unique(ids, return_counts=True)
+    if (counts > 1).any():
+        raise InputError(
+            f"Expected unique ids, got {int((counts > 1).sum())} repeated ids, first {str(values[counts > 1][0])!r}. "
+            f"Remove the duplicates or leave out the id column."
+        )
+
+
+def check_sides(inside: Records, outside: Records) -> None:
+    """Refuse an empty side.
+
+    Raises:
+        InputError: One side has no records.
+    """
+    for name, side in (("members", inside), ("non-members", outside)):
+        if len(side) == 0:
+            raise InputError(f"Expected {name}, got an empty set. Give at least a few hundred records.")
+
+
+def as_records(side: Records | Pair, prefix: str) -> Records:
+    """Records as they are, or made from a pair (x, y) with ids such as `member:0`.
+
+    Raises:
+        InputError: The pair is not two things of one length, or labels are not whole numbers.
+    """
+    if isinstance(side, Records):
+        return replace(side, y=whole_labels(side.y), ids=np.asarray(side.ids).astype(np.str_))
+    if not (isinstance(side, tuple) and len(side) == 2):
+        raise InputError(f"Expected {prefix}s as (x, y) or Records, got {type(side).__name__}. Pass a pair.")
+    x, y = side
+    labels = whole_labels(y)
+    if hasattr(x, "__len__") or hasattr(x, "shape"):
+        _check.same_length(**{f"{prefix} records": range(n_rows(x)), f"{prefix} labels": labels})
+    ids = np.array([f"{prefix}:{i}" for i in range(len(labels))], dtype=np.str_)
+    return Records(x, labels, ids)
+
+
+def n_rows(x: Any) -> int:
+    """Number of records in an array, a data frame or a list."""
+    return int(x.shape[0]) if hasattr(x, "shape") else len(x)
+
+
+def whole_labels(y: Any) -> Ints:
+    """Labels (n,) as integers.
+
+    Raises:
+        InputError: They are not whole numbers in one dimension.
+
+    >>> whole_labels([0.0, 1.0]).tolist()
+    [0, 1]
+    """
+    values = np.asarray(y)
+    if values.ndim != 1:
+        raise InputError(f"Expected labels as one number a record, got shape {values.shape}. Give 0-based classes.")
+    if values.dtype.kind in "iu":
+        return values.astype(np.int64)
+    if values.dtype.kind in "bf" and np.isfinite(values.astype(float)).all() and (values == np.floor(values)).all():
+        return values.astype(np.int64)
+    raise InputError(
+        f"Expected 0-based class numbers as labels, got {values[:1].tolist()} of type {values.dtype}. Encode them."
+    )
+
+
+def stack(first: Any, second: Any) -> Any:
+    """Members and non-members one after the other, as the same kind of array or data frame."""
+    if isinstance(first, np.ndarray) or not hasattr(first, "columns"):
+        if hasattr(first, "toarray"):
+            from scipy import sparse
+
+            return sparse.vstack([first, second]).tocsr()
+        return np.concatenate([np.asarray(first), np.asarray(second)])
+    import narwhals as nw
+
+    return nw.to_native(nw.concat([nw.from_native(first, eager_only=True), nw.from_native(second, eager_only=True)]))
+
+
+def take(subject: Subject, keep: Ints) -> Subject:
+    """The subject with only the records at positions `keep`."""
+    records = subject.records
+    x = records.x
+    if x is not None:
+        x = rows(x, keep)
+    groups = {name: values[keep] for name, values in records.groups.items()}
+    features = None if subject.features is None else subject.features[keep]
+    chosen = Records(x, records.y[keep], records.ids[keep], groups)
+    return replace(subject, records=chosen, member=subject.member[keep], features=features)
+
+
+def rows(x: Any, keep: Ints) -> Any:
+    """Rows of an array or a data frame."""
+    if hasattr(x, "columns"):
+        import narwhals as nw
+
+        return nw.to_native(nw.from_native(x, eager_only=True)[keep.tolist()])
+    return x[keep]
+
+
+def coded_groups(subject: Subject) -> tuple[dict[str, Ints], dict[str, tuple[str, ...]]]:
+    """Codes (n,) and value names of every group, the class first."""
+    labels, names = subject.records.y, list(subject.class_names)
+    codes: dict[str, Ints] = {"class": labels}
+    values: dict[str, tuple[str, ...]] = {"class": tuple(names)}
+    groups: Mapping[str, np.ndarray[Any, Any]] = subject.records.groups
+    for name, column in groups.items():
+        found, inverse = np.unique(np.asarray(column).astype(np.str_), return_inverse=True)
+        key = name if name != "class" else "group class"
+        codes[key], values[key] = inverse.astype(np.int64), tuple(str(value) for value in found)
+    return codes, values
+
+
+def keyed_hashes(ids: np.ndarray[tuple[int], np.dtype[np.str_]]) -> list[str]:
+    """Hashes that stand for ids in a report; the key is made of all the ids together, and is not stored."""
+    key = hashlib.sha256("\n".join(sorted(ids.tolist())).encode()).digest()
+    return [hmac.new(key, str(name).encode(), hashlib.sha256).hexdigest()[:12] for name in ids]

@@ -1,0 +1,26 @@
+"""Scores of different fits made comparable: each as its position among the non-members of its own fold."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from memberscope.types import Bools, Floats, Ints
+
+
+def within_fold(scores: Floats, member: Bools, fold: Ints) -> Floats:
+    """Position (n,) in (0, 1) of each of `scores` (n,) among the non-members of its fold; higher for likelier members.
+
+    >>> scores = np.array([3.0, 1.0, 2.0, 30.0, 10.0, 20.0])
+    >>> member = np.array([True, False, False, True, False, False])
+    >>> within_fold(scores, member, np.array([0, 0, 0, 1, 1, 1])).round(3).tolist()
+    [0.833, 0.333, 0.667, 0.833, 0.333, 0.667]
+    """
+    found = np.empty(len(scores))
+    for f in np.unique(fold):
+        own = fold == f
+        others = np.sort(scores[own & ~member])
+        n = len(others)
+        not_below = n - np.searchsorted(others, scores[own], side="left")
+        above = n - np.searchsorted(others, scores[own], side="right")
+        found[own] = 1 - (not_below + above + 1) / (2 * (n + 1))
+    return found

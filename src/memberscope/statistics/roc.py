@@ -1,0 +1,105 @@
+"""The ROC staircase: ties move as one block, nothing is interpolated, higher scores mean likelier members."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from memberscope import _check
+from memberscope.errors import InputError
+from memberscope.types import Bools, Floats, Ints
+
+
+@dataclass(frozen=True, eq=False)
+class Roc:
+    """Vertices of the staircase: at `thresholds` (v,), descending from +inf, the counts `tp` (v,) and `fp` (v,)."""
+
+    thresholds: Floats
+    tp: Ints
+    fp: Ints
+    n_members: int
+    n_non_members: int
+
+
+@dataclass(frozen=True)
+class Point:
+    """One operating point: "member iff score >= threshold", with its counts."""
+
+    threshold: float
+    tp: int
+    fp: int
+
+
+def roc(scores: Floats, member: Bools) -> Roc:
+    """Staircase of `scores` (n,) against `member` (n,).
+
+    Raises:
+        InputError: A score is not finite, the lengths differ, or one kind is missing.
+
+    >>> curve = roc(np.array([9.0, 9, 5, 5]), np.array([True, False, True, False]))
+    >>> curve.fp.tolist(), curve.tp.tolist()
+    ([0, 1, 2], [0, 1, 2])
+    """
+    scores, member = np.asarray(scores, dtype=np.float64), np.asarray(member, dtype=bool)
+    _check.binary_scores(scores, member)
+    order = np.argsort(-scores, kind="stable")
+    ranked, truth = scores[order], member[order]
+    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
+    tp = np.cumsum(truth)[ends]
+    return Roc(
+        thresholds=np.concatenate([[np.inf], ranked[ends]]),
+        tp=np.concatenate([[0], tp]).astype(np.int64),
+        fp=np.concatenate([[0], ends + 1 - tp]).astype(np.int64),
+        n_members=int(member.sum()),
+        n_non_members=int((~member).sum()),
+    )
+
+
+def auc_value(curve: Roc) -> float:
+    """Area under the staircase, ties counting one half.
+
+    >>> auc_value(roc(np.array([9.0, 9, 5, 5]), np.array([True, False, True, False])))
+    0.5
+    """
+    area = np.sum(np.diff(curve.fp) * (curve.tp[1:] + curve.tp[:-1]) / 2)
+    return float(area / (curve.n_members * curve.n_non_members))
+
+
+def smallest_fpr(n_non_members: int) -> float:
+    """The smallest false-positive rate that `n_non_members` resolve.
+
+    >>> smallest_fpr(1000)
+    0.001
+    """
+    return 1.0 / max(n_non_members, 1)
+
+
+def allowed_false_positives(fpr: float, n_non_members: int) -> int:
+    """How many false positives a rate allows.
+
+    Raises:
+        InputError: Fewer than one, so that the rate cannot be resolved.
+
+    >>> allowed_false_positives(0.001, 1000)
+    1
+    """
+    _check.rate("fpr", fpr)
+    if fpr * n_non_members < 1 - 1e-9:
+        raise InputError(
+            f"Expected an FPR of at least {smallest_fpr(n_non_members):.4g} with {n_non_members} non-members, got {fpr:g}. "
+            f"Give more non-members or a larger FPR."
+        )
+    return int(np.floor(fpr * n_non_members + 1e-9))
+
+
+def operating_point(curve: Roc, fpr: float) -> Point:
+    """The most lenient threshold whose false positives do not exceed what `fpr` allows.
+
+    >>> curve = roc(np.array([1.0, 3, 0, 2]), np.array([True, True, False, False]))
+    >>> operating_point(curve, 0.5)
+    Point(threshold=1.0, tp=2, fp=1)
+    """
+    allowed = allowed_false_positives(fpr, curve.n_non_members)
+    at = int(np.searchsorted(curve.fp, allowed, side="right")) - 1
+    return Point(float(curve.thresholds[at]), int(curve.tp[at]), int(curve.fp[at]))
