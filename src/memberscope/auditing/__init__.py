@@ -1,1 +1,38 @@
-"""auditing."""
+"""Auditing: the plan, the run, the controls, the verdict and the result."""
+
+from memberscope.auditing.api import audit, audit_signals, settled, signals_subject
+from memberscope.auditing.estimate import Settings
+from memberscope.auditing.plan import Plan
+from memberscope.auditing.policy import Claim, Policy, load_policy, policy_from_table, shipped
+from memberscope.auditing.result import Arrays, Control, Cost, Exposed, NotRun, Result, Scored, Tool
+from memberscope.auditing.run import recompute, run
+from memberscope.auditing.strongest import STRONGEST
+from memberscope.auditing.subject import Subject, keyed_hashes, make_subject
+
+__all__ = [
+    "STRONGEST",
+    "Arrays",
+    "Claim",
+    "Control",
+    "Cost",
+    "Exposed",
+    "NotRun",
+    "Plan",
+    "Policy",
+    "Result",
+    "Scored",
+    "Settings",
+    "Subject",
+    "Tool",
+    "audit",
+    "audit_signals",
+    "keyed_hashes",
+    "load_policy",
+    "make_subject",
+    "policy_from_table",
+    "recompute",
+    "run",
+    "settled",
+    "shipped",
+    "signals_subject",
+]

@@ -73,7 +73,8 @@ def one_hot(labels: Ints) -> Floats:
     values = np.unique(labels)
     if len(values) > 100:
         return np.empty((len(labels), 0))
-    return (labels[:, None] == values).astype(np.float64)
+    columns: Floats = (labels[:, None] == values).astype(np.float64)
+    return columns
 
 
 def cross_predicted(make: Any, inputs: Floats, member: Bools, fold: Ints) -> Floats:

@@ -66,7 +66,7 @@ def class_sizes(labels: Ints, names: tuple[str, ...]) -> dict[str, int]:
     return {name: int(count) for name, count in zip(names, counts, strict=True)}
 
 
-def exposed(arrays: Arrays, hashes: list[str], attack: str, access: str, prior: float) -> list[Exposed]:
+def exposed(arrays: Arrays, hashes: list[str], attack: str, access: str) -> list[Exposed]:
     """The members that an adversary using `attack` would be surest of, at most thirty."""
     name = key(attack, access)
     posterior, comparable = arrays.posterior[name], arrays.comparable[name]

@@ -13,6 +13,7 @@ import numpy as np
 from memberscope import _check
 from memberscope.auditing.features import to_matrix
 from memberscope.errors import InputError
+from memberscope.targets import StoredSignals
 from memberscope.types import Bools, Floats, Ints, Records, Target
 
 Pair = tuple[Any, Any]
@@ -57,6 +58,14 @@ def make_subject(
     member = np.arange(len(records)) < len(inside)
     names = tuple(class_names or (str(k) for k in range(target.n_classes)))
     return checked(Subject(target, records, member, to_matrix(x), names, notes))
+
+
+def ordered(signals: StoredSignals, target: Target) -> Subject:
+    """A subject from stored signals; the model is asked by row number."""
+    n = len(signals.labels)
+    records = Records(np.arange(n), signals.labels, signals.ids, dict(signals.groups))
+    names = tuple(str(k) for k in range(target.n_classes))
+    return Subject(target, records, signals.member, signals.features, names)
 
 
 def checked(subject: Subject) -> Subject:

@@ -84,8 +84,8 @@ def newcombe_limits(value: float, n: int, m: int, confidence: float) -> tuple[fl
     def excess(theta: float) -> float:
         return float((value - theta) ** 2 - z**2 * variance(theta))
 
-    low = 0.0 if value <= 0 else float(brentq(excess, 1e-15, value)) if excess(1e-15) > 0 else 0.0
-    high = 1.0 if value >= 1 else float(brentq(excess, value, 1 - 1e-15)) if excess(1 - 1e-15) > 0 else 1.0
+    low = 0.0 if value <= 0 else float(brentq(excess, 1e-15, min(value, 1 - 1e-12))) if excess(1e-15) > 0 else 0.0
+    high = 1.0 if value >= 1 else float(brentq(excess, max(value, 1e-12), 1 - 1e-15)) if excess(1 - 1e-15) > 0 else 1.0
     return low, high
 
 

@@ -1,0 +1,139 @@
+"""One query a record, in batches that are stored as they finish, checked before anything is computed from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope import _check
+from memberscope.errors import InputError, MemberscopeError, TargetError
+from memberscope.signals.rows import rows
+from memberscope.signals.store import Store, digest_records, signal_key
+from memberscope.types import Floats, Ints, Records, Signal, SignalSpec, Target
+
+PROBE = 32  # records asked twice, to see whether the model answers the same
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """The answers: `outputs` (n, k), what they are, how many records were sent, and whether asking twice agreed.
+
+    `deterministic` is None where nothing was asked this time because every answer was stored already.
+    """
+
+    outputs: Floats
+    signal: Signal
+    queries: int
+    deterministic: bool | None
+    largest_change: float
+
+
+def collect(
+    target: Target,
+    records: Records,
+    *,
+    store: Store | None = None,
+    batch_size: int = 4096,
+    progress: Progress | None = None,
+) -> Observed:
+    """Ask the target once for each record, reusing what `store` holds for the same target, records and batch.
+
+    Raises:
+        TargetError: The model fails or gives another number of rows.
+        InputError: Its answers are not finite, not probabilities or of the wrong width, or labels are out of range.
+    """
+    validate_labels(records.y, target.n_classes)
+    n, queries = len(records), 0
+    model, data = target.digest, digest_records(records) if store else ""
+    parts: list[Floats] = []
+    asked = False
+    for start in range(0, n, batch_size):
+        stop = min(n, start + batch_size)
+        name = signal_key(model, data, SignalSpec(), (start, stop)) if store and model else None
+        answer = store.get(name) if store and name else None
+        if answer is None:
+            answer = ask(target, records, start, stop)
+            validate_outputs(target.signal, answer, records.ids[start:stop], target.n_classes)
+            queries, asked = queries + stop - start, True
+            if store and name:
+                store.put(name, answer)
+        parts.append(answer)
+        if progress:
+            progress(stop, n)
+    outputs = np.concatenate(parts)
+    if not asked:
+        return Observed(outputs, target.signal, queries, None, 0.0)
+    probe = min(PROBE, n)
+    change = float(np.max(np.abs(ask(target, records, 0, probe) - outputs[:probe])))
+    return Observed(
+        outputs, target.signal, queries + probe, change <= 1e-5 * max(1.0, float(np.abs(outputs[:probe]).max())), change
+    )
+
+
+def ask(target: Target, records: Records, start: int, stop: int) -> Floats:
+    """Outputs of the records from `start` up to `stop`, as (stop - start, k).
+
+    Raises:
+        TargetError: The model fails or gives another number of rows.
+    """
+    try:
+        answer = np.asarray(target.query(rows(records.x, start, stop)), dtype=np.float64)
+    except MemberscopeError:
+        raise
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise TargetError(
+            f"Expected answers for records {start} to {stop - 1}, got {type(error).__name__}: {first}. "
+            f"Call the model on these records yourself to see why."
+        ) from error
+    if answer.ndim != 2 or len(answer) != stop - start:
+        raise TargetError(f"Expected {stop - start} rows of outputs, got shape {answer.shape}. Return one row a record.")
+    return answer
+
+
+def validate_outputs(signal: Signal, outputs: Floats, ids: NDArray[np.str_], n_classes: int) -> None:
+    """Refuse outputs (n, k) that are not what `signal` says, naming the first record that is wrong.
+
+    Raises:
+        InputError: They are not finite, not probabilities, negative losses, or of the wrong width.
+    """
+    width = 1 if signal in ("labels", "loss") else n_classes
+    if outputs.shape[1] != width:
+        raise InputError(f"Expected {width} columns of {signal}, got {outputs.shape[1]}. Give one column a class.")
+    _check.finite(f"outputs ({signal})", outputs, ids)
+    if signal == "probabilities":
+        outside = np.flatnonzero((outputs < -1e-6).any(axis=1) | (outputs > 1 + 1e-6).any(axis=1))
+        sums = outputs.sum(axis=1)
+        uneven = np.flatnonzero(np.abs(sums - 1) > 1e-3)
+        if len(outside):
+            worst = outputs[outside[0]][np.argmax(np.abs(outputs[outside[0]] - 0.5))]
+            raise InputError(
+                f"Expected probabilities between 0 and 1, got {worst:.4g} for record {str(ids[outside[0]])!r}. "
+                f"If these are logits, declare them as logits."
+            )
+        if len(uneven):
+            raise InputError(
+                f"Expected probabilities that sum to 1, got {sums[uneven[0]]:.4f} for record {str(ids[uneven[0]])!r} "
+                f"({len(uneven)} records in all). Normalise them or declare logits."
+            )
+    if signal == "loss" and (outputs < -1e-9).any():
+        first = str(ids[int(np.argmax(outputs[:, 0] < -1e-9))])
+        raise InputError(f"Expected losses of at least 0, got a negative one for record {first!r}. Give cross-entropy in nats.")
+
+
+def validate_labels(labels: Ints, n_classes: int) -> None:
+    """Refuse labels (n,) outside 0 .. n_classes - 1.
+
+    Raises:
+        InputError: Some label is out of range.
+    """
+    odd = (labels < 0) | (labels >= n_classes)
+    if odd.any():
+        raise InputError(
+            f"Expected labels from 0 to {n_classes - 1}, got {int(labels[odd][0])} ({int(odd.sum())} records out of range). "
+            f"Use 0-based classes in the order of the model's outputs."
+        )

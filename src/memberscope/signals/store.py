@@ -1,0 +1,124 @@
+"""A folder of arrays named by what they were computed from; an entry is whole or it is not there."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memberscope.errors import InputError
+from memberscope.types import Floats, Records, SignalSpec
+
+
+class Store:
+    """Arrays by key in `path`; each file carries a digest of its contents, and a damaged one counts as missing."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Use the folder `path`, made at the first `put`."""
+        self.path = Path(path)
+
+    def get(self, key: str) -> Floats | None:
+        """The array under `key`, or None if it is missing or damaged (a damaged file is removed)."""
+        from safetensors import SafetensorError, safe_open
+
+        file = self.path / f"{key}.safetensors"
+        if not file.is_file():
+            return None
+        try:
+            with safe_open(file, framework="numpy") as opened:
+                array: Floats = opened.get_tensor("array")
+                if (opened.metadata() or {}).get("sha256") == digest_array(array):
+                    return array
+        except (SafetensorError, OSError, KeyError):
+            pass
+        file.unlink(missing_ok=True)
+        return None
+
+    def put(self, key: str, array: Floats) -> None:
+        """Write `array` under `key`, whole or not at all.
+
+        Raises:
+            InputError: The disk is full or the folder cannot be written.
+        """
+        from safetensors.numpy import save
+
+        contiguous = np.ascontiguousarray(array)
+        data = save({"array": contiguous}, metadata={"sha256": digest_array(contiguous)})
+        write_bytes(self.path / f"{key}.safetensors", data)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full or read-only disk into a sentence.
+
+    Raises:
+        InputError: Writing failed.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(f"Expected room to write {path}, got a full disk. Free some space and run it again.") from error
+        raise InputError(f"Expected to write {path}, got: {error.strerror}. Choose a folder that can be written.") from error
+
+
+def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Write a file under a temporary name, then rename it, so that a reader sees the old one or the new one whole.
+
+    Raises:
+        InputError: The disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def digest_array(array: Any) -> str:
+    """SHA-256 of an array's type, shape and contents; words by their text."""
+    values = np.asarray(array)
+    if values.dtype.kind == "O":
+        values = values.astype(np.str_)
+    hasher = hashlib.sha256(f"{values.dtype}:{values.shape}".encode())
+    hasher.update(np.ascontiguousarray(values).tobytes())
+    return hasher.hexdigest()
+
+
+def digest_records(records: Records) -> str:
+    """SHA-256 of the records: inputs, labels and ids."""
+    hasher = hashlib.sha256()
+    x = records.x
+    if hasattr(x, "columns"):
+        import narwhals as nw
+
+        frame: Any = nw.from_native(x, eager_only=True)
+        for name in frame.columns:
+            hasher.update(f"{name}:{digest_array(frame[name].to_numpy())}".encode())
+    elif x is not None:
+        dense = x.toarray() if hasattr(x, "toarray") else x
+        hasher.update(digest_array(np.asarray(dense)).encode())
+    hasher.update(digest_array(records.y).encode())
+    hasher.update(digest_array(records.ids).encode())
+    return hasher.hexdigest()
+
+
+def signal_key(target_digest: str, records_digest: str, spec: SignalSpec, part: tuple[int, int]) -> str:
+    """Key of the answers to one batch of records: hash of target, records, signal and position."""
+    text = json.dumps([target_digest, records_digest, asdict(spec), part], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

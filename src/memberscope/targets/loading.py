@@ -1,0 +1,194 @@
+"""Models from files and factories: formats that cannot run code by default, the others only behind a declared trust."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from memberscope.errors import InputError, UnsafeFileError
+from memberscope.targets.wrap import wrap
+from memberscope.types import Target
+
+CODE_BEARING = (".pkl", ".pickle", ".joblib", ".ts", ".torchscript")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A target and what a reader of the result must know about how it was loaded."""
+
+    target: Target
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What the user declared safe: code in files, and names of types inside skops files."""
+
+    code: bool = False
+    types: tuple[str, ...] = ()
+
+
+def load_target(spec: str, *, factory: str | None = None, trust: Trust | None = None, device: str = "cpu") -> Loaded:
+    """A target from `module:factory`, a `.skops` file, or torch weights (`.pt`, `.pth`, `.safetensors`) with a factory.
+
+    Raises:
+        InputError: The file or factory is missing, damaged or of another kind.
+        UnsafeFileError: The format can run code and was not declared safe.
+    """
+    trust = trust or Trust()
+    path = Path(spec)
+    if not path.suffix and ":" in spec:
+        return Loaded(wrap(built(spec)))
+    if not path.is_file():
+        raise InputError(f"Expected a model file or module:factory, got {spec!r}, which is not there. Check the path.")
+    suffix = path.suffix.lower()
+    if suffix == ".skops":
+        return from_skops(path, trust)
+    if suffix in (".pt", ".pth", ".safetensors"):
+        return from_weights(path, factory, trust, device)
+    if suffix in CODE_BEARING:
+        return from_code(path, trust)
+    raise InputError(f"Expected a model as module:factory, .skops, .pt, .pth or .safetensors, got {spec!r}. Convert it.")
+
+
+def built(spec: str) -> Any:
+    """The object that `module:name` names; called if it is a function that is not itself a model.
+
+    Raises:
+        InputError: The module or the name is not there, or the factory fails.
+    """
+    module_name, _, name = spec.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"Expected an importable module:factory, got {spec!r}: {error}. Check both names.") from error
+    looks_like_model = any(hasattr(found, method) for method in ("predict_proba", "decision_function", "query", "state_dict"))
+    if isinstance(found, type) or (callable(found) and not looks_like_model):
+        try:
+            return found()
+        except Exception as error:
+            raise InputError(f"Expected {spec!r} to build a model, got {type(error).__name__}: {error}. Repair it.") from error
+    return found
+
+
+def from_skops(path: Path, trust: Trust) -> Loaded:
+    """A scikit-learn model from a skops file, with only the named types trusted beyond skops's own list."""
+    from skops.io import get_untrusted_types, load
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    try:
+        untrusted = get_untrusted_types(file=path)
+        refused = [name for name in untrusted if name not in trust.types and not trust.code]
+        if refused:
+            flags = " ".join(f"--trust-type {name}" for name in refused)
+            raise UnsafeFileError(
+                f"Expected only types known to be safe in {path}, got {', '.join(refused)}. "
+                f"If you trust the file's origin, add {flags}."
+            )
+        estimator = load(path, trusted=untrusted)
+    except UntrustedTypesFoundException as error:
+        raise UnsafeFileError(f"Expected a safe skops file, got {path}: {error}. Check where it came from.") from error
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"Expected a complete skops file, got {path}: {type(error).__name__}: {error}. Write it again."
+        ) from error
+    notes = (f"Trusted these types in {path.name}: {', '.join(untrusted)}.",) if untrusted else ()
+    return Loaded(wrap(estimator), notes)
+
+
+def from_weights(path: Path, factory: str | None, trust: Trust, device: str) -> Loaded:
+    """A torch module built by `factory` with the weights of a state dict."""
+    if is_torchscript(path):
+        return from_code(path, trust)
+    if factory is None:
+        raise InputError(f"Expected a factory for the weights in {path}, got none. Add --factory module:function.")
+    try:
+        from memberscope.targets.torch import TorchTarget
+
+        weights = read_weights(path)
+    except ImportError as error:
+        raise InputError("Expected torch for this model, got none. Run `pip install memberscope[torch]`.") from error
+    module = built(factory)
+    if isinstance(module, TorchTarget):
+        module.module.load_state_dict(weights)
+        return Loaded(module)
+    try:
+        module.load_state_dict(weights)
+    except (AttributeError, RuntimeError, TypeError) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(
+            f"Expected weights that fit {factory}, got {path}: {first}. Use the factory it was saved from."
+        ) from error
+    return Loaded(TorchTarget(module, device=device))
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether a torch archive holds code besides weights."""
+    if path.suffix.lower() == ".safetensors" or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in name for name in archive.namelist())
+
+
+def read_weights(path: Path) -> Any:
+    """A state dict, read without running anything."""
+    import pickle
+
+    import torch
+
+    try:
+        if path.suffix.lower() == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UnsafeFileError(
+            f"Expected a state dict of plain tensors, got {path} with other objects, which could run code. "
+            f"Save model.state_dict() instead."
+        ) from error
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise InputError(
+            f"Expected complete torch weights, got {path}: {type(error).__name__}: {first}. Save them again."
+        ) from error
+
+
+def from_code(path: Path, trust: Trust) -> Loaded:
+    """A model from a format that runs code when it is opened, only with `--trust-code`."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if not trust.code:
+        raise UnsafeFileError(
+            f"Expected a format that cannot run code, got {path.name} (SHA-256 {digest}). Save it with "
+            f"skops.io.dump(model, 'model.skops'), or add --trust-code if you trust its origin."
+        )
+    note = f"Ran the code in {path.name} (SHA-256 {digest}), as --trust-code allowed."
+    try:
+        return Loaded(wrap(opener(path)(path)), (note,))
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"Expected a complete model file, got {path}: {type(error).__name__}: {error}. Save it again."
+        ) from error
+
+
+def opener(path: Path) -> Callable[[Path], Any]:
+    """The loader for a code-bearing format."""
+    if path.suffix.lower() in (".pkl", ".pickle", ".joblib"):
+        import joblib
+
+        return joblib.load  # type: ignore[no-any-return]
+    import torch
+
+    return lambda file: torch.jit.load(str(file), map_location="cpu")  # type: ignore[no-untyped-call]

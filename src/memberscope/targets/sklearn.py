@@ -1,0 +1,110 @@
+"""scikit-learn estimators and pipelines, or anything with `predict_proba`, `decision_function` or `predict`."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from memberscope.errors import InputError
+from memberscope.types import Access, Floats, Signal
+
+
+class SklearnTarget:
+    """A fitted classifier; its columns are the classes in sorted order, so labels are positions in `classes`.
+
+    `predict_proba` is used if there is one. Otherwise `decision_function` gives logits, one column a class, a binary one
+    as (0, d); otherwise `predict` gives labels alone.
+
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> model = LogisticRegression().fit([[0.0], [1.0]], ["no", "yes"])
+    >>> target = SklearnTarget(model)
+    >>> target.classes, target.signal, target.query(np.array([[0.0], [1.0]])).shape
+    (('no', 'yes'), 'probabilities', (2, 2))
+    """
+
+    def __init__(self, estimator: Any) -> None:
+        """Wrap a fitted `estimator`.
+
+        Raises:
+            InputError: It is not fitted, or it is no classifier.
+        """
+        if getattr(estimator, "classes_", None) is None:
+            raise InputError(
+                f"Expected a fitted classifier with classes_, got {type(estimator).__name__}. Fit it before the audit."
+            )
+        classes = np.asarray(estimator.classes_)
+        self.estimator = estimator
+        self._order = np.argsort(classes, kind="stable")
+        self.classes = tuple(str(name) for name in classes[self._order])
+        self._sorted = classes[self._order]
+        self.access, self.signal = offered(estimator)
+
+    access: Access
+    signal: Signal
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
+
+    @property
+    def digest(self) -> str | None:
+        """Hash of the class, its parameters and everything fitted; None if it cannot be hashed."""
+        import joblib
+
+        try:
+            return hashlib.sha256(f"{type(self.estimator)}:{joblib.hash(self.estimator)}".encode()).hexdigest()
+        except Exception:  # unpicklable user objects: without a digest nothing is cached, which is always safe
+            return None
+
+    @property
+    def n_parameters(self) -> int | None:
+        """Coefficients, or nodes of all trees; None for other estimators."""
+        return count_parameters(self.estimator)
+
+    def query(self, x: Any) -> Floats:
+        """Outputs (n, k), or labels (n, 1) as positions in `classes`."""
+        if self.signal == "labels":
+            predicted = np.asarray(self.estimator.predict(x))
+            return np.searchsorted(self._sorted, predicted).astype(np.float64)[:, None]
+        method = "predict_proba" if self.signal == "probabilities" else "decision_function"
+        values = np.asarray(getattr(self.estimator, method)(x), dtype=np.float64)
+        if values.ndim == 1:
+            values = np.column_stack([np.zeros(len(values)), values])
+        return values[:, self._order] if values.shape[1] == self.n_classes else values
+
+
+def offered(estimator: Any) -> tuple[Access, Signal]:
+    """The richest answer an estimator gives.
+
+    Raises:
+        InputError: It gives none.
+    """
+    if hasattr(estimator, "predict_proba"):
+        return Access.PROBABILITIES, "probabilities"
+    if hasattr(estimator, "decision_function"):
+        return Access.LOGITS, "logits"
+    if hasattr(estimator, "predict"):
+        return Access.LABEL, "labels"
+    raise InputError(
+        f"Expected a classifier with predict_proba, decision_function or predict, got {type(estimator).__name__}. "
+        f"Wrap it in a function that returns probabilities."
+    )
+
+
+def count_parameters(estimator: Any) -> int | None:
+    """Fitted numbers in the last step of a pipeline: coefficients and intercepts, or tree nodes."""
+    if hasattr(estimator, "steps"):
+        return count_parameters(estimator.steps[-1][1])
+    if hasattr(estimator, "coefs_"):
+        return sum(int(np.size(part)) for part in (*estimator.coefs_, *estimator.intercepts_))
+    if hasattr(estimator, "coef_"):
+        return int(np.size(estimator.coef_) + np.size(estimator.intercept_))
+    if hasattr(estimator, "tree_"):
+        return int(estimator.tree_.node_count)
+    if hasattr(estimator, "estimators_"):
+        counts = [count_parameters(part) for part in np.ravel(np.asarray(estimator.estimators_, dtype=object))]
+        return None if None in counts else sum(count for count in counts if count is not None)
+    return None

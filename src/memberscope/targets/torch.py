@@ -1,0 +1,113 @@
+"""PyTorch modules: batched, in eval mode, without gradients, on a chosen device."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal
+
+import numpy as np
+
+from memberscope.errors import InputError
+from memberscope.types import Access, Floats, Signal
+
+
+class TorchTarget:
+    """A module that maps a batch of inputs to logits or probabilities (n, k).
+
+    A single column is read as the positive class of two: a logit, or a probability.
+
+    >>> import torch
+    >>> target = TorchTarget(torch.nn.Linear(3, 2))
+    >>> target.query(np.zeros((5, 3))).shape, target.signal
+    ((5, 2), 'logits')
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        *,
+        outputs: Literal["logits", "probabilities"] = "logits",
+        batch_size: int = 1024,
+        device: str = "cpu",
+        n_classes: int | None = None,
+    ) -> None:
+        """Move `module` to `device`; `n_classes` is found at the first query unless given.
+
+        Raises:
+            InputError: The device is not there, or `outputs` is another word.
+        """
+        import torch
+
+        if outputs not in ("logits", "probabilities"):
+            raise InputError(f"Expected outputs 'logits' or 'probabilities', got {outputs!r}. Say what forward() returns.")
+        try:
+            self.module = module.to(torch.device(device))
+        except (RuntimeError, AssertionError) as error:
+            first = str(error).splitlines()[0]
+            raise InputError(f"Expected an available device, got {device!r} ({first}). Use device='cpu'.") from error
+        self.signal: Signal = outputs
+        self.access = Access.LOGITS if outputs == "logits" else Access.PROBABILITIES
+        self.batch_size = batch_size
+        self.device = device
+        self._n_classes = n_classes or last_width(module)
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes.
+
+        Raises:
+            InputError: It is neither given nor visible in the module's last layer, and nothing was queried yet.
+        """
+        if self._n_classes is None:
+            raise InputError("Expected n_classes for this module, got none. Pass TorchTarget(module, n_classes=k).")
+        return self._n_classes
+
+    @property
+    def digest(self) -> str | None:
+        """Hash of the architecture's text, the state dict's bytes and what the outputs are."""
+        hasher = hashlib.sha256(f"{self.module!r}:{self.signal}".encode())
+        for name, value in sorted(self.module.state_dict().items()):
+            array = np.ascontiguousarray(value.detach().cpu().float().numpy() if value.is_floating_point() else value.cpu())
+            hasher.update(f"{name}:{array.dtype}:{array.shape}".encode())
+            hasher.update(array.tobytes())
+        return hasher.hexdigest()
+
+    @property
+    def n_parameters(self) -> int | None:
+        """Trainable parameters."""
+        return int(sum(part.numel() for part in self.module.parameters() if part.requires_grad))
+
+    def query(self, x: Any) -> Floats:
+        """Outputs (n, k) for inputs (n, ...), computed in batches; the module's mode is put back afterwards."""
+        import torch
+
+        training = self.module.training
+        self.module.eval()
+        try:
+            with torch.inference_mode():
+                parts = [self._forward(x[start : start + self.batch_size]) for start in range(0, len(x), self.batch_size)]
+        finally:
+            self.module.train(training)
+        values = np.concatenate(parts)
+        self._n_classes = self._n_classes or values.shape[1]
+        return values
+
+    def _forward(self, batch: Any) -> Floats:
+        import torch
+
+        inputs = batch if isinstance(batch, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(batch))
+        if inputs.is_floating_point():
+            inputs = inputs.float()
+        outputs = self.module(inputs.to(self.device))
+        values = np.asarray(outputs.detach().cpu().double().numpy(), dtype=np.float64)
+        if values.ndim == 1 or values.shape[1] == 1:
+            positive = values.reshape(len(values), 1)
+            negative = np.zeros_like(positive) if self.signal == "logits" else 1 - positive
+            values = np.hstack([negative, positive])
+        return values
+
+
+def last_width(module: Any) -> int | None:
+    """Outputs of the last linear layer, as a number of classes; None if there is none."""
+    widths = [part.out_features for part in module.modules() if hasattr(part, "out_features")]
+    return None if not widths else max(2, int(widths[-1]))
