@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from memberscope.attacks.observed import log_probabilities
+from memberscope.attacks.observed import log_probabilities, settled
 from memberscope.attacks.thresholds import Thresholds, checked, hidden_scores, named, needs_for
 from memberscope.types import Access, Evidence, Floats, Needs
 
@@ -54,4 +54,4 @@ class Entropy:
 def negative_entropy(evidence: Evidence) -> Floats:
     """Sum of p log p over the classes, as (n,); zero at certainty, -log k when uniform."""
     log_p = log_probabilities(evidence)
-    return np.asarray((np.exp(log_p) * log_p).sum(axis=1), dtype=np.float64)
+    return settled((np.exp(log_p) * log_p).sum(axis=1))

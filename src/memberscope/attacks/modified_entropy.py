@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from memberscope.attacks.observed import log_probabilities, of_true_class, without_true_class
+from memberscope.attacks.observed import log_probabilities, of_true_class, settled, without_true_class
 from memberscope.attacks.thresholds import Thresholds, checked, hidden_scores, named, needs_for
 from memberscope.types import Access, Evidence, Floats, Needs
 
@@ -70,4 +70,4 @@ def negative_modified_entropy(evidence: Evidence) -> Floats:
     p_true = of_true_class(p, evidence)
     wrong = without_true_class(p, evidence, 0.0)
     score: Floats = (1.0 - p_true) * np.log(np.maximum(p_true, 1e-30)) + (wrong * log_rest).sum(axis=1)
-    return score
+    return settled(score)

@@ -58,6 +58,13 @@ def logsumexp(values: Floats) -> Floats:
         return np.asarray(top + np.log(np.exp(values - top[:, None]).sum(axis=1)), dtype=np.float64)
 
 
+def settled(values: Floats) -> Floats:
+    """Values rounded to 40 bits, so that equal probabilities summed in another order still tie."""
+    mantissa, exponent = np.frexp(values)
+    rounded: Floats = np.ldexp(np.round(mantissa * 2.0**40), exponent - 40)
+    return rounded
+
+
 def log_probabilities(evidence: Evidence) -> Floats:
     """Log-probabilities (n, k) of all classes; zeros are read as `FLOOR`."""
     values = first_view(evidence)
@@ -84,7 +91,7 @@ def logit_true(evidence: Evidence) -> Floats:
     values = first_view(evidence)
     if evidence.signal == "logits":
         return of_true_class(values, evidence) - logsumexp(without_true_class(values, evidence, -np.inf))
-    others = without_true_class(values, evidence, 0.0).sum(axis=1)
+    others = settled(without_true_class(values, evidence, 0.0).sum(axis=1))
     logit: Floats = np.log(np.maximum(of_true_class(values, evidence), FLOOR)) - np.log(np.maximum(others, FLOOR))
     return logit
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from memberscope.auditing.estimate import Settings
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.policy import Claim
 from memberscope.auditing.result import Arrays, Control, NotRun
@@ -68,7 +67,7 @@ def judge(
     findings = [claim_finding(claim, float(p), alpha, len(claims), access) for claim, p in zip(claims, corrected, strict=True)]
     findings += [control_finding(name, control, plan) for name, control in controls.items() if decides(name)]
     findings += missing(plan, not_run, access)
-    return conclude(findings, plan)
+    return conclude(findings, plan, power(plan, arrays, plan.claim_fprs()))
 
 
 def decides(control: str) -> bool:
@@ -136,7 +135,7 @@ def missing(plan: Plan, not_run: list[NotRun], access: str) -> list[Finding]:
     ]
 
 
-def conclude(findings: list[Finding], plan: Plan) -> Judgement:
+def conclude(findings: list[Finding], plan: Plan, seen: list[dict[str, float | None]]) -> Judgement:
     """Controls first, since numbers that rest on a broken comparison neither pass nor fail; then claims; then gaps."""
     broken = [finding for finding in findings if finding.attack in ("null", "blind") and finding.verdict != "PASS"]
     if broken:
@@ -154,17 +153,24 @@ def conclude(findings: list[Finding], plan: Plan) -> Judgement:
     if open_points:
         reason = f"Inconclusive: {open_points[0].claim} {open_points[0].advice}"
         return Judgement("INCONCLUSIVE", reason, findings)
+    powers = "; ".join(
+        f"a true rate of {100 * entry['tpr']:.3g}% or more at {100 * (entry['fpr'] or 0):.3g}% false positives"
+        for entry in seen
+        if entry["tpr"] is not None
+    )
+    power_words = f" It would have failed, in 80% of audits, on {powers}." if powers else " It had no power to fail."
     declared = " Exchangeability was declared, not checked." if plan.assume_exchangeable else ""
-    return Judgement("PASS", f"Passed: every claim of policy {plan.policy.name!r} holds.{declared}", findings)  # type: ignore[union-attr]
+    assert plan.policy is not None
+    return Judgement("PASS", f"Passed: every claim of policy {plan.policy.name!r} holds.{power_words}{declared}", findings)
 
 
-def power(plan: Plan, arrays: Arrays, settings: Settings) -> list[dict[str, float | None]]:
+def power(plan: Plan, arrays: Arrays, fprs: tuple[float, ...]) -> list[dict[str, float | None]]:
     """For each claim, the smallest TPR that this audit would have failed with 80% power; for each rate without a policy."""
     parts = candidates(arrays, plan.threat.access.word)
     limits = {claim.fpr: claim.tpr for claim in plan.policy.max_tpr} if plan.policy else {}
     n_members, n_others = int(arrays.member.sum()), int((~arrays.member).sum())
     found: list[dict[str, float | None]] = []
-    for fpr in settings.fprs if not limits else tuple(limits):
+    for fpr in tuple(limits) or fprs:
         usable = [part for part in parts if part.resolves(fpr)]
         if not usable:
             continue

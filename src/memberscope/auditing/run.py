@@ -20,7 +20,7 @@ from memberscope.auditing.features import narrowed
 from memberscope.auditing.judge import judge, power
 from memberscope.auditing.levels import evidence_at, levels_of, runs_at
 from memberscope.auditing.null import null_control, of_non_members
-from memberscope.auditing.overlap import Overlap, find_overlap
+from memberscope.auditing.overlap import EXAMPLES, Overlap, find_overlap
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.result import Arrays, Control, Cost, NotRun, Result, Scored, Tool
 from memberscope.auditing.strongest import candidates, strongest
@@ -40,6 +40,7 @@ class Collected:
     subject: Subject
     observed: Observed
     overlap: Overlap | None
+    overlap_examples: list[dict[str, str]]
     levels: tuple[Access, ...]
     evidence: dict[Access, Evidence]
     streams: dict[str, np.random.SeedSequence]
@@ -91,9 +92,10 @@ def run(plan: Plan, subject: Subject, *, store: Store | None = None, progress: P
 def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress) -> Collected:
     """Find duplicates across the sides, drop them if the plan says so, and ask the model about every record once."""
     streams = dict(zip(STREAMS, np.random.SeedSequence(plan.seed).spawn(len(STREAMS)), strict=True))
-    overlap = None
+    overlap, examples = None, []
     if subject.features is not None:
         overlap = find_overlap(subject.features, subject.member, np.random.default_rng(streams["overlap"]))
+        examples = named_pairs(overlap, subject)
         if plan.drop_overlap and len(overlap.non_members()):
             keep = np.setdiff1d(np.arange(len(subject.member)), overlap.non_members())
             subject = take(subject, keep)
@@ -110,7 +112,16 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress) 
     if features is not None:
         features = narrowed(features, np.random.default_rng(streams["features"]))
     evidence = {level: evidence_at(level, observed.signal, observed.outputs, subject.records.y, features) for level in levels}
-    return Collected(subject, observed, overlap, levels, evidence, streams)
+    return Collected(subject, observed, overlap, examples, levels, evidence, streams)
+
+
+def named_pairs(overlap: Overlap, subject: Subject) -> list[dict[str, str]]:
+    """The first pairs of duplicates by the keyed hashes of their ids."""
+    pairs = [("exact", pair) for pair in overlap.exact] + [("near", pair) for pair in overlap.near]
+    if not pairs:
+        return []
+    hashes = keyed_hashes(subject.records.ids)
+    return [{"kind": kind, "non_member": hashes[a], "member": hashes[b]} for kind, (a, b) in pairs[:EXAMPLES]]
 
 
 def score(plan: Plan, got: Collected, settings: Settings, report: Progress) -> tuple[Arrays, list[NotRun]]:
@@ -247,7 +258,7 @@ def diagnose(plan: Plan, got: Collected, arrays: Arrays, settings: Settings) -> 
         "smallest_fpr": smallest_fpr(int((~member).sum())),
         "class_sizes": diagnostics.class_sizes(subject.records.y, arrays.group_values["class"]),
         "groups_too_small": small_groups(arrays),
-        "minimum_detectable_tpr": power(plan, arrays, settings),
+        "minimum_detectable_tpr": power(plan, arrays, settings.fprs),
         "notes": list(subject.notes),
     }
     if Access.LABEL in got.levels:
@@ -279,6 +290,7 @@ def overlap_summary(got: Collected, plan: Plan) -> dict[str, Any] | None:
         "near": len(got.overlap.near),
         "compared_near": list(got.overlap.compared_near),
         "dropped": len(got.overlap.non_members()) if plan.drop_overlap else 0,
+        "examples": got.overlap_examples,
     }
 
 

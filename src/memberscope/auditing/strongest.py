@@ -12,7 +12,7 @@ from memberscope.statistics import (
     Interval,
     auc_interval,
     distinct_rankings,
-    ppv_at_fpr,
+    ppv,
     resolution_warning,
     roc,
     simultaneous_confidence,
@@ -61,11 +61,17 @@ def strongest(arrays: Arrays, access: str, settings: Settings) -> list[Estimate]
         base = shared.estimate("tpr", best, settings.confidence, fpr=fpr, threshold="best", warning=warning)
         found.append(named(base, access, best.method))
         for prior in settings.priors:
-            precise = [ppv_at_fpr(curves[index], fpr, prior, confidence) for index in usable]
-            best, _ = strongest_of(precise, names)
-            base = shared.estimate("ppv", best, settings.confidence, fpr=fpr, prior=prior, threshold="best", warning=warning)
-            found.append(named(base, access, best.method))
+            base = shared.estimate(
+                "ppv", implied(best, fpr, prior), settings.confidence, fpr=fpr, prior=prior, threshold="best", warning=warning
+            )
+            found.append(named(base, access, f"precision at exactly this FPR, from the TPR: {best.method}"))
     return found
+
+
+def implied(tpr: Interval, fpr: float, prior: float) -> Interval:
+    """Precision of an adversary who accuses exactly `fpr` of the non-members, from the limits of the TPR."""
+    value, low, high = (ppv(rate, fpr, prior) for rate in tpr[:3])
+    return Interval(value, low, high, tpr.method)
 
 
 def strongest_auc(parts: list[Part], access: str, settings: Settings) -> Estimate:

@@ -1,1 +1,29 @@
-"""reports."""
+"""Reports: the result as a document, a web page, a terminal summary, a table of records, and a CI verdict."""
+
+from memberscope.reports.arrays import read_arrays, write_arrays
+from memberscope.reports.document import read_result, schema, to_json, write_result
+from memberscope.reports.explain import explain, explain_record, topics
+from memberscope.reports.folder import write_all
+from memberscope.reports.html import render, write_report
+from memberscope.reports.junit import junit, write_junit
+from memberscope.reports.records import write_records
+from memberscope.reports.terminal import summary
+
+__all__ = [
+    "explain",
+    "explain_record",
+    "junit",
+    "read_arrays",
+    "read_result",
+    "render",
+    "schema",
+    "summary",
+    "to_json",
+    "topics",
+    "write_all",
+    "write_arrays",
+    "write_junit",
+    "write_records",
+    "write_report",
+    "write_result",
+]

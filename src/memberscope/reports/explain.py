@@ -1,0 +1,74 @@
+"""Short answers to what people ask about an audit, each with a command that shows it."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+
+from memberscope.auditing import Arrays
+from memberscope.errors import InputError
+from memberscope.reports.lookup import percent
+
+
+@cache
+def answers() -> dict[str, dict[str, str]]:
+    """Every topic with its title, text and command."""
+    text = (files(__package__) / "explain.toml").read_text(encoding="utf-8")
+    found: dict[str, dict[str, str]] = tomllib.loads(text)
+    return found
+
+
+def topics() -> tuple[str, ...]:
+    """Names that `explain` knows.
+
+    >>> "only-overfitted" in topics()
+    True
+    """
+    return tuple(answers())
+
+
+def explain(topic: str) -> str:
+    """Title, a few lines and a command.
+
+    Raises:
+        InputError: The topic is unknown.
+
+    >>> print(explain("gap").splitlines()[0])
+    The gap attack
+    """
+    name = topic.strip().lower().replace("_", "-")
+    if name.endswith("-per-class"):
+        name = name.removesuffix("-per-class")
+    if name not in answers():
+        raise InputError(
+            f"Expected a topic among {', '.join(topics())}, got {topic!r}. Or give --result DIR with a record's id."
+        )
+    found = answers()[name]
+    return f"{found['title']}\n\n{found['text'].strip()}\n\nSee it: {found['command']}"
+
+
+def explain_record(arrays: Arrays, record: str, prior: float) -> str:
+    """How each attack ranks one record, by its id or by the hash that reports show.
+
+    Raises:
+        InputError: There is no such record.
+    """
+    from memberscope.auditing import keyed_hashes
+
+    where = np.flatnonzero(arrays.ids == record)
+    if not len(where):
+        where = np.flatnonzero(np.array(keyed_hashes(arrays.ids)) == record)
+    if not len(where):
+        raise InputError(f"Expected the id or hash of a record of this audit, got {record!r}. See records.csv.")
+    i = int(where[0])
+    kind = "a member" if arrays.member[i] else "a non-member"
+    own = arrays.group_values["class"][arrays.groups["class"][i]]
+    lines = [f"Record {arrays.ids[i]} is {kind} of class {own}. At a prior of {percent(prior)}, an adversary would believe:"]
+    for name in sorted(arrays.posterior, key=lambda entry: -arrays.posterior[entry][i]):
+        above = float(np.mean(arrays.comparable[name][~arrays.member] >= arrays.comparable[name][i]))
+        belief = percent(float(arrays.posterior[name][i]))
+        lines.append(f"  {name}: {belief} likely a member; {percent(above)} of non-members score as high or higher")
+    return "\n".join(lines)

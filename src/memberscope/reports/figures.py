@@ -1,0 +1,101 @@
+"""The data behind the charts of a report, from the stored arrays: plain lists, small enough for one file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from memberscope.auditing import Arrays, Result
+from memberscope.statistics import Roc, roc, roc_band
+from memberscope.types import Floats
+
+EXACT_CORNERS = 40
+GRID_POINTS = 120
+BAND_EVERY = 6
+HISTOGRAM_BINS = 60
+
+
+def charts(result: Result) -> dict[str, Any]:
+    """ROC curves with bands, score histograms and the reliability diagram; empty without arrays."""
+    arrays: Arrays | None = result.arrays
+    if arrays is None:
+        return {"roc": None, "histograms": {}, "reliability": result.diagnostics.get("reliability")}
+    names = ordered(arrays)
+    confidence = float(result.plan["confidence"])
+    grid = false_positive_grid(int((~arrays.member).sum()))
+    curves = {name: roc(arrays.comparable[name], arrays.member) for name in names}
+    return {
+        "roc": {
+            "fpr": rounded(grid / (~arrays.member).sum()),
+            "curves": {name: curve_on(curves[name], grid, confidence) for name in names},
+        },
+        "histograms": {name: histogram(arrays, name) for name in names},
+        "reliability": result.diagnostics.get("reliability"),
+    }
+
+
+def ordered(arrays: Arrays) -> list[str]:
+    """Attacks by `attack@access`, the largest area first."""
+    from memberscope.statistics import auc_value
+
+    areas = {name: auc_value(roc(scores, arrays.member)) for name, scores in arrays.comparable.items()}
+    return sorted(areas, key=lambda name: -areas[name])
+
+
+def false_positive_grid(n: int) -> Floats:
+    """Numbers of false positives at which curves are drawn: the first forty, then evenly on a log scale."""
+    late = np.geomspace(1, n, GRID_POINTS).round()
+    return np.unique(np.concatenate([np.arange(1, min(EXACT_CORNERS, n) + 1), late])).astype(np.float64)
+
+
+def curve_on(curve: Roc, grid: Floats, confidence: float) -> dict[str, list[float | None]]:
+    """TPR at each number of false positives, exact, and its limits at every few of them (None between)."""
+    at = np.searchsorted(curve.fp, grid, side="right") - 1
+    tpr = curve.tp[at] / curve.n_members
+    low: list[float | None] = [None] * len(grid)
+    high: list[float | None] = [None] * len(grid)
+    chosen = [i for i in range(0, len(grid), BAND_EVERY) if grid[i] < curve.n_non_members]
+    if chosen:
+        _, lows, highs = roc_band(curve, grid[chosen] / curve.n_non_members, confidence)
+        for i, a, b in zip(chosen, lows, highs, strict=True):
+            low[i], high[i] = float(f"{a:.4g}"), float(f"{b:.4g}")
+    return {"tpr": rounded(tpr), "low": low, "high": high}
+
+
+def rounded(values: Any) -> list[float | None]:
+    """Numbers with four digits for drawing."""
+    return [float(f"{value:.4g}") for value in values]
+
+
+def histogram(arrays: Arrays, name: str) -> dict[str, Any]:
+    """Shares of members and of non-members by score, over the central 99.8% of scores."""
+    attack, access = name.rsplit("@", 1)
+    scores = next(entry.scores for entry in arrays.scored if (entry.attack, entry.access) == (attack, access))
+    low, high = np.quantile(scores, [0.001, 0.999])
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    edges = np.linspace(low, high, HISTOGRAM_BINS + 1)
+    clipped = np.clip(scores, low, high)
+    shares = {}
+    for side, mask in (("members", arrays.member), ("non_members", ~arrays.member)):
+        counts = np.histogram(clipped[mask], edges)[0]
+        shares[side] = rounded(counts / mask.sum())
+    return {"x": rounded((edges[1:] + edges[:-1]) / 2), **shares}
+
+
+def group_rows(result: Result, attack: str, access: str) -> list[dict[str, Any]]:
+    """One row a class or group: size, AUC, and at each rate the TPR at its own FPR and what global thresholds give it."""
+    rows: dict[str, dict[str, Any]] = {}
+    for entry in result.estimates:
+        if entry.group is None or (entry.attack, entry.access) != (attack, access):
+            continue
+        row = rows.setdefault(
+            entry.group,
+            {"group": entry.group, "n_members": entry.n_members, "n_non_members": entry.n_non_members, "rates": {}},
+        )
+        if entry.metric == "auc":
+            row["auc"] = entry
+        elif entry.metric in ("tpr", "fpr") and entry.fpr is not None:
+            row["rates"][entry.fpr, entry.metric, entry.threshold] = entry
+    return list(rows.values())

@@ -1,0 +1,105 @@
+"""`report.html`: one file that works offline, under a content policy that lets nothing else in."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from memberscope.auditing import STRONGEST, Result
+from memberscope.reports import lookup
+from memberscope.reports.annex import paragraph, standards
+from memberscope.reports.figures import charts, group_rows
+from memberscope.reports.readers import sections
+from memberscope.signals import write_bytes
+
+
+def template_text(name: str) -> str:
+    """A file of the templates folder."""
+    return (files(__package__) / "templates" / name).read_text(encoding="utf-8")
+
+
+def source_hash(text: str) -> str:
+    """A block's hash as a content policy writes it.
+
+    >>> source_hash("")
+    "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
+    """
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def content_policy(scripts: list[str], styles: list[str]) -> str:
+    """Nothing but the blocks with these contents, and no connection anywhere."""
+    script, style = (" ".join(map(source_hash, blocks)) for blocks in (scripts, styles))
+    return f"default-src 'none'; script-src {script}; style-src {style}; img-src data:; base-uri 'none'; form-action 'none'"
+
+
+def embedded(data: Any) -> str:
+    """JSON that cannot end the script element it stands in."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def prior_table(result: Result) -> list[dict[str, Any]]:
+    """What the prior's slider needs: the strongest attack's TPR with limits at each level and rate."""
+    return [
+        {
+            "access": access,
+            "fpr": entry.fpr,
+            "tpr": entry.value,
+            "low": entry.low,
+            "high": entry.high,
+            "attack": lookup.reached_by(entry),
+        }
+        for access in lookup.levels(result)
+        for entry in lookup.select(result, attack=STRONGEST, access=access, metric="tpr")
+    ]
+
+
+def render(result: Result) -> str:
+    """The report as one HTML text."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    blocks = {
+        "style": template_text("report.css"),
+        "chart_style": template_text("vendor/uPlot.min.css"),
+        "chart_script": template_text("vendor/uPlot.iife.min.js"),
+        "script": template_text("report.js"),
+    }
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"percent": lookup.percent, "interval": lookup.interval, "reached_by": lookup.reached_by}
+    environment.globals |= {"select": lookup.select, "first": lookup.first}
+    leading = result.diagnostics.get("leading")
+    groups = group_rows(result, leading["attack"], leading["access"]) if leading else []
+    text = environment.from_string(template_text("report.html.j2")).render(
+        result=result,
+        diagnostics=result.diagnostics,
+        threat=lookup.threat_words(result),
+        headline=lookup.headline(result),
+        levels=lookup.levels(result),
+        fprs=lookup.fprs(result),
+        prior=result.plan["threat"]["prior"],
+        strongest=STRONGEST,
+        sections=sections(result),
+        standards=standards(),
+        paragraph=paragraph(result),
+        groups=groups,
+        attacks=list(dict.fromkeys((e.attack, e.access) for e in result.estimates if e.attack != STRONGEST)),
+        policy=Markup(content_policy([blocks["chart_script"], blocks["script"]], [blocks["chart_style"], blocks["style"]])),
+        data=Markup(embedded({"charts": charts(result), "priors": prior_table(result)})),
+        **{name: Markup(block) for name, block in blocks.items()},
+    )
+    return str(text)
+
+
+def write_report(result: Result, path: Path) -> None:
+    """Write `report.html`, whole or not at all.
+
+    Raises:
+        InputError: The disk is full or the folder cannot be written.
+    """
+    write_bytes(path, render(result).encode())

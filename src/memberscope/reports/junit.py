@@ -1,0 +1,46 @@
+"""JUnit XML: one test case a finding, so that any CI shows the gate."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+from memberscope.auditing import Result
+from memberscope.signals import write_bytes
+
+FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def junit(result: Result) -> str:
+    """XML text: FAIL is a failure, what is not decided is an error, so that a viewer never shows it as passed."""
+    suite = ElementTree.Element("testsuite", name=clean(f"memberscope {result.title}"), tests=str(len(result.findings)))
+    counts = {"FAIL": 0, "INCONCLUSIVE": 0, "NOT_RUN": 0, "PASS": 0}
+    for finding in result.findings:
+        counts[finding.verdict] += 1
+        name = f"{finding.claim} [{finding.access}]"
+        case = ElementTree.SubElement(suite, "testcase", classname=clean(f"memberscope.{finding.attack}"), name=clean(name))
+        if finding.verdict == "PASS":
+            continue
+        kind = "failure" if finding.verdict == "FAIL" else "error"
+        node = ElementTree.SubElement(case, kind, message=clean(f"{finding.verdict}: {finding.rule}"), type=finding.verdict)
+        node.text = clean(finding.advice)
+    suite.set("failures", str(counts["FAIL"]))
+    suite.set("errors", str(counts["INCONCLUSIVE"] + counts["NOT_RUN"]))
+    suite.set("time", str(result.cost.seconds))
+    ElementTree.indent(suite)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
+
+
+def clean(text: str) -> str:
+    """Text without characters that XML forbids."""
+    return FORBIDDEN.sub("�", text)
+
+
+def write_junit(result: Result, path: Path) -> None:
+    """Write the XML, whole or not at all.
+
+    Raises:
+        InputError: The disk is full or the folder cannot be written.
+    """
+    write_bytes(path, junit(result).encode())

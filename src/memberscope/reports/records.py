@@ -1,0 +1,40 @@
+"""`records.csv`: one line a record with its scores and posteriors; readable by its owner alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from memberscope.auditing import Arrays, keyed_hashes
+from memberscope.signals import write_bytes
+
+
+def write_records(arrays: Arrays, path: Path) -> None:
+    """Write id, the hash that reports show, membership, class and groups, and each attack's score and posterior.
+
+    Raises:
+        InputError: The disk is full or the folder cannot be written.
+    """
+    names = list(arrays.posterior)
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    groups = list(arrays.groups)
+    scores = {f"{entry.attack}@{entry.access}": entry.scores for entry in arrays.scored}
+    columns = [column for name in names for column in (f"score:{name}", f"risk:{name}")]
+    writer.writerow(["id", "hash", "member", *map(safe, groups), *columns])
+    hashes = keyed_hashes(arrays.ids)
+    words = [[safe(arrays.group_values[name][code]) for code in arrays.groups[name]] for name in groups]
+    for i, name in enumerate(arrays.ids):
+        numbers = [repr(float(value)) for entry in names for value in (scores[entry][i], arrays.posterior[entry][i])]
+        writer.writerow([safe(str(name)), hashes[i], int(arrays.member[i]), *(column[i] for column in words), *numbers])
+    write_bytes(path, stream.getvalue().encode(), mode=0o600)
+
+
+def safe(text: str) -> str:
+    """Text that a spreadsheet will not take for a formula.
+
+    >>> safe("=1+1"), safe("plain")
+    ("'=1+1", 'plain')
+    """
+    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

@@ -1,0 +1,117 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const byId = (id) => document.getElementById(id);
+  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const percent = (x) => (100 * x).toPrecision(3).replace(/\.?0+$/, (m) => (m.includes(".") ? "" : m)) + "%";
+  const palette = ["#1f77b4", "#d95f02", "#2a9d4b", "#c0392b", "#8e5bb5", "#8c6d31", "#d9539b", "#17a2b0"];
+  const width = (node) => Math.max(280, node.clientWidth);
+  const charts = [];
+
+  // The prior's slider: precision follows from TPR and FPR by Bayes' rule, limits included.
+  const ppv = (tpr, fpr, prior) => (prior * tpr) / (prior * tpr + (1 - prior) * fpr || 1);
+  function showPrior() {
+    const prior = 10 ** Number(byId("prior").value);
+    byId("prior-value").textContent = percent(prior);
+    byId("prior-rows").replaceChildren(...data.priors.map((row) => {
+      const tr = document.createElement("tr");
+      const cells = [row.access, percent(row.fpr), percent(row.tpr) + " by " + row.attack,
+        [row.tpr, row.low, row.high].map((t) => percent(ppv(t, row.fpr, prior)))];
+      cells[3] = `${cells[3][0]} (${cells[3][1]} to ${cells[3][2]})`;
+      cells.forEach((text) => tr.appendChild(document.createElement("td")).append(text));
+      return tr;
+    }));
+  }
+  byId("prior").addEventListener("input", showPrior);
+  showPrior();
+
+  const axis = (extra) => ({ stroke: () => css("--soft"), grid: { stroke: () => css("--grid"), width: 1 }, ticks: { stroke: () => css("--grid") }, ...extra });
+  const show = (node, options, series) => {
+    const chart = new uPlot({ width: width(node), height: 380, cursor: { y: false }, ...options }, series, node);
+    charts.push([chart, node]);
+    return chart;
+  };
+
+  const roc = data.charts.roc;
+  if (roc) {
+    const names = Object.keys(roc.curves);
+    const positive = (list) => list.map((v) => (v > 0 ? v : null));
+    const series = [{ label: "FPR" }, { label: "chance", stroke: () => css("--soft"), dash: [2, 4], points: { show: false } }];
+    const values = [roc.fpr, roc.fpr];
+    const bands = [];
+    names.forEach((name, i) => {
+      const colour = palette[i % palette.length], on = i < 3;
+      const line = { stroke: colour, show: on, points: { show: false }, spanGaps: true };
+      series.push({ ...line, label: name, width: 2, dash: i >= palette.length ? [6, 4] : undefined, paths: uPlot.paths.stepped({ align: 1 }) });
+      series.push({ ...line, label: name + " upper", width: 0 }, { ...line, label: name + " lower", width: 0 });
+      const at = series.length;
+      bands.push({ series: [at - 2, at - 1], fill: colour + "33" });
+      const floor = 0.2 / Math.max(1, 1 / roc.fpr[0]);
+      values.push(positive(roc.curves[name].tpr), positive(roc.curves[name].high), roc.curves[name].low.map((v) => (v === null ? null : Math.max(v, floor))));
+    });
+    const hover = byId("roc-hover");
+    const chart = show(byId("roc"), {
+      series, bands,
+      scales: { x: { distr: 3, time: false, range: [roc.fpr[0], 1] }, y: { distr: 3, range: [roc.fpr[0], 1] } },
+      axes: [axis({ label: "false-positive rate", values: (u, ticks) => ticks.map((v) => (v === null ? "" : percent(v))) }),
+        axis({ label: "true-positive rate", size: 64, values: (u, ticks) => ticks.map((v) => (v === null ? "" : percent(v))) })],
+      hooks: { setCursor: [(u) => {
+        const i = u.cursor.idx;
+        if (i === null || i === undefined) return;
+        const shown = names.filter((_, k) => u.series[2 + 3 * k].show).map((name) => `${name} ${percent(roc.curves[name].tpr[i])}`);
+        hover.textContent = `At ${percent(roc.fpr[i])} false positives: ${shown.join("; ")}`;
+      }] },
+    }, values);
+    names.forEach((name, i) => {
+      const label = document.createElement("label"), box = document.createElement("input");
+      box.type = "checkbox";
+      box.checked = i < 3;
+      box.addEventListener("change", () => [0, 1, 2].forEach((k) => chart.setSeries(2 + 3 * i + k, { show: box.checked })));
+      const swatch = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+      swatch.setAttribute("width", "22"); swatch.setAttribute("height", "8"); swatch.setAttribute("aria-hidden", "true");
+      const stroke = document.createElementNS("http://www.w3.org/2000/svg", "line");
+      Object.entries({ x1: 0, y1: 4, x2: 22, y2: 4, stroke: palette[i % palette.length], "stroke-width": 3, "stroke-dasharray": i >= palette.length ? "6 4" : "none" })
+        .forEach(([key, value]) => stroke.setAttribute(key, value));
+      swatch.append(stroke);
+      label.append(box, swatch, name);
+      byId("roc-toggles").append(label);
+    });
+  }
+
+  const histograms = data.charts.histograms, choose = byId("hist-attack");
+  let shown = null;
+  function showHistogram() {
+    const one = histograms[choose.value];
+    if (!one) return;
+    if (shown) { charts.splice(charts.findIndex(([c]) => c === shown), 1); shown.destroy(); }
+    const steps = uPlot.paths.stepped({ align: 0 });
+    const line = (label, colour) => ({ label, stroke: colour, fill: colour + "33", width: 2, paths: steps, points: { show: false } });
+    shown = show(byId("hist"), {
+      height: 280, scales: { x: { time: false } },
+      series: [{ label: "score" }, line("members", palette[1]), line("non-members", palette[0])],
+      axes: [axis({ label: "score (members orange, non-members blue)" }), axis({ label: "share", size: 64, values: (u, ticks) => ticks.map(percent) })],
+    }, [one.x, one.members, one.non_members]);
+  }
+  Object.keys(histograms).forEach((name) => choose.append(new Option(name)));
+  choose.addEventListener("change", showHistogram);
+  showHistogram();
+
+  const reliability = data.charts.reliability;
+  if (reliability && reliability.bins.length > 1) {
+    const bins = [...reliability.bins].sort((a, b) => a.predicted - b.predicted);
+    const colour = palette[0], pick = (key) => bins.map((bin) => bin[key]);
+    show(byId("reliability"), {
+      height: 280, scales: { x: { time: false } },
+      series: [{ label: "predicted" }, { label: "ideal", stroke: () => css("--soft"), dash: [2, 4], points: { show: false } },
+        { label: "observed", stroke: colour, width: 2, points: { show: true, size: 7 } },
+        { label: "upper", stroke: colour, width: 0, points: { show: false } }, { label: "lower", stroke: colour, width: 0, points: { show: false } }],
+      bands: [{ series: [3, 4], fill: colour + "33" }],
+      axes: [axis({ label: "predicted probability of membership", values: (u, ticks) => ticks.map(percent) }),
+        axis({ label: "observed", size: 64, values: (u, ticks) => ticks.map(percent) })],
+    }, [pick("predicted"), pick("predicted"), pick("observed"), pick("high"), pick("low")]);
+  }
+
+  const resize = () => charts.forEach(([chart, node]) => chart.setSize({ width: width(node), height: chart.height }));
+  addEventListener("resize", resize);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts.forEach(([chart]) => chart.redraw(false)));
+})();

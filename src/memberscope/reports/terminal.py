@@ -1,0 +1,68 @@
+"""The summary a person reads after an audit, in a terminal of any width."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from memberscope.auditing import STRONGEST, Result
+from memberscope.reports.lookup import first, fprs, interval, levels, percent, reached_by, threat_words
+
+COLOURS = {"PASS": "bold green", "FAIL": "bold red", "INCONCLUSIVE": "bold yellow", None: "bold"}
+
+
+def summary(result: Result, console: Console, out: Path | None = None) -> None:
+    """Print verdict, threat model, the strongest attack by access level, controls, power and what did not run."""
+    console.print(
+        f"[{COLOURS[result.verdict]}]{result.verdict or 'NO POLICY'}[/] {escape(result.title)}: {escape(result.reason)}"
+    )
+    console.print(f"[dim]{escape(threat_words(result))}[/]")
+    console.print(levels_table(result))
+    for name, control in result.controls.items():
+        mark = {True: "[green]ok[/]", False: "[red]failed[/]", None: "[yellow]not run[/]"}[control.passed]
+        console.print(f"  {name}: {mark} [dim]{escape(control.why)}[/]")
+    for entry in result.diagnostics.get("minimum_detectable_tpr", ()):
+        detectable = "none" if entry["tpr"] is None else percent(entry["tpr"])
+        console.print(
+            f"  power: at {percent(entry['fpr'])} false positives, the smallest TPR that would have failed the limit of "
+            f"{percent(entry['limit'])} in 80% of audits is {detectable}"
+        )
+    for missing in result.not_run[:6]:
+        console.print(f"  [yellow]not run[/] {escape(missing.attack)} ({escape(missing.access)}): {escape(missing.why)}")
+    for note in result.diagnostics.get("notes", ()):
+        console.print(f"  note: {escape(note)}")
+    if out is not None:
+        console.print(f"Written to {escape(str(out))}/: result.json, report.html, records.csv, arrays.safetensors")
+
+
+def levels_table(result: Result) -> Table:
+    """Strongest attack at each access level: TPR at each rate with its interval, precision at the prior, AUC."""
+    prior = result.plan["threat"]["prior"]
+    confidence = percent(result.plan["confidence"])
+    table = Table(title=f"Strongest attack by access ({confidence} intervals, simultaneous)", title_justify="left")
+    table.add_column("access")
+    table.add_column("FPR", justify="right")
+    table.add_column("TPR")
+    table.add_column(f"precision at prior {percent(prior)}")
+    table.add_column("reached by")
+    for access in levels(result):
+        shown = access
+        for fpr in fprs(result):
+            tpr = first(result, attack=STRONGEST, access=access, metric="tpr", fpr=fpr)
+            ppv = first(result, attack=STRONGEST, access=access, metric="ppv", fpr=fpr, prior=prior)
+            if tpr is None or ppv is None:
+                continue
+            mark = " *" if tpr.warning else ""
+            table.add_row(shown, percent(fpr), interval(tpr) + mark, interval(ppv), reached_by(tpr))
+            shown = ""
+        auc = first(result, attack=STRONGEST, access=access, metric="auc")
+        if auc:
+            table.add_row(shown, "AUC", interval(auc, rate=False), "", reached_by(auc))
+        table.add_section()
+    if any(entry.warning for entry in result.estimates if entry.attack == STRONGEST):
+        table.caption = "* fewer than 10 false positives are allowed at this rate; the interval is wide"
+        table.caption_justify = "left"
+    return table
