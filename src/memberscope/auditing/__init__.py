@@ -1,11 +1,12 @@
 """Auditing: the plan, the run, the controls, the verdict and the result."""
 
+from memberscope.auditing.again import differences, recompute, rejudged
 from memberscope.auditing.api import audit, audit_signals, settled, signals_subject
 from memberscope.auditing.estimate import Settings
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.policy import Claim, Policy, load_policy, policy_from_table, shipped
 from memberscope.auditing.result import Arrays, Control, Cost, Exposed, NotRun, Result, Scored, Tool
-from memberscope.auditing.run import recompute, run
+from memberscope.auditing.run import run
 from memberscope.auditing.strongest import STRONGEST
 from memberscope.auditing.subject import Subject, keyed_hashes, make_subject
 
@@ -26,11 +27,13 @@ __all__ = [
     "Tool",
     "audit",
     "audit_signals",
+    "differences",
     "keyed_hashes",
     "load_policy",
     "make_subject",
     "policy_from_table",
     "recompute",
+    "rejudged",
     "run",
     "settled",
     "shipped",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.policy import Claim
 from memberscope.auditing.result import Arrays, Control, NotRun
-from memberscope.auditing.strongest import STRONGEST, candidates
+from memberscope.auditing.strongest import STRONGEST, candidates, judged_access
 from memberscope.statistics import holm, minimum_detectable_tpr, roc, tpr_p_value
 from memberscope.types import Estimate, Finding
 
@@ -60,7 +60,7 @@ def judge(
     """Verdict, its reason in a sentence, and one finding for each claim, control and missing requirement."""
     if plan.policy is None:
         return Judgement(None, "No policy was given, so nothing was judged; the numbers below are exploratory.", [])
-    access = plan.threat.access.word
+    access = judged_access(arrays, plan.threat.access)
     claims = [tested(claim, arrays, access, estimates) for claim in plan.policy.max_tpr]
     corrected = holm([claim.p_value for claim in claims])
     alpha = (1 - plan.confidence) / 2
@@ -166,7 +166,7 @@ def conclude(findings: list[Finding], plan: Plan, seen: list[dict[str, float | N
 
 def power(plan: Plan, arrays: Arrays, fprs: tuple[float, ...]) -> list[dict[str, float | None]]:
     """For each claim, the smallest TPR that this audit would have failed with 80% power; for each rate without a policy."""
-    parts = candidates(arrays, plan.threat.access.word)
+    parts = candidates(arrays, judged_access(arrays, plan.threat.access))
     limits = {claim.fpr: claim.tpr for claim in plan.policy.max_tpr} if plan.policy else {}
     n_members, n_others = int(arrays.member.sum()), int((~arrays.member).sum())
     found: list[dict[str, float | None]] = []

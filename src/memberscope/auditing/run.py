@@ -13,9 +13,10 @@ import numpy as np
 
 from memberscope.auditing import crossfit as fitting
 from memberscope.auditing import diagnostics
+from memberscope.auditing.again import digest_arrays, recompute
 from memberscope.auditing.blind import blind_control
 from memberscope.auditing.epsilon import one_run_estimates
-from memberscope.auditing.estimate import Settings, comparable, estimates_of, key, small_groups
+from memberscope.auditing.estimate import Settings, comparable, key, small_groups
 from memberscope.auditing.features import narrowed
 from memberscope.auditing.judge import judge, power
 from memberscope.auditing.levels import evidence_at, levels_of, runs_at
@@ -23,7 +24,7 @@ from memberscope.auditing.null import null_control, of_non_members
 from memberscope.auditing.overlap import EXAMPLES, Overlap, find_overlap
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.result import Arrays, Control, Cost, NotRun, Result, Scored, Tool
-from memberscope.auditing.strongest import candidates, strongest
+from memberscope.auditing.strongest import candidates, judged_access
 from memberscope.auditing.subject import Subject, coded_groups, keyed_hashes, take
 from memberscope.errors import InputError, UnmetNeedError
 from memberscope.signals import Observed, Store, collect, digest_array, digest_records
@@ -84,7 +85,7 @@ def run(plan: Plan, subject: Subject, *, store: Store | None = None, progress: P
         exposed=most_exposed(plan, got, arrays),
         cost=Cost(seconds=round(time.perf_counter() - started, 3), queries=got.observed.queries),
         environment=environment(),
-        digests=digests(plan, got),
+        digests=digests(plan, got) | {"arrays": digest_arrays(arrays)},
         arrays=arrays,
     )
 
@@ -148,6 +149,8 @@ def score(plan: Plan, got: Collected, settings: Settings, report: Progress) -> t
         scored.append(Scored(attack.name, level.word, fit.elsewhere is not None, fit.scores, cuts))
         posterior[key(attack.name, level.word)] = fitting.posteriors(fit, member, fold, plan.threat.prior)
     report("attack", len(jobs), len(jobs))
+    if not scored:
+        raise InputError(f"Expected an attack that can run on {got.observed.signal}, got none. {not_run[-1].why}")
     ran = {entry.attack for entry in scored} | {entry.attack for entry in not_run}
     for attack in plan.chosen():
         if attack.name not in ran:
@@ -184,18 +187,6 @@ def estimate(plan: Plan, got: Collected, arrays: Arrays, settings: Settings, rep
     """Every estimate: the strongest attack at each level first, then each attack."""
     found = recompute(arrays, settings, lambda done, n: report("estimate", done, n))
     return found + one_run_estimates(plan, arrays, np.random.default_rng(got.streams["guesses"]))
-
-
-def recompute(arrays: Arrays, settings: Settings, progress: Callable[[int, int], None] | None = None) -> list[Estimate]:
-    """The estimates that follow from the stored arrays alone."""
-    found: list[Estimate] = []
-    for access in dict.fromkeys(entry.access for entry in arrays.scored):
-        found.extend(strongest(arrays, access, settings))
-    for done, entry in enumerate(arrays.scored, start=1):
-        found.extend(estimates_of(entry, arrays, settings))
-        if progress:
-            progress(done, len(arrays.scored))
-    return found
 
 
 def control(plan: Plan, got: Collected, arrays: Arrays, report: Progress) -> dict[str, Control]:
@@ -242,9 +233,9 @@ def leading(arrays: Arrays, plan: Plan) -> tuple[str, str] | None:
     """Attack and access with the highest AUC among the candidates; None if nothing ran."""
     from memberscope.statistics import auc_value, roc
 
-    parts = candidates(arrays, plan.threat.access.word)
-    if not parts:
+    if not arrays.scored:
         return None
+    parts = candidates(arrays, judged_access(arrays, plan.threat.access))
     best = max(parts, key=lambda part: auc_value(roc(part.scores, part.member)))
     return best.scored.attack, best.scored.access
 

@@ -18,9 +18,14 @@ from memberscope.statistics import (
     simultaneous_confidence,
     tpr_at_fpr,
 )
-from memberscope.types import Estimate
+from memberscope.types import Access, Estimate
 
 STRONGEST = "strongest"
+
+
+def judged_access(arrays: Arrays, declared: Access) -> str:
+    """The level that a verdict speaks of: the declared one, or the highest that the model offers below it."""
+    return min(declared, max(level(entry.access) for entry in arrays.scored)).word
 
 
 def candidates(arrays: Arrays, access: str) -> list[Part]:

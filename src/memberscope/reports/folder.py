@@ -11,7 +11,7 @@ from memberscope.reports.html import write_report
 from memberscope.reports.records import write_records
 
 
-def write_all(result: Result, out: str | Path, *, records: bool = True) -> None:
+def write_all(result: Result, out: str | Path, *, records: bool = True, show_ids: bool = False) -> None:
     """Write arrays.safetensors, records.csv (unless `records` is false), report.html and, last, result.json.
 
     Raises:
@@ -22,5 +22,5 @@ def write_all(result: Result, out: str | Path, *, records: bool = True) -> None:
         write_arrays(result.arrays, folder / "arrays.safetensors", ids=records)
         if records:
             write_records(result.arrays, folder / "records.csv")
-    write_report(result, folder / "report.html")
+    write_report(result, folder / "report.html", show_ids=show_ids)
     write_result(result, folder / "result.json")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from memberscope.auditing import STRONGEST, Result
+from memberscope.auditing import STRONGEST, Result, keyed_hashes
+from memberscope.errors import InputError
 from memberscope.reports import lookup
 from memberscope.reports.annex import paragraph, standards
 from memberscope.reports.figures import charts, group_rows
@@ -59,8 +61,9 @@ def prior_table(result: Result) -> list[dict[str, Any]]:
     ]
 
 
-def render(result: Result) -> str:
-    """The report as one HTML text."""
+def render(result: Result, *, show_ids: bool = False) -> str:
+    """The report as one HTML text; records by keyed hash, or by id if `show_ids`."""
+    result = with_ids(result) if show_ids else result
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -78,6 +81,7 @@ def render(result: Result) -> str:
     text = environment.from_string(template_text("report.html.j2")).render(
         result=result,
         diagnostics=result.diagnostics,
+        show_ids=show_ids,
         threat=lookup.threat_words(result),
         headline=lookup.headline(result),
         levels=lookup.levels(result),
@@ -96,10 +100,23 @@ def render(result: Result) -> str:
     return str(text)
 
 
-def write_report(result: Result, path: Path) -> None:
+def with_ids(result: Result) -> Result:
+    """The result with the exposed records under their own ids.
+
+    Raises:
+        InputError: The arrays, which hold the ids, are not there.
+    """
+    if result.arrays is None:
+        raise InputError("Expected arrays.safetensors for --show-ids, got none. Keep it beside result.json.")
+    names = dict(zip(keyed_hashes(result.arrays.ids), result.arrays.ids, strict=True))
+    shown = [replace(entry, record=str(names.get(entry.record, entry.record))) for entry in result.exposed]
+    return result.model_copy(update={"exposed": shown})
+
+
+def write_report(result: Result, path: Path, *, show_ids: bool = False) -> None:
     """Write `report.html`, whole or not at all.
 
     Raises:
         InputError: The disk is full or the folder cannot be written.
     """
-    write_bytes(path, render(result).encode())
+    write_bytes(path, render(result, show_ids=show_ids).encode())

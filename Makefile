@@ -1,0 +1,51 @@
+# Two commands: `make demo` and `make test`. Both set everything up on a fresh machine.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test lint bench reproduce docs schema clean
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) torch==2.13.0
+	$(PIP) --editable '.[dev]'
+	touch $@ $(VENV)/.core
+
+demo: $(VENV)/.core
+	$(BIN)/memberscope demo --out demo-out
+
+test: $(VENV)/.dev
+	sh tests/system-packages.sh
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/bootstrap.py
+	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/startup.py
+
+reproduce: $(VENV)/.dev
+	$(BIN)/python benchmarks/real_data.py
+	$(BIN)/python benchmarks/location30.py
+	$(BIN)/python benchmarks/coverage.py
+
+docs: $(VENV)/.dev
+	$(BIN)/sphinx-build -W -q -b html docs docs/_build
+
+schema: $(VENV)/.dev
+	$(BIN)/python benchmarks/write_schema.py
+
+clean:
+	rm -rf $(VENV) demo-out docs/_build

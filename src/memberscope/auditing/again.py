@@ -1,0 +1,99 @@
+"""A result once more from its stored arrays: recomputed, verified, or judged by another policy; no model is asked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from memberscope.auditing.estimate import Settings, estimates_of
+from memberscope.auditing.judge import Judgement, judge
+from memberscope.auditing.plan import Plan
+from memberscope.auditing.policy import Policy, policy_from_table
+from memberscope.auditing.result import Arrays, Result
+from memberscope.auditing.strongest import judged_access, strongest
+from memberscope.signals import digest_array
+from memberscope.types import Access, Estimate, ThreatModel
+
+
+def recompute(arrays: Arrays, settings: Settings, progress: Callable[[int, int], None] | None = None) -> list[Estimate]:
+    """The estimates that follow from the stored arrays alone."""
+    found: list[Estimate] = []
+    for access in dict.fromkeys(entry.access for entry in arrays.scored):
+        found.extend(strongest(arrays, access, settings))
+    for done, entry in enumerate(arrays.scored, start=1):
+        found.extend(estimates_of(entry, arrays, settings))
+        if progress:
+            progress(done, len(arrays.scored))
+    return found
+
+
+def digest_arrays(arrays: Arrays) -> str:
+    """SHA-256 of everything that estimates depend on: membership, folds, groups, scores, thresholds and posteriors."""
+    hasher = hashlib.sha256()
+    parts: list[tuple[str, Any]] = [("member", arrays.member), ("labels", arrays.labels), ("fold", arrays.fold)]
+    parts += [(f"group {name} {arrays.group_values[name]}", codes) for name, codes in sorted(arrays.groups.items())]
+    for entry in arrays.scored:
+        name = f"{entry.attack}@{entry.access}"
+        parts += [(f"{name} {entry.learned}", entry.scores), (f"{name} posterior", arrays.posterior[name])]
+        parts += [(f"{name} {point}", cuts) for point, cuts in entry.thresholds.items()]
+    for name, array in parts:
+        hasher.update(f"{name}:{digest_array(array)}".encode())
+    return hasher.hexdigest()
+
+
+def plan_of(result: Result) -> Plan:
+    """The plan as it stands in a result."""
+    document = dict(result.plan)
+    document.pop("versions", None)
+    threat = dict(document.pop("threat"))
+    threat["access"] = Access[threat["access"].upper()]
+    policy = document.pop("policy")
+    for name in ("attacks", "fprs", "priors"):
+        document[name] = None if document[name] is None else tuple(document[name])
+    return Plan(threat=ThreatModel(**threat), policy=policy and policy_from_table(policy), **document)
+
+
+def settings_of(result: Result) -> Settings:
+    """Rates, priors and confidence of a result."""
+    plan = plan_of(result)
+    return Settings(plan.resolvable_fprs(result.diagnostics["n_non_members"]), plan.all_priors(), plan.confidence)
+
+
+def differences(result: Result, arrays: Arrays) -> list[str]:
+    """What does not agree between a result and its arrays, in sentences; empty if everything does."""
+    found = []
+    if result.digests.get("arrays") != digest_arrays(arrays):
+        found.append("arrays.safetensors is not the one that this result was computed from")
+    stored = {identity(entry): entry for entry in result.estimates if entry.metric != "epsilon_lower"}
+    again = {identity(entry): entry for entry in recompute(arrays, settings_of(result))}
+    if set(stored) != set(again):
+        found.append(f"{len(set(stored) ^ set(again))} estimates are on one side only")
+    changed = [key for key in stored if key in again and numbers(stored[key]) != numbers(again[key])]
+    found += [f"{len(changed)} estimates differ, first {' '.join(map(str, changed[0]))}"] if changed else []
+    return found
+
+
+def identity(entry: Estimate) -> tuple[Any, ...]:
+    """What makes an estimate the one it is."""
+    return (entry.attack, entry.access, entry.metric, entry.group, entry.fpr, entry.prior, entry.threshold)
+
+
+def numbers(entry: Estimate) -> tuple[Any, ...]:
+    """What an estimate says."""
+    return (entry.value, entry.low, entry.high, entry.n_members, entry.n_non_members, entry.method)
+
+
+def rejudged(result: Result, arrays: Arrays, policy: Policy | None) -> Judgement:
+    """The verdict on stored scores of `policy`, or of the plan's own if None.
+
+    Raises:
+        InputError: The records do not resolve a rate of the policy.
+    """
+    plan = plan_of(result)
+    plan = replace(plan, policy=policy or plan.policy)
+    plan.resolvable_fprs(result.diagnostics["n_non_members"])
+    settings = Settings(plan.claim_fprs(), plan.all_priors(), plan.confidence)
+    estimates = strongest(arrays, judged_access(arrays, plan.threat.access), settings)
+    return judge(plan, arrays, estimates, result.controls, result.not_run)

@@ -1,0 +1,162 @@
+"""`memberscope audit`: run or resume an audit and write its folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from memberscope.cli.options import Members, Model, NonMembers, Options, Signals, Words, merged, rates, words
+from memberscope.errors import InputError
+
+if TYPE_CHECKING:
+    from memberscope.auditing import Plan, Result, Subject
+
+EXIT = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3, None: 0}
+
+
+def audit(
+    config: Annotated[Path | None, typer.Argument(help="audit.toml; flags override it.")] = None,
+    model: Model = None,
+    factory: Annotated[str | None, typer.Option(help="module:function that builds the torch module.")] = None,
+    device: Annotated[str | None, typer.Option(help="Torch device, such as cpu or cuda.")] = None,
+    signals: Signals = None,
+    members: Members = None,
+    non_members: NonMembers = None,
+    label: Annotated[str | None, typer.Option(help="Label column (y).")] = None,
+    id: Annotated[str | None, typer.Option(help="Id column.")] = None,
+    groups: Annotated[str | None, typer.Option(help="Comma-separated columns to report by.")] = None,
+    features: Annotated[str | None, typer.Option(help="Feature columns of a signals table.")] = None,
+    drop: Annotated[str | None, typer.Option(help="Columns that the model does not get.")] = None,
+    access: Annotated[str | None, typer.Option(help="label, probabilities, logits or white_box.")] = None,
+    query_budget: Annotated[int | None, typer.Option(help="Queries per record.")] = None,
+    prior: Annotated[float | None, typer.Option(help="Share of members among the records tried (0.01).")] = None,
+    fpr: Annotated[str | None, typer.Option(help="False-positive rates, such as 0.01,0.001.")] = None,
+    policy: Annotated[str | None, typer.Option(help="demo, standard, strict or a TOML file.")] = None,
+    attacks: Annotated[str | None, typer.Option(help="Comma-separated attacks (all).")] = None,
+    confidence: Annotated[float | None, typer.Option(help="Of every interval (0.95).")] = None,
+    folds: Annotated[int | None, typer.Option(help="Cross-fitting folds (5).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every random choice (0).")] = None,
+    title: Words = None,
+    out: Annotated[str | None, typer.Option(help="Output folder (memberscope-out).")] = None,
+    assume_exchangeable: Annotated[bool | None, typer.Option("--assume-exchangeable", help="Declare the split random.")] = None,
+    coins: Annotated[bool | None, typer.Option("--coins", help="Declare that fair coins decided membership.")] = None,
+    drop_overlap: Annotated[bool | None, typer.Option("--drop-overlap", help="Leave out duplicates of members.")] = None,
+    no_records: Annotated[bool, typer.Option("--no-records", help="Write no ids and no records.csv.")] = False,
+    show_ids: Annotated[bool, typer.Option("--show-ids", help="Show ids in the report instead of hashes.")] = False,
+    trust_code: Annotated[bool | None, typer.Option("--trust-code", help="Open formats that run code.")] = None,
+    trust_type: Annotated[list[str] | None, typer.Option(help="A type to trust inside a .skops file.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another plan's result.")] = False,
+) -> None:
+    """Audit a model, or stored signals, and write result.json, report.html, records.csv and arrays.safetensors."""
+    given = {
+        **{"model": model, "factory": factory, "device": device, "signals": signals, "members": members},
+        **{"non_members": non_members, "label": label, "id": id, "groups": words(groups), "features": words(features)},
+        **{"drop": words(drop), "access": access, "query_budget": query_budget, "prior": prior, "policy": policy},
+        **{"fprs": rates("fpr", fpr), "attacks": words(attacks), "confidence": confidence, "folds": folds, "seed": seed},
+        **{"title": title, "out": out, "assume_exchangeable": assume_exchangeable, "coins": coins},
+        **{"drop_overlap": drop_overlap, "trust_code": trust_code, "trust_types": tuple(trust_type) if trust_type else None},
+    }
+    options = merged(config, given)
+    result = run_audit(options, records=not no_records, show_ids=show_ids, overwrite=overwrite)
+    raise typer.Exit(EXIT[result.verdict])
+
+
+def run_audit(options: Options, *, records: bool = True, show_ids: bool = False, overwrite: bool = False) -> Result:
+    """Audit what the options name, show progress, write the folder and print the summary.
+
+    Raises:
+        InputError: The options or the data are not usable, or the folder holds another plan's result.
+    """
+    from dataclasses import replace
+
+    from memberscope.cli.options import plan_of, subject_of
+
+    plan, subject = plan_of(options), subject_of(options)
+    if options.title is None:
+        plan = replace(plan, title=Path(options.signals or options.model or "audit").name)
+    return audited(
+        plan, subject, Path(options.out or "memberscope-out"), records=records, show_ids=show_ids, overwrite=overwrite
+    )
+
+
+def audited(
+    plan: Plan, subject: Subject, out: Path, *, records: bool = True, show_ids: bool = False, overwrite: bool = False
+) -> Result:
+    """Run `plan` on `subject` into the folder `out`, resuming what an earlier run of the same plan left there."""
+    from rich.console import Console
+
+    from memberscope.auditing import run
+    from memberscope.reports import summary, write_all
+    from memberscope.signals import Store, write_bytes
+
+    console = Console()
+    mark = identity(plan, subject)
+    refuse_other(out, mark, overwrite=overwrite)
+    write_bytes(out / "plan.json", (json.dumps(mark, indent=1, sort_keys=True) + "\n").encode())
+    with progress_bar(console) as report:
+        result = run(plan, subject, store=Store(out / "signals"), progress=report)
+    write_all(result, out, records=records, show_ids=show_ids)
+    summary(result, console, out)
+    return result
+
+
+def identity(plan: Plan, subject: Subject) -> dict[str, Any]:
+    """What makes an audit the same one: plan, records, membership and model, by content."""
+    from memberscope.signals import digest_array, digest_records
+
+    return {
+        "plan": plan.digest(),
+        "records": digest_records(subject.records),
+        "member": digest_array(subject.member),
+        "target": subject.target.digest,
+    }
+
+
+def refuse_other(out: Path, mark: dict[str, Any], *, overwrite: bool) -> None:
+    """Refuse a folder that holds another plan's result.
+
+    Raises:
+        InputError: It does, and `overwrite` was not given.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"Expected a folder for --out, got the file {str(out)!r}. Choose another name.")
+    file = out / "plan.json"
+    if overwrite or not (out / "result.json").exists():
+        return
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        before = None
+    if before != mark:
+        changed = "an unknown plan" if before is None else ", ".join(name for name in mark if before.get(name) != mark[name])
+        raise InputError(
+            f"Expected an empty folder or the same audit in {str(out)!r}, got a result with another {changed}. "
+            f"Choose another --out, or add --overwrite."
+        )
+
+
+def progress_bar(console: Any) -> Any:
+    """A context that gives a callback (stage, done, total) and draws one bar a stage."""
+    from contextlib import contextmanager
+
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    words = {"query": "asking the model", "attack": "attacking", "estimate": "estimating", "control": "running controls"}
+
+    @contextmanager
+    def bars() -> Any:
+        columns = (TextColumn("{task.description:<18}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console, transient=True) as progress:
+            tasks: dict[str, Any] = {}
+
+            def report(stage: str, done: int, total: int) -> None:
+                if stage not in tasks:
+                    tasks[stage] = progress.add_task(words.get(stage, stage), total=total)
+                progress.update(tasks[stage], completed=done, total=total)
+
+            yield report
+
+    return bars()

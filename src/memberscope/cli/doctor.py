@@ -1,0 +1,47 @@
+"""`memberscope doctor`: what this installation can do."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+import typer
+
+EXTRAS = {"torch": "PyTorch modules (memberscope[torch])", "pyarrow": "Parquet (memberscope[parquet])"}
+CORE = ("numpy", "scipy", "scikit-learn", "pydantic", "safetensors", "skops")
+
+
+def doctor() -> None:
+    """Show versions, extras, processors, disk, devices and precision."""
+    typer.echo(f"python {platform.python_version()} on {platform.system()} {platform.machine()}")
+    for name in ("memberscope", *CORE):
+        typer.echo(f"ok       {name} {version(name)}")
+    for name, use in EXTRAS.items():
+        typer.echo(f"{'ok      ' if find_spec(name) else 'missing '} {name}{installed(name)}: {use}")
+    typer.echo(f"cores    {os.cpu_count()}")
+    typer.echo(f"disk     {shutil.disk_usage(Path.cwd()).free / 1e9:.1f} GB free in this folder")
+    typer.echo(f"writable {'yes' if os.access(Path.cwd(), os.W_OK) else 'no: choose another folder with --out'}")
+    if find_spec("torch"):
+        for line in devices():
+            typer.echo(line)
+
+
+def installed(name: str) -> str:
+    """The version of an extra, if it is there."""
+    try:
+        return f" {version(name)}"
+    except PackageNotFoundError:
+        return ""
+
+
+def devices() -> list[str]:
+    """Accelerators and precisions that torch sees."""
+    import torch
+
+    found = [f"device   cpu, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"]
+    found += [f"device   cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    return found

@@ -1,0 +1,73 @@
+"""`memberscope init`: a few questions about who asks the model what, and an `audit.toml` from the answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from memberscope.errors import InputError
+
+HARMS = {"low": "demo", "medium": "standard", "high": "strict"}
+TEMPLATE = """# memberscope audit of {title}. Run: memberscope audit {file}
+[target]
+{target}
+[data]
+{data}
+[threat]
+# {who}
+access = {access}
+query_budget = {budget}
+prior = {prior}
+
+[policy]
+# chosen for {harm} harm; see `memberscope list policies`
+use = {policy}
+
+[audit]
+title = {title}
+out = "memberscope-out"
+"""
+
+
+def init(
+    file: Annotated[Path, typer.Argument(help="File to write.")] = Path("audit.toml"),
+    title: Annotated[str, typer.Option(prompt="What is audited?")] = "my model",
+    who: Annotated[str, typer.Option(prompt="Who can query it?")] = "customers through an API",
+    access: Annotated[str, typer.Option(prompt="What does one query return (label, probabilities, logits)?")] = "probabilities",
+    queries: Annotated[int, typer.Option(prompt="How many queries may one make per record?")] = 1000,
+    prior: Annotated[float, typer.Option(prompt="Share of members among the records that somebody would try?")] = 0.01,
+    harm: Annotated[str, typer.Option(prompt="How bad would it be for a person (low, medium, high)?")] = "medium",
+    target: Annotated[str, typer.Option(prompt="Model (module:factory, .skops, .pt) or signals file?")] = "model.skops",
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+) -> None:
+    """Ask about the threat model and write audit.toml."""
+    from memberscope.signals import write_bytes
+    from memberscope.types import Access
+
+    if file.exists() and not force:
+        raise InputError(f"Expected a new file, got {str(file)!r}, which is there. Choose another name or add --force.")
+    if harm not in HARMS:
+        raise InputError(f"Expected harm low, medium or high, got {harm!r}. Choose one of them.")
+    if access.upper() not in Access.__members__:
+        raise InputError(f"Expected access label, probabilities or logits, got {access!r}. Choose one of them.")
+    signals = Path(target).suffix in (".csv", ".npz", ".parquet")
+    quoted = json.dumps(target)
+    columns = '# groups = ["sex"]\n# features = ["x0", "x1"]\n'
+    data = columns if signals else f'members = "train.csv"\nnon_members = "holdout.csv"\nlabel = "y"\n{columns}'
+    text = TEMPLATE.format(
+        file=file.name,
+        title=json.dumps(title),
+        who=" ".join(who.split()),
+        target=f"signals = {quoted}\n" if signals else f"model = {quoted}\n",
+        data=data,
+        access=json.dumps(access.lower()),
+        budget=queries,
+        prior=prior,
+        harm=harm,
+        policy=json.dumps(HARMS[harm]),
+    )
+    write_bytes(file, text.encode())
+    typer.echo(f"Written to {file}. Next: memberscope plan {file}")

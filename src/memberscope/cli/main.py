@@ -1,0 +1,47 @@
+"""The command line: one file a verb, errors as one sentence, exit codes that a script can rely on.
+
+0 pass · 1 policy failed · 2 usage or bad input · 3 inconclusive or something required did not run · 4 target or internal error
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from memberscope.cli import audit, check, demo, doctor, explain, init, listing, plan, report, verify
+from memberscope.errors import MemberscopeError
+
+app = typer.Typer(
+    name="memberscope",
+    help="Audit machine-learning models for membership inference.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(demo.demo)
+app.command("init")(init.init)
+app.command("doctor")(doctor.doctor)
+app.command("plan")(plan.plan)
+app.command("audit")(audit.audit)
+app.command("check")(check.check)
+app.command("report")(report.report)
+app.command("explain")(explain.explain)
+app.command("verify")(verify.verify)
+app.command("list")(listing.listing)
+
+
+def run() -> None:
+    """Run the command line; a user's mistake prints one sentence and never a traceback."""
+    try:
+        app()
+    except MemberscopeError as error:
+        print(f"memberscope: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        print("memberscope: Interrupted. Run the same command again to go on where it stopped.", file=sys.stderr)
+        raise SystemExit(4) from None
+    except Exception as error:
+        print(f"memberscope: Internal error: {type(error).__name__}: {error}. Please report it.", file=sys.stderr)
+        raise SystemExit(4) from error

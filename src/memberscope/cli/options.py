@@ -1,0 +1,230 @@
+"""The options that `audit`, `plan` and `init` share, and `audit.toml`: every key is also a flag, and flags win."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from memberscope.errors import InputError
+
+if TYPE_CHECKING:
+    from memberscope.auditing import Plan, Policy, Subject
+
+Model = Annotated[str | None, typer.Option(help="module:factory, a .skops file, or torch weights with --factory.")]
+Signals = Annotated[str | None, typer.Option(help="A .csv, .npz or .parquet table of signals instead of a model.")]
+Members = Annotated[str | None, typer.Option(help="Training records (.csv, .npz, .parquet).")]
+NonMembers = Annotated[str | None, typer.Option(help="Hold-out records of the same columns.")]
+Words = Annotated[str | None, typer.Option()]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything a configuration file or the flags may say; None where nothing was said."""
+
+    model: str | None = None
+    factory: str | None = None
+    device: str | None = None
+    signals: str | None = None
+    trust_code: bool | None = None
+    trust_types: tuple[str, ...] | None = None
+    members: str | None = None
+    non_members: str | None = None
+    label: str | None = None
+    id: str | None = None
+    groups: tuple[str, ...] | None = None
+    features: tuple[str, ...] | None = None
+    drop: tuple[str, ...] | None = None
+    access: str | None = None
+    query_budget: int | None = None
+    prior: float | None = None
+    priors: tuple[float, ...] | None = None
+    policy: Any = None
+    fprs: tuple[float, ...] | None = None
+    confidence: float | None = None
+    folds: int | None = None
+    seed: int | None = None
+    attacks: tuple[str, ...] | None = None
+    title: str | None = None
+    assume_exchangeable: bool | None = None
+    coins: bool | None = None
+    drop_overlap: bool | None = None
+    out: str | None = None
+
+
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "target": ("model", "factory", "device", "signals", "trust_code", "trust_types"),
+    "data": ("members", "non_members", "label", "id", "groups", "features", "drop"),
+    "threat": ("access", "query_budget", "prior", "priors"),
+    "audit": (
+        "fprs",
+        "confidence",
+        "folds",
+        "seed",
+        "attacks",
+        "title",
+        "assume_exchangeable",
+        "coins",
+        "drop_overlap",
+        "out",
+    ),
+}
+LISTS = ("trust_types", "groups", "features", "drop", "priors", "fprs", "attacks")
+
+
+def read_config(path: Path) -> Options:
+    """Options from `audit.toml`; relative paths in it are relative to the file.
+
+    Raises:
+        InputError: It is missing, is no TOML, or has a section, key or type that is unknown.
+    """
+    if not path.is_file():
+        raise InputError(f"Expected a configuration file, got {str(path)!r}, which is not there. Run `memberscope init`.")
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"Expected TOML in {path}, got: {error}. Repair the file.") from error
+    found: dict[str, Any] = {}
+    for section, table in document.items():
+        if section == "policy":
+            found["policy"] = table["use"] if isinstance(table, dict) and "use" in table else table
+            continue
+        if section not in SECTIONS:
+            raise InputError(f"Expected the sections {', '.join([*SECTIONS, 'policy'])} in {path}, got [{section}]. Remove it.")
+        for key, value in table.items():
+            if key not in SECTIONS[section]:
+                raise InputError(f"Expected {', '.join(SECTIONS[section])} in [{section}] of {path}, got {key!r}. Remove it.")
+            found[key] = typed(key, value, path)
+    for key in ("signals", "members", "non_members", "out"):
+        if key in found:
+            found[key] = str(path.parent / found[key])
+    if "model" in found and Path(found["model"]).suffix:
+        found["model"] = str(path.parent / found["model"])
+    return Options(**found)
+
+
+def typed(key: str, value: Any, path: Path) -> Any:
+    """A value of the type its key wants.
+
+    Raises:
+        InputError: It has another type.
+    """
+    if key in LISTS:
+        if not isinstance(value, list):
+            raise InputError(f"Expected a list for {key} in {path}, got {value!r}. Write {key} = [ … ].")
+        return tuple(value)
+    kinds: dict[str, tuple[type, ...]] = {
+        "bool": (bool,),
+        "int": (int,),
+        "float": (float, int),
+        "str": (str,),
+    }
+    declared = next(str(entry.type) for entry in fields(Options) if entry.name == key)
+    wanted = kinds[declared.split(" ")[0]]
+    if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
+        raise InputError(f"Expected {declared.split(' ')[0]} for {key} in {path}, got {value!r}. Repair it.")
+    return value
+
+
+def words(text: str | None) -> tuple[str, ...] | None:
+    """A comma-separated flag as its parts.
+
+    >>> words("a, b"), words(None)
+    (('a', 'b'), None)
+    """
+    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def rates(name: str, text: str | None) -> tuple[float, ...] | None:
+    """A comma-separated flag as numbers.
+
+    Raises:
+        InputError: Some part is not a number.
+    """
+    try:
+        return None if text is None else tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"Expected numbers such as 0.01,0.001 for --{name}, got {text!r}. Repair it.") from error
+
+
+def merged(config: Path | None, flags: Mapping[str, Any]) -> Options:
+    """Options from the file, overridden by the flags that were given."""
+    base = read_config(config) if config else Options()
+    return replace(base, **{name: value for name, value in flags.items() if value is not None})
+
+
+def plan_of(options: Options) -> Plan:
+    """The plan that the options describe.
+
+    Raises:
+        InputError: A value is out of range, or an attack, level or policy is unknown.
+    """
+    from memberscope.auditing import Plan
+    from memberscope.types import Access, ThreatModel
+
+    access = (options.access or "probabilities").upper().replace("-", "_")
+    if access not in Access.__members__:
+        known = ", ".join(level.word for level in Access)
+        raise InputError(f"Expected access {known}, got {options.access!r}. Say what one query returns.")
+    threat = ThreatModel(
+        access=Access[access],
+        query_budget=options.query_budget,
+        prior=0.01 if options.prior is None else options.prior,
+    )
+    given: dict[str, Any] = {
+        "title": options.title,
+        "attacks": options.attacks,
+        "fprs": options.fprs,
+        "priors": options.priors,
+        "confidence": options.confidence,
+        "folds": options.folds,
+        "seed": options.seed,
+        "assume_exchangeable": options.assume_exchangeable,
+        "drop_overlap": options.drop_overlap,
+        "assignment": "independent_coins" if options.coins else None,
+        "policy": policy_of(options.policy),
+    }
+    return Plan(threat=threat, **{name: value for name, value in given.items() if value is not None})
+
+
+def policy_of(given: Any) -> Policy | None:
+    """A policy from a name, a file or a table.
+
+    Raises:
+        InputError: There is no such policy.
+    """
+    from memberscope.auditing import load_policy, policy_from_table
+
+    if given is None:
+        return None
+    return policy_from_table(given) if isinstance(given, Mapping) else load_policy(str(given))
+
+
+def subject_of(options: Options) -> Subject:
+    """The model and the records that the options name.
+
+    Raises:
+        InputError: Neither a model with records nor signals were named, or they cannot be read.
+    """
+    from memberscope.auditing import make_subject, signals_subject
+    from memberscope.targets import Layout, Trust, class_names_of, load_target, read_pair, read_signals
+
+    if options.signals:
+        if options.model:
+            raise InputError("Expected a model or signals, got both. Leave one out.")
+        signals = read_signals(options.signals, groups=options.groups or (), features=options.features or ())
+        return signals_subject(signals)
+    if not (options.model and options.members and options.non_members):
+        raise InputError(
+            "Expected --signals FILE, or --model with --members and --non-members, got neither. "
+            "Try `memberscope demo` or `memberscope init`."
+        )
+    trust = Trust(bool(options.trust_code), options.trust_types or ())
+    loaded = load_target(options.model, factory=options.factory, trust=trust, device=options.device or "cpu")
+    layout = Layout(options.label or "y", options.id, options.groups or (), options.drop or ())
+    members, non_members, names = read_pair(options.members, options.non_members, layout, class_names_of(loaded.target))
+    return make_subject(loaded.target, members, non_members, class_names=names, notes=loaded.notes)

@@ -1,0 +1,65 @@
+"""`memberscope plan`: a dry run; what would run, what it would cost, and what it could see."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from memberscope.cli.options import Members, Model, NonMembers, Signals, merged, rates, words
+
+if TYPE_CHECKING:
+    from memberscope.auditing import Plan, Subject
+
+
+def plan(
+    config: Annotated[Path | None, typer.Argument(help="audit.toml; flags override it.")] = None,
+    model: Model = None,
+    factory: Annotated[str | None, typer.Option(help="module:function that builds the torch module.")] = None,
+    signals: Signals = None,
+    members: Members = None,
+    non_members: NonMembers = None,
+    label: Annotated[str | None, typer.Option(help="Label column (y).")] = None,
+    groups: Annotated[str | None, typer.Option(help="Comma-separated columns to report by.")] = None,
+    features: Annotated[str | None, typer.Option(help="Feature columns of a signals table.")] = None,
+    access: Annotated[str | None, typer.Option(help="label, probabilities, logits or white_box.")] = None,
+    fpr: Annotated[str | None, typer.Option(help="False-positive rates, such as 0.01,0.001.")] = None,
+    policy: Annotated[str | None, typer.Option(help="demo, standard, strict or a TOML file.")] = None,
+    attacks: Annotated[str | None, typer.Option(help="Comma-separated attacks (all).")] = None,
+) -> None:
+    """Show which attacks will run and which will not and why, queries, minutes, bytes, smallest FPR and detectable TPR."""
+    from memberscope.cli.options import plan_of, subject_of
+
+    given = {
+        **{"model": model, "factory": factory, "signals": signals, "members": members, "non_members": non_members},
+        **{"label": label, "groups": words(groups), "features": words(features), "access": access, "policy": policy},
+        **{"fprs": rates("fpr", fpr), "attacks": words(attacks)},
+    }
+    options = merged(config, given)
+    for line in preview(plan_of(options), subject_of(options)):
+        typer.echo(line)
+
+
+def preview(plan: Plan, subject: Subject) -> list[str]:
+    """The dry run in lines; the model is not asked.
+
+    Raises:
+        InputError: The records do not resolve a rate that was asked for.
+    """
+    from memberscope.auditing.forecast import forecast
+
+    found = forecast(plan, subject)
+    lines = [f"runs     {attack} at {access}" for attack, access in found.runs]
+    lines += [f"not run  {entry.attack}: {entry.why}" for entry in found.not_run]
+    lines += [
+        f"records  {found.n_members} members, {found.n_non_members} non-members",
+        f"models   0 to train; {found.queries} queries (one a record, and up to 32 asked twice)",
+        f"time     about {found.minutes:.1f} minutes on two cores, besides the model's own",
+        f"disk     about {found.megabytes:.1f} MB",
+        f"smallest FPR that the hold-out resolves: {found.smallest_fpr:.4g}",
+    ]
+    for fpr, limit, tpr in found.detectable:
+        seen = "nothing" if tpr is None else f"a TPR of {tpr:.3g} or more"
+        lines.append(f"power    at FPR {fpr:g}: against a limit of {limit:g} it would fail, in 80% of audits, on {seen}")
+    return lines
