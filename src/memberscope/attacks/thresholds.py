@@ -43,7 +43,8 @@ def best_threshold(scores: Floats, member: Bools) -> float:
     order = np.argsort(-scores, kind="stable")
     ranked, truth = scores[order], member[order]
     last_of_block = np.append(ranked[1:] != ranked[:-1], True)
-    advantage = np.cumsum(truth) / max(int(truth.sum()), 1) - np.cumsum(~truth) / max(int((~truth).sum()), 1)
+    n_members = int(truth.sum())
+    advantage = np.cumsum(truth) * (len(truth) - n_members) - np.cumsum(~truth) * n_members
     return float(ranked[last_of_block][np.argmax(advantage[last_of_block])])
 
 

@@ -41,7 +41,7 @@ def auc_interval(scores: Floats, member: Bools, confidence: float = 0.95) -> Int
     """
     scores, member = np.asarray(scores, dtype=np.float64), np.asarray(member, dtype=bool)
     _check.binary_scores(scores, member)
-    inside, outside = placements(scores, member)
+    inside, outside = (np.sort(side) for side in placements(scores, member))  # sums must not depend on the records' order
     value = float(inside.mean())
     n, m = len(inside), len(outside)
     newcombe = newcombe_limits(value, n, m, confidence)

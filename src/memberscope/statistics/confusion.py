@@ -39,7 +39,7 @@ def best_balanced(curve: Roc) -> float:
 
 def best_vertex(curve: Roc) -> int:
     """Index of the first vertex with the largest TPR - FPR, among thresholds at observed scores."""
-    advantage = curve.tp[1:] / curve.n_members - curve.fp[1:] / curve.n_non_members
+    advantage = curve.tp[1:] * curve.n_non_members - curve.fp[1:] * curve.n_members  # whole numbers, so that equals are equal
     return 1 + int(np.argmax(advantage))
 
 

@@ -10,6 +10,7 @@ References:
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,6 +83,7 @@ def ratio(first: tuple[int, int], second: tuple[int, int], confidence: float = 0
     return Interval(value, float(low1) / float(high2), high, "Clopper-Pearson limits of both shares, Bonferroni")
 
 
+@lru_cache(maxsize=4096)
 def kolmogorov_band(n: int, confidence: float = 0.95) -> float:
     """Half width around an empirical distribution of `n` records that holds everywhere at once, from the exact law.
 

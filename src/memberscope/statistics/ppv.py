@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import bdtrik
 
 from memberscope._check import rate
 from memberscope.statistics.intervals import Interval, clopper_pearson, ratio
@@ -30,8 +31,8 @@ def ppv_at_fpr(curve: Roc, fpr: float, prior: float, confidence: float = 0.95) -
     """Precision at the best threshold for `fpr`.
 
     The lower limit takes the TPR's lower limit at the full rate `fpr`, which the threshold never exceeds. The upper one takes
-    the TPR's upper limit at `fpr`, or at the exact lower limit of the observed rate where non-member scores tie near the
-    threshold, since the rate may then lie well below `fpr`.
+    the TPR's upper limit at `fpr`, or, where non-member scores tie near the threshold, at the exact lower limit of the rate
+    of the strictest threshold that may be the population's, since the rate may then lie well below `fpr`.
 
     >>> from memberscope.statistics.roc import roc
     >>> curve = roc(np.arange(200.0), np.arange(200) >= 100)
@@ -42,12 +43,22 @@ def ppv_at_fpr(curve: Roc, fpr: float, prior: float, confidence: float = 0.95) -
     tpr = tpr_at_fpr(curve, fpr, confidence)
     smallest = fpr
     if tied_near(curve, fpr):
-        smallest = min(fpr, float(clopper_pearson(point.fp, curve.n_non_members, confidence)[0]))
+        smallest = smallest_rate(curve, fpr, confidence)
     value = ppv(tpr.value, point.fp / curve.n_non_members, prior)
     low, high = ppv(tpr.low, fpr, prior), ppv(tpr.high, smallest, prior)
     if tpr.low == 0:
         low = 0.0
     return Interval(value, min(low, value), max(high, value), f"from the TPR's limits: {tpr.method}")
+
+
+def smallest_rate(curve: Roc, fpr: float, confidence: float) -> float:
+    """Lower limit of the FPR that the population's threshold for `fpr` may really have, when scores tie."""
+    tail = (1 - confidence) / 2
+    n = curve.n_non_members
+    surely = int(bdtrik(tail / 2, n, fpr))
+    allowed = curve.fp[curve.fp < surely]
+    strictest = int(allowed[-1]) if len(allowed) else 0
+    return min(fpr, float(clopper_pearson(strictest, n, 1 - tail)[0]))
 
 
 def ppv_from_counts(

@@ -1,0 +1,259 @@
+"""Invariants, naive references, nulls and planted effects."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from families import Gaussian
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from memberscope.errors import InputError
+from memberscope.statistics import (
+    Counts,
+    auc_interval,
+    auc_value,
+    best_balanced,
+    best_rates,
+    bootstrap,
+    distinct_rankings,
+    fit_likelihood_ratio,
+    holm,
+    minimum_detectable_auc,
+    minimum_detectable_tpr,
+    one_run_guesses,
+    operating_point,
+    ppv_from_counts,
+    rates,
+    reliability,
+    roc,
+    simultaneous_confidence,
+    tpr_at_fpr,
+    tpr_p_value,
+    within_fold,
+)
+from memberscope.statistics.bootstrap import drawn_counts
+
+labelled = st.integers(1, 40).flatmap(
+    lambda n: st.tuples(
+        st.lists(st.integers(-5, 5), min_size=n, max_size=n), st.lists(st.integers(-5, 5), min_size=n, max_size=n)
+    )
+)
+
+
+def sides(pair):
+    inside, outside = pair
+    return np.array(inside + outside, dtype=float), np.arange(len(inside) + len(outside)) < len(inside)
+
+
+@given(labelled)
+@settings(max_examples=150, deadline=None)
+def test_auc_equals_scikit_learn(pair):
+    scores, member = sides(pair)
+    assert auc_value(roc(scores, member)) == pytest.approx(roc_auc_score(member, scores))
+
+
+@given(labelled, st.sampled_from([0.1, 0.25, 0.5, 0.9]))
+@settings(max_examples=150, deadline=None)
+def test_operating_point_equals_brute_force(pair, fpr):
+    scores, member = sides(pair)
+    if fpr * (~member).sum() < 1:
+        return
+    best = 0
+    for cut in [np.inf, *np.unique(scores)]:
+        if ((scores >= cut) & ~member).sum() <= np.floor(fpr * (~member).sum() + 1e-9):
+            best = max(best, int(((scores >= cut) & member).sum()))
+    assert operating_point(roc(scores, member), fpr).tp == best
+
+
+@given(labelled, st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_order_and_monotone_transforms_change_nothing(pair, random):
+    scores, member = sides(pair)
+    order = list(range(len(scores)))
+    random.shuffle(order)
+    transformed = np.exp(scores / 3)[order]
+    assert auc_interval(scores, member) == auc_interval(transformed, member[order])
+    first, second = roc(scores, member), roc(transformed, member[order])
+    assert first.tp.tolist() == second.tp.tolist() and first.fp.tolist() == second.fp.tolist()
+
+
+@given(labelled)
+@settings(max_examples=60, deadline=None)
+def test_turning_scores_round_mirrors_the_auc(pair):
+    scores, member = sides(pair)
+    assert auc_interval(-scores, member).value == pytest.approx(1 - auc_interval(scores, member).value)
+
+
+def test_no_statistic_looks_at_the_labels_to_choose_a_direction():
+    scores, member = Gaussian(-1.0).draw(300, np.random.default_rng(0))
+    assert auc_interval(scores, member).high < 0.5
+    assert tpr_at_fpr(roc(scores, member), 0.1).high < 0.1
+
+
+def test_best_threshold_equals_brute_force():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        scores, member = np.round(rng.normal(size=40), 1), rng.random(40) < 0.5
+        if member.all() or not member.any():
+            continue
+        cuts = sorted(np.unique(scores), reverse=True)
+        gains = [(scores[member] >= cut).mean() - (scores[~member] >= cut).mean() for cut in cuts]
+        assert best_balanced(roc(scores, member)) == cuts[int(np.argmax(np.round(gains, 12)))]
+
+
+def test_p_value_agrees_with_the_lower_limit():
+    rng = np.random.default_rng(3)
+    for steps in (0, 4):
+        curve = roc(*Gaussian(1.5, steps).draw(400, rng))
+        for confidence in (0.9, 0.95, 0.99):
+            low = tpr_at_fpr(curve, 0.05, confidence).low
+            assert tpr_p_value(curve, 0.05, low) == pytest.approx((1 - confidence) / 2, rel=1e-2)
+
+
+def test_wider_confidence_gives_wider_intervals():
+    curve = roc(*Gaussian(1.0).draw(400, np.random.default_rng(1)))
+    narrow, wide = tpr_at_fpr(curve, 0.05, 0.9), tpr_at_fpr(curve, 0.05, 0.99)
+    assert wide.low < narrow.low <= narrow.value <= narrow.high < wide.high
+
+
+def test_thinned_ranks_agree_with_all_ranks(monkeypatch):
+    from memberscope.statistics import tpr
+
+    curve = roc(*Gaussian(1.0).draw(20_000, np.random.default_rng(2)))
+    thin = tpr_at_fpr(curve, 0.1)
+    monkeypatch.setattr(tpr, "N_NODES", 10**9)
+    full = tpr_at_fpr(curve, 0.1)
+    assert thin.low <= full.low and thin.high >= full.high
+    assert thin.high - thin.low < 1.1 * (full.high - full.low)
+
+
+def test_holm_equals_its_definition():
+    assert holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_bonferroni_holds_for_several_nulls():
+    rng = np.random.default_rng(0)
+    confidence = simultaneous_confidence(0.95, 8)
+    together = 0
+    for _ in range(150):
+        found = [auc_interval(*Gaussian(0.0).draw(100, rng), confidence) for _ in range(8)]
+        together += all(entry.low <= 0.5 <= entry.high for entry in found)
+    assert together >= 133  # 0.1% quantile of 150 at 95%
+
+
+def test_distinct_rankings_sees_ties():
+    a = np.array([1.0, 2.0, 2.0, 3.0])
+    assert distinct_rankings([a, np.exp(a), np.array([1.0, 2.0, 2.1, 3.0]), -a]) == [0, 2, 3]
+
+
+def test_power_is_what_it_says():
+    n, fpr, limit = 400, 0.05, 0.1
+    smallest = minimum_detectable_tpr(n, n, fpr, limit)
+    assert smallest is not None
+    from families import shift_for
+
+    rng, rejected, runs = np.random.default_rng(0), 0, 500
+    for _ in range(runs):
+        curve = roc(*Gaussian(shift_for(smallest, fpr)).draw(n, rng))
+        rejected += tpr_p_value(curve, fpr, limit) < 0.025
+    assert 0.72 <= rejected / runs <= 0.9
+
+
+def test_more_candidates_need_a_larger_leak():
+    one = minimum_detectable_tpr(500, 500, 0.05, 0.1)
+    many = minimum_detectable_tpr(500, 500, 0.05, 0.1, n_candidates=15)
+    assert one is not None and many is not None and many > one
+    assert minimum_detectable_tpr(5, 20, 0.05, 0.9) is None
+
+
+def test_detectable_auc_is_detected():
+    n, rng, seen = 300, np.random.default_rng(0), 0
+    from scipy.special import ndtri
+
+    shift = 2**0.5 * ndtri(minimum_detectable_auc(n, n))
+    for _ in range(400):
+        seen += auc_interval(*Gaussian(float(shift)).draw(n, rng)).low > 0.5
+    assert 0.72 <= seen / 400 <= 0.88
+
+
+def test_bootstrap_equals_a_loop_over_the_same_resamples():
+    scores, member = Gaussian(0.7, 3).draw(300, np.random.default_rng(0))
+    fprs = (0.1, 0.01)
+    auc, tpr = bootstrap(scores, member, fprs, 20, np.random.default_rng(9))
+    rng = np.random.default_rng(9)
+    inside, outside = np.sort(scores[member]), np.sort(scores[~member])
+    for b in range(20):
+        drawn = np.repeat(inside, drawn_counts(300, rng))
+        others = np.repeat(outside, drawn_counts(300, rng))
+        truth = np.arange(600) < 300
+        naive = np.concatenate([drawn, others])
+        assert auc[b] == pytest.approx(roc_auc_score(truth, naive))
+        x, y, _ = roc_curve(truth, naive, drop_intermediate=False)
+        for k, fpr in enumerate(fprs):
+            assert tpr[b, k] == pytest.approx(y[x <= fpr + 1e-12].max())
+
+
+def test_posterior_is_calibrated_on_fresh_records():
+    rng = np.random.default_rng(0)
+    scores, member = Gaussian(1.5).draw(5000, rng)
+    fresh, truth = Gaussian(1.5).draw(5000, rng)
+    posterior = fit_likelihood_ratio(scores, member).posterior(fresh, 0.5)
+    assert posterior.min() > 0 and posterior.max() < 1
+    exact = 1 / (1 + np.exp(-(1.5 * fresh - 1.5**2 / 2)))
+    assert np.abs(posterior - exact).mean() < 0.02
+    for entry in reliability(posterior, truth, 0.5):
+        assert entry.low - 0.02 <= entry.predicted <= entry.high + 0.02
+
+
+def test_posterior_of_noise_is_the_prior():
+    rng = np.random.default_rng(0)
+    ratio = fit_likelihood_ratio(*Gaussian(0.0).draw(5000, rng))
+    fresh, _ = Gaussian(0.0).draw(2000, rng)
+    assert np.abs(ratio.posterior(fresh, 0.01) - 0.01).mean() < 0.003
+
+
+def test_within_fold_positions_keep_a_fair_null_and_the_order():
+    rng = np.random.default_rng(0)
+    areas = []
+    for _ in range(300):
+        scores, member = Gaussian(0.0).draw(60, rng)
+        fold = rng.permutation(np.arange(120) % 3)
+        areas.append(auc_value(roc(within_fold(scores + 100 * fold, member, fold), member)))
+    assert abs(np.mean(areas) - 0.5) < 0.01
+    one = within_fold(scores, member, np.zeros(120, dtype=int))
+    assert auc_value(roc(one, member)) == pytest.approx(auc_value(roc(scores, member)))
+
+
+def test_one_run_guesses_break_ties_without_the_truth():
+    member = np.arange(1000) < 500
+    right = [one_run_guesses(np.zeros(1000), member, 200, np.random.default_rng(i)) for i in range(200)]
+    assert abs(np.mean(right) - 100) < 2
+
+
+def test_no_false_positives_bounds_precision_by_the_upper_limit_of_the_fpr():
+    few, many = (ppv_from_counts(n // 2, n, 0, n, prior=0.01) for n in (100, 10_000))
+    assert few.value == many.value == 1.0 and few.high == 1.0
+    assert few.low < 0.15 < many.low
+
+
+def test_rates_of_a_perfect_and_a_useless_attack():
+    perfect = rates(Counts(100, 100, 0, 100))
+    assert perfect["balanced_accuracy"].value == 1.0 and perfect["balanced_accuracy"].high <= 1.0 + 1e-12
+    useless = rates(Counts(50, 100, 50, 100))
+    assert useless["advantage"].low < 0 < useless["advantage"].high
+    assert best_rates(roc(np.zeros(20), np.arange(20) < 10))["balanced_accuracy"].value == 0.5
+
+
+@pytest.mark.parametrize(
+    ("scores", "member", "words"),
+    [
+        ([1.0, np.nan], [True, False], "finite scores"),
+        ([1.0, 2.0, 3.0], [True, False], "one length"),
+        ([1.0, 2.0], [True, True], "2 members and 0 non-members"),
+    ],
+)
+def test_bad_input_is_one_sentence(scores, member, words):
+    with pytest.raises(InputError, match=words):
+        roc(np.array(scores), np.array(member))
