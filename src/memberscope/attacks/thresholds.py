@@ -40,7 +40,7 @@ def best_threshold(scores: Floats, member: Bools) -> float:
     >>> best_threshold(np.array([0.9, 0.8, 0.3, 0.1]), np.array([True, True, False, False]))
     0.8
     """
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(-scores)
     ranked, truth = scores[order], member[order]
     last_of_block = np.append(ranked[1:] != ranked[:-1], True)
     n_members = int(truth.sum())

@@ -9,6 +9,7 @@ from typing import Any
 
 from memberscope.auditing.estimate import Settings, estimates_of
 from memberscope.auditing.judge import Judgement, judge
+from memberscope.auditing.parallel import each
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.policy import Policy, policy_from_table
 from memberscope.auditing.result import Arrays, Result
@@ -22,10 +23,8 @@ def recompute(arrays: Arrays, settings: Settings, progress: Callable[[int, int],
     found: list[Estimate] = []
     for access in dict.fromkeys(entry.access for entry in arrays.scored):
         found.extend(strongest(arrays, access, settings))
-    for done, entry in enumerate(arrays.scored, start=1):
-        found.extend(estimates_of(entry, arrays, settings))
-        if progress:
-            progress(done, len(arrays.scored))
+    for entries in each(lambda entry: estimates_of(entry, arrays, settings), arrays.scored, progress):
+        found.extend(entries)
     return found
 
 

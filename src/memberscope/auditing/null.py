@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from memberscope.auditing import crossfit as fitting
+from memberscope.auditing.parallel import each
 from memberscope.auditing.result import Control
 from memberscope.errors import UnmetNeedError
 from memberscope.statistics import auc_interval, distinct_rankings, within_fold
@@ -38,14 +39,16 @@ def null_control(
         return Control(None, f"Only {len(ids)} non-members; the null control needs {SMALLEST}.")
     truth = pseudo_members(ids)
     fold = fitting.assign_folds(truth, n_folds, np.random.default_rng(seed))
-    scored: dict[str, Floats] = {}
-    for attack in attacks:
+
+    def pooled(attack: Attack) -> Floats | None:
         try:
             fit = fitting.crossfit(attack, evidence, truth, fold, seed)
         except UnmetNeedError:
-            continue
-        pooled = fit.scores if fit.elsewhere is None else within_fold(fit.scores, truth, fold)
-        scored[attack.name] = pooled
+            return None
+        return fit.scores if fit.elsewhere is None else within_fold(fit.scores, truth, fold)
+
+    answers = zip(attacks, each(pooled, attacks, long=lambda attack: attack.needs.features), strict=True)
+    scored = {attack.name: scores for attack, scores in answers if scores is not None}
     if not scored:
         return Control(None, "No attack ran on the non-members.")
     return verdict(scored, truth)

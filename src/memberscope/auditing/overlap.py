@@ -13,7 +13,7 @@ import numpy as np
 from memberscope.types import Bools, Floats, Ints
 
 NEAR = 0.1  # a near duplicate is within this share of the usual distance between a member and its nearest fellow
-MAX_RECORDS = 20_000
+MAX_RECORDS = 10_000
 SKETCH = 32
 EXAMPLES = 10
 

@@ -22,6 +22,7 @@ from memberscope.auditing.judge import judge, power
 from memberscope.auditing.levels import evidence_at, levels_of, runs_at
 from memberscope.auditing.null import null_control, of_non_members
 from memberscope.auditing.overlap import EXAMPLES, Overlap, find_overlap
+from memberscope.auditing.parallel import each
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.result import Arrays, Control, Cost, NotRun, Result, Scored, Tool
 from memberscope.auditing.strongest import candidates, judged_access
@@ -29,7 +30,7 @@ from memberscope.auditing.subject import Subject, coded_groups, keyed_hashes, ta
 from memberscope.errors import InputError, UnmetNeedError
 from memberscope.signals import Observed, Store, collect, digest_array, digest_records
 from memberscope.statistics import smallest_fpr
-from memberscope.types import Access, Estimate, Evidence, Floats
+from memberscope.types import Access, Attack, Estimate, Evidence, Floats
 
 Progress = Callable[[str, int, int], None]
 
@@ -134,21 +135,23 @@ def score(plan: Plan, got: Collected, settings: Settings, report: Progress) -> t
             f"{int((~member).sum())}. Give more records."
         )
     fold = fitting.assign_folds(member, plan.folds, np.random.default_rng(got.streams["folds"]))
-    scored: list[Scored] = []
-    posterior: dict[str, Floats] = {}
-    not_run = declared_too_high(plan, got)
     jobs = [(attack, level) for level in got.levels for attack in plan.chosen() if runs_at(attack, level)]
-    for done, (attack, level) in enumerate(jobs):
-        report("attack", done, len(jobs))
+
+    def attempt(job: tuple[Attack, Access]) -> tuple[Scored, Floats] | NotRun:
+        attack, level = job
         try:
             fit = fitting.crossfit(attack, got.evidence[level], member, fold, got.streams["scores"])
         except UnmetNeedError as error:
-            not_run.append(NotRun(attack.name, level.word, str(error)))
-            continue
+            return NotRun(attack.name, level.word, str(error))
         cuts = fitting.transferred_thresholds(fit, member, fold, settings.fprs)
-        scored.append(Scored(attack.name, level.word, fit.elsewhere is not None, fit.scores, cuts))
-        posterior[key(attack.name, level.word)] = fitting.posteriors(fit, member, fold, plan.threat.prior)
-    report("attack", len(jobs), len(jobs))
+        risk = fitting.posteriors(fit, member, fold, plan.threat.prior)
+        return Scored(attack.name, level.word, fit.elsewhere is not None, fit.scores, cuts), risk
+
+    answers = each(attempt, jobs, lambda done, n: report("attack", done, n), long=lambda job: job[0].needs.features)
+    ran_well = [answer for answer in answers if isinstance(answer, tuple)]
+    scored = [entry for entry, _ in ran_well]
+    posterior = {key(entry.attack, entry.access): risk for entry, risk in ran_well}
+    not_run = declared_too_high(plan, got) + [answer for answer in answers if isinstance(answer, NotRun)]
     if not scored:
         raise InputError(f"Expected an attack that can run on {got.observed.signal}, got none. {not_run[-1].why}")
     ran = {entry.attack for entry in scored} | {entry.attack for entry in not_run}

@@ -47,7 +47,7 @@ def distinct_rankings(scores: Sequence[Floats]) -> list[int]:
     seen: set[bytes] = set()
     kept = []
     for index, values in enumerate(scores):
-        order = np.argsort(values, kind="stable")
+        order = np.argsort(values)
         steps = np.append(False, values[order][1:] > values[order][:-1])
         ranks = np.empty(len(values), dtype=np.int32)
         ranks[order] = np.cumsum(steps)

@@ -43,7 +43,7 @@ def roc(scores: Floats, member: Bools) -> Roc:
     """
     scores, member = np.asarray(scores, dtype=np.float64), np.asarray(member, dtype=bool)
     _check.binary_scores(scores, member)
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(-scores)
     ranked, truth = scores[order], member[order]
     ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
     tp = np.cumsum(truth)[ends]
