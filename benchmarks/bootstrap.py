@@ -20,10 +20,11 @@ FPRS = (0.1, 0.01, 0.001, 0.0001)
 def loop(scores: np.ndarray, member: np.ndarray, n_replicates: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """The usual way: resample the scores, then sort and sweep each resample with `roc_curve`."""
     inside, outside = np.sort(scores[member]), np.sort(scores[~member])
-    truth = np.arange(2 * N) < N
+    shuffle = np.random.default_rng(2).permutation(2 * N)  # a resample comes in no order
+    truth = (np.arange(2 * N) < N)[shuffle]
     auc, tpr = np.empty(n_replicates), np.empty((n_replicates, len(FPRS)))
     for b in range(n_replicates):
-        drawn = np.concatenate([np.repeat(part, drawn_counts(N, rng)) for part in (inside, outside)])
+        drawn = np.concatenate([np.repeat(part, drawn_counts(N, rng)) for part in (inside, outside)])[shuffle]
         x, y, _ = roc_curve(truth, drawn, drop_intermediate=False)
         auc[b] = roc_auc_score(truth, drawn)
         tpr[b] = [y[x <= fpr + 1e-12].max() for fpr in FPRS]

@@ -46,7 +46,7 @@ def finite(name: str, values: NDArray[Any], ids: NDArray[Any] | None = None) -> 
     if not bad.any():
         return
     rows = np.flatnonzero(bad.reshape(len(values), -1).any(axis=1))
-    first = rows[0] if ids is None else ids[rows[0]]
+    first = int(rows[0]) if ids is None else str(ids[rows[0]])
     raise InputError(
         f"Expected finite {name}, got NaN or infinity for {len(rows)} of {len(values)} records, first record {first!r}. "
         f"Repair the model or leave those records out."

@@ -22,12 +22,16 @@ class InputError(MemberscopeError):
     exit_code = 2
 
 
-class UnsafeFileError(InputError):
+class UnsafeFileError(MemberscopeError):
     """A file format that can run code was refused; `--trust-code` or `--trust-type` is the way to accept it."""
 
+    exit_code = 2
 
-class UnmetNeedError(InputError):
+
+class UnmetNeedError(MemberscopeError):
     """An attack was asked to score evidence that lacks something it declares in `needs`."""
+
+    exit_code = 2
 
 
 class TargetError(MemberscopeError):

@@ -31,11 +31,13 @@ def bootstrap(
     levels = np.unique(outside)
     below = np.searchsorted(inside, levels, "left")
     up_to = np.searchsorted(inside, levels, "right")
-    block = np.searchsorted(levels, outside)
+    level_of = np.searchsorted(levels, outside).astype(np.intp)
     auc, tpr = np.empty(n_replicates), np.empty((n_replicates, len(fprs)))
     for b in range(n_replicates):
         drawn = drawn_counts(len(inside), rng)
-        others = np.bincount(block, weights=drawn_counts(len(outside), rng), minlength=len(levels)).astype(np.float64)
+        others = drawn_counts(len(outside), rng)
+        if len(levels) < len(outside):
+            others = np.bincount(level_of, weights=others, minlength=len(levels)).astype(np.int64)
         auc[b], tpr[b] = replicate(drawn, others, below, up_to, allowed)
     return auc, tpr
 
@@ -45,20 +47,21 @@ def drawn_counts(n: int, rng: np.random.Generator) -> Ints:
     return np.bincount(rng.integers(0, n, size=n, dtype=np.uint32), minlength=n)
 
 
-def replicate(drawn: Ints, others: Floats, below: Ints, up_to: Ints, allowed: list[int]) -> tuple[float, Floats]:
+def replicate(drawn: Ints, others: Ints, below: Ints, up_to: Ints, allowed: list[int]) -> tuple[float, Floats]:
     """AUC and TPRs (f,) of one resample: members `drawn` (n,) times in score order, non-members `others` (l,) per level.
 
     `below` and `up_to` (l,) count the members that score below, and not above, each non-member level.
     """
-    running = np.concatenate([[0], np.cumsum(drawn)])
-    n_members, n_others = int(running[-1]), float(others.sum())
-    above = n_members - running[up_to]
-    ties = running[up_to] - running[below]
-    auc = float(others @ (above + ties / 2)) / (n_members * n_others)
+    running = np.empty(len(drawn) + 1, dtype=np.int64)
+    running[0] = 0
+    np.cumsum(drawn, out=running[1:])
+    n_members, n_others = int(running[-1]), int(others.sum())
+    not_above = running[up_to]
+    doubled = not_above + running[below]  # twice the members below, ties counting one half
+    auc = 1 - int(others @ doubled) / (2 * n_members * n_others)
     false = np.cumsum(others[::-1])
     tpr = np.empty(len(allowed))
     for i, k in enumerate(allowed):
-        level = int(np.searchsorted(false, k, side="right"))
-        strictest = len(others) - level
-        tpr[i] = 1.0 if strictest == 0 else above[strictest - 1] / n_members
+        strictest = len(others) - int(np.searchsorted(false, k, side="right"))
+        tpr[i] = 1.0 if strictest == 0 else (n_members - int(not_above[strictest - 1])) / n_members
     return auc, tpr

@@ -64,7 +64,7 @@ def read_csv(path: Path) -> Columns:
 def read_npz(path: Path) -> Columns:
     """Arrays of an NPZ archive; pickled objects are refused."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except ValueError as error:
         if "allow_pickle" in str(error) or "pickle" in str(error).lower():

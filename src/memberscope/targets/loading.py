@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import importlib
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memberscope.errors import InputError, UnsafeFileError
+from memberscope.errors import InputError, MemberscopeError, UnsafeFileError
 from memberscope.targets.wrap import wrap
 from memberscope.types import Target
 
@@ -96,7 +97,7 @@ def from_skops(path: Path, trust: Trust) -> Loaded:
         estimator = load(path, trusted=untrusted)
     except UntrustedTypesFoundException as error:
         raise UnsafeFileError(f"Expected a safe skops file, got {path}: {error}. Check where it came from.") from error
-    except InputError:
+    except MemberscopeError:
         raise
     except Exception as error:
         raise InputError(
@@ -151,7 +152,9 @@ def read_weights(path: Path) -> Any:
             from safetensors.torch import load_file
 
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch remarks on pickle protocols; what matters is whether it refuses
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UnsafeFileError(
             f"Expected a state dict of plain tensors, got {path} with other objects, which could run code. "
@@ -175,7 +178,7 @@ def from_code(path: Path, trust: Trust) -> Loaded:
     note = f"Ran the code in {path.name} (SHA-256 {digest}), as --trust-code allowed."
     try:
         return Loaded(wrap(opener(path)(path)), (note,))
-    except InputError:
+    except MemberscopeError:
         raise
     except Exception as error:
         raise InputError(

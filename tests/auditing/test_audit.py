@@ -1,0 +1,343 @@
+"""From a model and its records to an answer: leaky and clean models, every field, every refusal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scenes import gaussian_signals
+from scipy.special import ndtr
+from sklearn.linear_model import LogisticRegression
+from sklearn.tree import DecisionTreeClassifier
+
+import memberscope
+from memberscope.auditing import Claim, Plan, Policy, audit_signals, differences, load_policy, recompute, rejudged
+from memberscope.auditing.again import plan_of, settings_of
+from memberscope.errors import InputError
+from memberscope.reports import to_json
+from memberscope.targets import StoredSignals
+from memberscope.types import Access, Records, ThreatModel
+
+DECLARED = Plan(assume_exchangeable=True)
+
+
+@pytest.fixture(scope="module")
+def leaky():
+    return audit_signals(gaussian_signals(1500, 1.5, n_features=4), policy="demo")
+
+
+def find(result, **conditions):
+    conditions.setdefault("group", None)
+    return [e for e in result.estimates if all(getattr(e, name) == value for name, value in conditions.items())]
+
+
+def test_a_leak_fails_and_the_numbers_are_right(leaky):
+    assert leaky.verdict == "FAIL"
+    (auc,) = find(leaky, attack="logit", access="logits", metric="auc")
+    assert auc.low < ndtr(1.5 / 2**0.5) < auc.high
+    (tpr,) = find(leaky, attack="logit", access="logits", metric="tpr", fpr=0.05, threshold="best") or [None]
+    assert tpr is not None and tpr.low < ndtr(-1.645 + 1.5) < tpr.high
+
+
+def test_declared_access_and_every_weaker_level_are_audited():
+    signals = gaussian_signals(400, 1.0)
+    for access, levels in ((Access.LABEL, 1), (Access.PROBABILITIES, 2), (Access.LOGITS, 3)):
+        result = audit_signals(signals, threat=ThreatModel(access=access), plan=DECLARED)
+        assert [threat.access for threat in result.threat_models] == list(Access)[:levels]
+        assert {e.access for e in result.estimates} == {level.word for level in list(Access)[:levels]}
+
+
+def test_a_level_that_the_model_does_not_offer_is_said_not_to_have_run():
+    signals = gaussian_signals(400, 1.0)
+    result = audit_signals(signals, threat=ThreatModel(access=Access.WHITE_BOX), plan=DECLARED, policy="demo")
+    assert any(entry.access == "white_box" for entry in result.not_run)
+    assert result.verdict in ("PASS", "FAIL"), "judged at the highest level there is"
+
+
+def test_no_leak_gives_chance_within_its_interval_nearly_always():
+    covered, total = 0, 0
+    for seed in range(25):
+        result = audit_signals(gaussian_signals(200, 0.0, seed), plan=replace(DECLARED, attacks=("logit", "loss_per_class")))
+        for entry in find(result, metric="auc"):
+            if entry.attack != "strongest":
+                covered, total = covered + (entry.low <= 0.5 <= entry.high), total + 1
+    assert covered >= 0.88 * total
+
+
+def test_every_estimate_is_whole(leaky):
+    for entry in leaky.estimates:
+        assert entry.low <= entry.value <= entry.high, entry
+        assert np.isfinite([entry.value, entry.low, entry.high]).all()
+        assert entry.n_members > 0 and entry.n_non_members > 0 and entry.method and 0 < entry.confidence < 1
+    metrics = {entry.metric for entry in leaky.estimates}
+    assert metrics >= {"auc", "tpr", "ppv", "accuracy", "balanced_accuracy", "precision", "recall", "fpr", "fnr", "advantage"}
+    assert {entry.threshold for entry in leaky.estimates} == {None, "best", "transferred"}
+
+
+def test_priors_groups_and_classes_are_reported(leaky):
+    assert {entry.prior for entry in find(leaky, metric="ppv", attack="logit")} == {0.01, 0.1, 0.5}
+    groups = {entry.group for entry in leaky.estimates if entry.group}
+    assert groups == {"class=0", "class=1", "sex=f", "sex=m"}
+    own = find(leaky, attack="logit", access="logits", metric="tpr", group="sex=f", fpr=0.1, threshold="best")
+    given = find(leaky, attack="logit", access="logits", metric="fpr", group="sex=f", fpr=0.1, threshold="transferred")
+    assert len(own) == len(given) == 1
+    assert own[0].n_members < find(leaky, attack="logit", access="logits", metric="auc")[0].n_members
+
+
+def test_transferred_thresholds_are_not_better_than_the_best_ones(leaky):
+    (best,) = find(leaky, attack="logit", access="logits", metric="balanced_accuracy", threshold="best")
+    (moved,) = find(leaky, attack="logit", access="logits", metric="balanced_accuracy", threshold="transferred")
+    assert moved.value <= best.value + 0.01 and "optimistic" in best.method
+
+
+def test_only_the_policys_numbers_are_not_exploratory(leaky):
+    claimed = [entry for entry in leaky.estimates if not entry.exploratory]
+    assert [(entry.attack, entry.metric, entry.fpr) for entry in claimed] == [("strongest", "tpr", 0.05)]
+
+
+def test_the_strongest_interval_holds_for_all_candidates(leaky):
+    (top,) = find(leaky, attack="strongest", access="logits", metric="tpr", fpr=0.05)
+    singles = find(leaky, metric="tpr", fpr=0.05, threshold="best")
+    assert top.value >= max(entry.value for entry in singles) - 1e-12
+    assert top.low <= top.value and "simultaneous over" in top.method
+    assert top.high >= max(entry.high for entry in singles if entry.attack != "strongest")
+
+
+def test_same_inputs_same_document_apart_from_time_and_environment():
+    results = [audit_signals(gaussian_signals(300, 1.0, n_features=3), policy="demo") for _ in range(2)]
+    fixed = [
+        to_json(entry.model_copy(update={"cost": results[0].cost, "environment": results[0].environment})) for entry in results
+    ]
+    assert fixed[0] == fixed[1]
+
+
+def test_records_in_another_order_give_the_same_auc():
+    signals = gaussian_signals(300, 1.0)
+    order = np.random.default_rng(0).permutation(600)
+    moved = replace(
+        signals,
+        outputs=signals.outputs[order],
+        labels=signals.labels[order],
+        member=signals.member[order],
+        ids=signals.ids[order],
+        groups={name: values[order] for name, values in signals.groups.items()},
+    )
+    plan = replace(DECLARED, attacks=("loss",))
+    first, second = (find(audit_signals(s, plan=plan), attack="loss", metric="auc")[0].value for s in (signals, moved))
+    assert first == second
+
+
+def test_estimates_follow_from_the_stored_arrays(leaky):
+    assert differences(leaky, leaky.arrays) == []
+    tampered = leaky.model_copy(update={"estimates": [replace(leaky.estimates[0], value=0.123), *leaky.estimates[1:]]})
+    assert any("estimates differ" in sentence for sentence in differences(tampered, leaky.arrays))
+    swapped = replace(leaky.arrays, member=~leaky.arrays.member)
+    assert differences(leaky, swapped)
+
+
+def test_the_plan_survives_the_document(leaky):
+    again = plan_of(leaky)
+    assert again.digest() == leaky.digests["plan"] and again.policy == load_policy("demo")
+    assert len(recompute(leaky.arrays, settings_of(leaky))) == len(leaky.estimates)
+
+
+def test_another_policy_judges_stored_scores(leaky):
+    lenient = Policy("lenient", (Claim(0.05, 0.95),))
+    assert rejudged(leaky, leaky.arrays, lenient).verdict == "PASS"
+    assert rejudged(leaky, leaky.arrays, None).verdict == "FAIL"
+
+
+def test_verdict_pass_states_its_power_and_wide_intervals_are_inconclusive():
+    clean = audit_signals(gaussian_signals(3000, 0.0), plan=DECLARED, policy=Policy("p", (Claim(0.05, 0.12),)))
+    assert clean.verdict == "PASS" and "in 80% of audits, on a true rate of" in clean.reason
+    assert clean.diagnostics["minimum_detectable_tpr"][0]["tpr"] > 0.12
+    assert "Exchangeability was declared" in clean.reason
+    few = audit_signals(gaussian_signals(100, 0.0), plan=DECLARED, policy=Policy("p", (Claim(0.05, 0.06),)))
+    assert few.verdict == "INCONCLUSIVE" and "spans the limit" in few.reason
+
+
+def test_clean_models_hardly_ever_fail():
+    policy = Policy("tight", (Claim(0.1, 0.1), Claim(0.05, 0.05)))
+    plan = replace(DECLARED, attacks=("gap", "logit", "entropy", "quantile_class", "loss_per_class"))
+    failed = sum(audit_signals(gaussian_signals(150, 0.0, s), plan=plan, policy=policy).verdict == "FAIL" for s in range(40))
+    assert failed <= 5  # 0.1% quantile of 40 at 2.5%
+
+
+def test_no_policy_no_verdict():
+    result = audit_signals(gaussian_signals(200, 1.0), plan=DECLARED)
+    assert result.verdict is None and result.findings == []
+
+
+def test_a_required_attack_that_did_not_run_is_inconclusive():
+    policy = Policy("p", (Claim(0.05, 0.9),), require=("quantile",))
+    result = audit_signals(gaussian_signals(300, 0.0), plan=DECLARED, policy=policy)
+    assert result.verdict == "INCONCLUSIVE"
+    assert any(finding.verdict == "NOT_RUN" and finding.attack == "quantile" for finding in result.findings)
+
+
+def test_losses_alone_run_what_they_can():
+    scene = gaussian_signals(400, 1.0)
+    margin = scene.outputs[np.arange(800), scene.labels]
+    loss = StoredSignals("loss", np.log1p(np.exp(-margin))[:, None], scene.labels, scene.member, scene.ids)
+    result = audit_signals(loss, plan=DECLARED)
+    assert {entry.attack for entry in result.estimates} == {"strongest", "loss", "loss_per_class", "quantile_class"}
+    assert {"gap", "confidence", "entropy"} <= {entry.attack for entry in result.not_run}
+
+
+def test_declared_coins_give_a_one_run_bound_and_nothing_else_does():
+    signals = gaussian_signals(1000, 3.0)
+    plain = audit_signals(signals, plan=replace(DECLARED, attacks=("logit", "logit_per_class")))
+    assert not find(plain, metric="epsilon_lower") and find(plain, metric="epsilon_empirical")
+    assert all("not a bound" in entry.method for entry in find(plain, metric="epsilon_empirical"))
+    plan = replace(DECLARED, attacks=("logit", "logit_per_class"), assignment="independent_coins")
+    bounds = find(audit_signals(signals, plan=plan), metric="epsilon_lower")
+    assert {entry.attack for entry in bounds} == {"logit"} and all(entry.value > 1 for entry in bounds)
+    null = find(audit_signals(gaussian_signals(1000, 0.0), plan=plan), metric="epsilon_lower")
+    assert all(entry.value < 0.6 for entry in null)
+
+
+def test_a_model_in_memory():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(600, 6)), rng.integers(0, 3, 600)
+    tree = memberscope.audit(
+        DecisionTreeClassifier(random_state=0).fit(x[:300], y[:300]), (x[:300], y[:300]), (x[300:], y[300:]), policy="demo"
+    )
+    assert tree.diagnostics["train_accuracy"]["value"] == 1.0
+    assert tree.diagnostics["generalisation_gap"]["value"] > 0.5
+    assert tree.diagnostics["records_per_parameter"]["n_parameters"] > 100
+    assert tree.cost.queries == 632, "each record once, and 32 of them twice"
+    assert len(tree.exposed) == 30 and all(len(entry.record) == 12 for entry in tree.exposed)
+    assert "member:0" not in to_json(tree), "no id in the document"
+
+
+def test_torch_model_in_memory():
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(300, 6)).astype(np.float32), rng.integers(0, 3, 300)
+    module = torch.nn.Linear(6, 3)
+    result = memberscope.audit(module, (x[:150], y[:150]), (x[150:], y[150:]), threat=ThreatModel(access=Access.LOGITS))
+    assert [threat.access.word for threat in result.threat_models] == ["label", "probabilities", "logits"]
+
+
+def test_overlap_is_counted_and_dropped():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(400, 4)), rng.integers(0, 2, 400)
+    x[200:210] = x[:10]
+    model = LogisticRegression().fit(x[:200], y[:200])
+    sides = ((x[:200], y[:200]), (x[200:], y[200:]))
+    kept = memberscope.audit(model, *sides)
+    assert kept.diagnostics["overlap"]["exact"] == 10 and kept.diagnostics["n_non_members"] == 200
+    assert kept.diagnostics["overlap"]["examples"][0]["kind"] == "exact"
+    dropped = memberscope.audit(model, *sides, plan=Plan(drop_overlap=True))
+    assert dropped.diagnostics["n_non_members"] == 190 and dropped.diagnostics["overlap"]["dropped"] == 10
+
+
+def small():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(80, 3)), rng.integers(0, 2, 80)
+    return LogisticRegression().fit(x, y), x, y
+
+
+def test_bad_input_is_one_sentence():
+    model, x, y = small()
+    good = (x[:40], y[:40])
+    with pytest.raises(InputError, match="non-members, got an empty set"):
+        memberscope.audit(model, good, (x[:0], y[:0]))
+    with pytest.raises(InputError, match="only class 1"):
+        memberscope.audit(model, (x[y == 1][:9], y[y == 1][:9]), (x[y == 1][9:], y[y == 1][9:]))
+    with pytest.raises(InputError, match="one length"):
+        memberscope.audit(model, (x[:40], y[:39]), good)
+    with pytest.raises(InputError, match="0-based class numbers"):
+        memberscope.audit(model, (x[:40], np.array(["a"] * 40)), good)
+    with pytest.raises(InputError, match="one number a record"):
+        memberscope.audit(model, (x[:40], np.zeros((40, 2))), good)
+    with pytest.raises(InputError, match=r"labels from 0 to 1, got 7"):
+        memberscope.audit(model, (x[:40], np.append(y[:39], 7)), (x[40:], y[40:]))
+    with pytest.raises(InputError, match="at least 10 members"):
+        memberscope.audit(model, (x[:5], np.array([0, 1, 0, 1, 0])), (x[40:], y[40:]))
+
+
+def named(x, y, ids):
+    return Records(x, y, np.array(ids))
+
+
+def test_ids_that_repeat_or_stand_on_both_sides():
+    model, x, y = small()
+    with pytest.raises(InputError, match="3 ids on both sides, first 'a0'"):
+        memberscope.audit(
+            model,
+            named(x[:40], y[:40], [f"a{i}" for i in range(40)]),
+            named(x[40:], y[40:], [f"a{i}" if i < 3 else f"b{i}" for i in range(40)]),
+        )
+    with pytest.raises(InputError, match="1 repeated ids, first 'same'"):
+        memberscope.audit(
+            model,
+            named(x[:40], y[:40], ["same", "same", *(f"a{i}" for i in range(38))]),
+            named(x[40:], y[40:], [f"b{i}" for i in range(40)]),
+        )
+
+
+def test_rates_that_the_records_do_not_resolve_are_refused_before_any_query():
+    model, x, y = small()
+    asked = []
+
+    class Watched:
+        access, signal, n_classes, digest, n_parameters = Access.PROBABILITIES, "probabilities", 2, None, None
+
+        def query(self, inputs):
+            asked.append(len(inputs))
+            return model.predict_proba(inputs)
+
+    sides = ((x[:40], y[:40]), (x[40:], y[40:]))
+    with pytest.raises(InputError, match=r"at least 1000 non-members for an FPR of 0\.001, got 40.*at least 0\.025"):
+        memberscope.audit(Watched(), *sides, plan=Plan(fprs=(0.001,)))
+    with pytest.raises(InputError, match="at least 100 non-members"):
+        memberscope.audit(Watched(), *sides, policy="standard")
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"folds": 2}, "at least 3 folds"),
+        ({"confidence": 1.5}, "confidence"),
+        ({"priors": (0.0,)}, "strictly between 0 and 1"),
+        ({"attacks": ("none",)}, "attack among"),
+        ({"threat": ThreatModel(query_budget=0)}, "query budget"),
+    ],
+)
+def test_bad_plans(change, words):
+    with pytest.raises(InputError, match=words):
+        Plan(**change)
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("max_tpr = []", "at least one"),
+        ("max_tpr = [{ fpr = 0.1, tpr = 0.01 }]", "at least the fpr"),
+        ("max_tpr = [{ fpr = 0.1 }]", "max_tpr ="),
+        ("max_auc = 0.6", "max_auc"),
+    ],
+)
+def test_bad_policies(tmp_path, table, words):
+    path = tmp_path / "p.toml"
+    path.write_text(f"[policy]\n{table}\n")
+    with pytest.raises(InputError, match=words):
+        load_policy(str(path))
+    with pytest.raises(InputError, match="one of demo"):
+        load_policy("nonesuch")
+
+
+def test_random_outputs_are_reported():
+    model, x, y = small()
+    rng = np.random.default_rng(0)
+
+    def noisy(inputs):
+        p = np.clip(model.predict_proba(inputs)[:, 1] + rng.normal(0, 0.05, len(inputs)), 0.01, 0.99)
+        return np.stack([1 - p, p], axis=1)
+
+    result = memberscope.audit(noisy, (x[:40], y[:40]), (x[40:], y[40:]), n_classes=2)
+    assert result.controls["determinism"].passed is False and "answered differently" in result.controls["determinism"].why

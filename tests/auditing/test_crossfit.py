@@ -1,0 +1,91 @@
+"""Nothing is learned on the records it is used on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from memberscope.attacks import Confidence, Loss
+from memberscope.auditing.crossfit import assign_folds, crossfit, posteriors, transferred_thresholds
+from memberscope.statistics import auc_value, roc, within_fold
+from memberscope.types import Evidence, Needs
+
+SEED = np.random.SeedSequence(0)
+
+
+@dataclass(frozen=True)
+class Spy:
+    """An attack that notes what it was granted and answers with the number of known records."""
+
+    seen: list
+    name: str = "spy"
+    version: int = 1
+    needs: Needs = Needs(known="both")
+
+    def score(self, evidence, rng):
+        self.seen.append(evidence.known.copy())
+        return np.where(evidence.hidden, float((evidence.known >= 0).sum()), np.nan)
+
+
+def evidence(n: int, seed: int = 0, shift: float = 0.0) -> tuple[Evidence, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    member = np.arange(2 * n) < n
+    p = 1 / (1 + np.exp(-(rng.standard_normal(2 * n) + shift * member)))
+    outputs = np.stack([p, 1 - p], axis=1)[:, None, :]
+    return Evidence("probabilities", outputs, np.zeros(2 * n, int), np.full(2 * n, -1, np.int8)), member
+
+
+def test_the_truth_of_hidden_folds_is_never_granted():
+    seen: list = []
+    facts, member = evidence(50)
+    fold = assign_folds(member, 5, np.random.default_rng(0))
+    fit = crossfit(Spy(seen), facts, member, fold, SEED)
+    assert len(seen) == 5 + 10
+    for known in seen[:5]:
+        hidden = np.unique(fold[known < 0])
+        assert len(hidden) == 1 and (known[fold != hidden[0]] == member[fold != hidden[0]]).all()
+    for known in seen[5:]:
+        assert len(np.unique(fold[known < 0])) == 2
+    for f in range(5):
+        others = fold != f
+        assert (fit.reference(f)[others] == 60).all(), "thresholds of a fold come from fits that saw three folds"
+        assert np.isnan(fit.reference(f)[fold == f]).all()
+    assert (fit.scores == 80).all()
+
+
+def test_a_fold_keeps_its_scores_and_thresholds_whatever_its_own_truth():
+    """Turning round the membership of one fold leaves its own scores, thresholds and posteriors as they were."""
+    facts, member = evidence(200, shift=1.0)
+    fold = assign_folds(member, 5, np.random.default_rng(0))
+    turned = np.where(fold == 2, ~member, member)
+    for attack in (Confidence("per_class"), Loss()):
+        a, b = (crossfit(attack, facts, truth, fold, SEED) for truth in (member, turned))
+        np.testing.assert_array_equal(a.scores[fold == 2], b.scores[fold == 2])
+        cuts = [transferred_thresholds(fit, truth, fold, (0.1,)) for fit, truth in ((a, member), (b, turned))]
+        for point in cuts[0]:
+            assert cuts[0][point][2] == cuts[1][point][2]
+        risks = [posteriors(fit, truth, fold, 0.1)[fold == 2] for fit, truth in ((a, member), (b, turned))]
+        np.testing.assert_array_equal(*risks)
+
+
+def test_fitted_attacks_look_like_chance_where_nothing_leaks():
+    areas = []
+    for seed in range(60):
+        facts, member = evidence(150, seed)
+        fold = assign_folds(member, 5, np.random.default_rng(seed))
+        fit = crossfit(Confidence("per_class"), facts, member, fold, SEED)
+        areas.append(auc_value(roc(within_fold(fit.scores, member, fold), member)))
+    assert abs(np.mean(areas) - 0.5) < 0.012
+
+
+def test_transferred_thresholds_keep_their_rate_on_fresh_folds():
+    false = 0
+    for seed in range(40):
+        facts, member = evidence(500, seed, shift=1.0)
+        fold = assign_folds(member, 5, np.random.default_rng(seed))
+        fit = crossfit(Loss(), facts, member, fold, SEED)
+        cuts = transferred_thresholds(fit, member, fold, (0.05, 0.001))
+        assert set(cuts) == {"fpr=0.05", "balanced"}, "400 non-members elsewhere do not resolve 0.1%"
+        false += int((fit.scores >= cuts["fpr=0.05"][fold])[~member].sum())
+    assert abs(false / (40 * 500) - 0.05) < 0.006

@@ -1,0 +1,17 @@
+"""Shared by all tests: where real data may be found."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of the real data sets; tests that need it say so when they skip."""
+    folder = Path(os.environ.get("MEMBERSCOPE_DATA", "../shared/data"))
+    if not (folder / "location30.npz").is_file():
+        pytest.skip("needs the real data sets: set MEMBERSCOPE_DATA to their folder")
+    return folder
