@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,7 +21,7 @@ class Spy:
     seen: list
     name: str = "spy"
     version: int = 1
-    needs: Needs = Needs(known="both")
+    needs: Needs = field(default_factory=lambda: Needs(known="both"))
 
     def score(self, evidence, rng):
         self.seen.append(evidence.known.copy())
