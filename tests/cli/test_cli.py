@@ -1,0 +1,272 @@
+"""The command line as a script sees it: verbs, exit codes, one sentence for each mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+COMMAND = [sys.executable, "-c", "from memberscope.cli.main import run; run()"]
+
+
+def call(*arguments: object, cwd: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], cwd=cwd, input=stdin, capture_output=True, text=True, env=environment, check=False
+    )
+
+
+def write_signals(path: Path, n: int = 400, shift: float = 2.0, *, features: bool = True) -> Path:
+    rng = np.random.default_rng(0)
+    member = np.arange(2 * n) < n
+    labels = rng.integers(0, 2, 2 * n)
+    logit = rng.standard_normal(2 * n) + shift * member
+    p = 1 / (1 + np.exp(-np.where(labels == 1, logit, -logit)))
+    lines = ["id,member,label,p0,p1,sex,x0"]
+    lines += [
+        f"r{i},{int(member[i])},{labels[i]},{1 - p[i]:.9f},{p[i]:.9f},{'fm'[i % 2]},{rng.standard_normal():.6f}"
+        for i in range(2 * n)
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("audited")
+    write_signals(folder / "s.csv")
+    done = call(
+        "audit", "--signals", "s.csv", "--features", "x0", "--groups", "sex", "--policy", "demo", "--out", "out", cwd=folder
+    )
+    assert done.returncode == 1, done.stderr
+    return folder
+
+
+def test_audit_writes_its_folder_and_returns_the_verdict(audited):
+    files = {path.name for path in (audited / "out").iterdir()}
+    assert files == {"result.json", "report.html", "records.csv", "arrays.safetensors", "plan.json", "signals"}
+    document = json.loads((audited / "out" / "result.json").read_text())
+    assert document["verdict"] == "FAIL" and document["title"] == "s.csv"
+    assert {entry["group"] for entry in document["estimates"]} >= {"sex=f", "class=1", None}
+
+
+def test_signals_alone_are_enough_and_without_a_policy_audit_exits_0_and_check_3(tmp_path):
+    write_signals(tmp_path / "s.csv")
+    done = call("audit", "--signals", "s.csv", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 0 and "NO POLICY" in done.stdout
+    assert call("check", "out", cwd=tmp_path).returncode == 3
+
+
+def test_check_returns_the_verdict_and_writes_junit(audited):
+    done = call("check", "out", "--junit", "junit.xml", cwd=audited)
+    assert done.returncode == 1 and done.stdout.startswith("FAIL: Failed:")
+    assert ElementTree.parse(audited / "junit.xml").getroot().get("failures") == "1"
+    (audited / "lenient.toml").write_text("[policy]\nmax_tpr = [{ fpr = 0.05, tpr = 0.99 }]\n")
+    assert call("check", "out", "--policy", "lenient.toml", cwd=audited).returncode == 0
+    assert call("check", "out", "--policy", "standard", cwd=audited).returncode in (1, 3)
+
+
+def test_check_fails_closed(audited, tmp_path):
+    assert call("check", "nowhere", cwd=tmp_path).returncode == 2
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("result.json", "arrays.safetensors"):
+        (copy / name).write_bytes((audited / "out" / name).read_bytes())
+    text = (copy / "result.json").read_text()
+    (copy / "result.json").write_text(text.replace('"verdict": "FAIL",\n "reason"', '"verdict": "PASS",\n "reason"', 1))
+    assert json.loads((copy / "result.json").read_text())["verdict"] == "PASS"
+    done = call("check", "copy", cwd=tmp_path)
+    assert done.returncode == 2 and "Expected the verdict FAIL" in done.stderr
+    assert call("verify", "copy", cwd=tmp_path).returncode == 1
+
+
+def test_verify_computes_everything_again(audited):
+    done = call("verify", "out", cwd=audited)
+    assert done.returncode == 0 and "estimates and the verdict follow" in done.stdout
+
+
+def test_report_and_explain(audited):
+    (audited / "out" / "report.html").unlink()
+    assert call("report", "out", cwd=audited).returncode == 0
+    assert (audited / "out" / "report.html").stat().st_size > 50_000
+    findings = call("explain", "--result", "out", cwd=audited)
+    assert findings.returncode == 0 and "FAIL: No attack finds more than 15%" in findings.stdout
+    assert "Record r0 is a member" in call("explain", "r0", "--result", "out", cwd=audited).stdout
+    assert "See it: memberscope" in call("explain", "hard-labels", cwd=audited).stdout
+    assert call("explain", "astrology", cwd=audited).returncode == 2
+
+
+def test_the_same_audit_again_is_the_same_and_another_is_refused(audited):
+    before = json.loads((audited / "out" / "result.json").read_text())
+    base = ("audit", "--signals", "s.csv", "--features", "x0", "--groups", "sex", "--policy", "demo", "--out", "out")
+    assert call(*base, cwd=audited).returncode == 1
+    after = json.loads((audited / "out" / "result.json").read_text())
+    for document in (before, after):
+        document.pop("cost")
+        document["controls"].pop("determinism")
+    assert before == after
+    other = call(*base, "--seed", "1", cwd=audited)
+    assert other.returncode == 2 and "another plan" in other.stderr and "--overwrite" in other.stderr
+    assert json.loads((audited / "out" / "result.json").read_text())["plan"]["seed"] == 0
+
+
+def test_a_model_from_a_factory_a_skops_file_and_a_config(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\n"
+        "from sklearn.tree import DecisionTreeClassifier\n"
+        "rows = np.loadtxt('train.csv', delimiter=',', skiprows=1)\n"
+        "def build():\n"
+        "    return DecisionTreeClassifier(random_state=0).fit(rows[:, :3], rows[:, 3].astype(int))\n"
+    )
+    rng = np.random.default_rng(0)
+    for name in ("train", "holdout"):
+        rows = [",".join([*(f"{v:.5f}" for v in rng.normal(size=3)), str(rng.integers(0, 2))]) for _ in range(200)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["a,b,c,y", *rows]) + "\n")
+    data = ("--members", "train.csv", "--non-members", "holdout.csv")
+    done = call("audit", "--model", "mine:build", *data, "--out", "one", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    subprocess.run(
+        [sys.executable, "-c", "import mine, skops.io; skops.io.dump(mine.build(), 'm.skops')"], cwd=tmp_path, check=True
+    )
+    refused = call("audit", "--model", "m.skops", *data, "--out", "two", cwd=tmp_path)
+    assert refused.returncode == 2 and "--trust-type" in refused.stderr and not (tmp_path / "two").exists()
+    (tmp_path / "audit.toml").write_text(
+        '[target]\nmodel = "m.skops"\ntrust_types = ["sklearn.tree._tree.Tree"]\n'
+        '[data]\nmembers = "train.csv"\nnon_members = "holdout.csv"\n'
+        '[threat]\nprior = 0.1\n[policy]\nuse = "demo"\n[audit]\nout = "two"\n'
+    )
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    done = call("audit", "../audit.toml", "--title", "mine", cwd=elsewhere)
+    assert done.returncode in (0, 1, 3), done.stderr
+    document = json.loads((tmp_path / "two" / "result.json").read_text())
+    assert document["plan"]["threat"]["prior"] == 0.1 and document["title"] == "mine"
+    assert "Trusted these types" in document["diagnostics"]["notes"][0]
+    one, two = (json.loads((tmp_path / name / "result.json").read_text())["digests"]["outputs"] for name in ("one", "two"))
+    assert one == two, "the same model by both routes"
+
+
+def test_plan_is_a_dry_run(tmp_path):
+    write_signals(tmp_path / "s.csv")
+    done = call("plan", "--signals", "s.csv", "--policy", "demo", cwd=tmp_path)
+    assert done.returncode == 0
+    for words in (
+        "runs     logit at probabilities",
+        "not run  quantile: needs the records' features",
+        "smallest FPR",
+        "832 queries",
+    ):
+        assert words in done.stdout
+    assert "power    at FPR 0.05" in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"s.csv"}
+
+
+def test_init_writes_a_configuration_that_plan_reads(tmp_path):
+    write_signals(tmp_path / "s.csv")
+    answers = "\n".join(["my model", "anyone", "probabilities", "100", "0.05", "low", "s.csv"]) + "\n"
+    done = call("init", cwd=tmp_path, stdin=answers)
+    assert done.returncode == 0, done.stderr
+    assert 'use = "demo"' in (tmp_path / "audit.toml").read_text()
+    assert call("plan", "audit.toml", cwd=tmp_path).returncode == 0
+    again = call("init", cwd=tmp_path, stdin=answers)
+    assert again.returncode == 2 and "--force" in again.stderr
+
+
+def test_doctor_and_list(tmp_path):
+    doctor = call("doctor", cwd=tmp_path)
+    assert doctor.returncode == 0 and "cores" in doctor.stdout and "numpy" in doctor.stdout
+    assert "quantile" in call("list", cwd=tmp_path).stdout
+    for kind in ("metrics", "policies", "standards", "topics", "access"):
+        assert call("list", kind, cwd=tmp_path).stdout.strip()
+    assert call("list", "nothing", cwd=tmp_path).returncode == 2
+
+
+MISTAKES = [
+    (("audit",), "Expected --signals FILE, or --model"),
+    (("audit", "--signals", "none.csv"), "not there"),
+    (("audit", "--signals", "s.csv", "--fpr", "0.00001"), "at least 100000 non-members"),
+    (("audit", "--signals", "s.csv", "--fpr", "many"), "--fpr"),
+    (("audit", "--signals", "s.csv", "--prior", "2"), "strictly between 0 and 1"),
+    (("audit", "--signals", "s.csv", "--access", "telepathy"), "Expected access label"),
+    (("audit", "--signals", "s.csv", "--attacks", "lyra"), "got 'lyra'"),
+    (("audit", "--signals", "s.csv", "--policy", "nonesuch"), "one of demo"),
+    (("audit", "--signals", "s.csv", "--groups", "colour"), "column 'colour'"),
+    (("audit", "--signals", "s.csv", "--model", "a:b"), "got both"),
+    (("audit", "--signals", "bad.csv"), "sum to 1"),
+    (("audit", "--signals", "nan.csv"), "first record 'r0'"),
+    (("audit", "--model", "m.pkl", "--members", "s.csv", "--non-members", "s.csv"), "--trust-code"),
+    (("audit", "absent.toml"), "memberscope init"),
+    (("audit", "typo.toml"), "got 'modell'"),
+    (("audit", "section.toml"), "got [recipes]"),
+    (("audit", "kind.toml"), "Expected float for prior"),
+    (("audit", "--signals", "s.csv", "--out", "s.csv"), "Expected a folder"),
+    (("explain", "r0", "--result", "nowhere"), "holds none"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), MISTAKES, ids=[words for _, words in MISTAKES])
+def test_mistakes_are_one_sentence_exit_2_and_leave_nothing(tmp_path, arguments, words):
+    write_signals(tmp_path / "s.csv", 60)
+    rows = (tmp_path / "s.csv").read_text().splitlines()
+    (tmp_path / "bad.csv").write_text("\n".join([rows[0], "r0,1,0,0.5,0.7,f,0", *rows[2:]]))
+    (tmp_path / "nan.csv").write_text("\n".join([rows[0], "r0,1,0,nan,0.7,f,0", *rows[2:]]))
+    (tmp_path / "m.pkl").write_bytes(pickle.dumps(print))
+    (tmp_path / "typo.toml").write_text('[target]\nmodell = "x"\n')
+    (tmp_path / "section.toml").write_text("[recipes]\n")
+    (tmp_path / "kind.toml").write_text('[threat]\nprior = "low"\n')
+    before = {path.name for path in tmp_path.iterdir()}
+    done = call(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr and "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    left = {path.name for path in tmp_path.iterdir()} - before
+    assert left <= {"memberscope-out"} and not (tmp_path / "memberscope-out" / "result.json").exists()
+
+
+def test_a_failing_model_is_exit_4(tmp_path):
+    (tmp_path / "broken.py").write_text(
+        "class Model:\n    classes_ = [0, 1]\n    def predict_proba(self, x):\n        raise RuntimeError('no GPU')\ndef build():\n    return Model()\n"
+    )
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text("x,y\n" + "".join(f"{i},{i % 2}\n" for i in range(40)))
+    done = call("audit", "--model", "broken:build", "--members", "a.csv", "--non-members", "b.csv", cwd=tmp_path)
+    assert done.returncode == 4 and "RuntimeError: no GPU" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_killed_audit_goes_on(tmp_path):
+    (tmp_path / "slow.py").write_text(
+        "import os, signal\nimport numpy as np\n"
+        "class Model:\n    classes_ = [0, 1]\n"
+        "    def predict_proba(self, x):\n"
+        "        if os.path.exists('kill'):\n            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        p = 1 / (1 + np.exp(-np.asarray(x)[:, 0]))\n        return np.stack([1 - p, p], axis=1)\n"
+        "def build():\n    return Model()\n"
+    )
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text("x,y\n" + "".join(f"{rng.normal():.5f},{i % 2}\n" for i in range(60)))
+    command = ("audit", "--model", "slow:build", "--members", "a.csv", "--non-members", "b.csv", "--out", "out")
+    (tmp_path / "kill").touch()
+    assert call(*command, cwd=tmp_path).returncode == -signal.SIGKILL
+    assert not (tmp_path / "out" / "result.json").exists()
+    (tmp_path / "kill").unlink()
+    assert call(*command, cwd=tmp_path).returncode == 0
+    assert (tmp_path / "out" / "result.json").exists()
+
+
+def test_the_demo_fails_one_model_and_passes_the_other(tmp_path):
+    done = call("demo", "--out", "demo", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr + done.stdout
+    verdicts = {
+        name: json.loads((tmp_path / "demo" / name / "result.json").read_text())["verdict"] for name in ("leaky", "clean")
+    }
+    assert verdicts == {"leaky": "FAIL", "clean": "PASS"}
+    assert "It would have failed, in 80% of audits, on" in " ".join(done.stdout.split())

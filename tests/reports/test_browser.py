@@ -1,0 +1,147 @@
+"""The report in a real browser: no errors, no requests, no policy violations; everything works by keyboard."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from memberscope.reports import write_report
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("needs chromium: tests/system-packages.sh installs it")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def page_file(result, tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(result, path)
+    return path
+
+
+@pytest.fixture
+def page(browser, page_file):
+    opened = browser.new_page(viewport={"width": 1200, "height": 900})
+    troubles, requests = [], []
+    opened.on("console", lambda message: troubles.append(message.text))
+    opened.on("pageerror", lambda error: troubles.append(str(error)))
+    opened.on("dialog", lambda dialog: (troubles.append(dialog.message), dialog.dismiss()))
+    opened.on("request", lambda request: requests.append(request.url))
+    opened.goto(page_file.as_uri())
+    yield opened
+    assert troubles == []
+    assert requests == [page_file.as_uri()]
+    opened.close()
+
+
+def picture(page, chart: str) -> str:
+    page.wait_for_timeout(150)
+    return page.evaluate(f"document.querySelector('{chart} canvas').toDataURL()")
+
+
+def test_charts_are_drawn_and_nothing_else_is_asked_for(page):
+    for chart in ("#roc", "#hist", "#reliability"):
+        assert page.locator(f"{chart} canvas").count() == 1
+        assert page.locator(f"{chart} canvas").bounding_box()["height"] > 200
+
+
+def test_attacks_toggle_by_keyboard(page):
+    boxes = page.locator("#roc-toggles input")
+    assert boxes.count() == 30 and [boxes.nth(i).is_checked() for i in range(4)] == [True, True, True, False]
+    before = picture(page, "#roc")
+    boxes.nth(3).focus()
+    page.keyboard.press("Space")
+    assert boxes.nth(3).is_checked() and picture(page, "#roc") != before
+    page.keyboard.press("Space")
+    assert picture(page, "#roc") == before
+
+
+def test_the_priors_slider_moves_the_precision_by_bayes_rule(page):
+    def last_row() -> tuple[str, ...]:
+        return tuple(page.locator("#prior-rows tr").last.locator("td").all_inner_texts())
+
+    before = last_row()
+    page.locator("#prior").focus()
+    page.keyboard.press("End")
+    after = last_row()
+    assert before[:3] == after[:3] and before[3] != after[3]
+    row = page.evaluate("JSON.parse(document.getElementById('data').textContent).priors.at(-1)")
+    prior = 10 ** float(page.locator("#prior").input_value())
+    assert prior > 0.9
+    exact = 100 * prior * row["tpr"] / (prior * row["tpr"] + (1 - prior) * row["fpr"])
+    assert float(after[3].split("%")[0]) == pytest.approx(exact, abs=0.06)
+
+
+def test_another_attacks_histogram(page):
+    before = picture(page, "#hist")
+    page.locator("#hist-attack").select_option(index=5)
+    assert picture(page, "#hist") != before
+    assert page.locator("#hist canvas").count() == 1
+
+
+def test_hovering_tells_values(page):
+    page.locator("#roc").scroll_into_view_if_needed()
+    box = page.locator("#roc .u-over").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_timeout(150)
+    assert "false positives:" in page.locator("#roc-hover").inner_text()
+
+
+def test_keyboard_reaches_the_results(page):
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    for _ in range(6):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "prior":
+            return
+    pytest.fail("the prior's slider is not among the first stops of the Tab key")
+
+
+def test_hostile_names_are_shown_as_text(page):
+    assert "<script>alert(1)</script>" in page.locator("h1").inner_text()
+    assert page.locator("main script, main img").count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_contrasts_with_the_page_in_both_schemes(browser, page_file, scheme):
+    page = browser.new_page(color_scheme=scheme)
+    page.goto(page_file.as_uri())
+    colours = page.evaluate("(() => { const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]; })()")
+    ink, paper = (sum(float(v) for v in colour.strip("rgba()").split(",")[:3]) / 3 for colour in colours)
+    assert abs(ink - paper) > 150 and (ink > paper) == (scheme == "dark")
+    page.close()
+
+
+def test_narrow_screens_do_not_scroll_sideways(browser, page_file):
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.goto(page_file.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.close()
+
+
+def test_it_prints(browser, page_file, tmp_path):
+    page = browser.new_page()
+    page.goto(page_file.as_uri())
+    page.pdf(path=tmp_path / "report.pdf")
+    assert (tmp_path / "report.pdf").read_bytes()[:5] == b"%PDF-" and (tmp_path / "report.pdf").stat().st_size > 50_000
+    page.close()
+
+
+def test_without_script_the_tables_still_tell_everything(browser, page_file):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(page_file.as_uri())
+    assert "FAIL" in page.locator(".badge").inner_text()
+    assert page.locator("table").count() >= 6
+    context.close()

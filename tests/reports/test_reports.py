@@ -1,0 +1,196 @@
+"""The result on disk and on screen: schema, safety of hostile names, JUnit, arrays, records, terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import stat
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import jsonschema
+import numpy as np
+import pytest
+from rich.console import Console
+
+from memberscope.attacks import available
+from memberscope.errors import InputError
+from memberscope.reports import (
+    explain,
+    explain_record,
+    junit,
+    read_arrays,
+    read_result,
+    render,
+    schema,
+    summary,
+    to_json,
+    topics,
+    write_all,
+    write_junit,
+)
+from memberscope.reports.annex import paragraph, standards
+from memberscope.reports.figures import charts
+from memberscope.statistics import roc
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_results_fit_the_schema_in_the_repository(result, clean):
+    stored = json.loads((ROOT / "schema" / "result.schema.json").read_text())
+    assert stored == json.loads(json.dumps(schema())), "run `make schema`"
+    for entry in (result, clean):
+        jsonschema.Draft202012Validator(stored).validate(json.loads(to_json(entry)))
+    broken = json.loads(to_json(result))
+    broken["verdict"] = "MAYBE"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft202012Validator(stored).validate(broken)
+
+
+def test_the_document_has_what_the_contract_promises(result):
+    document = json.loads(to_json(result))
+    wanted = "format tool verdict threat_models findings estimates not_run cost environment digests"
+    assert set(wanted.split()) <= set(document)
+    assert {"null", "blind"} <= set(document["controls"])
+    promised = "attack access restriction target group metric fpr prior threshold value low high confidence method"
+    assert set(promised.split()) | {"n_members", "n_non_members", "queries"} <= set(document["estimates"][0])
+
+
+def test_folder_round_trip(result, tmp_path):
+    write_all(result, tmp_path)
+    again, arrays = read_result(tmp_path), read_arrays(tmp_path)
+    assert to_json(again) == to_json(result)
+    np.testing.assert_array_equal(arrays.ids, result.arrays.ids)
+    for name, values in result.arrays.comparable.items():
+        np.testing.assert_array_equal(arrays.comparable[name], values)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_records_are_private_and_safe_in_a_spreadsheet(result, tmp_path):
+    write_all(result, tmp_path)
+    path = tmp_path / "records.csv"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "arrays.safetensors").stat().st_mode) == 0o600
+    rows = list(csv.DictReader(io.StringIO(path.read_text())))
+    assert len(rows) == len(result.arrays.member)
+    assert all(row["id"][0] not in "=+-@" for row in rows)
+    assert {entry.record for entry in result.exposed} <= {row["hash"] for row in rows}
+    leading = result.diagnostics["leading"]
+    one = {row["hash"]: row for row in rows}[result.exposed[0].record]
+    assert float(one[f"risk:{leading['attack']}@{leading['access']}"]) == pytest.approx(result.exposed[0].posterior)
+
+
+def test_no_records_means_no_ids_anywhere(result, tmp_path):
+    write_all(result, tmp_path, records=False)
+    assert not (tmp_path / "records.csv").exists()
+    for path in tmp_path.iterdir():
+        assert b"secret-" not in path.read_bytes(), path.name
+
+
+def test_ids_only_when_asked(result):
+    assert "secret-" not in render(result)
+    assert "secret-" in render(result, show_ids=True)
+
+
+def test_hostile_names_stay_text(result):
+    page = render(result)
+    assert "<script>alert" not in page and "<img" not in page
+    assert "&lt;script&gt;alert" in page
+    data = page.split('id="data">')[1].split("</script>")[0]
+    assert "<" not in data and json.loads(data)["priors"]
+
+
+def test_page_is_small_offline_and_strict(result):
+    page = render(result)
+    assert len(page.encode()) < 2_000_000
+    head = page[: page.index("<title>")]
+    assert "default-src 'none'" in head and "unsafe-inline" not in head and "sha256-" in head
+    assert 'style="' not in page.split("<script>")[0]
+    for banned in ('src="http', 'href="http', "@import", "url(http"):
+        assert banned not in page
+
+
+def test_roc_corners_are_exact(result):
+    drawn = charts(result)["roc"]
+    name, line = next(iter(drawn["curves"].items()))
+    curve = roc(result.arrays.comparable[name], result.arrays.member)
+    for fpr, tpr in list(zip(drawn["fpr"], line["tpr"], strict=True))[:40]:
+        exact = curve.tp[curve.fp <= round(fpr * curve.n_non_members)].max() / curve.n_members
+        assert tpr == pytest.approx(exact, rel=1e-3, abs=1e-9)
+
+
+def test_junit(result, clean, tmp_path):
+    write_junit(result, tmp_path / "junit.xml")
+    suite = ElementTree.parse(tmp_path / "junit.xml").getroot()
+    assert int(suite.get("tests")) == len(result.findings) == len(suite.findall("testcase"))
+    assert int(suite.get("failures")) == len(suite.findall(".//failure")) == 1
+    passed = ElementTree.fromstring(junit(clean).split("\n", 1)[1])
+    assert passed.get("failures") == passed.get("errors") == "0"
+    undecided = replace(result.findings[0], verdict="INCONCLUSIVE")
+    other = ElementTree.fromstring(junit(result.model_copy(update={"findings": [undecided]})).split("\n", 1)[1])
+    assert other.get("errors") == "1", "what is not decided is never shown as passed"
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_terminal_summary(result, width):
+    console = Console(width=width, record=True, file=io.StringIO(), force_terminal=False)
+    summary(result, console, Path("out"))
+    text = console.export_text()
+    assert text.startswith("FAIL") and "blind: ok" in text and "power:" in text
+    assert max(map(len, text.splitlines())) <= width
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda text: text[: len(text) // 2], "complete JSON"),
+        (lambda text: text.replace("memberscope-result/1", "memberscope-result/0"), "format"),
+        (lambda text: text.replace('"verdict": "FAIL"', '"verdict": "FINE"', 1), "schema says"),
+        (lambda text: "[]", "format"),
+    ],
+)
+def test_damaged_results_are_one_sentence(result, tmp_path, change, words):
+    (tmp_path / "result.json").write_text(change(to_json(result)))
+    with pytest.raises(InputError, match=words):
+        read_result(tmp_path)
+
+
+def test_missing_and_damaged_arrays(result, tmp_path):
+    for read in (read_arrays, read_result):
+        with pytest.raises(InputError, match="holds none"):
+            read(tmp_path)
+    write_all(result, tmp_path)
+    path = tmp_path / "arrays.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match="complete arrays"):
+        read_arrays(tmp_path)
+
+
+def test_every_topic_is_answered_with_a_command():
+    wanted = {"needs-leak", "sensitive", "evaluation", "defences", "access", "overfitting"}
+    wanted |= {"only-overfitted", "high-accuracy", "hard-labels", "null", "blind", "tpr", "ppv", "pass", "fail", "inconclusive"}
+    assert wanted <= set(topics())
+    for name in (*available(), *topics()):
+        assert "See it: memberscope" in explain(name) and len(explain(name).splitlines()) <= 12
+    with pytest.raises(InputError, match="topic among"):
+        explain("astrology")
+
+
+def test_a_record_is_explained_by_id_or_hash(result):
+    arrays = result.arrays
+    by_id = explain_record(arrays, str(arrays.ids[0]), 0.01)
+    assert "is a member of class" in by_id and "logit@logits" in by_id
+    assert "secret-" in explain_record(arrays, result.exposed[0].record, 0.01)
+    with pytest.raises(InputError, match="id or hash"):
+        explain_record(arrays, "nobody", 0.01)
+
+
+def test_annex_speaks_of_evidence_and_never_of_compliance(result):
+    text = paragraph(result)
+    assert "does not by itself establish compliance" in text and "%" in text
+    assert all(entry["status"] == "seen" and entry["quote"] for entry in standards())
+    ids = " ".join(entry["id"] for entry in standards())
+    for wanted in ("GDPR", "EDPB", "HIPAA", "NIST", "MITRE", "OWASP"):
+        assert wanted in ids
