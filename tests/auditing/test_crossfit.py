@@ -89,3 +89,40 @@ def test_transferred_thresholds_keep_their_rate_on_fresh_folds():
         assert set(cuts) == {"fpr=0.05", "balanced"}, "400 non-members elsewhere do not resolve 0.1%"
         false += int((fit.scores >= cuts["fpr=0.05"][fold])[~member].sum())
     assert abs(false / (40 * 500) - 0.05) < 0.006
+
+
+def test_intervals_at_transferred_thresholds_cover_the_rates_really_got():
+    """The truth is the mean over folds of the rates at each fold's threshold, known here in closed form."""
+    from scipy.special import ndtr
+    from scipy.stats import binom
+
+    from memberscope.statistics import clopper_pearson
+
+    hits = {"tpr": 0, "fpr": 0}
+    runs = 300
+    for seed in range(runs):
+        facts, member = evidence(200, seed, shift=1.0)
+        fold = assign_folds(member, 5, np.random.default_rng(seed))
+        fit = crossfit(Loss(), facts, member, fold, SEED)
+        cut = transferred_thresholds(fit, member, fold, (0.1,))["fpr=0.1"]
+        logits = cut - np.log(-np.expm1(cut))
+        truth = {"tpr": np.mean(ndtr(1.0 - logits)), "fpr": np.mean(ndtr(-logits))}
+        called = fit.scores >= cut[fold]
+        for name, side in (("tpr", member), ("fpr", ~member)):
+            low, high = clopper_pearson(int(called[side].sum()), 200)
+            hits[name] += low <= truth[name] <= high
+    assert min(hits.values()) >= binom.ppf(0.001, runs, 0.95)
+
+
+def test_posterior_of_membership_is_calibrated_out_of_fold():
+    from memberscope.statistics import reliability
+
+    inside = total = 0
+    for seed in range(20):
+        facts, member = evidence(400, seed, shift=1.0)
+        fold = assign_folds(member, 5, np.random.default_rng(seed))
+        risk = posteriors(crossfit(Loss(), facts, member, fold, SEED), member, fold, 0.1)
+        assert risk.min() > 0 and risk.max() < 1
+        for entry in reliability(risk, member, 0.1):
+            inside, total = inside + (entry.low <= entry.predicted <= entry.high), total + 1
+    assert inside >= 0.9 * total

@@ -270,3 +270,19 @@ def test_the_demo_fails_one_model_and_passes_the_other(tmp_path):
     }
     assert verdicts == {"leaky": "FAIL", "clean": "PASS"}
     assert "It would have failed, in 80% of audits, on" in " ".join(done.stdout.split())
+
+
+def test_a_full_disk_is_one_sentence_and_nothing_half_written(tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", small], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a small file system")
+    try:
+        write_signals(tmp_path / "s.csv")
+        done = call("audit", "--signals", "s.csv", "--out", small / "out", cwd=tmp_path)
+        assert done.returncode == 2 and "full disk" in done.stderr and "Traceback" not in done.stderr
+        left = {path.name for path in (small / "out").rglob("*") if path.is_file()}
+        assert "result.json" not in left and not any(name.endswith(".tmp") for name in left)
+    finally:
+        subprocess.run(["umount", small], check=True)

@@ -48,7 +48,7 @@ class Collected:
     streams: dict[str, np.random.SeedSequence]
 
 
-STREAMS = ("folds", "scores", "features", "overlap", "null", "blind", "diagnostics", "guesses")
+STREAMS = ("folds", "scores", "features", "overlap", "null", "blind", "guesses")
 
 
 def run(plan: Plan, subject: Subject, *, store: Store | None = None, progress: Progress | None = None) -> Result:
@@ -259,8 +259,7 @@ def diagnose(plan: Plan, got: Collected, arrays: Arrays, settings: Settings) -> 
         hits = got.evidence[Access.LABEL].target[:, 0, 0] == subject.records.y
         found |= diagnostics.generalisation(hits, member, plan.confidence)
     if Access.PROBABILITIES in got.levels and got.observed.signal in ("probabilities", "logits"):
-        rng = np.random.default_rng(got.streams["diagnostics"])
-        found["calibration"] = diagnostics.calibration(got.evidence[Access.PROBABILITIES], member, plan.confidence, rng)
+        found["calibration"] = diagnostics.calibration(got.evidence[Access.PROBABILITIES], member, plan.confidence)
     count = subject.target.n_parameters
     found["records_per_parameter"] = {
         "n_members": int(member.sum()),

@@ -89,7 +89,7 @@ def privacy(result: Result) -> Section:
 def operations(result: Result) -> Section:
     """What to gate on, and whether the endpoint answers the same twice."""
     sentences = [
-        f"Verdict: {result.verdict or 'none, since no policy was given'}. `memberscope check` returns it as an exit code."
+        f"Verdict: {result.verdict or 'none, since no policy was given'}. The command memberscope check returns it as an exit code."
     ]
     control = result.controls.get("determinism")
     if control is not None:
@@ -107,6 +107,6 @@ def red_team(result: Result) -> Section:
         [
             f"Ran: {', '.join(ran)}; rates {rates}; every interval at {percent(result.plan['confidence'])}.",
             f"Did not run: {len(result.not_run)} entries, listed with reasons. No reference models were trained.",
-            "Raw scores are in arrays.safetensors and records.csv; `memberscope verify` computes every estimate again from them.",
+            "Raw scores are in arrays.safetensors and records.csv; the command memberscope verify computes every estimate again from them.",
         ],
     )

@@ -24,6 +24,13 @@ def summary(result: Result, console: Console, out: Path | None = None) -> None:
     for name, control in result.controls.items():
         mark = {True: "[green]ok[/]", False: "[red]failed[/]", None: "[yellow]not run[/]"}[control.passed]
         console.print(f"  {name}: {mark} [dim]{escape(control.why)}[/]")
+    overlap = result.diagnostics.get("overlap")
+    if overlap and overlap["exact"] + overlap["near"]:
+        named = ", ".join(f"{pair['non_member']}={pair['member']}" for pair in overlap["examples"][:3])
+        console.print(
+            f"  [yellow]duplicates[/] of members among the non-members: {overlap['exact']} exact, {overlap['near']} near, "
+            f"{overlap['dropped']} left out (hashes {named}); --drop-overlap leaves them out"
+        )
     for entry in result.diagnostics.get("minimum_detectable_tpr", ()):
         detectable = "none" if entry["tpr"] is None else percent(entry["tpr"])
         console.print(

@@ -1,0 +1,38 @@
+"""The real data sets as arrays; their folder is named by MEMBERSCOPE_DATA (../shared/data by default)."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import os
+from pathlib import Path
+
+import numpy as np
+
+FOLDER = Path(os.environ.get("MEMBERSCOPE_DATA", "../shared/data"))
+
+
+def location30() -> tuple[np.ndarray, np.ndarray]:
+    """Location-30: 5,010 records of 446 bits, 30 classes."""
+    with np.load(FOLDER / "location30.npz") as stored:
+        return stored["X"].astype(np.float32), stored["y"]
+
+
+def fashion_mnist() -> tuple[np.ndarray, np.ndarray]:
+    """Fashion-MNIST: the 60,000 training images scaled to [0, 1], as (n, 1, 28, 28)."""
+    with np.load(FOLDER / "fashion_mnist.npz") as stored:
+        return stored["X_train"].astype(np.float32)[:, None] / 255, stored["y_train"].astype(np.int64)
+
+
+def adult() -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Adult: 48,842 records of 14 features, words as codes; labels; and sex and race as groups."""
+    with gzip.open(FOLDER / "adult.csv.gz", "rt", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    names = [name for name in rows[0] if name not in ("income", "split")]
+    columns = []
+    for name in names:
+        values = np.array([row[name] for row in rows])
+        numeric = all(value.lstrip("-").isdigit() for value in values)
+        columns.append(values.astype(float) if numeric else np.unique(values, return_inverse=True)[1].astype(float))
+    groups = {name: np.array([row[name] for row in rows]) for name in ("sex", "race")}
+    return np.column_stack(columns), np.array([row["income"] == ">50K" for row in rows]).astype(int), groups

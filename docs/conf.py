@@ -1,0 +1,9 @@
+project = "memberscope"
+copyright = "the memberscope maintainers, Apache-2.0"
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+html_theme = "furo"
+exclude_patterns = ["_build"]
+autodoc_typehints = "description"
+autodoc_member_order = "bysource"
+myst_heading_anchors = 2
+suppress_warnings = ["myst.header", "ref.python", "autodoc"]
