@@ -249,10 +249,12 @@ def test_bad_input_is_one_sentence():
         memberscope.audit(model, (x[y == 1][:9], y[y == 1][:9]), (x[y == 1][9:], y[y == 1][9:]))
     with pytest.raises(InputError, match="one length"):
         memberscope.audit(model, (x[:40], y[:39]), good)
-    with pytest.raises(InputError, match="0-based class numbers"):
+    with pytest.raises(InputError, match="among the model's classes 0, 1, got \\['a'\\]"):
         memberscope.audit(model, (x[:40], np.array(["a"] * 40)), good)
-    with pytest.raises(InputError, match="one number a record"):
+    with pytest.raises(InputError, match="among the model's classes"):
         memberscope.audit(model, (x[:40], np.zeros((40, 2))), good)
+    with pytest.raises(InputError, match="0-based class numbers"):
+        memberscope.audit(model.predict_proba, (x[:40], np.array(["a"] * 40)), good, n_classes=2)
     with pytest.raises(InputError, match=r"labels from 0 to 1, got 7"):
         memberscope.audit(model, (x[:40], np.append(y[:39], 7)), (x[40:], y[40:]))
     with pytest.raises(InputError, match="at least 10 members"):
@@ -341,3 +343,54 @@ def test_random_outputs_are_reported():
 
     result = memberscope.audit(noisy, (x[:40], y[:40]), (x[40:], y[40:]), n_classes=2)
     assert result.controls["determinism"].passed is False and "answered differently" in result.controls["determinism"].why
+
+
+def test_data_frames_words_and_missing_values():
+    pd = pytest.importorskip("pandas")
+    from sklearn.compose import make_column_transformer
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OrdinalEncoder
+
+    rng = np.random.default_rng(0)
+    n = 600
+    frame = pd.DataFrame(
+        {"age": rng.normal(40, 10, n), "job": rng.choice(["clerk", "smith", "nurse"], n), "income": rng.lognormal(size=n)},
+        index=rng.permutation(n),
+    )
+    frame.loc[frame.index[::9], "income"] = np.nan
+    y = pd.Series(rng.choice(["yes", "no"], n), index=frame.index)
+    encode = make_column_transformer((OrdinalEncoder(), ["job"]), remainder="passthrough")
+    model = make_pipeline(encode, HistGradientBoostingClassifier(max_iter=30)).fit(frame[:300], y[:300])
+    result = memberscope.audit(model, (frame[:300], y[:300]), (frame[300:], y[300:]), policy="demo")
+    assert result.diagnostics["class_sizes"] == {"no": int((y == "no").sum()), "yes": int((y == "yes").sum())}
+    assert result.diagnostics["train_accuracy"]["value"] == pytest.approx((model.predict(frame[:300]) == y[:300]).mean())
+    assert result.controls["blind"].passed is True
+    (auc,) = find(result, attack="logit", metric="auc")
+    assert auc.low > 0.6
+
+
+def test_sparse_records():
+    from scipy import sparse
+
+    rng = np.random.default_rng(0)
+    x, y = sparse.random(300, 40, 0.2, format="csr", random_state=0), rng.integers(0, 2, 300)
+    model = LogisticRegression(C=100).fit(x[:150], y[:150])
+    result = memberscope.audit(model, (x[:150], y[:150]), (x[150:], y[150:]))
+    assert result.diagnostics["train_accuracy"]["value"] > result.diagnostics["test_accuracy"]["value"]
+
+
+def test_classes_that_do_not_start_at_zero_are_the_models_own():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(200, 3)), rng.choice([3, 5, 9], 200)
+    model = DecisionTreeClassifier(random_state=0).fit(x[:100], y[:100])
+    result = memberscope.audit(model, (x[:100], y[:100]), (x[100:], y[100:]))
+    assert result.diagnostics["train_accuracy"]["value"] == 1.0
+    assert set(result.diagnostics["class_sizes"]) == {"3", "5", "9"}
+
+
+def test_a_budget_of_one_query_is_kept():
+    model, x, y = small()
+    threat = ThreatModel(query_budget=1)
+    result = memberscope.audit(model, (x[:40], y[:40]), (x[40:], y[40:]), threat=threat)
+    assert result.cost.queries == 80 and result.controls["determinism"].passed is None

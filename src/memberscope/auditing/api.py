@@ -32,7 +32,8 @@ def audit(
     """Audit a trained classifier for membership inference.
 
     `target` is a fitted scikit-learn classifier, a torch module, a function x -> probabilities (with `n_classes`) or a
-    Target. `members` and `non_members` are pairs (x, y), y holding 0-based classes, or `Records`. `policy` is a shipped
+    Target. `members` and `non_members` are pairs (x, y), y holding the classes a scikit-learn model was fitted with or else
+    0-based ones, or `Records` with 0-based labels. `policy` is a shipped
     policy's name, a file or a Policy; without one nothing is judged. `plan` gives everything else; `threat` and `policy`
     replace its own.
 

@@ -64,5 +64,13 @@ def forecast(plan: Plan, subject: Subject) -> Forecast:
     stored = n * (2 * len(runs) + 5) * 8 + n * max(len(runs), 1) * 40
     seconds = SECONDS[0] + SECONDS[1] * n * max(len(runs), 1) / 16
     return Forecast(
-        runs, not_run, n_members, n_others, n + min(PROBE, n), seconds / 60, stored / 1e6, smallest_fpr(n_others), rows
+        runs,
+        not_run,
+        n_members,
+        n_others,
+        n + (0 if plan.threat.query_budget == 1 else min(PROBE, n)),
+        seconds / 60,
+        stored / 1e6,
+        smallest_fpr(n_others),
+        rows,
     )

@@ -103,7 +103,13 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress) 
             subject = take(subject, keep)
             if subject.member.all():
                 raise InputError("Expected non-members that are not duplicates of members, got none. Give other non-members.")
-    observed = collect(subject.target, subject.records, store=store, progress=lambda done, n: report("query", done, n))
+    observed = collect(
+        subject.target,
+        subject.records,
+        store=store,
+        probe=plan.threat.query_budget != 1,
+        progress=lambda done, n: report("query", done, n),
+    )
     levels = levels_of(observed.signal, plan.threat.access)
     if not levels:
         raise InputError(
@@ -216,7 +222,7 @@ def control(plan: Plan, got: Collected, arrays: Arrays, report: Progress) -> dic
 def determinism(observed: Observed) -> Control:
     """Whether asking the same records twice gave the same answers."""
     if observed.deterministic is None:
-        return Control(None, "All answers were stored from an earlier run, so nothing was asked twice.")
+        return Control(None, "Nothing was asked twice: the answers were stored already, or the budget is one query a record.")
     if observed.deterministic:
         return Control(True, "Asked twice, the model answered the same.", observed.largest_change)
     why = (

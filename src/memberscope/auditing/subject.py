@@ -13,7 +13,7 @@ import numpy as np
 from memberscope import _check
 from memberscope.auditing.features import to_matrix
 from memberscope.errors import InputError
-from memberscope.targets import StoredSignals
+from memberscope.targets import StoredSignals, class_names_of
 from memberscope.types import Bools, Floats, Ints, Records, Target
 
 Pair = tuple[Any, Any]
@@ -47,7 +47,8 @@ def make_subject(
     Raises:
         InputError: A side is empty, ids repeat or stand on both sides, or labels are out of range.
     """
-    inside, outside = as_records(members, "member"), as_records(non_members, "non-member")
+    lookup = class_names_of(target)
+    inside, outside = as_records(members, "member", lookup), as_records(non_members, "non-member", lookup)
     check_sides(inside, outside)
     x = None if inside.x is None or outside.x is None else stack(inside.x, outside.x)
     shared = [name for name in inside.groups if name in outside.groups]
@@ -119,8 +120,10 @@ def check_sides(inside: Records, outside: Records) -> None:
             raise InputError(f"Expected {name}, got an empty set. Give at least a few hundred records.")
 
 
-def as_records(side: Records | Pair, prefix: str) -> Records:
+def as_records(side: Records | Pair, prefix: str, classes: tuple[str, ...] | None = None) -> Records:
     """Records as they are, or made from a pair (x, y) with ids such as `member:0`.
+
+    The labels of a pair are the model's own class values where it tells its `classes`, else 0-based.
 
     Raises:
         InputError: The pair is not two things of one length, or labels are not whole numbers.
@@ -130,7 +133,7 @@ def as_records(side: Records | Pair, prefix: str) -> Records:
     if not (isinstance(side, tuple) and len(side) == 2):
         raise InputError(f"Expected {prefix}s as (x, y) or Records, got {type(side).__name__}. Pass a pair.")
     x, y = side
-    labels = whole_labels(y)
+    labels = whole_labels(y) if classes is None else labels_among(y, classes)
     if hasattr(x, "__len__") or hasattr(x, "shape"):
         _check.same_length(**{f"{prefix} records": range(n_rows(x)), f"{prefix} labels": labels})
     ids = np.array([f"{prefix}:{i}" for i in range(len(labels))], dtype=np.str_)
@@ -161,6 +164,32 @@ def whole_labels(y: Any) -> Ints:
     raise InputError(
         f"Expected 0-based class numbers as labels, got {values[:1].tolist()} of type {values.dtype}. Encode them."
     )
+
+
+def labels_among(y: Any, classes: tuple[str, ...]) -> Ints:
+    """Positions (n,) of the labels `y` (n,) in the model's `classes`, or `y` itself if it is 0-based already.
+
+    Raises:
+        InputError: They are neither.
+
+    >>> labels_among(["b", "a"], ("a", "b")).tolist(), labels_among([1.0, 0.0], ("0", "1")).tolist()
+    ([1, 0], [1, 0])
+    """
+    values = np.asarray(y)
+    if values.ndim == 1:
+        position = {name: k for k, name in enumerate(classes)}
+        found, inverse = np.unique(values, return_inverse=True)
+        words = [str(int(v)) if values.dtype.kind == "f" and np.isfinite(v) and v == int(v) else str(v) for v in found]
+        words = [word if word in position else str(raw) for word, raw in zip(words, found, strict=True)]
+        if all(word in position for word in words):
+            return np.array([position[word] for word in words], dtype=np.int64)[inverse]
+    try:
+        return whole_labels(y)
+    except InputError as error:
+        shown = ", ".join(classes[:6])
+        raise InputError(
+            f"Expected labels among the model's classes {shown}, got {values.ravel()[:1].tolist()}. Check y."
+        ) from error
 
 
 def stack(first: Any, second: Any) -> Any:

@@ -84,8 +84,11 @@ def histogram(arrays: Arrays, name: str) -> dict[str, Any]:
     return {"x": rounded((edges[1:] + edges[:-1]) / 2), **shares}
 
 
+MOST_ROWS = 150
+
+
 def group_rows(result: Result, attack: str, access: str) -> list[dict[str, Any]]:
-    """One row a class or group: size, AUC, and at each rate the TPR at its own FPR and what global thresholds give it."""
+    """One row a class or group, the most exposed first: size, AUC, TPR at its own FPR, and what global thresholds give it."""
     rows: dict[str, dict[str, Any]] = {}
     for entry in result.estimates:
         if entry.group is None or (entry.attack, entry.access) != (attack, access):
@@ -98,4 +101,4 @@ def group_rows(result: Result, attack: str, access: str) -> list[dict[str, Any]]
             row["auc"] = entry
         elif entry.metric in ("tpr", "fpr") and entry.fpr is not None:
             row["rates"][entry.fpr, entry.metric, entry.threshold] = entry
-    return list(rows.values())
+    return sorted(rows.values(), key=lambda row: -row["auc"].value)[:MOST_ROWS]

@@ -22,7 +22,7 @@ Progress = Callable[[int, int], None]
 class Observed:
     """The answers: `outputs` (n, k), what they are, how many records were sent, and whether asking twice agreed.
 
-    `deterministic` is None where nothing was asked this time because every answer was stored already.
+    `deterministic` is None where nothing was asked twice: every answer was stored already, or one query is the budget.
     """
 
     outputs: Floats
@@ -38,9 +38,12 @@ def collect(
     *,
     store: Store | None = None,
     batch_size: int = 4096,
+    probe: bool = True,
     progress: Progress | None = None,
 ) -> Observed:
     """Ask the target once for each record, reusing what `store` holds for the same target, records and batch.
+
+    With `probe` the first records are asked a second time, to see whether the model answers the same.
 
     Raises:
         TargetError: The model fails or gives another number of rows.
@@ -65,13 +68,12 @@ def collect(
         if progress:
             progress(stop, n)
     outputs = np.concatenate(parts)
-    if not asked:
+    if not asked or not probe:
         return Observed(outputs, target.signal, queries, None, 0.0)
-    probe = min(PROBE, n)
-    change = float(np.max(np.abs(ask(target, records, 0, probe) - outputs[:probe])))
-    return Observed(
-        outputs, target.signal, queries + probe, change <= 1e-5 * max(1.0, float(np.abs(outputs[:probe]).max())), change
-    )
+    twice = min(PROBE, n)
+    change = float(np.max(np.abs(ask(target, records, 0, twice) - outputs[:twice])))
+    allowed = 1e-5 * max(1.0, float(np.abs(outputs[:twice]).max()))
+    return Observed(outputs, target.signal, queries + twice, change <= allowed, change)
 
 
 def ask(target: Target, records: Records, start: int, stop: int) -> Floats:
