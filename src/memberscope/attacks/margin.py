@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from memberscope.attacks.observed import margin_true
-from memberscope.attacks.thresholds import Thresholds, checked, hidden_scores, named, needs_for
+from memberscope.attacks.thresholds import Thresholds, named, needs_for, scores_of
 from memberscope.types import Access, Evidence, Floats, Needs
 
 
@@ -47,5 +47,4 @@ class Margin:
         Raises:
             UnmetNeedError: The evidence lacks the signal or the known records.
         """
-        checked(self, evidence)
-        return hidden_scores(self, evidence, margin_true(evidence), self.thresholds)
+        return scores_of(margin_true, self, evidence)

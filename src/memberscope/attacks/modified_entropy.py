@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from memberscope.attacks.observed import log_probabilities, of_true_class, settled, without_true_class
-from memberscope.attacks.thresholds import Thresholds, checked, hidden_scores, named, needs_for
+from memberscope.attacks.thresholds import Thresholds, named, needs_for, scores_of
 from memberscope.types import Access, Evidence, Floats, Needs
 
 
@@ -47,8 +47,7 @@ class ModifiedEntropy:
         Raises:
             UnmetNeedError: The evidence lacks the signal or the known records.
         """
-        checked(self, evidence)
-        return hidden_scores(self, evidence, negative_modified_entropy(evidence), self.thresholds)
+        return scores_of(negative_modified_entropy, self, evidence)
 
 
 def log_complements(evidence: Evidence) -> Floats:

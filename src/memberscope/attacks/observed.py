@@ -83,6 +83,11 @@ def log_true(evidence: Evidence) -> Floats:
     return np.log(np.maximum(of_true_class(first_view(evidence), evidence), FLOOR))
 
 
+def probability_true(evidence: Evidence) -> Floats:
+    """Probability (n,) of the true class."""
+    return np.exp(log_true(evidence))
+
+
 def logit_true(evidence: Evidence) -> Floats:
     """Logit-scaled confidence (n,): log p_y - log(1 - p_y), from the others' mass so that it does not saturate."""
     if evidence.signal == "loss":

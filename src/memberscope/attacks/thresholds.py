@@ -10,7 +10,8 @@ References:
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -61,14 +62,23 @@ def class_thresholds(scores: Floats, evidence: Evidence) -> Floats:
     return thresholds
 
 
-def hidden_scores(attack: Attack, evidence: Evidence, scores: Floats, thresholds: Thresholds) -> Floats:
-    """Final scores (n,): shifted by the class's threshold if asked, NaN where the record is not hidden."""
-    if thresholds == "per_class":
+class Thresholded(Attack, Protocol):
+    """An attack on one statistic with a choice of thresholds."""
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """One threshold, or one a class."""
+        ...
+
+
+def scores_of(statistic: Callable[[Evidence], Floats], attack: Thresholded, evidence: Evidence) -> Floats:
+    """The statistic (n,), shifted by the class's threshold if the attack asks for it, NaN where a record is not hidden.
+
+    Raises:
+        UnmetNeedError: The evidence lacks what the attack needs.
+    """
+    require(attack, evidence)
+    scores = statistic(evidence)
+    if attack.thresholds == "per_class":
         scores = scores - class_thresholds(scores, evidence)
     return np.where(evidence.hidden, scores, np.nan)
-
-
-def checked(attack: Attack, evidence: Evidence) -> Evidence:
-    """The evidence itself, after `require`."""
-    require(attack, evidence)
-    return evidence
