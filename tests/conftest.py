@@ -8,7 +8,7 @@ from pathlib import Path
 # Small tree fits gain nothing from OpenMP threads, which only wait for one another when the machine is busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import pytest  # noqa: E402
+import pytest
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import numpy as np
 
 from memberscope.auditing.crossfit import assign_folds
 from memberscope.auditing.features import narrowed
+from memberscope.auditing.parallel import each
 from memberscope.auditing.result import Control
 from memberscope.statistics import auc_difference, auc_interval, minimum_detectable_auc, within_fold
 from memberscope.types import Bools, Floats, Ints
@@ -62,8 +63,8 @@ def blind_scores(features: Floats, labels: Ints, member: Bools, rng: np.random.G
     fold = assign_folds(member, FOLDS, rng)
     wide = np.column_stack([np.nan_to_num(features - np.nanmean(features, axis=0)), one_hot(labels)])
     narrow = np.column_stack([narrowed(features, rng), labels])
-    linear = cross_predicted(linear_model, wide, member, fold)
-    trees = cross_predicted(tree_model, narrow, member, fold)
+    jobs = [(linear_model, wide), (tree_model, narrow)]
+    linear, trees = each(lambda job: cross_predicted(job[0], job[1], member, fold), jobs)
     both: Floats = (within_fold(linear, member, fold) + within_fold(trees, member, fold)) / 2
     return both
 

@@ -23,6 +23,9 @@ def each(
     >>> each(lambda x: x * x, [1, 2, 3], long=lambda x: x == 3)
     [1, 4, 9]
     """
+    # Two threads that import scikit-learn first at the same time find it half made.
+    import sklearn.ensemble
+    import sklearn.linear_model  # noqa: F401
     from joblib import Parallel, delayed
     from threadpoolctl import threadpool_limits
 
