@@ -11,6 +11,7 @@ from families import Gaussian, covers, shift_for
 
 from memberscope.statistics import (
     Counts,
+    accused_within_fold,
     auc_difference,
     auc_interval,
     best_rates,
@@ -24,6 +25,7 @@ from memberscope.statistics import (
     ratio,
     roc,
     tpr_at_fpr,
+    within_fold,
 )
 
 RUNS = {50: 1000, 500: 600, 5000: 250}
@@ -170,6 +172,21 @@ def test_empirical_epsilon_covers_the_log_ratio(n, tpr, fpr):
         counts = Counts(int(rng.binomial(n, tpr)), n, int(rng.binomial(n, fpr)), n)
         found = epsilon_empirical(counts)
         hits += found.low <= truth + 1e-12 and truth <= found.high + 1e-12
+    assert covers(hits, runs)
+
+
+@pytest.mark.parametrize(("n", "fpr", "tpr"), [(100, 0.1, 0.5), (500, 0.01, 0.01), (500, 0.02, 0.1), (2000, 0.0025, 0.1)])
+def test_tpr_of_scores_that_compare_within_folds_only(n, fpr, tpr):
+    """Down to one false positive a fold, where the plain staircase misses: each fold's threshold is estimated by itself."""
+    family, rng, runs = Gaussian(shift_for(tpr, fpr)), np.random.default_rng([n, int(1e4 * fpr)]), 400
+    hits = 0
+    for _ in range(runs):
+        scores, member = family.draw(n, rng)
+        fold = np.concatenate([rng.permutation(n) % 5, rng.permutation(n) % 5])
+        scores = scores + 10 * fold
+        curve, strict = (roc(place(scores, member, fold), member) for place in (within_fold, accused_within_fold))
+        found = tpr_at_fpr(curve, fpr, strict=strict)
+        hits += found.low <= tpr <= found.high
     assert covers(hits, runs)
 
 

@@ -14,6 +14,7 @@ from memberscope.statistics import (
     Counts,
     Interval,
     Roc,
+    accused_within_fold,
     auc_interval,
     best_rates,
     clopper_pearson,
@@ -43,11 +44,15 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One attack on one set of records: comparable scores, the truth, and the decisions at transferred thresholds."""
+    """One attack on one set of records: comparable scores, the truth, and the decisions at transferred thresholds.
+
+    `strict` places records for the lower limits of learned attacks, see `accused_within_fold`; None for the others.
+    """
 
     scored: Scored
     group: str | None
     scores: Floats
+    strict: Floats | None
     member: Bools
     decisions: dict[str, Bools]
     smallest_fold: int
@@ -73,6 +78,10 @@ class Part:
             **conditions,
         )
 
+    def curves(self) -> tuple[Roc, Roc | None]:
+        """ROC staircase, and the one for lower limits if it is another."""
+        return roc(self.scores, self.member), None if self.strict is None else roc(self.strict, self.member)
+
     def counts(self, point: str) -> Counts:
         """True and false positives at the transferred threshold of an operating point."""
         called = self.decisions[point]
@@ -97,9 +106,10 @@ def whole(scored: Scored, arrays: Arrays) -> Part:
     scores = arrays.comparable.get(key(scored.attack, scored.access))
     if scores is None:
         scores = comparable(scored, arrays)
+    strict = accused_within_fold(scored.scores, arrays.member, arrays.fold) if scored.learned else None
     decisions = {name: scored.scores >= cut[arrays.fold] for name, cut in scored.thresholds.items()}
     folds = np.bincount(arrays.fold[~arrays.member])
-    return Part(scored, None, scores, arrays.member, decisions, int(folds.min()))
+    return Part(scored, None, scores, strict, arrays.member, decisions, int(folds.min()))
 
 
 def comparable(scored: Scored, arrays: Arrays) -> Floats:
@@ -119,7 +129,8 @@ def key(attack: str, access: str) -> str:
 def restrict(part: Part, mask: Bools, group: str) -> Part:
     """The part's records under `mask` (n,)."""
     decisions = {name: called[mask] for name, called in part.decisions.items()}
-    return replace(part, group=group, scores=part.scores[mask], member=part.member[mask], decisions=decisions)
+    strict = None if part.strict is None else part.strict[mask]
+    return replace(part, group=group, scores=part.scores[mask], strict=strict, member=part.member[mask], decisions=decisions)
 
 
 def group_masks(arrays: Arrays) -> Iterator[tuple[str, Bools]]:
@@ -150,10 +161,10 @@ def estimates_of(scored: Scored, arrays: Arrays, settings: Settings) -> list[Est
 
 def overall(part: Part, settings: Settings) -> list[Estimate]:
     """AUC, then each rate at both kinds of threshold with its precision and empirical epsilon, then the balanced point."""
-    curve = roc(part.scores, part.member)
+    curve, strict = part.curves()
     found = [auc_estimate(part, settings)]
     for fpr in settings.fprs:
-        found.extend(at_best(part, curve, fpr, settings))
+        found.extend(at_best(part, curve, strict, fpr, settings))
         found.extend(at_transferred(part, fpr, settings))
     found.extend(balanced(part, settings, "transferred"))
     found.extend(balanced(part, settings, "best", curve))
@@ -162,10 +173,10 @@ def overall(part: Part, settings: Settings) -> list[Estimate]:
 
 def of_group(part: Part, settings: Settings) -> list[Estimate]:
     """AUC, TPR at the group's own FPR where it resolves it, and what the global thresholds really do to the group."""
-    curve = roc(part.scores, part.member)
+    curve, strict = part.curves()
     found = [auc_estimate(part, settings)]
     for fpr in settings.fprs:
-        found.extend(entry for entry in at_best(part, curve, fpr, settings) if entry.metric == "tpr")
+        found.extend(entry for entry in at_best(part, curve, strict, fpr, settings) if entry.metric == "tpr")
         wanted = ("tpr", "fpr")
         found.extend(entry for entry in at_transferred(part, fpr, settings) if entry.metric in wanted)
     found.extend(balanced(part, settings, "transferred"))
@@ -178,17 +189,17 @@ def auc_estimate(part: Part, settings: Settings) -> Estimate:
     return part.estimate("auc", interval, settings.confidence)
 
 
-def at_best(part: Part, curve: Roc, fpr: float, settings: Settings) -> list[Estimate]:
+def at_best(part: Part, curve: Roc, strict: Roc | None, fpr: float, settings: Settings) -> list[Estimate]:
     """TPR and precision at the best threshold on these data; nothing where the rate is not resolved."""
     if not part.resolves(fpr):
         return []
     confidence = settings.confidence
     compared = min(curve.n_non_members, part.smallest_fold) if part.scored.learned else curve.n_non_members
     at: dict[str, Any] = {"fpr": fpr, "threshold": "best", "warning": resolution_warning(fpr, compared)}
-    found = [part.estimate("tpr", tpr_at_fpr(curve, fpr, confidence), confidence, **at)]
+    found = [part.estimate("tpr", tpr_at_fpr(curve, fpr, confidence, strict=strict), confidence, **at)]
     if part.group is None:
         for prior in settings.priors:
-            interval = ppv_at_fpr(curve, fpr, prior, confidence)
+            interval = ppv_at_fpr(curve, fpr, prior, confidence, strict=strict)
             found.append(part.estimate("ppv", interval, confidence, prior=prior, **at))
     return found
 

@@ -8,7 +8,7 @@ from memberscope.auditing.plan import Plan
 from memberscope.auditing.policy import Claim
 from memberscope.auditing.result import Arrays, Control, NotRun
 from memberscope.auditing.strongest import STRONGEST, candidates, judged_access
-from memberscope.statistics import holm, minimum_detectable_tpr, roc, tpr_p_value
+from memberscope.statistics import holm, minimum_detectable_tpr, tpr_p_value
 from memberscope.types import Estimate, Finding
 
 RULE = (
@@ -49,7 +49,8 @@ def tested(claim: Claim, arrays: Arrays, access: str, estimates: list[Estimate])
     usable = [part for part in candidates(arrays, access) if part.resolves(claim.fpr)]
     if estimate is None or not usable:
         return Tested(claim, None, 1.0, 0)
-    smallest = min(tpr_p_value(roc(part.scores, part.member), claim.fpr, claim.tpr) for part in usable)
+    pairs = [part.curves() for part in usable]
+    smallest = min(tpr_p_value(strict or curve, claim.fpr, claim.tpr) for curve, strict in pairs)
     policy = replace(estimate, exploratory=False)
     return Tested(claim, policy, min(1.0, smallest * len(usable)), len(usable))
 

@@ -14,7 +14,6 @@ from memberscope.statistics import (
     distinct_rankings,
     ppv,
     resolution_warning,
-    roc,
     simultaneous_confidence,
     tpr_at_fpr,
 )
@@ -52,14 +51,14 @@ def strongest(arrays: Arrays, access: str, settings: Settings) -> list[Estimate]
     if not parts:
         return []
     found = [strongest_auc(parts, access, settings)]
-    curves = [roc(part.scores, part.member) for part in parts]
+    curves = [part.curves() for part in parts]
     for fpr in settings.fprs:
         usable = [index for index, part in enumerate(parts) if part.resolves(fpr)]
         if not usable:
             continue
         names = [parts[index].scored.attack for index in usable]
         confidence = simultaneous_confidence(settings.confidence, len(usable))
-        intervals = [tpr_at_fpr(curves[index], fpr, confidence) for index in usable]
+        intervals = [tpr_at_fpr(curves[index][0], fpr, confidence, strict=curves[index][1]) for index in usable]
         shared = parts[usable[0]]
         warning = resolution_warning(fpr, int((~shared.member).sum()))
         best, _ = strongest_of(intervals, names)

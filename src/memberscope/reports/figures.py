@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from memberscope.auditing import Arrays, Result
+from memberscope.auditing.estimate import whole
 from memberscope.statistics import Roc, roc, roc_band
 from memberscope.types import Floats
 
@@ -24,11 +25,11 @@ def charts(result: Result) -> dict[str, Any]:
     names = ordered(arrays)
     confidence = float(result.plan["confidence"])
     grid = false_positive_grid(int((~arrays.member).sum()))
-    curves = {name: roc(arrays.comparable[name], arrays.member) for name in names}
+    parts = {f"{entry.attack}@{entry.access}": whole(entry, arrays).curves() for entry in arrays.scored}
     return {
         "roc": {
             "fpr": rounded(grid / (~arrays.member).sum()),
-            "curves": {name: curve_on(curves[name], grid, confidence) for name in names},
+            "curves": {name: curve_on(parts[name], grid, confidence) for name in names},
         },
         "histograms": {name: histogram(arrays, name) for name in names},
         "reliability": result.diagnostics.get("reliability"),
@@ -49,15 +50,16 @@ def false_positive_grid(n: int) -> Floats:
     return np.unique(np.concatenate([np.arange(1, min(EXACT_CORNERS, n) + 1), late])).astype(np.float64)
 
 
-def curve_on(curve: Roc, grid: Floats, confidence: float) -> dict[str, list[float | None]]:
+def curve_on(curves: tuple[Roc, Roc | None], grid: Floats, confidence: float) -> dict[str, list[float | None]]:
     """TPR at each number of false positives, exact, and its limits at every few of them (None between)."""
+    curve, strict = curves
     at = np.searchsorted(curve.fp, grid, side="right") - 1
     tpr = curve.tp[at] / curve.n_members
     low: list[float | None] = [None] * len(grid)
     high: list[float | None] = [None] * len(grid)
     chosen = [i for i in range(0, len(grid), BAND_EVERY) if grid[i] < curve.n_non_members]
     if chosen:
-        _, lows, highs = roc_band(curve, grid[chosen] / curve.n_non_members, confidence)
+        _, lows, highs = roc_band(curve, grid[chosen] / curve.n_non_members, confidence, strict=strict)
         for i, a, b in zip(chosen, lows, highs, strict=True):
             low[i], high[i] = float(f"{a:.4g}"), float(f"{b:.4g}")
     return {"tpr": rounded(tpr), "low": low, "high": high}

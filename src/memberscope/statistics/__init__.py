@@ -9,7 +9,7 @@ from memberscope.statistics.multiplicity import distinct_rankings, holm, simulta
 from memberscope.statistics.posterior import Bin, LikelihoodRatio, fit_likelihood_ratio, reliability
 from memberscope.statistics.power import minimum_detectable_auc, minimum_detectable_tpr
 from memberscope.statistics.ppv import ppv, ppv_at_fpr, ppv_from_counts
-from memberscope.statistics.ranks import within_fold
+from memberscope.statistics.ranks import accused_within_fold, within_fold
 from memberscope.statistics.roc import Point, Roc, auc_value, operating_point, roc, smallest_fpr
 from memberscope.statistics.tpr import resolution_warning, roc_band, tpr_at_fpr, tpr_p_value
 
@@ -20,6 +20,7 @@ __all__ = [
     "LikelihoodRatio",
     "Point",
     "Roc",
+    "accused_within_fold",
     "auc_difference",
     "auc_interval",
     "auc_value",

@@ -27,7 +27,7 @@ def of_ratio(odds: float, prior: float) -> float:
     return 1.0 if np.isinf(odds) else prior * odds / (prior * odds + 1 - prior)
 
 
-def ppv_at_fpr(curve: Roc, fpr: float, prior: float, confidence: float = 0.95) -> Interval:
+def ppv_at_fpr(curve: Roc, fpr: float, prior: float, confidence: float = 0.95, *, strict: Roc | None = None) -> Interval:
     """Precision at the best threshold for `fpr`.
 
     The lower limit takes the TPR's lower limit at the full rate `fpr`, which the threshold never exceeds. The upper one takes
@@ -40,7 +40,7 @@ def ppv_at_fpr(curve: Roc, fpr: float, prior: float, confidence: float = 0.95) -
     0.909
     """
     point = operating_point(curve, fpr)
-    tpr = tpr_at_fpr(curve, fpr, confidence)
+    tpr = tpr_at_fpr(curve, fpr, confidence, strict=strict)
     smallest = fpr
     if tied_near(curve, fpr):
         smallest = smallest_rate(curve, fpr, confidence)

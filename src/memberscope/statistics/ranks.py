@@ -24,3 +24,26 @@ def within_fold(scores: Floats, member: Bools, fold: Ints) -> Floats:
         above = n - np.searchsorted(others, scores[own], side="right")
         found[own] = 1 - (not_below + above + 1) / (2 * (n + 1))
     return found
+
+
+def accused_within_fold(scores: Floats, member: Bools, fold: Ints) -> Floats:
+    """Minus the share (n,) of its fold's non-members accused by any threshold that accuses this record and one more.
+
+    A record between two non-members shares the place of the lower one. Thresholds at k false positives then stand at the
+    k-th non-member, whose expected rate is k / (n + 1); at the place below it, it would be (k + 1) / (n + 1), twice the
+    rate asked for where a fold allows a single false positive.
+
+    >>> scores = np.array([3.0, 1.0, 2.0, 1.5])
+    >>> accused_within_fold(scores, np.array([True, False, False, True]), np.zeros(4, dtype=int)).tolist()
+    [-0.5, -1.0, -0.5, -1.0]
+    """
+    found = np.empty(len(scores))
+    for f in np.unique(fold):
+        own = fold == f
+        others = np.sort(scores[own & ~member])
+        n = len(others)
+        at_or_below = np.searchsorted(others, scores[own], side="right") - 1
+        level = others[np.maximum(at_or_below, 0)]
+        accused = n - np.searchsorted(others, level, side="left")
+        found[own] = -np.where(at_or_below >= 0, accused, n + 1) / n
+    return found

@@ -23,8 +23,11 @@ N_NODES = 200  # ranks kept in a mixture; the rest are merged towards the conser
 METHOD = "binomial mixture over the threshold's rank"
 
 
-def tpr_at_fpr(curve: Roc, fpr: float, confidence: float = 0.95) -> Interval:
+def tpr_at_fpr(curve: Roc, fpr: float, confidence: float = 0.95, *, strict: Roc | None = None) -> Interval:
     """TPR on the staircase at `fpr`, with limits that hold for the population's threshold.
+
+    `strict`, for scores of several folds, is the curve whose thresholds stand at each fold's k-th non-member instead of below
+    it; the lower limit is taken on it, since k false positives in each of several folds are otherwise k + 1 in expectation.
 
     Raises:
         InputError: The non-members do not resolve `fpr`.
@@ -36,7 +39,7 @@ def tpr_at_fpr(curve: Roc, fpr: float, confidence: float = 0.95) -> Interval:
     """
     tail = (1 - rate("confidence", confidence)) / (4 if tied_near(curve, fpr) else 2)
     value = operating_point(curve, fpr).tp / curve.n_members
-    low = solve(*mixture(curve, fpr, lower=True), tail, curve.n_members, lower=True)
+    low = solve(*mixture(strict or curve, fpr, lower=True), tail, curve.n_members, lower=True)
     high = solve(*mixture(curve, fpr, lower=False), 1 - tail, curve.n_members, lower=False)
     return Interval(value, min(low, value), max(high, value), METHOD)
 
@@ -131,8 +134,8 @@ def solve(counts: Ints, weights: Floats, level: float, n: int, *, lower: bool) -
     return low if lower else high
 
 
-def roc_band(curve: Roc, fprs: Floats, confidence: float = 0.95) -> tuple[Floats, Floats, Floats]:
+def roc_band(curve: Roc, fprs: Floats, confidence: float = 0.95, *, strict: Roc | None = None) -> tuple[Floats, Floats, Floats]:
     """Value, lower and upper limit (f,) of the TPR at each of `fprs` (f,), pointwise; for charts."""
-    intervals = [tpr_at_fpr(curve, float(fpr), confidence) for fpr in fprs]
+    intervals = [tpr_at_fpr(curve, float(fpr), confidence, strict=strict) for fpr in fprs]
     value, low, high = (np.array([entry[i] for entry in intervals], dtype=np.float64) for i in range(3))
     return value, low, high
