@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from memberscope.auditing.gather import Progress
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.policy import Policy, load_policy
 from memberscope.auditing.result import Result
-from memberscope.auditing.run import Progress, run
-from memberscope.auditing.subject import Pair, Subject, make_subject
+from memberscope.auditing.run import run
+from memberscope.auditing.subject import Pair, Subject, checked, make_subject, ordered
 from memberscope.signals import Store
 from memberscope.targets import StoredSignals, StoredTarget, class_names_of, wrap
 from memberscope.types import Records, ThreatModel
@@ -73,8 +74,6 @@ def audit_signals(
 
 def signals_subject(signals: StoredSignals) -> Subject:
     """Stored signals as something to audit: the records are row numbers, features only if the table gives them."""
-    from memberscope.auditing.subject import checked, ordered
-
     return checked(ordered(signals, StoredTarget(signals)))
 
 

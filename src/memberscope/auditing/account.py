@@ -1,0 +1,83 @@
+"""The account beside the estimates: the leading attack, diagnostics, duplicates, and the most exposed records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from memberscope.auditing import diagnostics
+from memberscope.auditing.estimate import Settings, key, small_groups
+from memberscope.auditing.gather import Collected
+from memberscope.auditing.judge import power
+from memberscope.auditing.plan import Plan
+from memberscope.auditing.result import Arrays
+from memberscope.auditing.strongest import candidates, judged_access
+from memberscope.auditing.subject import keyed_hashes
+from memberscope.statistics import auc_value, roc, smallest_fpr
+from memberscope.types import Access, Floats
+
+
+def best_scores(arrays: Arrays, plan: Plan) -> Floats | None:
+    """Comparable scores (n,) of the attack with the highest AUC at the declared access."""
+    name = leading(arrays, plan)
+    return None if name is None else arrays.comparable[key(*name)]
+
+
+def leading(arrays: Arrays, plan: Plan) -> tuple[str, str] | None:
+    """Attack and access with the highest AUC among the candidates; None if nothing ran."""
+    if not arrays.scored:
+        return None
+    parts = candidates(arrays, judged_access(arrays, plan.threat.access))
+    best = max(parts, key=lambda part: auc_value(roc(part.scores, part.member)))
+    return best.scored.attack, best.scored.access
+
+
+def diagnose(plan: Plan, got: Collected, arrays: Arrays, settings: Settings) -> dict[str, Any]:
+    """Everything beside the estimates that a reader expects; keys are left out where they cannot be had."""
+    subject, member = got.subject, got.subject.member
+    found: dict[str, Any] = {
+        "n_members": int(member.sum()),
+        "n_non_members": int((~member).sum()),
+        "smallest_fpr": smallest_fpr(int((~member).sum())),
+        "class_sizes": diagnostics.class_sizes(subject.records.y, arrays.group_values["class"]),
+        "groups_too_small": small_groups(arrays),
+        "minimum_detectable_tpr": power(plan, arrays, settings.fprs),
+        "notes": list(subject.notes),
+    }
+    if Access.LABEL in got.levels:
+        hits = got.evidence[Access.LABEL].target[:, 0, 0] == subject.records.y
+        found |= diagnostics.generalisation(hits, member, plan.confidence)
+    if Access.PROBABILITIES in got.levels and got.observed.signal in ("probabilities", "logits"):
+        found["calibration"] = diagnostics.calibration(got.evidence[Access.PROBABILITIES], member, plan.confidence)
+    count = subject.target.n_parameters
+    found["records_per_parameter"] = {
+        "n_members": int(member.sum()),
+        "n_parameters": count,
+        "ratio": int(member.sum()) / count if count else None,
+    }
+    best = leading(arrays, plan)
+    if best:
+        found["reliability"] = diagnostics.reliability_of(arrays, *best, plan.threat.prior)
+        found["leading"] = {"attack": best[0], "access": best[1]}
+    found["overlap"] = overlap_summary(got, plan)
+    return found
+
+
+def overlap_summary(got: Collected, plan: Plan) -> dict[str, Any] | None:
+    """How many non-members duplicate members, with keyed hashes of the first pairs; None without records."""
+    if got.overlap is None:
+        return None
+    return {
+        "exact": len(got.overlap.exact),
+        "near": len(got.overlap.near),
+        "compared_near": list(got.overlap.compared_near),
+        "dropped": len(got.overlap.non_members()) if plan.drop_overlap else 0,
+        "examples": got.overlap_examples,
+    }
+
+
+def most_exposed(plan: Plan, got: Collected, arrays: Arrays) -> list[Any]:
+    """The thirty most exposed members under the leading attack."""
+    best = leading(arrays, plan)
+    if best is None:
+        return []
+    return list(diagnostics.exposed(arrays, keyed_hashes(arrays.ids), *best))

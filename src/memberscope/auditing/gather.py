@@ -1,0 +1,74 @@
+"""What an audit collects before it scores: duplicates across the sides, one answer a record, evidence at each level."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from memberscope.auditing.features import narrowed
+from memberscope.auditing.levels import evidence_at, levels_of
+from memberscope.auditing.overlap import EXAMPLES, Overlap, find_overlap
+from memberscope.auditing.plan import Plan
+from memberscope.auditing.subject import Subject, keyed_hashes, take
+from memberscope.errors import InputError
+from memberscope.signals import Observed, Store, collect
+from memberscope.types import Access, Evidence
+
+Progress = Callable[[str, int, int], None]
+STREAMS = ("folds", "scores", "features", "overlap", "null", "blind", "guesses")
+
+
+@dataclass(frozen=True, eq=False)
+class Collected:
+    """The subject after overlap was dealt with, the model's answers about it, and the random streams of the plan."""
+
+    subject: Subject
+    observed: Observed
+    overlap: Overlap | None
+    overlap_examples: list[dict[str, str]]
+    levels: tuple[Access, ...]
+    evidence: dict[Access, Evidence]
+    streams: dict[str, np.random.SeedSequence]
+
+
+def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress) -> Collected:
+    """Find duplicates across the sides, drop them if the plan says so, and ask the model about every record once."""
+    streams = dict(zip(STREAMS, np.random.SeedSequence(plan.seed).spawn(len(STREAMS)), strict=True))
+    overlap, examples = None, []
+    if subject.features is not None:
+        overlap = find_overlap(subject.features, subject.member, np.random.default_rng(streams["overlap"]))
+        examples = named_pairs(overlap, subject)
+        if plan.drop_overlap and len(overlap.non_members()):
+            keep = np.setdiff1d(np.arange(len(subject.member)), overlap.non_members())
+            subject = take(subject, keep)
+            if subject.member.all():
+                raise InputError("Expected non-members that are not duplicates of members, got none. Give other non-members.")
+    observed = collect(
+        subject.target,
+        subject.records,
+        store=store,
+        probe=plan.threat.query_budget != 1,
+        progress=lambda done, n: report("query", done, n),
+    )
+    levels = levels_of(observed.signal, plan.threat.access)
+    if not levels:
+        raise InputError(
+            f"Expected signals that access {plan.threat.access.word!r} returns, got {observed.signal}. "
+            f"Declare --access probabilities."
+        )
+    features = subject.features
+    if features is not None:
+        features = narrowed(features, np.random.default_rng(streams["features"]))
+    evidence = {level: evidence_at(level, observed.signal, observed.outputs, subject.records.y, features) for level in levels}
+    return Collected(subject, observed, overlap, examples, levels, evidence, streams)
+
+
+def named_pairs(overlap: Overlap, subject: Subject) -> list[dict[str, str]]:
+    """The first pairs of duplicates by the keyed hashes of their ids."""
+    pairs = [("exact", pair) for pair in overlap.exact] + [("near", pair) for pair in overlap.near]
+    if not pairs:
+        return []
+    hashes = keyed_hashes(subject.records.ids)
+    return [{"kind": kind, "non_member": hashes[a], "member": hashes[b]} for kind, (a, b) in pairs[:EXAMPLES]]

@@ -1,0 +1,38 @@
+"""What a result was made from and with: content hashes, versions, platform."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+from memberscope.auditing.gather import Collected
+from memberscope.auditing.plan import Plan
+from memberscope.signals import digest_array, digest_records
+
+
+def digests(plan: Plan, got: Collected) -> dict[str, str]:
+    """Content hashes that tie the result to its inputs."""
+    found = {
+        "plan": plan.digest(),
+        "records": digest_records(got.subject.records),
+        "outputs": digest_array(got.observed.outputs),
+    }
+    if got.subject.target.digest:
+        found["target"] = got.subject.target.digest
+    return found
+
+
+def tool_version() -> str:
+    """Version of this package."""
+    try:
+        return version("memberscope")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def environment() -> dict[str, str]:
+    """Versions that the numbers may depend on in their last digits."""
+    found = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
+    for name in ("numpy", "scipy", "scikit-learn"):
+        found[name] = version(name)
+    return found
