@@ -149,7 +149,9 @@ def main() -> None:
         "Written by `python benchmarks/real_data.py`. Intervals are at 95%; those of the strongest attack are simultaneous over\n"
         "the attacks. Members and non-members are equal in number and drawn at random; one query a record; seed 0.\n\n"
         + "\n".join(lines)
-        + "\n"
+        + "\n\nReading: every model that fits its training data exactly leaks at labels alone, by its gap. The forest, which remembers\n"
+        "its records, gives away most of its members at 1% false positives. Boosting on Adult, which hardly overfits, leaks only to\n"
+        "quantile regression, which allows for how hard each record is. Logistic regression is the near-chance control.\n"
     )
     (Path(__file__).resolve().parent.parent / "docs" / "real-data.md").write_text(text, encoding="utf-8")
     print(text)

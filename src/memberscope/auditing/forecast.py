@@ -58,7 +58,7 @@ def forecast(plan: Plan, subject: Subject) -> Forecast:
             continue
         limit = limits.get(fpr, fpr)
         tpr = minimum_detectable_tpr(
-            n_members, n_others, fpr, limit, confidence=plan.confidence, n_candidates=max(len(runs), 1)
+            n_members, n_others, fpr, limit, confidence=plan.confidence, n_candidates=max(len({name for name, _ in runs}), 1)
         )
         rows.append((fpr, limit, tpr))
     stored = n * (2 * len(runs) + 5) * 8 + n * max(len(runs), 1) * 40

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from memberscope.auditing.estimate import Part, Settings, level, whole
-from memberscope.auditing.result import Arrays
+from memberscope.auditing.result import Arrays, Scored
 from memberscope.statistics import (
     Interval,
     auc_interval,
@@ -28,8 +28,13 @@ def judged_access(arrays: Arrays, declared: Access) -> str:
 
 
 def candidates(arrays: Arrays, access: str) -> list[Part]:
-    """Attacks that an adversary with `access` could use, those with identical rankings counted once."""
-    parts = [whole(scored, arrays) for scored in arrays.scored if level(scored.access) <= level(access)]
+    """Attacks that an adversary with `access` could use: each at its highest level, those with identical rankings once."""
+    finest: dict[str, Scored] = {}
+    for scored in arrays.scored:
+        before = finest.get(scored.attack)
+        if level(scored.access) <= level(access) and (before is None or level(scored.access) > level(before.access)):
+            finest[scored.attack] = scored
+    parts = [whole(scored, arrays) for scored in finest.values()]
     return [parts[index] for index in distinct_rankings([part.scores for part in parts])]
 
 
