@@ -176,6 +176,14 @@ def test_a_required_attack_that_did_not_run_is_inconclusive():
     assert any(finding.verdict == "NOT_RUN" and finding.attack == "quantile" for finding in result.findings)
 
 
+def test_a_required_attack_must_resolve_the_claims_rate():
+    policy = Policy("p", (Claim(0.01, 0.9),), require=("quantile_class",))
+    few, enough = (audit_signals(gaussian_signals(n, 0.0), plan=DECLARED, policy=policy) for n in (400, 600))
+    assert few.verdict == "INCONCLUSIVE" and enough.verdict == "PASS"
+    (finding,) = [finding for finding in few.findings if finding.attack == "quantile_class"]
+    assert finding.verdict == "NOT_RUN" and "cannot resolve" in finding.rule
+
+
 def test_losses_alone_run_what_they_can():
     scene = gaussian_signals(400, 1.0)
     margin = scene.outputs[np.arange(800), scene.labels]

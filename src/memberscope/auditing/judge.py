@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from memberscope.auditing.estimate import Part, whole
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.policy import Claim
 from memberscope.auditing.result import Arrays, Control, NotRun
@@ -67,7 +68,7 @@ def judge(
     alpha = (1 - plan.confidence) / 2
     findings = [claim_finding(claim, float(p), alpha, len(claims), access) for claim, p in zip(claims, corrected, strict=True)]
     findings += [control_finding(name, control, plan) for name, control in controls.items() if decides(name)]
-    findings += missing(plan, not_run, access)
+    findings += missing(plan, arrays, not_run, access)
     return conclude(findings, plan, power(plan, arrays, plan.claim_fprs()))
 
 
@@ -118,22 +119,29 @@ def control_advice(name: str, passed: bool | None) -> str:
     return "Draw members and non-members at random from one source, remove time or origin markers, and audit again."
 
 
-def missing(plan: Plan, not_run: list[NotRun], access: str) -> list[Finding]:
-    """One finding for each attack that the policy requires and that did not run."""
+def missing(plan: Plan, arrays: Arrays, not_run: list[NotRun], access: str) -> list[Finding]:
+    """One finding for each attack that the policy requires and that did not run, or not at a rate that it is judged at."""
     assert plan.policy is not None
     reasons = {entry.attack: entry.why for entry in not_run}
-    absent = [name for name in plan.policy.require if name in reasons or name not in plan.attacks]
-    return [
-        Finding(
-            "NOT_RUN",
-            f"The policy requires the attack {name}.",
-            name,
-            access,
-            reasons.get(name, "it is not among the plan's attacks"),
-            "Supply what it needs, or take it out of the policy's require list.",
-        )
-        for name in absent
-    ]
+    ran: dict[str, list[Part]] = {}
+    for scored in arrays.scored:
+        ran.setdefault(scored.attack, []).append(whole(scored, arrays))
+    findings = []
+    for name in plan.policy.require:
+        if name not in ran:
+            why = reasons.get(name, "it is not among the plan's attacks")
+            findings.append(absent(name, access, why, "Supply what it needs, or take it out of the policy's require list."))
+            continue
+        short = [claim.fpr for claim in plan.policy.max_tpr if not any(part.resolves(claim.fpr) for part in ran[name])]
+        if short:
+            why = f"with these records it cannot resolve a false-positive rate of {100 * min(short):g}%"
+            findings.append(absent(name, access, why, "Give more non-members, or take it out of the policy's require list."))
+    return findings
+
+
+def absent(name: str, access: str, why: str, advice: str) -> Finding:
+    """The finding that a required attack did not run."""
+    return Finding("NOT_RUN", f"The policy requires the attack {name}.", name, access, why, advice)
 
 
 def conclude(findings: list[Finding], plan: Plan, seen: list[dict[str, float | None]]) -> Judgement:
