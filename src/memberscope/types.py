@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-Signal = Literal["labels", "loss", "probabilities", "logits"]
+Signal = Literal["labels", "loss", "probabilities", "logits", "logit_confidence", "log_confidence"]
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "NOT_RUN"]
 Threshold = Literal["best", "transferred"]
 Metric = Literal[
@@ -107,14 +107,29 @@ class Target(Protocol):
         ...
 
 
+@runtime_checkable
+class Recipe(Protocol):
+    """How to train a model like the target: a function of records and a seed. A training defence is Recipe -> Recipe.
+
+    A recipe may also have `digest`, a hash of all that decides the training (else nothing trained is kept between runs),
+    and `many(records, inside, seeds)`, which trains one model on each row of `inside` (b, n) together.
+    """
+
+    def __call__(self, records: Records, seed: int) -> Any:
+        """A model trained on `records`: a Target, or anything that `wrap` makes one of."""
+        ...
+
+
 @dataclass(frozen=True)
 class SignalSpec:
     """What is observed about a record under a model: the key, with the contents, of everything cached.
 
-    `name` is `outputs` for the answer to one query; `views` names the transformed copies queried.
+    `name` is `outputs` for the answer to one query, or the one number a record that is kept of it: `logit_confidence`,
+    log p_y - log(1 - p_y), or `log_confidence`, log p_y, each at a `temperature` among the parameters. `views` names the
+    transformed copies queried.
     """
 
-    name: str = "outputs"
+    name: Literal["outputs", "logit_confidence", "log_confidence"] = "outputs"
     views: tuple[str, ...] = ("identity",)
     parameters: tuple[tuple[str, float], ...] = ()
     version: int = 1
@@ -161,6 +176,11 @@ class Evidence:
     def hidden(self) -> Bools:
         """Mask (n,) of the records to score."""
         return self.known < 0
+
+    @property
+    def n_references(self) -> int:
+        """Number of reference models, m."""
+        return 0 if self.references is None else len(self.references)
 
 
 @runtime_checkable

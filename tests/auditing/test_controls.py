@@ -50,9 +50,9 @@ def test_null_control_sees_a_fitting_leak(monkeypatch):
         return fitting.CrossFit(share[group], np.tile(share[group], (int(fold.max()) + 1, 1)))
 
     honest = fitting.crossfit
-    assert null_control(ATTACKS, non_members(600, 0), names(600), 5, SEED).passed is True
+    assert null_control(ATTACKS, lambda attack: non_members(600, 0), names(600), 5, SEED).passed is True
     monkeypatch.setattr(fitting, "crossfit", leaking)
-    control = null_control(ATTACKS, non_members(600, 0), names(600), 5, SEED)
+    control = null_control(ATTACKS, lambda attack: non_members(600, 0), names(600), 5, SEED)
     assert control.passed is False and "the audit itself leaks" in control.why
     result = audit_signals(gaussian_signals(600, 0.0), plan=Plan(assume_exchangeable=True), policy="demo")
     assert result.verdict == "INCONCLUSIVE" and "the audit itself leaks" in result.reason
@@ -63,7 +63,8 @@ def test_controls_together_seldom_raise_a_false_alarm():
     runs, alarms = 150, 0
     for seed in range(runs):
         rng = np.random.default_rng(seed)
-        null = null_control(ATTACKS, non_members(300, seed), names(300, seed), 5, SEED)
+        clean = non_members(300, seed)
+        null = null_control(ATTACKS, lambda attack, clean=clean: clean, names(300, seed), 5, SEED)
         member = np.arange(600) < 300
         blind = blind_control(rng.normal(size=(600, 5)), rng.integers(0, 3, 600), member, None, rng)
         alarms += (null.passed is False) or (blind.passed is False)

@@ -162,7 +162,7 @@ def test_plan_is_a_dry_run(tmp_path):
         "runs     logit at probabilities",
         "not run  quantile: needs the records' features",
         "smallest FPR",
-        "832 queries",
+        "queries  832",
     ):
         assert words in done.stdout
     assert "power    at FPR 0.05" in done.stdout

@@ -10,9 +10,13 @@ from scipy.special import ndtr
 
 from memberscope.attacks import (
     ATTACKS,
+    RMIA,
+    Base,
+    Calibrated,
     Confidence,
     Entropy,
     Gap,
+    LiRA,
     Logit,
     Loss,
     Margin,
@@ -25,29 +29,57 @@ from memberscope.errors import InputError, UnmetNeedError
 from memberscope.statistics import auc_value, roc
 from memberscope.types import Access, Attack, Evidence
 
-TABLE = (*ATTACKS, Quantile(model="pinball"), Quantile("class", "pinball"))
+TABLE = (
+    *ATTACKS,
+    Quantile(model="pinball"),
+    Quantile("class", "pinball"),
+    LiRA("online", "fixed"),
+    LiRA("online", "per_example", centre="median"),
+    LiRA("offline", "per_example"),
+    LiRA("offline", sides="two"),
+    RMIA("offline", gamma=1.0, temperature=1.0, a=0.3, correct_population=True),
+    Base("offline", temperature=1.0),
+    Calibrated("log_confidence"),
+)
 IDS = [attack.name for attack in TABLE]
-CONTINUOUS = [attack for attack in TABLE if not attack.name.startswith(("gap", "entropy"))]  # these two have forms of their own
+# Gap, entropy and two-sided LiRA have forms of their own; attack R sees 33 levels; offline BASE needs no difficulty to subtract.
+APART = ("gap", "entropy", "lira_offline_two", "attack_r", "base_offline")
+CONTINUOUS = [attack for attack in TABLE if not attack.name.startswith(APART)]
 
 
 def binary_evidence(
-    n: int, shift: float, seed: int, signal: str = "logits", known_share: float = 0.5
+    n: int, shift: float, seed: int, attack: Attack, signal: str | None = None, n_references: int = 8
 ) -> tuple[Evidence, np.ndarray]:
-    """Two classes whose logit of the true class is N(0, 1) for non-members and N(shift, 1) for members, the first half."""
+    """Two classes whose logit of the true class is N(0, 1) for non-members and N(shift, 1) for members, the first half.
+
+    Reference models see the same: N(shift, 1) where the record is inside, each record in half of the models.
+    """
     rng = np.random.default_rng(seed)
     member = np.arange(n) < n // 2
     labels = rng.integers(0, 2, n)
-    logit = rng.standard_normal(n) + shift * member
-    outputs = np.zeros((n, 2))
-    outputs[np.arange(n), labels] = logit
+    signal = signal or usable(attack)[-1]
+    target = observed(rng.standard_normal(n) + shift * member, labels, signal)
+    known = np.where(rng.random(n) < 0.5, member.astype(np.int8), -1).astype(np.int8)
+    evidence = Evidence(signal, target[:, None, :], labels, known, features=rng.normal(size=(n, 3)))
+    if not sum(attack.needs.references):
+        return evidence, member
+    inside = np.argsort(rng.random((n_references, n)), axis=0) < n_references // 2
+    logits = rng.standard_normal((n_references, n)) + shift * inside
+    references = np.stack([observed(row, labels, signal) for row in logits])[:, :, None, :].astype(np.float32)
+    return replace(evidence, references=references, inside=inside), member
+
+
+def observed(logit: np.ndarray, labels: np.ndarray, signal: str) -> np.ndarray:
+    """What `signal` shows (n, d) of a model whose true-class logit is `logit` and whose other logit is zero."""
+    if signal == "logit_confidence":
+        return logit[:, None]
+    if signal in ("loss", "log_confidence"):
+        return np.logaddexp(0, -logit)[:, None] * (1 if signal == "loss" else -1)
+    outputs = np.zeros((len(logit), 2))
+    outputs[np.arange(len(logit)), labels] = logit
     if signal == "probabilities":
         outputs = np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True)
-    if signal == "labels":
-        outputs = outputs.argmax(axis=1)[:, None].astype(float)
-    if signal == "loss":
-        outputs = np.log1p(np.exp(-logit))[:, None]
-    known = np.where(rng.random(n) < known_share, member.astype(np.int8), -1).astype(np.int8)
-    return Evidence(signal, outputs[:, None, :], labels, known, features=rng.normal(size=(n, 3))), member
+    return outputs.argmax(axis=1)[:, None].astype(float) if signal == "labels" else outputs
 
 
 def usable(attack: Attack) -> list[str]:
@@ -57,7 +89,7 @@ def usable(attack: Attack) -> list[str]:
 @pytest.mark.parametrize("attack", TABLE, ids=IDS)
 def test_shape_and_nan_exactly_where_not_hidden(attack):
     for signal in usable(attack):
-        evidence, _ = binary_evidence(300, 1.0, 0, signal)
+        evidence, _ = binary_evidence(300, 1.0, 0, attack, signal)
         scores = attack.score(evidence, np.random.default_rng(0))
         assert scores.shape == (300,) and scores.dtype == np.float64
         assert np.array_equal(np.isnan(scores), ~evidence.hidden)
@@ -65,7 +97,7 @@ def test_shape_and_nan_exactly_where_not_hidden(attack):
 
 @pytest.mark.parametrize("attack", TABLE, ids=IDS)
 def test_same_inputs_same_scores_and_evidence_untouched(attack):
-    evidence, _ = binary_evidence(300, 1.0, 1, usable(attack)[-1])
+    evidence, _ = binary_evidence(300, 1.0, 1, attack)
     before = evidence.target.copy()
     first, second = (attack.score(evidence, np.random.default_rng(5)) for _ in range(2))
     np.testing.assert_array_equal(first, second)
@@ -74,7 +106,7 @@ def test_same_inputs_same_scores_and_evidence_untouched(attack):
 
 @pytest.mark.parametrize("attack", TABLE, ids=IDS)
 def test_the_order_of_records_does_not_matter(attack):
-    evidence, _ = binary_evidence(300, 1.0, 2, usable(attack)[-1])
+    evidence, _ = binary_evidence(300, 1.0, 2, attack)
     order = np.random.default_rng(0).permutation(300)
     moved = replace(
         evidence,
@@ -82,6 +114,8 @@ def test_the_order_of_records_does_not_matter(attack):
         labels=evidence.labels[order],
         known=evidence.known[order],
         features=evidence.features[order],
+        references=None if evidence.references is None else evidence.references[:, order],
+        inside=None if evidence.inside is None else evidence.inside[:, order],
     )
     rng = np.random.default_rng
     # Trees and means sum in the order of the records, so the last digits may move.
@@ -91,7 +125,7 @@ def test_the_order_of_records_does_not_matter(attack):
 @pytest.mark.parametrize("attack", TABLE, ids=IDS)
 def test_hidden_truth_cannot_change_a_score(attack):
     """The truth of hidden records is not in the evidence, so a fresh draw of it leaves scores alone."""
-    evidence, _ = binary_evidence(300, 1.0, 3, usable(attack)[-1])
+    evidence, _ = binary_evidence(300, 1.0, 3, attack)
     assert set(np.unique(evidence.known)) == {-1, 0, 1}
     scores = attack.score(evidence, np.random.default_rng(0))
     assert np.isfinite(scores[evidence.hidden]).all()
@@ -99,7 +133,7 @@ def test_hidden_truth_cannot_change_a_score(attack):
 
 @pytest.mark.parametrize("attack", TABLE, ids=IDS)
 def test_unmet_needs_are_refused_in_a_sentence(attack):
-    evidence, _ = binary_evidence(60, 1.0, 0, usable(attack)[-1])
+    evidence, _ = binary_evidence(60, 1.0, 0, attack)
     missing = next((s for s in ("labels", "loss", "probabilities", "logits") if s not in attack.needs.signals), None)
     if missing:
         with pytest.raises(UnmetNeedError, match=rf"Expected .* for the attack {attack.name}, got {missing}"):
@@ -107,6 +141,12 @@ def test_unmet_needs_are_refused_in_a_sentence(attack):
     if attack.needs.known != "none":
         with pytest.raises(UnmetNeedError, match="known"):
             attack.score(replace(evidence, known=np.full(60, -1, dtype=np.int8)), np.random.default_rng(0))
+    if sum(attack.needs.references):
+        with pytest.raises(UnmetNeedError, match="Expected reference models"):
+            attack.score(replace(evidence, references=None, inside=None), np.random.default_rng(0))
+        with pytest.raises(UnmetNeedError, match=r"Expected at least \d reference model"):
+            everyone = np.ones_like(evidence.inside)
+            attack.score(replace(evidence, inside=everyone), np.random.default_rng(0))
     if attack.needs.features:
         with pytest.raises(UnmetNeedError, match="features"):
             attack.score(replace(evidence, features=None), np.random.default_rng(0))
@@ -116,7 +156,7 @@ def test_unmet_needs_are_refused_in_a_sentence(attack):
 def test_chance_where_nothing_leaks(attack):
     areas = []
     for seed in range(30):
-        evidence, member = binary_evidence(600, 0.0, seed, usable(attack)[-1])
+        evidence, member = binary_evidence(600, 0.0, seed, attack)
         scores = attack.score(evidence, np.random.default_rng(seed))
         areas.append(auc_value(roc(scores[evidence.hidden], member[evidence.hidden])))
     spread = np.sqrt(601 / (12 * 150 * 150)) / np.sqrt(30)
@@ -125,7 +165,7 @@ def test_chance_where_nothing_leaks(attack):
 
 @pytest.mark.parametrize("attack", CONTINUOUS, ids=[attack.name for attack in CONTINUOUS])
 def test_gaussian_shift_gives_the_closed_form_auc(attack):
-    evidence, member = binary_evidence(24_000, 1.0, 7)
+    evidence, member = binary_evidence(24_000, 1.0, 7, attack, n_references=64)
     hidden = evidence.hidden
     area = auc_value(roc(attack.score(evidence, np.random.default_rng(0))[hidden], member[hidden]))
     # Fitted attacks lose a little to their thresholds; one score, one class: the same curve for all the others.
@@ -134,7 +174,8 @@ def test_gaussian_shift_gives_the_closed_form_auc(attack):
 
 
 def test_entropy_alone_sees_the_size_of_the_logit():
-    evidence, member = binary_evidence(24_000, 2.0, 8, known_share=0.0)
+    evidence, member = binary_evidence(24_000, 2.0, 8, Entropy())
+    evidence = replace(evidence, known=np.full(24_000, -1, dtype=np.int8))
     area = auc_value(roc(Entropy().score(evidence, np.random.default_rng(0)), member))
     rng = np.random.default_rng(1)
     expected = np.mean(np.abs(rng.standard_normal(10**6) + 2) > np.abs(rng.standard_normal(10**6)))

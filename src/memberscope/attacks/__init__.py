@@ -1,6 +1,6 @@
 """The attacks: pure functions from evidence to scores, one a file, named as the literature names them.
 
-`ATTACKS` lists what an audit runs by default. Other packages add theirs through the entry-point group
+`ATTACKS` lists what an audit runs by default; those with reference models need a recipe that trains them. Other packages add theirs through the entry-point group
 `memberscope.attacks`, each entry naming an attack object.
 """
 
@@ -8,14 +8,21 @@ from __future__ import annotations
 
 from importlib.metadata import entry_points
 
+from memberscope.attacks.attack_r import AttackR
+from memberscope.attacks.base import Base
+from memberscope.attacks.calibrated import Calibrated
 from memberscope.attacks.confidence import Confidence
 from memberscope.attacks.entropy import Entropy
 from memberscope.attacks.gap import Gap
+from memberscope.attacks.lira import LiRA
+from memberscope.attacks.lira_robust import RobustLiRA
 from memberscope.attacks.logit import Logit
 from memberscope.attacks.loss import Loss
 from memberscope.attacks.margin import Margin
 from memberscope.attacks.modified_entropy import ModifiedEntropy
 from memberscope.attacks.quantile import Quantile
+from memberscope.attacks.rmia import RMIA
+from memberscope.attacks.shokri import Shokri
 from memberscope.errors import InputError
 from memberscope.types import Attack
 
@@ -36,20 +43,37 @@ ATTACKS: tuple[Attack, ...] = (
     Logit("per_class"),
     Quantile("class"),
     Quantile(),
+    LiRA(),
+    LiRA("offline"),
+    RobustLiRA(),
+    RMIA(),
+    RMIA("offline"),
+    Base(),
+    Calibrated(),
+    AttackR(),
+    Shokri(),
+    Shokri("statistics"),
 )
 
 GROUP = "memberscope.attacks"
 
 __all__ = [
     "ATTACKS",
+    "RMIA",
+    "AttackR",
+    "Base",
+    "Calibrated",
     "Confidence",
     "Entropy",
     "Gap",
+    "LiRA",
     "Logit",
     "Loss",
     "Margin",
     "ModifiedEntropy",
     "Quantile",
+    "RobustLiRA",
+    "Shokri",
     "available",
     "by_name",
 ]

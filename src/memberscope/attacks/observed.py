@@ -20,6 +20,8 @@ def require(attack: Attack, evidence: Evidence) -> None:
         UnmetNeedError: Something is missing; the sentence names it.
     """
     needs, name = attack.needs, attack.name
+    if sum(needs.references):
+        require_references(name, needs.references, evidence)
     if evidence.signal not in needs.signals:
         raise UnmetNeedError(
             f"Expected {' or '.join(needs.signals)} for the attack {name}, got {evidence.signal}. "
@@ -32,6 +34,25 @@ def require(attack: Attack, evidence: Evidence) -> None:
         if not (evidence.known == value).any():
             kind = "members" if value else "non-members"
             raise UnmetNeedError(f"Expected known {kind} for the attack {name}, got none. Grant some in the threat model.")
+
+
+def require_references(name: str, wanted: tuple[int, int], evidence: Evidence) -> None:
+    """Refuse evidence with fewer than `wanted` reference models trained with, and without, some record.
+
+    Raises:
+        UnmetNeedError: There are too few.
+    """
+    if evidence.references is None or evidence.inside is None or not evidence.n_references:
+        raise UnmetNeedError(f"Expected reference models for the attack {name}, got none. Give a recipe that trains them.")
+    inside = evidence.inside.sum(axis=0)
+    counts = (inside, evidence.n_references - inside)
+    for least, found, word in zip(wanted, counts, ("with", "without"), strict=True):
+        short = int((found < least).sum())
+        if short:
+            raise UnmetNeedError(
+                f"Expected at least {least} reference model(s) trained {word} each record for the attack {name}, got fewer for "
+                f"{short} of {len(evidence)} records. Train more reference models, on half of the records each."
+            )
 
 
 def first_view(evidence: Evidence) -> Floats:

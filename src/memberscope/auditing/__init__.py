@@ -9,6 +9,7 @@ from memberscope.auditing.result import Arrays, Control, Cost, Exposed, NotRun, 
 from memberscope.auditing.run import run
 from memberscope.auditing.strongest import STRONGEST
 from memberscope.auditing.subject import Subject, keyed_hashes, make_subject
+from memberscope.auditing.training import Training
 
 __all__ = [
     "STRONGEST",
@@ -25,6 +26,7 @@ __all__ = [
     "Settings",
     "Subject",
     "Tool",
+    "Training",
     "audit",
     "audit_signals",
     "differences",

@@ -12,6 +12,7 @@ from memberscope.auditing.plan import Plan
 from memberscope.auditing.result import Arrays
 from memberscope.auditing.strongest import candidates, judged_access
 from memberscope.auditing.subject import keyed_hashes
+from memberscope.auditing.training import fidelity
 from memberscope.statistics import auc_value, roc, smallest_fpr
 from memberscope.types import Access, Floats
 
@@ -58,6 +59,8 @@ def diagnose(plan: Plan, got: Collected, arrays: Arrays, settings: Settings) -> 
     if best:
         found["reliability"] = diagnostics.reliability_of(arrays, *best, plan.threat.prior)
         found["leading"] = {"attack": best[0], "access": best[1]}
+    if got.references is not None:
+        found["references"] = fidelity(got.references, subject)
     found["overlap"] = overlap_summary(got, plan)
     return found
 

@@ -35,7 +35,7 @@ def digest_arrays(arrays: Arrays) -> str:
     parts += [(f"group {name} {arrays.group_values[name]}", codes) for name, codes in sorted(arrays.groups.items())]
     for entry in arrays.scored:
         name = f"{entry.attack}@{entry.access}"
-        parts += [(f"{name} {entry.learned}", entry.scores), (f"{name} posterior", arrays.posterior[name])]
+        parts += [(f"{name} {entry.learned} {entry.queries}", entry.scores), (f"{name} posterior", arrays.posterior[name])]
         parts += [(f"{name} {point}", cuts) for point, cuts in entry.thresholds.items()]
     for name, array in parts:
         hasher.update(f"{name}:{digest_array(array)}".encode())
@@ -49,7 +49,7 @@ def plan_of(result: Result) -> Plan:
     threat = dict(document.pop("threat"))
     threat["access"] = Access[threat["access"].upper()]
     policy = document.pop("policy")
-    for name in ("attacks", "fprs", "priors"):
+    for name in ("attacks", "fprs", "priors", "views"):
         document[name] = None if document[name] is None else tuple(document[name])
     return Plan(threat=ThreatModel(**threat), policy=policy and policy_from_table(policy), **document)
 

@@ -11,7 +11,9 @@ from memberscope.auditing.plan import Plan
 from memberscope.auditing.policy import Policy, load_policy
 from memberscope.auditing.result import Result
 from memberscope.auditing.run import run
-from memberscope.auditing.subject import Pair, Subject, checked, make_subject, ordered
+from memberscope.auditing.subject import Pair, Subject, as_records, checked, make_subject, ordered
+from memberscope.auditing.training import Training
+from memberscope.recipes import Execution, as_recipe
 from memberscope.signals import Store
 from memberscope.targets import StoredSignals, StoredTarget, class_names_of, wrap
 from memberscope.types import Records, ThreatModel
@@ -25,6 +27,10 @@ def audit(
     threat: ThreatModel | None = None,
     policy: Policy | str | None = None,
     plan: Plan | None = None,
+    recipe: Any = None,
+    references: int | None = None,
+    population: Records | Pair | None = None,
+    execution: Execution | None = None,
     n_classes: int | None = None,
     class_names: Sequence[str] | None = None,
     store: Store | None = None,
@@ -35,8 +41,11 @@ def audit(
     `target` is a fitted scikit-learn classifier, a torch module, a function x -> probabilities (with `n_classes`) or a
     Target. `members` and `non_members` are pairs (x, y), y holding the classes a scikit-learn model was fitted with or else
     0-based ones, or `Records` with 0-based labels. `policy` is a shipped
-    policy's name, a file or a Policy; without one nothing is judged. `plan` gives everything else; `threat` and `policy`
-    replace its own.
+    policy's name, a file or a Policy; without one nothing is judged. `plan` gives everything else; `threat`, `policy` and
+    `references` replace its own.
+
+    With a `recipe` (a function (records, seed) -> model, an unfitted estimator, a `TorchRecipe`), models like the target are
+    trained for the attacks that need them, where `execution` says. `population` holds records that no model was trained on.
 
     Raises:
         InputError: The records, the model's answers or the plan are not usable.
@@ -52,8 +61,16 @@ def audit(
     1.0
     """
     wrapped = wrap(target, n_classes=n_classes)
-    subject = make_subject(wrapped, members, non_members, class_names=class_names or class_names_of(wrapped))
-    return run(settled(plan, threat, policy), subject, store=store, progress=progress)
+    lookup = class_names_of(wrapped)
+    subject = make_subject(wrapped, members, non_members, class_names=class_names or lookup)
+    plan = settled(plan, threat, policy)
+    if references is not None:
+        plan = replace(plan, references=references)
+    training = None
+    if recipe is not None:
+        others = None if population is None else as_records(population, "population", lookup)
+        training = Training(as_recipe(recipe), execution or Execution(), others)
+    return run(plan, subject, training=training, store=store, progress=progress)
 
 
 def audit_signals(

@@ -73,7 +73,7 @@ class Part:
             method=method,
             n_members=n_members,
             n_non_members=len(self.member) - n_members,
-            queries=1,
+            queries=self.scored.queries,
             group=self.group,
             **conditions,
         )

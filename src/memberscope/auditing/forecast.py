@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+
+import numpy as np
 
 from memberscope.auditing.levels import levels_of, runs_at
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.result import NotRun
 from memberscope.auditing.subject import Subject
+from memberscope.auditing.training import Training, order_of, wanted_by
+from memberscope.recipes.execution import one_thread
+from memberscope.recipes.observe import trained_models
 from memberscope.signals.outputs import PROBE
 from memberscope.statistics import minimum_detectable_tpr, smallest_fpr
+from memberscope.types import Access
 
 SECONDS = (4.0, 1.2e-4)  # per audit, and per record: measured by benchmarks/scale.py with every attack and 20 groups
 
@@ -25,12 +32,14 @@ class Forecast:
     queries: int
     minutes: float
     megabytes: float
+    models: int
+    model_megabytes: float
     smallest_fpr: float
     detectable: list[tuple[float, float, float | None]]
 
 
-def forecast(plan: Plan, subject: Subject) -> Forecast:
-    """Dry run of `plan` on `subject`; the model is not asked.
+def forecast(plan: Plan, subject: Subject, training: Training | None = None) -> Forecast:
+    """Dry run of `plan` on `subject`; the model is not asked and nothing is trained.
 
     Raises:
         InputError: The records do not resolve a rate that was asked for.
@@ -45,6 +54,8 @@ def forecast(plan: Plan, subject: Subject) -> Forecast:
             not_run.append(
                 NotRun(attack.name, plan.threat.access.word, f"needs {attack.needs.access.word}; the model returns {signal}")
             )
+        elif sum(attack.needs.references) and training is None:
+            not_run.append(NotRun(attack.name, at[-1].word, "needs reference models; give a recipe that trains them"))
         elif signal == "loss" and "loss" not in attack.needs.signals:
             not_run.append(NotRun(attack.name, at[-1].word, "needs probabilities or logits; only losses are given"))
         elif attack.needs.features and subject.features is None:
@@ -61,6 +72,12 @@ def forecast(plan: Plan, subject: Subject) -> Forecast:
             n_members, n_others, fpr, limit, confidence=plan.confidence, n_candidates=max(len({name for name, _ in runs}), 1)
         )
         rows.append((fpr, limit, tpr))
+    models = 0
+    if training is not None and wanted_by(plan, levels):
+        models = len(order_of(plan, subject, training, levels, np.random.SeedSequence(plan.seed)).inside)
+    asked = n * len(plan.views) if models else n
+    if models and training is not None and training.population is not None:
+        asked += len(training.population) * len(plan.views)
     stored = n * (2 * len(runs) + 5) * 8 + n * max(len(runs), 1) * 40
     seconds = SECONDS[0] + SECONDS[1] * n * max(len(runs), 1) / 16
     return Forecast(
@@ -68,9 +85,31 @@ def forecast(plan: Plan, subject: Subject) -> Forecast:
         not_run,
         n_members,
         n_others,
-        n + (0 if plan.threat.query_budget == 1 else min(PROBE, n)),
+        asked + (0 if plan.threat.query_budget == 1 else min(PROBE, n)),
         seconds / 60,
         stored / 1e6,
+        models,
+        models * bytes_of_a_model(plan, subject, training, levels) / 1e6,
         smallest_fpr(n_others),
         rows,
     )
+
+
+def bytes_of_a_model(plan: Plan, subject: Subject, training: Training | None, levels: tuple[Access, ...]) -> int:
+    """What is stored of one reference model: a float32 a signal, record and view, all outputs where an attack needs them."""
+    records = len(subject.records) + (len(training.population) if training and training.population else 0)
+    per_record = 8
+    for wanted in wanted_by(plan, levels):
+        per_record += 4 * (subject.target.n_classes if wanted.spec.name == "outputs" else len(plan.views))
+    return records * per_record
+
+
+def seconds_a_model(plan: Plan, subject: Subject, training: Training) -> float:
+    """Seconds that training one batch of reference models takes here on one core, by model; nothing is kept."""
+    levels = levels_of(subject.target.signal, plan.threat.access)
+    order = order_of(plan, subject, training, levels, np.random.SeedSequence(plan.seed))
+    batch = list(order.batches()[0])
+    started = time.perf_counter()
+    with one_thread():
+        trained_models(order.recipe, order.pool, order.inside[batch], [order.seeds[row] for row in batch])
+    return (time.perf_counter() - started) / len(batch)

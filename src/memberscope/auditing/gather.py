@@ -12,12 +12,13 @@ from memberscope.auditing.levels import evidence_at, levels_of
 from memberscope.auditing.overlap import EXAMPLES, Overlap, find_overlap
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.subject import Subject, keyed_hashes, take
+from memberscope.auditing.training import References, Training, reference_models, wanted_by
 from memberscope.errors import InputError
-from memberscope.signals import Observed, Store, collect
-from memberscope.types import Access, Evidence
+from memberscope.signals import Observed, Store, Wanted, collect
+from memberscope.types import Access, Attack, Evidence
 
 Progress = Callable[[str, int, int], None]
-STREAMS = ("folds", "scores", "features", "overlap", "null", "blind", "guesses")
+STREAMS = ("folds", "scores", "features", "overlap", "null", "blind", "guesses", "references")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,10 +32,23 @@ class Collected:
     levels: tuple[Access, ...]
     evidence: dict[Access, Evidence]
     streams: dict[str, np.random.SeedSequence]
+    references: References | None = None
+
+    def evidence_for(self, attack: Attack, level: Access) -> Evidence:
+        """What an attack sees at a level: the answers alone, or one signal of the target and of the reference models."""
+        wanted = Wanted(level, attack.needs.spec)
+        if self.references is None or wanted not in self.references.evidence or not sum(attack.needs.references):
+            return self.evidence[level]
+        return self.references.evidence[wanted]
+
+    @property
+    def queries(self) -> int:
+        """Records sent to the target."""
+        return self.observed.queries + (self.references.extra_queries if self.references else 0)
 
 
-def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress) -> Collected:
-    """Find duplicates across the sides, drop them if the plan says so, and ask the model about every record once."""
+def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, training: Training | None = None) -> Collected:
+    """Find duplicates, drop them if the plan says so, ask the model about every record once, and train reference models."""
     streams = dict(zip(STREAMS, np.random.SeedSequence(plan.seed).spawn(len(STREAMS)), strict=True))
     overlap, examples = None, []
     if subject.features is not None:
@@ -62,7 +76,19 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress) 
     if features is not None:
         features = narrowed(features, np.random.default_rng(streams["features"]))
     evidence = {level: evidence_at(level, observed.signal, observed.outputs, subject.records.y, features) for level in levels}
-    return Collected(subject, observed, overlap, examples, levels, evidence, streams)
+    references = None
+    if training is not None and wanted_by(plan, levels):
+        references = reference_models(
+            plan,
+            subject,
+            training,
+            levels,
+            observed,
+            seed=streams["references"],
+            store=store,
+            progress=lambda done, n: report("train", done, n),
+        )
+    return Collected(subject, observed, overlap, examples, levels, evidence, streams, references)
 
 
 def named_pairs(overlap: Overlap, subject: Subject) -> list[dict[str, str]]:

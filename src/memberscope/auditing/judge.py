@@ -74,7 +74,7 @@ def judge(
 
 def decides(control: str) -> bool:
     """Whether a control bears on the verdict; the others only inform."""
-    return control in ("null", "blind")
+    return control in ("null", "blind", "references")
 
 
 def claim_finding(claim: Tested, p: float, alpha: float, n_claims: int, access: str) -> Finding:
@@ -99,6 +99,7 @@ def control_finding(name: str, control: Control, plan: Plan) -> Finding:
     claim = {
         "null": "The audit finds nothing where there is nothing to find.",
         "blind": "Members and non-members cannot be told apart without the model.",
+        "references": "Reference models trained like the target.",
     }[name]
     access = plan.threat.access.word
     if control.passed is None and name == "blind" and plan.assume_exchangeable:
@@ -114,6 +115,8 @@ def control_advice(name: str, passed: bool | None) -> str:
         return "Nothing to do."
     if name == "null":
         return "Do not use these numbers; look for records, labels or outputs that depend on the split."
+    if name == "references":
+        return "Repair the recipe, so that it trains as the target was trained, and audit again."
     if passed is None:
         return "Give the records' features, or declare --assume-exchangeable if the split was random."
     return "Draw members and non-members at random from one source, remove time or origin markers, and audit again."

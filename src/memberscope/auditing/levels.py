@@ -4,24 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from memberscope.signals import seen_at
 from memberscope.types import Access, Attack, Evidence, Floats, Ints, Signal
-
-SIGNAL_AT: dict[Access, Signal] = {
-    Access.LABEL: "labels",
-    Access.PROBABILITIES: "probabilities",
-    Access.LOGITS: "logits",
-}
-
-
-def softmax(logits: Floats) -> Floats:
-    """Probabilities (n, k) of `logits` (n, k).
-
-    >>> softmax(np.array([[0.0, 0.0]])).tolist()
-    [[0.5, 0.5]]
-    """
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: Floats = shifted / shifted.sum(axis=1, keepdims=True)
-    return probabilities
 
 
 def levels_of(signal: Signal, declared: Access) -> tuple[Access, ...]:
@@ -41,12 +25,7 @@ def levels_of(signal: Signal, declared: Access) -> tuple[Access, ...]:
 
 def evidence_at(level: Access, signal: Signal, outputs: Floats, labels: Ints, features: Floats | None) -> Evidence:
     """Evidence about all records, nothing known yet, with `outputs` (n, k) reduced to what `level` returns."""
-    if signal == "loss" or SIGNAL_AT[level] == signal:
-        seen, values = signal, outputs
-    elif level == Access.LABEL:
-        seen, values = "labels", outputs.argmax(axis=1)[:, None].astype(np.float64)
-    else:
-        seen, values = "probabilities", softmax(outputs)
+    seen, values = seen_at(level, signal, outputs)
     known = np.full(len(labels), -1, dtype=np.int8)
     return Evidence(seen, values[:, None, :], labels, known, features=features)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -29,12 +31,12 @@ def pseudo_members(ids: np.ndarray[tuple[int], np.dtype[np.str_]]) -> Bools:
 
 def null_control(
     attacks: tuple[Attack, ...],
-    evidence: Evidence,
+    evidence: Callable[[Attack], Evidence],
     ids: np.ndarray[tuple[int], np.dtype[np.str_]],
     n_folds: int,
     seed: np.random.SeedSequence,
 ) -> Control:
-    """Cross-fit every attack on `evidence` of non-members alone, half of them called members, and look at the AUCs."""
+    """Cross-fit every attack on its `evidence` of non-members alone, half of them called members, and look at the AUCs."""
     if len(ids) < SMALLEST:
         return Control(None, f"Only {len(ids)} non-members; the null control needs {SMALLEST}.")
     truth = pseudo_members(ids)
@@ -42,7 +44,7 @@ def null_control(
 
     def pooled(attack: Attack) -> Floats | None:
         try:
-            fit = fitting.crossfit(attack, evidence, truth, fold, seed)
+            fit = fitting.crossfit(attack, evidence(attack), truth, fold, seed)
         except UnmetNeedError:
             return None
         return fit.scores if fit.elsewhere is None else within_fold(fit.scores, truth, fold)
@@ -74,12 +76,17 @@ def verdict(scored: dict[str, Floats], truth: Bools) -> Control:
 
 
 def of_non_members(evidence: Evidence, member: Bools) -> Evidence:
-    """The evidence about non-members alone."""
-    keep = ~member
+    """The evidence about non-members alone; where they follow the members, reference signals stay where they lie."""
+    keep: Any = ~member
+    first = int(np.argmax(keep))
+    if keep[first:].all():
+        keep = slice(first, None)
     return replace(
         evidence,
         target=evidence.target[keep],
         labels=evidence.labels[keep],
         known=evidence.known[keep],
+        references=None if evidence.references is None else evidence.references[:, keep],
+        inside=None if evidence.inside is None else evidence.inside[:, keep],
         features=None if evidence.features is None else evidence.features[keep],
     )

@@ -11,6 +11,7 @@ from memberscope import _check
 from memberscope.attacks import available, by_name
 from memberscope.auditing.policy import Policy
 from memberscope.errors import InputError
+from memberscope.signals import check_view
 from memberscope.statistics import smallest_fpr
 from memberscope.types import Attack, ThreatModel
 
@@ -25,6 +26,9 @@ class Plan:
     `fprs` of None means those of 10%, 1%, 0.1% and 0.01% that the records resolve. `assignment` of `independent_coins`
     declares that a fair coin decided each record's membership. `assume_exchangeable` declares that members and non-members
     come from one distribution where the blind control cannot check it.
+
+    With a recipe, `references` models of `reference_size` records (None: as many as the members) are trained, and each
+    record is asked about once a view (see `signals.view`). Records of one value of the group `keep_together` move together.
     """
 
     title: str = "audit"
@@ -39,6 +43,10 @@ class Plan:
     assume_exchangeable: bool = False
     assignment: Assignment = "unknown"
     drop_overlap: bool = False
+    references: int = 16
+    reference_size: int | None = None
+    views: tuple[str, ...] = ("identity",)
+    keep_together: str | None = None
 
     def __post_init__(self) -> None:
         for rate in (*(self.fprs or ()), *self.priors, self.threat.prior):
@@ -49,6 +57,14 @@ class Plan:
         budget = self.threat.query_budget
         if budget is not None and budget < 1:
             raise InputError(f"Expected a query budget of at least 1 per record, got {budget}. Every attack asks once.")
+        if budget is not None and len(self.views) > budget:
+            raise InputError(f"Expected at most {budget} views for the query budget, got {len(self.views)}. Leave some out.")
+        if not self.views or self.views[0] != "identity" or len(set(self.views)) < len(self.views):
+            raise InputError(f"Expected different views, identity first, got {list(self.views)}. Repair --views.")
+        for name in self.views:
+            check_view(name)
+        if self.references < 1:
+            raise InputError(f"Expected at least one reference model, got {self.references}. Give --references 16.")
         by_name(self.attacks)
         if self.policy is not None:
             by_name(self.policy.require)

@@ -7,10 +7,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 from memberscope.auditing.gather import Collected
 from memberscope.auditing.plan import Plan
+from memberscope.auditing.training import Training
 from memberscope.signals import digest_array, digest_records
 
 
-def digests(plan: Plan, got: Collected) -> dict[str, str]:
+def digests(plan: Plan, got: Collected, training: Training | None = None) -> dict[str, str]:
     """Content hashes that tie the result to its inputs."""
     found = {
         "plan": plan.digest(),
@@ -19,6 +20,12 @@ def digests(plan: Plan, got: Collected) -> dict[str, str]:
     }
     if got.subject.target.digest:
         found["target"] = got.subject.target.digest
+    if training is not None:
+        recipe = getattr(training.recipe, "digest", None)
+        if recipe:
+            found["recipe"] = recipe
+        if training.population is not None:
+            found["population"] = digest_records(training.population)
     return found
 
 

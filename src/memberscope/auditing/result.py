@@ -20,7 +20,7 @@ class Scored:
     """One attack's output: scores (n,), and the decision thresholds transferred from other folds.
 
     `learned` attacks were fitted once a fold, so their scores are comparable within a fold only. `thresholds` maps an
-    operating point (`fpr=0.01`, `balanced`) to the threshold (k,) that each fold was given by records outside it.
+    operating point (`fpr=0.01`, `balanced`) to the threshold (k,) that each fold was given by records outside it. `queries` a record were spent.
     """
 
     attack: str
@@ -28,6 +28,7 @@ class Scored:
     learned: bool
     scores: Floats
     thresholds: dict[str, Floats]
+    queries: int = 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,12 +20,22 @@ from memberscope.auditing.provenance import digests, environment, tool_version
 from memberscope.auditing.result import Arrays, Control, Cost, Result, Tool
 from memberscope.auditing.scoring import score
 from memberscope.auditing.subject import Subject
+from memberscope.auditing.training import Training, reference_control
 from memberscope.signals import Observed, Store
 from memberscope.types import Estimate
 
 
-def run(plan: Plan, subject: Subject, *, store: Store | None = None, progress: Progress | None = None) -> Result:
-    """Audit `subject` as `plan` says; `store` keeps the model's answers so that a killed run goes on where it stopped.
+def run(
+    plan: Plan,
+    subject: Subject,
+    *,
+    training: Training | None = None,
+    store: Store | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Audit `subject` as `plan` says; `store` keeps the models' answers so that a killed run goes on where it stopped.
+
+    `training` says how to train reference models; without it the attacks that need them are listed as not run.
 
     Raises:
         InputError: The data do not allow what the plan asks for.
@@ -34,7 +44,7 @@ def run(plan: Plan, subject: Subject, *, store: Store | None = None, progress: P
     started = time.perf_counter()
     report = progress or (lambda stage, done, total: None)
     plan.resolvable_fprs(int((~subject.member).sum()))
-    got = gather(plan, subject, store, report)
+    got = gather(plan, subject, store, report, training)
     member = got.subject.member
     fprs = plan.resolvable_fprs(int((~member).sum()))
     settings = Settings(fprs, plan.all_priors(), plan.confidence)
@@ -57,9 +67,9 @@ def run(plan: Plan, subject: Subject, *, store: Store | None = None, progress: P
         not_run=not_run,
         diagnostics=diagnose(plan, got, arrays, settings),
         exposed=most_exposed(plan, got, arrays),
-        cost=Cost(seconds=round(time.perf_counter() - started, 3), queries=got.observed.queries),
+        cost=cost(got, time.perf_counter() - started),
         environment=environment(),
-        digests=digests(plan, got) | {"arrays": digest_arrays(arrays)},
+        digests=digests(plan, got, training) | {"arrays": digest_arrays(arrays)},
         arrays=arrays,
     )
 
@@ -78,7 +88,7 @@ def control(plan: Plan, got: Collected, arrays: Arrays, report: Progress) -> dic
     attacks = tuple(attack for attack in plan.chosen() if attack.needs.access <= top)
     null = null_control(
         attacks,
-        of_non_members(got.evidence[top], got.subject.member),
+        lambda attack: of_non_members(got.evidence_for(attack, top), got.subject.member),
         got.subject.records.ids[outside],
         plan.folds,
         got.streams["null"],
@@ -88,7 +98,16 @@ def control(plan: Plan, got: Collected, arrays: Arrays, report: Progress) -> dic
     rng = np.random.default_rng(got.streams["blind"])
     blind = blind_control(got.subject.features, got.subject.records.y, got.subject.member, best, rng)
     report("control", 2, 2)
-    return {"null": null, "blind": blind, "determinism": determinism(got.observed)}
+    found = {"null": null, "blind": blind, "determinism": determinism(got.observed)}
+    if got.references is not None:
+        found["references"] = reference_control(got.references, got.subject, plan.confidence)
+    return found
+
+
+def cost(got: Collected, seconds: float) -> Cost:
+    """What was spent; models of an earlier, interrupted run of the same plan are counted too."""
+    trained, failed = (len(got.references.fleet), got.references.n_failed) if got.references else (0, 0)
+    return Cost(round(seconds, 3), got.queries, trained, failed)
 
 
 def determinism(observed: Observed) -> Control:

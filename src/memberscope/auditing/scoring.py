@@ -31,12 +31,14 @@ def score(plan: Plan, got: Collected, settings: Settings, report: Progress) -> t
     def attempt(job: tuple[Attack, Access]) -> tuple[Scored, Floats] | NotRun:
         attack, level = job
         try:
-            fit = fitting.crossfit(attack, got.evidence[level], member, fold, got.streams["scores"])
+            seen = got.evidence_for(attack, level)
+            fit = fitting.crossfit(attack, seen, member, fold, got.streams["scores"])
         except UnmetNeedError as error:
             return NotRun(attack.name, level.word, str(error))
         cuts = fitting.transferred_thresholds(fit, member, fold, settings.fprs)
         risk = fitting.posteriors(fit, member, fold, plan.threat.prior)
-        return Scored(attack.name, level.word, fit.elsewhere is not None, fit.scores, cuts), risk
+        queries = seen.target.shape[1]
+        return Scored(attack.name, level.word, fit.elsewhere is not None, fit.scores, cuts, queries), risk
 
     answers = each(attempt, jobs, lambda done, n: report("attack", done, n), long=lambda job: job[0].needs.features)
     ran_well = [answer for answer in answers if isinstance(answer, tuple)]

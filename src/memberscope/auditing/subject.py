@@ -13,6 +13,7 @@ import numpy as np
 from memberscope import _check
 from memberscope.auditing.features import to_matrix
 from memberscope.errors import InputError
+from memberscope.signals.rows import chosen as chosen_rows
 from memberscope.targets import StoredSignals, class_names_of
 from memberscope.types import Bools, Floats, Ints, Records, Target
 
@@ -210,20 +211,11 @@ def take(subject: Subject, keep: Ints) -> Subject:
     records = subject.records
     x = records.x
     if x is not None:
-        x = rows(x, keep)
+        x = chosen_rows(x, keep)
     groups = {name: values[keep] for name, values in records.groups.items()}
     features = None if subject.features is None else subject.features[keep]
     chosen = Records(x, records.y[keep], records.ids[keep], groups)
     return replace(subject, records=chosen, member=subject.member[keep], features=features)
-
-
-def rows(x: Any, keep: Ints) -> Any:
-    """Rows of an array or a data frame."""
-    if hasattr(x, "columns"):
-        import narwhals as nw
-
-        return nw.to_native(nw.from_native(x, eager_only=True)[keep.tolist()])
-    return x[keep]
 
 
 def coded_groups(subject: Subject) -> tuple[dict[str, Ints], dict[str, tuple[str, ...]]]:

@@ -8,11 +8,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memberscope.cli.options import Members, Model, NonMembers, Options, Signals, Words, merged, rates, words
+from memberscope.cli.options import (
+    Members,
+    Model,
+    NonMembers,
+    Options,
+    Recipe,
+    References,
+    Signals,
+    Words,
+    merged,
+    rates,
+    words,
+)
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
-    from memberscope.auditing import Plan, Result, Subject
+    from memberscope.auditing import Plan, Result, Subject, Training
 
 EXIT = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3, None: 0}
 
@@ -30,6 +42,16 @@ def audit(
     groups: Annotated[str | None, typer.Option(help="Comma-separated columns to report by.")] = None,
     features: Annotated[str | None, typer.Option(help="Feature columns of a signals table.")] = None,
     drop: Annotated[str | None, typer.Option(help="Columns that the model does not get.")] = None,
+    recipe: Recipe = None,
+    references: References = None,
+    reference_size: Annotated[int | None, typer.Option(help="Records a reference model (as many as members).")] = None,
+    views: Annotated[str | None, typer.Option(help="Queries a record: identity,flip,shift:1:0,noise:0.1.")] = None,
+    keep_together: Annotated[str | None, typer.Option(help="Group whose records are in the same models.")] = None,
+    population: Annotated[str | None, typer.Option(help="Records that no model saw.")] = None,
+    backend: Annotated[str | None, typer.Option(help="loky, sequential, dask or ray.")] = None,
+    address: Annotated[str | None, typer.Option("--address", "--scheduler", help="Of the cluster.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Models trained at a time (all cores).")] = None,
+    model_timeout: Annotated[float | None, typer.Option(help="Seconds a model may take.")] = None,
     access: Annotated[str | None, typer.Option(help="label, probabilities, logits or white_box.")] = None,
     query_budget: Annotated[int | None, typer.Option(help="Queries per record.")] = None,
     prior: Annotated[float | None, typer.Option(help="Share of members among the records tried (0.01).")] = None,
@@ -57,6 +79,9 @@ def audit(
         **{"drop": words(drop), "access": access, "query_budget": query_budget, "prior": prior, "policy": policy},
         **{"fprs": rates("fpr", fpr), "attacks": words(attacks), "confidence": confidence, "folds": folds, "seed": seed},
         **{"title": title, "out": out, "assume_exchangeable": assume_exchangeable, "coins": coins},
+        **{"recipe": recipe, "references": references, "reference_size": reference_size, "views": words(views)},
+        **{"keep_together": keep_together, "population": population, "backend": backend, "address": address},
+        **{"jobs": jobs, "model_timeout": model_timeout},
         **{"drop_overlap": drop_overlap, "trust_code": trust_code, "trust_types": tuple(trust_type) if trust_type else None},
     }
     options = merged(config, given)
@@ -72,18 +97,25 @@ def run_audit(options: Options, *, records: bool = True, show_ids: bool = False,
     """
     from dataclasses import replace
 
-    from memberscope.cli.options import plan_of, subject_of
+    from memberscope.cli.options import plan_of, subject_of, training_of
 
     plan, subject = plan_of(options), subject_of(options)
+    training = training_of(options, subject)
     if options.title is None:
         plan = replace(plan, title=Path(options.signals or options.model or "audit").name)
-    return audited(
-        plan, subject, Path(options.out or "memberscope-out"), records=records, show_ids=show_ids, overwrite=overwrite
-    )
+    out = Path(options.out or "memberscope-out")
+    return audited(plan, subject, out, training=training, records=records, show_ids=show_ids, overwrite=overwrite)
 
 
 def audited(
-    plan: Plan, subject: Subject, out: Path, *, records: bool = True, show_ids: bool = False, overwrite: bool = False
+    plan: Plan,
+    subject: Subject,
+    out: Path,
+    *,
+    training: Training | None = None,
+    records: bool = True,
+    show_ids: bool = False,
+    overwrite: bool = False,
 ) -> Result:
     """Run `plan` on `subject` into the folder `out`, resuming what an earlier run of the same plan left there."""
     from rich.console import Console
@@ -93,26 +125,30 @@ def audited(
     from memberscope.signals import Store, write_bytes
 
     console = Console()
-    mark = identity(plan, subject)
+    mark = identity(plan, subject, training)
     refuse_other(out, mark, overwrite=overwrite)
     write_bytes(out / "plan.json", (json.dumps(mark, indent=1, sort_keys=True) + "\n").encode())
     with progress_bar(console) as report:
-        result = run(plan, subject, store=Store(out / "signals"), progress=report)
+        result = run(plan, subject, training=training, store=Store(out / "signals"), progress=report)
     write_all(result, out, records=records, show_ids=show_ids)
     summary(result, console, out)
     return result
 
 
-def identity(plan: Plan, subject: Subject) -> dict[str, Any]:
-    """What makes an audit the same one: plan, records, membership and model, by content."""
+def identity(plan: Plan, subject: Subject, training: Training | None = None) -> dict[str, Any]:
+    """What makes an audit the same one: plan, records, membership, model and recipe, by content."""
     from memberscope.signals import digest_array, digest_records
 
-    return {
+    mark: dict[str, Any] = {
         "plan": plan.digest(),
         "records": digest_records(subject.records),
         "member": digest_array(subject.member),
         "target": subject.target.digest,
     }
+    if training is not None:
+        mark["recipe"] = getattr(training.recipe, "digest", None)
+        mark["population"] = digest_records(training.population) if training.population else None
+    return mark
 
 
 def refuse_other(out: Path, mark: dict[str, Any], *, overwrite: bool) -> None:
@@ -131,7 +167,11 @@ def refuse_other(out: Path, mark: dict[str, Any], *, overwrite: bool) -> None:
     except (OSError, ValueError):
         before = None
     if before != mark:
-        changed = "an unknown plan" if before is None else ", ".join(name for name in mark if before.get(name) != mark[name])
+        changed = (
+            "an unknown plan"
+            if before is None
+            else ", ".join(name for name in {**mark, **before} if before.get(name) != mark.get(name))
+        )
         raise InputError(
             f"Expected an empty folder or the same audit in {str(out)!r}, got a result with another {changed}. "
             f"Choose another --out, or add --overwrite."
@@ -144,7 +184,13 @@ def progress_bar(console: Any) -> Any:
 
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    words = {"query": "asking the model", "attack": "attacking", "estimate": "estimating", "control": "running controls"}
+    words = {
+        "query": "asking the model",
+        "train": "training references",
+        "attack": "attacking",
+        "estimate": "estimating",
+        "control": "running controls",
+    }
 
     @contextmanager
     def bars() -> Any:

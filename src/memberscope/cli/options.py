@@ -13,12 +13,14 @@ import typer
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
-    from memberscope.auditing import Plan, Policy, Subject
+    from memberscope.auditing import Plan, Policy, Subject, Training
 
 Model = Annotated[str | None, typer.Option(help="module:factory, a .skops file, or torch weights with --factory.")]
 Signals = Annotated[str | None, typer.Option(help="A .csv, .npz or .parquet table of signals instead of a model.")]
 Members = Annotated[str | None, typer.Option(help="Training records (.csv, .npz, .parquet).")]
 NonMembers = Annotated[str | None, typer.Option(help="Hold-out records of the same columns.")]
+Recipe = Annotated[str | None, typer.Option(help="module:function (records, seed) -> model that trains one like the target.")]
+References = Annotated[int | None, typer.Option(help="Reference models to train (16).")]
 Words = Annotated[str | None, typer.Option()]
 
 
@@ -39,6 +41,16 @@ class Options:
     groups: tuple[str, ...] | None = None
     features: tuple[str, ...] | None = None
     drop: tuple[str, ...] | None = None
+    recipe: str | None = None
+    references: int | None = None
+    reference_size: int | None = None
+    views: tuple[str, ...] | None = None
+    keep_together: str | None = None
+    population: str | None = None
+    backend: str | None = None
+    address: str | None = None
+    jobs: int | None = None
+    model_timeout: float | None = None
     access: str | None = None
     query_budget: int | None = None
     prior: float | None = None
@@ -59,6 +71,18 @@ class Options:
 SECTIONS: dict[str, tuple[str, ...]] = {
     "target": ("model", "factory", "device", "signals", "trust_code", "trust_types"),
     "data": ("members", "non_members", "label", "id", "groups", "features", "drop"),
+    "recipe": (
+        "recipe",
+        "references",
+        "reference_size",
+        "views",
+        "keep_together",
+        "population",
+        "backend",
+        "address",
+        "jobs",
+        "model_timeout",
+    ),
     "threat": ("access", "query_budget", "prior", "priors"),
     "audit": (
         "fprs",
@@ -73,7 +97,8 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "out",
     ),
 }
-LISTS = ("trust_types", "groups", "features", "drop", "priors", "fprs", "attacks")
+LISTS = ("trust_types", "groups", "features", "drop", "priors", "fprs", "attacks", "views")
+ALIASES = {"train": "recipe"}  # [recipe] train = "module:function"
 
 
 def read_config(path: Path) -> Options:
@@ -95,11 +120,12 @@ def read_config(path: Path) -> Options:
             continue
         if section not in SECTIONS:
             raise InputError(f"Expected the sections {', '.join([*SECTIONS, 'policy'])} in {path}, got [{section}]. Remove it.")
-        for key, value in table.items():
+        for word, value in table.items():
+            key = ALIASES.get(word, word)
             if key not in SECTIONS[section]:
                 raise InputError(f"Expected {', '.join(SECTIONS[section])} in [{section}] of {path}, got {key!r}. Remove it.")
             found[key] = typed(key, value, path)
-    for key in ("signals", "members", "non_members", "out"):
+    for key in ("signals", "members", "non_members", "population", "out"):
         if key in found:
             found[key] = str(path.parent / found[key])
     if "model" in found and Path(found["model"]).suffix:
@@ -187,8 +213,35 @@ def plan_of(options: Options) -> Plan:
         "drop_overlap": options.drop_overlap,
         "assignment": "independent_coins" if options.coins else None,
         "policy": policy_of(options.policy),
+        "references": options.references,
+        "reference_size": options.reference_size,
+        "views": options.views,
+        "keep_together": options.keep_together,
     }
     return Plan(threat=threat, **{name: value for name, value in given.items() if value is not None})
+
+
+def training_of(options: Options, subject: Subject) -> Training | None:
+    """How to train reference models, or None without a recipe.
+
+    Raises:
+        InputError: There is no such recipe, or the population cannot be read.
+    """
+    from memberscope.auditing import Training
+    from memberscope.recipes import Execution, load_recipe
+    from memberscope.targets import Layout, class_names_of, read_pair
+
+    if options.recipe is None:
+        return None
+    if options.signals:
+        raise InputError("Expected --model with records for --recipe, got --signals. Leave out the recipe.")
+    population = None
+    if options.population and options.members:
+        layout = Layout(options.label or "y", options.id, options.groups or (), options.drop or ())
+        population = read_pair(options.members, options.population, layout, class_names_of(subject.target))[1]
+    backend: Any = options.backend or "loky"
+    execution = Execution(backend, options.address, -1 if options.jobs is None else options.jobs, options.model_timeout)
+    return Training(load_recipe(options.recipe), execution, population)
 
 
 def policy_of(given: Any) -> Policy | None:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memberscope.cli.options import Members, Model, NonMembers, Signals, merged, rates, words
+from memberscope.cli.options import Members, Model, NonMembers, Recipe, References, Signals, merged, rates, words
 
 if TYPE_CHECKING:
-    from memberscope.auditing import Plan, Subject
+    from memberscope.auditing import Plan, Subject, Training
 
 
 def plan(
@@ -23,43 +23,64 @@ def plan(
     label: Annotated[str | None, typer.Option(help="Label column (y).")] = None,
     groups: Annotated[str | None, typer.Option(help="Comma-separated columns to report by.")] = None,
     features: Annotated[str | None, typer.Option(help="Feature columns of a signals table.")] = None,
+    recipe: Recipe = None,
+    references: References = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Train one reference model to see how long it takes.")] = False,
     access: Annotated[str | None, typer.Option(help="label, probabilities, logits or white_box.")] = None,
     fpr: Annotated[str | None, typer.Option(help="False-positive rates, such as 0.01,0.001.")] = None,
     policy: Annotated[str | None, typer.Option(help="demo, standard, strict or a TOML file.")] = None,
     attacks: Annotated[str | None, typer.Option(help="Comma-separated attacks (all).")] = None,
 ) -> None:
     """Show which attacks will run and which will not and why, queries, minutes, bytes, smallest FPR and detectable TPR."""
-    from memberscope.cli.options import plan_of, subject_of
+    from memberscope.cli.options import plan_of, subject_of, training_of
 
     given = {
         **{"model": model, "factory": factory, "signals": signals, "members": members, "non_members": non_members},
         **{"label": label, "groups": words(groups), "features": words(features), "access": access, "policy": policy},
         **{"fprs": rates("fpr", fpr), "attacks": words(attacks)},
+        **{"recipe": recipe, "references": references},
     }
     options = merged(config, given)
-    for line in preview(plan_of(options), subject_of(options)):
+    subject = subject_of(options)
+    for line in preview(plan_of(options), subject, training_of(options, subject), measure=measure):
         typer.echo(line)
 
 
-def preview(plan: Plan, subject: Subject) -> list[str]:
-    """The dry run in lines; the model is not asked.
+def preview(plan: Plan, subject: Subject, training: Training | None = None, *, measure: bool = False) -> list[str]:
+    """The dry run in lines; the model is not asked, and one reference model is trained only to `measure` its time.
 
     Raises:
         InputError: The records do not resolve a rate that was asked for.
     """
     from memberscope.auditing.forecast import forecast
 
-    found = forecast(plan, subject)
+    found = forecast(plan, subject, training)
     lines = [f"runs     {attack} at {access}" for attack, access in found.runs]
     lines += [f"not run  {entry.attack}: {entry.why}" for entry in found.not_run]
     lines += [
         f"records  {found.n_members} members, {found.n_non_members} non-members",
-        f"models   0 to train; {found.queries} queries (one a record, and up to 32 asked twice)",
+        f"models   {found.models} to train{model_minutes(plan, subject, training, found.models, measure=measure)}",
+        f"queries  {found.queries} (one a record and view, and up to 32 asked twice)",
         f"time     about {found.minutes:.1f} minutes on two cores, besides the model's own",
-        f"disk     about {found.megabytes:.1f} MB",
+        f"disk     about {found.megabytes:.1f} MB, and {found.model_megabytes:.1f} MB of reference signals",
         f"smallest FPR that the hold-out resolves: {found.smallest_fpr:.4g}",
     ]
     for fpr, limit, tpr in found.detectable:
         seen = "nothing" if tpr is None else f"a TPR of {tpr:.3g} or more"
         lines.append(f"power    at FPR {fpr:g}: against a limit of {limit:g} it would fail, in 80% of audits, on {seen}")
     return lines
+
+
+def model_minutes(plan: Plan, subject: Subject, training: Training | None, models: int, *, measure: bool) -> str:
+    """How long training will take, from one batch of models trained here, as the end of a sentence."""
+    import os
+
+    if training is None or not models:
+        return ""
+    if not measure:
+        return " (--measure trains one to see how long they take)"
+    from memberscope.auditing.forecast import seconds_a_model
+
+    seconds, jobs = seconds_a_model(plan, subject, training), training.execution.n_jobs
+    at_once = (os.cpu_count() or 1) if jobs < 0 else max(jobs, 1)
+    return f"; {seconds:.1f} s a model on one core, about {seconds * models / at_once / 60:.1f} minutes on {at_once} cores here"

@@ -33,7 +33,13 @@ def write_arrays(arrays: Arrays, path: Path, *, ids: bool = True) -> None:
     for entry in arrays.scored:
         name = f"{entry.attack}@{entry.access}"
         listing.append(
-            {"attack": entry.attack, "access": entry.access, "learned": entry.learned, "points": list(entry.thresholds)}
+            {
+                "attack": entry.attack,
+                "access": entry.access,
+                "learned": entry.learned,
+                "points": list(entry.thresholds),
+                "queries": entry.queries,
+            }
         )
         tensors[f"scores/{name}"] = entry.scores
         tensors[f"posterior/{name}"] = arrays.posterior[name]
@@ -73,7 +79,8 @@ def read_arrays(path: str | Path) -> Arrays:
         for entry in listing:
             name = f"{entry['attack']}@{entry['access']}"
             cuts = {point: tensors[f"thresholds/{name}/{point}"] for point in entry["points"]}
-            scored.append(Scored(entry["attack"], entry["access"], entry["learned"], tensors[f"scores/{name}"], cuts))
+            scores = tensors[f"scores/{name}"]
+            scored.append(Scored(entry["attack"], entry["access"], entry["learned"], scores, cuts, entry["queries"]))
             posterior[name] = tensors[f"posterior/{name}"]
         groups = {group: tensors[f"groups/{group}"] for group in values}
         arrays = Arrays(

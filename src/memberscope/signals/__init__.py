@@ -1,15 +1,23 @@
 """Signals: what is observed about each record under a model, paid for once, checked and cached here."""
 
 from memberscope.signals.outputs import Observed, collect, validate_labels, validate_outputs
+from memberscope.signals.reduce import Wanted, reduced, seen_at, softmax
 from memberscope.signals.store import Store, digest_array, digest_records, write_bytes
+from memberscope.signals.views import check_view, view
 
 __all__ = [
     "Observed",
     "Store",
+    "Wanted",
+    "check_view",
     "collect",
     "digest_array",
     "digest_records",
+    "reduced",
+    "seen_at",
+    "softmax",
     "validate_labels",
     "validate_outputs",
+    "view",
     "write_bytes",
 ]

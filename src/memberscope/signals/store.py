@@ -27,20 +27,8 @@ class Store:
 
     def get(self, key: str) -> Floats | None:
         """The array under `key`, or None if it is missing or damaged (a damaged file is removed)."""
-        from safetensors import SafetensorError, safe_open
-
-        file = self.path / f"{key}.safetensors"
-        if not file.is_file():
-            return None
-        try:
-            with safe_open(file, framework="numpy") as opened:
-                array: Floats = opened.get_tensor("array")
-                if (opened.metadata() or {}).get("sha256") == digest_array(array):
-                    return array
-        except (SafetensorError, OSError, KeyError):
-            pass
-        file.unlink(missing_ok=True)
-        return None
+        found = self.get_all(key)
+        return None if found is None else found.get("array")
 
     def put(self, key: str, array: Floats) -> None:
         """Write `array` under `key`, whole or not at all.
@@ -48,11 +36,52 @@ class Store:
         Raises:
             InputError: The disk is full or the folder cannot be written.
         """
+        self.put_all(key, {"array": array})
+
+    def get_all(self, key: str) -> dict[str, Any] | None:
+        """The arrays under `key` by name, or None if they are missing or damaged (a damaged file is removed)."""
+        from safetensors import SafetensorError, safe_open
+
+        file = self.path / f"{key}.safetensors"
+        if not file.is_file():
+            return None
+        try:
+            with safe_open(file, framework="numpy") as opened:
+                arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+                if (opened.metadata() or {}).get("sha256") == digest_arrays(arrays):
+                    return arrays
+        except (SafetensorError, OSError, KeyError):
+            pass
+        file.unlink(missing_ok=True)
+        return None
+
+    def put_all(self, key: str, arrays: dict[str, Any]) -> None:
+        """Write `arrays` under `key`, all of them or none.
+
+        Raises:
+            InputError: The disk is full or the folder cannot be written.
+        """
         from safetensors.numpy import save
 
-        contiguous = np.ascontiguousarray(array)
-        data = save({"array": contiguous}, metadata={"sha256": digest_array(contiguous)})
-        write_bytes(self.path / f"{key}.safetensors", data)
+        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        write_bytes(self.path / f"{key}.safetensors", save(contiguous, metadata={"sha256": digest_arrays(contiguous)}))
+
+    def scratch(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
+        """A memory map to fill, on this store's disk; its file has no name any more and goes when the map is closed.
+
+        Raises:
+            InputError: The disk is full.
+        """
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        file = self.path / f".{name.replace(' ', '-')}.{os.getpid()}.tmp"
+        with disk_errors(file):
+            self.path.mkdir(parents=True, exist_ok=True)
+            with file.open("w+b") as stream:
+                try:
+                    os.posix_fallocate(stream.fileno(), 0, size)  # a full disk shows here, not as a crash while writing
+                    return np.memmap(stream, dtype=dtype, mode="r+", shape=shape)
+                finally:
+                    file.unlink()
 
 
 @contextmanager
@@ -98,6 +127,12 @@ def digest_array(array: Any) -> str:
     hasher = hashlib.sha256(f"{values.dtype}:{values.shape}".encode())
     hasher.update(np.ascontiguousarray(values).tobytes())
     return hasher.hexdigest()
+
+
+def digest_arrays(arrays: dict[str, Any]) -> str:
+    """SHA-256 of named arrays."""
+    parts = [f"{name}:{digest_array(arrays[name])}" for name in sorted(arrays)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def digest_records(records: Records) -> str:

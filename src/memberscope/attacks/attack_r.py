@@ -1,0 +1,59 @@
+"""Attack R: the rank of the target's loss among reference models that never saw the record.
+
+References:
+    [1] J. Ye, A. Maddi, S. K. Murakonda, V. Bindschaedler, R. Shokri, "Enhanced Membership Inference Attacks against
+        Machine Learning Models", CCS 2022, arXiv:2111.09679.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from memberscope.attacks.observed import require
+from memberscope.attacks.references import blocks, hidden_only, target_values
+from memberscope.types import Access, Evidence, Floats, Needs, SignalSpec
+
+
+@dataclass(frozen=True)
+class AttackR:
+    """Share of the reference models without the record whose loss on it is higher than the target's; ties count half.
+
+    With k such models the score has k + 1 levels, so false-positive rates below about 1/k are out of its reach.
+
+    >>> evidence = Evidence("log_confidence", np.array([-0.1, -2.0])[:, None, None], np.zeros(2, dtype=int),
+    ...                     np.full(2, -1, dtype=np.int8), references=np.full((4, 2, 1, 1), -1.0),
+    ...                     inside=np.zeros((4, 2), dtype=bool))
+    >>> AttackR().score(evidence, np.random.default_rng(0)).tolist()
+    [1.0, 0.0]
+    """
+
+    version: ClassVar[int] = 1
+
+    @property
+    def name(self) -> str:
+        """`attack_r`."""
+        return "attack_r"
+
+    @property
+    def needs(self) -> Needs:
+        """One reference model trained without each record."""
+        spec = SignalSpec("log_confidence")
+        return Needs(access=Access.PROBABILITIES, signals=("log_confidence",), spec=spec, references=(0, 1))
+
+    def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
+        """The mean share over views, as (n,); NaN where not hidden.
+
+        Raises:
+            UnmetNeedError: Reference models are missing or too few.
+        """
+        require(self, evidence)
+        value = target_values(evidence)
+        scores = np.empty_like(value)
+        for block in blocks(evidence):
+            own, weight = value[block.rows], 1.0 - block.inside[:, :, None]
+            beaten = (block.references < own) + 0.5 * (block.references == own)
+            scores[block.rows] = (weight * beaten).sum(axis=0) / weight.sum(axis=0)
+        return hidden_only(scores.mean(axis=1), evidence.hidden)

@@ -1,0 +1,112 @@
+"""What attacks read off the reference models, a block of records at a time, so that memory does not grow with the models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from memberscope.types import Bools, Evidence, Floats
+
+BLOCK = 4096  # records a block: 64 models of it fit a processor's cache
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Records `rows` of the evidence: `references` (m, b, views) and who was `inside` (m, b) as 0.0 or 1.0."""
+
+    rows: slice
+    references: Floats
+    inside: Floats
+
+
+def blocks(evidence: Evidence, size: int = BLOCK) -> Iterator[Block]:
+    """The reference models' one number a record and view, block by block, as float64."""
+    assert evidence.references is not None and evidence.inside is not None
+    for start in range(0, len(evidence), size):
+        rows = slice(start, min(start + size, len(evidence)))
+        values = np.asarray(evidence.references[:, rows, :, 0], dtype=np.float64)
+        yield Block(rows, values, np.asarray(evidence.inside[:, rows], dtype=np.float64))
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Of one side's reference models, a record and view: number (n, 1), mean (n, views), sum of squared residuals (n, views)."""
+
+    count: Floats
+    mean: Floats
+    squares: Floats
+
+    @property
+    def variance(self) -> Floats:
+        """Maximum-likelihood variance (n, views)."""
+        return self.squares / self.count
+
+    @property
+    def pooled(self) -> Floats:
+        """Mean squared residual over all records (views,)."""
+        total: Floats = self.squares.sum(axis=0) / self.count.sum()
+        return total
+
+
+def moments(evidence: Evidence) -> tuple[Moments, Moments]:
+    """Moments of the models trained with each record, and of those trained without it; NaN means where there are none."""
+    assert evidence.references is not None
+    n, views = len(evidence), evidence.references.shape[2]
+    found = np.empty((2, 3, n, views))
+    for block in blocks(evidence):
+        values, weight = block.references, block.inside[:, :, None]
+        centre = values.mean(axis=0)
+        values = values - centre
+        squares = values * values
+        sums = np.stack([(weight * values).sum(axis=0), values.sum(axis=0)])
+        powers = np.stack([(weight * squares).sum(axis=0), squares.sum(axis=0)])
+        counts = np.stack([weight.sum(axis=0), np.full_like(weight[0], len(values))])
+        for side, (count, total, power) in enumerate(
+            ((counts[0], sums[0], powers[0]), (counts[1] - counts[0], sums[1] - sums[0], powers[1] - powers[0]))
+        ):
+            with np.errstate(invalid="ignore", divide="ignore"):
+                shift = total / count
+            found[side, :, block.rows] = (
+                np.broadcast_to(count, shift.shape),
+                shift + centre,
+                np.maximum(power - total * np.nan_to_num(shift), 0.0),
+            )
+    return tuple(Moments(side[0][:, :1], side[1], side[2]) for side in found)  # type: ignore[return-value]
+
+
+def medians(evidence: Evidence) -> tuple[Floats, Floats]:
+    """Median over the models trained with each record (n, views), and over those trained without it."""
+    assert evidence.references is not None
+    found = np.empty((2, len(evidence), evidence.references.shape[2]))
+    for block in blocks(evidence):
+        for side, chosen in enumerate((block.inside > 0, block.inside == 0)):
+            values = np.sort(np.where(chosen[:, :, None], block.references, np.inf), axis=0)
+            count = chosen.sum(axis=0)
+            low, high = (np.maximum(count - 1, 0) // 2)[None, :, None], (count // 2)[None, :, None]
+            pair = [np.take_along_axis(values, np.minimum(k, len(values) - 1), axis=0)[0] for k in (low, high)]
+            found[side, block.rows] = (pair[0] + pair[1]) / 2
+    return found[0], found[1]
+
+
+def mean_probabilities(evidence: Evidence) -> tuple[Floats, Floats, Floats]:
+    """Mean of exp(log-confidence) over models with each record (n, views), without it, and over all; NaN where none."""
+    assert evidence.references is not None
+    found = np.empty((3, len(evidence), evidence.references.shape[2]))
+    for block in blocks(evidence):
+        p, weight = np.exp(block.references), block.inside[:, :, None]
+        inside, total, count = (weight * p).sum(axis=0), p.sum(axis=0), weight.sum(axis=0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found[:, block.rows] = inside / count, (total - inside) / (len(p) - count), total / len(p)
+    return found[0], found[1], found[2]
+
+
+def target_values(evidence: Evidence) -> Floats:
+    """The target's one number a record and view, (n, views), as float64."""
+    return np.asarray(evidence.target[:, :, 0], dtype=np.float64)
+
+
+def hidden_only(scores: Floats, hidden: Bools) -> Floats:
+    """Scores (n,), NaN where the record is not hidden."""
+    return np.where(hidden, scores, np.nan)

@@ -1,0 +1,243 @@
+"""Reference models of an audit: trained as the plan says, turned into evidence, compared with the target, and judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.auditing.levels import runs_at
+from memberscope.auditing.plan import Plan
+from memberscope.auditing.result import Control
+from memberscope.auditing.subject import Subject
+from memberscope.errors import InputError
+from memberscope.recipes import Execution, Fleet, Order, balanced, train
+from memberscope.recipes.fleet import Progress
+from memberscope.recipes.observe import tops
+from memberscope.signals import Observed, Store, Wanted, collect, reduced, view
+from memberscope.statistics import clopper_pearson
+from memberscope.types import Access, Bools, Evidence, Floats, Recipe, Records
+
+CONVERGED = 0.9  # a model is left out if it learned less than this share of what the others, and the target, learned
+MOST_FAILED = 0.25  # share of failed models above which the references say nothing
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """How to train models like the target, where, and records that no model sees (used by RMIA and for the fidelity)."""
+
+    recipe: Recipe
+    execution: Execution = field(default_factory=Execution)
+    population: Records | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class References:
+    """The reference models that trained well, as evidence; all of them, as accounts.
+
+    `evidence` holds one entry for each signal that an attack of the plan needs; `good` (m,) marks models that converged.
+    `observed` is what the target answered about the records, `extra_queries` what was asked besides one query a record.
+    """
+
+    fleet: Fleet
+    good: Bools
+    evidence: dict[Wanted, Evidence]
+    observed: Floats
+    target_population: Observed | None
+    extra_queries: int
+
+    @property
+    def n_failed(self) -> int:
+        """Models left out because they did not learn."""
+        return int((~self.good).sum())
+
+
+def wanted_by(plan: Plan, levels: tuple[Access, ...]) -> tuple[Wanted, ...]:
+    """The signals of reference models that the plan's attacks need, each once."""
+    found = [
+        Wanted(level, attack.needs.spec)
+        for level in levels
+        for attack in plan.chosen()
+        if sum(attack.needs.references) and runs_at(attack, level)
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def order_of(
+    plan: Plan, subject: Subject, training: Training, levels: tuple[Access, ...], seed: np.random.SeedSequence
+) -> Order:
+    """What to train: models of the target's size on the audited records, drawn without looking at membership.
+
+    Raises:
+        InputError: The size leaves no record out, or the group to keep together is unknown.
+    """
+    records, member = subject.records, subject.member
+    if records.x is None:
+        raise InputError("Expected records to train reference models on, got signals alone. Give the records, or no recipe.")
+    size = plan.reference_size or int(member.sum())
+    rng = np.random.default_rng(seed)
+    if plan.keep_together is not None:
+        if plan.keep_together not in records.groups:
+            known = ", ".join(records.groups) or "none"
+            raise InputError(
+                f"Expected a group among {known} to keep together, got {plan.keep_together!r}. Add it to --groups."
+            )
+        inside = balanced(len(records), size, plan.references, rng, groups=records.groups[plan.keep_together])
+    else:
+        inside = balanced(len(records), size, plan.references, rng, strata=records.y)
+    seeds = tuple(int(value) for value in rng.integers(0, 2**31 - 1, plan.references))
+    wanted, target = wanted_by(plan, levels), subject.target
+    return Order(
+        training.recipe, records, inside, seeds, wanted, target.signal, target.n_classes, plan.views, training.population
+    )
+
+
+def reference_models(
+    plan: Plan,
+    subject: Subject,
+    training: Training,
+    levels: tuple[Access, ...],
+    observed: Observed,
+    *,
+    seed: np.random.SeedSequence,
+    store: Store | None = None,
+    progress: Progress | None = None,
+) -> References:
+    """Train the fleet, ask the target what the fleet was asked, and put both side by side.
+
+    Raises:
+        InputError: The records do not allow the design, or models answer in another way than the target.
+        TargetError: The recipe fails.
+    """
+    order = order_of(plan, subject, training, levels, seed)
+    fleet = train(order, store, training.execution, progress)
+    answers, asked = [observed.outputs], 0
+    for name in plan.views[1:]:
+        more = of_view(subject, subject.records, name, store)
+        answers.append(more.outputs)
+        asked += more.queries
+    others, population = [], training.population
+    if population is not None:
+        seen = [of_view(subject, population, name, store) for name in plan.views]
+        others, asked = seen, asked + sum(entry.queries for entry in seen)
+    top = tops(observed.signal, observed.outputs)[0]
+    good = converged(fleet.train_accuracy, float((top == subject.records.y)[subject.member].mean()))
+    evidence = {
+        wanted: joined(wanted, observed, answers, subject.records, fleet.observed[wanted][good], fleet.inside[good])
+        for wanted in order.wanted
+    }
+    if population is not None:
+        nowhere = np.zeros((int(good.sum()), len(population)), dtype=bool)
+        for wanted in order.wanted:
+            outputs = [entry.outputs for entry in others]
+            outside = joined(wanted, others[0], outputs, population, fleet.population[wanted][good], nowhere)
+            evidence[wanted] = with_population(evidence[wanted], outside)
+    return References(fleet, good, evidence, observed.outputs, others[0] if others else None, asked)
+
+
+def of_view(subject: Subject, records: Records, name: str, store: Store | None) -> Observed:
+    """The target's answers about one view of some records."""
+    copies = Records(view(name, records.x), records.y, records.ids, records.groups)
+    return collect(subject.target, copies, store=store, probe=False)
+
+
+def joined(
+    wanted: Wanted,
+    observed: Observed,
+    answers: list[Floats],
+    records: Records,
+    references: NDArray[Any],
+    inside: Bools,
+) -> Evidence:
+    """Evidence of one signal: the target's values of each view beside the reference models'."""
+    chosen = answers[:1] if wanted.spec.name == "outputs" else answers
+    parts = [reduced(wanted, observed.signal, outputs, records.y) for outputs in chosen]
+    values = np.stack([values for _, values in parts], axis=1)
+    hidden = np.full(len(records), -1, dtype=np.int8)
+    return Evidence(parts[0][0], values, records.y, hidden, references=references, inside=inside)
+
+
+def with_population(evidence: Evidence, population: Evidence) -> Evidence:
+    """The evidence with records that no model saw."""
+    return replace(evidence, population=population)
+
+
+def converged(train_accuracy: Floats, of_target: float) -> Bools:
+    """Models (m,) whose training accuracy is near the best of the fleet's median and the target's own.
+
+    >>> converged(np.array([1.0, 0.98, 0.05, np.nan]), 1.0).tolist()
+    [True, True, False, False]
+    """
+    finite = train_accuracy[np.isfinite(train_accuracy)]
+    expected = max(float(np.median(finite)) if len(finite) else 0.0, of_target)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(train_accuracy >= CONVERGED * expected)
+
+
+def reference_control(found: References, subject: Subject, confidence: float) -> Control:
+    """Whether enough models trained, and whether they know the records they were given better than the others."""
+    fleet, good = found.fleet, found.good
+    details = fidelity(found, subject)
+    m, failed = len(good), found.n_failed
+    if failed > MOST_FAILED * m:
+        why = (
+            f"{failed} of {m} reference models did not learn (training accuracy below {CONVERGED:g} of what the others or the "
+            f"target reached): too few are left to trust. Give the recipe the target's settings."
+        )
+        return Control(False, why, details=details)
+    inside, outside = float(fleet.train_accuracy[good].mean()), float(fleet.held_out_accuracy[good].mean())
+    right = tops_right(found, subject)
+    limits = [
+        clopper_pearson(int(right[side].sum()), int(side.sum()), confidence) for side in (subject.member, ~subject.member)
+    ]
+    target_gap = float(limits[0][0] - limits[1][1])
+    if target_gap > 0.02 and inside - outside < target_gap / 2:
+        why = (
+            f"Reference models do as well on records they were not given ({100 * outside:.3g}%) as on those they were "
+            f"({100 * inside:.3g}%), while the target's gap is at least {100 * target_gap:.2g} points: the recipe trains on "
+            f"everything, or not like the target."
+        )
+        return Control(False, why, details=details)
+    left_out = f"; {failed} left out, which did not learn" if failed else ""
+    why = (
+        f"{m - failed} reference models reach {100 * inside:.3g}% on their records and {100 * outside:.3g}% on others, the "
+        f"target {100 * details['target_train_accuracy']:.3g}% and {100 * details['target_held_out_accuracy']:.3g}%; on "
+        f"records new to both they agree with it in {100 * details['agreement']:.3g}%{left_out}."
+    )
+    return Control(True, why, details=details)
+
+
+def tops_right(found: References, subject: Subject) -> Bools:
+    """Records (n,) on which the target's top class is right."""
+    top = tops(subject.target.signal, found.observed)[0]
+    return np.asarray(top == subject.records.y)
+
+
+def fidelity(found: References, subject: Subject) -> dict[str, Any]:
+    """How like the target the reference models are, on non-members of the target that each was not trained on.
+
+    `agreement` is the share of equal top classes; `calibration_distance` the difference in overconfidence (mean confidence
+    minus accuracy) between them and the target.
+    """
+    fleet, good, member = found.fleet, found.good, subject.member
+    top, sure = tops(subject.target.signal, found.observed)
+    right = top == subject.records.y
+    new = ~fleet.inside[good] & ~member[None, :]
+    count = max(int(new.sum()), 1)
+    theirs_right = fleet.predicted[good] == subject.records.y
+    theirs = float((fleet.confidence[good] * new).sum() - (theirs_right & new).sum()) / count
+    weight = new.sum(axis=0)
+    own = float(((sure - right) * weight).sum()) / count
+    return {
+        "models": len(good),
+        "failed": found.n_failed,
+        "records_per_model": int(fleet.inside[0].sum()),
+        "train_accuracy": float(np.nanmean(fleet.train_accuracy[good])) if good.any() else None,
+        "held_out_accuracy": float(np.nanmean(fleet.held_out_accuracy[good])) if good.any() else None,
+        "target_train_accuracy": float(right[member].mean()),
+        "target_held_out_accuracy": float(right[~member].mean()),
+        "agreement": float(((fleet.predicted[good] == top) & new).sum()) / count,
+        "calibration_distance": abs(theirs - own),
+    }

@@ -1,0 +1,20 @@
+"""Recipes: how to train a model like the target, who is in which, and fleets of them."""
+
+from memberscope.recipes.design import balanced, fixed
+from memberscope.recipes.execution import Execution
+from memberscope.recipes.fleet import Fleet, Order, train
+from memberscope.recipes.function import FunctionRecipe, as_recipe, load_recipe
+from memberscope.recipes.sklearn import SklearnRecipe
+
+__all__ = [
+    "Execution",
+    "Fleet",
+    "FunctionRecipe",
+    "Order",
+    "SklearnRecipe",
+    "as_recipe",
+    "balanced",
+    "fixed",
+    "load_recipe",
+    "train",
+]

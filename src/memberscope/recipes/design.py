@@ -1,0 +1,108 @@
+"""Who is in which model: reference models of one size, each record in equally many of them, whatever the target knew.
+
+The balance is over the reference models only. Balancing with the target as one of them would give its members one model
+less, and attacks would see that instead of leakage.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.errors import InputError
+from memberscope.types import Bools, Ints
+
+
+def balanced(
+    n: int,
+    size: int,
+    n_models: int,
+    rng: np.random.Generator,
+    *,
+    strata: Ints | None = None,
+    groups: NDArray[np.str_] | None = None,
+) -> Bools:
+    """Membership (n_models, n): each model has `size` records, each record is in equally many models, give or take one.
+
+    With `strata` (n,) each model has each stratum's share. With `groups` (n,) the records of one group, say a person's,
+    move together, and sizes are met on average.
+
+    Raises:
+        InputError: The size is not between 1 and n - 1, or both strata and groups are given.
+
+    >>> inside = balanced(6, 3, 4, np.random.default_rng(0))
+    >>> inside.sum(axis=1).tolist(), inside.sum(axis=0).tolist()
+    ([3, 3, 3, 3], [2, 2, 2, 2, 2, 2])
+    """
+    if not 1 <= size < n:
+        raise InputError(
+            f"Expected reference models of 1 to {n - 1} records, got {size}. Give more non-members, so that each model can "
+            f"leave some records out."
+        )
+    if n_models < 1:
+        raise InputError(f"Expected at least one reference model, got {n_models}. Give --references 16.")
+    if strata is not None and groups is not None:
+        raise InputError("Expected strata or groups, got both. Leave one out.")
+    if groups is not None:
+        _, unit = np.unique(groups, return_inverse=True)
+        n_units = int(unit.max()) + 1
+        chosen = dealt(n_units, min(max(1, round(size * n_units / n)), n_units - 1), n_models, rng) if n_units > 1 else None
+        if chosen is None:
+            raise InputError("Expected at least two groups of records, got one. Leave the grouping out.")
+        return np.asarray(chosen[:, unit])
+    if strata is None:
+        return dealt(n, size, n_models, rng)
+    inside = np.zeros((n_models, n), dtype=bool)
+    codes = np.unique(strata, return_inverse=True)[1]
+    for code, share in enumerate(apportioned(np.bincount(codes), size)):
+        where = np.flatnonzero(codes == code)
+        inside[:, where] = dealt(len(where), share, n_models, rng)
+    return inside
+
+
+def apportioned(counts: Ints, size: int) -> list[int]:
+    """`size` split in proportion to `counts`, by largest remainder.
+
+    >>> apportioned(np.array([5, 5, 1]), 6)
+    [3, 3, 0]
+    """
+    exact = counts * size / counts.sum()
+    shares = np.floor(exact).astype(int)
+    largest = np.argsort(-(exact - shares), kind="stable")[: size - int(shares.sum())]
+    shares[largest] += 1
+    return [int(share) for share in shares]
+
+
+def dealt(n: int, size: int, n_models: int, rng: np.random.Generator) -> Bools:
+    """Membership (n_models, n) dealt from shuffled decks of all records, one deck after another, no record twice a hand."""
+    inside = np.zeros((n_models, n), dtype=bool)
+    deck: Ints = np.empty(0, dtype=np.int64)
+    for model in range(n_models):
+        hand, deck = deck[:size], deck[size:]
+        if len(hand) < size:
+            fresh = rng.permutation(n)
+            held = np.isin(fresh, hand)
+            free = fresh[~held]
+            need = size - len(hand)
+            hand = np.concatenate([hand, free[:need]])
+            deck = rng.permutation(np.concatenate([free[need:], fresh[held]]))
+        inside[model, hand] = True
+    return inside
+
+
+def fixed(inside: NDArray[np.generic], n: int) -> Bools:
+    """The user's own membership (m, n), checked.
+
+    Raises:
+        InputError: Its shape does not fit, it holds something else than 0 and 1, or a model has no records or all of them.
+    """
+    values = np.asarray(inside)
+    if values.ndim != 2 or values.shape[1] != n:
+        raise InputError(f"Expected membership of shape (models, {n}), got {values.shape}. Give one row a model.")
+    if not np.isin(values, (0, 1)).all():
+        raise InputError("Expected membership of zeros and ones, got other values. Give booleans.")
+    found: Bools = values.astype(bool)
+    sizes = found.sum(axis=1)
+    if (sizes == 0).any() or (sizes == n).any():
+        raise InputError("Expected models trained on some of the records, got one with none or all of them. Repair its row.")
+    return found

@@ -1,0 +1,187 @@
+"""Training reference models: each is observed as soon as it is trained, its signals stored whole, its weights dropped.
+
+What a model answered is kept under a hash of everything that decides it, so a killed run goes on where it stopped and ends
+with the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.recipes.execution import Execution, one_thread, stream
+from memberscope.recipes.observe import Observation, observe, trained_models
+from memberscope.signals import Store, Wanted, digest_array, digest_records
+from memberscope.types import Bools, Recipe, Records, Signal
+
+VERSION = 1
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """What to train and to observe: a model with seed `seeds[i]` on the records of `pool` under `inside[i]` (m, n).
+
+    `signal` and `n_classes` are the target's; `wanted` signals are kept of each of the `views`. `population` holds records
+    that no model is trained on.
+    """
+
+    recipe: Recipe
+    pool: Records
+    inside: Bools
+    seeds: tuple[int, ...]
+    wanted: tuple[Wanted, ...]
+    signal: Signal
+    n_classes: int
+    views: tuple[str, ...] = ("identity",)
+    population: Records | None = None
+
+    def batches(self) -> list[tuple[int, ...]]:
+        """Models that are trained together, always the same ones."""
+        size = int(getattr(self.recipe, "stack", None) or 1)
+        return [tuple(range(start, min(start + size, len(self.inside)))) for start in range(0, len(self.inside), size)]
+
+    def observation(self) -> Observation:
+        """What is looked at in each model."""
+        return Observation(self.wanted, self.signal, self.n_classes, self.views)
+
+
+@dataclass(frozen=True, eq=False)
+class Fleet:
+    """The reference models as they answered: `inside` (m, n), and for each signal (m, n, views, d) on pool and population.
+
+    `predicted` and `confidence` (m, n) are the top class and its probability on the pool, where the models tell.
+    `train_accuracy` and `held_out_accuracy` are (m,); NaN where a model's answers were not finite. `trained` counts models
+    that were trained now, not found in the store.
+    """
+
+    inside: Bools
+    observed: dict[Wanted, NDArray[Any]]
+    population: dict[Wanted, NDArray[Any]]
+    predicted: NDArray[np.int32]
+    confidence: NDArray[np.float32]
+    train_accuracy: NDArray[np.float64]
+    held_out_accuracy: NDArray[np.float64]
+    trained: int
+
+    def __len__(self) -> int:
+        return len(self.inside)
+
+
+def train(order: Order, store: Store | None, execution: Execution, progress: Progress | None = None) -> Fleet:
+    """Train what is not stored yet and gather all answers.
+
+    Raises:
+        TargetError: The recipe fails, takes too long, or the workers are lost.
+        InputError: Its models answer in another way than the target, or the disk is full.
+    """
+    kept = keys(order) if store is not None else None
+    answers: dict[int, dict[str, NDArray[Any]]] = {}
+    missing = []
+    for batch in order.batches():
+        found = [store.get_all(kept[model]) for model in batch] if store and kept else [None]
+        if any(entry is None for entry in found):
+            missing.append(batch)
+    done = len(order.inside) - sum(map(len, missing))
+    if progress:
+        progress(done, len(order.inside))
+    for batch, results in finished(order, missing, execution):
+        for model, arrays in zip(batch, results, strict=True):
+            if store and kept:
+                store.put_all(kept[model], arrays)
+            else:
+                answers[model] = arrays
+        done += len(batch)
+        if progress:
+            progress(done, len(order.inside))
+    n_trained = sum(map(len, missing))
+
+    def answer(model: int) -> dict[str, NDArray[Any]]:
+        found = store.get_all(kept[model]) if store and kept else answers[model]
+        assert found is not None, "a model's answers vanished from the store while it was read"
+        return found
+
+    return gathered(order, answer, store if kept else None, n_trained)
+
+
+def finished(
+    order: Order, batches: list[tuple[int, ...]], execution: Execution
+) -> Iterator[tuple[tuple[int, ...], list[dict[str, NDArray[Any]]]]]:
+    """Each batch of models with their answers, as it is done."""
+    pool, others = order.pool, order.population
+    nobody = Records(None, pool.y[:0], pool.ids[:0])
+    light = replace(order, pool=nobody, inside=order.inside[:0], population=None)
+    # Large arrays are arguments of their own, so that a backend sends them to a worker once and not with every job.
+    arrays = (order.inside, pool.x, pool.y, pool.ids, *((others.x, others.y, others.ids) if others else ()))
+    yield from stream(job, [(light, batch, pool.groups, *arrays) for batch in batches], execution)
+
+
+def job(
+    light: Order, batch: tuple[int, ...], groups: Any, inside: Bools, *arrays: Any
+) -> tuple[tuple[int, ...], list[dict[str, NDArray[Any]]]]:
+    """Train one batch of models and observe each; `arrays` are x, y and ids of the pool, then of the population."""
+    pool = Records(arrays[0], arrays[1], arrays[2], groups)
+    population = Records(arrays[3], arrays[4], arrays[5]) if len(arrays) > 3 else None
+    rows, look = list(batch), light.observation()
+    with one_thread():
+        models = trained_models(light.recipe, pool, inside[rows], [light.seeds[row] for row in rows])
+        return batch, [observe(look, model, pool, inside[row], population) for model, row in zip(models, rows, strict=True)]
+
+
+def keys(order: Order) -> list[str] | None:
+    """The store's key of each model: a hash of recipe, records, membership, seed and what is observed; None without one.
+
+    Models trained together share each other's membership and seeds in their keys, since sums may depend on the company.
+    """
+    digest = getattr(order.recipe, "digest", None)
+    if digest is None:
+        return None
+    wanted = [entry.name for entry in order.wanted]
+    shared = [VERSION, digest, digest_records(order.pool), wanted, order.views, order.signal, order.n_classes]
+    shared.append(digest_records(order.population) if order.population else None)
+    found = []
+    for batch in order.batches():
+        rows = list(batch)
+        company = [digest_array(order.inside[rows]), [order.seeds[row] for row in rows]]
+        for place in range(len(rows)):
+            text = json.dumps([*shared, *company, place])
+            found.append("model-" + hashlib.sha256(text.encode()).hexdigest())
+    return found
+
+
+def gathered(order: Order, answer: Callable[[int], dict[str, NDArray[Any]]], store: Store | None, n_trained: int) -> Fleet:
+    """All models' answers side by side; with a store, in memory maps written one model at a time."""
+    first, m = answer(0), len(order.inside)
+    tables = {name: table(store, name, (m, *array.shape), array.dtype) for name, array in first.items()}
+    for model in range(m):
+        for name, array in (first if model == 0 else answer(model)).items():
+            tables[name][model] = array
+    metrics = np.asarray(tables["metrics"])
+    return Fleet(
+        inside=order.inside,
+        observed={wanted: tables[f"pool {i}"] for i, wanted in enumerate(order.wanted)},
+        population={w: tables[f"population {i}"] for i, w in enumerate(order.wanted) if f"population {i}" in tables},
+        predicted=np.asarray(tables["predicted"]),
+        confidence=np.asarray(tables["confidence"]),
+        train_accuracy=metrics[:, 0],
+        held_out_accuracy=metrics[:, 1],
+        trained=n_trained,
+    )
+
+
+def table(store: Store | None, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """An array to fill: in memory, or a memory map on the store's disk whose file is gone once it is closed.
+
+    Raises:
+        InputError: The disk is full.
+    """
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    if store is None or size < 1 << 20:
+        return np.empty(shape, dtype)
+    return store.scratch(name, shape, dtype)

@@ -1,0 +1,146 @@
+"""One job of the fleet: train models, ask each about all records, and keep only what the attacks need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.errors import InputError, MemberscopeError, TargetError
+from memberscope.signals import Wanted, reduced, seen_at, softmax, validate_outputs, view
+from memberscope.signals.rows import chosen
+from memberscope.targets import wrap
+from memberscope.types import Access, Bools, Floats, Recipe, Records, Signal, Target
+
+ACCESS: dict[Signal, Access] = {"labels": Access.LABEL, "probabilities": Access.PROBABILITIES, "logits": Access.LOGITS}
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What is looked at in each model: signals of views, in the form in which the target answers."""
+
+    wanted: tuple[Wanted, ...]
+    signal: Signal
+    n_classes: int
+    views: tuple[str, ...]
+
+
+def trained_models(recipe: Recipe, pool: Records, inside: Bools, seeds: Sequence[int]) -> list[Target]:
+    """A model for each row of `inside` (b, n), trained together where the recipe can.
+
+    Raises:
+        TargetError: The recipe fails.
+        InputError: What it returns is no model.
+    """
+    many = getattr(recipe, "many", None)
+    try:
+        if many is not None:
+            models = list(many(pool, inside, seeds))
+        else:
+            models = [recipe(subset(pool, row), seed) for row, seed in zip(inside, seeds, strict=True)]
+    except MemberscopeError:
+        raise
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise TargetError(
+            f"Expected the recipe to train a model, got {type(error).__name__}: {first}. Call it on a few records to see why."
+        ) from error
+    return [wrap(model) for model in models]
+
+
+def subset(pool: Records, rows: Bools) -> Records:
+    """The records under `rows` (n,)."""
+    where = np.flatnonzero(rows)
+    groups = {name: values[where] for name, values in pool.groups.items()}
+    return Records(chosen(pool.x, where), pool.y[where], pool.ids[where], groups)
+
+
+def observe(
+    look: Observation, model: Target, pool: Records, inside: Bools, population: Records | None
+) -> dict[str, NDArray[Any]]:
+    """What is kept of a model, by name: `pool i` and `population i` (n, views, d) for each signal, and how well it does.
+
+    Raises:
+        InputError: It answers in another way than the target.
+    """
+    answers = [answers_about(look, model, pool.x, name) for name in look.views]
+    finite = all(np.isfinite(outputs).all() for outputs in answers)
+    kept = signals_of(look, answers, pool, "pool", finite)
+    if population is not None:
+        others = [answers_about(look, model, population.x, name) for name in look.views]
+        kept |= signals_of(look, others, population, "population", finite and all(np.isfinite(o).all() for o in others))
+    top, sure = tops(look.signal, answers[0])
+    right = top == pool.y
+    accuracies = (right[inside].mean(), right[~inside].mean()) if finite else (np.nan, np.nan)
+    kept["predicted"], kept["confidence"] = top.astype(np.int32), sure.astype(np.float32)
+    kept["metrics"] = np.array(accuracies, dtype=np.float64)
+    return kept
+
+
+def answers_about(look: Observation, model: Target, x: Any, name: str) -> Floats:
+    """The model's outputs (n, k) about one view of the records, in the target's signal; NaN in a diverged model's are kept."""
+    try:
+        outputs = np.asarray(model.query(view(name, x)), dtype=np.float64)
+    except MemberscopeError:
+        raise
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise TargetError(
+            f"Expected the recipe's model to answer, got {type(error).__name__}: {first}. Query one yourself to see why."
+        ) from error
+    outputs = aligned(model, outputs, look.n_classes)
+    have, need = ACCESS.get(model.signal), ACCESS.get(look.signal)
+    if need is None or have is None or have < need:
+        raise InputError(
+            f"Expected reference models that return {look.signal} as the target does, got {model.signal}. "
+            f"Audit at a lower --access, or change the recipe."
+        )
+    outputs = seen_at(need, model.signal, outputs)[1]
+    if np.isfinite(outputs).all():
+        validate_outputs(look.signal, outputs, np.arange(len(outputs)).astype(np.str_), look.n_classes)
+    return outputs
+
+
+def aligned(model: Target, outputs: Floats, n_classes: int) -> Floats:
+    """Outputs with one column a class of the target, zero where a model never saw a class.
+
+    Raises:
+        InputError: The classes are not the target's.
+    """
+    width = 1 if model.signal == "labels" else n_classes
+    names = getattr(model, "classes", None)
+    if names is not None and model.signal == "probabilities" and outputs.shape[1] < n_classes:
+        numbers = [int(name) for name in names if str(name).isdigit()]
+        if len(numbers) == len(names) and max(numbers) < n_classes:
+            padded = np.zeros((len(outputs), n_classes))
+            padded[:, numbers] = outputs
+            return padded
+    if outputs.ndim != 2 or outputs.shape[1] != width:
+        raise InputError(
+            f"Expected reference models with {n_classes} classes as the target, got outputs of shape {outputs.shape}. "
+            f"Let the recipe return a model of all classes."
+        )
+    return outputs
+
+
+def signals_of(look: Observation, answers: list[Floats], records: Records, part: str, finite: bool) -> dict[str, NDArray[Any]]:
+    """Each wanted signal (n, views, d) by name; zeros for a model whose answers are not finite, which is left out later."""
+    found = {}
+    for number, wanted in enumerate(look.wanted):
+        views = answers[:1] if wanted.spec.name == "outputs" else answers
+        clean = views if finite else [np.full_like(outputs, 1.0 / outputs.shape[1]) for outputs in views]
+        values = [reduced(wanted, look.signal, outputs, records.y)[1] for outputs in clean]
+        found[f"{part} {number}"] = np.stack(values, axis=1).astype(np.float32)
+    return found
+
+
+def tops(signal: Signal, outputs: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """Top class (n,) and its probability (n,); the probability is 1 where labels are all there is."""
+    if signal == "labels":
+        return outputs[:, 0].astype(np.int64), np.ones(len(outputs))
+    clean = np.nan_to_num(outputs)
+    probabilities = softmax(clean) if signal == "logits" else clean
+    return probabilities.argmax(axis=1), probabilities.max(axis=1)

@@ -1,0 +1,71 @@
+"""Transformed copies of records to query: declared, counted against the budget, the same for every model.
+
+A view is named by a word and its numbers: `identity`; `flip` (left and right, the last axis); `shift:dx:dy` (an image
+moved by whole pixels, edges repeated); `noise:s` (normal noise of s standard deviations of each feature).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from memberscope.errors import InputError
+
+KINDS = {"identity": 0, "flip": 0, "shift": 2, "noise": 1}
+
+
+def check_view(name: str) -> tuple[str, tuple[float, ...]]:
+    """The kind and the numbers of a view.
+
+    Raises:
+        InputError: It is unknown, or has another number of numbers.
+
+    >>> check_view("shift:1:-2")
+    ('shift', (1.0, -2.0))
+    """
+    kind, *rest = name.split(":")
+    try:
+        numbers = tuple(float(part) for part in rest)
+    except ValueError:
+        numbers = (float("nan"),) * 9
+    if kind not in KINDS or len(numbers) != KINDS[kind]:
+        raise InputError(f"Expected a view identity, flip, shift:dx:dy or noise:s, got {name!r}. Repair it.")
+    return kind, numbers
+
+
+def view(name: str, x: Any) -> Any:
+    """The copies of the records `x` (n, ...) that the view `name` queries.
+
+    Raises:
+        InputError: The view does not apply to these records.
+
+    >>> view("flip", np.arange(6).reshape(1, 1, 2, 3))[0, 0].tolist()
+    [[2, 1, 0], [5, 4, 3]]
+    """
+    kind, numbers = check_view(name)
+    if kind == "identity":
+        return x
+    if not isinstance(x, np.ndarray):
+        raise InputError(f"Expected records as one array for the view {name!r}, got {type(x).__name__}. Convert them.")
+    if kind == "noise":
+        if x.dtype.kind != "f":
+            raise InputError(f"Expected real features for the view {name!r}, got {x.dtype}. Use another view.")
+        rng = np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little"))
+        scale = numbers[0] * x.std(axis=0, keepdims=True)
+        return (x + scale * rng.standard_normal(x.shape)).astype(x.dtype)
+    if x.ndim < 3:
+        raise InputError(f"Expected images (n, ..., height, width) for the view {name!r}, got shape {x.shape}. Use noise:s.")
+    return x[..., ::-1].copy() if kind == "flip" else shifted(x, int(numbers[0]), int(numbers[1]))
+
+
+def shifted(x: np.ndarray[Any, Any], dx: int, dy: int) -> np.ndarray[Any, Any]:
+    """Images (..., height, width) moved by (dx, dy) pixels, edges repeated.
+
+    >>> shifted(np.array([[[1, 2, 3]]]), 1, 0).tolist()
+    [[[1, 1, 2]]]
+    """
+    rows = np.clip(np.arange(x.shape[-2]) - dy, 0, x.shape[-2] - 1)
+    columns = np.clip(np.arange(x.shape[-1]) - dx, 0, x.shape[-1] - 1)
+    return np.ascontiguousarray(x[..., rows[:, None], columns[None, :]])

@@ -1,0 +1,75 @@
+"""Membership of reference models: exact sizes, balance over the references alone, groups and strata."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memberscope.errors import InputError
+from memberscope.recipes import balanced, fixed
+
+
+@given(st.integers(2, 60), st.integers(1, 20), st.data())
+def test_sizes_are_exact_and_counts_differ_by_at_most_one(n, m, data):
+    size = data.draw(st.integers(1, n - 1))
+    inside = balanced(n, size, m, np.random.default_rng(n))
+    assert (inside.sum(axis=1) == size).all()
+    counts = inside.sum(axis=0)
+    assert counts.max() - counts.min() <= 1
+
+
+@settings(max_examples=30)
+@given(st.integers(10, 80), st.integers(2, 12))
+def test_strata_have_their_share_in_every_model(n, m):
+    strata = np.arange(n) % 3
+    inside = balanced(n, n // 2, m, np.random.default_rng(0), strata=strata)
+    assert (inside.sum(axis=1) == n // 2).all()
+    for code in range(3):
+        shares = inside[:, strata == code].sum(axis=1)
+        assert len(set(shares.tolist())) == 1 and abs(shares[0] - (strata == code).sum() / 2) <= 1
+
+
+def test_groups_move_together():
+    people = np.array([f"person {i // 3}" for i in range(90)])
+    inside = balanced(90, 45, 8, np.random.default_rng(0), groups=people)
+    for person in np.unique(people):
+        assert len({tuple(column) for column in inside[:, people == person].T}) == 1
+    assert inside.sum(axis=1).tolist() == [45] * 8 and inside.sum(axis=0).tolist() == [4] * 90
+
+
+def test_pairs_of_records_are_in_models_independently():
+    """Nothing ties one record to another: the share of models with both is that of two draws without replacement."""
+    inside = balanced(40, 20, 4000, np.random.default_rng(0))
+    both = (inside[:, :1] & inside[:, 1:]).mean(axis=0)
+    assert abs(both.mean() - 0.5 * 19 / 39) < 0.003 and both.std() < 0.02
+
+
+def test_even_models_of_half_the_records_give_each_record_exactly_half():
+    for m in (2, 4, 16, 64):
+        assert (balanced(101 * 2, 101, m, np.random.default_rng(m)).sum(axis=0) == m // 2).all()
+
+
+def test_impossible_designs_are_refused():
+    rng = np.random.default_rng(0)
+    for size in (0, 10, 11):
+        with pytest.raises(InputError, match="Expected reference models of 1 to 9 records"):
+            balanced(10, size, 4, rng)
+    with pytest.raises(InputError, match="at least one reference model"):
+        balanced(10, 5, 0, rng)
+    with pytest.raises(InputError, match="two groups"):
+        balanced(10, 5, 2, rng, groups=np.array(["a"] * 10))
+    with pytest.raises(InputError, match="strata or groups"):
+        balanced(10, 5, 2, rng, groups=np.array(["a", "b"] * 5), strata=np.zeros(10, int))
+
+
+def test_the_users_own_design_is_checked():
+    assert fixed(np.array([[1, 0, 1], [0, 1, 0]]), 3).dtype == bool
+    for bad, words in (
+        (np.ones((2, 4)), "shape"),
+        (np.array([[0, 2, 1]]), "zeros and ones"),
+        (np.array([[1, 1, 1]]), "none or all"),
+    ):
+        with pytest.raises(InputError, match=words):
+            fixed(bad, 3)

@@ -1,0 +1,233 @@
+"""Fleets: the same bytes wherever and however often they are run, whole entries only, and one sentence when a recipe is wrong."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.tree import DecisionTreeClassifier
+
+from memberscope.errors import InputError, TargetError
+from memberscope.recipes import Execution, FunctionRecipe, Order, SklearnRecipe, as_recipe, balanced, load_recipe, train
+from memberscope.signals import Store, Wanted
+from memberscope.types import Access, Records, SignalSpec
+
+HERE = Execution("sequential")
+WANTED = (
+    Wanted(Access.PROBABILITIES, SignalSpec("logit_confidence")),
+    Wanted(Access.PROBABILITIES, SignalSpec("log_confidence", parameters=(("temperature", 2.0),))),
+    Wanted(Access.PROBABILITIES, SignalSpec()),
+)
+
+
+def records(n: int, seed: int = 0) -> Records:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 5))
+    y = (x[:, 0] + rng.normal(size=n) > 0).astype(int) + (x[:, 1] > 1)
+    return Records(x, y, np.array([f"r{seed}-{i}" for i in range(n)]))
+
+
+def order(recipe=None, m: int = 6, n: int = 120, **changes) -> Order:
+    pool = records(n)
+    inside = balanced(n, n // 2, m, np.random.default_rng(1), strata=pool.y)
+    recipe = recipe or SklearnRecipe(LogisticRegression())
+    given = {"views": ("identity", "noise:0.1"), "population": records(40, 7)} | changes
+    return Order(recipe, pool, inside, tuple(range(m)), WANTED, "probabilities", 3, **given)
+
+
+def same(first, second) -> bool:
+    pairs = [(first.observed[w], second.observed[w]) for w in WANTED] + [
+        (first.population[w], second.population[w]) for w in first.population
+    ]
+    pairs += [(first.predicted, second.predicted), (first.train_accuracy, second.train_accuracy)]
+    return all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in pairs)
+
+
+def test_observed_numbers_are_those_of_models_trained_by_hand():
+    wish = order()
+    fleet = train(wish, None, HERE)
+    assert len(fleet) == 6 and fleet.trained == 6
+    model = LogisticRegression().fit(wish.pool.x[wish.inside[2]], wish.pool.y[wish.inside[2]])
+    p = model.predict_proba(wish.pool.x)
+    true = p[np.arange(120), wish.pool.y]
+    np.testing.assert_allclose(fleet.observed[WANTED[0]][2, :, 0, 0], np.log(true) - np.log(1 - true), rtol=1e-5)
+    warm = p**0.5 / (p**0.5).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(fleet.observed[WANTED[1]][2, :, 0, 0], np.log(warm[np.arange(120), wish.pool.y]), rtol=1e-5)
+    assert fleet.observed[WANTED[0]].shape == (6, 120, 2, 1) and fleet.observed[WANTED[2]].shape == (6, 120, 1, 3)
+    assert fleet.population[WANTED[0]].shape == (6, 40, 2, 1)
+    assert fleet.train_accuracy[2] == model.score(wish.pool.x[wish.inside[2]], wish.pool.y[wish.inside[2]])
+    assert not np.array_equal(fleet.observed[WANTED[0]][:, :, 0], fleet.observed[WANTED[0]][:, :, 1])
+
+
+def test_processes_the_store_and_this_process_give_the_same_bytes(tmp_path):
+    plain = train(order(), None, HERE)
+    store = Store(tmp_path)
+    stored = train(order(), store, Execution("loky", n_jobs=2))
+    again = train(order(), store, HERE)
+    assert same(plain, stored) and same(plain, again)
+    assert (stored.trained, again.trained) == (6, 0)
+
+
+def test_anything_that_decides_a_model_changes_its_key(tmp_path):
+    store = Store(tmp_path)
+    base = order()
+    train(base, store, HERE)
+    other = records(120, 3)
+    changes = [
+        replace(base, recipe=SklearnRecipe(LogisticRegression(C=0.5))),
+        replace(base, seeds=tuple(range(10, 16))),
+        replace(base, inside=~base.inside),
+        replace(base, pool=replace(base.pool, x=other.x)),
+        replace(base, wanted=WANTED[:2]),
+        replace(base, views=("identity",)),
+        replace(base, population=None),
+    ]
+    assert [train(change, store, HERE).trained for change in changes] == [6] * len(changes)
+    assert train(base, store, HERE).trained == 0
+
+
+def test_a_damaged_or_missing_entry_is_trained_again(tmp_path):
+    store = Store(tmp_path)
+    whole = train(order(), store, HERE)
+    first, second, *_ = sorted(tmp_path.glob("model-*"))
+    first.write_bytes(first.read_bytes()[:-100])
+    second.unlink()
+    again = train(order(), store, HERE)
+    assert again.trained == 2 and same(whole, again)
+
+
+SCRIPT = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+import numpy as np
+from memberscope.recipes import Execution, FunctionRecipe, train
+from memberscope.signals import Store
+from test_fleet import order
+from sklearn.linear_model import LogisticRegression
+
+def slow(records, seed):
+    time.sleep(0.3)
+    return LogisticRegression().fit(records.x, records.y)
+
+class Kept(FunctionRecipe):
+    digest = "slow"
+
+fleet = train(order(Kept(slow)), Store({store!r}), Execution("sequential"))
+np.save({out!r}, fleet.observed[order().wanted[0]])
+"""
+
+
+def test_a_killed_run_loses_only_the_model_in_flight(tmp_path):
+    store, out = tmp_path / "store", tmp_path / "out.npy"
+    script = SCRIPT.format(tests=str(Path(__file__).parent), store=str(store), out=str(out))
+    killed = subprocess.Popen([sys.executable, "-c", script])
+    while len(list(store.glob("model-*.safetensors"))) < 2:
+        assert killed.poll() is None
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    before = {path.name: path.read_bytes() for path in store.glob("model-*.safetensors")}
+    assert 2 <= len(before) < 6
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert all((store / name).read_bytes() == data for name, data in before.items())
+    np.testing.assert_array_equal(np.load(out), train(order(), None, HERE).observed[WANTED[0]])
+
+
+def test_a_diverged_model_is_marked_and_not_a_crash():
+    class Wild:
+        access, signal, n_classes, digest, n_parameters = Access.PROBABILITIES, "probabilities", 3, None, None
+
+        def query(self, x):
+            return np.full((len(x), 3), np.nan)
+
+    def recipe(records, seed):
+        return Wild() if seed == 3 else LogisticRegression().fit(records.x, records.y)
+
+    fleet = train(order(as_recipe(recipe)), None, HERE)
+    assert np.isnan(fleet.train_accuracy).tolist() == [False] * 3 + [True] + [False] * 2
+    assert all(np.isfinite(values).all() for values in fleet.observed.values())
+
+
+def test_wrong_recipes_get_one_sentence():
+    def raises(records, seed):
+        raise ValueError("no such column")
+
+    def no_model(records, seed):
+        return 42
+
+    def two_classes(records, seed):
+        return LogisticRegression().fit(records.x, records.y > 0)
+
+    def labels_only(records, seed):
+        from sklearn.svm import LinearSVC
+
+        model = LinearSVC().fit(records.x, records.y)
+        return type("Hard", (), {"classes_": model.classes_, "predict": lambda self, x: model.predict(x)})()
+
+    for recipe, kind, words in (
+        (raises, TargetError, "Expected the recipe to train a model, got ValueError: no such column"),
+        (no_model, InputError, "Expected a fitted classifier, a torch module or a function, got int"),
+        (two_classes, InputError, "Expected reference models with 3 classes"),
+        (labels_only, InputError, "Expected reference models that return probabilities as the target does, got labels"),
+    ):
+        with pytest.raises(kind, match=words):
+            train(order(as_recipe(recipe)), None, HERE)
+
+
+def test_a_model_that_never_saw_a_class_gives_it_no_probability():
+    pool = replace(records(60), y=np.where(np.arange(60) < 2, 2, np.arange(60) % 2))
+    inside = np.tile(np.arange(60) >= 2, (2, 1))
+    inside[:, 30] = False
+    recipe = SklearnRecipe(DecisionTreeClassifier())
+    fleet = train(Order(recipe, pool, inside, (0, 1), WANTED, "probabilities", 3), None, HERE)
+    assert (fleet.observed[WANTED[2]][:, :, 0, 2] == 0).all() and np.isfinite(fleet.observed[WANTED[0]]).all()
+
+
+def test_a_hanging_recipe_ends_the_run_in_a_sentence(tmp_path):
+    module = tmp_path / "hanging_recipe.py"
+    module.write_text("import time\ndef recipe(records, seed):\n    time.sleep(600)\n")
+    sys.path.insert(0, str(tmp_path))
+    try:
+        with pytest.raises(TargetError, match="Expected each job within 2 seconds"):
+            train(order(load_recipe("hanging_recipe:recipe")), None, Execution("loky", n_jobs=2, timeout=2))
+    finally:
+        sys.path.remove(str(tmp_path))
+
+
+def test_recipes_from_what_people_have(tmp_path, monkeypatch):
+    assert isinstance(as_recipe(LogisticRegression()), SklearnRecipe)
+    assert isinstance(as_recipe(lambda records, seed: None), FunctionRecipe)
+    with pytest.raises(InputError, match="takes"):
+        as_recipe(lambda records: None)
+    with pytest.raises(InputError, match="Expected a recipe"):
+        as_recipe("recipe")
+    with pytest.raises(InputError, match="importable"):
+        load_recipe("nowhere:at_all")
+    (tmp_path / "mine.py").write_text("def train(records, seed):\n    return None\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    recipe = load_recipe("mine:train")
+    before = recipe.digest
+    (tmp_path / "mine.py").write_text("def train(records, seed):\n    return 1\n")
+    assert before is not None and recipe.digest != before
+
+
+def test_a_full_disk_is_a_sentence(tmp_path, monkeypatch):
+    import errno
+    import os
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match="full disk"):
+        train(order(), Store(tmp_path), HERE)
+    assert list(tmp_path.glob("model-*")) == []
