@@ -42,7 +42,9 @@ def digest(fleet) -> str:
 def main(backend: str, address: str, store: str, out: str, recipe: str, models: str = "8") -> int:
     warnings.simplefilter("error")
     if backend == "ray":
-        import here  # noqa: F401
+        from here import keep
+
+        keep()
     execution = Execution(backend, address or None, n_jobs=2)
     try:
         fleet = train(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -177,8 +176,6 @@ def ray_backend(address: str | None, shared: Any, gpus: int) -> Iterator[tuple[A
     Raises:
         InputError: Ray is not installed, or there is no cluster.
     """
-    # Ray's own log repeats each lost connection on the terminal for a minute; the sentence at the end says it once.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
     except ImportError as error:
