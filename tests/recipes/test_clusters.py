@@ -123,17 +123,17 @@ def end(process: subprocess.Popen) -> None:
 
 
 @contextmanager
-def dask(elsewhere: Path) -> Iterator[tuple[str, list[subprocess.Popen]]]:
-    """Address, and the processes: a scheduler and two workers that nobody restarts."""
+def dask(elsewhere: Path, n: int = 2, guard: str = "--no-nanny") -> Iterator[tuple[str, list[subprocess.Popen]]]:
+    """Address, and the processes: a scheduler and `n` workers, which nobody restarts without a nanny."""
     port = free_port()
     address = f"tcp://127.0.0.1:{port}"
     with ExitStack() as stack:
         common = ("--host", "127.0.0.1", "--no-dashboard")
         scheduler = stack.enter_context(started("-m", "distributed.cli.dask_scheduler", "--port", port, *common, cwd=elsewhere))
         until(lambda: listens(port), scheduler)
-        worker = ("-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny", *common)
-        workers = [stack.enter_context(started(*worker, cwd=elsewhere)) for _ in range(2)]
-        until(lambda: (elsewhere / "log").read_text().count("Registered to") == 2, scheduler)
+        worker = ("-m", "distributed.cli.dask_worker", address, "--nthreads", "1", guard, *common)
+        workers = [stack.enter_context(started(*worker, cwd=elsewhere)) for _ in range(n)]
+        until(lambda: (elsewhere / "log").read_text().count("Registered to") == n, scheduler)
         yield address, [scheduler, *workers]
 
 
@@ -201,6 +201,13 @@ def test_a_killed_worker_changes_no_byte(kind, folder, elsewhere, by_loky):
             assert again == by_loky and arrivals == [str(processes[died.index(None, 1)].pid)]
     assert found == by_loky
     assert progress == [f"{done} of {MODELS}" for done in range(MODELS + 1)]
+
+
+def test_records_that_died_with_their_only_worker_are_sent_again(folder, elsewhere, by_loky):
+    with dask(elsewhere, 1, "--nanny") as (address, _):
+        found, progress = observed(fleet("dask", address, "deadly", folder), folder)
+    assert gone(int((folder / "killed").read_text()))
+    assert found == by_loky and progress == [f"{done} of {MODELS}" for done in range(MODELS + 1)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
