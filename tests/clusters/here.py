@@ -13,11 +13,22 @@ def keep() -> None:
 
 
 def head(port: str, folder: str) -> None:
-    """Start a node of two cores, until it is killed."""
+    """Start a node of two cores that says it has two GPUs, until it is killed."""
     from ray.scripts.scripts import cli
 
     keep()
-    few = ("--num-cpus", "2", "--object-store-memory", "100000000", "--min-worker-port", "0", "--max-worker-port", "0")
+    few = (
+        "--num-cpus",
+        "2",
+        "--num-gpus",
+        "2",
+        "--object-store-memory",
+        "100000000",
+        "--min-worker-port",
+        "0",
+        "--max-worker-port",
+        "0",
+    )
     quiet = ("--include-dashboard", "false", "--disable-usage-stats", "--temp-dir", folder)
     cli(["start", "--head", "--block", "--node-ip-address", HERE, "--port", port, *few, *quiet])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -60,7 +61,16 @@ class Counted:
     def __call__(self, records, seed):
         return my_tools.fit(records)
 
-counted = Counted()
+class OnGpu:
+    "Notes which devices its worker may use."
+    digest, device = "on-gpu", "cuda:0"
+
+    def __call__(self, records, seed):
+        with (HERE / "devices").open("a") as file:
+            file.write(os.environ.get("CUDA_VISIBLE_DEVICES", "none") + "\\n")
+        return my_tools.fit(records)
+
+counted, on_gpu = Counted(), OnGpu()
 """
 CLI = "from memberscope.cli.main import run; run()"
 
@@ -170,7 +180,7 @@ def observed(command: list[object], folder: Path) -> tuple[str, list[str]]:
     (folder / "out").unlink(missing_ok=True)
     done = run(command, folder)
     assert done.returncode == 0, done.stderr[-2000:]
-    return (folder / "out").read_text(), [line for line in done.stdout.splitlines() if " of " in line]
+    return (folder / "out").read_text(), re.findall(rf"^\d+ of {MODELS}$", done.stdout, re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +209,10 @@ def test_a_killed_worker_changes_no_byte(kind, folder, elsewhere, by_loky):
             again, _ = observed(fleet(kind, address, "counted", folder), folder)
             arrivals = (folder / "arrivals").read_text().split()
             assert again == by_loky and arrivals == [str(processes[died.index(None, 1)].pid)]
+        else:
+            again, _ = observed(fleet(kind, address, "on_gpu", folder), folder)
+            devices = (folder / "devices").read_text().split()
+            assert again == by_loky and len(devices) == MODELS and set(devices) <= {"0", "1"}
     assert found == by_loky
     assert progress == [f"{done} of {MODELS}" for done in range(MODELS + 1)]
 

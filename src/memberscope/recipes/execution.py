@@ -103,6 +103,10 @@ def stream(
                 del left[number]
                 yield answer
             return
+        except InputError as error:
+            if attempt == 0:
+                raise
+            raise TargetError(f"{error} Workers died before; finished models are kept.") from error
         except LostDataError as error:
             if attempt == RETRIES:
                 raise TargetError(
