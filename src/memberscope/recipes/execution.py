@@ -103,15 +103,15 @@ def connect_ray(address: str | None) -> None:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Every library in this thread restricted to one core: sums are then made in one order, wherever the job runs."""
+def threads_at_most(n: int) -> Iterator[None]:
+    """Every library in this process restricted to `n` threads: sums are then made in one order, wherever the job runs."""
     from threadpoolctl import threadpool_limits
 
     torch = sys.modules.get("torch")
     before = torch.get_num_threads() if torch else 1
-    with threadpool_limits(limits=1):
+    with threadpool_limits(limits=n):
         if torch:
-            torch.set_num_threads(1)
+            torch.set_num_threads(n)
         try:
             yield
         finally:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.recipes.execution import Execution, one_thread, stream
+from memberscope.recipes.execution import Execution, stream, threads_at_most
 from memberscope.recipes.observe import Observation, observe, trained_models
+from memberscope.recipes.settle import Choice, fitting, settled
 from memberscope.signals import Store, Wanted, digest_array, digest_records
 from memberscope.types import Bools, Recipe, Records, Signal
 
@@ -58,7 +59,7 @@ class Fleet:
 
     `predicted` and `confidence` (m, n) are the top class and its probability on the pool, where the models tell.
     `train_accuracy` and `held_out_accuracy` are (m,); NaN where a model's answers were not finite. `trained` counts models
-    that were trained now, not found in the store.
+    that were trained now, not found in the store; `choice` says how, as far as the recipe left it open.
     """
 
     inside: Bools
@@ -69,6 +70,7 @@ class Fleet:
     train_accuracy: NDArray[np.float64]
     held_out_accuracy: NDArray[np.float64]
     trained: int
+    choice: Choice = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.inside)
@@ -81,6 +83,9 @@ def train(order: Order, store: Store | None, execution: Execution, progress: Pro
         TargetError: The recipe fails, takes too long, or the workers are lost.
         InputError: Its models answer in another way than the target, or the disk is full.
     """
+    size = int(order.inside[0].sum())
+    recipe, choice = settled(order.recipe, order.pool, size, len(order.inside), store)
+    order, execution = replace(order, recipe=recipe), fitting(execution, choice)
     kept = keys(order) if store is not None else None
     answers: dict[int, dict[str, NDArray[Any]]] = {}
     missing = []
@@ -107,7 +112,7 @@ def train(order: Order, store: Store | None, execution: Execution, progress: Pro
         assert found is not None, "a model's answers vanished from the store while it was read"
         return found
 
-    return gathered(order, answer, store if kept else None, n_trained)
+    return replace(gathered(order, answer, store if kept else None, n_trained), choice=choice)
 
 
 def finished(
@@ -129,7 +134,7 @@ def job(
     pool = Records(arrays[0], arrays[1], arrays[2], groups)
     population = Records(arrays[3], arrays[4], arrays[5]) if len(arrays) > 3 else None
     rows, look = list(batch), light.observation()
-    with one_thread():
+    with threads_at_most(int(getattr(light.recipe, "threads", 1))):
         models = trained_models(light.recipe, pool, inside[rows], [light.seeds[row] for row in rows])
         return batch, [observe(look, model, pool, inside[row], population) for model, row in zip(models, rows, strict=True)]
 
