@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -160,7 +161,9 @@ def tensors(recipe: TorchRecipe, pool: Records) -> tuple[Any, Any]:
     """Records and labels on the device; real numbers in the weights' precision, whole numbers as they are."""
     import torch
 
-    x = torch.from_numpy(np.ascontiguousarray(pool.x))
+    with warnings.catch_warnings():  # workers share one read-only copy of the records, and nothing here writes to them
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
+        x = torch.from_numpy(np.ascontiguousarray(pool.x))
     if x.is_floating_point():
         x = x.double() if recipe.precision == "float64" else x.float()
     return x.to(recipe.device), torch.from_numpy(np.asarray(pool.y, dtype=np.int64)).to(recipe.device)
