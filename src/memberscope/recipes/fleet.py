@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.recipes.execution import Execution, stream, threads_at_most
+from memberscope.recipes.function import Parcel
 from memberscope.recipes.observe import Observation, observe, trained_models
 from memberscope.recipes.settle import Choice, fitting, settled
 from memberscope.signals import Store, Wanted, digest_array, digest_records
@@ -25,7 +26,7 @@ VERSION = 1
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Order:
     """What to train and to observe: a model with seed `seeds[i]` on the records of `pool` under `inside[i]` (m, n).
 
@@ -119,24 +120,20 @@ def finished(
     order: Order, batches: list[tuple[int, ...]], execution: Execution
 ) -> Iterator[tuple[tuple[int, ...], list[dict[str, NDArray[Any]]]]]:
     """Each batch of models with their answers, as it is done."""
-    pool, others = order.pool, order.population
-    nobody = Records(None, pool.y[:0], pool.ids[:0])
-    light = replace(order, pool=nobody, inside=order.inside[:0], population=None)
-    # Large arrays are arguments of their own, so that a backend sends them to a worker once and not with every job.
-    arrays = (order.inside, pool.x, pool.y, pool.ids, *((others.x, others.y, others.ids) if others else ()))
-    yield from stream(job, [(light, batch, pool.groups, *arrays) for batch in batches], execution)
+    gpus = int(str(getattr(order.recipe, "device", "cpu")).startswith("cuda"))
+    if execution.backend in ("dask", "ray"):
+        order = replace(order, recipe=Parcel(order.recipe))
+    yield from stream(job, order, batches, execution, gpus)
 
 
-def job(
-    light: Order, batch: tuple[int, ...], groups: Any, inside: Bools, *arrays: Any
-) -> tuple[tuple[int, ...], list[dict[str, NDArray[Any]]]]:
-    """Train one batch of models and observe each; `arrays` are x, y and ids of the pool, then of the population."""
-    pool = Records(arrays[0], arrays[1], arrays[2], groups)
-    population = Records(arrays[3], arrays[4], arrays[5]) if len(arrays) > 3 else None
-    rows, look = list(batch), light.observation()
-    with threads_at_most(int(getattr(light.recipe, "threads", 1))):
-        models = trained_models(light.recipe, pool, inside[rows], [light.seeds[row] for row in rows])
-        return batch, [observe(look, model, pool, inside[row], population) for model, row in zip(models, rows, strict=True)]
+def job(order: Order, batch: tuple[int, ...]) -> tuple[tuple[int, ...], list[dict[str, NDArray[Any]]]]:
+    """Train one batch of models and observe each."""
+    rows, look, pool = list(batch), order.observation(), order.pool
+    with threads_at_most(int(getattr(order.recipe, "threads", 1))):
+        models = trained_models(order.recipe, pool, order.inside[rows], [order.seeds[row] for row in rows])
+        return batch, [
+            observe(look, model, pool, order.inside[row], order.population) for model, row in zip(models, rows, strict=True)
+        ]
 
 
 def keys(order: Order) -> list[str] | None:

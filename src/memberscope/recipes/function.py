@@ -7,13 +7,17 @@ import hashlib
 import importlib
 import inspect
 import sys
+import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from memberscope.errors import InputError
 from memberscope.types import Recipe, Records
+
+INSTALLED = {Path(path) for key, path in sysconfig.get_paths().items() if key.endswith(("lib", "stdlib"))} | {Path(sys.prefix)}
 
 
 @dataclass(frozen=True)
@@ -66,26 +70,73 @@ def source_digest(function: Callable[..., Any]) -> str | None:
     return hashlib.sha256(name.encode() + source).hexdigest()
 
 
-def packed(function: Callable[..., Any]) -> bytes:
-    """The function as bytes; its module goes along unless it belongs to an installed package."""
+class Parcel:
+    """Any recipe on its way to a cluster, whose workers need not have the user's modules; it arrives as the recipe itself."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        """Pack it, once for all jobs.
+
+        Raises:
+            InputError: It cannot be sent.
+        """
+        try:
+            self.data = packed(recipe)
+        except Exception as error:
+            raise InputError(
+                f"Expected a recipe that can be sent to workers, got {type(error).__name__}: {error}. "
+                f"Keep open files, locks and connections out of it."
+            ) from error
+
+    def __call__(self, records: Records, seed: int) -> Any:
+        """What the recipe returns."""
+        return opened(self.data)(records, seed)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Arrive as the recipe."""
+        return opened, (self.data,)
+
+
+def packed(thing: Any) -> bytes:
+    """The thing as bytes, with the code of the user's own modules."""
     import cloudpickle
 
-    module = inspect.getmodule(function)
-    own = module is not None and "site-packages" not in str(getattr(module, "__file__", None) or "site-packages")
-    if module is None or not own or module.__name__ == "__main__":
-        return bytes(cloudpickle.dumps(function))
-    cloudpickle.register_pickle_by_value(module)
+    already = cloudpickle.list_registry_pickle_by_value()  # a recipe that packs its function is packed itself, too
+    own = [module for module in own_modules() if module.__name__ not in already]
+    for module in own:
+        cloudpickle.register_pickle_by_value(module)
     try:
-        return bytes(cloudpickle.dumps(function))
+        return bytes(cloudpickle.dumps(thing))
     finally:
-        cloudpickle.unregister_pickle_by_value(module)
+        for module in own:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def own_modules() -> list[ModuleType]:
+    """Loaded modules of the working directory or of no package, which a worker elsewhere could not import."""
+    found = []
+    for name, module in list(sys.modules.items()):
+        file = Path(getattr(module, "__file__", None) or sys.prefix)
+        installed = "site-packages" in file.parts or any(file.is_relative_to(place) for place in INSTALLED)
+        if (
+            file.suffix == ".py"
+            and not installed
+            and name not in ("__main__", "__mp_main__")
+            and name.split(".")[0] != "memberscope"
+        ):
+            found.append(module)
+    return found
+
+
+def opened(data: bytes) -> Any:
+    """What was packed, in a worker."""
+    import cloudpickle
+
+    return cloudpickle.loads(data)
 
 
 def unpacked(kind: type[FunctionRecipe], data: bytes, version: str) -> FunctionRecipe:
     """The recipe again, in a worker."""
-    import cloudpickle
-
-    return kind(cloudpickle.loads(data), version)
+    return kind(opened(data), version)
 
 
 def as_recipe(given: Any) -> Recipe:
