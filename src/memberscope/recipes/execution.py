@@ -61,8 +61,8 @@ def place(execution: Execution, shared: Any, gpus: int = 0) -> Iterator[Any]:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Every library restricted to one core, and one job at a time: sums are then made in one order, wherever the job runs.
+def threads_at_most(n: int) -> Iterator[None]:
+    """Every library restricted to `n` threads, and one job at a time: sums are then made in one order, wherever the job runs.
 
     Estimators that would start workers of their own run them in this thread.
     """
@@ -71,9 +71,9 @@ def one_thread() -> Iterator[None]:
 
     torch = sys.modules.get("torch")
     before = torch.get_num_threads() if torch else 1
-    with ALONE, threadpool_limits(limits=1), parallel_config(backend="sequential"):
+    with ALONE, threadpool_limits(limits=n), parallel_config(backend="sequential"):
         if torch:
-            torch.set_num_threads(1)
+            torch.set_num_threads(n)
         try:
             yield
         finally:

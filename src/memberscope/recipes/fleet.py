@@ -9,15 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.recipes.execution import Execution, one_thread, stream
+from memberscope.recipes.execution import Execution, stream, threads_at_most
 from memberscope.recipes.function import Parcel
 from memberscope.recipes.observe import Observation, observe, trained_models
+from memberscope.recipes.settle import Choice, fitting, settled
 from memberscope.signals import Store, Wanted, digest_array, digest_records
 from memberscope.types import Bools, Recipe, Records, Signal
 
@@ -59,7 +60,7 @@ class Fleet:
 
     `predicted` and `confidence` (m, n) are the top class and its probability on the pool, where the models tell.
     `train_accuracy` and `held_out_accuracy` are (m,); NaN where a model's answers were not finite. `trained` counts models
-    that were trained now, not found in the store.
+    that were trained now, not found in the store; `choice` says how, as far as the recipe left it open.
     """
 
     inside: Bools
@@ -70,6 +71,7 @@ class Fleet:
     train_accuracy: NDArray[np.float64]
     held_out_accuracy: NDArray[np.float64]
     trained: int
+    choice: Choice = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.inside)
@@ -82,6 +84,9 @@ def train(order: Order, store: Store | None, execution: Execution, progress: Pro
         TargetError: The recipe fails, takes too long, or the workers are lost.
         InputError: Its models answer in another way than the target, or the disk is full.
     """
+    size = int(order.inside[0].sum())
+    recipe, choice = settled(order.recipe, order.pool, size, len(order.inside), store)
+    order, execution = replace(order, recipe=recipe), fitting(execution, choice)
     kept = keys(order) if store is not None else None
     answers: dict[int, dict[str, NDArray[Any]]] = {}
     missing = []
@@ -108,7 +113,7 @@ def train(order: Order, store: Store | None, execution: Execution, progress: Pro
         assert found is not None, "a model's answers vanished from the store while it was read"
         return found
 
-    return gathered(order, answer, store if kept else None, n_trained)
+    return replace(gathered(order, answer, store if kept else None, n_trained), choice=choice)
 
 
 def finished(
@@ -124,7 +129,7 @@ def finished(
 def job(order: Order, batch: tuple[int, ...]) -> tuple[tuple[int, ...], list[dict[str, NDArray[Any]]]]:
     """Train one batch of models and observe each."""
     rows, look, pool = list(batch), order.observation(), order.pool
-    with one_thread():
+    with threads_at_most(int(getattr(order.recipe, "threads", 1))):
         models = trained_models(order.recipe, pool, order.inside[rows], [order.seeds[row] for row in rows])
         return batch, [
             observe(look, model, pool, order.inside[row], order.population) for model, row in zip(models, rows, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import inspect
@@ -44,15 +45,29 @@ class FunctionRecipe:
     @property
     def digest(self) -> str | None:
         """Hash of the function's source file and name, or None if there is no source to hash."""
-        try:
-            file = inspect.getsourcefile(inspect.unwrap(self.function))
-            source = Path(file or "").read_bytes() if file else b""
-        except (TypeError, OSError):
-            return None
-        if not source:
-            return None
-        name = f"{self.function.__module__}.{self.function.__qualname__}:{self.version}"
-        return hashlib.sha256(name.encode() + source).hexdigest()
+        found = source_digest(self.function)
+        return None if found is None else hashlib.sha256(f"{found}:{self.version}".encode()).hexdigest()
+
+
+def source_digest(function: Callable[..., Any]) -> str | None:
+    """Hash of a function's or class's name, source file and bound arguments, or None if there is no source to hash."""
+    if isinstance(function, functools.partial):
+        inner = source_digest(function.func)
+        return (
+            None if inner is None else hashlib.sha256(f"{inner}:{function.args!r}:{function.keywords!r}".encode()).hexdigest()
+        )
+    try:
+        unwrapped = inspect.unwrap(function)
+        file = inspect.getsourcefile(unwrapped)
+        source = Path(file or "").read_bytes() if file else b""
+    except (TypeError, OSError):
+        return None
+    if not source:
+        return None
+    name = (
+        f"{unwrapped.__module__}.{unwrapped.__qualname__}:{getattr(getattr(unwrapped, '__code__', None), 'co_firstlineno', 0)}"
+    )
+    return hashlib.sha256(name.encode() + source).hexdigest()
 
 
 class Parcel:
