@@ -127,9 +127,9 @@ def audited(
     console = Console()
     mark = identity(plan, subject, training)
     refuse_other(out, mark, overwrite=overwrite)
-    write_bytes(out / "plan.json", (json.dumps(mark, indent=1, sort_keys=True) + "\n").encode())
     with progress_bar(console) as report:
         result = run(plan, subject, training=training, store=Store(out / "signals"), progress=report)
+    write_bytes(out / "plan.json", (json.dumps(mark, indent=1, sort_keys=True) + "\n").encode())
     write_all(result, out, records=records, show_ids=show_ids)
     summary(result, console, out)
     return result
