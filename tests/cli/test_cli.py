@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -84,13 +85,30 @@ def test_check_fails_closed(audited, tmp_path):
     (copy / "result.json").write_text(text.replace('"verdict": "FAIL",\n "reason"', '"verdict": "PASS",\n "reason"', 1))
     assert json.loads((copy / "result.json").read_text())["verdict"] == "PASS"
     done = call("check", "copy", cwd=tmp_path)
-    assert done.returncode == 2 and "Expected the verdict FAIL" in done.stderr
+    assert done.returncode == 2 and "give the verdict FAIL, not PASS" in done.stderr
     assert call("verify", "copy", cwd=tmp_path).returncode == 1
 
 
 def test_verify_computes_everything_again(audited):
     done = call("verify", "out", cwd=audited)
-    assert done.returncode == 0 and "estimates and the verdict follow" in done.stdout
+    assert done.returncode == 0 and "estimates, the findings and the verdict follow" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "words"),
+    [
+        ("result.json", '"verdict": "FAIL",\n   "claim"', '"verdict": "PASS",\n   "claim"', "other findings"),
+        ("result.json", '"passed": true', '"passed": false', "the verdict INCONCLUSIVE, not FAIL"),
+        ("records.csv", ",1,", ",0,", "records.csv"),
+    ],
+)
+def test_verify_sees_what_was_changed(audited, tmp_path, file, old, new, words):
+    shutil.copytree(audited / "out", tmp_path / "out")
+    text = (tmp_path / "out" / file).read_text()
+    (tmp_path / "out" / file).write_text(text.replace(old, new, 1))
+    assert old in text
+    done = call("verify", "out", cwd=tmp_path)
+    assert done.returncode == 1 and words in done.stdout
 
 
 def test_report_and_explain(audited):

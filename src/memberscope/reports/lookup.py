@@ -75,6 +75,11 @@ def reached_by(entry: Estimate) -> str:
     return entry.method.rsplit("reached by ", 1)[-1] if entry.attack == STRONGEST else entry.attack
 
 
+def references(result: Result) -> int:
+    """How many reference models the adversary was given."""
+    return max((threat.references for threat in result.threat_models), default=0)
+
+
 def threat_words(result: Result) -> str:
     """The threat model in a sentence."""
     threat = result.plan["threat"]
@@ -86,7 +91,10 @@ def threat_words(result: Result) -> str:
     }[threat["access"]]
     budget = threat.get("query_budget")
     asks = "as many queries as it likes" if budget is None else f"at most {budget} queries a record"
+    views, trained = len(result.plan.get("views", ("identity",))), references(result)
+    used = "one" if views == 1 else str(views)
+    trains = f", who can train {trained} models like it" if trained else ""
     return (
-        f"An adversary who is given {returns}, with {asks} (this audit used one a record), who knows the truth about some "
-        f"other records, and who tries records of which {percent(threat['prior'])} are members."
+        f"An adversary who is given {returns}, with {asks} (this audit used {used} a record), who knows the truth about some "
+        f"other records{trains}, and who tries records of which {percent(threat['prior'])} are members."
     )

@@ -32,11 +32,13 @@ def summary(result: Result, console: Console, out: Path | None = None) -> None:
             f"{overlap['dropped']} left out (hashes {named}); --drop-overlap leaves them out"
         )
     for entry in result.diagnostics.get("minimum_detectable_tpr", ()):
-        detectable = "none" if entry["tpr"] is None else percent(entry["tpr"])
-        console.print(
-            f"  power: at {percent(entry['fpr'])} false positives, the smallest TPR that would have failed the limit of "
-            f"{percent(entry['limit'])} in 80% of audits is {detectable}"
+        limit = f"the limit of {percent(entry['limit'])} in 80% of audits"
+        power = (
+            f"no TPR would have failed {limit}: more records are needed"
+            if entry["tpr"] is None
+            else f"the smallest TPR that would have failed {limit} is {percent(entry['tpr'])}"
         )
+        console.print(f"  power: at {percent(entry['fpr'])} false positives, {power}")
     for missing in result.not_run[:6]:
         console.print(f"  [yellow]not run[/] {escape(missing.attack)} ({escape(missing.access)}): {escape(missing.why)}")
     for note in result.diagnostics.get("notes", ()):

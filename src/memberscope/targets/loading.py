@@ -161,7 +161,7 @@ def read_weights(path: Path) -> Any:
             f"Save model.state_dict() instead."
         ) from error
     except Exception as error:
-        first = (str(error).splitlines() or [""])[0]
+        first = (str(error).splitlines() or [""])[0].split(". ")[0]  # torch adds advice of its own
         raise InputError(
             f"Expected complete torch weights, got {path}: {type(error).__name__}: {first}. Save them again."
         ) from error
