@@ -213,6 +213,29 @@ MISTAKES = [
     (("audit", "--signals", "s.csv", "--fpr", "0.00001"), "at least 100000 non-members"),
     (("audit", "--signals", "s.csv", "--fpr", "many"), "--fpr"),
     (("audit", "--signals", "s.csv", "--prior", "2"), "strictly between 0 and 1"),
+    (("audit", "--signals", "s.csv", "--seed", "-1"), "Expected a seed of at least 0"),
+    (
+        (
+            "init",
+            "new.toml",
+            "--prior",
+            "5",
+            "--title",
+            "t",
+            "--who",
+            "w",
+            "--access",
+            "label",
+            "--queries",
+            "1",
+            "--harm",
+            "low",
+            "--target",
+            "m:f",
+        ),
+        "strictly between 0 and 1",
+    ),
+    (("plan", "--model", "m.pkl", "--members", "s.csv", "--non-members", "s.csv"), "--trust-code"),
     (("audit", "--signals", "s.csv", "--access", "telepathy"), "Expected access label"),
     (("audit", "--signals", "s.csv", "--attacks", "lyra"), "got 'lyra'"),
     (("audit", "--signals", "s.csv", "--policy", "nonesuch"), "one of demo"),
@@ -246,6 +269,23 @@ def test_mistakes_are_one_sentence_exit_2_and_leave_nothing(tmp_path, arguments,
     assert words in done.stderr and "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_an_unanswered_question_is_no_failed_policy(tmp_path):
+    done = call("init", "new.toml", cwd=tmp_path)
+    assert done.returncode == 2 and "Expected an answer to each question" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_audit_says_how_to_go_on(tmp_path):
+    (tmp_path / "broken.py").write_text(
+        "import os, signal\nclass Model:\n    classes_ = [0, 1]\n    def predict_proba(self, x):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\ndef build():\n    return Model()\n"
+    )
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text("x,y\n" + "".join(f"{i},{i % 2}\n" for i in range(40)))
+    done = call("audit", "--model", "broken:build", "--members", "a.csv", "--non-members", "b.csv", cwd=tmp_path)
+    assert done.returncode == 4 and "Interrupted. Run the same command again" in done.stderr
 
 
 def test_a_failing_model_is_exit_4(tmp_path):

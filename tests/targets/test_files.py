@@ -59,9 +59,7 @@ def test_skops_names_the_types_it_does_not_trust(tmp_path, fitted):
     assert "sklearn.tree._tree.Tree" in loaded.notes[0]
 
 
-@pytest.mark.parametrize(
-    "model", [RandomForestClassifier(5, random_state=0), MLPClassifier((4,), tol=1.0, random_state=0)]
-)
+@pytest.mark.parametrize("model", [RandomForestClassifier(5, random_state=0), MLPClassifier((4,), tol=1.0, random_state=0)])
 def test_a_model_from_a_file_has_the_same_digest_each_time(tmp_path, fitted, model):
     """Without it, a killed audit could not go on and the same audit would be refused as another."""
     from skops.io import dump
