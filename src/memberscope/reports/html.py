@@ -83,6 +83,7 @@ def render(result: Result, *, show_ids: bool = False) -> str:
         diagnostics=result.diagnostics,
         show_ids=show_ids,
         threat=lookup.threat_words(result),
+        gaps=lookup.gaps(result),
         references=lookup.references(result),
         headline=lookup.headline(result),
         levels=lookup.levels(result),

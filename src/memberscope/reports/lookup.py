@@ -80,6 +80,14 @@ def references(result: Result) -> int:
     return max((threat.references for threat in result.threat_models), default=0)
 
 
+def gaps(result: Result) -> list[tuple[str, str, str]]:
+    """What did not run: attacks that share an access level and a reason, that level, and the reason."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for entry in result.not_run:
+        found.setdefault((entry.access, entry.why), []).append(entry.attack)
+    return [(", ".join(names), access, why) for (access, why), names in found.items()]
+
+
 def threat_words(result: Result) -> str:
     """The threat model in a sentence."""
     threat = result.plan["threat"]
