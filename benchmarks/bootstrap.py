@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from memberscope.statistics import bootstrap
-from memberscope.statistics.bootstrap import drawn_counts
+from memberscope.statistics.resample import Resampler, fast
 
 N, REPLICATES, LOOPED = 25_000, 2000, 20
 FPRS = (0.1, 0.01, 0.001, 0.0001)
@@ -19,12 +19,13 @@ FPRS = (0.1, 0.01, 0.001, 0.0001)
 
 def loop(scores: np.ndarray, member: np.ndarray, n_replicates: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """The usual way: resample the scores, then sort and sweep each resample with `roc_curve`."""
-    inside, outside = np.sort(scores[member]), np.sort(scores[~member])
+    inside, outside = np.sort(scores[member])[::-1], np.sort(scores[~member])[::-1]
+    resampler = Resampler(N)
     shuffle = np.random.default_rng(2).permutation(2 * N)  # a resample comes in no order
     truth = (np.arange(2 * N) < N)[shuffle]
     auc, tpr = np.empty(n_replicates), np.empty((n_replicates, len(FPRS)))
     for b in range(n_replicates):
-        drawn = np.concatenate([np.repeat(part, drawn_counts(N, rng)) for part in (inside, outside)])[shuffle]
+        drawn = np.concatenate([np.repeat(part, resampler.draw(rng)) for part in (inside, outside)])[shuffle]
         x, y, _ = roc_curve(truth, drawn, drop_intermediate=False)
         auc[b] = roc_auc_score(truth, drawn)
         tpr[b] = [y[x <= fpr + 1e-12].max() for fpr in FPRS]
@@ -37,13 +38,13 @@ def main() -> None:
     member = np.arange(2 * N) < N
     started = time.perf_counter()
     auc, tpr = bootstrap(scores, member, FPRS, REPLICATES, np.random.default_rng(1))
-    fast = time.perf_counter() - started
+    ours = time.perf_counter() - started
     started = time.perf_counter()
-    auc_loop, tpr_loop = loop(scores, member, LOOPED, np.random.default_rng(1))
+    auc_loop, tpr_loop = loop(scores, member, LOOPED, fast(np.random.default_rng(1)))
     slow = (time.perf_counter() - started) * REPLICATES / LOOPED
     worst = max(np.abs(auc[:LOOPED] - auc_loop).max(), np.abs(tpr[:LOOPED] - tpr_loop).max())
-    print(f"n = {2 * N}, {REPLICATES} replicates: {fast:.2f} s; loop over roc_curve {slow:.0f} s (scaled from {LOOPED})")
-    print(f"ratio {slow / fast:.0f}; largest difference {worst:.1e}")
+    print(f"n = {2 * N}, {REPLICATES} replicates: {ours:.2f} s; loop over roc_curve {slow:.0f} s (scaled from {LOOPED})")
+    print(f"ratio {slow / ours:.0f}; largest difference {worst:.1e}")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -84,13 +85,30 @@ def test_check_fails_closed(audited, tmp_path):
     (copy / "result.json").write_text(text.replace('"verdict": "FAIL",\n "reason"', '"verdict": "PASS",\n "reason"', 1))
     assert json.loads((copy / "result.json").read_text())["verdict"] == "PASS"
     done = call("check", "copy", cwd=tmp_path)
-    assert done.returncode == 2 and "Expected the verdict FAIL" in done.stderr
+    assert done.returncode == 2 and "give the verdict FAIL, not PASS" in done.stderr
     assert call("verify", "copy", cwd=tmp_path).returncode == 1
 
 
 def test_verify_computes_everything_again(audited):
     done = call("verify", "out", cwd=audited)
-    assert done.returncode == 0 and "estimates and the verdict follow" in done.stdout
+    assert done.returncode == 0 and "estimates, the findings and the verdict follow" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "words"),
+    [
+        ("result.json", '"verdict": "FAIL",\n   "claim"', '"verdict": "PASS",\n   "claim"', "other findings"),
+        ("result.json", '"passed": true', '"passed": false', "the verdict INCONCLUSIVE, not FAIL"),
+        ("records.csv", ",1,", ",0,", "records.csv"),
+    ],
+)
+def test_verify_sees_what_was_changed(audited, tmp_path, file, old, new, words):
+    shutil.copytree(audited / "out", tmp_path / "out")
+    text = (tmp_path / "out" / file).read_text()
+    (tmp_path / "out" / file).write_text(text.replace(old, new, 1))
+    assert old in text
+    done = call("verify", "out", cwd=tmp_path)
+    assert done.returncode == 1 and words in done.stdout
 
 
 def test_report_and_explain(audited):
@@ -195,6 +213,29 @@ MISTAKES = [
     (("audit", "--signals", "s.csv", "--fpr", "0.00001"), "at least 100000 non-members"),
     (("audit", "--signals", "s.csv", "--fpr", "many"), "--fpr"),
     (("audit", "--signals", "s.csv", "--prior", "2"), "strictly between 0 and 1"),
+    (("audit", "--signals", "s.csv", "--seed", "-1"), "Expected a seed of at least 0"),
+    (
+        (
+            "init",
+            "new.toml",
+            "--prior",
+            "5",
+            "--title",
+            "t",
+            "--who",
+            "w",
+            "--access",
+            "label",
+            "--queries",
+            "1",
+            "--harm",
+            "low",
+            "--target",
+            "m:f",
+        ),
+        "strictly between 0 and 1",
+    ),
+    (("plan", "--model", "m.pkl", "--members", "s.csv", "--non-members", "s.csv"), "--trust-code"),
     (("audit", "--signals", "s.csv", "--access", "telepathy"), "Expected access label"),
     (("audit", "--signals", "s.csv", "--attacks", "lyra"), "got 'lyra'"),
     (("audit", "--signals", "s.csv", "--policy", "nonesuch"), "one of demo"),
@@ -227,8 +268,24 @@ def test_mistakes_are_one_sentence_exit_2_and_leave_nothing(tmp_path, arguments,
     assert done.returncode == 2, done.stderr
     assert words in done.stderr and "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-    left = {path.name for path in tmp_path.iterdir()} - before
-    assert left <= {"memberscope-out"} and not (tmp_path / "memberscope-out" / "result.json").exists()
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_an_unanswered_question_is_no_failed_policy(tmp_path):
+    done = call("init", "new.toml", cwd=tmp_path)
+    assert done.returncode == 2 and "Expected an answer to each question" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_audit_says_how_to_go_on(tmp_path):
+    (tmp_path / "broken.py").write_text(
+        "import os, signal\nclass Model:\n    classes_ = [0, 1]\n    def predict_proba(self, x):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\ndef build():\n    return Model()\n"
+    )
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text("x,y\n" + "".join(f"{i},{i % 2}\n" for i in range(40)))
+    done = call("audit", "--model", "broken:build", "--members", "a.csv", "--non-members", "b.csv", cwd=tmp_path)
+    assert done.returncode == 4 and "Interrupted. Run the same command again" in done.stderr
 
 
 def test_a_failing_model_is_exit_4(tmp_path):

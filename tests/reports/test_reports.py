@@ -33,6 +33,8 @@ from memberscope.reports import (
 )
 from memberscope.reports.annex import paragraph, standards
 from memberscope.reports.figures import charts
+from memberscope.reports.lookup import gaps, threat_words
+from memberscope.reports.readers import sections
 from memberscope.statistics import roc
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -185,6 +187,30 @@ def test_a_record_is_explained_by_id_or_hash(result):
     assert "secret-" in explain_record(arrays, result.exposed[0].record, 0.01)
     with pytest.raises(InputError, match="id or hash"):
         explain_record(arrays, "nobody", 0.01)
+
+
+def test_reports_say_whether_reference_models_were_used(result):
+    assert "can train" not in threat_words(result) and "No reference models were used." in sections(result)[-1].sentences[1]
+    assert "Not part of this audit: attacks with reference models" in render(result)
+    plan = result.plan | {"views": ["identity", "flip"]}
+    threats = [replace(threat, references=7) for threat in result.threat_models]
+    trained = result.model_copy(update={"threat_models": threats, "plan": plan})
+    assert "used 2 a record" in threat_words(trained) and "who can train 7 models like it" in paragraph(trained)
+    assert "7 reference models were used." in sections(trained)[-1].sentences[1]
+    assert "2 queries a record" in sections(trained)[3].sentences[-1]
+    assert "Not part of this audit: label-only search" in render(trained)
+
+
+def test_attacks_that_did_not_run_for_one_reason_share_a_line_and_none_is_left_out(result):
+    lines = gaps(result)
+    named = [name for names, _, _ in lines for name in names.split(", ")]
+    assert {entry.attack for entry in result.not_run} <= {*named, *(names for names, _, _ in lines)}
+    assert sum("Expected reference models, got none" in why for *_, why in lines) == len(
+        {entry.access for entry in result.not_run if "reference" in entry.why}
+    )
+    stream = io.StringIO()
+    summary(result, Console(file=stream, width=400))
+    assert all(name in stream.getvalue() and name in render(result) for name in ("lira_robust", "shokri_statistics"))
 
 
 def test_annex_speaks_of_evidence_and_never_of_compliance(result):

@@ -7,6 +7,7 @@ import pytest
 from families import Gaussian
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom, chi2
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from memberscope.errors import InputError
@@ -33,7 +34,7 @@ from memberscope.statistics import (
     tpr_p_value,
     within_fold,
 )
-from memberscope.statistics.bootstrap import drawn_counts
+from memberscope.statistics.resample import FEW, Resampler, fast
 
 labelled = st.integers(1, 40).flatmap(
     lambda n: st.tuples(
@@ -178,21 +179,36 @@ def test_detectable_auc_is_detected():
     assert 0.72 <= seen / 400 <= 0.88
 
 
-def test_bootstrap_equals_a_loop_over_the_same_resamples():
-    scores, member = Gaussian(0.7, 3).draw(300, np.random.default_rng(0))
-    fprs = (0.1, 0.01)
-    auc, tpr = bootstrap(scores, member, fprs, 20, np.random.default_rng(9))
-    rng = np.random.default_rng(9)
-    inside, outside = np.sort(scores[member]), np.sort(scores[~member])
-    for b in range(20):
-        drawn = np.repeat(inside, drawn_counts(300, rng))
-        others = np.repeat(outside, drawn_counts(300, rng))
-        truth = np.arange(600) < 300
+@pytest.mark.parametrize(("n", "m", "digits"), [(300, 300, 3), (1000, 1500, 9), (40, 700, 1)])
+def test_bootstrap_equals_a_loop_over_the_same_resamples(n, m, digits):
+    rng = np.random.default_rng(0)
+    scores = np.round(np.concatenate([rng.normal(0.7, 1, n), rng.normal(size=m)]), digits)
+    member, fprs, n_replicates = np.arange(n + m) < n, (0.1, 0.01), 30
+    auc, tpr = bootstrap(scores, member, fprs, n_replicates, np.random.default_rng(9))
+    stream = fast(np.random.default_rng(9))
+    inside, outside = np.sort(scores[member])[::-1], np.sort(scores[~member])[::-1]
+    for b in range(n_replicates):
+        drawn = np.repeat(inside, Resampler(n).draw(stream))
+        others = np.repeat(outside, Resampler(m).draw(stream))
         naive = np.concatenate([drawn, others])
-        assert auc[b] == pytest.approx(roc_auc_score(truth, naive))
-        x, y, _ = roc_curve(truth, naive, drop_intermediate=False)
-        for k, fpr in enumerate(fprs):
-            assert tpr[b, k] == pytest.approx(y[x <= fpr + 1e-12].max())
+        assert auc[b] == pytest.approx(roc_auc_score(member, naive), abs=1e-12)
+        x, y, _ = roc_curve(member, naive, drop_intermediate=False)
+        assert tpr[b].tolist() == pytest.approx([y[x <= fpr + 1e-12].max() for fpr in fprs], abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [FEW // 4, FEW + 1, 5000])
+def test_records_are_drawn_as_by_drawing_with_replacement(n):
+    rng, resampler = np.random.default_rng(0), Resampler(n)
+    draws = np.stack([resampler.draw(rng).copy() for _ in range(1_000_000 // n)])
+    assert (draws.sum(axis=1) == n).all()
+    seen = np.bincount(draws.ravel(), minlength=12)[:12]
+    expected = draws.size * binom.pmf(np.arange(12), n, 1 / n)
+    kept = expected > 20
+    assert (((seen - expected)[kept] ** 2 / expected[kept]).sum()) < chi2.ppf(0.999, kept.sum())
+    # How often each record, and each pair of neighbours, is drawn: multinomial means and covariances.
+    assert ((draws.sum(axis=0) - len(draws)) ** 2 / len(draws)).sum() < chi2.ppf(0.999, n)
+    pairs = ((draws[:, 0::2].astype(float)[:, : n // 2] - 1) * (draws[:, 1::2].astype(float) - 1)).mean()
+    assert abs(pairs + 1 / n) < 4 / np.sqrt(draws.size / 2)
 
 
 def test_posterior_is_calibrated_on_fresh_records():

@@ -7,10 +7,12 @@ import pickle
 import zipfile
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
 
 from memberscope.errors import InputError, UnsafeFileError
 from memberscope.targets import Layout, StoredTarget, Trust, load_target, read_pair, read_signals
@@ -55,6 +57,22 @@ def test_skops_names_the_types_it_does_not_trust(tmp_path, fitted):
         load_target(str(path))
     loaded = load_target(str(path), trust=Trust(types=("sklearn.tree._tree.Tree",)))
     assert "sklearn.tree._tree.Tree" in loaded.notes[0]
+
+
+@pytest.mark.parametrize("model", [RandomForestClassifier(5, random_state=0), MLPClassifier((4,), tol=1.0, random_state=0)])
+def test_a_model_from_a_file_has_the_same_digest_each_time(tmp_path, fitted, model):
+    """Without it, a killed audit could not go on and the same audit would be refused as another."""
+    from skops.io import dump
+
+    x = fitted[1]
+    model.fit(x, x[:, 0] > 0)
+    for name, save in (("model.skops", dump), ("model.joblib", joblib.dump)):
+        save(model, tmp_path / name)
+        first, again = (load_target(str(tmp_path / name), trust=Trust(code=True)).target for _ in range(2))
+        assert first.digest == again.digest
+    model.fit(x, x[:, 1] > 0)
+    joblib.dump(model, tmp_path / "model.joblib")
+    assert load_target(str(tmp_path / "model.joblib"), trust=Trust(code=True)).target.digest != first.digest
 
 
 def test_skops_bomb_does_not_run(tmp_path):

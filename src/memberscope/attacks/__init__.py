@@ -1,7 +1,7 @@
 """The attacks: pure functions from evidence to scores, one a file, named as the literature names them.
 
-`ATTACKS` lists what an audit runs by default; those with reference models need a recipe that trains them. Other packages add theirs through the entry-point group
-`memberscope.attacks`, each entry naming an attack object.
+`ATTACKS` lists what an audit runs by default; those with reference models need a recipe that trains them. Other packages add
+theirs through the entry-point group `memberscope.attacks`, each entry naming an attack object.
 """
 
 from __future__ import annotations

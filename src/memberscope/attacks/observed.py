@@ -21,7 +21,7 @@ def require(attack: Attack, evidence: Evidence) -> None:
     """
     needs, name = attack.needs, attack.name
     if sum(needs.references):
-        require_references(name, needs.references, evidence)
+        require_references(needs.references, evidence)
     if evidence.signal not in needs.signals:
         raise UnmetNeedError(
             f"Expected {' or '.join(needs.signals)} for the attack {name}, got {evidence.signal}. "
@@ -36,22 +36,22 @@ def require(attack: Attack, evidence: Evidence) -> None:
             raise UnmetNeedError(f"Expected known {kind} for the attack {name}, got none. Grant some in the threat model.")
 
 
-def require_references(name: str, wanted: tuple[int, int], evidence: Evidence) -> None:
+def require_references(wanted: tuple[int, int], evidence: Evidence) -> None:
     """Refuse evidence with fewer than `wanted` reference models trained with, and without, some record.
 
     Raises:
         UnmetNeedError: There are too few.
     """
     if evidence.references is None or evidence.inside is None or not evidence.n_references:
-        raise UnmetNeedError(f"Expected reference models for the attack {name}, got none. Give a recipe that trains them.")
+        raise UnmetNeedError("Expected reference models, got none. Give a recipe that trains them.")
     inside = evidence.inside.sum(axis=0)
     counts = (inside, evidence.n_references - inside)
     for least, found, word in zip(wanted, counts, ("with", "without"), strict=True):
         short = int((found < least).sum())
         if short:
             raise UnmetNeedError(
-                f"Expected at least {least} reference model(s) trained {word} each record for the attack {name}, got fewer for "
-                f"{short} of {len(evidence)} records. Train more reference models, on half of the records each."
+                f"Expected at least {least} reference model(s) trained {word} each record, got fewer for {short} "
+                f"of {len(evidence)} records. Train more reference models, on half of the records each."
             )
 
 

@@ -1,6 +1,6 @@
 """Auditing: the plan, the run, the controls, the verdict and the result."""
 
-from memberscope.auditing.again import differences, recompute, rejudged
+from memberscope.auditing.again import contradictions, differences, recompute, rejudged
 from memberscope.auditing.api import audit, audit_signals, settled, signals_subject
 from memberscope.auditing.estimate import Settings
 from memberscope.auditing.plan import Plan
@@ -29,6 +29,7 @@ __all__ = [
     "Training",
     "audit",
     "audit_signals",
+    "contradictions",
     "differences",
     "keyed_hashes",
     "load_policy",

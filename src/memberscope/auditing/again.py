@@ -84,6 +84,15 @@ def numbers(entry: Estimate) -> tuple[Any, ...]:
     return (entry.value, entry.low, entry.high, entry.n_members, entry.n_non_members, entry.method)
 
 
+def contradictions(result: Result, judgement: Judgement) -> list[str]:
+    """Where a result's verdict and findings are not those of `judgement`, in sentences."""
+    if judgement.verdict != result.verdict:
+        return [f"the stored scores give the verdict {judgement.verdict}, not {result.verdict}"]
+    if judgement.reason != result.reason or judgement.findings != result.findings:
+        return ["the stored scores give other findings"]
+    return []
+
+
 def rejudged(result: Result, arrays: Arrays, policy: Policy | None) -> Judgement:
     """The verdict on stored scores of `policy`, or of the plan's own if None.
 

@@ -52,6 +52,8 @@ class Plan:
         for rate in (*(self.fprs or ()), *self.priors, self.threat.prior):
             _check.rate("fpr or prior", rate)
         _check.rate("confidence", self.confidence)
+        if self.seed < 0:
+            raise InputError(f"Expected a seed of at least 0, got {self.seed}. Give another one.")
         if self.folds < 3:
             raise InputError(f"Expected at least 3 folds, got {self.folds}. Thresholds are learned on other folds; use 5.")
         budget = self.threat.query_budget

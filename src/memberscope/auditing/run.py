@@ -22,7 +22,7 @@ from memberscope.auditing.scoring import score
 from memberscope.auditing.subject import Subject
 from memberscope.auditing.training import Training, reference_control
 from memberscope.signals import Observed, Store
-from memberscope.types import Estimate
+from memberscope.types import Estimate, ThreatModel
 
 
 def run(
@@ -60,7 +60,7 @@ def run(
         reason=judgement.reason,
         title=plan.title,
         plan=plan.document(),
-        threat_models=[replace(plan.threat, access=level) for level in got.levels],
+        threat_models=[replace(granted(plan, got), access=level) for level in got.levels],
         findings=judgement.findings,
         estimates=estimates,
         controls=controls,
@@ -72,6 +72,14 @@ def run(
         digests=digests(plan, got, training) | {"arrays": digest_arrays(arrays)},
         arrays=arrays,
     )
+
+
+def granted(plan: Plan, got: Collected) -> ThreatModel:
+    """The plan's threat model with what the audit really gave the adversary: reference models that learned, a population."""
+    if got.references is None:
+        return plan.threat
+    population = got.references.target_population is not None
+    return replace(plan.threat, references=int(got.references.good.sum()), population=population)
 
 
 def estimate(plan: Plan, got: Collected, arrays: Arrays, settings: Settings, report: Progress) -> list[Estimate]:

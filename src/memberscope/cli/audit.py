@@ -16,6 +16,8 @@ from memberscope.cli.options import (
     Recipe,
     References,
     Signals,
+    TrustCode,
+    TrustTypes,
     Words,
     merged,
     rates,
@@ -68,8 +70,8 @@ def audit(
     drop_overlap: Annotated[bool | None, typer.Option("--drop-overlap", help="Leave out duplicates of members.")] = None,
     no_records: Annotated[bool, typer.Option("--no-records", help="Write no ids and no records.csv.")] = False,
     show_ids: Annotated[bool, typer.Option("--show-ids", help="Show ids in the report instead of hashes.")] = False,
-    trust_code: Annotated[bool | None, typer.Option("--trust-code", help="Open formats that run code.")] = None,
-    trust_type: Annotated[list[str] | None, typer.Option(help="A type to trust inside a .skops file.")] = None,
+    trust_code: TrustCode = None,
+    trust_type: TrustTypes = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another plan's result.")] = False,
 ) -> None:
     """Audit a model, or stored signals, and write result.json, report.html, records.csv and arrays.safetensors."""
@@ -127,9 +129,9 @@ def audited(
     console = Console()
     mark = identity(plan, subject, training)
     refuse_other(out, mark, overwrite=overwrite)
-    write_bytes(out / "plan.json", (json.dumps(mark, indent=1, sort_keys=True) + "\n").encode())
     with progress_bar(console) as report:
         result = run(plan, subject, training=training, store=Store(out / "signals"), progress=report)
+    write_bytes(out / "plan.json", (json.dumps(mark, indent=1, sort_keys=True) + "\n").encode())
     write_all(result, out, records=records, show_ids=show_ids)
     summary(result, console, out)
     return result

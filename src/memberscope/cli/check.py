@@ -16,7 +16,7 @@ def check(
     junit: Annotated[Path | None, typer.Option(help="Also write JUnit XML here.")] = None,
 ) -> None:
     """Exit 0 if the result passes its policy, 1 if it fails, 3 if it is inconclusive or was not judged, 2 if unreadable."""
-    from memberscope.auditing import differences, load_policy, rejudged
+    from memberscope.auditing import contradictions, differences, load_policy, rejudged
     from memberscope.errors import InputError
     from memberscope.reports import read_arrays, read_result, write_junit
 
@@ -26,10 +26,9 @@ def check(
     if changed:
         raise InputError(f"Expected a result that agrees with its arrays, got: {changed[0]}. Run the audit again.")
     judgement = rejudged(found, arrays, load_policy(policy) if policy else None)
-    if not policy and judgement.verdict != found.verdict:
-        raise InputError(
-            f"Expected the verdict {judgement.verdict} that the stored scores give, got {found.verdict}. Run the audit again."
-        )
+    changed = [] if policy else contradictions(found, judgement)
+    if changed:
+        raise InputError(f"Expected a result that its scores bear out, got: {changed[0]}. Run the audit again.")
     judged = found.model_copy(update={"verdict": judgement.verdict, "reason": judgement.reason, "findings": judgement.findings})
     if junit:
         write_junit(judged, junit)

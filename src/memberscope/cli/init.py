@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from memberscope import _check
 from memberscope.errors import InputError
 
 HARMS = {"low": "demo", "medium": "standard", "high": "strict"}
@@ -47,6 +48,9 @@ def init(
     from memberscope.signals import write_bytes
     from memberscope.types import Access
 
+    _check.rate("prior", prior)
+    if queries < 1:
+        raise InputError(f"Expected at least 1 query per record, got {queries}. Every attack asks once.")
     if file.exists() and not force:
         raise InputError(f"Expected a new file, got {str(file)!r}, which is there. Choose another name or add --force.")
     if harm not in HARMS:

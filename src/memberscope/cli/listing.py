@@ -60,5 +60,8 @@ def attack_lines() -> list[str]:
     found = []
     for name, attack in available().items():
         needs = attack.needs
-        found.append(f"{name:<28} {needs.access.word}{learns[needs.known]}{'; needs features' if needs.features else ''}")
+        inside, outside = needs.references
+        words = learns[needs.known] + ("; needs features" if needs.features else "")
+        words += f"; needs reference models, {inside} with and {outside} without each record" if inside + outside else ""
+        found.append(f"{name:<28} {needs.access.word}{words}")
     return found

@@ -39,9 +39,26 @@ def run() -> None:
     except MemberscopeError as error:
         print(f"memberscope: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
+    except SystemExit as stop:
+        raise SystemExit(stopped(stop)) from None
     except KeyboardInterrupt:
-        print("memberscope: Interrupted. Run the same command again to go on where it stopped.", file=sys.stderr)
-        raise SystemExit(4) from None
+        raise SystemExit(interrupted()) from None
     except Exception as error:
         print(f"memberscope: Internal error: {type(error).__name__}: {error}. Please report it.", file=sys.stderr)
         raise SystemExit(4) from error
+
+
+def stopped(stop: SystemExit) -> int | str | None:
+    """The exit code; typer's own for an aborted question, 1, would read as a failed policy."""
+    if stop.code == 130:
+        return interrupted()
+    if isinstance(stop.__context__, typer.Abort):
+        print("memberscope: Expected an answer to each question, got none. Give the answers as options.", file=sys.stderr)
+        return 2
+    return stop.code
+
+
+def interrupted() -> int:
+    """Say how to go on after Ctrl-C."""
+    print("memberscope: Interrupted. Run the same command again to go on where it stopped.", file=sys.stderr)
+    return 4

@@ -21,6 +21,8 @@ Members = Annotated[str | None, typer.Option(help="Training records (.csv, .npz,
 NonMembers = Annotated[str | None, typer.Option(help="Hold-out records of the same columns.")]
 Recipe = Annotated[str | None, typer.Option(help="module:function (records, seed) -> model that trains one like the target.")]
 References = Annotated[int | None, typer.Option(help="Reference models to train (16).")]
+TrustCode = Annotated[bool | None, typer.Option("--trust-code", help="Open formats that run code.")]
+TrustTypes = Annotated[list[str] | None, typer.Option("--trust-type", help="A type to trust inside a .skops file.")]
 Words = Annotated[str | None, typer.Option()]
 
 

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memberscope.cli.options import Members, Model, NonMembers, Recipe, References, Signals, merged, rates, words
+from memberscope.cli.options import (
+    Members,
+    Model,
+    NonMembers,
+    Recipe,
+    References,
+    Signals,
+    TrustCode,
+    TrustTypes,
+    merged,
+    rates,
+    words,
+)
 
 if TYPE_CHECKING:
     from memberscope.auditing import Plan, Subject, Training
@@ -30,6 +42,8 @@ def plan(
     fpr: Annotated[str | None, typer.Option(help="False-positive rates, such as 0.01,0.001.")] = None,
     policy: Annotated[str | None, typer.Option(help="demo, standard, strict or a TOML file.")] = None,
     attacks: Annotated[str | None, typer.Option(help="Comma-separated attacks (all).")] = None,
+    trust_code: TrustCode = None,
+    trust_type: TrustTypes = None,
 ) -> None:
     """Show which attacks will run and which will not and why, queries, minutes, bytes, smallest FPR and detectable TPR."""
     from memberscope.cli.options import plan_of, subject_of, training_of
@@ -39,6 +53,7 @@ def plan(
         **{"label": label, "groups": words(groups), "features": words(features), "access": access, "policy": policy},
         **{"fprs": rates("fpr", fpr), "attacks": words(attacks)},
         **{"recipe": recipe, "references": references},
+        **{"trust_code": trust_code, "trust_types": tuple(trust_type) if trust_type else None},
     }
     options = merged(config, given)
     subject = subject_of(options)

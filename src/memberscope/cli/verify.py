@@ -10,16 +10,17 @@ import typer
 
 def verify(result: Annotated[Path, typer.Argument(help="The folder of an audit.")]) -> None:
     """Check schema and digests, compute every estimate and the verdict again, and say whether all agree (else exit 1)."""
-    from memberscope.auditing import differences, rejudged
-    from memberscope.reports import read_arrays, read_result
+    from memberscope.auditing import contradictions, differences, rejudged
+    from memberscope.reports import read_arrays, read_result, same_records
 
     found = read_result(result)
-    arrays = read_arrays(result if result.is_dir() else result.parent)
-    changed = differences(found, arrays)
-    if found.plan.get("policy") and rejudged(found, arrays, None).verdict != found.verdict:
-        changed.append("the stored scores give another verdict")
+    folder = result if result.is_dir() else result.parent
+    arrays = read_arrays(folder)
+    changed = differences(found, arrays) + contradictions(found, rejudged(found, arrays, None))
+    if not same_records(arrays, folder / "records.csv"):
+        changed.append("records.csv is not the one that the stored scores give")
     for sentence in changed:
         typer.echo(f"Differs: {sentence}.")
     if changed:
         raise typer.Exit(1)
-    typer.echo(f"Verified: {len(found.estimates)} estimates and the verdict follow from the stored scores.")
+    typer.echo(f"Verified: {len(found.estimates)} estimates, the findings and the verdict follow from the stored scores.")

@@ -6,7 +6,7 @@ from memberscope.reports.explain import explain, explain_record, topics
 from memberscope.reports.folder import write_all
 from memberscope.reports.html import render, write_report
 from memberscope.reports.junit import junit, write_junit
-from memberscope.reports.records import write_records
+from memberscope.reports.records import same_records, write_records
 from memberscope.reports.terminal import summary
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "read_arrays",
     "read_result",
     "render",
+    "same_records",
     "schema",
     "summary",
     "to_json",

@@ -75,6 +75,19 @@ def reached_by(entry: Estimate) -> str:
     return entry.method.rsplit("reached by ", 1)[-1] if entry.attack == STRONGEST else entry.attack
 
 
+def references(result: Result) -> int:
+    """How many reference models the adversary was given."""
+    return max((threat.references for threat in result.threat_models), default=0)
+
+
+def gaps(result: Result) -> list[tuple[str, str, str]]:
+    """What did not run: attacks that share an access level and a reason, that level, and the reason."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for entry in result.not_run:
+        found.setdefault((entry.access, entry.why), []).append(entry.attack)
+    return [(", ".join(names), access, why) for (access, why), names in found.items()]
+
+
 def threat_words(result: Result) -> str:
     """The threat model in a sentence."""
     threat = result.plan["threat"]
@@ -86,7 +99,10 @@ def threat_words(result: Result) -> str:
     }[threat["access"]]
     budget = threat.get("query_budget")
     asks = "as many queries as it likes" if budget is None else f"at most {budget} queries a record"
+    views, trained = len(result.plan.get("views", ("identity",))), references(result)
+    used = "one" if views == 1 else str(views)
+    trains = f", who can train {trained} models like it" if trained else ""
     return (
-        f"An adversary who is given {returns}, with {asks} (this audit used one a record), who knows the truth about some "
-        f"other records, and who tries records of which {percent(threat['prior'])} are members."
+        f"An adversary who is given {returns}, with {asks} (this audit used {used} a record), who knows the truth about some "
+        f"other records{trains}, and who tries records of which {percent(threat['prior'])} are members."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memberscope.auditing import STRONGEST, Result
-from memberscope.reports.lookup import first, fprs, headline, interval, levels, percent, reached_by
+from memberscope.reports.lookup import first, fprs, headline, interval, levels, percent, reached_by, references
 from memberscope.types import Estimate
 
 
@@ -94,19 +94,23 @@ def operations(result: Result) -> Section:
     control = result.controls.get("determinism")
     if control is not None:
         sentences.append(control.why)
-    sentences.append(f"The audit sent {result.cost.queries} records to the model, one query a record.")
+    views = len(result.plan.get("views", ("identity",)))
+    each = "one query a record" if views == 1 else f"{views} queries a record"
+    sentences.append(f"The audit sent {result.cost.queries} records to the model, {each}.")
     return Section("MLOps", sentences)
 
 
 def red_team(result: Result) -> Section:
     """What ran, what did not, and where the raw scores are."""
     ran = sorted({entry.attack for entry in result.estimates} - {STRONGEST})
+    trained = references(result)
+    fleet = f"{trained} reference models were used." if trained else "No reference models were used."
     rates = ", ".join(percent(fpr) for fpr in fprs(result))
     return Section(
         "Red team and research",
         [
             f"Ran: {', '.join(ran)}; rates {rates}; every interval at {percent(result.plan['confidence'])}.",
-            f"Did not run: {len(result.not_run)} entries, listed with reasons. No reference models were trained.",
+            f"Did not run: {len(result.not_run)} entries, listed with reasons. {fleet}",
             "Raw scores are in arrays.safetensors and records.csv; the command memberscope verify computes every estimate again from them.",
         ],
     )

@@ -16,6 +16,16 @@ def write_records(arrays: Arrays, path: Path) -> None:
     Raises:
         InputError: The disk is full or the folder cannot be written.
     """
+    write_bytes(path, table(arrays), mode=0o600)
+
+
+def same_records(arrays: Arrays, path: Path) -> bool:
+    """Whether the file is the one that these arrays give; one that was never written is none."""
+    return not path.is_file() or path.read_bytes() == table(arrays)
+
+
+def table(arrays: Arrays) -> bytes:
+    """The contents of `records.csv`."""
     names = list(arrays.posterior)
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -28,7 +38,7 @@ def write_records(arrays: Arrays, path: Path) -> None:
     for i, name in enumerate(arrays.ids):
         numbers = [repr(float(value)) for entry in names for value in (scores[entry][i], arrays.posterior[entry][i])]
         writer.writerow([safe(str(name)), hashes[i], int(arrays.member[i]), *(column[i] for column in words), *numbers])
-    write_bytes(path, stream.getvalue().encode(), mode=0o600)
+    return stream.getvalue().encode()
 
 
 def safe(text: str) -> str:

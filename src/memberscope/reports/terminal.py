@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from memberscope.auditing import STRONGEST, Result
-from memberscope.reports.lookup import first, fprs, interval, levels, percent, reached_by, threat_words
+from memberscope.reports.lookup import first, fprs, gaps, interval, levels, percent, reached_by, threat_words
 
 COLOURS = {"PASS": "bold green", "FAIL": "bold red", "INCONCLUSIVE": "bold yellow", None: "bold"}
 
@@ -32,13 +32,15 @@ def summary(result: Result, console: Console, out: Path | None = None) -> None:
             f"{overlap['dropped']} left out (hashes {named}); --drop-overlap leaves them out"
         )
     for entry in result.diagnostics.get("minimum_detectable_tpr", ()):
-        detectable = "none" if entry["tpr"] is None else percent(entry["tpr"])
-        console.print(
-            f"  power: at {percent(entry['fpr'])} false positives, the smallest TPR that would have failed the limit of "
-            f"{percent(entry['limit'])} in 80% of audits is {detectable}"
+        limit = f"the limit of {percent(entry['limit'])} in 80% of audits"
+        power = (
+            f"no TPR would have failed {limit}: more records are needed"
+            if entry["tpr"] is None
+            else f"the smallest TPR that would have failed {limit} is {percent(entry['tpr'])}"
         )
-    for missing in result.not_run[:6]:
-        console.print(f"  [yellow]not run[/] {escape(missing.attack)} ({escape(missing.access)}): {escape(missing.why)}")
+        console.print(f"  power: at {percent(entry['fpr'])} false positives, {power}")
+    for names, access, why in gaps(result):
+        console.print(f"  [yellow]not run[/] {escape(names)} ({escape(access)}): {escape(why)}")
     for note in result.diagnostics.get("notes", ()):
         console.print(f"  note: {escape(note)}")
     if out is not None:

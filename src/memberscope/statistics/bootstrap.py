@@ -1,13 +1,18 @@
 """Stratified bootstrap of the AUC and of TPR at several rates: sort once, then resample counts.
 
-A resampled ROC curve needs no sorting: every record keeps its place and only its multiplicity changes.
+A resampled ROC curve needs no sorting: every record keeps its place and only its multiplicity changes. Threads over
+replicates were measured and lose: each step takes microseconds, and they wait for the interpreter between steps.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from numpy.typing import NDArray
 
 from memberscope import _check
+from memberscope.statistics.resample import Drawn, Resampler, fast
 from memberscope.statistics.roc import allowed_false_positives
 from memberscope.types import Bools, Floats, Ints
 
@@ -26,42 +31,78 @@ def bootstrap(
     """
     scores, member = np.asarray(scores, dtype=np.float64), np.asarray(member, dtype=bool)
     _check.binary_scores(scores, member)
-    inside, outside = np.sort(scores[member]), np.sort(scores[~member])
-    allowed = [allowed_false_positives(fpr, len(outside)) for fpr in fprs]
-    levels = np.unique(outside)
-    below = np.searchsorted(inside, levels, "left")
-    up_to = np.searchsorted(inside, levels, "right")
-    level_of = np.searchsorted(levels, outside).astype(np.intp)
+    places = Places.of(scores, member)
+    allowed = np.array([allowed_false_positives(fpr, places.n_others) for fpr in fprs], dtype=np.int64)
     auc, tpr = np.empty(n_replicates), np.empty((n_replicates, len(fprs)))
+
+    curve, stream = Curve(places), fast(rng)
+    members, others = Resampler(places.n_members), Resampler(places.n_others)
     for b in range(n_replicates):
-        drawn = drawn_counts(len(inside), rng)
-        others = drawn_counts(len(outside), rng)
-        if len(levels) < len(outside):
-            others = np.bincount(level_of, weights=others, minlength=len(levels)).astype(np.int64)
-        auc[b], tpr[b] = replicate(drawn, others, below, up_to, allowed)
+        auc[b], tpr[b] = curve.rates(members.draw(stream), others.draw(stream), allowed)
     return auc, tpr
 
 
-def drawn_counts(n: int, rng: np.random.Generator) -> Ints:
-    """How often each of `n` records is drawn when `n` are drawn with replacement, as (n,)."""
-    return np.bincount(rng.integers(0, n, size=n, dtype=np.uint32), minlength=n)
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where non-members fall among the members, both from the highest score to the lowest.
 
-
-def replicate(drawn: Ints, others: Ints, below: Ints, up_to: Ints, allowed: list[int]) -> tuple[float, Floats]:
-    """AUC and TPRs (f,) of one resample: members `drawn` (n,) times in score order, non-members `others` (l,) per level.
-
-    `below` and `up_to` (l,) count the members that score below, and not above, each non-member level.
+    `starts` (l,) is the first non-member of each distinct score; `above` and `least` (l,) count the members that score more,
+    and at least as much.
     """
-    running = np.empty(len(drawn) + 1, dtype=np.int64)
-    running[0] = 0
-    np.cumsum(drawn, out=running[1:])
-    n_members, n_others = int(running[-1]), int(others.sum())
-    not_above = running[up_to]
-    doubled = not_above + running[below]  # twice the members below, ties counting one half
-    auc = 1 - int(others @ doubled) / (2 * n_members * n_others)
-    false = np.cumsum(others[::-1])
-    tpr = np.empty(len(allowed))
-    for i, k in enumerate(allowed):
-        strictest = len(others) - int(np.searchsorted(false, k, side="right"))
-        tpr[i] = 1.0 if strictest == 0 else (n_members - int(not_above[strictest - 1])) / n_members
-    return auc, tpr
+
+    n_members: int
+    n_others: int
+    starts: Ints
+    above: Ints
+    least: Ints
+
+    @classmethod
+    def of(cls, scores: Floats, member: Bools) -> Places:
+        """Places from scores (n,) and membership (n,)."""
+        inside, outside = np.sort(-scores[member]), np.sort(-scores[~member])
+        levels, starts = np.unique(outside, return_index=True)
+        above, least = np.searchsorted(inside, levels, "left"), np.searchsorted(inside, levels, "right")
+        return cls(len(inside), len(outside), starts, above, least)
+
+
+class Curve:
+    """Rates of resampled curves, in arrays that are used again: fresh ones cost more than the sums in them."""
+
+    def __init__(self, places: Places) -> None:
+        self.places = places
+        self.running = np.zeros(places.n_members + 1, dtype=np.int32)
+        levels = len(places.starts)
+        self.above, self.least = np.empty(levels, dtype=np.int32), np.empty(levels, dtype=np.int32)
+        self.height, self.width = np.empty(levels), np.empty(levels)
+        self.tied = not np.array_equal(places.above, places.least)
+
+    def rates(self, drawn: Drawn, others: Drawn, allowed: Ints) -> tuple[float, Floats]:
+        """AUC and TPRs (f,) where members were `drawn` (n,) times and non-members `others` (m,) times, highest score first."""
+        places, above = self.places, self.above
+        np.cumsum(drawn, out=self.running[1:])
+        weights = others if len(above) == len(others) else np.add.reduceat(others, places.starts, dtype=np.int32)
+        self.running.take(places.above, out=above, mode="clip")
+        self.height[:] = above
+        if self.tied:  # ties count one half
+            self.running.take(places.least, out=self.least, mode="clip")
+            self.height += self.least
+            self.height *= 0.5
+        self.width[:] = weights
+        # Doubles hold these halves exactly up to 2^52, whatever the order of the sum. BLAS would start threads of its own here.
+        auc = float(np.einsum("i,i->", self.height, self.width)) / (places.n_members * places.n_others)
+        first = first_beyond(weights, allowed)
+        reached = above.take(first, mode="clip")
+        return auc, np.where(first < len(above), reached, places.n_members) / places.n_members
+
+
+def first_beyond(weights: NDArray[np.integer], allowed: Ints) -> Ints:
+    """The first level (f,) at which the running sum of `weights` (l,) exceeds each of `allowed`; l where none does.
+
+    >>> first_beyond(np.array([1, 0, 2, 5]), np.array([0, 1, 2, 9])).tolist()
+    [0, 2, 2, 4]
+    """
+    most = int(allowed.max(initial=0))
+    false = np.cumsum(weights[: 2 * most + 64], dtype=np.int32)  # nearly always far enough
+    if len(false) < len(weights) and false[-1] <= most:
+        false = np.cumsum(weights, dtype=np.int32)
+    return np.searchsorted(false, allowed.astype(np.int32), side="right")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from memberscope.errors import InputError, MemberscopeError, UnsafeFileError
+from memberscope.targets.sklearn import SklearnTarget
 from memberscope.targets.wrap import wrap
 from memberscope.types import Target
 
@@ -104,7 +105,15 @@ def from_skops(path: Path, trust: Trust) -> Loaded:
             f"Expected a complete skops file, got {path}: {type(error).__name__}: {error}. Write it again."
         ) from error
     notes = (f"Trusted these types in {path.name}: {', '.join(untrusted)}.",) if untrusted else ()
-    return Loaded(wrap(estimator), notes)
+    return Loaded(of_file(estimator, path), notes)
+
+
+def of_file(model: Any, path: Path) -> Target:
+    """A target that is known by the contents of its file."""
+    target = wrap(model)
+    if isinstance(target, SklearnTarget):
+        return SklearnTarget(target.estimator, digest=hashlib.sha256(path.read_bytes()).hexdigest())
+    return target
 
 
 def from_weights(path: Path, factory: str | None, trust: Trust, device: str) -> Loaded:
@@ -161,7 +170,7 @@ def read_weights(path: Path) -> Any:
             f"Save model.state_dict() instead."
         ) from error
     except Exception as error:
-        first = (str(error).splitlines() or [""])[0]
+        first = (str(error).splitlines() or [""])[0].split(". ")[0]  # torch adds advice of its own
         raise InputError(
             f"Expected complete torch weights, got {path}: {type(error).__name__}: {first}. Save them again."
         ) from error
@@ -177,7 +186,7 @@ def from_code(path: Path, trust: Trust) -> Loaded:
         )
     note = f"Ran the code in {path.name} (SHA-256 {digest}), as --trust-code allowed."
     try:
-        return Loaded(wrap(opener(path)(path)), (note,))
+        return Loaded(of_file(opener(path)(path), path), (note,))
     except MemberscopeError:
         raise
     except Exception as error:

@@ -24,8 +24,8 @@ class SklearnTarget:
     (('no', 'yes'), 'probabilities', (2, 2))
     """
 
-    def __init__(self, estimator: Any) -> None:
-        """Wrap a fitted `estimator`.
+    def __init__(self, estimator: Any, *, digest: str | None = None) -> None:
+        """Wrap a fitted `estimator`; `digest` is that of the file it came from, if any.
 
         Raises:
             InputError: It is not fitted, or it is no classifier.
@@ -36,6 +36,7 @@ class SklearnTarget:
             )
         classes = np.asarray(estimator.classes_)
         self.estimator = estimator
+        self._digest = digest
         self._order = np.argsort(classes, kind="stable")
         self.classes = tuple(str(name) for name in classes[self._order])
         self._sorted = classes[self._order]
@@ -51,9 +52,14 @@ class SklearnTarget:
 
     @property
     def digest(self) -> str | None:
-        """Hash of the class, its parameters and everything fitted; None if it cannot be hashed."""
+        """Hash of the file, or of the class, its parameters and everything fitted; None if it cannot be hashed.
+
+        The file goes first: trees hold padding, which differs each time they are read.
+        """
         import joblib
 
+        if self._digest is not None:
+            return self._digest
         try:
             return hashlib.sha256(f"{type(self.estimator)}:{joblib.hash(self.estimator)}".encode()).hexdigest()
         except Exception:  # unpicklable user objects: without a digest nothing is cached, which is always safe

@@ -1,0 +1,80 @@
+"""How often each of n records is drawn in n draws with replacement, without drawing them one by one.
+
+Such counts are independent Poisson counts given that they add up to n. So Poisson counts of a slightly smaller mean are drawn,
+and what is missing to n is drawn record by record. A byte of noise settles nearly every Poisson count: count k owns
+floor(256 p_k) of the bytes, and the few bytes left over share out the rest of the distribution with a double each.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.types import Floats, Ints
+
+Drawn = NDArray[np.uint8]  # more than 255 draws of one record have a probability below 1e-500
+FEW = 256  # records up to which drawing one by one costs no more
+SHORT = 4.0  # standard deviations by which the Poisson counts are to fall short of n
+
+
+class Resampler:
+    """Draws counts of `n` records, each time into the same array.
+
+    >>> counts = Resampler(1000).draw(np.random.default_rng(0))
+    >>> len(counts), int(counts.sum())
+    (1000, 1000)
+    """
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self.counts = np.empty(n, dtype=np.uint8)
+        self.beyond = np.empty(n, dtype=bool)
+        self.edges, self.rest = shares(1 - SHORT / np.sqrt(n)) if n > FEW else ((), np.empty(0))
+
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        """Drawn (n,), which hold until the next draw."""
+        missing = -1
+        while missing < 0:  # again in three of 100,000 draws
+            if self.edges:
+                self.poisson(rng)
+            else:
+                self.counts.fill(0)
+            missing = self.n - int(self.counts.sum(dtype=np.int32))
+        np.add.at(self.counts, rng.integers(0, self.n, size=missing), np.uint8(1))
+        return self.counts
+
+    def poisson(self, rng: np.random.Generator) -> None:
+        """Fill `counts` with independent Poisson counts."""
+        assert not isinstance(rng.bit_generator, np.random.MT19937)  # whose raw numbers have 32 bits
+        noise = rng.bit_generator.random_raw(-(-self.n // 8)).view(np.uint8)[: self.n]
+        np.greater_equal(noise, self.edges[0], out=self.counts.view(bool))
+        for edge in self.edges[1:]:
+            np.greater_equal(noise, edge, out=self.beyond)
+            np.add(self.counts, self.beyond.view(np.uint8), out=self.counts)
+        left: Ints = np.flatnonzero(self.beyond)
+        self.counts[left] = np.searchsorted(self.rest, rng.random(len(left)), side="right")
+
+
+def fast(rng: np.random.Generator) -> np.random.Generator:
+    """A generator seeded by `rng` and independent of it, of the kind that gives bytes fastest.
+
+    >>> fast(np.random.default_rng(0)).random() == fast(np.random.default_rng(0)).random()
+    True
+    """
+    seed = rng.spawn(1)[0].bit_generator.seed_seq
+    assert isinstance(seed, np.random.SeedSequence)
+    return np.random.Generator(np.random.SFC64(seed))
+
+
+@lru_cache(maxsize=16)
+def shares(rate: float) -> tuple[tuple[np.uint8, ...], Floats]:
+    """The first byte beyond each of the counts 0, 1, …, and the distribution function of a count given a byte beyond all."""
+    from scipy.stats import poisson
+
+    probability = poisson.pmf(np.arange(40), rate)
+    whole = np.floor(256 * probability)
+    rest = np.cumsum(probability - whole / 256)
+    edges = np.cumsum(whole[whole > 0])
+    return tuple(edges.astype(np.uint8)), rest / rest[-1]
