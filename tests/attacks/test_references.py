@@ -14,7 +14,7 @@ from scipy.stats import t as student
 from memberscope.attacks import RMIA, AttackR, Base, Calibrated, LiRA, RobustLiRA, Shokri
 from memberscope.attacks import references as blocked
 from memberscope.attacks.lira_robust import log_student
-from memberscope.attacks.rmia import chosen_a, dominated
+from memberscope.attacks.rmia import chosen_a, dominated, pairs_won
 from memberscope.statistics import auc_value, roc
 from memberscope.types import Evidence
 
@@ -133,6 +133,32 @@ def test_the_offline_constant_is_chosen_on_references_alone():
     chosen = chosen_a(evidence)
     assert chosen == chosen_a(replace(evidence, target=-evidence.target))
     np.testing.assert_array_equal(RMIA("offline").score(evidence, RNG(0)), RMIA("offline", a=chosen).score(evidence, RNG(0)))
+
+
+@given(st.integers(0, 10**6), st.sampled_from([3, 4, 5, 9]))
+def test_the_offline_constant_equals_a_loop_over_models(seed, m):
+    rng = RNG(seed)
+    inside, p = rng.random((m, 50)) < 0.5, rng.random((m, 50))
+    expected = np.zeros(11)
+    for model in range(min(4, m)):
+        ratios, truth = [], []
+        for j in range(50):
+            without = [p[k, j] for k in range(m) if k != model and not inside[k, j]]
+            if without:
+                ratios.append([p[model, j] / (((1 + a / 10) * np.mean(without) + 1 - a / 10) / 2) for a in range(11)])
+                truth.append(inside[model, j])
+        expected += [auc_value(roc(np.array(column), np.array(truth))) for column in zip(*ratios, strict=True)]
+    hidden, zeros = np.full(50, -1, dtype=np.int8), np.zeros((50, 1, 1))
+    refs = np.log(p)[:, :, None, None]
+    evidence = Evidence("log_confidence", zeros, np.zeros(50, int), hidden, references=refs, inside=inside)
+    assert expected[round(10 * chosen_a(evidence))] == pytest.approx(expected.max(), abs=1e-12)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=40))
+def test_pairs_won_are_the_area_under_the_staircase(pairs):
+    scores, member = np.array([float(s) for s, _ in pairs]), np.array([m for _, m in pairs])
+    member[:2] = [True, False]
+    assert pairs_won(scores, member) == pytest.approx(auc_value(roc(scores, member)), abs=1e-14)
 
 
 def test_scores_do_not_depend_on_the_block_or_on_where_the_references_lie(monkeypatch, tmp_path):

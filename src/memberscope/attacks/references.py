@@ -9,7 +9,7 @@ import numpy as np
 
 from memberscope.types import Bools, Evidence, Floats
 
-BLOCK = 4096  # records a block: 64 models of it fit a processor's cache
+CELLS = 4096 * 64  # numbers a block: 2 MB as float64, which a processor's cache holds, however many models there are
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,9 +21,11 @@ class Block:
     inside: Floats
 
 
-def blocks(evidence: Evidence, size: int = BLOCK) -> Iterator[Block]:
-    """The reference models' one number a record and view, block by block, as float64."""
+def blocks(evidence: Evidence, size: int | None = None) -> Iterator[Block]:
+    """The reference models' one number a record and view as float64, `size` records or `CELLS` numbers at a time."""
     assert evidence.references is not None and evidence.inside is not None
+    models, _, views = evidence.references.shape[:3]
+    size = size or max(1, CELLS // (models * views))
     for start in range(0, len(evidence), size):
         rows = slice(start, min(start + size, len(evidence)))
         values = np.asarray(evidence.references[:, rows, :, 0], dtype=np.float64)

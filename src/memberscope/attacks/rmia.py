@@ -9,15 +9,15 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from memberscope.attacks.observed import require
-from memberscope.attacks.references import hidden_only, mean_probabilities, target_values
-from memberscope.statistics import auc_value, roc
-from memberscope.types import Access, Evidence, Floats, Needs, SignalSpec
+from memberscope.attacks.references import blocks, hidden_only, mean_probabilities, target_values
+from memberscope.types import Access, Bools, Evidence, Floats, Needs, SignalSpec
 
 GRID = tuple(round(0.1 * step, 1) for step in range(11))
 PRETENDED = 4  # reference models that play the target when `a` is chosen
@@ -115,20 +115,42 @@ def dominated(record: Floats, population: Floats, gamma: float) -> Floats:
 def chosen_a(evidence: Evidence) -> float:
     """The `a` of `GRID` with the best mean AUC when reference models play the target; 0.3 if there are fewer than three."""
     assert evidence.references is not None and evidence.inside is not None
-    inside = np.asarray(evidence.inside)
     totals = np.zeros(len(GRID))
     played = 0
-    for model in range(min(PRETENDED, len(inside)) if len(inside) > 2 else 0):
-        others = np.arange(len(inside)) != model
-        usable = (~inside[others]).any(axis=0)
-        truth = inside[model][usable]
-        if truth.all() or not truth.any():
+    for p, without, truth in pretended(evidence) if evidence.n_references > 2 else ():
+        usable = np.isfinite(without)
+        if truth[usable].all() or not truth[usable].any():
             continue
         played += 1
-        log_p = np.asarray(evidence.references[:, :, 0, 0], dtype=np.float64)[:, usable]
-        weight = ~inside[others][:, usable]
-        without = (np.exp(log_p[others]) * weight).sum(axis=0) / weight.sum(axis=0)
         for index, a in enumerate(GRID):
-            average = np.maximum(((1 + a) * without + (1 - a)) / 2, np.finfo(np.float64).tiny)
-            totals[index] += auc_value(roc(np.exp(log_p[model]) / average, truth))
+            average = np.maximum(((1 + a) * without[usable] + (1 - a)) / 2, np.finfo(np.float64).tiny)
+            totals[index] += pairs_won(p[usable] / average, truth[usable])
     return GRID[int(np.argmax(totals))] if played else 0.3
+
+
+def pretended(evidence: Evidence) -> Iterator[tuple[Floats, Floats, Bools]]:
+    """For some models: p(x) (n,), its mean (n,) over the other models without x, NaN where none, and who was inside (n,)."""
+    n_players = min(PRETENDED, evidence.n_references)
+    p, out = np.empty((2, n_players, len(evidence)))
+    rest, n_rest = np.empty((2, len(evidence)))
+    for block in blocks(evidence):
+        values, absent = np.exp(block.references[:, :, 0]), 1.0 - block.inside
+        p[:, block.rows], out[:, block.rows] = values[:n_players], absent[:n_players]
+        rest[block.rows] = (values * absent)[n_players:].sum(axis=0)
+        n_rest[block.rows] = absent[n_players:].sum(axis=0)
+    for model in range(n_players):
+        others = np.arange(n_players) != model
+        with np.errstate(invalid="ignore"):
+            without = (rest + (p * out)[others].sum(axis=0)) / (n_rest + out[others].sum(axis=0))
+        yield p[model], without, out[model] == 0
+
+
+def pairs_won(scores: Floats, member: Bools) -> float:
+    """Share of pairs in which the member scores higher, ties one half: the AUC, from sorted values alone.
+
+    >>> pairs_won(np.array([3.0, 1.0, 2.0, 1.0]), np.array([True, True, False, False]))
+    0.625
+    """
+    inside, outside = np.sort(scores[member]), np.sort(scores[~member])
+    below = np.searchsorted(outside, inside, "left").sum() + np.searchsorted(outside, inside, "right").sum()
+    return float(below / (2 * len(inside) * len(outside)))
