@@ -11,7 +11,8 @@ from memberscope.auditing.levels import levels_of, runs_at
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.result import NotRun
 from memberscope.auditing.subject import Subject
-from memberscope.auditing.training import Training, order_of, wanted_by
+from memberscope.auditing.training import Training, designed, order_of, seed_notes, wanted_by
+from memberscope.errors import InputError
 from memberscope.recipes.execution import one_thread
 from memberscope.recipes.observe import trained_models
 from memberscope.signals.outputs import PROBE
@@ -33,9 +34,11 @@ class Forecast:
     minutes: float
     megabytes: float
     models: int
+    targets: int
     model_megabytes: float
     smallest_fpr: float
     detectable: list[tuple[float, float, float | None]]
+    notes: list[str]
 
 
 def forecast(plan: Plan, subject: Subject, training: Training | None = None) -> Forecast:
@@ -44,6 +47,7 @@ def forecast(plan: Plan, subject: Subject, training: Training | None = None) -> 
     Raises:
         InputError: The records do not resolve a rate that was asked for.
     """
+    plan = designed(plan, training)
     n_members, n_others = int(subject.member.sum()), int((~subject.member).sum())
     n, signal = n_members + n_others, subject.target.signal
     levels = levels_of(signal, plan.threat.access)
@@ -72,6 +76,8 @@ def forecast(plan: Plan, subject: Subject, training: Training | None = None) -> 
             n_members, n_others, fpr, limit, confidence=plan.confidence, n_candidates=max(len({name for name, _ in runs}), 1)
         )
         rows.append((fpr, limit, tpr))
+    if plan.targets and training is None:
+        raise InputError(f"Expected a recipe to train {plan.targets} target models, got none. Give --recipe, or no --targets.")
     models = 0
     if training is not None and wanted_by(plan, levels):
         models = len(order_of(plan, subject, training, levels, np.random.SeedSequence(plan.seed)).inside)
@@ -89,10 +95,18 @@ def forecast(plan: Plan, subject: Subject, training: Training | None = None) -> 
         seconds / 60,
         stored / 1e6,
         models,
-        models * bytes_of_a_model(plan, subject, training, levels) / 1e6,
+        plan.targets,
+        stored_of_models(plan, subject, training, levels, models) / 1e6,
         smallest_fpr(n_others),
         rows,
+        seed_notes(training),
     )
+
+
+def stored_of_models(plan: Plan, subject: Subject, training: Training | None, levels: tuple[Access, ...], models: int) -> int:
+    """Bytes stored of the reference models and of the further targets, of which all answers are kept as well."""
+    whole = 8 * len(subject.records) * subject.target.n_classes
+    return (models + plan.targets) * bytes_of_a_model(plan, subject, training, levels) + plan.targets * whole
 
 
 def bytes_of_a_model(plan: Plan, subject: Subject, training: Training | None, levels: tuple[Access, ...]) -> int:

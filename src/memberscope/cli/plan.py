@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memberscope.cli.options import Members, Model, NonMembers, Recipe, References, Signals, merged, rates, words
+from memberscope.cli.options import Members, Model, NonMembers, Recipe, References, Signals, Targets, merged, rates, words
 
 if TYPE_CHECKING:
     from memberscope.auditing import Plan, Subject, Training
@@ -25,6 +25,8 @@ def plan(
     features: Annotated[str | None, typer.Option(help="Feature columns of a signals table.")] = None,
     recipe: Recipe = None,
     references: References = None,
+    targets: Targets = None,
+    design: Annotated[str | None, typer.Option(help="An .npz with `inside` (models, records), members first.")] = None,
     measure: Annotated[bool, typer.Option("--measure", help="Train one reference model to see how long it takes.")] = False,
     access: Annotated[str | None, typer.Option(help="label, probabilities, logits or white_box.")] = None,
     fpr: Annotated[str | None, typer.Option(help="False-positive rates, such as 0.01,0.001.")] = None,
@@ -38,7 +40,7 @@ def plan(
         **{"model": model, "factory": factory, "signals": signals, "members": members, "non_members": non_members},
         **{"label": label, "groups": words(groups), "features": words(features), "access": access, "policy": policy},
         **{"fprs": rates("fpr", fpr), "attacks": words(attacks)},
-        **{"recipe": recipe, "references": references},
+        **{"recipe": recipe, "references": references, "targets": targets, "design": design},
     }
     options = merged(config, given)
     subject = subject_of(options)
@@ -55,11 +57,14 @@ def preview(plan: Plan, subject: Subject, training: Training | None = None, *, m
     from memberscope.auditing.forecast import forecast
 
     found = forecast(plan, subject, training)
-    lines = [f"runs     {attack} at {access}" for attack, access in found.runs]
+    lines = [f"note     {sentence}" for sentence in found.notes]
+    lines += [f"runs     {attack} at {access}" for attack, access in found.runs]
     lines += [f"not run  {entry.attack}: {entry.why}" for entry in found.not_run]
+    further = f" and {found.targets} further targets" if found.targets else ""
     lines += [
         f"records  {found.n_members} members, {found.n_non_members} non-members",
-        f"models   {found.models} to train{model_minutes(plan, subject, training, found.models, measure=measure)}",
+        f"models   {found.models} references{further} to train"
+        f"{model_minutes(plan, subject, training, found.models + found.targets, measure=measure)}",
         f"queries  {found.queries} (one a record and view, and up to 32 asked twice)",
         f"time     about {found.minutes:.1f} minutes on two cores, besides the model's own",
         f"disk     about {found.megabytes:.1f} MB, and {found.model_megabytes:.1f} MB of reference signals",

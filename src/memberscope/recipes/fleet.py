@@ -29,7 +29,7 @@ class Order:
     """What to train and to observe: a model with seed `seeds[i]` on the records of `pool` under `inside[i]` (m, n).
 
     `signal` and `n_classes` are the target's; `wanted` signals are kept of each of the `views`. `population` holds records
-    that no model is trained on.
+    that no model is trained on. With `whole`, all outputs about the pool are kept too.
     """
 
     recipe: Recipe
@@ -41,6 +41,7 @@ class Order:
     n_classes: int
     views: tuple[str, ...] = ("identity",)
     population: Records | None = None
+    whole: bool = False
 
     def batches(self) -> list[tuple[int, ...]]:
         """Models that are trained together, always the same ones."""
@@ -49,7 +50,7 @@ class Order:
 
     def observation(self) -> Observation:
         """What is looked at in each model."""
-        return Observation(self.wanted, self.signal, self.n_classes, self.views)
+        return Observation(self.wanted, self.signal, self.n_classes, self.views, self.whole)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +59,8 @@ class Fleet:
 
     `predicted` and `confidence` (m, n) are the top class and its probability on the pool, where the models tell.
     `train_accuracy` and `held_out_accuracy` are (m,); NaN where a model's answers were not finite. `trained` counts models
-    that were trained now, not found in the store.
+    that were trained now, not found in the store. `outputs` (m, n, k) are all answers about the pool, if the order wanted
+    them whole.
     """
 
     inside: Bools
@@ -69,6 +71,7 @@ class Fleet:
     train_accuracy: NDArray[np.float64]
     held_out_accuracy: NDArray[np.float64]
     trained: int
+    outputs: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.inside)
@@ -86,7 +89,7 @@ def train(order: Order, store: Store | None, execution: Execution, progress: Pro
     missing = []
     for batch in order.batches():
         found = [store.get_all(kept[model]) for model in batch] if store and kept else [None]
-        if any(entry is None for entry in found):
+        if not all(fits(order, entry) for entry in found):
             missing.append(batch)
     done = len(order.inside) - sum(map(len, missing))
     if progress:
@@ -108,6 +111,21 @@ def train(order: Order, store: Store | None, execution: Execution, progress: Pro
         return found
 
     return gathered(order, answer, store if kept else None, n_trained)
+
+
+def fits(order: Order, entry: dict[str, NDArray[Any]] | None) -> bool:
+    """Whether a stored entry holds what this order keeps of a model; anything else under its key is another program's."""
+    if entry is None:
+        return False
+    n, others = len(order.pool), order.population
+    parts = {"pool": n} | ({} if others is None else {"population": len(others)})
+    shapes: dict[str, tuple[int, ...]] = {"predicted": (n,), "confidence": (n,), "metrics": (2,)}
+    for number, wanted in enumerate(order.wanted):
+        whole = wanted.spec.name == "outputs"
+        tail = (1,) if whole else (len(order.views), 1)
+        shapes |= {f"{part} {number}": (length, *tail) for part, length in parts.items()}
+    shapes |= {"outputs": (n,)} if order.whole else {}
+    return set(entry) == set(shapes) and all(entry[name].shape[: len(shape)] == shape for name, shape in shapes.items())
 
 
 def finished(
@@ -145,6 +163,7 @@ def keys(order: Order) -> list[str] | None:
     wanted = [entry.name for entry in order.wanted]
     shared = [VERSION, digest, digest_records(order.pool), wanted, order.views, order.signal, order.n_classes]
     shared.append(digest_records(order.population) if order.population else None)
+    shared += ["whole"] if order.whole else []
     found = []
     for batch in order.batches():
         rows = list(batch)
@@ -172,6 +191,7 @@ def gathered(order: Order, answer: Callable[[int], dict[str, NDArray[Any]]], sto
         train_accuracy=metrics[:, 0],
         held_out_accuracy=metrics[:, 1],
         trained=n_trained,
+        outputs=tables.get("outputs"),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import hashlib
 import importlib
 import inspect
@@ -38,6 +39,16 @@ class FunctionRecipe:
         return unpacked, (type(self), packed(self.function), self.version)
 
     @property
+    def reads_seed(self) -> bool:
+        """Whether the function's code mentions its second argument at all; True where there is no code to look at."""
+        code = getattr(inspect.unwrap(self.function), "__code__", None)
+        if code is None or code.co_argcount < 2:
+            return True
+        name = code.co_varnames[inspect.ismethod(self.function) + 1]
+        loads = (step for step in dis.get_instructions(code) if step.opname.startswith("LOAD"))
+        return name in code.co_cellvars or any(name in as_names(step.argval) for step in loads)
+
+    @property
     def digest(self) -> str | None:
         """Hash of the function's source file and name, or None if there is no source to hash."""
         try:
@@ -49,6 +60,11 @@ class FunctionRecipe:
             return None
         name = f"{self.function.__module__}.{self.function.__qualname__}:{self.version}"
         return hashlib.sha256(name.encode() + source).hexdigest()
+
+
+def as_names(value: Any) -> tuple[Any, ...]:
+    """What an instruction loads: one name, or a pair where the interpreter joins two."""
+    return value if isinstance(value, tuple) else (value,)
 
 
 def packed(function: Callable[[Records, int], Any]) -> bytes:

@@ -94,7 +94,7 @@ def operations(result: Result) -> Section:
     control = result.controls.get("determinism")
     if control is not None:
         sentences.append(control.why)
-    sentences.append(f"The audit sent {result.cost.queries} records to the model, one query a record.")
+    sentences.append(f"The audit sent {result.cost.queries} records to the model.")
     return Section("MLOps", sentences)
 
 
@@ -106,7 +106,17 @@ def red_team(result: Result) -> Section:
         "Red team and research",
         [
             f"Ran: {', '.join(ran)}; rates {rates}; every interval at {percent(result.plan['confidence'])}.",
-            f"Did not run: {len(result.not_run)} entries, listed with reasons. No reference models were trained.",
+            f"Did not run: {len(result.not_run)} entries, listed with reasons. {models_words(result)}",
             "Raw scores are in arrays.safetensors and records.csv; the command memberscope verify computes every estimate again from them.",
         ],
     )
+
+
+def models_words(result: Result) -> str:
+    """Which models were trained for this audit."""
+    found, further = result.diagnostics.get("references"), result.diagnostics.get("targets")
+    if not found:
+        references = "No reference models were trained."
+    else:
+        references = f"{found['models']} reference models were trained, {found['failed']} of them left out."
+    return references + (f" {further['trained']} further targets were audited." if further else "")
