@@ -23,6 +23,7 @@ demo: $(VENV)/.core
 
 test: $(VENV)/.dev
 	sh tests/system-packages.sh
+	PYTHON=$(PYTHON) sh tests/clusters/install.sh
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev
@@ -48,4 +49,4 @@ schema: $(VENV)/.dev
 	$(BIN)/python benchmarks/write_schema.py
 
 clean:
-	rm -rf $(VENV) demo-out docs/_build
+	rm -rf $(VENV) .venv-clusters demo-out docs/_build

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import os
 from pathlib import Path
 
@@ -22,6 +23,17 @@ def fashion_mnist() -> tuple[np.ndarray, np.ndarray]:
     """Fashion-MNIST: the 60,000 training images scaled to [0, 1], as (n, 1, 28, 28)."""
     with np.load(FOLDER / "fashion_mnist.npz") as stored:
         return stored["X_train"].astype(np.float32)[:, None] / 255, stored["y_train"].astype(np.int64)
+
+
+def cifar10(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """CIFAR-10 (JPEG quality 75): `n` training images drawn at random, scaled to [0, 1], as (n, 3, 32, 32)."""
+    from PIL import Image
+
+    with np.load(FOLDER / "cifar10_jpeg.npz") as stored:
+        data, offsets, labels = stored["train_jpeg"].tobytes(), stored["train_offsets"], stored["train_labels"]
+    pick = np.random.default_rng(0).permutation(len(labels))[:n]
+    images = [np.asarray(Image.open(io.BytesIO(data[offsets[i] : offsets[i + 1]])).convert("RGB")) for i in pick]
+    return np.stack(images).transpose(0, 3, 1, 2).astype(np.float32) / 255, labels[pick].astype(np.int64)
 
 
 def adult() -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:

@@ -13,7 +13,7 @@ from memberscope.auditing.result import NotRun
 from memberscope.auditing.subject import Subject
 from memberscope.auditing.training import Training, designed, order_of, seed_notes, wanted_by
 from memberscope.errors import InputError
-from memberscope.recipes.execution import one_thread
+from memberscope.recipes.execution import threads_at_most
 from memberscope.recipes.observe import trained_models
 from memberscope.signals.outputs import PROBE
 from memberscope.statistics import minimum_detectable_tpr, smallest_fpr
@@ -124,6 +124,6 @@ def seconds_a_model(plan: Plan, subject: Subject, training: Training) -> float:
     order = order_of(plan, subject, training, levels, np.random.SeedSequence(plan.seed))
     batch = list(order.batches()[0])
     started = time.perf_counter()
-    with one_thread():
+    with threads_at_most(1):
         trained_models(order.recipe, order.pool, order.inside[batch], [order.seeds[row] for row in batch])
     return (time.perf_counter() - started) / len(batch)

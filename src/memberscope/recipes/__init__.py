@@ -4,14 +4,20 @@ from memberscope.recipes.design import balanced, fixed, read_design
 from memberscope.recipes.execution import Execution
 from memberscope.recipes.fleet import Fleet, Order, train
 from memberscope.recipes.function import FunctionRecipe, as_recipe, load_recipe
+from memberscope.recipes.settings import SGD, Adam, Steps
 from memberscope.recipes.sklearn import SklearnRecipe
+from memberscope.recipes.torch import TorchRecipe
 
 __all__ = [
+    "SGD",
+    "Adam",
     "Execution",
     "Fleet",
     "FunctionRecipe",
     "Order",
     "SklearnRecipe",
+    "Steps",
+    "TorchRecipe",
     "as_recipe",
     "balanced",
     "fixed",

@@ -6,12 +6,16 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from threading import RLock
 from typing import Any, Literal, TypeVar, get_args
 
 from memberscope.errors import InputError, TargetError
+from memberscope.recipes.clusters import RETRIES, LostClusterError, LostDataError, Put, dask_backend, ray_backend
 
 Backend = Literal["loky", "sequential", "dask", "ray"]
 Answer = TypeVar("Answer")
+ALONE = RLock()  # limits on threads, and some libraries' random numbers, are the process's and not the thread's
+FROM_WORKERS = ("joblib", "loky", "distributed", "ray", "concurrent", "memberscope")  # whose errors mean a lost worker
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,8 @@ class Execution:
 
 
 @contextmanager
-def place(execution: Execution) -> Iterator[Any]:
-    """Settings of joblib for the backend, connected to its cluster.
+def place(execution: Execution, shared: Any, gpus: int = 0) -> Iterator[Any]:
+    """Settings of joblib for the backend, connected to its cluster, and a handle of what all jobs share.
 
     Raises:
         InputError: The backend is not installed, or its cluster cannot be reached.
@@ -44,74 +48,32 @@ def place(execution: Execution) -> Iterator[Any]:
     from joblib import parallel_config
 
     with ExitStack() as stack:
-        if execution.backend == "dask":
-            stack.enter_context(dask_client(execution.address))
-        if execution.backend == "ray":
-            connect_ray(execution.address)
-        name = "loky" if execution.backend == "sequential" else execution.backend
-        n_jobs = 1 if execution.backend == "sequential" else execution.n_jobs
-        inner = {"inner_max_num_threads": 1} if name == "loky" and n_jobs != 1 else {}
-        stack.enter_context(parallel_config(backend=name, n_jobs=n_jobs, **inner))
-        yield
+        backend, handle, inner = execution.backend, shared, {}
+        n_jobs = 1 if backend == "sequential" else execution.n_jobs
+        if backend == "dask":
+            backend, handle = stack.enter_context(dask_backend(execution.address, shared))
+        elif backend == "ray":
+            backend, handle = stack.enter_context(ray_backend(execution.address, shared, gpus))
+        else:
+            backend, inner = "loky", {"inner_max_num_threads": 1} if n_jobs != 1 else {}
+        stack.enter_context(parallel_config(backend=backend, n_jobs=n_jobs, **inner))
+        yield handle
 
 
 @contextmanager
-def dask_client(address: str | None) -> Iterator[None]:
-    """A connection to the Dask scheduler at `address`, closed afterwards.
+def threads_at_most(n: int) -> Iterator[None]:
+    """Every library restricted to `n` threads, and one job at a time: sums are then made in one order, wherever the job runs.
 
-    Raises:
-        InputError: dask.distributed is not installed, or there is no scheduler.
+    Estimators that would start workers of their own run them in this thread.
     """
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise InputError("Expected dask for --backend dask, got none. Run `pip install memberscope[dask]`.") from error
-    if address is None:
-        raise InputError("Expected the address of a Dask scheduler, got none. Add --scheduler tcp://host:8786.")
-    try:
-        client = Client(address, timeout=30, set_as_default=True)
-    except (OSError, ValueError, TimeoutError) as error:
-        raise InputError(
-            f"Expected a Dask scheduler at {address}, got {type(error).__name__}. Start it, or check it."
-        ) from error
-    try:
-        yield
-    finally:
-        client.close()
-
-
-def connect_ray(address: str | None) -> None:
-    """Join the Ray cluster at `address` and tell joblib about it.
-
-    Raises:
-        InputError: Ray is not installed, or there is no cluster.
-    """
-    try:
-        import ray
-        from ray.util.joblib import register_ray
-    except ImportError as error:
-        raise InputError("Expected ray for --backend ray, got none. Run `pip install memberscope[ray]`.") from error
-    if not ray.is_initialized():
-        try:
-            ray.init(address=address or "auto", log_to_driver=False, logging_level="error")
-        except (OSError, ValueError, RuntimeError) as error:
-            where = address or "auto"
-            raise InputError(
-                f"Expected a Ray cluster at {where}, got {type(error).__name__}. Start it, or check it."
-            ) from error
-    register_ray()
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Every library in this thread restricted to one core: sums are then made in one order, wherever the job runs."""
+    from joblib import parallel_config
     from threadpoolctl import threadpool_limits
 
     torch = sys.modules.get("torch")
     before = torch.get_num_threads() if torch else 1
-    with threadpool_limits(limits=1):
+    with ALONE, threadpool_limits(limits=n), parallel_config(backend="sequential"):
         if torch:
-            torch.set_num_threads(1)
+            torch.set_num_threads(n)
         try:
             yield
         finally:
@@ -119,31 +81,89 @@ def one_thread() -> Iterator[None]:
                 torch.set_num_threads(before)
 
 
-def stream(work: Callable[..., Answer], jobs: Sequence[tuple[Any, ...]], execution: Execution) -> Iterator[Answer]:
-    """Answers of `work` on each job's arguments as they come, in any order.
+def called(work: Callable[..., Answer], shared: Any, number: int, job: Any) -> tuple[int, Answer]:
+    """A job's number and its answer, in a worker."""
+    return number, work(shared.get() if isinstance(shared, Put) else shared, job)
+
+
+def stream(
+    work: Callable[[Any, Any], Answer], shared: Any, jobs: Sequence[Any], execution: Execution, gpus: int = 0
+) -> Iterator[Answer]:
+    """Answers of `work(shared, job)` on each job as they come, in any order; on Ray each holds `gpus`.
+
+    `shared` goes to each worker or node once. Where its last holder died, it is sent again and the jobs left are run.
 
     Raises:
         TargetError: A job took too long, a worker died, or the cluster was lost; answers given before are the caller's.
+    """
+    left = dict(enumerate(jobs))
+    for attempt in range(RETRIES + 1):
+        try:
+            for number, answer in once(work, shared, left, execution, gpus):
+                del left[number]
+                yield answer
+            return
+        except LostDataError as error:
+            if attempt == RETRIES:
+                raise TargetError(
+                    f"Expected workers that keep the records, got {attempt + 1} times none that lived. See why they die, and run "
+                    f"it again; finished models are kept."
+                ) from error
+
+
+def once(
+    work: Callable[[Any, Any], Answer], shared: Any, jobs: dict[int, Any], execution: Execution, gpus: int
+) -> Iterator[tuple[int, Answer]]:
+    """Numbers and answers of the jobs as they come.
+
+    Raises:
+        LostDataError: The workers that held what is shared died.
+        TargetError: A job took too long, workers keep dying, or the cluster was lost.
     """
     from multiprocessing import TimeoutError as JobTimeout
 
     from joblib import Parallel, delayed
 
     try:
-        with place(execution):
-            parallel = Parallel(return_as="generator_unordered", timeout=execution.timeout, pre_dispatch="2*n_jobs")
-            yield from parallel(delayed(work)(*job) for job in jobs)
+        with place(execution, shared, gpus) as handle:
+            parallel = Parallel(
+                return_as="generator_unordered", timeout=execution.timeout, pre_dispatch="2*n_jobs", batch_size=1
+            )
+            yield from quiet(parallel(delayed(called)(work, handle, *job) for job in list(jobs.items())))
     except (TimeoutError, JobTimeout) as error:
         raise TargetError(
-            f"Expected each job within {execution.timeout:g} seconds, got none from one of them. "
+            f"Expected each job within {execution.timeout or 0:g} seconds, got none from one of them. "
             f"Run it again with a longer --model-timeout; finished models are kept."
         ) from error
-    except (InputError, TargetError):
+    except LostClusterError as error:
+        raise TargetError(
+            f"Expected the {execution.backend} cluster at {execution.address or 'auto'} to stay, lost the connection to it. "
+            f"Start it, and run it again; finished models are kept."
+        ) from error
+    except (InputError, TargetError, LostDataError):
         raise
     except Exception as error:
-        if type(error).__module__.split(".")[0] in ("joblib", "loky", "distributed", "ray", "concurrent"):
-            raise TargetError(
-                f"Expected the workers to finish, got {type(error).__name__} ({(str(error).splitlines() or [''])[0]}). "
-                f"Run it again; finished models are kept."
-            ) from error
+        if execution.address or type(error).__module__.split(".")[0] in FROM_WORKERS:
+            raise lost(error) from error
         raise
+
+
+def quiet(answers: Any) -> Iterator[Any]:
+    """The answers; a caller who stops early, on a full disk say, does not also get a warning from joblib."""
+    import warnings
+
+    try:
+        for answer in answers:  # noqa: UP028
+            yield answer
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            answers.close()
+
+
+def lost(error: Exception) -> TargetError:
+    """The error of workers or a cluster that are gone, as a sentence."""
+    first = (str(error).splitlines() or [""])[0][:200]
+    return TargetError(
+        f"Expected the workers to finish, got {type(error).__name__} ({first}). Run it again; finished models are kept."
+    )

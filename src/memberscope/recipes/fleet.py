@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.recipes.execution import Execution, one_thread, stream
+from memberscope.recipes.execution import Execution, stream, threads_at_most
+from memberscope.recipes.function import Parcel
 from memberscope.recipes.observe import Observation, observe, trained_models
+from memberscope.recipes.settle import Choice, fitting, settled
 from memberscope.signals import Store, Wanted, digest_array, digest_records
 from memberscope.types import Bools, Recipe, Records, Signal
 
@@ -24,7 +26,7 @@ VERSION = 1
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Order:
     """What to train and to observe: a model with seed `seeds[i]` on the records of `pool` under `inside[i]` (m, n).
 
@@ -59,8 +61,8 @@ class Fleet:
 
     `predicted` and `confidence` (m, n) are the top class and its probability on the pool, where the models tell.
     `train_accuracy` and `held_out_accuracy` are (m,); NaN where a model's answers were not finite. `trained` counts models
-    that were trained now, not found in the store. `outputs` (m, n, k) are all answers about the pool, if the order wanted
-    them whole.
+    that were trained now, not found in the store; `choice` says how, as far as the recipe left it open. `outputs` (m, n, k)
+    are all answers about the pool, if the order wanted them whole.
     """
 
     inside: Bools
@@ -71,6 +73,7 @@ class Fleet:
     train_accuracy: NDArray[np.float64]
     held_out_accuracy: NDArray[np.float64]
     trained: int
+    choice: Choice = field(default_factory=dict)
     outputs: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
@@ -84,6 +87,9 @@ def train(order: Order, store: Store | None, execution: Execution, progress: Pro
         TargetError: The recipe fails, takes too long, or the workers are lost.
         InputError: Its models answer in another way than the target, or the disk is full.
     """
+    size = int(order.inside[0].sum())
+    recipe, choice = settled(order.recipe, order.pool, size, len(order.inside), store)
+    order, execution = replace(order, recipe=recipe), fitting(execution, choice)
     kept = keys(order) if store is not None else None
     answers: dict[int, dict[str, NDArray[Any]]] = {}
     missing = []
@@ -110,7 +116,7 @@ def train(order: Order, store: Store | None, execution: Execution, progress: Pro
         assert found is not None, "a model's answers vanished from the store while it was read"
         return found
 
-    return gathered(order, answer, store if kept else None, n_trained)
+    return replace(gathered(order, answer, store if kept else None, n_trained), choice=choice)
 
 
 def fits(order: Order, entry: dict[str, NDArray[Any]] | None) -> bool:
@@ -132,24 +138,20 @@ def finished(
     order: Order, batches: list[tuple[int, ...]], execution: Execution
 ) -> Iterator[tuple[tuple[int, ...], list[dict[str, NDArray[Any]]]]]:
     """Each batch of models with their answers, as it is done."""
-    pool, others = order.pool, order.population
-    nobody = Records(None, pool.y[:0], pool.ids[:0])
-    light = replace(order, pool=nobody, inside=order.inside[:0], population=None)
-    # Large arrays are arguments of their own, so that a backend sends them to a worker once and not with every job.
-    arrays = (order.inside, pool.x, pool.y, pool.ids, *((others.x, others.y, others.ids) if others else ()))
-    yield from stream(job, [(light, batch, pool.groups, *arrays) for batch in batches], execution)
+    gpus = int(str(getattr(order.recipe, "device", "cpu")).startswith("cuda"))
+    if execution.backend in ("dask", "ray"):
+        order = replace(order, recipe=Parcel(order.recipe))
+    yield from stream(job, order, batches, execution, gpus)
 
 
-def job(
-    light: Order, batch: tuple[int, ...], groups: Any, inside: Bools, *arrays: Any
-) -> tuple[tuple[int, ...], list[dict[str, NDArray[Any]]]]:
-    """Train one batch of models and observe each; `arrays` are x, y and ids of the pool, then of the population."""
-    pool = Records(arrays[0], arrays[1], arrays[2], groups)
-    population = Records(arrays[3], arrays[4], arrays[5]) if len(arrays) > 3 else None
-    rows, look = list(batch), light.observation()
-    with one_thread():
-        models = trained_models(light.recipe, pool, inside[rows], [light.seeds[row] for row in rows])
-        return batch, [observe(look, model, pool, inside[row], population) for model, row in zip(models, rows, strict=True)]
+def job(order: Order, batch: tuple[int, ...]) -> tuple[tuple[int, ...], list[dict[str, NDArray[Any]]]]:
+    """Train one batch of models and observe each."""
+    rows, look, pool = list(batch), order.observation(), order.pool
+    with threads_at_most(int(getattr(order.recipe, "threads", 1))):
+        models = trained_models(order.recipe, pool, order.inside[rows], [order.seeds[row] for row in rows])
+        return batch, [
+            observe(look, model, pool, order.inside[row], order.population) for model, row in zip(models, rows, strict=True)
+        ]
 
 
 def keys(order: Order) -> list[str] | None:

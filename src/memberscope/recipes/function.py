@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dis
+import functools
 import hashlib
 import importlib
 import inspect
 import sys
+import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from memberscope.errors import InputError
 from memberscope.types import Recipe, Records
+
+INSTALLED = {Path(path) for key, path in sysconfig.get_paths().items() if key.endswith(("lib", "stdlib"))} | {Path(sys.prefix)}
 
 
 @dataclass(frozen=True)
@@ -51,15 +56,55 @@ class FunctionRecipe:
     @property
     def digest(self) -> str | None:
         """Hash of the function's source file and name, or None if there is no source to hash."""
+        found = source_digest(self.function)
+        return None if found is None else hashlib.sha256(f"{found}:{self.version}".encode()).hexdigest()
+
+
+def source_digest(function: Callable[..., Any]) -> str | None:
+    """Hash of a function's or class's name, source file and bound arguments, or None if there is no source to hash."""
+    if isinstance(function, functools.partial):
+        inner = source_digest(function.func)
+        return (
+            None if inner is None else hashlib.sha256(f"{inner}:{function.args!r}:{function.keywords!r}".encode()).hexdigest()
+        )
+    try:
+        unwrapped = inspect.unwrap(function)
+        file = inspect.getsourcefile(unwrapped)
+        source = Path(file or "").read_bytes() if file else b""
+    except (TypeError, OSError):
+        return None
+    if not source:
+        return None
+    name = (
+        f"{unwrapped.__module__}.{unwrapped.__qualname__}:{getattr(getattr(unwrapped, '__code__', None), 'co_firstlineno', 0)}"
+    )
+    return hashlib.sha256(name.encode() + source).hexdigest()
+
+
+class Parcel:
+    """Any recipe on its way to a cluster, whose workers need not have the user's modules; it arrives as the recipe itself."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        """Pack it, once for all jobs.
+
+        Raises:
+            InputError: It cannot be sent.
+        """
         try:
-            file = inspect.getsourcefile(inspect.unwrap(self.function))
-            source = Path(file or "").read_bytes() if file else b""
-        except (TypeError, OSError):
-            return None
-        if not source:
-            return None
-        name = f"{self.function.__module__}.{self.function.__qualname__}:{self.version}"
-        return hashlib.sha256(name.encode() + source).hexdigest()
+            self.data = packed(recipe)
+        except Exception as error:
+            raise InputError(
+                f"Expected a recipe that can be sent to workers, got {type(error).__name__}: {error}. "
+                f"Keep open files, locks and connections out of it."
+            ) from error
+
+    def __call__(self, records: Records, seed: int) -> Any:
+        """What the recipe returns."""
+        return opened(self.data)(records, seed)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Arrive as the recipe."""
+        return opened, (self.data,)
 
 
 def as_names(value: Any) -> tuple[Any, ...]:
@@ -67,26 +112,47 @@ def as_names(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def packed(function: Callable[[Records, int], Any]) -> bytes:
-    """The function as bytes; its module goes along unless it belongs to an installed package."""
+def packed(thing: Any) -> bytes:
+    """The thing as bytes, with the code of the user's own modules."""
     import cloudpickle
 
-    module = inspect.getmodule(function)
-    own = module is not None and "site-packages" not in str(getattr(module, "__file__", None) or "site-packages")
-    if module is None or not own or module.__name__ == "__main__":
-        return bytes(cloudpickle.dumps(function))
-    cloudpickle.register_pickle_by_value(module)
+    already = cloudpickle.list_registry_pickle_by_value()  # a recipe that packs its function is packed itself, too
+    own = [module for module in own_modules() if module.__name__ not in already]
+    for module in own:
+        cloudpickle.register_pickle_by_value(module)
     try:
-        return bytes(cloudpickle.dumps(function))
+        return bytes(cloudpickle.dumps(thing))
     finally:
-        cloudpickle.unregister_pickle_by_value(module)
+        for module in own:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def own_modules() -> list[ModuleType]:
+    """Loaded modules of the working directory or of no package, which a worker elsewhere could not import."""
+    found = []
+    for name, module in list(sys.modules.items()):
+        file = Path(getattr(module, "__file__", None) or sys.prefix)
+        installed = "site-packages" in file.parts or any(file.is_relative_to(place) for place in INSTALLED)
+        if (
+            file.suffix == ".py"
+            and not installed
+            and name not in ("__main__", "__mp_main__")
+            and name.split(".")[0] != "memberscope"
+        ):
+            found.append(module)
+    return found
+
+
+def opened(data: bytes) -> Any:
+    """What was packed, in a worker."""
+    import cloudpickle
+
+    return cloudpickle.loads(data)
 
 
 def unpacked(kind: type[FunctionRecipe], data: bytes, version: str) -> FunctionRecipe:
     """The recipe again, in a worker."""
-    import cloudpickle
-
-    return kind(cloudpickle.loads(data), version)
+    return kind(opened(data), version)
 
 
 def as_recipe(given: Any) -> Recipe:

@@ -92,12 +92,19 @@ class TorchTarget:
         self._n_classes = self._n_classes or values.shape[1]
         return values
 
+    def _precision(self) -> Any:
+        """The type of the module's first real parameter; float32 if it has none."""
+        import torch
+
+        real = (part.dtype for part in self.module.parameters() if part.is_floating_point())
+        return next(real, torch.float32)
+
     def _forward(self, batch: Any) -> Floats:
         import torch
 
         inputs = batch if isinstance(batch, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(batch))
         if inputs.is_floating_point():
-            inputs = inputs.float()
+            inputs = inputs.to(self._precision())
         outputs = self.module(inputs.to(self.device))
         values = np.asarray(outputs.detach().cpu().double().numpy(), dtype=np.float64)
         if values.ndim == 1 or values.shape[1] == 1:

@@ -1,0 +1,283 @@
+"""Dask and Ray as backends of joblib that outlive their workers, and say when the cluster itself is gone."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from memberscope.errors import InputError
+
+PATIENCE = 10.0  # seconds to wait for a cluster that does not answer
+PULSE = 1.0  # seconds between two looks at whether it is still there
+RETRIES = 3  # times that a job is given another worker after its own died
+
+
+class LostClusterError(Exception):
+    """The scheduler or the head node went away while models were trained."""
+
+
+class LostDataError(Exception):
+    """The only workers that held the records died; the cluster is there and can be sent them again."""
+
+
+class Watch:
+    """Calls back with an error for every job that is under way once `alive` says that the cluster is gone.
+
+    Without it joblib would wait for answers that nobody will give.
+    """
+
+    def __init__(self, alive: Callable[[], bool], pulse: float = PULSE) -> None:
+        """Start to look, every `pulse` seconds."""
+        self.alive, self.pulse = alive, pulse
+        self.waiting: dict[int, Callable[[Any], Any]] = {}
+        self.stopped = threading.Event()
+        threading.Thread(target=self.look, name="cluster-watch", daemon=True).start()
+
+    def watched(self, callback: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """The callback, to be called once: by the backend, or by this watch."""
+        number = id(callback)
+        self.waiting[number] = callback
+
+        def once(answer: Any) -> None:
+            if self.waiting.pop(number, None) is not None:
+                callback(answer)
+
+        return once
+
+    def look(self) -> None:
+        """Until the cluster is gone or nobody waits any more."""
+        while not self.stopped.wait(self.pulse):
+            if not self.alive():
+                self.stopped.set()
+                for number in list(self.waiting):
+                    callback = self.waiting.pop(number, None)
+                    if callback is not None:
+                        callback(LostClusterError())
+
+
+def reachable(address: str, patience: float = PATIENCE) -> bool:
+    """Whether somebody listens at `host:port`, with or without a scheme in front.
+
+    >>> reachable("127.0.0.1:1", patience=0.5), reachable("nonsense")
+    (False, False)
+    """
+    host, _, port = address.split("://")[-1].rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=patience):
+            return bool(host)
+    except (OSError, ValueError, OverflowError):
+        return False
+
+
+@contextmanager
+def dask_backend(address: str | None, shared: Any) -> Iterator[tuple[Any, Any]]:
+    """A joblib backend on the Dask scheduler at `address`, and a handle that is `shared` in each job.
+
+    Raises:
+        InputError: dask.distributed is not installed, there is no scheduler, or its workers are not usable.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise InputError("Expected dask for --backend dask, got none. Run `pip install memberscope[dask]`.") from error
+    if address is None:
+        raise InputError("Expected the address of a Dask scheduler, got none. Add --scheduler tcp://host:8786.")
+    if address.split("://")[0] in ("tcp", "tls") and not reachable(address):
+        raise InputError(f"Expected a Dask scheduler at {address}, got no answer. Start it, or check the address.")
+    try:
+        client = Client(address, timeout=PATIENCE, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"Expected a Dask scheduler at {address}, got {type(error).__name__}. Start it, or check the address."
+        ) from error
+    try:
+        usable_workers(client, address)
+        # On every worker: what is held by one alone dies with it. Not by content, since a key that was lost is not sent again.
+        handle = client.scatter(shared, broadcast=True, hash=False)
+        watch = Watch(lambda: client.status == "running")
+        try:
+            yield dask_class()(client, watch), handle
+        finally:
+            watch.stopped.set()
+    finally:
+        close_quietly(client)
+
+
+def usable_workers(client: Any, address: str) -> None:
+    """Wait for a worker.
+
+    Raises:
+        InputError: There is none, or one trains several models in the same process.
+    """
+    try:
+        client.wait_for_workers(1, timeout=PATIENCE)
+    except TimeoutError as error:
+        raise InputError(f"Expected workers at {address}, got none. Run `dask worker {address} --nthreads 1`.") from error
+    threads = max(client.nthreads().values(), default=1)
+    if threads > 1:
+        raise InputError(
+            f"Expected Dask workers of one thread, which train one model at a time, got one of {threads} threads. "
+            f"Start them with --nthreads 1 --nworkers {threads}."
+        )
+
+
+def close_quietly(client: Any) -> None:
+    """Close a connection, even to a scheduler that is gone."""
+    import logging
+
+    logger = logging.getLogger("distributed.client")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        client.close(timeout=2)
+    except (OSError, TimeoutError):
+        pass
+    finally:
+        logger.setLevel(level)
+
+
+def dask_class() -> type[Any]:
+    """The Dask backend of joblib with a watch; made here since it needs Dask to be imported."""
+    import asyncio
+    import concurrent.futures
+
+    from joblib._dask import DaskDistributedBackend
+
+    class FleetOnDask(DaskDistributedBackend):  # type: ignore[misc]
+        def __init__(self, client: Any, watch: Watch) -> None:
+            super().__init__(client=client)
+            self.watch = watch
+
+        def compute_batch_size(self) -> int:
+            return 1  # a finished model is an answer of its own
+
+        def effective_n_jobs(self, n_jobs: int) -> int:
+            # One would make joblib train here and not on the only worker.
+            return max(2, int(super().effective_n_jobs(n_jobs)))
+
+        def submit(self, func: Any, callback: Any = None) -> Any:
+            return super().submit(func, self.watch.watched(callback))
+
+        def retrieve_result_callback(self, out: Any) -> Any:
+            if isinstance(out, asyncio.CancelledError | concurrent.futures.CancelledError):
+                raise LostDataError() if self.client.status == "running" else LostClusterError()
+            return super().retrieve_result_callback(out)
+
+    return FleetOnDask
+
+
+@contextmanager
+def ray_backend(address: str | None, shared: Any, gpus: int) -> Iterator[tuple[Any, Any]]:
+    """A joblib backend on the Ray cluster at `address`, and a handle that is `shared` in each job, which holds `gpus`.
+
+    Raises:
+        InputError: Ray is not installed, or there is no cluster.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError("Expected ray for --backend ray, got none. Run `pip install memberscope[ray]`.") from error
+    ours = not ray.is_initialized()
+    if ours:
+        join_ray(ray, address)
+    head = str(ray.get_runtime_context().gcs_address)
+    watch = Watch(lambda: reachable(head, PULSE))
+    try:
+        yield ray_class()(watch, gpus), Put(ray.put(shared))
+    finally:
+        watch.stopped.set()
+        if ours and reachable(head, PULSE):
+            ray.shutdown()
+
+
+def join_ray(ray: Any, address: str | None) -> None:
+    """Connect this process to the cluster.
+
+    Raises:
+        InputError: There is none.
+    """
+    where = address or "auto"
+    if address is not None and address != "auto" and not reachable(address):
+        raise InputError(f"Expected a Ray cluster at {where}, got no answer. Start it, or check the address.")
+    try:
+        ray.init(address=where, log_to_driver=False, logging_level="error")
+    except (OSError, ValueError, RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"Expected a Ray cluster at {where}, got {type(error).__name__}. Start it, or check the address."
+        ) from error
+
+
+class Put:
+    """Records in Ray's object store, which each node fetches once."""
+
+    def __init__(self, ref: Any) -> None:
+        """Refer to them."""
+        self.ref = ref
+
+    def get(self) -> Any:
+        """The records, in a worker."""
+        import ray
+
+        return ray.get(self.ref)
+
+
+def ray_class() -> type[Any]:
+    """A joblib backend whose jobs are Ray tasks.
+
+    Ray's own backend gives each job to an actor that is chosen beforehand: it cannot stream answers, sends the records with
+    every job, and loses an actor's jobs with it. Tasks go to whoever is free, and to another worker when theirs dies.
+    """
+    import ray
+    from joblib.parallel import ParallelBackendBase
+
+    class FleetOnRay(ParallelBackendBase):  # type: ignore[misc]
+        supports_retrieve_callback = True
+        default_n_jobs = -1
+
+        def __init__(self, watch: Watch, gpus: int) -> None:
+            super().__init__(nesting_level=0)
+            self.watch, self.gpus = watch, gpus
+            self.task = ray.remote(answered).options(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)
+            self.refs: set[Any] = set()
+
+        def effective_n_jobs(self, n_jobs: int) -> int:
+            have = ray.cluster_resources()
+            slots = int(min(have.get("CPU", 1), have.get("GPU", 0) / self.gpus if self.gpus else float("inf")))
+            # One would make joblib train here and not on the only worker.
+            return max(2, slots if n_jobs < 0 else min(n_jobs, slots))
+
+        def submit(self, func: Any, callback: Any = None) -> Any:
+            called = self.watch.watched(callback)
+            ref = self.task.remote(func)
+            self.refs.add(ref)
+
+            def done(future: Any) -> None:
+                self.refs.discard(ref)
+                called(future.exception() or future.result())
+
+            future = ref.future()
+            future.add_done_callback(done)
+            return future
+
+        def retrieve_result_callback(self, out: Any) -> Any:
+            if isinstance(out, BaseException):
+                raise out
+            return out
+
+        def abort_everything(self, ensure_ready: bool = True) -> None:
+            if not self.watch.stopped.is_set():
+                for ref in list(self.refs):
+                    ray.cancel(ref, force=True)
+
+    return FleetOnRay
+
+
+def answered(func: Callable[[], Any]) -> Any:
+    """The answer of a job, or its error as a value, so that Ray does not wrap it in words of its own."""
+    try:
+        return func()
+    except Exception as error:
+        return error

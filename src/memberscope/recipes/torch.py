@@ -1,0 +1,196 @@
+"""Torch models as a recipe: how one is built and trained, many at a time where that is faster."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from memberscope.errors import InputError
+from memberscope.recipes.function import packed, source_digest
+from memberscope.recipes.settings import SGD, Optimiser, Precision, Schedule, check_augmentation
+from memberscope.targets import TorchTarget
+from memberscope.types import Bools, Records
+
+Engine = Literal["auto", "matrices", "vmap", "loop"]
+VERSION = 1  # raised whenever the same settings give other weights
+
+
+@dataclass(frozen=True)
+class TorchRecipe:
+    """Train the module that `model()` builds, on all records `epochs` times, in batches drawn without replacement.
+
+    `loss` is cross-entropy with `label_smoothing`, or a function (logits (b, k), labels (b,)) -> mean loss. `augmentation`
+    changes records at random: `flip`, `shift:k`, `noise:s`. `precision` is that of products and activations while training;
+    weights are float32 unless it is float64.
+
+    `stack` models are trained together by `engine`: `matrices` multiplies stacked weights of fully connected networks,
+    `vmap` stacks any module without running statistics, `loop` goes one by one. None and `auto` leave both to a measurement
+    made once, before the first model. The same seed gives the same initial weights, batches and augmentation in every engine.
+
+    >>> import torch
+    >>> recipe = TorchRecipe(lambda: torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2)), epochs=3)
+    >>> x = np.random.default_rng(0).normal(size=(64, 3))
+    >>> recipe(Records(x, (x[:, 0] > 0).astype(int), np.arange(64).astype(str)), seed=0).query(x[:2]).shape
+    (2, 2)
+    """
+
+    model: Callable[[], Any]
+    optimiser: Optimiser = field(default_factory=SGD)
+    schedule: Schedule = "constant"
+    epochs: int = 20
+    batch_size: int = 128
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    loss: Literal["cross_entropy"] | Callable[[Any, Any], Any] = "cross_entropy"
+    augmentation: tuple[str, ...] = ()
+    precision: Precision = "float32"
+    device: str = "cpu"
+    stack: int | None = None
+    engine: Engine = "auto"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision) or self.engine not in get_args(Engine):
+            raise InputError(
+                f"Expected a precision among {', '.join(get_args(Precision))} and an engine among "
+                f"{', '.join(get_args(Engine))}, got {self.precision!r} and {self.engine!r}. Choose from these."
+            )
+        if min(self.epochs, self.batch_size, self.threads, 1 if self.stack is None else self.stack) < 1:
+            raise InputError("Expected at least one epoch, record a batch, thread and model a stack, got less. Repair it.")
+        for name in self.augmentation:
+            check_augmentation(name)
+
+    def __call__(self, records: Records, seed: int) -> TorchTarget:
+        """A model trained on `records`."""
+        return next(self.many(records, np.ones((1, len(records)), dtype=bool), [seed]))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel with the code of `model` and `loss`, so that workers need not find the module they stand in."""
+        rest = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name not in ("model", "loss")}
+        loss = packed(self.loss) if callable(self.loss) else self.loss
+        return unpacked, (type(self), packed(self.model), loss, rest)
+
+    @property
+    def digest(self) -> str | None:
+        """Hash of the code that builds the model, of every setting and of torch's version; None without source to hash."""
+        import torch
+
+        sources = [source_digest(part) for part in (self.model, self.loss) if callable(part)]
+        if None in sources:
+            return None
+        rest = [(entry.name, repr(getattr(self, entry.name))) for entry in fields(self) if entry.name not in ("model", "loss")]
+        text = f"{VERSION}:{sources}:{sorted(rest)}:{torch.__version__}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def many(self, pool: Records, inside: Bools, seeds: Sequence[int]) -> Iterator[TorchTarget]:
+        """A model for each row of `inside` (b, n), trained together where their numbers of records allow it.
+
+        Raises:
+            InputError: The records are no array of numbers, or the device is not there.
+        """
+        from memberscope.recipes.torch_choice import engine_of
+
+        if not isinstance(pool.x, np.ndarray):
+            raise InputError(f"Expected records as one array for a TorchRecipe, got {type(pool.x).__name__}. Convert them.")
+        modules = [initial(self, seed) for seed in seeds]
+        x, y = tensors(self, pool)
+        with flushed_denormals():
+            for part in alike(inside):
+                task = Task(self, [modules[i] for i in part], x, y, rows_of(inside[part]), [seeds[i] for i in part])
+                engine_of(self, modules[part[0]])(task)
+        return (TorchTarget(module.eval(), device=self.device) for module in modules)
+
+    def tuned(self, pool: Records, size: int, n_models: int) -> tuple[TorchRecipe, dict[str, Any]]:
+        """This recipe with stack, engine and threads chosen by measurement on this machine, and the choice in words."""
+        from memberscope.recipes.torch_choice import choose
+
+        return choose(self, pool, size, n_models)
+
+    def chosen(self, choice: dict[str, Any]) -> TorchRecipe:
+        """This recipe with an earlier choice."""
+        return replace(self, stack=int(choice["stack"]), engine=choice["engine"], threads=int(choice["threads"]))
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What an engine trains in place: `modules` (b), each on the records `rows[i]` (b, r) of `x` (n, ...) and `y` (n,)."""
+
+    recipe: TorchRecipe
+    modules: list[Any]
+    x: Any
+    y: Any
+    rows: np.ndarray[Any, np.dtype[np.int64]]
+    seeds: list[int]
+
+
+def unpacked(kind: type[TorchRecipe], model: bytes, loss: Any, rest: dict[str, Any]) -> TorchRecipe:
+    """The recipe again, in a worker."""
+    import cloudpickle
+
+    return kind(cloudpickle.loads(model), loss=cloudpickle.loads(loss) if isinstance(loss, bytes) else loss, **rest)
+
+
+def initial(recipe: TorchRecipe, seed: int) -> Any:
+    """The module with the initial weights that `seed` gives, on the recipe's device.
+
+    Raises:
+        InputError: The device is not there, or `model` builds something else than a module.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = recipe.model()
+    if not isinstance(module, torch.nn.Module):
+        raise InputError(f"Expected model() to build a torch module, got {type(module).__name__}. Return the module.")
+    try:
+        module = module.to(torch.device(recipe.device))
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"Expected an available device, got {recipe.device!r} ({first}). Use device='cpu'.") from error
+    return module.double() if recipe.precision == "float64" else module
+
+
+def tensors(recipe: TorchRecipe, pool: Records) -> tuple[Any, Any]:
+    """Records and labels on the device; real numbers in the weights' precision, whole numbers as they are."""
+    import torch
+
+    with warnings.catch_warnings():  # workers share one read-only copy of the records, and nothing here writes to them
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
+        x = torch.from_numpy(np.ascontiguousarray(pool.x))
+    if x.is_floating_point():
+        x = x.double() if recipe.precision == "float64" else x.float()
+    return x.to(recipe.device), torch.from_numpy(np.asarray(pool.y, dtype=np.int64)).to(recipe.device)
+
+
+def rows_of(inside: Bools) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Positions (b, r) of the records under each row of `inside` (b, n), all of one size."""
+    return np.stack([np.flatnonzero(row) for row in inside])
+
+
+def alike(inside: Bools) -> list[list[int]]:
+    """Models with equally many records, together.
+
+    >>> alike(np.array([[1, 1, 0], [1, 0, 0], [0, 1, 1]], dtype=bool))
+    [[1], [0, 2]]
+    """
+    sizes = inside.sum(axis=1)
+    return [np.flatnonzero(sizes == size).tolist() for size in np.unique(sizes)]
+
+
+@contextmanager
+def flushed_denormals() -> Iterator[None]:
+    """Numbers below 1e-38 read as zero while training: processors are slow on them, and no result shows the difference."""
+    import torch
+
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)

@@ -1,0 +1,64 @@
+"""Run one small fleet in this process's environment: `python fleets.py BACKEND ADDRESS STORE OUT RECIPE [MODELS]`.
+
+Progress goes to standard output, an error's sentence to standard error, and OUT holds a hash of everything that was observed.
+"""
+
+import hashlib
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from memberscope.errors import MemberscopeError
+from memberscope.recipes import Execution, Order, balanced, load_recipe, train
+from memberscope.signals import Store, Wanted
+from memberscope.types import Access, Records, SignalSpec
+
+LOGIT = Wanted(Access.PROBABILITIES, SignalSpec("logit_confidence"))
+ALL = Wanted(Access.PROBABILITIES, SignalSpec())
+
+
+def order(recipe, models: int, n: int = 400) -> Order:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, 20))
+    y = (x[:, 0] + rng.normal(size=n) > 0).astype(int) + (x[:, 1] > 1)
+    pool = Records(x, y, np.arange(n).astype(str), {"side": np.where(x[:, 2] > 0, "right", "left")})
+    others = Records(rng.normal(size=(50, 20)), rng.integers(0, 3, 50), np.arange(n, n + 50).astype(str))
+    inside = balanced(n, n // 2, models, np.random.default_rng(1), strata=y)
+    return Order(
+        recipe, pool, inside, tuple(range(models)), (LOGIT, ALL), "probabilities", 3, ("identity", "noise:0.1"), others
+    )
+
+
+def digest(fleet) -> str:
+    hasher = hashlib.sha256()
+    tables = [*fleet.observed.values(), *fleet.population.values(), fleet.predicted, fleet.confidence]
+    for array in (*tables, fleet.train_accuracy, fleet.held_out_accuracy):
+        hasher.update(np.ascontiguousarray(array).tobytes())
+    return hasher.hexdigest()
+
+
+def main(backend: str, address: str, store: str, out: str, recipe: str, models: str = "8") -> int:
+    warnings.simplefilter("error")
+    if backend == "ray":
+        from here import keep
+
+        keep()
+    execution = Execution(backend, address or None, n_jobs=2)
+    try:
+        fleet = train(
+            order(load_recipe(recipe), int(models)),
+            Store(store) if store else None,
+            execution,
+            lambda done, total: print(f"{done} of {total}", flush=True),
+        )
+    except MemberscopeError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    Path(out).write_text(digest(fleet))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(*sys.argv[1:]))
