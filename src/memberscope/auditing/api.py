@@ -33,6 +33,7 @@ def audit(
     references: int | None = None,
     population: Records | Pair | None = None,
     design: Any = None,
+    keep_weights: bool = False,
     execution: Execution | None = None,
     n_classes: int | None = None,
     class_names: Sequence[str] | None = None,
@@ -48,8 +49,9 @@ def audit(
     `references` replace its own.
 
     With a `recipe` (a function (records, seed) -> model, an unfitted estimator, a `TorchRecipe`), models like the target are
-    trained for the attacks that need them, where `execution` says. `population` holds records that no model was trained on. `design` (models, records) says who is in
-    which reference model, members first; without one it is drawn.
+    trained for the attacks that need them, where `execution` says. `population` holds records that no model was trained on.
+    `design` (models, records) says who is in which reference model, members first; without one it is drawn. `keep_weights`
+    keeps those models in the `store`.
 
     Raises:
         InputError: The records, the model's answers or the plan are not usable.
@@ -74,7 +76,7 @@ def audit(
     if recipe is not None:
         others = None if population is None else as_records(population, "population", lookup)
         own = None if design is None else np.asarray(design)
-        training = Training(as_recipe(recipe), execution or Execution(), others, own)
+        training = Training(as_recipe(recipe), execution or Execution(), others, own, keep_weights)
     return run(plan, subject, training=training, store=store, progress=progress)
 
 

@@ -7,14 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from memberscope.auditing.gather import streams_of
 from memberscope.auditing.levels import levels_of, runs_at
 from memberscope.auditing.plan import Plan
+from memberscope.auditing.procedure import target_order
 from memberscope.auditing.result import NotRun
 from memberscope.auditing.subject import Subject
 from memberscope.auditing.training import Training, designed, order_of, seed_notes, wanted_by
 from memberscope.errors import InputError
 from memberscope.recipes.execution import threads_at_most
+from memberscope.recipes.fleet import Standing, standing
 from memberscope.recipes.observe import trained_models
+from memberscope.signals import Store
 from memberscope.signals.outputs import PROBE
 from memberscope.statistics import minimum_detectable_tpr, smallest_fpr
 from memberscope.types import Access
@@ -39,10 +43,11 @@ class Forecast:
     smallest_fpr: float
     detectable: list[tuple[float, float, float | None]]
     notes: list[str]
+    standing: Standing
 
 
-def forecast(plan: Plan, subject: Subject, training: Training | None = None) -> Forecast:
-    """Dry run of `plan` on `subject`; the model is not asked and nothing is trained.
+def forecast(plan: Plan, subject: Subject, training: Training | None = None, store: Store | None = None) -> Forecast:
+    """Dry run of `plan` on `subject`; the model is not asked and nothing is trained; `store` is what earlier runs left.
 
     Raises:
         InputError: The records do not resolve a rate that was asked for.
@@ -100,7 +105,23 @@ def forecast(plan: Plan, subject: Subject, training: Training | None = None) -> 
         smallest_fpr(n_others),
         rows,
         seed_notes(training),
+        left_over(plan, subject, training, levels, store),
     )
+
+
+def left_over(
+    plan: Plan, subject: Subject, training: Training | None, levels: tuple[Access, ...], store: Store | None
+) -> Standing:
+    """How many of the reference models and further targets are stored, kept, or to train."""
+    if training is None:
+        return Standing(0, 0, 0)
+    streams, orders = streams_of(plan), []
+    if wanted_by(plan, levels):
+        orders.append(order_of(plan, subject, training, levels, streams["references"]))
+    if plan.targets:
+        orders.append(target_order(plan, subject, training, levels, streams["targets"]))
+    parts = [standing(order, store) for order in orders]
+    return Standing(*(sum(getattr(part, name) for part in parts) for name in ("stored", "kept", "to_train")))
 
 
 def stored_of_models(plan: Plan, subject: Subject, training: Training | None, levels: tuple[Access, ...], models: int) -> int:

@@ -64,7 +64,7 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
         raise InputError(f"Expected a recipe to train {plan.targets} target models, got none. Give --recipe, or no --targets.")
     if training is not None and training.design is not None:
         training = replace(training, design=fixed(training.design, len(subject.records)))
-    streams = dict(zip(STREAMS, np.random.SeedSequence(plan.seed).spawn(len(STREAMS)), strict=True))
+    streams = streams_of(plan)
     overlap, examples = None, []
     if subject.features is not None:
         overlap = find_overlap(subject.features, subject.member, np.random.default_rng(streams["overlap"]))
@@ -121,6 +121,11 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
     return Collected(
         subject, observed, overlap, examples, levels, evidence, streams, references, procedure, spent, tuple(notes)
     )
+
+
+def streams_of(plan: Plan) -> dict[str, np.random.SeedSequence]:
+    """One random stream for each purpose."""
+    return dict(zip(STREAMS, np.random.SeedSequence(plan.seed).spawn(len(STREAMS)), strict=True))
 
 
 def named_pairs(overlap: Overlap, subject: Subject) -> list[dict[str, str]]:

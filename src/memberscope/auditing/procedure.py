@@ -62,7 +62,7 @@ def target_order(
     seeds = tuple(int(value) for value in rng.integers(0, 2**31 - 1, plan.targets))
     wanted, target = wanted_by(plan, levels), subject.target
     plain = Order(training.recipe, records, inside, seeds, wanted, target.signal, target.n_classes, plan.views)
-    return replace(plain, population=training.population, whole=True)
+    return replace(plain, population=training.population, whole=True, keep_weights=training.keep_weights)
 
 
 def target_models(

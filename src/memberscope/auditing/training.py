@@ -30,13 +30,14 @@ class Training:
     """How to train models like the target, where, and records that no model sees (used by RMIA).
 
     `design` (m, n) is the user's own membership of the reference models, over the members and then the non-members; without
-    one it is drawn.
+    one it is drawn. `keep_weights` keeps the models, so that signals thought of later need no training.
     """
 
     recipe: Recipe
     execution: Execution = field(default_factory=Execution)
     population: Records | None = None
     design: NDArray[np.generic] | None = None
+    keep_weights: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +91,8 @@ def order_of(
         inside = balanced(len(records), size, plan.references, rng, **grouping(plan, subject))
     seeds = tuple(int(value) for value in rng.integers(0, 2**31 - 1, len(inside)))
     wanted, target = wanted_by(plan, levels), subject.target
-    return Order(
-        training.recipe, records, inside, seeds, wanted, target.signal, target.n_classes, plan.views, training.population
-    )
+    order = Order(training.recipe, records, inside, seeds, wanted, target.signal, target.n_classes, plan.views)
+    return replace(order, population=training.population, keep_weights=training.keep_weights)
 
 
 def designed(plan: Plan, training: Training | None) -> Plan:

@@ -47,6 +47,7 @@ class Options:
     targets: int | None = None
     reference_size: int | None = None
     design: str | None = None
+    keep_weights: bool | None = None
     views: tuple[str, ...] | None = None
     keep_together: str | None = None
     population: str | None = None
@@ -80,6 +81,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "targets",
         "reference_size",
         "design",
+        "keep_weights",
         "views",
         "keep_together",
         "population",
@@ -253,7 +255,7 @@ def training_of(options: Options, subject: Subject) -> Training | None:
             f"Expected {len(design)} references for the design {options.design!r}, got {options.references}. "
             f"Leave out --references."
         )
-    return Training(load_recipe(options.recipe), execution, population, design)
+    return Training(load_recipe(options.recipe), execution, population, design, bool(options.keep_weights))
 
 
 def policy_of(given: Any) -> Policy | None:

@@ -15,14 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memberscope.errors import InputError
+from memberscope.recipes import weights
 from memberscope.recipes.execution import Execution, stream, threads_at_most
 from memberscope.recipes.function import Parcel
 from memberscope.recipes.observe import Observation, observe, trained_models
-from memberscope.recipes.settle import Choice, fitting, settled
+from memberscope.recipes.settle import Choice, decided, fitting, settled
 from memberscope.signals import Store, Wanted, digest_array, digest_records
 from memberscope.types import Bools, Recipe, Records, Signal
 
 VERSION = 1
+WEIGHT = "weight "  # names of weights among what a job answers
 Progress = Callable[[int, int], None]
 
 
@@ -31,7 +34,8 @@ class Order:
     """What to train and to observe: a model with seed `seeds[i]` on the records of `pool` under `inside[i]` (m, n).
 
     `signal` and `n_classes` are the target's; `wanted` signals are kept of each of the `views`. `population` holds records
-    that no model is trained on. With `whole`, all outputs about the pool are kept too.
+    that no model is trained on. With `whole`, all outputs about the pool are kept too, and with
+    `keep_weights` the models themselves, beside the store's other entries.
     """
 
     recipe: Recipe
@@ -44,6 +48,7 @@ class Order:
     views: tuple[str, ...] = ("identity",)
     population: Records | None = None
     whole: bool = False
+    keep_weights: bool = False
 
     def batches(self) -> list[tuple[int, ...]]:
         """Models that are trained together, always the same ones."""
@@ -85,23 +90,31 @@ def train(order: Order, store: Store | None, execution: Execution, progress: Pro
 
     Raises:
         TargetError: The recipe fails, takes too long, or the workers are lost.
-        InputError: Its models answer in another way than the target, or the disk is full.
+        InputError: Its models answer in another way than the target, the disk is full, or weights cannot be kept.
     """
     size = int(order.inside[0].sum())
     recipe, choice = settled(order.recipe, order.pool, size, len(order.inside), store)
     order, execution = replace(order, recipe=recipe), fitting(execution, choice)
     kept = keys(order) if store is not None else None
+    models = weight_keys(order) if store and kept else None
+    if order.keep_weights and models is None:
+        raise InputError(
+            "Expected a folder to keep weights in, and a recipe whose digest can be known, got none. Leave out --keep-weights."
+        )
     answers: dict[int, dict[str, NDArray[Any]]] = {}
-    missing = []
-    for batch in order.batches():
-        found = [store.get_all(kept[model]) for model in batch] if store and kept else [None]
-        if not all(fits(order, entry) for entry in found):
-            missing.append(batch)
+    missing = [batch for batch in order.batches() if not (store and kept and stored(order, store, kept, batch))]
+    if store and kept and models:
+        missing = [batch for batch in missing if not observed_again(order, store, kept, batch)]
+        if order.keep_weights:
+            missing += [batch for batch in order.batches() if batch not in missing and not have(store, models, batch)]
+            missing.sort()
     done = len(order.inside) - sum(map(len, missing))
     if progress:
         progress(done, len(order.inside))
     for batch, results in finished(order, missing, execution):
         for model, arrays in zip(batch, results, strict=True):
+            if store and models and order.keep_weights:
+                weights.keep(store, models[model], taken_out(arrays))
             if store and kept:
                 store.put_all(kept[model], arrays)
             else:
@@ -117,6 +130,64 @@ def train(order: Order, store: Store | None, execution: Execution, progress: Pro
         return found
 
     return replace(gathered(order, answer, store if kept else None, n_trained), choice=choice)
+
+
+def stored(order: Order, store: Store, kept: list[str], batch: tuple[int, ...]) -> bool:
+    """Whether the store holds the answers of every model of a batch."""
+    return all(fits(order, store.get_all(kept[model])) for model in batch)
+
+
+def have(store: Store, models: list[str], batch: tuple[int, ...]) -> bool:
+    """Whether the store holds the weights of every model of a batch."""
+    return all(weights.is_kept(store, models[model]) for model in batch)
+
+
+def observed_again(order: Order, store: Store, kept: list[str], batch: tuple[int, ...]) -> bool:
+    """Ask the kept models of a batch what is not stored of them; false if some are not kept whole, and nothing is written."""
+    models = weight_keys(order) or []
+    if not models or not have(store, models, batch):
+        return False
+    found, look = [], order.observation()
+    with threads_at_most(int(getattr(order.recipe, "threads", 1))):
+        for model in batch:
+            again = weights.kept_model(store, models[model], order.recipe)
+            if again is None:
+                return False
+            found.append(observe(look, again, order.pool, order.inside[model], order.population))
+    for model, arrays in zip(batch, found, strict=True):
+        store.put_all(kept[model], arrays)
+    return True
+
+
+def taken_out(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The weights among what a job answered, which are removed there."""
+    names = [name for name in arrays if name.startswith(WEIGHT)]
+    return {name.removeprefix(WEIGHT): arrays.pop(name) for name in names}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How many models of an order have their answers stored, can be asked again from kept weights, or must be trained."""
+
+    stored: int
+    kept: int
+    to_train: int
+
+
+def standing(order: Order, store: Store | None) -> Standing:
+    """What an earlier run left of an order; nothing is trained, asked or measured."""
+    size, m = int(order.inside[0].sum()), len(order.inside)
+    if store is None or not decided(order.recipe, order.pool, size, m, store):
+        return Standing(0, 0, m)
+    order = replace(order, recipe=settled(order.recipe, order.pool, size, m, store)[0])
+    kept, models = keys(order), weight_keys(order)
+    if kept is None or models is None:
+        return Standing(0, 0, m)
+    done = [batch for batch in order.batches() if stored(order, store, kept, batch)]
+    rest = [batch for batch in order.batches() if batch not in done]
+    again = [batch for batch in rest if have(store, models, batch)]
+    n_done, n_again = sum(map(len, done)), sum(map(len, again))
+    return Standing(n_done, n_again, m - n_done - n_again)
 
 
 def fits(order: Order, entry: dict[str, NDArray[Any]] | None) -> bool:
@@ -149,9 +220,13 @@ def job(order: Order, batch: tuple[int, ...]) -> tuple[tuple[int, ...], list[dic
     rows, look, pool = list(batch), order.observation(), order.pool
     with threads_at_most(int(getattr(order.recipe, "threads", 1))):
         models = trained_models(order.recipe, pool, order.inside[rows], [order.seeds[row] for row in rows])
-        return batch, [
+        found = [
             observe(look, model, pool, order.inside[row], order.population) for model, row in zip(models, rows, strict=True)
         ]
+        if order.keep_weights:
+            for arrays, model in zip(found, models, strict=True):
+                arrays |= {f"{WEIGHT}{name}": array for name, array in weights.weights_of(order.recipe, model).items()}
+        return batch, found
 
 
 def keys(order: Order) -> list[str] | None:
@@ -166,13 +241,25 @@ def keys(order: Order) -> list[str] | None:
     shared = [VERSION, digest, digest_records(order.pool), wanted, order.views, order.signal, order.n_classes]
     shared.append(digest_records(order.population) if order.population else None)
     shared += ["whole"] if order.whole else []
+    return ["model-" + name for name in hashed(order, shared)]
+
+
+def weight_keys(order: Order) -> list[str] | None:
+    """The key of each model's weights: like `keys`, without what is observed of it."""
+    digest = getattr(order.recipe, "digest", None)
+    if digest is None:
+        return None
+    return ["weights-" + name for name in hashed(order, [VERSION, digest, digest_records(order.pool)])]
+
+
+def hashed(order: Order, shared: list[Any]) -> list[str]:
+    """Hash of what all models share, of the company each is trained in, and of its place there."""
     found = []
     for batch in order.batches():
         rows = list(batch)
         company = [digest_array(order.inside[rows]), [order.seeds[row] for row in rows]]
         for place in range(len(rows)):
-            text = json.dumps([*shared, *company, place])
-            found.append("model-" + hashlib.sha256(text.encode()).hexdigest())
+            found.append(hashlib.sha256(json.dumps([*shared, *company, place]).encode()).hexdigest())
     return found
 
 
