@@ -35,8 +35,10 @@ WANTED = tuple(dict.fromkeys(Wanted(Access.LOGITS, attack.needs.spec) for attack
 
 @dataclass(frozen=True)
 class Settings:
-    """How a model is trained; the defaults are the target's. `noise` and `flips`
-    are shares of labels and of bits changed, `first` the number of classes that are kept."""
+    """How a model is trained; the defaults are the target's.
+
+    `noise` and `flips` are shares of labels and of bits changed, `first` the number of classes that are kept.
+    """
 
     hidden: tuple[int, ...] = (256,)
     epochs: int = 40

@@ -1,10 +1,14 @@
-"""Stored signals with a known amount of leakage."""
+"""Stored signals, and models, with a known amount of leakage."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from memberscope.targets import StoredSignals
+from memberscope.types import Access, Records
 
 
 def gaussian_signals(
@@ -23,3 +27,53 @@ def gaussian_signals(
     groups = {"sex": np.where(rng.random(2 * n) < 0.3, "f", "m")}
     ids = np.array([f"id-{i}" for i in range(2 * n)])
     return StoredSignals("logits", outputs, labels, member, ids, groups, features, digest=f"scene {seed} {n} {shift}")
+
+
+class Planted:
+    """A model that knows its records by `shift`: their true-class logit is N(3, 1) with its seed's noise, plus the shift.
+
+    A record is a row (number, class, feature); `depth` (n,) multiplies the shift record by record.
+    """
+
+    access, signal, n_classes, digest, n_parameters = Access.LOGITS, "logits", 2, None, None
+
+    def __init__(self, rows: np.ndarray, seed: int, shift: float, n: int, depth: np.ndarray | None = None) -> None:
+        rng = np.random.default_rng([seed, n])
+        self.true = 3.0 + rng.standard_normal(n)
+        self.true[rows] += shift * (1.0 if depth is None else depth[rows])
+
+    def query(self, x: np.ndarray) -> np.ndarray:
+        row, label = x[:, 0].astype(int), x[:, 1].astype(int)
+        outputs = np.zeros((len(x), 2))
+        outputs[np.arange(len(x)), label] = self.true[row]
+        return outputs
+
+
+@dataclass(frozen=True)
+class PlantedRecipe:
+    """Trains `Planted` models at no cost; `diverges` names what seeds give a model without finite answers."""
+
+    shift: float
+    n: int
+    digest: str | None = None
+    depth: np.ndarray | None = None
+    diverges: Callable[[int], bool] = lambda seed: False
+
+    def __call__(self, records: Records, seed: int) -> Planted:
+        model = Planted(records.x[:, 0].astype(int), seed, self.shift, self.n, self.depth)
+        if self.diverges(seed):
+            model.true[:] = np.nan
+        return model
+
+
+def planted_sides(n: int, seed: int = 0) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """n members and n non-members as (x, y); the numbers of the records tell nothing about membership."""
+    rng = np.random.default_rng([seed, n, 7])
+    y = rng.integers(0, 2, 2 * n)
+    x = np.column_stack([rng.permutation(2 * n), y, rng.standard_normal(2 * n)]).astype(np.float64)
+    return (x[:n], y[:n]), (x[n:], y[n:])
+
+
+def numbers(side: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Numbers of the records of a side, as `Planted` wants them."""
+    return side[0][:, 0].astype(int)

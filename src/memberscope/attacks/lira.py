@@ -87,7 +87,8 @@ class LiRA:
 
     def spread(self, side: Moments, n_models: int) -> Floats:
         """Variance (n, views), or the pooled one (1, views)."""
-        pooled = side.pooled[None, :] + np.finfo(np.float64).tiny
+        pooled = side.pooled[None, :]
+        pooled = np.where(pooled > 0, pooled, 1.0)  # models that all agree tell nothing about spread
         if self.variance == "fixed" or (self.variance == "auto" and n_models < MANY):
             return pooled
         return np.maximum(side.variance, FLOOR * pooled)

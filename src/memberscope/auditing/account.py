@@ -13,6 +13,7 @@ from memberscope.auditing.result import Arrays
 from memberscope.auditing.strongest import candidates, judged_access
 from memberscope.auditing.subject import keyed_hashes
 from memberscope.auditing.training import fidelity
+from memberscope.auditing.vulnerability import vulnerability_summary
 from memberscope.statistics import auc_value, roc, smallest_fpr
 from memberscope.types import Access, Floats
 
@@ -42,7 +43,7 @@ def diagnose(plan: Plan, got: Collected, arrays: Arrays, settings: Settings) -> 
         "class_sizes": diagnostics.class_sizes(subject.records.y, arrays.group_values["class"]),
         "groups_too_small": small_groups(arrays),
         "minimum_detectable_tpr": power(plan, arrays, settings.fprs),
-        "notes": list(subject.notes),
+        "notes": [*subject.notes, *got.notes],
     }
     if Access.LABEL in got.levels:
         hits = got.evidence[Access.LABEL].target[:, 0, 0] == subject.records.y
@@ -61,6 +62,7 @@ def diagnose(plan: Plan, got: Collected, arrays: Arrays, settings: Settings) -> 
         found["leading"] = {"attack": best[0], "access": best[1]}
     if got.references is not None:
         found["references"] = fidelity(got.references, subject)
+        found["vulnerability"] = vulnerability_summary(plan, got, arrays)
     found["overlap"] = overlap_summary(got, plan)
     return found
 

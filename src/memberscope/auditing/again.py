@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from memberscope.auditing.estimate import Settings, estimates_of
+from memberscope.auditing.between import spread
+from memberscope.auditing.estimate import Settings, estimates_of, of_group, whole
 from memberscope.auditing.judge import Judgement, judge
 from memberscope.auditing.parallel import each
 from memberscope.auditing.plan import Plan
@@ -25,6 +26,18 @@ def recompute(arrays: Arrays, settings: Settings, progress: Callable[[int, int],
         found.extend(strongest(arrays, access, settings))
     for entries in each(lambda entry: estimates_of(entry, arrays, settings), arrays.scored, progress):
         found.extend(entries)
+    for name, other in arrays.targets.items():
+        found.extend(replace(entry, target=name) for entry in headlines(other, settings))
+    return found
+
+
+def headlines(arrays: Arrays, settings: Settings) -> list[Estimate]:
+    """Of one further target model: AUC, TPR and FPR at each rate and the balanced point, the strongest attack first."""
+    found: list[Estimate] = []
+    for access in dict.fromkeys(entry.access for entry in arrays.scored):
+        found.extend(entry for entry in strongest(arrays, access, settings) if entry.metric in ("auc", "tpr"))
+    for entries in each(lambda entry: of_group(whole(entry, arrays), settings), arrays.scored):
+        found.extend(entries)
     return found
 
 
@@ -33,12 +46,16 @@ def digest_arrays(arrays: Arrays) -> str:
     hasher = hashlib.sha256()
     parts: list[tuple[str, Any]] = [("member", arrays.member), ("labels", arrays.labels), ("fold", arrays.fold)]
     parts += [(f"group {name} {arrays.group_values[name]}", codes) for name, codes in sorted(arrays.groups.items())]
+    parts += [] if arrays.vulnerability is None else [("vulnerability", arrays.vulnerability)]
     for entry in arrays.scored:
         name = f"{entry.attack}@{entry.access}"
-        parts += [(f"{name} {entry.learned} {entry.queries}", entry.scores), (f"{name} posterior", arrays.posterior[name])]
+        parts.append((f"{name} {entry.learned} {entry.queries}", entry.scores))
+        parts += [(f"{name} posterior", arrays.posterior[name])] if name in arrays.posterior else []
         parts += [(f"{name} {point}", cuts) for point, cuts in entry.thresholds.items()]
     for name, array in parts:
         hasher.update(f"{name}:{digest_array(array)}".encode())
+    for name, other in arrays.targets.items():
+        hasher.update(f"{name}:{digest_arrays(other)}".encode())
     return hasher.hexdigest()
 
 
@@ -71,12 +88,15 @@ def differences(result: Result, arrays: Arrays) -> list[str]:
         found.append(f"{len(set(stored) ^ set(again))} estimates are on one side only")
     changed = [key for key in stored if key in again and numbers(stored[key]) != numbers(again[key])]
     found += [f"{len(changed)} estimates differ, first {' '.join(map(str, changed[0]))}"] if changed else []
+    between, plan = result.diagnostics.get("targets"), plan_of(result)
+    if between and between["rows"] != spread(result.estimates, plan.claim_fprs() or settings_of(result).fprs):
+        found.append("mean and spread between targets do not follow from their estimates")
     return found
 
 
 def identity(entry: Estimate) -> tuple[Any, ...]:
     """What makes an estimate the one it is."""
-    return (entry.attack, entry.access, entry.metric, entry.group, entry.fpr, entry.prior, entry.threshold)
+    return (entry.target, entry.attack, entry.access, entry.metric, entry.group, entry.fpr, entry.prior, entry.threshold)
 
 
 def numbers(entry: Estimate) -> tuple[Any, ...]:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from memberscope.auditing.gather import Progress
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.policy import Policy, load_policy
@@ -30,6 +32,8 @@ def audit(
     recipe: Any = None,
     references: int | None = None,
     population: Records | Pair | None = None,
+    design: Any = None,
+    keep_weights: bool = False,
     execution: Execution | None = None,
     n_classes: int | None = None,
     class_names: Sequence[str] | None = None,
@@ -46,6 +50,8 @@ def audit(
 
     With a `recipe` (a function (records, seed) -> model, an unfitted estimator, a `TorchRecipe`), models like the target are
     trained for the attacks that need them, where `execution` says. `population` holds records that no model was trained on.
+    `design` (models, records) says who is in which reference model, members first; without one it is drawn. `keep_weights`
+    keeps those models in the `store`.
 
     Raises:
         InputError: The records, the model's answers or the plan are not usable.
@@ -69,7 +75,8 @@ def audit(
     training = None
     if recipe is not None:
         others = None if population is None else as_records(population, "population", lookup)
-        training = Training(as_recipe(recipe), execution or Execution(), others)
+        own = None if design is None else np.asarray(design)
+        training = Training(as_recipe(recipe), execution or Execution(), others, own, keep_weights)
     return run(plan, subject, training=training, store=store, progress=progress)
 
 

@@ -78,9 +78,18 @@ def exposed(arrays: Arrays, hashes: list[str], attack: str, access: str) -> list
             attack=attack,
             posterior=float(posterior[i]),
             score=float(comparable[i]),
+            **separated(arrays, int(i)),
         )
         for i in order
     ]
+
+
+def separated(arrays: Arrays, i: int) -> dict[str, float]:
+    """Record `i`'s separation under the reference models, as fields of `Exposed`; empty where it has none."""
+    if arrays.vulnerability is None or not np.isfinite(arrays.vulnerability[i]).all():
+        return {}
+    value, low, high = arrays.vulnerability[i].tolist()
+    return {"vulnerability": value, "vulnerability_low": low, "vulnerability_high": high}
 
 
 def reliability_of(arrays: Arrays, attack: str, access: str, prior: float) -> dict[str, Any]:

@@ -7,13 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from memberscope.auditing.gather import streams_of
 from memberscope.auditing.levels import levels_of, runs_at
 from memberscope.auditing.plan import Plan
+from memberscope.auditing.procedure import target_order
 from memberscope.auditing.result import NotRun
 from memberscope.auditing.subject import Subject
-from memberscope.auditing.training import Training, order_of, wanted_by
+from memberscope.auditing.training import Training, designed, order_of, seed_notes, wanted_by
+from memberscope.errors import InputError
 from memberscope.recipes.execution import threads_at_most
+from memberscope.recipes.fleet import Standing, standing
 from memberscope.recipes.observe import trained_models
+from memberscope.signals import Store
 from memberscope.signals.outputs import PROBE
 from memberscope.statistics import minimum_detectable_tpr, smallest_fpr
 from memberscope.types import Access
@@ -33,17 +38,21 @@ class Forecast:
     minutes: float
     megabytes: float
     models: int
+    targets: int
     model_megabytes: float
     smallest_fpr: float
     detectable: list[tuple[float, float, float | None]]
+    notes: list[str]
+    standing: Standing
 
 
-def forecast(plan: Plan, subject: Subject, training: Training | None = None) -> Forecast:
-    """Dry run of `plan` on `subject`; the model is not asked and nothing is trained.
+def forecast(plan: Plan, subject: Subject, training: Training | None = None, store: Store | None = None) -> Forecast:
+    """Dry run of `plan` on `subject`; the model is not asked and nothing is trained; `store` is what earlier runs left.
 
     Raises:
         InputError: The records do not resolve a rate that was asked for.
     """
+    plan = designed(plan, training)
     n_members, n_others = int(subject.member.sum()), int((~subject.member).sum())
     n, signal = n_members + n_others, subject.target.signal
     levels = levels_of(signal, plan.threat.access)
@@ -72,6 +81,8 @@ def forecast(plan: Plan, subject: Subject, training: Training | None = None) -> 
             n_members, n_others, fpr, limit, confidence=plan.confidence, n_candidates=max(len({name for name, _ in runs}), 1)
         )
         rows.append((fpr, limit, tpr))
+    if plan.targets and training is None:
+        raise InputError(f"Expected a recipe to train {plan.targets} target models, got none. Give --recipe, or no --targets.")
     models = 0
     if training is not None and wanted_by(plan, levels):
         models = len(order_of(plan, subject, training, levels, np.random.SeedSequence(plan.seed)).inside)
@@ -89,10 +100,34 @@ def forecast(plan: Plan, subject: Subject, training: Training | None = None) -> 
         seconds / 60,
         stored / 1e6,
         models,
-        models * bytes_of_a_model(plan, subject, training, levels) / 1e6,
+        plan.targets,
+        stored_of_models(plan, subject, training, levels, models) / 1e6,
         smallest_fpr(n_others),
         rows,
+        seed_notes(training),
+        left_over(plan, subject, training, levels, store),
     )
+
+
+def left_over(
+    plan: Plan, subject: Subject, training: Training | None, levels: tuple[Access, ...], store: Store | None
+) -> Standing:
+    """How many of the reference models and further targets are stored, kept, or to train."""
+    if training is None:
+        return Standing(0, 0, 0)
+    streams, orders = streams_of(plan), []
+    if wanted_by(plan, levels):
+        orders.append(order_of(plan, subject, training, levels, streams["references"]))
+    if plan.targets:
+        orders.append(target_order(plan, subject, training, levels, streams["targets"]))
+    parts = [standing(order, store) for order in orders]
+    return Standing(*(sum(getattr(part, name) for part in parts) for name in ("stored", "kept", "to_train")))
+
+
+def stored_of_models(plan: Plan, subject: Subject, training: Training | None, levels: tuple[Access, ...], models: int) -> int:
+    """Bytes stored of the reference models and of the further targets, of which all answers are kept as well."""
+    whole = 8 * len(subject.records) * subject.target.n_classes
+    return (models + plan.targets) * bytes_of_a_model(plan, subject, training, levels) + plan.targets * whole
 
 
 def bytes_of_a_model(plan: Plan, subject: Subject, training: Training | None, levels: tuple[Access, ...]) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,14 +12,16 @@ from memberscope.auditing.features import narrowed
 from memberscope.auditing.levels import evidence_at, levels_of
 from memberscope.auditing.overlap import EXAMPLES, Overlap, find_overlap
 from memberscope.auditing.plan import Plan
+from memberscope.auditing.procedure import Procedure, target_models
 from memberscope.auditing.subject import Subject, keyed_hashes, take
-from memberscope.auditing.training import References, Training, reference_models, wanted_by
+from memberscope.auditing.training import References, Training, reference_models, seed_notes, target_accuracy, wanted_by
 from memberscope.errors import InputError
+from memberscope.recipes import fixed
 from memberscope.signals import Observed, Store, Wanted, collect
 from memberscope.types import Access, Attack, Evidence
 
 Progress = Callable[[str, int, int], None]
-STREAMS = ("folds", "scores", "features", "overlap", "null", "blind", "guesses", "references")
+STREAMS = ("folds", "scores", "features", "overlap", "null", "blind", "guesses", "references", "targets")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +36,9 @@ class Collected:
     evidence: dict[Access, Evidence]
     streams: dict[str, np.random.SeedSequence]
     references: References | None = None
+    procedure: Procedure | None = None
+    training_seconds: float = 0.0
+    notes: tuple[str, ...] = ()
 
     def evidence_for(self, attack: Attack, level: Access) -> Evidence:
         """What an attack sees at a level: the answers alone, or one signal of the target and of the reference models."""
@@ -48,8 +54,17 @@ class Collected:
 
 
 def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, training: Training | None = None) -> Collected:
-    """Find duplicates, drop them if the plan says so, ask the model about every record once, and train reference models."""
-    streams = dict(zip(STREAMS, np.random.SeedSequence(plan.seed).spawn(len(STREAMS)), strict=True))
+    """Find duplicates, drop them if the plan says so, ask the model about every record once, and train the other models.
+
+    Raises:
+        InputError: The records do not allow what the plan asks for, or further targets are wanted and there is no recipe.
+        TargetError: The model or the recipe fails.
+    """
+    if plan.targets and training is None:
+        raise InputError(f"Expected a recipe to train {plan.targets} target models, got none. Give --recipe, or no --targets.")
+    if training is not None and training.design is not None:
+        training = replace(training, design=fixed(training.design, len(subject.records)))
+    streams = streams_of(plan)
     overlap, examples = None, []
     if subject.features is not None:
         overlap = find_overlap(subject.features, subject.member, np.random.default_rng(streams["overlap"]))
@@ -57,6 +72,8 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
         if plan.drop_overlap and len(overlap.non_members()):
             keep = np.setdiff1d(np.arange(len(subject.member)), overlap.non_members())
             subject = take(subject, keep)
+            if training is not None and training.design is not None:
+                training = replace(training, design=training.design[:, keep])
             if subject.member.all():
                 raise InputError("Expected non-members that are not duplicates of members, got none. Give other non-members.")
     observed = collect(
@@ -76,7 +93,7 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
     if features is not None:
         features = narrowed(features, np.random.default_rng(streams["features"]))
     evidence = {level: evidence_at(level, observed.signal, observed.outputs, subject.records.y, features) for level in levels}
-    references = None
+    references, procedure, started = None, None, time.perf_counter()
     if training is not None and wanted_by(plan, levels):
         references = reference_models(
             plan,
@@ -88,7 +105,27 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
             store=store,
             progress=lambda done, n: report("train", done, n),
         )
-    return Collected(subject, observed, overlap, examples, levels, evidence, streams, references)
+    if training is not None and plan.targets:
+        procedure = target_models(
+            plan,
+            subject,
+            training,
+            levels,
+            target_accuracy(subject, observed),
+            seed=streams["targets"],
+            store=store,
+            progress=lambda done, n: report("train targets", done, n),
+        )
+    notes = seed_notes(training) if references is not None or procedure is not None else []
+    spent = time.perf_counter() - started if training is not None else 0.0
+    return Collected(
+        subject, observed, overlap, examples, levels, evidence, streams, references, procedure, spent, tuple(notes)
+    )
+
+
+def streams_of(plan: Plan) -> dict[str, np.random.SeedSequence]:
+    """One random stream for each purpose."""
+    return dict(zip(STREAMS, np.random.SeedSequence(plan.seed).spawn(len(STREAMS)), strict=True))
 
 
 def named_pairs(overlap: Overlap, subject: Subject) -> list[dict[str, str]]:

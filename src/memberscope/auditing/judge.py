@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from memberscope.auditing.estimate import Part, whole
+from memberscope.attacks import by_name
+from memberscope.auditing.estimate import Part, Settings, whole
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.policy import Claim
 from memberscope.auditing.result import Arrays, Control, NotRun
-from memberscope.auditing.strongest import STRONGEST, candidates, judged_access
+from memberscope.auditing.strongest import STRONGEST, candidates, judged_access, strongest
 from memberscope.statistics import holm, minimum_detectable_tpr, tpr_p_value
 from memberscope.types import Estimate, Finding
 
@@ -16,6 +17,9 @@ RULE = (
     "FAIL if the lower limit, corrected by Holm over {claims} claim(s) and by Bonferroni over {attacks} attack(s), "
     "exceeds {limit:.4g}; PASS if the upper limit is within it"
 )
+
+
+ALONE = "attacks with reference models are left out, since those failed their control"
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ def tested(claim: Claim, arrays: Arrays, access: str, estimates: list[Estimate])
         (
             entry
             for entry in estimates
-            if entry.attack == STRONGEST and entry.access == access and entry.metric == "tpr" and entry.fpr == claim.fpr
+            if (entry.target, entry.attack, entry.access) == ("target", STRONGEST, access)
+            and (entry.metric, entry.fpr) == ("tpr", claim.fpr)
         ),
         None,
     )
@@ -63,13 +68,25 @@ def judge(
     if plan.policy is None:
         return Judgement(None, "No policy was given, so nothing was judged; the numbers below are exploratory.", [])
     access = judged_access(arrays, plan.threat.access)
-    claims = [tested(claim, arrays, access, estimates) for claim in plan.policy.max_tpr]
+    untrusted = "references" in controls and controls["references"].passed is False
+    judged = without_references(arrays) if untrusted else arrays
+    if untrusted:
+        estimates = strongest(judged, access, Settings(plan.claim_fprs(), plan.all_priors(), plan.confidence))
+    claims = [tested(claim, judged, access, estimates) for claim in plan.policy.max_tpr]
     corrected = holm([claim.p_value for claim in claims])
     alpha = (1 - plan.confidence) / 2
     findings = [claim_finding(claim, float(p), alpha, len(claims), access) for claim, p in zip(claims, corrected, strict=True)]
+    if untrusted:
+        findings = [replace(finding, rule=f"{finding.rule}; {ALONE}") for finding in findings]
     findings += [control_finding(name, control, plan) for name, control in controls.items() if decides(name)]
     findings += missing(plan, arrays, not_run, access)
     return conclude(findings, plan, power(plan, arrays, plan.claim_fprs()))
+
+
+def without_references(arrays: Arrays) -> Arrays:
+    """The arrays with only the attacks that use no reference models."""
+    needs = {scored.attack: by_name((scored.attack,))[0].needs.references for scored in arrays.scored}
+    return replace(arrays, scored=tuple(scored for scored in arrays.scored if not sum(needs[scored.attack])))
 
 
 def decides(control: str) -> bool:
@@ -148,7 +165,11 @@ def absent(name: str, access: str, why: str, advice: str) -> Finding:
 
 
 def conclude(findings: list[Finding], plan: Plan, seen: list[dict[str, float | None]]) -> Judgement:
-    """Controls first, since numbers that rest on a broken comparison neither pass nor fail; then claims; then gaps."""
+    """Controls first, since numbers that rest on a broken comparison neither pass nor fail; then claims; then gaps.
+
+    Where the reference models failed their control, the claims were tested without them (see `judge`): a FAIL that is found so
+    stands by itself, and nothing passes.
+    """
     broken = [finding for finding in findings if finding.attack in ("null", "blind") and finding.verdict != "PASS"]
     if broken:
         return Judgement("INCONCLUSIVE", f"Inconclusive: {broken[0].rule}", findings)
@@ -160,7 +181,12 @@ def conclude(findings: list[Finding], plan: Plan, seen: list[dict[str, float | N
             f"Failed: {estimate.method.rsplit('reached by ', 1)[-1]} finds {100 * estimate.value:.3g}% of members "
             f"({100 * estimate.low:.3g}% to {100 * estimate.high:.3g}%) at {100 * (estimate.fpr or 0):.3g}% false positives."
         )
+        if any(finding.attack == "references" and finding.verdict != "PASS" for finding in findings):
+            reason += " It needs no reference models, which failed their control."
         return Judgement("FAIL", reason, findings)
+    untrusted = [finding for finding in findings if finding.attack == "references" and finding.verdict != "PASS"]
+    if untrusted:
+        return Judgement("INCONCLUSIVE", f"Inconclusive: {untrusted[0].rule}", findings)
     open_points = [finding for finding in findings if finding.verdict != "PASS"]
     if open_points:
         reason = f"Inconclusive: {open_points[0].claim} {open_points[0].advice}"

@@ -29,6 +29,8 @@ class Plan:
 
     With a recipe, `references` models of `reference_size` records (None: as many as the members) are trained, and each
     record is asked about once a view (see `signals.view`). Records of one value of the group `keep_together` move together.
+    `targets` further models are trained and audited as the target is, each on records drawn for it alone: what the training
+    procedure does, besides what this one model does.
     """
 
     title: str = "audit"
@@ -47,6 +49,7 @@ class Plan:
     reference_size: int | None = None
     views: tuple[str, ...] = ("identity",)
     keep_together: str | None = None
+    targets: int = 0
 
     def __post_init__(self) -> None:
         for rate in (*(self.fprs or ()), *self.priors, self.threat.prior):
@@ -67,6 +70,8 @@ class Plan:
             check_view(name)
         if self.references < 1:
             raise InputError(f"Expected at least one reference model, got {self.references}. Give --references 16.")
+        if self.targets < 0:
+            raise InputError(f"Expected no or some target models, got {self.targets}. Give --targets 3, or leave it out.")
         by_name(self.attacks)
         if self.policy is not None:
             by_name(self.policy.require)

@@ -24,6 +24,8 @@ def digests(plan: Plan, got: Collected, training: Training | None = None) -> dic
         recipe = getattr(training.recipe, "digest", None)
         if recipe:
             found["recipe"] = recipe
+        if training.design is not None:
+            found["design"] = digest_array(training.design)
         if training.population is not None:
             found["population"] = digest_records(training.population)
     return found

@@ -38,6 +38,8 @@ class Arrays:
     `fold` numbers the cross-fitting folds from 0. `groups` maps a group's name (`class` included) to codes (n,) into
     `group_values`. `posterior` and `comparable` are (n,) for each attack by `attack@access`: the probability of membership
     at the prior, and the score as a position among the fold's non-members, in [0, 1] and higher for likelier members.
+    `vulnerability` (n, 3) is each record's separation under the reference models, with its limits; NaN where it has none.
+    `targets` holds the same of each further target model by its name; the records are the same, `member` and `fold` its own.
     """
 
     ids: NDArray[np.str_]
@@ -49,6 +51,8 @@ class Arrays:
     group_values: dict[str, tuple[str, ...]] = field(default_factory=dict)
     posterior: dict[str, Floats] = field(default_factory=dict)
     comparable: dict[str, Floats] = field(default_factory=dict)
+    targets: dict[str, Arrays] = field(default_factory=dict)
+    vulnerability: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -75,17 +79,25 @@ class Control:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the audit spent; `seconds` is wall time and `queries` counts records sent to the model."""
+    """What the audit spent; `seconds` is wall time and `queries` counts records sent to the model.
+
+    `models_trained` counts reference models and further targets, those of an earlier, interrupted run too; `training_seconds`
+    is the wall time of this run's share of them.
+    """
 
     seconds: float
     queries: int
     models_trained: int = 0
     models_failed: int = 0
+    training_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class Exposed:
-    """One of the most exposed records: its keyed hash, its class, its best attack and the posterior there."""
+    """One of the most exposed records: its keyed hash, its class, its best attack and the posterior there.
+
+    `vulnerability` is its separation under the reference models, with limits, where there are any.
+    """
 
     record: str
     label: str
@@ -93,6 +105,9 @@ class Exposed:
     attack: str
     posterior: float
     score: float
+    vulnerability: float | None = None
+    vulnerability_low: float | None = None
+    vulnerability_high: float | None = None
 
 
 class Tool(BaseModel):

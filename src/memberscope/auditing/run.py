@@ -9,6 +9,7 @@ import numpy as np
 
 from memberscope.auditing.account import best_scores, diagnose, most_exposed
 from memberscope.auditing.again import digest_arrays, recompute
+from memberscope.auditing.between import score_targets, targets_summary
 from memberscope.auditing.blind import blind_control
 from memberscope.auditing.epsilon import one_run_estimates
 from memberscope.auditing.estimate import Settings
@@ -20,7 +21,8 @@ from memberscope.auditing.provenance import digests, environment, tool_version
 from memberscope.auditing.result import Arrays, Control, Cost, Result, Tool
 from memberscope.auditing.scoring import score
 from memberscope.auditing.subject import Subject
-from memberscope.auditing.training import Training, reference_control
+from memberscope.auditing.training import Training, designed, reference_control
+from memberscope.auditing.vulnerability import separations
 from memberscope.signals import Observed, Store
 from memberscope.types import Estimate, ThreatModel
 
@@ -43,12 +45,16 @@ def run(
     """
     started = time.perf_counter()
     report = progress or (lambda stage, done, total: None)
+    plan = designed(plan, training)
     plan.resolvable_fprs(int((~subject.member).sum()))
     got = gather(plan, subject, store, report, training)
     member = got.subject.member
     fprs = plan.resolvable_fprs(int((~member).sum()))
     settings = Settings(fprs, plan.all_priors(), plan.confidence)
     arrays, not_run = score(plan, got, settings, report)
+    targets, missing = score_targets(plan, got, settings, not_run, report)
+    arrays, not_run = replace(arrays, targets=targets), not_run + missing
+    arrays = replace(arrays, vulnerability=separations(plan, got, arrays))
     estimates = estimate(plan, got, arrays, settings, report)
     controls = control(plan, got, arrays, report)
     judgement = judge(plan, arrays, estimates, controls, not_run)
@@ -65,7 +71,7 @@ def run(
         estimates=estimates,
         controls=controls,
         not_run=not_run,
-        diagnostics=diagnose(plan, got, arrays, settings),
+        diagnostics=diagnose(plan, got, arrays, settings) | {"targets": targets_summary(plan, got, estimates, settings)},
         exposed=most_exposed(plan, got, arrays),
         cost=cost(got, time.perf_counter() - started),
         environment=environment(),
@@ -114,8 +120,9 @@ def control(plan: Plan, got: Collected, arrays: Arrays, report: Progress) -> dic
 
 def cost(got: Collected, seconds: float) -> Cost:
     """What was spent; models of an earlier, interrupted run of the same plan are counted too."""
-    trained, failed = (len(got.references.fleet), got.references.n_failed) if got.references else (0, 0)
-    return Cost(round(seconds, 3), got.queries, trained, failed)
+    fleets = [entry for entry in (got.references, got.procedure) if entry is not None]
+    trained, failed = sum(len(entry.fleet) for entry in fleets), sum(entry.n_failed for entry in fleets)
+    return Cost(round(seconds, 3), got.queries, trained, failed, round(got.training_seconds, 3))
 
 
 def determinism(observed: Observed) -> Control:

@@ -13,7 +13,7 @@ from memberscope.auditing.plan import Plan
 from memberscope.auditing.result import Control
 from memberscope.auditing.subject import Subject
 from memberscope.errors import InputError
-from memberscope.recipes import Execution, Fleet, Order, balanced, train
+from memberscope.recipes import Execution, Fleet, Order, balanced, fixed, train
 from memberscope.recipes.fleet import Progress
 from memberscope.recipes.observe import tops
 from memberscope.signals import Observed, Store, Wanted, collect, reduced, view
@@ -21,16 +21,23 @@ from memberscope.statistics import clopper_pearson
 from memberscope.types import Access, Bools, Evidence, Floats, Recipe, Records
 
 CONVERGED = 0.9  # a model is left out if it learned less than this share of what the others, and the target, learned
+DISTINCT = 17  # confidences a model must give for an exact copy of it to be no coincidence
 MOST_FAILED = 0.25  # share of failed models above which the references say nothing
 
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """How to train models like the target, where, and records that no model sees (used by RMIA and for the fidelity)."""
+    """How to train models like the target, where, and records that no model sees (used by RMIA).
+
+    `design` (m, n) is the user's own membership of the reference models, over the members and then the non-members; without
+    one it is drawn. `keep_weights` keeps the models, so that signals thought of later need no training.
+    """
 
     recipe: Recipe
     execution: Execution = field(default_factory=Execution)
     population: Records | None = None
+    design: NDArray[np.generic] | None = None
+    keep_weights: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,27 +78,65 @@ def order_of(
     """What to train: models of the target's size on the audited records, drawn without looking at membership.
 
     Raises:
-        InputError: The size leaves no record out, or the group to keep together is unknown.
+        InputError: The size leaves no record out, the group to keep together is unknown, or the design does not fit.
     """
     records, member = subject.records, subject.member
     if records.x is None:
         raise InputError("Expected records to train reference models on, got signals alone. Give the records, or no recipe.")
-    size = plan.reference_size or int(member.sum())
     rng = np.random.default_rng(seed)
-    if plan.keep_together is not None:
-        if plan.keep_together not in records.groups:
-            known = ", ".join(records.groups) or "none"
-            raise InputError(
-                f"Expected a group among {known} to keep together, got {plan.keep_together!r}. Add it to --groups."
-            )
-        inside = balanced(len(records), size, plan.references, rng, groups=records.groups[plan.keep_together])
+    if training.design is not None:
+        inside = fixed(training.design, len(records))
     else:
-        inside = balanced(len(records), size, plan.references, rng, strata=records.y)
-    seeds = tuple(int(value) for value in rng.integers(0, 2**31 - 1, plan.references))
+        size = plan.reference_size or int(member.sum())
+        inside = balanced(len(records), size, plan.references, rng, **grouping(plan, subject))
+    seeds = tuple(int(value) for value in rng.integers(0, 2**31 - 1, len(inside)))
     wanted, target = wanted_by(plan, levels), subject.target
-    return Order(
-        training.recipe, records, inside, seeds, wanted, target.signal, target.n_classes, plan.views, training.population
-    )
+    order = Order(training.recipe, records, inside, seeds, wanted, target.signal, target.n_classes, plan.views)
+    return replace(order, population=training.population, keep_weights=training.keep_weights)
+
+
+def designed(plan: Plan, training: Training | None) -> Plan:
+    """The plan with the number of reference models of the user's own design, if there is one.
+
+    Raises:
+        InputError: The plan also says how a design is to be drawn.
+    """
+    if training is None or training.design is None:
+        return plan
+    if plan.keep_together is not None:
+        raise InputError("Expected a design or a group to keep together, got both. Leave one out.")
+    return replace(plan, references=max(len(training.design), 1))
+
+
+def seed_notes(training: Training | None) -> list[str]:
+    """A sentence if the recipe is a function that never looks at its seed; a recipe that looks and forgets is not seen."""
+    if training is None or getattr(training.recipe, "reads_seed", True):
+        return []
+    return [
+        "The recipe never reads its seed. If its training is random, runs cannot be repeated or resumed to the same bytes; if it "
+        "starts from one fixed seed, reference models are more alike than targets are, and attacks weaker."
+    ]
+
+
+def grouping(plan: Plan, subject: Subject) -> dict[str, Any]:
+    """What a design keeps together or apart: the group that the plan names, or else each class's share.
+
+    Raises:
+        InputError: The group is unknown.
+    """
+    groups = subject.records.groups
+    if plan.keep_together is None:
+        return {"strata": subject.records.y}
+    if plan.keep_together not in groups:
+        known = ", ".join(groups) or "none"
+        raise InputError(f"Expected a group among {known} to keep together, got {plan.keep_together!r}. Add it to --groups.")
+    return {"groups": groups[plan.keep_together]}
+
+
+def target_accuracy(subject: Subject, observed: Observed) -> float:
+    """The target's accuracy on its members."""
+    top = tops(observed.signal, observed.outputs)[0]
+    return float((top == subject.records.y)[subject.member].mean())
 
 
 def reference_models(
@@ -122,8 +167,7 @@ def reference_models(
     if population is not None:
         seen = [of_view(subject, population, name, store) for name in plan.views]
         others, asked = seen, asked + sum(entry.queries for entry in seen)
-    top = tops(observed.signal, observed.outputs)[0]
-    good = converged(fleet.train_accuracy, float((top == subject.records.y)[subject.member].mean()))
+    good = converged(fleet.train_accuracy, target_accuracy(subject, observed))
     evidence = {
         wanted: joined(wanted, observed, answers, subject.records, fleet.observed[wanted][good], fleet.inside[good])
         for wanted in order.wanted
@@ -181,10 +225,17 @@ def reference_control(found: References, subject: Subject, confidence: float) ->
     fleet, good = found.fleet, found.good
     details = fidelity(found, subject)
     m, failed = len(good), found.n_failed
+    copies = len(copied(fleet))
     if failed > MOST_FAILED * m:
         why = (
             f"{failed} of {m} reference models did not learn (training accuracy below {CONVERGED:g} of what the others or the "
             f"target reached): too few are left to trust. Give the recipe the target's settings."
+        )
+        return Control(False, why, details=details)
+    if copies:
+        why = (
+            f"{copies} of {m} reference models answer exactly as another one does, though trained on other records: the recipe "
+            f"ignores what it is given, or returns a stored model."
         )
         return Control(False, why, details=details)
     inside, outside = float(fleet.train_accuracy[good].mean()), float(fleet.held_out_accuracy[good].mean())
@@ -207,6 +258,23 @@ def reference_control(found: References, subject: Subject, confidence: float) ->
         f"records new to both they agree with it in {100 * details['agreement']:.3g}%{left_out}."
     )
     return Control(True, why, details=details)
+
+
+def copied(fleet: Fleet) -> list[int]:
+    """Models whose answers about every record equal an earlier model's to the last bit, though their records differ.
+
+    Models that give few different confidences, such as trees or a constant guess, can agree by right and are not compared.
+    """
+    first: dict[bytes, int] = {}
+    found = []
+    for model in range(len(fleet)):
+        sure = fleet.confidence[model]
+        if len(np.unique(sure)) < DISTINCT or not np.isfinite(fleet.train_accuracy[model]):
+            continue
+        before = first.setdefault(fleet.predicted[model].tobytes() + sure.tobytes(), model)
+        if before != model and not np.array_equal(fleet.inside[before], fleet.inside[model]):
+            found.append(model)
+    return found
 
 
 def tops_right(found: References, subject: Subject) -> Bools:
@@ -233,7 +301,9 @@ def fidelity(found: References, subject: Subject) -> dict[str, Any]:
     return {
         "models": len(good),
         "failed": found.n_failed,
-        "records_per_model": int(fleet.inside[0].sum()),
+        "records_per_model": round(float(fleet.inside.sum(axis=1).mean())),
+        "records_in_every_model": int(fleet.inside[good].all(axis=0).sum()),
+        "records_in_no_model": int((~fleet.inside[good]).all(axis=0).sum()),
         "train_accuracy": float(np.nanmean(fleet.train_accuracy[good])) if good.any() else None,
         "held_out_accuracy": float(np.nanmean(fleet.held_out_accuracy[good])) if good.any() else None,
         "target_train_accuracy": float(right[member].mean()),

@@ -16,6 +16,7 @@ from memberscope.cli.options import (
     Recipe,
     References,
     Signals,
+    Targets,
     TrustCode,
     TrustTypes,
     Words,
@@ -46,7 +47,10 @@ def audit(
     drop: Annotated[str | None, typer.Option(help="Columns that the model does not get.")] = None,
     recipe: Recipe = None,
     references: References = None,
+    targets: Targets = None,
     reference_size: Annotated[int | None, typer.Option(help="Records a reference model (as many as members).")] = None,
+    design: Annotated[str | None, typer.Option(help="An .npz with `inside` (models, records), members first.")] = None,
+    keep_weights: Annotated[bool | None, typer.Option("--keep-weights", help="Keep the trained models too.")] = None,
     views: Annotated[str | None, typer.Option(help="Queries a record: identity,flip,shift:1:0,noise:0.1.")] = None,
     keep_together: Annotated[str | None, typer.Option(help="Group whose records are in the same models.")] = None,
     population: Annotated[str | None, typer.Option(help="Records that no model saw.")] = None,
@@ -83,7 +87,7 @@ def audit(
         **{"title": title, "out": out, "assume_exchangeable": assume_exchangeable, "coins": coins},
         **{"recipe": recipe, "references": references, "reference_size": reference_size, "views": words(views)},
         **{"keep_together": keep_together, "population": population, "backend": backend, "address": address},
-        **{"jobs": jobs, "model_timeout": model_timeout},
+        **{"jobs": jobs, "model_timeout": model_timeout, "targets": targets, "design": design, "keep_weights": keep_weights},
         **{"drop_overlap": drop_overlap, "trust_code": trust_code, "trust_types": tuple(trust_type) if trust_type else None},
     }
     options = merged(config, given)
@@ -149,6 +153,7 @@ def identity(plan: Plan, subject: Subject, training: Training | None = None) -> 
     }
     if training is not None:
         mark["recipe"] = getattr(training.recipe, "digest", None)
+        mark["design"] = None if training.design is None else digest_array(training.design)
         mark["population"] = digest_records(training.population) if training.population else None
     return mark
 
@@ -189,7 +194,9 @@ def progress_bar(console: Any) -> Any:
     words = {
         "query": "asking the model",
         "train": "training references",
+        "train targets": "training targets",
         "attack": "attacking",
+        "targets": "attacking targets",
         "estimate": "estimating",
         "control": "running controls",
     }

@@ -23,6 +23,7 @@ Recipe = Annotated[str | None, typer.Option(help="module:function (records, seed
 References = Annotated[int | None, typer.Option(help="Reference models to train (16).")]
 TrustCode = Annotated[bool | None, typer.Option("--trust-code", help="Open formats that run code.")]
 TrustTypes = Annotated[list[str] | None, typer.Option("--trust-type", help="A type to trust inside a .skops file.")]
+Targets = Annotated[int | None, typer.Option(help="Further target models to train and audit, for the procedure (0).")]
 Words = Annotated[str | None, typer.Option()]
 
 
@@ -45,7 +46,10 @@ class Options:
     drop: tuple[str, ...] | None = None
     recipe: str | None = None
     references: int | None = None
+    targets: int | None = None
     reference_size: int | None = None
+    design: str | None = None
+    keep_weights: bool | None = None
     views: tuple[str, ...] | None = None
     keep_together: str | None = None
     population: str | None = None
@@ -76,7 +80,10 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "recipe": (
         "recipe",
         "references",
+        "targets",
         "reference_size",
+        "design",
+        "keep_weights",
         "views",
         "keep_together",
         "population",
@@ -127,7 +134,7 @@ def read_config(path: Path) -> Options:
             if key not in SECTIONS[section]:
                 raise InputError(f"Expected {', '.join(SECTIONS[section])} in [{section}] of {path}, got {key!r}. Remove it.")
             found[key] = typed(key, value, path)
-    for key in ("signals", "members", "non_members", "population", "out"):
+    for key in ("signals", "members", "non_members", "population", "design", "out"):
         if key in found:
             found[key] = str(path.parent / found[key])
     if "model" in found and Path(found["model"]).suffix:
@@ -216,6 +223,7 @@ def plan_of(options: Options) -> Plan:
         "assignment": "independent_coins" if options.coins else None,
         "policy": policy_of(options.policy),
         "references": options.references,
+        "targets": options.targets,
         "reference_size": options.reference_size,
         "views": options.views,
         "keep_together": options.keep_together,
@@ -227,10 +235,10 @@ def training_of(options: Options, subject: Subject) -> Training | None:
     """How to train reference models, or None without a recipe.
 
     Raises:
-        InputError: There is no such recipe, or the population cannot be read.
+        InputError: There is no such recipe, or the population or the design cannot be read.
     """
     from memberscope.auditing import Training
-    from memberscope.recipes import Execution, load_recipe
+    from memberscope.recipes import Execution, load_recipe, read_design
     from memberscope.targets import Layout, class_names_of, read_pair
 
     if options.recipe is None:
@@ -243,7 +251,13 @@ def training_of(options: Options, subject: Subject) -> Training | None:
         population = read_pair(options.members, options.population, layout, class_names_of(subject.target))[1]
     backend: Any = options.backend or "loky"
     execution = Execution(backend, options.address, -1 if options.jobs is None else options.jobs, options.model_timeout)
-    return Training(load_recipe(options.recipe), execution, population)
+    design = None if options.design is None else read_design(options.design)
+    if design is not None and options.references not in (None, len(design)):
+        raise InputError(
+            f"Expected {len(design)} references for the design {options.design!r}, got {options.references}. "
+            f"Leave out --references."
+        )
+    return Training(load_recipe(options.recipe), execution, population, design, bool(options.keep_weights))
 
 
 def policy_of(given: Any) -> Policy | None:

@@ -14,6 +14,7 @@ from memberscope.cli.options import (
     Recipe,
     References,
     Signals,
+    Targets,
     TrustCode,
     TrustTypes,
     merged,
@@ -37,9 +38,12 @@ def plan(
     features: Annotated[str | None, typer.Option(help="Feature columns of a signals table.")] = None,
     recipe: Recipe = None,
     references: References = None,
+    targets: Targets = None,
+    design: Annotated[str | None, typer.Option(help="An .npz with `inside` (models, records), members first.")] = None,
     measure: Annotated[bool, typer.Option("--measure", help="Train one reference model to see how long it takes.")] = False,
     access: Annotated[str | None, typer.Option(help="label, probabilities, logits or white_box.")] = None,
     fpr: Annotated[str | None, typer.Option(help="False-positive rates, such as 0.01,0.001.")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder of an earlier run (memberscope-out).")] = None,
     policy: Annotated[str | None, typer.Option(help="demo, standard, strict or a TOML file.")] = None,
     attacks: Annotated[str | None, typer.Option(help="Comma-separated attacks (all).")] = None,
     trust_code: TrustCode = None,
@@ -52,29 +56,39 @@ def plan(
         **{"model": model, "factory": factory, "signals": signals, "members": members, "non_members": non_members},
         **{"label": label, "groups": words(groups), "features": words(features), "access": access, "policy": policy},
         **{"fprs": rates("fpr", fpr), "attacks": words(attacks)},
-        **{"recipe": recipe, "references": references},
+        **{"recipe": recipe, "references": references, "targets": targets, "design": design, "out": out},
         **{"trust_code": trust_code, "trust_types": tuple(trust_type) if trust_type else None},
     }
     options = merged(config, given)
     subject = subject_of(options)
-    for line in preview(plan_of(options), subject, training_of(options, subject), measure=measure):
+    signals_left = Path(options.out or "memberscope-out") / "signals"
+    for line in preview(plan_of(options), subject, training_of(options, subject), measure=measure, left=signals_left):
         typer.echo(line)
 
 
-def preview(plan: Plan, subject: Subject, training: Training | None = None, *, measure: bool = False) -> list[str]:
+def preview(
+    plan: Plan, subject: Subject, training: Training | None = None, *, measure: bool = False, left: Path | None = None
+) -> list[str]:
     """The dry run in lines; the model is not asked, and one reference model is trained only to `measure` its time.
+
+    `left` is the folder where an earlier run may have left answers and models.
 
     Raises:
         InputError: The records do not resolve a rate that was asked for.
     """
     from memberscope.auditing.forecast import forecast
+    from memberscope.signals import Store
 
-    found = forecast(plan, subject, training)
-    lines = [f"runs     {attack} at {access}" for attack, access in found.runs]
+    found = forecast(plan, subject, training, Store(left) if left is not None else None)
+    lines = [f"note     {sentence}" for sentence in found.notes]
+    lines += [f"runs     {attack} at {access}" for attack, access in found.runs]
     lines += [f"not run  {entry.attack}: {entry.why}" for entry in found.not_run]
+    further = f" and {found.targets} further targets" if found.targets else ""
     lines += [
         f"records  {found.n_members} members, {found.n_non_members} non-members",
-        f"models   {found.models} to train{model_minutes(plan, subject, training, found.models, measure=measure)}",
+        f"models   {found.models} references{further}: {found.standing.stored} stored, {found.standing.kept} to ask again from "
+        f"kept weights, {found.standing.to_train} to train"
+        f"{model_minutes(plan, subject, training, found.standing.to_train, measure=measure)}",
         f"queries  {found.queries} (one a record and view, and up to 32 asked twice)",
         f"time     about {found.minutes:.1f} minutes on two cores, besides the model's own",
         f"disk     about {found.megabytes:.1f} MB, and {found.model_megabytes:.1f} MB of reference signals",

@@ -1,6 +1,6 @@
 """Recipes: how to train a model like the target, who is in which, and fleets of them."""
 
-from memberscope.recipes.design import balanced, fixed
+from memberscope.recipes.design import balanced, fixed, read_design
 from memberscope.recipes.execution import Execution
 from memberscope.recipes.fleet import Fleet, Order, train
 from memberscope.recipes.function import FunctionRecipe, as_recipe, load_recipe
@@ -22,5 +22,6 @@ __all__ = [
     "balanced",
     "fixed",
     "load_recipe",
+    "read_design",
     "train",
 ]

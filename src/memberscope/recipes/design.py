@@ -6,6 +6,9 @@ less, and attacks would see that instead of leakage.
 
 from __future__ import annotations
 
+from pathlib import Path
+from zipfile import BadZipFile
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -90,6 +93,25 @@ def dealt(n: int, size: int, n_models: int, rng: np.random.Generator) -> Bools:
     return inside
 
 
+def read_design(path: str | Path) -> NDArray[np.generic]:
+    """The array `inside` (m, n) of an .npz file, as it is there.
+
+    Raises:
+        InputError: The file is missing, is no .npz file, or holds no such array.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"Expected a design in an .npz file, got {str(path)!r}, which is not there. Check the path.")
+    try:
+        with np.load(file, allow_pickle=False) as opened:
+            return np.asarray(opened["inside"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile) as error:
+        raise InputError(
+            f"Expected an .npz file with an array `inside` (models, records), got {str(path)!r}: {type(error).__name__}. "
+            f"Write it with numpy.savez(file, inside=...)."
+        ) from error
+
+
 def fixed(inside: NDArray[np.generic], n: int) -> Bools:
     """The user's own membership (m, n), checked.
 
@@ -99,6 +121,8 @@ def fixed(inside: NDArray[np.generic], n: int) -> Bools:
     values = np.asarray(inside)
     if values.ndim != 2 or values.shape[1] != n:
         raise InputError(f"Expected membership of shape (models, {n}), got {values.shape}. Give one row a model.")
+    if len(values) == 0:
+        raise InputError("Expected at least one model in the design, got none. Give a row a model.")
     if not np.isin(values, (0, 1)).all():
         raise InputError("Expected membership of zeros and ones, got other values. Give booleans.")
     found: Bools = values.astype(bool)

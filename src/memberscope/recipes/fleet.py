@@ -15,14 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memberscope.errors import InputError
+from memberscope.recipes import weights
 from memberscope.recipes.execution import Execution, stream, threads_at_most
 from memberscope.recipes.function import Parcel
 from memberscope.recipes.observe import Observation, observe, trained_models
-from memberscope.recipes.settle import Choice, fitting, settled
+from memberscope.recipes.settle import Choice, decided, fitting, settled
 from memberscope.signals import Store, Wanted, digest_array, digest_records
 from memberscope.types import Bools, Recipe, Records, Signal
 
 VERSION = 1
+WEIGHT = "weight "  # names of weights among what a job answers
 Progress = Callable[[int, int], None]
 
 
@@ -31,7 +34,8 @@ class Order:
     """What to train and to observe: a model with seed `seeds[i]` on the records of `pool` under `inside[i]` (m, n).
 
     `signal` and `n_classes` are the target's; `wanted` signals are kept of each of the `views`. `population` holds records
-    that no model is trained on.
+    that no model is trained on. With `whole`, all outputs about the pool are kept too, and with
+    `keep_weights` the models themselves, beside the store's other entries.
     """
 
     recipe: Recipe
@@ -43,6 +47,8 @@ class Order:
     n_classes: int
     views: tuple[str, ...] = ("identity",)
     population: Records | None = None
+    whole: bool = False
+    keep_weights: bool = False
 
     def batches(self) -> list[tuple[int, ...]]:
         """Models that are trained together, always the same ones."""
@@ -51,7 +57,7 @@ class Order:
 
     def observation(self) -> Observation:
         """What is looked at in each model."""
-        return Observation(self.wanted, self.signal, self.n_classes, self.views)
+        return Observation(self.wanted, self.signal, self.n_classes, self.views, self.whole)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +66,8 @@ class Fleet:
 
     `predicted` and `confidence` (m, n) are the top class and its probability on the pool, where the models tell.
     `train_accuracy` and `held_out_accuracy` are (m,); NaN where a model's answers were not finite. `trained` counts models
-    that were trained now, not found in the store; `choice` says how, as far as the recipe left it open.
+    that were trained now, not found in the store; `choice` says how, as far as the recipe left it open. `outputs` (m, n, k)
+    are all answers about the pool, if the order wanted them whole.
     """
 
     inside: Bools
@@ -72,6 +79,7 @@ class Fleet:
     held_out_accuracy: NDArray[np.float64]
     trained: int
     choice: Choice = field(default_factory=dict)
+    outputs: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.inside)
@@ -82,23 +90,31 @@ def train(order: Order, store: Store | None, execution: Execution, progress: Pro
 
     Raises:
         TargetError: The recipe fails, takes too long, or the workers are lost.
-        InputError: Its models answer in another way than the target, or the disk is full.
+        InputError: Its models answer in another way than the target, the disk is full, or weights cannot be kept.
     """
     size = int(order.inside[0].sum())
     recipe, choice = settled(order.recipe, order.pool, size, len(order.inside), store)
     order, execution = replace(order, recipe=recipe), fitting(execution, choice)
     kept = keys(order) if store is not None else None
+    models = weight_keys(order) if store and kept else None
+    if order.keep_weights and models is None:
+        raise InputError(
+            "Expected a folder to keep weights in, and a recipe whose digest can be known, got none. Leave out --keep-weights."
+        )
     answers: dict[int, dict[str, NDArray[Any]]] = {}
-    missing = []
-    for batch in order.batches():
-        found = [store.get_all(kept[model]) for model in batch] if store and kept else [None]
-        if any(entry is None for entry in found):
-            missing.append(batch)
+    missing = [batch for batch in order.batches() if not (store and kept and stored(order, store, kept, batch))]
+    if store and kept and models:
+        missing = [batch for batch in missing if not observed_again(order, store, kept, batch)]
+        if order.keep_weights:
+            missing += [batch for batch in order.batches() if batch not in missing and not have(store, models, batch)]
+            missing.sort()
     done = len(order.inside) - sum(map(len, missing))
     if progress:
         progress(done, len(order.inside))
     for batch, results in finished(order, missing, execution):
         for model, arrays in zip(batch, results, strict=True):
+            if store and models and order.keep_weights:
+                weights.keep(store, models[model], taken_out(arrays))
             if store and kept:
                 store.put_all(kept[model], arrays)
             else:
@@ -116,6 +132,79 @@ def train(order: Order, store: Store | None, execution: Execution, progress: Pro
     return replace(gathered(order, answer, store if kept else None, n_trained), choice=choice)
 
 
+def stored(order: Order, store: Store, kept: list[str], batch: tuple[int, ...]) -> bool:
+    """Whether the store holds the answers of every model of a batch."""
+    return all(fits(order, store.get_all(kept[model])) for model in batch)
+
+
+def have(store: Store, models: list[str], batch: tuple[int, ...]) -> bool:
+    """Whether the store holds the weights of every model of a batch."""
+    return all(weights.is_kept(store, models[model]) for model in batch)
+
+
+def observed_again(order: Order, store: Store, kept: list[str], batch: tuple[int, ...]) -> bool:
+    """Ask the kept models of a batch what is not stored of them; false if some are not kept whole, and nothing is written."""
+    models = weight_keys(order) or []
+    if not models or not have(store, models, batch):
+        return False
+    found, look = [], order.observation()
+    with threads_at_most(int(getattr(order.recipe, "threads", 1))):
+        for model in batch:
+            again = weights.kept_model(store, models[model], order.recipe)
+            if again is None:
+                return False
+            found.append(observe(look, again, order.pool, order.inside[model], order.population))
+    for model, arrays in zip(batch, found, strict=True):
+        store.put_all(kept[model], arrays)
+    return True
+
+
+def taken_out(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The weights among what a job answered, which are removed there."""
+    names = [name for name in arrays if name.startswith(WEIGHT)]
+    return {name.removeprefix(WEIGHT): arrays.pop(name) for name in names}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How many models of an order have their answers stored, can be asked again from kept weights, or must be trained."""
+
+    stored: int
+    kept: int
+    to_train: int
+
+
+def standing(order: Order, store: Store | None) -> Standing:
+    """What an earlier run left of an order; nothing is trained, asked or measured."""
+    size, m = int(order.inside[0].sum()), len(order.inside)
+    if store is None or not decided(order.recipe, order.pool, size, m, store):
+        return Standing(0, 0, m)
+    order = replace(order, recipe=settled(order.recipe, order.pool, size, m, store)[0])
+    kept, models = keys(order), weight_keys(order)
+    if kept is None or models is None:
+        return Standing(0, 0, m)
+    done = [batch for batch in order.batches() if stored(order, store, kept, batch)]
+    rest = [batch for batch in order.batches() if batch not in done]
+    again = [batch for batch in rest if have(store, models, batch)]
+    n_done, n_again = sum(map(len, done)), sum(map(len, again))
+    return Standing(n_done, n_again, m - n_done - n_again)
+
+
+def fits(order: Order, entry: dict[str, NDArray[Any]] | None) -> bool:
+    """Whether a stored entry holds what this order keeps of a model; anything else under its key is another program's."""
+    if entry is None:
+        return False
+    n, others = len(order.pool), order.population
+    parts = {"pool": n} | ({} if others is None else {"population": len(others)})
+    shapes: dict[str, tuple[int, ...]] = {"predicted": (n,), "confidence": (n,), "metrics": (2,)}
+    for number, wanted in enumerate(order.wanted):
+        whole = wanted.spec.name == "outputs"
+        tail = (1,) if whole else (len(order.views), 1)
+        shapes |= {f"{part} {number}": (length, *tail) for part, length in parts.items()}
+    shapes |= {"outputs": (n,)} if order.whole else {}
+    return set(entry) == set(shapes) and all(entry[name].shape[: len(shape)] == shape for name, shape in shapes.items())
+
+
 def finished(
     order: Order, batches: list[tuple[int, ...]], execution: Execution
 ) -> Iterator[tuple[tuple[int, ...], list[dict[str, NDArray[Any]]]]]:
@@ -131,9 +220,13 @@ def job(order: Order, batch: tuple[int, ...]) -> tuple[tuple[int, ...], list[dic
     rows, look, pool = list(batch), order.observation(), order.pool
     with threads_at_most(int(getattr(order.recipe, "threads", 1))):
         models = trained_models(order.recipe, pool, order.inside[rows], [order.seeds[row] for row in rows])
-        return batch, [
+        found = [
             observe(look, model, pool, order.inside[row], order.population) for model, row in zip(models, rows, strict=True)
         ]
+        if order.keep_weights:
+            for arrays, model in zip(found, models, strict=True):
+                arrays |= {f"{WEIGHT}{name}": array for name, array in weights.weights_of(order.recipe, model).items()}
+        return batch, found
 
 
 def keys(order: Order) -> list[str] | None:
@@ -147,13 +240,26 @@ def keys(order: Order) -> list[str] | None:
     wanted = [entry.name for entry in order.wanted]
     shared = [VERSION, digest, digest_records(order.pool), wanted, order.views, order.signal, order.n_classes]
     shared.append(digest_records(order.population) if order.population else None)
+    shared += ["whole"] if order.whole else []
+    return ["model-" + name for name in hashed(order, shared)]
+
+
+def weight_keys(order: Order) -> list[str] | None:
+    """The key of each model's weights: like `keys`, without what is observed of it."""
+    digest = getattr(order.recipe, "digest", None)
+    if digest is None:
+        return None
+    return ["weights-" + name for name in hashed(order, [VERSION, digest, digest_records(order.pool)])]
+
+
+def hashed(order: Order, shared: list[Any]) -> list[str]:
+    """Hash of what all models share, of the company each is trained in, and of its place there."""
     found = []
     for batch in order.batches():
         rows = list(batch)
         company = [digest_array(order.inside[rows]), [order.seeds[row] for row in rows]]
         for place in range(len(rows)):
-            text = json.dumps([*shared, *company, place])
-            found.append("model-" + hashlib.sha256(text.encode()).hexdigest())
+            found.append(hashlib.sha256(json.dumps([*shared, *company, place]).encode()).hexdigest())
     return found
 
 
@@ -174,6 +280,7 @@ def gathered(order: Order, answer: Callable[[int], dict[str, NDArray[Any]]], sto
         train_accuracy=metrics[:, 0],
         held_out_accuracy=metrics[:, 1],
         trained=n_trained,
+        outputs=tables.get("outputs"),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 import hashlib
 import importlib
@@ -41,6 +42,16 @@ class FunctionRecipe:
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel with the function's own code, so that workers need not find the module it stands in."""
         return unpacked, (type(self), packed(self.function), self.version)
+
+    @property
+    def reads_seed(self) -> bool:
+        """Whether the function's code mentions its second argument at all; True where there is no code to look at."""
+        code = getattr(inspect.unwrap(self.function), "__code__", None)
+        if code is None or code.co_argcount < 2:
+            return True
+        name = code.co_varnames[inspect.ismethod(self.function) + 1]
+        loads = (step for step in dis.get_instructions(code) if step.opname.startswith("LOAD"))
+        return name in code.co_cellvars or any(name in as_names(step.argval) for step in loads)
 
     @property
     def digest(self) -> str | None:
@@ -94,6 +105,11 @@ class Parcel:
     def __reduce__(self) -> tuple[Any, ...]:
         """Arrive as the recipe."""
         return opened, (self.data,)
+
+
+def as_names(value: Any) -> tuple[Any, ...]:
+    """What an instruction loads: one name, or a pair where the interpreter joins two."""
+    return value if isinstance(value, tuple) else (value,)
 
 
 def packed(thing: Any) -> bytes:

@@ -20,12 +20,13 @@ ACCESS: dict[Signal, Access] = {"labels": Access.LABEL, "probabilities": Access.
 
 @dataclass(frozen=True)
 class Observation:
-    """What is looked at in each model: signals of views, in the form in which the target answers."""
+    """What is looked at in each model: signals of views, in the form in which the target answers; `whole` keeps all of it."""
 
     wanted: tuple[Wanted, ...]
     signal: Signal
     n_classes: int
     views: tuple[str, ...]
+    whole: bool = False
 
 
 def trained_models(recipe: Recipe, pool: Records, inside: Bools, seeds: Sequence[int]) -> list[Target]:
@@ -63,6 +64,8 @@ def observe(
 ) -> dict[str, NDArray[Any]]:
     """What is kept of a model, by name: `pool i` and `population i` (n, views, d) for each signal, and how well it does.
 
+    With `look.whole` its `outputs` (n, k) about the pool are kept too, as float64, like those of an audited model.
+
     Raises:
         InputError: It answers in another way than the target.
     """
@@ -77,6 +80,8 @@ def observe(
     accuracies = (right[inside].mean(), right[~inside].mean()) if finite else (np.nan, np.nan)
     kept["predicted"], kept["confidence"] = top.astype(np.int32), sure.astype(np.float32)
     kept["metrics"] = np.array(accuracies, dtype=np.float64)
+    if look.whole:
+        kept["outputs"] = answers[0] if finite else np.full_like(answers[0], 1.0 / answers[0].shape[1])
     return kept
 
 

@@ -35,6 +35,14 @@ def settled(recipe: Recipe, pool: Records, size: int, n_models: int, store: Stor
     return decided, choice
 
 
+def decided(recipe: Recipe, pool: Records, size: int, n_models: int, store: Store) -> bool:
+    """Whether nothing is left to measure: the recipe leaves nothing open, or the store holds the decision."""
+    if getattr(recipe, "tuned", None) is None:
+        return True
+    digest = getattr(recipe, "digest", None)
+    return digest is not None and store.get_all(choice_key(digest, pool, size, n_models)) is not None
+
+
 def choice_key(digest: str, pool: Records, size: int, n_models: int) -> str:
     """Key of a decision: the recipe, and the shape of the work it was measured on."""
     text = json.dumps([1, digest, list(np.shape(pool.x)), str(getattr(pool.x, "dtype", "")), size, n_models])

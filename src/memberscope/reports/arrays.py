@@ -24,35 +24,65 @@ def write_arrays(arrays: Arrays, path: Path, *, ids: bool = True) -> None:
 
     names = arrays.ids if ids else np.arange(len(arrays.ids)).astype(np.str_)
     tensors: dict[str, NDArray[Any]] = {
-        "member": arrays.member.astype(np.uint8),
         "labels": arrays.labels,
-        "fold": arrays.fold,
         "ids": np.frombuffer("\n".join(names.tolist()).encode(), dtype=np.uint8),
+        **scored_tensors(arrays, ""),
     }
-    listing = []
-    for entry in arrays.scored:
-        name = f"{entry.attack}@{entry.access}"
-        listing.append(
-            {
-                "attack": entry.attack,
-                "access": entry.access,
-                "learned": entry.learned,
-                "points": list(entry.thresholds),
-                "queries": entry.queries,
-            }
-        )
-        tensors[f"scores/{name}"] = entry.scores
-        tensors[f"posterior/{name}"] = arrays.posterior[name]
-        for point, cuts in entry.thresholds.items():
-            tensors[f"thresholds/{name}/{point}"] = cuts
+    for name, other in arrays.targets.items():
+        tensors |= scored_tensors(other, f"{name}/")
+    if arrays.vulnerability is not None:
+        tensors["vulnerability"] = arrays.vulnerability
     for group, codes in arrays.groups.items():
         tensors[f"groups/{group}"] = codes
     meta = {
-        "scored": json.dumps(listing),
+        "scored": json.dumps(listing(arrays)),
         "groups": json.dumps({name: list(arrays.group_values[name]) for name in arrays.groups}),
+        "targets": json.dumps({name: listing(other) for name, other in arrays.targets.items()}),
     }
     contiguous = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
     write_bytes(path, save(contiguous, metadata=meta), mode=0o600)
+
+
+def listing(arrays: Arrays) -> list[dict[str, Any]]:
+    """What the scores are of, in order."""
+    return [
+        {
+            "attack": entry.attack,
+            "access": entry.access,
+            "learned": entry.learned,
+            "points": list(entry.thresholds),
+            "queries": entry.queries,
+        }
+        for entry in arrays.scored
+    ]
+
+
+def scored_tensors(arrays: Arrays, prefix: str) -> dict[str, NDArray[Any]]:
+    """Membership, folds, scores, posteriors and thresholds of one target model by name."""
+    tensors: dict[str, NDArray[Any]] = {f"{prefix}member": arrays.member.astype(np.uint8), f"{prefix}fold": arrays.fold}
+    for entry in arrays.scored:
+        name = f"{entry.attack}@{entry.access}"
+        tensors[f"{prefix}scores/{name}"] = entry.scores
+        if name in arrays.posterior:
+            tensors[f"{prefix}posterior/{name}"] = arrays.posterior[name]
+        for point, cuts in entry.thresholds.items():
+            tensors[f"{prefix}thresholds/{name}/{point}"] = cuts
+    return tensors
+
+
+def read_scored(
+    tensors: dict[str, Any], listed: list[dict[str, Any]], prefix: str
+) -> tuple[tuple[Scored, ...], dict[str, Any]]:
+    """Scores and posteriors of one target model, as `scored_tensors` wrote them."""
+    scored, posterior = [], {}
+    for entry in listed:
+        name = f"{entry['attack']}@{entry['access']}"
+        cuts = {point: tensors[f"{prefix}thresholds/{name}/{point}"] for point in entry["points"]}
+        scores = tensors[f"{prefix}scores/{name}"]
+        scored.append(Scored(entry["attack"], entry["access"], entry["learned"], scores, cuts, entry["queries"]))
+        if not prefix:
+            posterior[name] = tensors[f"posterior/{name}"]
+    return tuple(scored), posterior
 
 
 def read_arrays(path: str | Path) -> Arrays:
@@ -63,8 +93,6 @@ def read_arrays(path: str | Path) -> Arrays:
     """
     from safetensors import SafetensorError, safe_open
 
-    from memberscope.auditing.estimate import comparable
-
     file = Path(path)
     file = file / "arrays.safetensors" if file.is_dir() else file
     if not file.is_file():
@@ -73,27 +101,33 @@ def read_arrays(path: str | Path) -> Arrays:
         with safe_open(file, framework="numpy") as opened:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
             meta = opened.metadata()
-        listing, values = json.loads(meta["scored"]), json.loads(meta["groups"])
+        values, others = json.loads(meta["groups"]), json.loads(meta.get("targets", "{}"))
         ids = np.array(tensors["ids"].tobytes().decode().split("\n"), dtype=np.str_)
-        scored, posterior = [], {}
-        for entry in listing:
-            name = f"{entry['attack']}@{entry['access']}"
-            cuts = {point: tensors[f"thresholds/{name}/{point}"] for point in entry["points"]}
-            scores = tensors[f"scores/{name}"]
-            scored.append(Scored(entry["attack"], entry["access"], entry["learned"], scores, cuts, entry["queries"]))
-            posterior[name] = tensors[f"posterior/{name}"]
+        scored, posterior = read_scored(tensors, json.loads(meta["scored"]), "")
         groups = {group: tensors[f"groups/{group}"] for group in values}
         arrays = Arrays(
             ids,
             tensors["member"].astype(bool),
             tensors["labels"],
             tensors["fold"],
-            tuple(scored),
+            scored,
             groups,
             {name: tuple(words) for name, words in values.items()},
             posterior,
+            vulnerability=tensors.get("vulnerability"),
         )
+        for name, listed in others.items():
+            member, fold = tensors[f"{name}/member"].astype(bool), tensors[f"{name}/fold"]
+            found, _ = read_scored(tensors, listed, f"{name}/")
+            arrays.targets[name] = placed(Arrays(ids, member, tensors["labels"], fold, found))
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(f"Expected the complete arrays of an audit, got {file}: {error}. Run the audit again.") from error
-    arrays.comparable.update({f"{entry.attack}@{entry.access}": comparable(entry, arrays) for entry in scored})
+    return placed(arrays)
+
+
+def placed(arrays: Arrays) -> Arrays:
+    """The arrays with the comparable scores that follow from them."""
+    from memberscope.auditing.estimate import comparable
+
+    arrays.comparable.update({f"{entry.attack}@{entry.access}": comparable(entry, arrays) for entry in arrays.scored})
     return arrays

@@ -76,6 +76,7 @@ def render(result: Result, *, show_ids: bool = False) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"percent": lookup.percent, "interval": lookup.interval, "reached_by": lookup.reached_by}
     environment.globals |= {"select": lookup.select, "first": lookup.first}
+    environment.globals |= {"number": lookup.number, "percent": lookup.percent}
     leading = result.diagnostics.get("leading")
     groups = group_rows(result, leading["attack"], leading["access"]) if leading else []
     text = environment.from_string(template_text("report.html.j2")).render(
@@ -94,6 +95,8 @@ def render(result: Result, *, show_ids: bool = False) -> str:
         standards=standards(),
         paragraph=paragraph(result),
         groups=groups,
+        likeness=lookup.likeness(result),
+        between=lookup.between(result),
         attacks=list(dict.fromkeys((e.attack, e.access) for e in result.estimates if e.attack != STRONGEST)),
         policy=Markup(content_policy([blocks["chart_script"], blocks["script"]], [blocks["chart_style"], blocks["style"]])),
         data=Markup(embedded({"charts": charts(result), "priors": prior_table(result)})),
@@ -112,7 +115,13 @@ def with_ids(result: Result) -> Result:
         raise InputError("Expected arrays.safetensors for --show-ids, got none. Keep it beside result.json.")
     names = dict(zip(keyed_hashes(result.arrays.ids), result.arrays.ids, strict=True))
     shown = [replace(entry, record=str(names.get(entry.record, entry.record))) for entry in result.exposed]
-    return result.model_copy(update={"exposed": shown})
+    found = dict(result.diagnostics)
+    if found.get("vulnerability"):
+        most = [
+            {**entry, "record": str(names.get(entry["record"], entry["record"]))} for entry in found["vulnerability"]["most"]
+        ]
+        found["vulnerability"] = {**found["vulnerability"], "most": most}
+    return result.model_copy(update={"exposed": shown, "diagnostics": found})
 
 
 def write_report(result: Result, path: Path, *, show_ids: bool = False) -> None:

@@ -10,8 +10,8 @@ from memberscope.types import Estimate
 
 
 def select(result: Result, **conditions: Any) -> Iterator[Estimate]:
-    """Estimates whose fields equal all `conditions`; group is None unless asked for otherwise."""
-    conditions.setdefault("group", None)
+    """Estimates whose fields equal all `conditions`; of the audited model and all records unless asked for otherwise."""
+    conditions = {"group": None, "target": "target"} | conditions
     for entry in result.estimates:
         if all(getattr(entry, name) == value for name, value in conditions.items()):
             yield entry
@@ -59,6 +59,15 @@ def percent(value: float | None) -> str:
     return "not available" if value is None else f"{100 * value:.3g}%"
 
 
+def number(value: float | None) -> str:
+    """A plain number with three digits after the point.
+
+    >>> number(0.51234), number(None)
+    ('0.512', 'not available')
+    """
+    return "not available" if value is None else f"{value:.3f}"
+
+
 def interval(entry: Any, *, rate: bool = True) -> str:
     """An estimate with its limits: as percentages, or as plain numbers.
 
@@ -99,10 +108,51 @@ def threat_words(result: Result) -> str:
     }[threat["access"]]
     budget = threat.get("query_budget")
     asks = "as many queries as it likes" if budget is None else f"at most {budget} queries a record"
-    views, trained = len(result.plan.get("views", ("identity",))), references(result)
-    used = "one" if views == 1 else str(views)
+    used = max((entry.queries for entry in select(result)), default=1)
+    spent = "one" if used == 1 else f"up to {used}"
+    trained = references(result)
     trains = f", who can train {trained} models like it" if trained else ""
     return (
-        f"An adversary who is given {returns}, with {asks} (this audit used {used} a record), who knows the truth about some "
+        f"An adversary who is given {returns}, with {asks} (this audit used {spent} a record), who knows the truth about some "
         f"other records{trains}, and who tries records of which {percent(threat['prior'])} are members."
     )
+
+
+def likeness(result: Result) -> list[tuple[str, str]]:
+    """How like the target the reference models are, as names and words; empty without them.
+
+    Agreement and calibration are on records that were new to the target and to each reference model.
+    """
+    found = result.diagnostics.get("references")
+    if not found:
+        return []
+    own, others = found["train_accuracy"], found["held_out_accuracy"]
+    gap = None if own is None or others is None else own - others
+    target_gap = found["target_train_accuracy"] - found["target_held_out_accuracy"]
+    return [
+        (
+            "trained and left out",
+            f"{found['models']} trained on {found['records_per_model']} records each, {found['failed']} left out",
+        ),
+        ("accuracy on their own records", f"{percent(own)} (target {percent(found['target_train_accuracy'])})"),
+        ("accuracy on other records", f"{percent(others)} (target {percent(found['target_held_out_accuracy'])})"),
+        ("accuracy gap", f"{percent(gap)} (target {percent(target_gap)})"),
+        ("agreement", percent(found["agreement"])),
+        ("calibration distance", f"{found['calibration_distance']:.3f}"),
+        ("time spent training", f"{result.cost.training_seconds:.1f} s"),
+    ]
+
+
+def between(result: Result, *, rows: int | None = None) -> list[dict[str, Any]]:
+    """Mean and spread between further targets: the strongest attack first, then by mean AUC at its highest level of access."""
+    found = result.diagnostics.get("targets")
+    if not found:
+        return []
+    access = levels(result)[-1]
+    areas = {(r["attack"], r["access"]): r["mean"] for r in found["rows"] if r["metric"] == "auc"}
+    names = sorted(
+        (name for name in areas if name[1] == access or (name[0] != STRONGEST and (name[0], access) not in areas)),
+        key=lambda name: (name[0] != STRONGEST, -areas[name]),
+    )
+    chosen = names[:rows]
+    return [row for name in chosen for row in found["rows"] if (row["attack"], row["access"]) == name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memberscope.auditing import STRONGEST, Result
-from memberscope.reports.lookup import first, fprs, headline, interval, levels, percent, reached_by, references
+from memberscope.reports.lookup import first, fprs, headline, interval, levels, percent, reached_by
 from memberscope.types import Estimate
 
 
@@ -103,14 +103,22 @@ def operations(result: Result) -> Section:
 def red_team(result: Result) -> Section:
     """What ran, what did not, and where the raw scores are."""
     ran = sorted({entry.attack for entry in result.estimates} - {STRONGEST})
-    trained = references(result)
-    fleet = f"{trained} reference models were used." if trained else "No reference models were used."
     rates = ", ".join(percent(fpr) for fpr in fprs(result))
     return Section(
         "Red team and research",
         [
             f"Ran: {', '.join(ran)}; rates {rates}; every interval at {percent(result.plan['confidence'])}.",
-            f"Did not run: {len(result.not_run)} entries, listed with reasons. {fleet}",
+            f"Did not run: {len(result.not_run)} entries, listed with reasons. {models_words(result)}",
             "Raw scores are in arrays.safetensors and records.csv; the command memberscope verify computes every estimate again from them.",
         ],
     )
+
+
+def models_words(result: Result) -> str:
+    """Which models were trained for this audit."""
+    found, further = result.diagnostics.get("references"), result.diagnostics.get("targets")
+    if not found:
+        references = "No reference models were trained."
+    else:
+        references = f"{found['models']} reference models were trained, {found['failed']} of them left out."
+    return references + (f" {further['trained']} further targets were audited." if further else "")

@@ -13,6 +13,8 @@ from memberscope.signals import write_bytes
 def write_records(arrays: Arrays, path: Path) -> None:
     """Write id, the hash that reports show, membership, class and groups, and each attack's score and posterior.
 
+    With reference models, each record's separation under them and its limits stand before the attacks.
+
     Raises:
         InputError: The disk is full or the folder cannot be written.
     """
@@ -32,11 +34,13 @@ def table(arrays: Arrays) -> bytes:
     groups = list(arrays.groups)
     scores = {f"{entry.attack}@{entry.access}": entry.scores for entry in arrays.scored}
     columns = [column for name in names for column in (f"score:{name}", f"risk:{name}")]
-    writer.writerow(["id", "hash", "member", *map(safe, groups), *columns])
+    own = [] if arrays.vulnerability is None else ["vulnerability", "vulnerability_low", "vulnerability_high"]
+    writer.writerow(["id", "hash", "member", *map(safe, groups), *own, *columns])
     hashes = keyed_hashes(arrays.ids)
     words = [[safe(arrays.group_values[name][code]) for code in arrays.groups[name]] for name in groups]
     for i, name in enumerate(arrays.ids):
         numbers = [repr(float(value)) for entry in names for value in (scores[entry][i], arrays.posterior[entry][i])]
+        numbers = ([] if arrays.vulnerability is None else [*map(repr, arrays.vulnerability[i].tolist())]) + numbers
         writer.writerow([safe(str(name)), hashes[i], int(arrays.member[i]), *(column[i] for column in words), *numbers])
     return stream.getvalue().encode()
 

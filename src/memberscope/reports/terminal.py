@@ -9,7 +9,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from memberscope.auditing import STRONGEST, Result
-from memberscope.reports.lookup import first, fprs, gaps, interval, levels, percent, reached_by, threat_words
+from memberscope.reports.lookup import (
+    between,
+    first,
+    fprs,
+    gaps,
+    interval,
+    levels,
+    likeness,
+    number,
+    percent,
+    reached_by,
+    threat_words,
+)
 
 COLOURS = {"PASS": "bold green", "FAIL": "bold red", "INCONCLUSIVE": "bold yellow", None: "bold"}
 
@@ -21,6 +33,10 @@ def summary(result: Result, console: Console, out: Path | None = None) -> None:
     )
     console.print(f"[dim]{escape(threat_words(result))}[/]")
     console.print(levels_table(result))
+    if result.diagnostics.get("targets"):
+        console.print(targets_table(result))
+    for line in models_lines(result):
+        console.print(f"  [dim]{escape(line)}[/]")
     for name, control in result.controls.items():
         mark = {True: "[green]ok[/]", False: "[red]failed[/]", None: "[yellow]not run[/]"}[control.passed]
         console.print(f"  {name}: {mark} [dim]{escape(control.why)}[/]")
@@ -74,4 +90,43 @@ def levels_table(result: Result) -> Table:
     if any(entry.warning for entry in result.estimates if entry.attack == STRONGEST):
         table.caption = "* fewer than 10 false positives are allowed at this rate; the interval is wide"
         table.caption_justify = "left"
+    return table
+
+
+def models_lines(result: Result) -> list[str]:
+    """Reference models: how like the target they are; and single records: how many are separated, and how stably."""
+    words, lines = dict(likeness(result)), []
+    if words:
+        lines.append(
+            f"reference models: {words['trained and left out']}, in {words['time spent training']}; accuracy gap "
+            f"{words['accuracy gap']}; agreement {words['agreement']}; calibration distance {words['calibration distance']}"
+        )
+    found = result.diagnostics.get("vulnerability")
+    if found:
+        halves = found["stability"]["halves"]
+        order = halves.get("rank_correlation")
+        stable = halves["why"] if "why" in halves else f"order between halves of the models: {number(order)} rank correlation"
+        lines.append(
+            f"single records: {percent(found['above_zero'])} are separated by the reference models ({percent(found['by_chance'])} "
+            f"would be by chance); {stable}"
+        )
+    return lines
+
+
+def targets_table(result: Result) -> Table:
+    """The leading attacks on the audited model, and their mean and spread over the further targets."""
+    found = result.diagnostics["targets"]
+    left_out = f", {found['failed']} left out" if found["failed"] else ""
+    title = f"The training procedure: {found['trained']} further targets{left_out}"
+    table = Table(
+        title=title, title_justify="left", caption="spread: standard deviation between targets, not a confidence interval"
+    )
+    table.caption_justify = "left"
+    for name in ("attack", "access", "number", "this model", "mean of targets", "spread"):
+        table.add_column(name)
+    for row in between(result, rows=4):
+        write = number if row["metric"] == "auc" else percent
+        what = "AUC" if row["metric"] == "auc" else f"TPR at {percent(row['fpr'])}"
+        spread = "one target" if row["spread"] is None else write(row["spread"])
+        table.add_row(row["attack"], row["access"], what, write(row["own"]), write(row["mean"]), spread)
     return table

@@ -1,0 +1,120 @@
+"""The further target models attacked like the audited one, and what they have in common: a mean, and a spread between them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from memberscope.auditing.crossfit import as_ints
+from memberscope.auditing.estimate import Settings
+from memberscope.auditing.gather import Collected, Progress
+from memberscope.auditing.levels import evidence_at
+from memberscope.auditing.plan import Plan
+from memberscope.auditing.result import Arrays, NotRun
+from memberscope.auditing.scoring import score
+from memberscope.signals import reduced
+from memberscope.types import Estimate, Evidence
+
+OWN = "target"  # what estimates of the audited model itself are about
+STREAM = 1000  # set apart from the numbers of folds, from which streams are derived too
+METHOD = (
+    "mean and standard deviation over target models of the recipe, without the audited one; a spread between models, "
+    "not a confidence interval"
+)
+
+
+def in_place_of_target(got: Collected, k: int) -> Collected:
+    """What was collected, with target model `k` where the audited model was: its membership, its answers, its own streams."""
+    assert got.procedure is not None
+    fleet, labels = got.procedure.fleet, got.subject.records.y
+    assert fleet.outputs is not None
+    outputs, signal = np.asarray(fleet.outputs[k]), got.observed.signal
+    evidence = {level: evidence_at(level, signal, outputs, labels, before.features) for level, before in got.evidence.items()}
+    references = got.references
+    if references is not None:
+        found: dict[Any, Evidence] = {}
+        for wanted, before in references.evidence.items():
+            whole = wanted.spec.name == "outputs"
+            values = reduced(wanted, signal, outputs, labels)[1][:, None, :] if whole else fleet.observed[wanted][k]
+            others = before.population
+            if others is not None:
+                others = replace(others, target=np.asarray(fleet.population[wanted][k]))
+            found[wanted] = replace(before, target=np.asarray(values), population=others)
+        references = replace(references, evidence=found, observed=outputs)
+    return replace(
+        got,
+        subject=replace(got.subject, member=fleet.inside[k]),
+        observed=replace(got.observed, outputs=outputs),
+        evidence=evidence,
+        references=references,
+        streams={name: np.random.SeedSequence([*as_ints(seed), STREAM + k]) for name, seed in got.streams.items()},
+    )
+
+
+def score_targets(
+    plan: Plan, got: Collected, settings: Settings, not_run: list[NotRun], report: Progress
+) -> tuple[dict[str, Arrays], list[NotRun]]:
+    """Scores of every attack on each target model by its name, and what did not run on one though it ran on the target.
+
+    Groups and single records are the audited model's affair: they are left out here.
+    """
+    if got.procedure is None:
+        return {}, []
+    names, known = got.procedure.named(), {(entry.attack, entry.access) for entry in not_run}
+    found, missing = {}, []
+    for done, (name, k) in enumerate(names):
+        arrays, without = score(plan, in_place_of_target(got, k), settings, lambda stage, done, total: None)
+        found[name] = replace(arrays, groups={}, group_values={}, posterior={})
+        missing += [
+            replace(entry, why=f"On {name}: {entry.why}") for entry in without if (entry.attack, entry.access) not in known
+        ]
+        report("targets", done + 1, len(names))
+    return found, missing
+
+
+def spread(estimates: list[Estimate], fprs: tuple[float, ...]) -> list[dict[str, Any]]:
+    """Mean and standard deviation over the further targets of each attack's AUC and TPR at `fprs` (best thresholds).
+
+    `own` is the audited model's value, which is not one of those averaged; `spread` is None for a single target.
+    """
+    wanted = [
+        entry
+        for entry in estimates
+        if entry.group is None
+        and (entry.metric == "auc" or (entry.metric == "tpr" and entry.threshold == "best" and entry.fpr in fprs))
+    ]
+    rows: dict[tuple[Any, ...], dict[str, float]] = {}
+    for entry in wanted:
+        rows.setdefault((entry.attack, entry.access, entry.metric, entry.fpr), {})[entry.target] = entry.value
+    found = []
+    for (attack, access, metric, fpr), values in rows.items():
+        others = [value for target, value in values.items() if target != OWN]
+        if not others:
+            continue
+        found.append(
+            {
+                **{"attack": attack, "access": access, "metric": metric, "fpr": fpr, "n_targets": len(others)},
+                "mean": float(np.mean(others)),
+                "spread": float(np.std(others, ddof=1)) if len(others) > 1 else None,
+                **{"lowest": min(others), "highest": max(others), "own": values.get(OWN)},
+            }
+        )
+    return found
+
+
+def targets_summary(plan: Plan, got: Collected, estimates: list[Estimate], settings: Settings) -> dict[str, Any] | None:
+    """How many target models there are, how well they learned, and what they have in common; None without any."""
+    if got.procedure is None:
+        return None
+    fleet, good = got.procedure.fleet, got.procedure.good
+    return {
+        "trained": len(good),
+        "failed": got.procedure.n_failed,
+        "records_per_model": int(fleet.inside[0].sum()),
+        "train_accuracy": [float(value) for value in fleet.train_accuracy[good]],
+        "held_out_accuracy": [float(value) for value in fleet.held_out_accuracy[good]],
+        "method": METHOD,
+        "rows": spread(estimates, plan.claim_fprs() or settings.fprs),
+    }
