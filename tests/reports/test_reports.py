@@ -190,13 +190,13 @@ def test_a_record_is_explained_by_id_or_hash(result):
 
 
 def test_reports_say_whether_reference_models_were_used(result):
-    assert "can train" not in threat_words(result) and "No reference models were used." in sections(result)[-1].sentences[1]
+    assert "can train" not in threat_words(result) and "No reference models were trained." in sections(result)[-1].sentences[1]
     assert "Not part of this audit: attacks with reference models" in render(result)
     plan = result.plan | {"views": ["identity", "flip"]}
     threats = [replace(threat, references=7) for threat in result.threat_models]
-    trained = result.model_copy(update={"threat_models": threats, "plan": plan})
-    assert "used 2 a record" in threat_words(trained) and "who can train 7 models like it" in paragraph(trained)
-    assert "7 reference models were used." in sections(trained)[-1].sentences[1]
+    estimates = [replace(entry, queries=2) for entry in result.estimates]
+    trained = result.model_copy(update={"threat_models": threats, "plan": plan, "estimates": estimates})
+    assert "used up to 2 a record" in threat_words(trained) and "who can train 7 models like it" in paragraph(trained)
     assert "2 queries a record" in sections(trained)[3].sentences[-1]
     assert "Not part of this audit: label-only search" in render(trained)
 

@@ -63,6 +63,7 @@ def plan_of(result: Result) -> Plan:
     """The plan as it stands in a result."""
     document = dict(result.plan)
     document.pop("versions", None)
+    document.pop("execution", None)
     threat = dict(document.pop("threat"))
     threat["access"] = Access[threat["access"].upper()]
     policy = document.pop("policy")

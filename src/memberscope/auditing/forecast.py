@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from memberscope.errors import InputError
 from memberscope.recipes.execution import threads_at_most
 from memberscope.recipes.fleet import Standing, standing
 from memberscope.recipes.observe import trained_models
+from memberscope.recipes.settle import settled
 from memberscope.signals import Store
 from memberscope.signals.outputs import PROBE
 from memberscope.statistics import minimum_detectable_tpr, smallest_fpr
@@ -143,6 +144,8 @@ def seconds_a_model(plan: Plan, subject: Subject, training: Training) -> float:
     """Seconds that training one batch of reference models takes here on one core, by model; nothing is kept."""
     levels = levels_of(subject.target.signal, plan.threat.access)
     order = order_of(plan, subject, training, levels, np.random.SeedSequence(plan.seed))
+    recipe, _ = settled(order.recipe, order.pool, int(order.inside[0].sum()), len(order.inside), None)
+    order = replace(order, recipe=recipe)
     batch = list(order.batches()[0])
     started = time.perf_counter()
     with threads_at_most(1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,7 @@ def run(
         verdict=judgement.verdict,  # type: ignore[arg-type]
         reason=judgement.reason,
         title=plan.title,
-        plan=plan.document(),
+        plan=plan.document() | execution_of(got),
         threat_models=[replace(granted(plan, got), access=level) for level in got.levels],
         findings=judgement.findings,
         estimates=estimates,
@@ -78,6 +79,11 @@ def run(
         digests=digests(plan, got, training) | {"arrays": digest_arrays(arrays)},
         arrays=arrays,
     )
+
+
+def execution_of(got: Collected) -> dict[str, Any]:
+    """How the reference models were trained, as far as their recipe left it open and a measurement decided it."""
+    return {} if got.references is None else {"execution": got.references.fleet.choice}
 
 
 def granted(plan: Plan, got: Collected) -> ThreatModel:

@@ -13,6 +13,7 @@ from memberscope.cli.options import (
     Model,
     NonMembers,
     Options,
+    Precision,
     Recipe,
     References,
     Signals,
@@ -51,6 +52,7 @@ def audit(
     reference_size: Annotated[int | None, typer.Option(help="Records a reference model (as many as members).")] = None,
     design: Annotated[str | None, typer.Option(help="An .npz with `inside` (models, records), members first.")] = None,
     keep_weights: Annotated[bool | None, typer.Option("--keep-weights", help="Keep the trained models too.")] = None,
+    precision: Precision = None,
     views: Annotated[str | None, typer.Option(help="Queries a record: identity,flip,shift:1:0,noise:0.1.")] = None,
     keep_together: Annotated[str | None, typer.Option(help="Group whose records are in the same models.")] = None,
     population: Annotated[str | None, typer.Option(help="Records that no model saw.")] = None,
@@ -88,6 +90,7 @@ def audit(
         **{"recipe": recipe, "references": references, "reference_size": reference_size, "views": words(views)},
         **{"keep_together": keep_together, "population": population, "backend": backend, "address": address},
         **{"jobs": jobs, "model_timeout": model_timeout, "targets": targets, "design": design, "keep_weights": keep_weights},
+        **{"precision": precision},
         **{"drop_overlap": drop_overlap, "trust_code": trust_code, "trust_types": tuple(trust_type) if trust_type else None},
     }
     options = merged(config, given)

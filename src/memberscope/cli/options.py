@@ -23,6 +23,7 @@ Recipe = Annotated[str | None, typer.Option(help="module:function (records, seed
 References = Annotated[int | None, typer.Option(help="Reference models to train (16).")]
 TrustCode = Annotated[bool | None, typer.Option("--trust-code", help="Open formats that run code.")]
 TrustTypes = Annotated[list[str] | None, typer.Option("--trust-type", help="A type to trust inside a .skops file.")]
+Precision = Annotated[str | None, typer.Option(help="float32, bfloat16 or float64: how a TorchRecipe trains.")]
 Targets = Annotated[int | None, typer.Option(help="Further target models to train and audit, for the procedure (0).")]
 Words = Annotated[str | None, typer.Option()]
 
@@ -50,6 +51,7 @@ class Options:
     reference_size: int | None = None
     design: str | None = None
     keep_weights: bool | None = None
+    precision: str | None = None
     views: tuple[str, ...] | None = None
     keep_together: str | None = None
     population: str | None = None
@@ -84,6 +86,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "reference_size",
         "design",
         "keep_weights",
+        "precision",
         "views",
         "keep_together",
         "population",
@@ -238,7 +241,7 @@ def training_of(options: Options, subject: Subject) -> Training | None:
         InputError: There is no such recipe, or the population or the design cannot be read.
     """
     from memberscope.auditing import Training
-    from memberscope.recipes import Execution, load_recipe, read_design
+    from memberscope.recipes import Execution, load_recipe, read_design, with_precision
     from memberscope.targets import Layout, class_names_of, read_pair
 
     if options.recipe is None:
@@ -257,7 +260,8 @@ def training_of(options: Options, subject: Subject) -> Training | None:
             f"Expected {len(design)} references for the design {options.design!r}, got {options.references}. "
             f"Leave out --references."
         )
-    return Training(load_recipe(options.recipe), execution, population, design, bool(options.keep_weights))
+    recipe = with_precision(load_recipe(options.recipe), options.precision)
+    return Training(recipe, execution, population, design, bool(options.keep_weights))
 
 
 def policy_of(given: Any) -> Policy | None:

@@ -11,6 +11,7 @@ from memberscope.cli.options import (
     Members,
     Model,
     NonMembers,
+    Precision,
     Recipe,
     References,
     Signals,
@@ -40,6 +41,7 @@ def plan(
     references: References = None,
     targets: Targets = None,
     design: Annotated[str | None, typer.Option(help="An .npz with `inside` (models, records), members first.")] = None,
+    precision: Precision = None,
     measure: Annotated[bool, typer.Option("--measure", help="Train one reference model to see how long it takes.")] = False,
     access: Annotated[str | None, typer.Option(help="label, probabilities, logits or white_box.")] = None,
     fpr: Annotated[str | None, typer.Option(help="False-positive rates, such as 0.01,0.001.")] = None,
@@ -57,7 +59,7 @@ def plan(
         **{"label": label, "groups": words(groups), "features": words(features), "access": access, "policy": policy},
         **{"fprs": rates("fpr", fpr), "attacks": words(attacks)},
         **{"recipe": recipe, "references": references, "targets": targets, "design": design, "out": out},
-        **{"trust_code": trust_code, "trust_types": tuple(trust_type) if trust_type else None},
+        **{"precision": precision, "trust_code": trust_code, "trust_types": tuple(trust_type) if trust_type else None},
     }
     options = merged(config, given)
     subject = subject_of(options)

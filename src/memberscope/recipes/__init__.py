@@ -3,7 +3,7 @@
 from memberscope.recipes.design import balanced, fixed, read_design
 from memberscope.recipes.execution import Execution
 from memberscope.recipes.fleet import Fleet, Order, train
-from memberscope.recipes.function import FunctionRecipe, as_recipe, load_recipe
+from memberscope.recipes.function import FunctionRecipe, as_recipe, load_recipe, with_precision
 from memberscope.recipes.settings import SGD, Adam, Steps
 from memberscope.recipes.sklearn import SklearnRecipe
 from memberscope.recipes.torch import TorchRecipe
@@ -24,4 +24,5 @@ __all__ = [
     "load_recipe",
     "read_design",
     "train",
+    "with_precision",
 ]

@@ -10,7 +10,7 @@ import inspect
 import sys
 import sysconfig
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -176,6 +176,19 @@ def as_recipe(given: Any) -> Recipe:
             )
         return FunctionRecipe(given)
     return given  # type: ignore[no-any-return]
+
+
+def with_precision(recipe: Recipe, precision: str | None) -> Recipe:
+    """The recipe trained in another precision; unchanged if `precision` is None.
+
+    Raises:
+        InputError: The recipe has no precision to choose, or not this one.
+    """
+    if precision is None:
+        return recipe
+    if not (is_dataclass(recipe) and hasattr(recipe, "precision")):
+        raise InputError(f"Expected a TorchRecipe for a precision, got {type(recipe).__name__}. Leave out --precision.")
+    return replace(recipe, precision=precision)
 
 
 def load_recipe(spec: str) -> Recipe:

@@ -13,6 +13,8 @@ from memberscope.auditing.result import Arrays, Scored
 from memberscope.errors import InputError
 from memberscope.signals import write_bytes
 
+META = "memberscope"  # the file's one entry of metadata, in JSON
+
 
 def write_arrays(arrays: Arrays, path: Path, *, ids: bool = True) -> None:
     """Write the arrays, whole or not at all; without `ids` the records are numbered instead.
@@ -35,12 +37,13 @@ def write_arrays(arrays: Arrays, path: Path, *, ids: bool = True) -> None:
     for group, codes in arrays.groups.items():
         tensors[f"groups/{group}"] = codes
     meta = {
-        "scored": json.dumps(listing(arrays)),
-        "groups": json.dumps({name: list(arrays.group_values[name]) for name in arrays.groups}),
-        "targets": json.dumps({name: listing(other) for name, other in arrays.targets.items()}),
+        "scored": listing(arrays),
+        "groups": {name: list(arrays.group_values[name]) for name in arrays.groups},
+        "targets": {name: listing(other) for name, other in arrays.targets.items()},
     }
     contiguous = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-    write_bytes(path, save(contiguous, metadata=meta), mode=0o600)
+    # One entry: the order of several changes from run to run, and equal arrays must be equal bytes.
+    write_bytes(path, save(contiguous, metadata={META: json.dumps(meta)}), mode=0o600)
 
 
 def listing(arrays: Arrays) -> list[dict[str, Any]]:
@@ -100,10 +103,10 @@ def read_arrays(path: str | Path) -> Arrays:
     try:
         with safe_open(file, framework="numpy") as opened:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-            meta = opened.metadata()
-        values, others = json.loads(meta["groups"]), json.loads(meta.get("targets", "{}"))
+            meta = json.loads(opened.metadata()[META])
+        values, others = meta["groups"], meta["targets"]
         ids = np.array(tensors["ids"].tobytes().decode().split("\n"), dtype=np.str_)
-        scored, posterior = read_scored(tensors, json.loads(meta["scored"]), "")
+        scored, posterior = read_scored(tensors, meta["scored"], "")
         groups = {group: tensors[f"groups/{group}"] for group in values}
         arrays = Arrays(
             ids,

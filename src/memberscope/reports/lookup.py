@@ -140,7 +140,17 @@ def likeness(result: Result) -> list[tuple[str, str]]:
         ("agreement", percent(found["agreement"])),
         ("calibration distance", f"{found['calibration_distance']:.3f}"),
         ("time spent training", f"{result.cost.training_seconds:.1f} s"),
+        ("trained by", trained_by(result)),
     ]
+
+
+def trained_by(result: Result) -> str:
+    """How the reference models were trained, in words."""
+    found = result.plan.get("execution", {})
+    words = [f"engine {found['engine']}", f"{found['stack']} at a time"] if found else []
+    words += [f"{found[key]} {name}" for key, name in (("threads", "threads a job"), ("processes", "jobs")) if key in found]
+    words += [found[key] for key in ("precision", "device") if key in found]
+    return ", ".join(words) + (f" ({found['note']})" if found.get("note") else "")
 
 
 def between(result: Result, *, rows: int | None = None) -> list[dict[str, Any]]:

@@ -118,7 +118,7 @@ def models_words(result: Result) -> str:
     """Which models were trained for this audit."""
     found, further = result.diagnostics.get("references"), result.diagnostics.get("targets")
     if not found:
-        references = "No reference models were trained."
+        words = "No reference models were trained."
     else:
-        references = f"{found['models']} reference models were trained, {found['failed']} of them left out."
-    return references + (f" {further['trained']} further targets were audited." if further else "")
+        words = f"{found['models']} reference models were trained, {found['failed']} of them left out."
+    return words + (f" {further['trained']} further targets were audited." if further else "")

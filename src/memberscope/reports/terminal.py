@@ -99,7 +99,7 @@ def models_lines(result: Result) -> list[str]:
     if words:
         lines.append(
             f"reference models: {words['trained and left out']}, in {words['time spent training']}; accuracy gap "
-            f"{words['accuracy gap']}; agreement {words['agreement']}; calibration distance {words['calibration distance']}"
+            f"{words['accuracy gap']}; agreement {words['agreement']}; calibration distance {words['calibration distance']}; {words['trained by']}"
         )
     found = result.diagnostics.get("vulnerability")
     if found:

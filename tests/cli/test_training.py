@@ -1,0 +1,84 @@
+"""Reference models from the command line: what is left open is measured once, written down, and the same when resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+COMMAND = [sys.executable, "-c", "from memberscope.cli.main import run; run()"]
+MODULE = """
+import numpy as np, torch
+from sklearn.linear_model import LogisticRegression
+from memberscope import Records
+from memberscope.recipes import SklearnRecipe, TorchRecipe
+
+def network():
+    return torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2))
+
+recipe = TorchRecipe(network, epochs=30, batch_size=32)
+other = SklearnRecipe(LogisticRegression())
+
+def target():
+    data = np.load("members.npz")
+    return recipe(Records(data["x"], data["y"], data["y"].astype(str)), 0)
+"""
+
+
+def call(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, env=environment, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "own.py").write_text(MODULE)
+    rng = np.random.default_rng(0)
+    for name in ("members", "others"):
+        x = rng.normal(size=(150, 4)).astype(np.float32)
+        np.savez(folder / f"{name}.npz", x=x, y=(x[:, 0] + rng.normal(size=150) > 0).astype(int))
+    return folder
+
+
+def asked(verb: str, recipe: str, *more: object) -> list[object]:
+    found = [verb, "--model", "own:target", "--members", "members.npz", "--non-members", "others.npz", "--recipe", recipe]
+    return [*found, "--references", "4", "--attacks", "lira,rmia", "--fpr", "0.1", *more]
+
+
+def test_precision_is_a_flag_and_the_choice_stands_in_the_result(work):
+    done = call(*asked("audit", "own:recipe", "--precision", "bfloat16", "--out", "half"), cwd=work)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((work / "half/result.json").read_text())["plan"]["execution"]
+    assert found["precision"] == "bfloat16" and found["engine"] in ("matrices", "loop") and found["stack"] >= 1
+    assert f"engine {found['engine']}" in " ".join(done.stdout.split())
+    assert call("verify", "half", cwd=work).returncode == 0
+
+
+def test_the_same_audit_again_is_the_same_bytes_and_plan_says_what_is_left(work):
+    before = call(*asked("plan", "own:recipe", "--out", "first", "--measure"), cwd=work)
+    assert before.returncode == 0 and "0 stored" in before.stdout and "4 to train" in before.stdout, before.stderr
+    assert "s a model on one core" in before.stdout
+    done = call(*asked("audit", "own:recipe", "--out", "first"), cwd=work)
+    assert done.returncode == 0, done.stderr
+    kept = {path.name: path.read_bytes() for path in (work / "first/signals").iterdir()}
+    arrays = (work / "first/arrays.safetensors").read_bytes()
+    after = call(*asked("plan", "own:recipe", "--out", "first"), cwd=work)
+    assert "4 stored" in after.stdout and "0 to train" in after.stdout
+    assert call(*asked("audit", "own:recipe", "--out", "first"), cwd=work).returncode == 0
+    assert {path.name: path.read_bytes() for path in (work / "first/signals").iterdir()} == kept
+    assert (work / "first/arrays.safetensors").read_bytes() == arrays
+
+
+def test_a_precision_for_a_recipe_without_one_is_refused(work):
+    done = call(*asked("audit", "own:other", "--precision", "bfloat16", "--out", "none"), cwd=work)
+    assert done.returncode == 2 and "Expected a TorchRecipe for a precision, got SklearnRecipe" in done.stderr
+    done = call(*asked("audit", "own:recipe", "--precision", "half", "--out", "none"), cwd=work)
+    assert done.returncode == 2 and "got 'half'" in done.stderr and not (work / "none").exists()
