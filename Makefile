@@ -36,11 +36,17 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/bootstrap.py
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/scoring.py
+	$(BIN)/python benchmarks/training.py w1
+	$(BIN)/python benchmarks/training.py w2
 
 reproduce: $(VENV)/.dev
 	$(BIN)/python benchmarks/real_data.py
 	$(BIN)/python benchmarks/location30.py
 	$(BIN)/python benchmarks/coverage.py
+	$(BIN)/python benchmarks/lira_location30.py
+	$(BIN)/python benchmarks/fidelity.py
+	$(BIN)/python benchmarks/distribution.py
 
 docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -W -q -b html docs docs/_build
