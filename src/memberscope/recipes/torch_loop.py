@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from functools import cache
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from memberscope.recipes.settings import SGD
@@ -14,23 +15,27 @@ from memberscope.recipes.torch_batches import batch, steps
 
 def fit(task: Task) -> None:
     """Train the task's modules in place, one by one."""
-    if not task.x.is_cuda:
-        keep_freed_memory()
-    for i in range(len(task.modules)):
-        one = Task(task.recipe, task.modules[i : i + 1], task.x, task.y, task.rows[i : i + 1], task.seeds[i : i + 1])
-        fit_one(one)
+    with kept_memory():
+        for i in range(len(task.modules)):
+            one = Task(task.recipe, task.modules[i : i + 1], task.x, task.y, task.rows[i : i + 1], task.seeds[i : i + 1])
+            fit_one(one)
 
 
-@cache
-def keep_freed_memory() -> None:
-    """Let this process use freed activations again: glibc gives large ones back, and every step pays for fresh pages."""
-    if sys.platform != "linux":
+@contextmanager
+def kept_memory() -> Iterator[None]:
+    """Freed activations stay in the process meanwhile: glibc gives large ones back, and every step pays for fresh pages."""
+    allocator: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if not hasattr(allocator, "mallopt"):
+        yield
         return
-    trim, map_from, most = -1, -3, 2**31 - 1
-    allocator = ctypes.CDLL(None)
-    if hasattr(allocator, "mallopt"):
-        allocator.mallopt(map_from, most)
-        allocator.mallopt(trim, most)
+    trim, map_from = -1, -3
+    allocator.mallopt(map_from, 2**25)  # the most that glibc takes
+    allocator.mallopt(trim, 2**31 - 1)
+    try:
+        yield
+    finally:
+        allocator.mallopt(trim, 2**25)
+        allocator.malloc_trim(0)
 
 
 def fit_one(task: Task) -> None:
