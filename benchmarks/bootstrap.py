@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from memberscope.statistics import bootstrap
+from memberscope.statistics.bootstrap import ROWS
 from memberscope.statistics.resample import Resampler, fast
 
 N, REPLICATES, LOOPED = 25_000, 2000, 20
@@ -20,12 +21,16 @@ FPRS = (0.1, 0.01, 0.001, 0.0001)
 def loop(scores: np.ndarray, member: np.ndarray, n_replicates: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """The usual way: resample the scores, then sort and sweep each resample with `roc_curve`."""
     inside, outside = np.sort(scores[member])[::-1], np.sort(scores[~member])[::-1]
-    resampler = Resampler(N)
+    draws = [Resampler(N, ROWS) for _ in range(2)]
     shuffle = np.random.default_rng(2).permutation(2 * N)  # a resample comes in no order
     truth = (np.arange(2 * N) < N)[shuffle]
     auc, tpr = np.empty(n_replicates), np.empty((n_replicates, len(FPRS)))
     for b in range(n_replicates):
-        drawn = np.concatenate([np.repeat(part, resampler.draw(rng)) for part in (inside, outside)])[shuffle]
+        if b % ROWS == 0:  # the same resamples as ours
+            counts = [draw.draw(rng).copy() for draw in draws]
+        drawn = np.concatenate([np.repeat(part, own[b % ROWS]) for part, own in zip((inside, outside), counts, strict=True)])[
+            shuffle
+        ]
         x, y, _ = roc_curve(truth, drawn, drop_intermediate=False)
         auc[b] = roc_auc_score(truth, drawn)
         tpr[b] = [y[x <= fpr + 1e-12].max() for fpr in FPRS]

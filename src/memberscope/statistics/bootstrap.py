@@ -1,7 +1,8 @@
 """Stratified bootstrap of the AUC and of TPR at several rates: sort once, then resample counts.
 
-A resampled ROC curve needs no sorting: every record keeps its place and only its multiplicity changes. Threads over
-replicates were measured and lose: each step takes microseconds, and they wait for the interpreter between steps.
+A resampled ROC curve needs no sorting: every record keeps its place and only its multiplicity changes. A few are drawn
+together, as many as stay in the processor's cache. Threads over replicates were measured and gain nothing: they
+wait for the interpreter between steps.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from memberscope import _check
 from memberscope.statistics.resample import Drawn, Resampler, fast
 from memberscope.statistics.roc import allowed_false_positives
 from memberscope.types import Bools, Floats, Ints
+
+ROWS = 8  # replicates that are drawn together
+PIECE = 8192  # numbers that BLAS multiplies and adds in one thread
 
 
 def bootstrap(
@@ -36,9 +40,11 @@ def bootstrap(
     auc, tpr = np.empty(n_replicates), np.empty((n_replicates, len(fprs)))
 
     curve, stream = Curve(places), fast(rng)
-    members, others = Resampler(places.n_members), Resampler(places.n_others)
-    for b in range(n_replicates):
-        auc[b], tpr[b] = curve.rates(members.draw(stream), others.draw(stream), allowed)
+    members, others = Resampler(places.n_members, ROWS), Resampler(places.n_others, ROWS)
+    for first in range(0, n_replicates, ROWS):
+        drawn = zip(members.draw(stream), others.draw(stream), strict=True)
+        for b, (inside, outside) in zip(range(first, n_replicates), drawn, strict=False):
+            auc[b], tpr[b] = curve.rates(inside, outside, allowed)
     return auc, tpr
 
 
@@ -88,11 +94,21 @@ class Curve:
             self.height += self.least
             self.height *= 0.5
         self.width[:] = weights
-        # Doubles hold these halves exactly up to 2^52, whatever the order of the sum. BLAS would start threads of its own here.
-        auc = float(np.einsum("i,i->", self.height, self.width)) / (places.n_members * places.n_others)
+        area = product(self.height, self.width) / (places.n_members * places.n_others)
         first = first_beyond(weights, allowed)
         reached = above.take(first, mode="clip")
-        return auc, np.where(first < len(above), reached, places.n_members) / places.n_members
+        return area, np.where(first < len(above), reached, places.n_members) / places.n_members
+
+
+def product(a: Floats, b: Floats) -> float:
+    """The sum of products of `a` and `b` (l,); exact, in any order, for halves below 2^52.
+
+    In pieces, since BLAS starts threads of its own for more than 10,000 numbers, which on busy cores is ten times slower.
+
+    >>> product(np.array([3.0, 0.5]), np.ones(2))
+    3.5
+    """
+    return float(sum(a[start : start + PIECE] @ b[start : start + PIECE] for start in range(0, len(a), PIECE)))
 
 
 def first_beyond(weights: NDArray[np.integer], allowed: Ints) -> Ints:

@@ -20,41 +20,44 @@ SHORT = 4.0  # standard deviations by which the Poisson counts are to fall short
 
 
 class Resampler:
-    """Draws counts of `n` records, each time into the same array.
+    """Draws counts of `n` records for `rows` resamples at a time, each time into the same array.
 
-    >>> counts = Resampler(1000).draw(np.random.default_rng(0))
-    >>> len(counts), int(counts.sum())
-    (1000, 1000)
+    >>> counts = Resampler(1000, 2).draw(np.random.default_rng(0))
+    >>> counts.shape, counts.sum(axis=1).tolist()
+    ((2, 1000), [1000, 1000])
     """
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, rows: int = 1) -> None:
         self.n = n
-        self.counts = np.empty(n, dtype=np.uint8)
-        self.beyond = np.empty(n, dtype=bool)
+        self.counts = np.empty((rows, n), dtype=np.uint8)
+        self.beyond = np.empty((rows, n), dtype=bool)
         self.edges, self.rest = shares(1 - SHORT / np.sqrt(n)) if n > FEW else ((), np.empty(0))
 
     def draw(self, rng: np.random.Generator) -> Drawn:
-        """Drawn (n,), which hold until the next draw."""
-        missing = -1
-        while missing < 0:  # again in three of 100,000 draws
+        """Drawn (rows, n), which hold until the next draw."""
+        missing = np.full(len(self.counts), -1)
+        while missing.min() < 0:  # again in three of 100,000 draws a row
             if self.edges:
                 self.poisson(rng)
             else:
                 self.counts.fill(0)
-            missing = self.n - int(self.counts.sum(dtype=np.int32))
-        np.add.at(self.counts, rng.integers(0, self.n, size=missing), np.uint8(1))
+            missing = self.n - self.counts.sum(axis=1, dtype=np.int32)
+        where = rng.integers(0, self.n, size=int(missing.sum()))
+        where += np.repeat(np.arange(len(missing)) * self.n, missing)
+        np.add.at(self.counts.reshape(-1), where, np.uint8(1))
         return self.counts
 
     def poisson(self, rng: np.random.Generator) -> None:
         """Fill `counts` with independent Poisson counts."""
         assert not isinstance(rng.bit_generator, np.random.MT19937)  # whose raw numbers have 32 bits
-        noise = rng.bit_generator.random_raw(-(-self.n // 8)).view(np.uint8)[: self.n]
+        size = self.counts.size
+        noise = rng.bit_generator.random_raw(-(-size // 8)).view(np.uint8)[:size].reshape(self.counts.shape)
         np.greater_equal(noise, self.edges[0], out=self.counts.view(bool))
         for edge in self.edges[1:]:
             np.greater_equal(noise, edge, out=self.beyond)
             np.add(self.counts, self.beyond.view(np.uint8), out=self.counts)
         left: Ints = np.flatnonzero(self.beyond)
-        self.counts[left] = np.searchsorted(self.rest, rng.random(len(left)), side="right")
+        self.counts.reshape(-1)[left] = np.searchsorted(self.rest, rng.random(len(left)), side="right")
 
 
 def fast(rng: np.random.Generator) -> np.random.Generator:
