@@ -11,8 +11,8 @@ from scipy.special import ndtr
 from memberscope.attacks import (
     ATTACKS,
     RMIA,
+    VARIANTS,
     Base,
-    Calibrated,
     Confidence,
     Entropy,
     Gap,
@@ -31,20 +31,14 @@ from memberscope.types import Access, Attack, Evidence
 
 TABLE = (
     *ATTACKS,
-    Quantile(model="pinball"),
-    Quantile("class", "pinball"),
-    LiRA("online", "fixed"),
-    LiRA("online", "per_example", centre="median"),
-    LiRA("offline", "per_example"),
-    LiRA("offline", sides="two"),
+    *VARIANTS,
     RMIA("offline", gamma=1.0, temperature=1.0, a=0.3, correct_population=True),
     Base("offline", temperature=1.0),
-    Calibrated("log_confidence"),
 )
 IDS = [attack.name for attack in TABLE]
 # Gap, entropy and two-sided LiRA have forms of their own; attack R sees 33 levels; offline BASE needs no difficulty to subtract.
-APART = ("gap", "entropy", "lira_offline_two", "attack_r", "base_offline")
-CONTINUOUS = [attack for attack in TABLE if not attack.name.startswith(APART)]
+APART = ("gap", "entropy", "attack_r", "base_offline")
+CONTINUOUS = [attack for attack in TABLE if not attack.name.startswith(APART) and "two_sided" not in attack.name]
 
 
 def binary_evidence(
@@ -271,6 +265,8 @@ def test_names_are_unique_and_looked_up():
     assert len(set(IDS)) == len(IDS)
     assert [attack.name for attack in by_name(("gap", "quantile"))] == ["gap", "quantile"]
     assert all(attack.needs.access <= Access.PROBABILITIES for attack in available().values())
+    assert not {attack.name for attack in VARIANTS} & set(available()), "variants run only where a plan names them"
+    assert by_name(("lira_offline_two_sided", "rmia_gamma1")) == (LiRA("offline", sides="two"), RMIA(gamma=1.0))
     with pytest.raises(InputError, match="got 'lyra'"):
         by_name(("lyra",))
 

@@ -1,6 +1,7 @@
 """The attacks: pure functions from evidence to scores, one a file, named as the literature names them.
 
-`ATTACKS` lists what an audit runs by default; those with reference models need a recipe that trains them. Other packages add
+`ATTACKS` lists what an audit runs by default; those with reference models need a recipe that trains them. `VARIANTS` run where a
+plan names them: published settings that differ from the default, for comparison with other work. Other packages add
 theirs through the entry-point group `memberscope.attacks`, each entry naming an attack object.
 """
 
@@ -55,11 +56,28 @@ ATTACKS: tuple[Attack, ...] = (
     Shokri("statistics"),
 )
 
+VARIANTS: tuple[Attack, ...] = (
+    Quantile(model="pinball"),
+    Quantile("class", "pinball"),
+    *(LiRA(mode, variance) for mode in ("online", "offline") for variance in ("fixed", "per_example")),
+    LiRA("offline", sides="two"),
+    LiRA("offline", "fixed", sides="two"),
+    LiRA("offline", "per_example", sides="two"),
+    LiRA("online", "per_example", centre="median"),
+    RMIA(gamma=1.0),
+    RMIA(temperature=1.0),
+    RMIA("offline", gamma=1.0),
+    RMIA("offline", temperature=1.0),
+    Base("offline"),
+    Calibrated("log_confidence"),
+)
+
 GROUP = "memberscope.attacks"
 
 __all__ = [
     "ATTACKS",
     "RMIA",
+    "VARIANTS",
     "AttackR",
     "Base",
     "Calibrated",
@@ -93,7 +111,7 @@ def available() -> dict[str, Attack]:
 
 
 def by_name(names: tuple[str, ...]) -> tuple[Attack, ...]:
-    """The attacks called `names`, in that order.
+    """The attacks called `names`, variants included, in that order.
 
     Raises:
         InputError: A name is unknown.
@@ -101,8 +119,9 @@ def by_name(names: tuple[str, ...]) -> tuple[Attack, ...]:
     >>> [attack.name for attack in by_name(("logit", "gap"))]
     ['logit', 'gap']
     """
-    known = available()
+    usual = available()
+    known = {attack.name: attack for attack in VARIANTS} | usual
     for name in names:
         if name not in known:
-            raise InputError(f"Expected an attack among {', '.join(known)}, got {name!r}. See `memberscope list attacks`.")
+            raise InputError(f"Expected an attack among {', '.join(usual)}, got {name!r}. See `memberscope list attacks`.")
     return tuple(known[name] for name in names)

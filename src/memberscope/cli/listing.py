@@ -53,15 +53,17 @@ def lines(kind: Kind) -> list[str]:
 
 
 def attack_lines() -> list[str]:
-    """Each attack with its access level and what it learns from."""
-    from memberscope.attacks import available
+    """Each attack with its access level and what it learns from; those that run only where they are named come last."""
+    from memberscope.attacks import VARIANTS, available
 
     learns = {"none": "", "non_members": "; learns from known non-members", "both": "; learns from known records"}
     found = []
-    for name, attack in available().items():
+    usual = available()
+    for attack in (*usual.values(), *VARIANTS):
         needs = attack.needs
         inside, outside = needs.references
         words = learns[needs.known] + ("; needs features" if needs.features else "")
         words += f"; needs reference models, {inside} with and {outside} without each record" if inside + outside else ""
-        found.append(f"{name:<28} {needs.access.word}{words}")
+        words += "" if attack.name in usual else "; runs only where it is named"
+        found.append(f"{attack.name:<34} {needs.access.word}{words}")
     return found
