@@ -224,6 +224,33 @@ def test_bad_signals_are_one_sentence(tmp_path, header, rows, words):
         read_signals(signals_csv(tmp_path / "s.csv", header, rows))
 
 
+def test_numbers_with_a_gap_stay_numbers_and_endless_ones_are_refused(tmp_path):
+    rows = [f"1,0,.5,.5,{value}" for value in ("10", "", "9")]
+    found = read_signals(signals_csv(tmp_path / "s.csv", "member,label,p0,p1,age", rows), features=("age",))
+    np.testing.assert_array_equal(found.features, [[10.0], [np.nan], [9.0]])
+    signals_csv(tmp_path / "inf.csv", "member,label,p0,p1,age", ["1,0,.5,.5,3", "0,1,.5,.5,inf"])
+    with pytest.raises(InputError, match="got inf in row 2"):
+        read_signals(tmp_path / "inf.csv", features=("age",))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"k": np.array(2)}, "single value 'k'"),
+        ({"label": np.array([[0], [1]])}, r"'label' of .* got shape \(2, 1\)"),
+        ({"member": np.array([[0], [1]])}, r"'member' of .* got shape"),
+        ({"p": np.full((2, 2, 1), 0.5)}, "one array"),
+        ({"p": np.full((2, 2), 0.5j)}, "complex"),
+        ({"label": np.array([0, 10**12])}, "class numbers below 100000"),
+    ],
+)
+def test_arrays_of_another_shape_are_one_sentence(tmp_path, change, words):
+    arrays = {"member": np.array([1, 0]), "label": np.array([0, 1]), "p": np.full((2, 2), 0.5)}
+    np.savez(tmp_path / "s.npz", **(arrays | change))
+    with pytest.raises(InputError, match=words):
+        read_signals(tmp_path / "s.npz")
+
+
 def test_npz_bomb_does_not_run(tmp_path):
     marker = tmp_path / "ran"
     np.savez(tmp_path / "bomb.npz", member=np.array([Bomb(marker)], dtype=object), label=[0])
