@@ -15,7 +15,17 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
 from memberscope.errors import InputError, UnsafeFileError
-from memberscope.targets import Layout, StoredTarget, Trust, load_target, read_pair, read_signals
+from memberscope.targets import (
+    Layout,
+    SklearnTarget,
+    StoredTarget,
+    Trust,
+    class_names_of,
+    fitted_columns_of,
+    load_target,
+    read_pair,
+    read_signals,
+)
 
 
 class Bomb:
@@ -298,6 +308,49 @@ def test_pairs_of_tables(tmp_path):
         read_pair(tmp_path / "train.csv", tmp_path / "other.csv", layout)
     with pytest.raises(InputError, match="column 'target'"):
         read_pair(tmp_path / "train.csv", tmp_path / "hold.csv", Layout(label="target"))
+
+
+def test_files_of_one_name_in_two_folders_hold_different_records(tmp_path):
+    for name in ("train", "test"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data.csv").write_text("a,y\n1,0\n2,1\n")
+    inside, outside, _ = read_pair(tmp_path / "train" / "data.csv", tmp_path / "test" / "data.csv", Layout())
+    assert not set(inside.ids) & set(outside.ids)
+
+
+def test_columns_go_to_the_model_under_the_names_it_was_fitted_with(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    frame = pandas.DataFrame({"a": rng.normal(size=60), "b": 100 + rng.normal(size=60)})
+    model = LogisticRegression().fit(frame, frame["a"] > 0)
+    target = SklearnTarget(model)
+    for name in ("train.csv", "hold.csv"):
+        frame[["b", "a"]].assign(y=(frame["a"] > 0).astype(int)).to_csv(tmp_path / name, index=False)
+    layout = Layout(fitted=fitted_columns_of(target))
+    inside, _, _ = read_pair(tmp_path / "train.csv", tmp_path / "hold.csv", layout, class_names_of(target))
+    np.testing.assert_allclose(target.query(inside.x), model.predict_proba(frame))
+    assert inside.y.tolist() == (frame["a"] > 0).astype(int).tolist()
+    for more, less, words in (("c", None, "got c too"), (None, "a", "got no a")):
+        table = frame.assign(y=0, **({more: 1.0} if more else {}))
+        for name in ("train.csv", "hold.csv"):
+            table.drop(columns=[less] if less else []).to_csv(tmp_path / name, index=False)
+        with pytest.raises(InputError, match=words):
+            read_pair(tmp_path / "train.csv", tmp_path / "hold.csv", layout, class_names_of(target))
+
+
+@pytest.mark.parametrize(("classes", "written"), [(("0.0", "1.0"), "0,1"), (("False", "True"), "0,1"), (("0", "1"), "0.0,1.0")])
+def test_one_class_written_in_two_ways_is_one_class(tmp_path, classes, written):
+    first, second = written.split(",")
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text(f"x,y\n1,{second}\n2,{first}\n")
+    assert read_pair(tmp_path / "a.csv", tmp_path / "b.csv", Layout(), classes)[0].y.tolist() == [1, 0]
+
+
+def test_labels_too_large_to_be_classes(tmp_path):
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("x,y\n1,0\n2,1000000000000\n")
+    with pytest.raises(InputError, match="class numbers below 100000 as labels, got 1000000000000"):
+        read_pair(tmp_path / "a.csv", tmp_path / "b.csv", Layout())
 
 
 def test_npz_pair_keeps_images(tmp_path):

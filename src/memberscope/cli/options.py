@@ -14,6 +14,8 @@ from memberscope.errors import InputError
 
 if TYPE_CHECKING:
     from memberscope.auditing import Plan, Policy, Subject, Training
+    from memberscope.targets import Layout
+    from memberscope.types import Target
 
 Model = Annotated[str | None, typer.Option(help="module:factory, a .skops file, or torch weights with --factory.")]
 Signals = Annotated[str | None, typer.Option(help="A .csv, .npz or .parquet table of signals instead of a model.")]
@@ -242,7 +244,7 @@ def training_of(options: Options, subject: Subject) -> Training | None:
     """
     from memberscope.auditing import Training
     from memberscope.recipes import Execution, load_recipe, read_design, with_precision
-    from memberscope.targets import Layout, class_names_of, read_pair
+    from memberscope.targets import class_names_of, read_pair
 
     if options.recipe is None:
         return None
@@ -250,7 +252,7 @@ def training_of(options: Options, subject: Subject) -> Training | None:
         raise InputError("Expected --model with records for --recipe, got --signals. Leave out the recipe.")
     population = None
     if options.population and options.members:
-        layout = Layout(options.label or "y", options.id, options.groups or (), options.drop or ())
+        layout = layout_of(options, subject.target)
         population = read_pair(options.members, options.population, layout, class_names_of(subject.target))[1]
     backend: Any = options.backend or "loky"
     execution = Execution(backend, options.address, -1 if options.jobs is None else options.jobs, options.model_timeout)
@@ -262,6 +264,13 @@ def training_of(options: Options, subject: Subject) -> Training | None:
         )
     recipe = with_precision(load_recipe(options.recipe), options.precision)
     return Training(recipe, execution, population, design, bool(options.keep_weights))
+
+
+def layout_of(options: Options, target: Target) -> Layout:
+    """Which columns of the user's tables are what, as the options and the model say."""
+    from memberscope.targets import Layout, fitted_columns_of
+
+    return Layout(options.label or "y", options.id, options.groups or (), options.drop or (), fitted_columns_of(target))
 
 
 def policy_of(given: Any) -> Policy | None:
@@ -284,7 +293,7 @@ def subject_of(options: Options) -> Subject:
         InputError: Neither a model with records nor signals were named, or they cannot be read.
     """
     from memberscope.auditing import make_subject, signals_subject
-    from memberscope.targets import Layout, Trust, class_names_of, load_target, read_pair, read_signals
+    from memberscope.targets import Trust, class_names_of, load_target, read_pair, read_signals
 
     if options.signals:
         if options.model:
@@ -298,6 +307,6 @@ def subject_of(options: Options) -> Subject:
         )
     trust = Trust(bool(options.trust_code), options.trust_types or ())
     loaded = load_target(options.model, factory=options.factory, trust=trust, device=options.device or "cpu")
-    layout = Layout(options.label or "y", options.id, options.groups or (), options.drop or ())
+    layout = layout_of(options, loaded.target)
     members, non_members, names = read_pair(options.members, options.non_members, layout, class_names_of(loaded.target))
     return make_subject(loaded.target, members, non_members, class_names=names, notes=loaded.notes)

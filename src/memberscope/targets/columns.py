@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from memberscope.errors import InputError, UnsafeFileError
 
 Columns = dict[str, NDArray[Any]]
+MOST_CLASSES = 100_000  # a label beyond this is an id or a code, not a class number
 
 
 def read_columns(path: Path) -> Columns:
@@ -30,7 +31,9 @@ def read_columns(path: Path) -> Columns:
     columns = readers[path.suffix.lower()](path)
     single = [name for name, column in columns.items() if column.ndim == 0]
     if single:
-        raise InputError(f"Expected one value a record in {path}, got the single value {single[0]!r}. Leave it out of the file.")
+        raise InputError(
+            f"Expected one value a record in {path}, got the single value {single[0]!r}. Leave it out of the file."
+        )
     lengths = {name: len(column) for name, column in columns.items()}
     if not lengths or max(lengths.values()) == 0:
         raise InputError(f"Expected records in {path}, got an empty table. Check how it was written.")
@@ -59,9 +62,7 @@ def read_csv(path: Path) -> Columns:
                 f"Expected {len(header)} values in each line of {path}, got {len(row)} in line {number}. "
                 f"Repair the line or write the file again; it may be truncated."
             )
-    return (
-        {name: np.array(values) for name, values in zip(header, zip(*body, strict=True), strict=False)} if body else {}
-    )
+    return {name: np.array(values) for name, values in zip(header, zip(*body, strict=True), strict=False)} if body else {}
 
 
 def read_npz(path: Path) -> Columns:

@@ -13,10 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.targets.columns import as_numbers, read_columns
+from memberscope.targets.columns import MOST_CLASSES, as_numbers, read_columns
 from memberscope.types import Access, Bools, Floats, Ints, Signal
-
-MOST_CLASSES = 100_000  # a label beyond this is an id or a code, not a class number
 
 
 @dataclass(frozen=True, eq=False)
