@@ -140,6 +140,25 @@ def test_torch_weights(tmp_path, monkeypatch):
     assert load_target("net_for_test:build").target.n_classes == 2
 
 
+def test_a_factory_may_say_what_its_module_returns_and_the_device_is_the_users(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    (tmp_path / "soft_for_test.py").write_text(
+        "import torch\nfrom memberscope import TorchTarget\n"
+        "def build():\n    net = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Softmax(1))\n"
+        "    return TorchTarget(net, outputs='probabilities', batch_size=7)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    torch.save({"0.weight": torch.ones(2, 3), "0.bias": torch.zeros(2)}, "net.pt")
+    for arguments in ({"spec": "soft_for_test:build"}, {"spec": "net.pt", "factory": "soft_for_test:build"}):
+        target = load_target(**arguments, device="cpu").target
+        assert (target.signal, target.batch_size, target.n_classes) == ("probabilities", 7, 2)
+        with pytest.raises(InputError, match="Expected an available device, got 'cuda:99'"):
+            load_target(**arguments, device="cuda:99")
+    torch.save(torch.nn.Linear(4, 2).state_dict(), "other.pt")
+    with pytest.raises(InputError, match="weights that fit soft_for_test:build"):
+        load_target("other.pt", factory="soft_for_test:build")
+
+
 def test_torch_bomb_does_not_run(tmp_path):
     torch = pytest.importorskip("torch")
     marker = tmp_path / "ran"

@@ -130,10 +130,14 @@ def read_config(path: Path) -> Options:
     found: dict[str, Any] = {}
     for section, table in document.items():
         if section == "policy":
-            found["policy"] = table["use"] if isinstance(table, dict) and "use" in table else table
+            found["policy"] = named_policy(table, path)
             continue
         if section not in SECTIONS:
             raise InputError(f"Expected the sections {', '.join([*SECTIONS, 'policy'])} in {path}, got [{section}]. Remove it.")
+        if not isinstance(table, dict):
+            raise InputError(
+                f"Expected a section [{section}] in {path}, got {section} = {table!r}. Write keys below [{section}]."
+            )
         for word, value in table.items():
             key = ALIASES.get(word, word)
             if key not in SECTIONS[section]:
@@ -145,6 +149,27 @@ def read_config(path: Path) -> Options:
     if "model" in found and Path(found["model"]).suffix:
         found["model"] = str(path.parent / found["model"])
     return Options(**found)
+
+
+def named_policy(table: Any, path: Path) -> Any:
+    """What `[policy]` says: its own claims, or the policy that it uses, a file's path being relative to the configuration.
+
+    Raises:
+        InputError: It is no table, or has `use` beside claims, one of which would be ignored.
+    """
+    from memberscope.auditing.policy import shipped
+
+    if not isinstance(table, dict):
+        raise InputError(
+            f"Expected a section [policy] in {path}, got policy = {table!r}. Write use = … or max_tpr = [ … ] below it."
+        )
+    if "use" not in table:
+        return table
+    if len(table) > 1 or not isinstance(table["use"], str):
+        raise InputError(
+            f'Expected use = "demo" alone in [policy] of {path}, got {", ".join(table)}. Keep either use or max_tpr.'
+        )
+    return table["use"] if table["use"] in shipped() else str(path.parent / table["use"])
 
 
 def typed(key: str, value: Any, path: Path) -> Any:
@@ -306,7 +331,7 @@ def subject_of(options: Options) -> Subject:
             "Try `memberscope demo` or `memberscope init`."
         )
     trust = Trust(bool(options.trust_code), options.trust_types or ())
-    loaded = load_target(options.model, factory=options.factory, trust=trust, device=options.device or "cpu")
+    loaded = load_target(options.model, factory=options.factory, trust=trust, device=options.device)
     layout = layout_of(options, loaded.target)
     members, non_members, names = read_pair(options.members, options.non_members, layout, class_names_of(loaded.target))
     return make_subject(loaded.target, members, non_members, class_names=names, notes=loaded.notes)

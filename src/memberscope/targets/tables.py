@@ -43,7 +43,7 @@ def read_pair(
     paths = (Path(members), Path(non_members))
     tables = [read_columns(path) for path in paths]
     names = [feature_names(table, path, layout) for table, path in zip(tables, paths, strict=True)]
-    if names[0] != names[1]:
+    if set(names[0]) != set(names[1]):
         odd = sorted(set(names[0]) ^ set(names[1]))
         raise InputError(
             f"Expected the same columns in {paths[0]} and {paths[1]}, got {', '.join(odd[:5])} in one only. Align them."

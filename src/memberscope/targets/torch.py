@@ -49,7 +49,7 @@ class TorchTarget:
         self.access = Access.LOGITS if outputs == "logits" else Access.PROBABILITIES
         self.batch_size = batch_size
         self.device = device
-        self._n_classes = n_classes or last_width(module)
+        self.known_classes = n_classes or last_width(module)
 
     @property
     def n_classes(self) -> int:
@@ -58,9 +58,9 @@ class TorchTarget:
         Raises:
             InputError: It is neither given nor visible in the module's last layer, and nothing was queried yet.
         """
-        if self._n_classes is None:
+        if self.known_classes is None:
             raise InputError("Expected n_classes for this module, got none. Pass TorchTarget(module, n_classes=k).")
-        return self._n_classes
+        return self.known_classes
 
     @property
     def digest(self) -> str | None:
@@ -89,7 +89,7 @@ class TorchTarget:
         finally:
             self.module.train(training)
         values = np.concatenate(parts)
-        self._n_classes = self._n_classes or values.shape[1]
+        self.known_classes = self.known_classes or values.shape[1]
         return values
 
     def _precision(self) -> Any:
