@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from memberscope.errors import InputError
+from memberscope.targets.code import code_digest, defined_in
 from memberscope.types import Access, Floats, Signal
 
 
@@ -64,8 +65,14 @@ class TorchTarget:
 
     @property
     def digest(self) -> str | None:
-        """Hash of the architecture's text, the state dict's bytes and what the outputs are."""
-        hasher = hashlib.sha256(f"{self.module!r}:{self.signal}".encode())
+        """Hash of the architecture's text, the user's code of it, the state dict's bytes and what the outputs are.
+
+        None if that code cannot be read, as in a notebook.
+        """
+        code = code_digest(map(defined_in, self.module.modules()))
+        if code is None:
+            return None
+        hasher = hashlib.sha256(f"{self.module!r}:{self.signal}:{code}".encode())
         for name, value in sorted(self.module.state_dict().items()):
             array = np.ascontiguousarray(value.detach().cpu().float().numpy() if value.is_floating_point() else value.cpu())
             hasher.update(f"{name}:{array.dtype}:{array.shape}".encode())
