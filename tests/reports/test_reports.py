@@ -200,6 +200,31 @@ def test_missing_and_damaged_arrays(result, tmp_path):
         read_arrays(tmp_path)
 
 
+@pytest.mark.parametrize("part", ["plan", "diagnostics"])
+def test_results_without_what_the_schema_leaves_open_are_one_sentence(result, tmp_path, part):
+    write_all(result, tmp_path)
+    document = json.loads((tmp_path / "result.json").read_text())
+    document[part] = {}
+    (tmp_path / "result.json").write_text(json.dumps(document))
+    with pytest.raises(InputError, match="Expected the plan and the numbers of records"):
+        read_result(tmp_path)
+
+
+@pytest.mark.parametrize("topic", topics())
+def test_the_command_of_each_topic_is_one_that_the_command_line_takes(topic):
+    import shlex
+
+    import typer
+
+    from memberscope.cli.main import app
+
+    command = explain(topic).rsplit("See it: ", 1)[1].split(";")[0]
+    program, verb, *arguments = shlex.split(command, comments=True)
+    verbs = typer.main.get_command(app).commands
+    assert program == "memberscope"
+    verbs[verb].make_context(verb, arguments)
+
+
 def test_every_topic_is_answered_with_a_command():
     wanted = {"needs-leak", "sensitive", "evaluation", "defences", "access", "overfitting"}
     wanted |= {"only-overfitted", "high-accuracy", "hard-labels", "null", "blind", "tpr", "ppv", "pass", "fail", "inconclusive"}
