@@ -299,6 +299,14 @@ def test_an_unanswered_question_is_no_failed_policy(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_reader_that_left_is_no_failed_policy(tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([*COMMAND, "list"], cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert done.returncode == 4 and b"Traceback" not in done.stderr
+
+
 def test_an_interrupted_audit_says_how_to_go_on(tmp_path):
     (tmp_path / "broken.py").write_text(
         "import os, signal\nclass Model:\n    classes_ = [0, 1]\n    def predict_proba(self, x):\n"
