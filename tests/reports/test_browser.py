@@ -103,6 +103,13 @@ def test_no_column_of_the_long_tables_is_out_of_sight(browser, page_file, medium
     page.close()
 
 
+def test_in_print_every_curve_still_has_its_name(page):
+    page.emulate_media(media="print")
+    shown = [box for box in page.locator("#roc-toggles label").all() if box.is_visible()]
+    assert len(shown) == page.locator("#roc-toggles input:checked").count() > 0
+    assert page.locator("#hist-attack").is_visible()
+
+
 def test_another_attacks_histogram(page):
     before = picture(page, "#hist")
     page.locator("#hist-attack").select_option(index=5)
