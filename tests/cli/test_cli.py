@@ -198,6 +198,21 @@ def test_init_writes_a_configuration_that_plan_reads(tmp_path):
     assert again.returncode == 2 and "--force" in again.stderr
 
 
+def test_any_title_is_read_back_and_a_policy_file_stands_beside_its_configuration(tmp_path):
+    import tomllib
+
+    from memberscope.cli.options import read_config
+
+    title = 'm 🙂 "q" \\ \x7f\n[policy]'
+    answers = {"--title": title, "--who": "any\nbody\x01", "--access": "label", "--queries": "1", "--prior": "0.5"}
+    flags = [word for pair in {**answers, "--harm": "low", "--target": "m:f"}.items() for word in pair]
+    done = call("init", "audit.toml", *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert tomllib.loads((tmp_path / "audit.toml").read_text(encoding="utf-8"))["audit"]["title"] == title
+    (tmp_path / "own.toml").write_text('[policy]\nuse = "mine.toml"\n')
+    assert read_config(tmp_path / "own.toml").policy == str(tmp_path / "mine.toml")
+
+
 def test_doctor_and_list(tmp_path):
     doctor = call("doctor", cwd=tmp_path)
     assert doctor.returncode == 0 and "cores" in doctor.stdout and "numpy" in doctor.stdout
@@ -250,6 +265,10 @@ MISTAKES = [
     (("audit", "kind.toml"), "Expected float for prior"),
     (("audit", "--signals", "s.csv", "--out", "s.csv"), "Expected a folder"),
     (("explain", "r0", "--result", "nowhere"), "holds none"),
+    (("audit", "scalar.toml"), "Expected a section [target]"),
+    (("audit", "both.toml"), "Keep either use or max_tpr"),
+    (("audit", "--signals", "s.csv", "--policy", "scalar.toml"), "Expected a [policy] table"),
+    (("audit", "--signals", "s.csv", "--policy", "latin.toml"), "Expected"),
 ]
 
 
@@ -262,6 +281,9 @@ def test_mistakes_are_one_sentence_exit_2_and_leave_nothing(tmp_path, arguments,
     (tmp_path / "m.pkl").write_bytes(pickle.dumps(print))
     (tmp_path / "typo.toml").write_text('[target]\nmodell = "x"\n')
     (tmp_path / "section.toml").write_text("[recipes]\n")
+    (tmp_path / "scalar.toml").write_text('target = "x"\npolicy = 3\n')
+    (tmp_path / "both.toml").write_text('[policy]\nuse = "demo"\nmax_tpr = [{ fpr = 0.05, tpr = 0.06 }]\n')
+    (tmp_path / "latin.toml").write_bytes(b'[policy]\nmax_tpr = "\xe9"\n')
     (tmp_path / "kind.toml").write_text('[threat]\nprior = "low"\n')
     before = {path.name for path in tmp_path.iterdir()}
     done = call(*arguments, cwd=tmp_path)
@@ -275,6 +297,14 @@ def test_an_unanswered_question_is_no_failed_policy(tmp_path):
     done = call("init", "new.toml", cwd=tmp_path)
     assert done.returncode == 2 and "Expected an answer to each question" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_reader_that_left_is_no_failed_policy(tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([*COMMAND, "list"], cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert done.returncode == 4 and b"Traceback" not in done.stderr
 
 
 def test_an_interrupted_audit_says_how_to_go_on(tmp_path):

@@ -83,6 +83,33 @@ def test_the_priors_slider_moves_the_precision_by_bayes_rule(page):
     assert float(after[3].split("%")[0]) == pytest.approx(exact, abs=0.06)
 
 
+def test_the_prior_starts_where_the_threat_model_puts_it(browser, result, tmp_path):
+    plan = {**result.plan, "threat": {**result.plan["threat"], "prior": 0.1}}
+    write_report(result.model_copy(update={"plan": plan}), tmp_path / "report.html")
+    page = browser.new_page()
+    page.goto((tmp_path / "report.html").as_uri())
+    assert page.locator("#prior-value").inner_text() == "10%"
+    assert float(page.locator("#prior").input_value()) == pytest.approx(-1)
+    page.close()
+
+
+@pytest.mark.parametrize("medium", ["screen", "print"])
+def test_no_column_of_the_long_tables_is_out_of_sight(browser, page_file, medium):
+    page = browser.new_page(viewport={"width": 1200 if medium == "screen" else 718, "height": 900})
+    page.emulate_media(media=medium)
+    page.goto(page_file.as_uri())
+    wide = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.innerText.slice(0, 40))"
+    assert page.evaluate(wide) == []
+    page.close()
+
+
+def test_in_print_every_curve_still_has_its_name(page):
+    page.emulate_media(media="print")
+    shown = [box for box in page.locator("#roc-toggles label").all() if box.is_visible()]
+    assert len(shown) == page.locator("#roc-toggles input:checked").count() > 0
+    assert page.locator("#hist-attack").is_visible()
+
+
 def test_another_attacks_histogram(page):
     before = picture(page, "#hist")
     page.locator("#hist-attack").select_option(index=5)

@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from memberscope.attacks import available
+from memberscope.auditing import keyed_hashes
 from memberscope.errors import InputError
 from memberscope.reports import (
     explain,
@@ -89,6 +90,35 @@ def test_no_records_means_no_ids_anywhere(result, tmp_path):
     assert not (tmp_path / "records.csv").exists()
     for path in tmp_path.iterdir():
         assert b"secret-" not in path.read_bytes(), path.name
+
+
+def test_ids_of_an_earlier_run_do_not_stay_where_none_are_asked_for(result, tmp_path):
+    write_all(result, tmp_path)
+    write_all(result, tmp_path, records=False)
+    assert not (tmp_path / "records.csv").exists()
+
+
+def test_a_disk_that_fills_while_the_folder_is_written_leaves_it_as_it_was(result, clean, tmp_path, monkeypatch):
+    from memberscope.reports import folder
+
+    def full(*arguments):
+        raise InputError("Expected room")
+
+    write_all(clean, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(folder, "write_result", full)
+    with pytest.raises(InputError):
+        write_all(result, tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_exposed_records_stand_by_their_position_among_non_members(result):
+    scores = result.arrays.comparable["{attack}@{access}".format(**result.diagnostics["leading"])]
+    top = result.exposed[0]
+    i = keyed_hashes(result.arrays.ids).index(top.record)
+    others = scores[~result.arrays.member]
+    assert np.mean(others < scores[i]) - 0.001 <= top.score <= np.mean(others <= scores[i]) + 0.001
+    assert all(0 < entry.score < 1 for entry in result.exposed)
 
 
 def test_ids_only_when_asked(result):
@@ -168,6 +198,31 @@ def test_missing_and_damaged_arrays(result, tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputError, match="complete arrays"):
         read_arrays(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["plan", "diagnostics"])
+def test_results_without_what_the_schema_leaves_open_are_one_sentence(result, tmp_path, part):
+    write_all(result, tmp_path)
+    document = json.loads((tmp_path / "result.json").read_text())
+    document[part] = {}
+    (tmp_path / "result.json").write_text(json.dumps(document))
+    with pytest.raises(InputError, match="Expected the plan and the numbers of records"):
+        read_result(tmp_path)
+
+
+@pytest.mark.parametrize("topic", topics())
+def test_the_command_of_each_topic_is_one_that_the_command_line_takes(topic):
+    import shlex
+
+    import typer
+
+    from memberscope.cli.main import app
+
+    command = explain(topic).rsplit("See it: ", 1)[1].split(";")[0]
+    program, verb, *arguments = shlex.split(command, comments=True)
+    verbs = typer.main.get_command(app).commands
+    assert program == "memberscope"
+    verbs[verb].make_context(verb, arguments)
 
 
 def test_every_topic_is_answered_with_a_command():

@@ -157,3 +157,13 @@ def test_labels_out_of_range():
 def test_negative_losses():
     with pytest.raises(InputError, match="losses of at least 0"):
         validate_outputs("loss", np.array([[0.1], [-2.0]]), np.array(["a", "b"]), 2)
+
+
+def test_probabilities_declared_as_logits_are_refused():
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(3), 40)
+    ids = np.arange(40).astype(str)
+    with pytest.raises(InputError, match="Declare them as probabilities"):
+        validate_outputs("logits", p, ids, 3)
+    validate_outputs("logits", np.log(p), ids, 3)
+    validate_outputs("probabilities", p, ids, 3)

@@ -150,16 +150,16 @@ def test_distinct_rankings_sees_ties():
     assert distinct_rankings([a, np.exp(a), np.array([1.0, 2.0, 2.1, 3.0]), -a]) == [0, 2, 3]
 
 
-def test_power_is_what_it_says():
-    n, fpr, limit = 400, 0.05, 0.1
-    smallest = minimum_detectable_tpr(n, n, fpr, limit)
+@pytest.mark.parametrize(("n", "fpr", "limit", "attacks"), [(400, 0.05, 0.1, 1), (900, 0.01, 0.03, 23), (2000, 0.01, 0.03, 23)])
+def test_power_is_what_it_says(n, fpr, limit, attacks):
+    smallest = minimum_detectable_tpr(n, n, fpr, limit, n_candidates=attacks)
     assert smallest is not None
     from families import shift_for
 
     rng, rejected, runs = np.random.default_rng(0), 0, 500
     for _ in range(runs):
         curve = roc(*Gaussian(shift_for(smallest, fpr)).draw(n, rng))
-        rejected += tpr_p_value(curve, fpr, limit) < 0.025
+        rejected += tpr_p_value(curve, fpr, limit) * attacks < 0.025
     assert 0.72 <= rejected / runs <= 0.9
 
 

@@ -15,7 +15,17 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
 from memberscope.errors import InputError, UnsafeFileError
-from memberscope.targets import Layout, StoredTarget, Trust, load_target, read_pair, read_signals
+from memberscope.targets import (
+    Layout,
+    SklearnTarget,
+    StoredTarget,
+    Trust,
+    class_names_of,
+    fitted_columns_of,
+    load_target,
+    read_pair,
+    read_signals,
+)
 
 
 class Bomb:
@@ -130,6 +140,25 @@ def test_torch_weights(tmp_path, monkeypatch):
     assert load_target("net_for_test:build").target.n_classes == 2
 
 
+def test_a_factory_may_say_what_its_module_returns_and_the_device_is_the_users(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    (tmp_path / "soft_for_test.py").write_text(
+        "import torch\nfrom memberscope import TorchTarget\n"
+        "def build():\n    net = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Softmax(1))\n"
+        "    return TorchTarget(net, outputs='probabilities', batch_size=7)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    torch.save({"0.weight": torch.ones(2, 3), "0.bias": torch.zeros(2)}, "net.pt")
+    for arguments in ({"spec": "soft_for_test:build"}, {"spec": "net.pt", "factory": "soft_for_test:build"}):
+        target = load_target(**arguments, device="cpu").target
+        assert (target.signal, target.batch_size, target.n_classes) == ("probabilities", 7, 2)
+        with pytest.raises(InputError, match="Expected an available device, got 'cuda:99'"):
+            load_target(**arguments, device="cuda:99")
+    torch.save(torch.nn.Linear(4, 2).state_dict(), "other.pt")
+    with pytest.raises(InputError, match="weights that fit soft_for_test:build"):
+        load_target("other.pt", factory="soft_for_test:build")
+
+
 def test_torch_bomb_does_not_run(tmp_path):
     torch = pytest.importorskip("torch")
     marker = tmp_path / "ran"
@@ -224,6 +253,33 @@ def test_bad_signals_are_one_sentence(tmp_path, header, rows, words):
         read_signals(signals_csv(tmp_path / "s.csv", header, rows))
 
 
+def test_numbers_with_a_gap_stay_numbers_and_endless_ones_are_refused(tmp_path):
+    rows = [f"1,0,.5,.5,{value}" for value in ("10", "", "9")]
+    found = read_signals(signals_csv(tmp_path / "s.csv", "member,label,p0,p1,age", rows), features=("age",))
+    np.testing.assert_array_equal(found.features, [[10.0], [np.nan], [9.0]])
+    signals_csv(tmp_path / "inf.csv", "member,label,p0,p1,age", ["1,0,.5,.5,3", "0,1,.5,.5,inf"])
+    with pytest.raises(InputError, match="got inf in row 2"):
+        read_signals(tmp_path / "inf.csv", features=("age",))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"k": np.array(2)}, "single value 'k'"),
+        ({"label": np.array([[0], [1]])}, r"'label' of .* got shape \(2, 1\)"),
+        ({"member": np.array([[0], [1]])}, r"'member' of .* got shape"),
+        ({"p": np.full((2, 2, 1), 0.5)}, "one array"),
+        ({"p": np.full((2, 2), 0.5j)}, "complex"),
+        ({"label": np.array([0, 10**12])}, "class numbers below 100000"),
+    ],
+)
+def test_arrays_of_another_shape_are_one_sentence(tmp_path, change, words):
+    arrays = {"member": np.array([1, 0]), "label": np.array([0, 1]), "p": np.full((2, 2), 0.5)}
+    np.savez(tmp_path / "s.npz", **(arrays | change))
+    with pytest.raises(InputError, match=words):
+        read_signals(tmp_path / "s.npz")
+
+
 def test_npz_bomb_does_not_run(tmp_path):
     marker = tmp_path / "ran"
     np.savez(tmp_path / "bomb.npz", member=np.array([Bomb(marker)], dtype=object), label=[0])
@@ -271,6 +327,49 @@ def test_pairs_of_tables(tmp_path):
         read_pair(tmp_path / "train.csv", tmp_path / "other.csv", layout)
     with pytest.raises(InputError, match="column 'target'"):
         read_pair(tmp_path / "train.csv", tmp_path / "hold.csv", Layout(label="target"))
+
+
+def test_files_of_one_name_in_two_folders_hold_different_records(tmp_path):
+    for name in ("train", "test"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data.csv").write_text("a,y\n1,0\n2,1\n")
+    inside, outside, _ = read_pair(tmp_path / "train" / "data.csv", tmp_path / "test" / "data.csv", Layout())
+    assert not set(inside.ids) & set(outside.ids)
+
+
+def test_columns_go_to_the_model_under_the_names_it_was_fitted_with(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    frame = pandas.DataFrame({"a": rng.normal(size=60), "b": 100 + rng.normal(size=60)})
+    model = LogisticRegression().fit(frame, frame["a"] > 0)
+    target = SklearnTarget(model)
+    for name in ("train.csv", "hold.csv"):
+        frame[["b", "a"]].assign(y=(frame["a"] > 0).astype(int)).to_csv(tmp_path / name, index=False)
+    layout = Layout(fitted=fitted_columns_of(target))
+    inside, _, _ = read_pair(tmp_path / "train.csv", tmp_path / "hold.csv", layout, class_names_of(target))
+    np.testing.assert_allclose(target.query(inside.x), model.predict_proba(frame))
+    assert inside.y.tolist() == (frame["a"] > 0).astype(int).tolist()
+    for more, less, words in (("c", None, "got c too"), (None, "a", "got no a")):
+        table = frame.assign(y=0, **({more: 1.0} if more else {}))
+        for name in ("train.csv", "hold.csv"):
+            table.drop(columns=[less] if less else []).to_csv(tmp_path / name, index=False)
+        with pytest.raises(InputError, match=words):
+            read_pair(tmp_path / "train.csv", tmp_path / "hold.csv", layout, class_names_of(target))
+
+
+@pytest.mark.parametrize(("classes", "written"), [(("0.0", "1.0"), "0,1"), (("False", "True"), "0,1"), (("0", "1"), "0.0,1.0")])
+def test_one_class_written_in_two_ways_is_one_class(tmp_path, classes, written):
+    first, second = written.split(",")
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text(f"x,y\n1,{second}\n2,{first}\n")
+    assert read_pair(tmp_path / "a.csv", tmp_path / "b.csv", Layout(), classes)[0].y.tolist() == [1, 0]
+
+
+def test_labels_too_large_to_be_classes(tmp_path):
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("x,y\n1,0\n2,1000000000000\n")
+    with pytest.raises(InputError, match="class numbers below 100000 as labels, got 1000000000000"):
+        read_pair(tmp_path / "a.csv", tmp_path / "b.csv", Layout())
 
 
 def test_npz_pair_keeps_images(tmp_path):

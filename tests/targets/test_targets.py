@@ -126,3 +126,39 @@ def test_torch_bad_options():
         TorchTarget(torch.nn.Linear(2, 2), device="cuda:7")
     with pytest.raises(InputError, match="outputs"):
         TorchTarget(torch.nn.Linear(2, 2), outputs="votes")
+
+
+def test_answers_are_known_by_the_users_code_too(tmp_path, monkeypatch):
+    """Else a model whose code was repaired would be audited on the answers that the old code gave."""
+    import importlib
+    import sys
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    text = "class Scaled:\n    classes_ = [0, 1]\n    def predict_proba(self, x):\n        return x * {}\n"
+    digests = []
+    for factor in (1, 1, 2):
+        (tmp_path / "scaled_for_test.py").write_text(text.format(factor))
+        sys.modules.pop("scaled_for_test", None)
+        importlib.invalidate_caches()
+        digests.append(SklearnTarget(importlib.import_module("scaled_for_test").Scaled()).digest)
+    assert digests[0] == digests[1] != digests[2] and None not in digests
+
+
+def test_a_torch_module_is_known_by_its_code(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    import importlib
+    import sys
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    digests = []
+    for call in ("self.f(x)", "2 * self.f(x)"):
+        (tmp_path / "net_code_for_test.py").write_text(
+            "import torch\nclass Net(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+            "        self.f = torch.nn.Linear(2, 2)\n        torch.nn.init.ones_(self.f.weight)\n"
+            f"        torch.nn.init.zeros_(self.f.bias)\n    def forward(self, x):\n        return {call}\n"
+        )
+        sys.modules.pop("net_code_for_test", None)
+        importlib.invalidate_caches()
+        digests.append(TorchTarget(importlib.import_module("net_code_for_test").Net()).digest)
+    assert digests[0] != digests[1] and None not in digests
+    assert TorchTarget(torch.nn.Linear(2, 2)).digest is not None

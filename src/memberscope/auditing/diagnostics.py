@@ -9,7 +9,7 @@ from scipy.special import stdtrit
 
 from memberscope.auditing.estimate import key
 from memberscope.auditing.result import Arrays, Exposed
-from memberscope.statistics import clopper_pearson, reliability
+from memberscope.statistics import clopper_pearson, reliability, within_fold
 from memberscope.types import Bools, Evidence, Floats, Ints
 
 N_EXPOSED = 30
@@ -67,6 +67,7 @@ def exposed(arrays: Arrays, hashes: list[str], attack: str, access: str) -> list
     """The members that an adversary using `attack` would be surest of, at most thirty."""
     name = key(attack, access)
     posterior, comparable = arrays.posterior[name], arrays.comparable[name]
+    place = within_fold(comparable, arrays.member, np.zeros(len(comparable), dtype=np.int64))
     members = np.flatnonzero(arrays.member)
     order = members[np.lexsort((members, -comparable[members], -posterior[members]))][:N_EXPOSED]
     values = arrays.group_values["class"]
@@ -77,7 +78,7 @@ def exposed(arrays: Arrays, hashes: list[str], attack: str, access: str) -> list
             member=True,
             attack=attack,
             posterior=float(posterior[i]),
-            score=float(comparable[i]),
+            score=float(place[i]),
             **separated(arrays, int(i)),
         )
         for i in order

@@ -69,6 +69,10 @@ def policy_from_table(table: Mapping[str, Any], *, name: str = "policy") -> Poli
     Raises:
         InputError: A key is unknown or a value is not usable.
     """
+    if not isinstance(table, Mapping):
+        raise InputError(f"Expected a [policy] table, got policy = {table!r}. Write max_tpr = [ … ] below [policy].")
+    if not isinstance(table.get("require", []), list | tuple):
+        raise InputError(f"Expected a list for require in [policy], got {table['require']!r}. Write require = [ … ].")
     unknown = set(table) - {"name", "max_tpr", "require"}
     if unknown:
         raise InputError(
@@ -98,7 +102,7 @@ def load_policy(name_or_path: str) -> Policy:
         path = Path(name_or_path)
         if not path.is_file():
             raise InputError(f"Expected a policy file or one of {', '.join(shipped())}, got {name_or_path!r}. Check the path.")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8", errors="replace")
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

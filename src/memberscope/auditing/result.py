@@ -37,7 +37,7 @@ class Arrays:
 
     `fold` numbers the cross-fitting folds from 0. `groups` maps a group's name (`class` included) to codes (n,) into
     `group_values`. `posterior` and `comparable` are (n,) for each attack by `attack@access`: the probability of membership
-    at the prior, and the score as a position among the fold's non-members, in [0, 1] and higher for likelier members.
+    at the prior, and the score as it is, or, of learned attacks, as a position among the fold's non-members; higher for likelier members.
     `vulnerability` (n, 3) is each record's separation under the reference models, with its limits; NaN where it has none.
     `targets` holds the same of each further target model by its name; the records are the same, `member` and `fold` its own.
     """
@@ -95,6 +95,8 @@ class Cost:
 @dataclass(frozen=True)
 class Exposed:
     """One of the most exposed records: its keyed hash, its class, its best attack and the posterior there.
+
+    `score` is its position among the non-members' scores, in (0, 1), higher for likelier members.
 
     `vulnerability` is its separation under the reference models, with limits, where there are any.
     """

@@ -12,7 +12,7 @@ from memberscope import _check
 from memberscope.errors import InputError
 
 HARMS = {"low": "demo", "medium": "standard", "high": "strict"}
-TEMPLATE = """# memberscope audit of {title}. Run: memberscope audit {file}
+TEMPLATE = """# Run: memberscope audit {file}
 [target]
 {target}
 [data]
@@ -58,20 +58,29 @@ def init(
     if access.upper() not in Access.__members__:
         raise InputError(f"Expected access label, probabilities or logits, got {access!r}. Choose one of them.")
     signals = Path(target).suffix in (".csv", ".npz", ".parquet")
-    quoted = json.dumps(target)
+    quoted = quote(target)
     columns = '# groups = ["sex"]\n# features = ["x0", "x1"]\n'
     data = columns if signals else f'members = "train.csv"\nnon_members = "holdout.csv"\nlabel = "y"\n{columns}'
     text = TEMPLATE.format(
         file=file.name,
-        title=json.dumps(title),
-        who=" ".join(who.split()),
+        title=quote(title),
+        who="".join(letter for letter in " ".join(who.split()) if letter.isprintable()),
         target=f"signals = {quoted}\n" if signals else f"model = {quoted}\n",
         data=data,
-        access=json.dumps(access.lower()),
+        access=quote(access.lower()),
         budget=queries,
         prior=prior,
         harm=harm,
-        policy=json.dumps(HARMS[harm]),
+        policy=quote(HARMS[harm]),
     )
     write_bytes(file, text.encode())
     typer.echo(f"Written to {file}. Next: memberscope plan {file}")
+
+
+def quote(text: str) -> str:
+    """Text as a TOML string: JSON's, which leaves one character as it is that TOML does not.
+
+    >>> quote("café")
+    '"café"'
+    """
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -49,13 +49,13 @@ def run() -> None:
 
 
 def stopped(stop: SystemExit) -> int | str | None:
-    """The exit code; typer's own for an aborted question, 1, would read as a failed policy."""
+    """The exit code; typer's own for an aborted question or a reader that left, 1, would read as a failed policy."""
     if stop.code == 130:
         return interrupted()
     if isinstance(stop.__context__, typer.Abort):
         print("memberscope: Expected an answer to each question, got none. Give the answers as options.", file=sys.stderr)
         return 2
-    return stop.code
+    return 4 if isinstance(stop.__context__, BrokenPipeError) else stop.code
 
 
 def interrupted() -> int:

@@ -14,6 +14,8 @@ from memberscope.errors import InputError
 
 if TYPE_CHECKING:
     from memberscope.auditing import Plan, Policy, Subject, Training
+    from memberscope.targets import Layout
+    from memberscope.types import Target
 
 Model = Annotated[str | None, typer.Option(help="module:factory, a .skops file, or torch weights with --factory.")]
 Signals = Annotated[str | None, typer.Option(help="A .csv, .npz or .parquet table of signals instead of a model.")]
@@ -128,10 +130,14 @@ def read_config(path: Path) -> Options:
     found: dict[str, Any] = {}
     for section, table in document.items():
         if section == "policy":
-            found["policy"] = table["use"] if isinstance(table, dict) and "use" in table else table
+            found["policy"] = named_policy(table, path)
             continue
         if section not in SECTIONS:
             raise InputError(f"Expected the sections {', '.join([*SECTIONS, 'policy'])} in {path}, got [{section}]. Remove it.")
+        if not isinstance(table, dict):
+            raise InputError(
+                f"Expected a section [{section}] in {path}, got {section} = {table!r}. Write keys below [{section}]."
+            )
         for word, value in table.items():
             key = ALIASES.get(word, word)
             if key not in SECTIONS[section]:
@@ -143,6 +149,27 @@ def read_config(path: Path) -> Options:
     if "model" in found and Path(found["model"]).suffix:
         found["model"] = str(path.parent / found["model"])
     return Options(**found)
+
+
+def named_policy(table: Any, path: Path) -> Any:
+    """What `[policy]` says: its own claims, or the policy that it uses, a file's path being relative to the configuration.
+
+    Raises:
+        InputError: It is no table, or has `use` beside claims, one of which would be ignored.
+    """
+    from memberscope.auditing.policy import shipped
+
+    if not isinstance(table, dict):
+        raise InputError(
+            f"Expected a section [policy] in {path}, got policy = {table!r}. Write use = … or max_tpr = [ … ] below it."
+        )
+    if "use" not in table:
+        return table
+    if len(table) > 1 or not isinstance(table["use"], str):
+        raise InputError(
+            f'Expected use = "demo" alone in [policy] of {path}, got {", ".join(table)}. Keep either use or max_tpr.'
+        )
+    return table["use"] if table["use"] in shipped() else str(path.parent / table["use"])
 
 
 def typed(key: str, value: Any, path: Path) -> Any:
@@ -242,7 +269,7 @@ def training_of(options: Options, subject: Subject) -> Training | None:
     """
     from memberscope.auditing import Training
     from memberscope.recipes import Execution, load_recipe, read_design, with_precision
-    from memberscope.targets import Layout, class_names_of, read_pair
+    from memberscope.targets import class_names_of, read_pair
 
     if options.recipe is None:
         return None
@@ -250,7 +277,7 @@ def training_of(options: Options, subject: Subject) -> Training | None:
         raise InputError("Expected --model with records for --recipe, got --signals. Leave out the recipe.")
     population = None
     if options.population and options.members:
-        layout = Layout(options.label or "y", options.id, options.groups or (), options.drop or ())
+        layout = layout_of(options, subject.target)
         population = read_pair(options.members, options.population, layout, class_names_of(subject.target))[1]
     backend: Any = options.backend or "loky"
     execution = Execution(backend, options.address, -1 if options.jobs is None else options.jobs, options.model_timeout)
@@ -262,6 +289,13 @@ def training_of(options: Options, subject: Subject) -> Training | None:
         )
     recipe = with_precision(load_recipe(options.recipe), options.precision)
     return Training(recipe, execution, population, design, bool(options.keep_weights))
+
+
+def layout_of(options: Options, target: Target) -> Layout:
+    """Which columns of the user's tables are what, as the options and the model say."""
+    from memberscope.targets import Layout, fitted_columns_of
+
+    return Layout(options.label or "y", options.id, options.groups or (), options.drop or (), fitted_columns_of(target))
 
 
 def policy_of(given: Any) -> Policy | None:
@@ -284,7 +318,7 @@ def subject_of(options: Options) -> Subject:
         InputError: Neither a model with records nor signals were named, or they cannot be read.
     """
     from memberscope.auditing import make_subject, signals_subject
-    from memberscope.targets import Layout, Trust, class_names_of, load_target, read_pair, read_signals
+    from memberscope.targets import Trust, class_names_of, load_target, read_pair, read_signals
 
     if options.signals:
         if options.model:
@@ -297,7 +331,7 @@ def subject_of(options: Options) -> Subject:
             "Try `memberscope demo` or `memberscope init`."
         )
     trust = Trust(bool(options.trust_code), options.trust_types or ())
-    loaded = load_target(options.model, factory=options.factory, trust=trust, device=options.device or "cpu")
-    layout = Layout(options.label or "y", options.id, options.groups or (), options.drop or ())
+    loaded = load_target(options.model, factory=options.factory, trust=trust, device=options.device)
+    layout = layout_of(options, loaded.target)
     members, non_members, names = read_pair(options.members, options.non_members, layout, class_names_of(loaded.target))
     return make_subject(loaded.target, members, non_members, class_names=names, notes=loaded.notes)

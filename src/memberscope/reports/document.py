@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from memberscope.auditing.again import plan_of
 from memberscope.auditing.result import FORMAT, Result
 from memberscope.errors import InputError
 from memberscope.signals import write_bytes
@@ -45,13 +46,30 @@ def read_result(path: str | Path) -> Result:
     if found != FORMAT:
         raise InputError(f"Expected the format {FORMAT!r} in {file}, got {found!r}. Use the version that wrote it.")
     try:
-        return Result.model_validate(document)
+        result = Result.model_validate(document)
+        whole(result)
+        return result
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"Expected the plan and the numbers of records in {file}, got {type(error).__name__}: {error}. Run the audit again."
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise InputError(
             f"Expected a result as the schema says, got {first['msg']} at {place} in {file}. Run the audit again."
         ) from error
+
+
+def whole(result: Result) -> None:
+    """Look at what every reader of a result relies on and its schema leaves open.
+
+    Raises:
+        KeyError, TypeError, AttributeError: Something is missing, or of another kind.
+    """
+    plan_of(result).resolvable_fprs(int(result.diagnostics["n_non_members"]))
+    for name in ("n_members", "smallest_fpr"):
+        float(result.diagnostics[name])
 
 
 def schema() -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -90,6 +91,7 @@ def render(result: Result, *, show_ids: bool = False) -> str:
         levels=lookup.levels(result),
         fprs=lookup.fprs(result),
         prior=result.plan["threat"]["prior"],
+        slider=f"{math.log10(result.plan['threat']['prior']):.4f}",
         strongest=STRONGEST,
         sections=sections(result),
         standards=standards(),
@@ -99,7 +101,9 @@ def render(result: Result, *, show_ids: bool = False) -> str:
         between=lookup.between(result),
         attacks=list(dict.fromkeys((e.attack, e.access) for e in result.estimates if e.attack != STRONGEST)),
         policy=Markup(content_policy([blocks["chart_script"], blocks["script"]], [blocks["chart_style"], blocks["style"]])),
-        data=Markup(embedded({"charts": charts(result), "priors": prior_table(result)})),
+        data=Markup(
+            embedded({"charts": charts(result), "priors": prior_table(result), "prior": result.plan["threat"]["prior"]})
+        ),
         **{name: Markup(block) for name, block in blocks.items()},
     )
     return str(text)

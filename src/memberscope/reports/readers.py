@@ -78,7 +78,7 @@ def privacy(result: Result) -> Section:
         top = result.exposed[0]
         sentences.append(
             f"The most exposed member would be believed to be one with probability {percent(top.posterior)}; "
-            f"{len(result.exposed)} are listed below under keyed hashes."
+            f"{len(result.exposed)} are listed above under keyed hashes."
         )
     sentences.append(
         "The annex has a paragraph for an assessment. It is evidence about one risk and no statement of compliance."
@@ -109,7 +109,7 @@ def red_team(result: Result) -> Section:
         [
             f"Ran: {', '.join(ran)}; rates {rates}; every interval at {percent(result.plan['confidence'])}.",
             f"Did not run: {len(result.not_run)} entries, listed with reasons. {models_words(result)}",
-            "Raw scores are in arrays.safetensors and records.csv; the command memberscope verify computes every estimate again from them.",
+            "Raw scores are in arrays.safetensors and, unless left out, records.csv; the command memberscope verify computes every estimate again from them.",
         ],
     )
 

@@ -60,7 +60,8 @@ def summary(result: Result, console: Console, out: Path | None = None) -> None:
     for note in result.diagnostics.get("notes", ()):
         console.print(f"  note: {escape(note)}")
     if out is not None:
-        console.print(f"Written to {escape(str(out))}/: result.json, report.html, records.csv, arrays.safetensors")
+        files = (name for name in ("result.json", "report.html", "records.csv", "arrays.safetensors") if (out / name).exists())
+        console.print(f"Written to {escape(str(out))}/: {', '.join(files)}")
 
 
 def levels_table(result: Result) -> Table:

@@ -2,7 +2,7 @@
 
 from memberscope.signals.outputs import Observed, collect, validate_labels, validate_outputs
 from memberscope.signals.reduce import Wanted, reduced, seen_at, softmax
-from memberscope.signals.store import Store, digest_array, digest_records, write_bytes
+from memberscope.signals.store import Store, digest_array, digest_records, disk_errors, write_bytes
 from memberscope.signals.views import check_view, view
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "collect",
     "digest_array",
     "digest_records",
+    "disk_errors",
     "reduced",
     "seen_at",
     "softmax",

@@ -14,6 +14,7 @@ from memberscope.signals.rows import rows
 from memberscope.signals.store import Store, digest_records, signal_key
 from memberscope.types import Floats, Ints, Records, Signal, SignalSpec, Target
 
+SURE = 20  # records whose logits all look like probabilities before they are taken for such
 PROBE = 32  # records asked twice, to see whether the model answers the same
 Progress = Callable[[int, int], None]
 
@@ -122,6 +123,11 @@ def validate_outputs(signal: Signal, outputs: Floats, ids: NDArray[np.str_], n_c
                 f"Expected probabilities that sum to 1, got {sums[uneven[0]]:.4f} for record {str(ids[uneven[0]])!r} "
                 f"({len(uneven)} records in all). Normalise them or declare logits."
             )
+    if signal == "logits" and len(outputs) >= SURE and outputs.min() >= 0 and (np.abs(outputs.sum(axis=1) - 1) < 1e-5).all():
+        raise InputError(
+            "Expected logits, got numbers that are probabilities in every record. Declare them as probabilities: columns p0, p1, … "
+            "in a table, TorchTarget(module, outputs='probabilities') for a module."
+        )
     if signal == "loss" and (outputs < -1e-9).any():
         first = str(ids[int(np.argmax(outputs[:, 0] < -1e-9))])
         raise InputError(f"Expected losses of at least 0, got a negative one for record {first!r}. Give cross-entropy in nats.")

@@ -84,7 +84,13 @@ def mixture(curve: Roc, fpr: float, *, lower: bool) -> tuple[Ints, Floats]:
     At rank j (non-members above the true threshold) the count is that of the last vertex with at most j false positives for
     the upper limit, and at most j - 1 for the lower one, since the member scores between two ranks may lie on either side.
     """
-    n = curve.n_non_members
+    kept, weights = nodes(curve.n_non_members, fpr, lower=lower)
+    at = np.searchsorted(curve.fp, kept, side="right") - 1
+    return np.where(at >= 0, curve.tp[np.maximum(at, 0)], 0), weights
+
+
+def nodes(n: int, fpr: float, *, lower: bool) -> tuple[Ints, Floats]:
+    """False positives (j,) allowed at the possible ranks of the threshold among `n` non-members, and their weights (j,)."""
     allowed_false_positives(fpr, n)
     spread = 8 * (n * fpr * (1 - fpr)) ** 0.5 + 8
     first, last = max(0, int(n * fpr - spread)), min(n, int(n * fpr + spread) + 1)
@@ -94,9 +100,7 @@ def mixture(curve: Roc, fpr: float, *, lower: bool) -> tuple[Ints, Floats]:
     starts = np.arange(0, len(ranks), step)
     weights = np.add.reduceat(weights, starts)
     ends = np.append(starts[1:], len(ranks)) - 1
-    kept = ranks[starts] - 1 if lower else ranks[ends]
-    at = np.searchsorted(curve.fp, kept, side="right") - 1
-    return np.where(at >= 0, curve.tp[np.maximum(at, 0)], 0), weights
+    return ranks[starts] - 1 if lower else ranks[ends], weights
 
 
 def binomial_weights(ranks: Ints, n: int, p: float) -> Floats:

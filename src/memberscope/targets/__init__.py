@@ -6,7 +6,7 @@ from memberscope.targets.sklearn import SklearnTarget
 from memberscope.targets.stored import StoredSignals, StoredTarget, read_signals
 from memberscope.targets.tables import Layout, read_pair
 from memberscope.targets.torch import TorchTarget
-from memberscope.targets.wrap import class_names_of, wrap
+from memberscope.targets.wrap import class_names_of, fitted_columns_of, wrap
 
 __all__ = [
     "FunctionTarget",
@@ -18,6 +18,7 @@ __all__ = [
     "TorchTarget",
     "Trust",
     "class_names_of",
+    "fitted_columns_of",
     "load_target",
     "read_pair",
     "read_signals",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from memberscope.errors import InputError, UnsafeFileError
 
 Columns = dict[str, NDArray[Any]]
+MOST_CLASSES = 100_000  # a label beyond this is an id or a code, not a class number
 
 
 def read_columns(path: Path) -> Columns:
@@ -28,6 +29,11 @@ def read_columns(path: Path) -> Columns:
     if not path.is_file():
         raise InputError(f"Expected a file, got {str(path)!r}, which is not there. Check the path.")
     columns = readers[path.suffix.lower()](path)
+    single = [name for name, column in columns.items() if column.ndim == 0]
+    if single:
+        raise InputError(
+            f"Expected one value a record in {path}, got the single value {single[0]!r}. Leave it out of the file."
+        )
     lengths = {name: len(column) for name, column in columns.items()}
     if not lengths or max(lengths.values()) == 0:
         raise InputError(f"Expected records in {path}, got an empty table. Check how it was written.")
@@ -42,7 +48,7 @@ def read_csv(path: Path) -> Columns:
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             rows = csv.reader(stream, strict=True)
-            header = next(rows, None)
+            header = [name.strip() for name in next(rows, [])]
             if not header:
                 raise InputError(f"Expected a header line in {path}, got an empty file. Check how it was written.")
             body = [row for row in rows if row]
@@ -56,9 +62,7 @@ def read_csv(path: Path) -> Columns:
                 f"Expected {len(header)} values in each line of {path}, got {len(row)} in line {number}. "
                 f"Repair the line or write the file again; it may be truncated."
             )
-    return (
-        {name.strip(): np.array(values) for name, values in zip(header, zip(*body, strict=True), strict=False)} if body else {}
-    )
+    return {name: np.array(values) for name, values in zip(header, zip(*body, strict=True), strict=False)} if body else {}
 
 
 def read_npz(path: Path) -> Columns:
@@ -99,6 +103,8 @@ def as_numbers(column: NDArray[Any], name: str, path: str | Path) -> NDArray[Any
     """
     if column.dtype.kind in "buif":
         return column.astype(np.float64)
+    if column.dtype.kind == "c":
+        raise InputError(f"Expected real numbers in the column {name!r} of {path}, got complex ones. Repair it.")
     words = np.where(column == "", "nan", column) if column.dtype.kind == "U" else column
     try:
         return words.astype(np.float64)

@@ -36,7 +36,7 @@ class Trust:
     types: tuple[str, ...] = ()
 
 
-def load_target(spec: str, *, factory: str | None = None, trust: Trust | None = None, device: str = "cpu") -> Loaded:
+def load_target(spec: str, *, factory: str | None = None, trust: Trust | None = None, device: str | None = None) -> Loaded:
     """A target from `module:factory`, a `.skops` file, or torch weights (`.pt`, `.pth`, `.safetensors`) with a factory.
 
     Raises:
@@ -46,7 +46,7 @@ def load_target(spec: str, *, factory: str | None = None, trust: Trust | None = 
     trust = trust or Trust()
     path = Path(spec)
     if not path.suffix and ":" in spec:
-        return Loaded(wrap(built(spec)))
+        return Loaded(placed(wrap(built(spec)), device))
     if not path.is_file():
         raise InputError(f"Expected a model file or module:factory, got {spec!r}, which is not there. Check the path.")
     suffix = path.suffix.lower()
@@ -116,7 +116,7 @@ def of_file(model: Any, path: Path) -> Target:
     return target
 
 
-def from_weights(path: Path, factory: str | None, trust: Trust, device: str) -> Loaded:
+def from_weights(path: Path, factory: str | None, trust: Trust, device: str | None) -> Loaded:
     """A torch module built by `factory` with the weights of a state dict."""
     if is_torchscript(path):
         return from_code(path, trust)
@@ -128,18 +128,32 @@ def from_weights(path: Path, factory: str | None, trust: Trust, device: str) -> 
         weights = read_weights(path)
     except ImportError as error:
         raise InputError("Expected torch for this model, got none. Run `pip install memberscope[torch]`.") from error
-    module = built(factory)
-    if isinstance(module, TorchTarget):
-        module.module.load_state_dict(weights)
-        return Loaded(module)
+    found = built(factory)
+    ready = isinstance(found, TorchTarget)
     try:
-        module.load_state_dict(weights)
+        (found.module if ready else found).load_state_dict(weights)
     except (AttributeError, RuntimeError, TypeError) as error:
         first = str(error).splitlines()[0]
         raise InputError(
             f"Expected weights that fit {factory}, got {path}: {first}. Use the factory it was saved from."
         ) from error
-    return Loaded(TorchTarget(module, device=device))
+    return Loaded(placed(found, device) if ready else TorchTarget(found, device=device or "cpu"))
+
+
+def placed(target: Target, device: str | None) -> Target:
+    """The target on the `device` that was asked for, if it is a torch module; where its factory put it if none was.
+
+    Raises:
+        InputError: The device is not there.
+    """
+    from memberscope.targets.torch import TorchTarget
+
+    if device is None or not isinstance(target, TorchTarget):
+        return target
+    outputs: Any = target.signal
+    return TorchTarget(
+        target.module, outputs=outputs, batch_size=target.batch_size, device=device, n_classes=target.known_classes
+    )
 
 
 def is_torchscript(path: Path) -> bool:

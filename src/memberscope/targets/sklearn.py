@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
+from memberscope.targets.code import code_digest, modules_inside
 from memberscope.types import Access, Floats, Signal
 
 
@@ -54,14 +55,16 @@ class SklearnTarget:
     def digest(self) -> str | None:
         """Hash of the file, or of the class, its parameters and everything fitted; None if it cannot be hashed.
 
-        The file goes first: trees hold padding, which differs each time they are read.
+        The file goes first: trees hold padding, which differs each time they are read. Code of the user's own counts too.
         """
         import joblib
 
-        if self._digest is not None:
-            return self._digest
         try:
-            return hashlib.sha256(f"{type(self.estimator)}:{joblib.hash(self.estimator)}".encode()).hexdigest()
+            code = code_digest(modules_inside(self.estimator))
+            if code is None or (self._digest is not None and not code):
+                return self._digest if code is not None else None
+            fitted = self._digest or joblib.hash(self.estimator)
+            return hashlib.sha256(f"{type(self.estimator)}:{fitted}:{code}".encode()).hexdigest()
         except Exception:  # unpicklable user objects: without a digest nothing is cached, which is always safe
             return None
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.targets.columns import as_numbers, read_columns
+from memberscope.targets.columns import MOST_CLASSES, as_numbers, read_columns
 from memberscope.types import Access, Bools, Floats, Ints, Signal
 
 
@@ -62,6 +62,8 @@ def read_signals(path: str | Path, *, groups: Sequence[str] = (), features: Sequ
     for name in ("member", "label"):
         if name not in columns:
             raise InputError(f"Expected the columns member and label in {path}, got {listed(columns)}. Add {name!r}.")
+    for name in ("member", "label", "loss", "id", "ids", *groups, *features):
+        flat(columns.get(name), name, path)
     signal, outputs = outputs_of(columns, path)
     n = len(outputs)
     ids = columns.get("id", columns.get("ids"))
@@ -72,9 +74,19 @@ def read_signals(path: str | Path, *, groups: Sequence[str] = (), features: Sequ
         member=flags(columns["member"], path),
         ids=np.array([f"row-{i}" for i in range(n)]) if ids is None else np.asarray(ids).astype(np.str_),
         groups={name: wanted(columns, name, path).astype(np.str_) for name in groups},
-        features=np.column_stack([coded(wanted(columns, name, path)) for name in features]) if features else None,
+        features=np.column_stack([coded(wanted(columns, name, path), name, path) for name in features]) if features else None,
         digest=hashlib.sha256(Path(path).read_bytes()).hexdigest(),
     )
+
+
+def flat(column: NDArray[Any] | None, name: str, path: str | Path) -> None:
+    """Refuse a column of more than one value a record.
+
+    Raises:
+        InputError: It has several.
+    """
+    if column is not None and column.ndim != 1:
+        raise InputError(f"Expected one value a record in {name!r} of {path}, got shape {column.shape}. Flatten it to (n,).")
 
 
 def listed(columns: Mapping[str, Any]) -> str:
@@ -119,6 +131,9 @@ def outputs_of(columns: Mapping[str, NDArray[Any]], path: str | Path) -> tuple[S
         raise InputError(f"Expected either p0, p1, … or z0, z1, … or loss in {path}, got {got}. Keep one kind.")
     prefix, names = next(iter(found.items()))
     parts = [as_numbers(columns[name], name, path) for name in names]
+    if len({part.ndim for part in parts}) > 1 or parts[0].ndim > 2 or (parts[0].ndim == 2 and len(parts) > 1):
+        shapes = ", ".join(str(part.shape) for part in parts[:4])
+        raise InputError(f"Expected {prefix} as one array (n, k) or a column a class in {path}, got {shapes}. Reshape it.")
     values = parts[0] if parts[0].ndim == 2 else np.column_stack(parts)
     if prefix != "loss" and values.shape[1] < 2:
         raise InputError(f"Expected at least two classes in {path}, got one column {prefix}0. Give a column a class.")
@@ -152,12 +167,28 @@ def whole(column: NDArray[Any], name: str, path: str | Path) -> Ints:
         raise InputError(
             f"Expected 0-based class numbers in the column {name} of {path}, got {column[odd[0]]} in row {odd[0] + 1}. Encode it."
         )
+    if len(values) and values.max() >= MOST_CLASSES:
+        raise InputError(
+            f"Expected class numbers below {MOST_CLASSES} in the column {name} of {path}, got {values.max():.0f}. "
+            f"Number the classes from 0."
+        )
     return values.astype(np.int64)
 
 
-def coded(column: NDArray[Any]) -> Floats:
-    """A feature column (n,) as numbers; words become the index of their sorted value."""
+def coded(column: NDArray[Any], name: str, path: str | Path) -> Floats:
+    """A feature column (n,) as numbers, what is missing as NaN; words become the index of their sorted value.
+
+    Raises:
+        InputError: A number is infinite.
+    """
     try:
-        return column.astype(np.float64)
-    except (TypeError, ValueError):
+        values = as_numbers(column, name, path)
+    except InputError:
         return np.unique(column.astype(np.str_), return_inverse=True)[1].astype(np.float64)
+    endless = np.flatnonzero(np.isinf(values))
+    if len(endless):
+        raise InputError(
+            f"Expected finite numbers in the column {name!r} of {path}, got {values[endless[0]]} in row {endless[0] + 1}. "
+            f"Leave the field empty if the value is missing."
+        )
+    return values

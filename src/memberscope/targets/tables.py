@@ -11,18 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.targets.columns import Columns, as_numbers, is_numeric, read_columns
+from memberscope.targets.columns import MOST_CLASSES, Columns, as_numbers, is_numeric, read_columns
 from memberscope.types import Ints, Records
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Which columns are what: the label, an optional id, groups (which stay features) and columns to drop."""
+    """Which columns are what: the label, an optional id, groups (which stay features) and columns to drop.
+
+    `fitted` names the columns that the model was fitted with, in its order; with them nothing else is a feature.
+    """
 
     label: str = "y"
     id_column: str | None = None
     groups: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
+    fitted: tuple[str, ...] = ()
 
 
 def read_pair(
@@ -39,7 +43,7 @@ def read_pair(
     paths = (Path(members), Path(non_members))
     tables = [read_columns(path) for path in paths]
     names = [feature_names(table, path, layout) for table, path in zip(tables, paths, strict=True)]
-    if names[0] != names[1]:
+    if set(names[0]) != set(names[1]):
         odd = sorted(set(names[0]) ^ set(names[1]))
         raise InputError(
             f"Expected the same columns in {paths[0]} and {paths[1]}, got {', '.join(odd[:5])} in one only. Align them."
@@ -47,14 +51,14 @@ def read_pair(
     labels = [table[layout.label] for table in tables]
     lookup = class_names(labels, classes)
     numeric = all(is_numeric(table[name]) for table in tables for name in names[0] if table[name].ndim == 1)
+    prefixes = [path.stem for path in paths] if paths[0].stem != paths[1].stem else ["member", "non-member"]
     sides = []
-    for table, path, column in zip(tables, paths, labels, strict=True):
-        n = len(column)
+    for table, path, column, prefix in zip(tables, paths, labels, prefixes, strict=True):
         sides.append(
             Records(
-                x=inputs(table, names[0], path, numeric=numeric),
+                x=inputs(table, names[0], path, numeric=numeric, named=bool(layout.fitted)),
                 y=coded_labels(column, lookup, path),
-                ids=ids_of(table, path, layout, n),
+                ids=table[layout.id_column].astype(np.str_) if layout.id_column else numbered(prefix, len(column)),
                 groups={group: table[group].astype(np.str_) for group in layout.groups},
             )
         )
@@ -76,24 +80,48 @@ def feature_names(table: Columns, path: Path, layout: Layout) -> list[str]:
         names = [name for name in names if name not in layout.groups]
     if not names:
         raise InputError(f"Expected feature columns in {path}, got only {', '.join(table)}. Give the model's inputs.")
-    return names
+    if not layout.fitted or any(table[name].ndim > 1 for name in names):
+        return names
+    return fitted_names(names, path, layout)
 
 
-def inputs(table: Columns, names: list[str], path: Path, *, numeric: bool) -> Any:
-    """What the model is given: an array when every feature is a number, else a data frame."""
-    if numeric:
+def fitted_names(names: list[str], path: Path, layout: Layout) -> list[str]:
+    """The columns that the model was fitted with, in its order, so that none is taken for another.
+
+    Raises:
+        InputError: One of them is missing, or there are others, groups apart.
+    """
+    missing = [name for name in layout.fitted if name not in names]
+    more = [name for name in names if name not in layout.fitted and name not in layout.groups]
+    if missing or more:
+        got = f"no {', '.join(missing[:5])}" if missing else f"{', '.join(more[:5])} too"
+        raise InputError(
+            f"Expected the columns that the model was fitted with ({', '.join(layout.fitted[:8])}) in {path}, got {got}. "
+            f"Rename the columns, or leave some out with --drop."
+        )
+    return list(layout.fitted)
+
+
+def inputs(table: Columns, names: list[str], path: Path, *, numeric: bool, named: bool = False) -> Any:
+    """What the model is given: a data frame if it is `named` or has words, where one can be had, else an array."""
+    frames = frame_library() if named or not numeric else None
+    if numeric and (frames is None or any(table[name].ndim > 1 for name in names)):
         parts = [as_numbers(table[name], name, path) for name in names]
         return parts[0] if len(parts) == 1 and parts[0].ndim > 1 else np.column_stack(parts)
     data = {name: typed(table[name], name, path) for name in names}
-    for module in ("pandas", "polars"):
-        try:
-            frames = __import__(module)
-        except ImportError:
-            continue
-        return frames.DataFrame(data)
-    raise InputError(
-        f"Expected pandas or polars for the columns of words in {path}, got neither. Install the one your model was fitted with."
-    )
+    if frames is None:
+        raise InputError(
+            f"Expected pandas or polars for the columns of words in {path}, got neither. Install the one your model was fitted with."
+        )
+    return frames.DataFrame(data)
+
+
+def frame_library() -> Any:
+    """The module pandas or polars, whichever is installed; None if neither is."""
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    return next((import_module(name) for name in ("pandas", "polars") if find_spec(name)), None)
 
 
 def typed(column: NDArray[Any], name: str, path: Path) -> NDArray[Any]:
@@ -101,15 +129,20 @@ def typed(column: NDArray[Any], name: str, path: Path) -> NDArray[Any]:
     return as_numbers(column, name, path) if is_numeric(column) else column.astype(object)
 
 
-def ids_of(table: Columns, path: Path, layout: Layout, n: int) -> NDArray[np.str_]:
-    """The id column, or ids made of the file's name and the row."""
-    if layout.id_column:
-        return table[layout.id_column].astype(np.str_)
-    return np.array([f"{path.stem}:{i}" for i in range(n)])
+def numbered(prefix: str, n: int) -> NDArray[np.str_]:
+    """Ids made of the file's name and the row.
+
+    >>> numbered("train", 2).tolist()
+    ['train:0', 'train:1']
+    """
+    return np.array([f"{prefix}:{i}" for i in range(n)])
 
 
 def class_names(labels: Sequence[NDArray[Any]], classes: Sequence[str] | None) -> tuple[str, ...]:
     """Names of the classes in the order of the model's outputs.
+
+    Raises:
+        InputError: Labels are numbers too large to count classes.
 
     >>> class_names([np.array(["yes", "no"])], None)
     ('no', 'yes')
@@ -118,8 +151,21 @@ def class_names(labels: Sequence[NDArray[Any]], classes: Sequence[str] | None) -
         return tuple(str(name) for name in classes)
     words = np.unique(np.concatenate([np.asarray(column).astype(np.str_) for column in labels]))
     if all(word.isdigit() for word in words):
+        if max(int(word) for word in words) >= MOST_CLASSES:
+            most = max(words, key=int)
+            raise InputError(f"Expected class numbers below {MOST_CLASSES} as labels, got {most}. Check the label column.")
         return tuple(str(k) for k in range(max(int(word) for word in words) + 1))
     return tuple(str(word) for word in words)
+
+
+def plainly(word: str) -> str:
+    """A class's name as every program may write it: whole numbers without a point, truth values as numbers.
+
+    >>> plainly("1.0"), plainly("True"), plainly("yes")
+    ('1', '1', 'yes')
+    """
+    truth = {"true": "1", "false": "0"}.get(word.lower(), word)
+    return truth[:-2] if truth.endswith(".0") else truth
 
 
 def coded_labels(column: NDArray[Any], lookup: tuple[str, ...], path: Path) -> Ints:
@@ -129,11 +175,14 @@ def coded_labels(column: NDArray[Any], lookup: tuple[str, ...], path: Path) -> I
         InputError: A label is not among the classes.
     """
     position = {name: k for k, name in enumerate(lookup)}
+    plain = {plainly(name): k for name, k in position.items()}
+    if len(plain) == len(position):
+        position = plain | position
     codes = []
     for row, value in enumerate(column):
         word = str(value)
-        if word not in position and word.endswith(".0"):
-            word = word[:-2]
+        if word not in position:
+            word = plainly(word)
         if word not in position:
             shown = ", ".join(lookup[:6])
             raise InputError(

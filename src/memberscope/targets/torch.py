@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from memberscope.errors import InputError
+from memberscope.targets.code import code_digest, defined_in
 from memberscope.types import Access, Floats, Signal
 
 
@@ -49,7 +50,7 @@ class TorchTarget:
         self.access = Access.LOGITS if outputs == "logits" else Access.PROBABILITIES
         self.batch_size = batch_size
         self.device = device
-        self._n_classes = n_classes or last_width(module)
+        self.known_classes = n_classes or last_width(module)
 
     @property
     def n_classes(self) -> int:
@@ -58,14 +59,20 @@ class TorchTarget:
         Raises:
             InputError: It is neither given nor visible in the module's last layer, and nothing was queried yet.
         """
-        if self._n_classes is None:
+        if self.known_classes is None:
             raise InputError("Expected n_classes for this module, got none. Pass TorchTarget(module, n_classes=k).")
-        return self._n_classes
+        return self.known_classes
 
     @property
     def digest(self) -> str | None:
-        """Hash of the architecture's text, the state dict's bytes and what the outputs are."""
-        hasher = hashlib.sha256(f"{self.module!r}:{self.signal}".encode())
+        """Hash of the architecture's text, the user's code of it, the state dict's bytes and what the outputs are.
+
+        None if that code cannot be read, as in a notebook.
+        """
+        code = code_digest(map(defined_in, self.module.modules()))
+        if code is None:
+            return None
+        hasher = hashlib.sha256(f"{self.module!r}:{self.signal}:{code}".encode())
         for name, value in sorted(self.module.state_dict().items()):
             array = np.ascontiguousarray(value.detach().cpu().float().numpy() if value.is_floating_point() else value.cpu())
             hasher.update(f"{name}:{array.dtype}:{array.shape}".encode())
@@ -89,7 +96,7 @@ class TorchTarget:
         finally:
             self.module.train(training)
         values = np.concatenate(parts)
-        self._n_classes = self._n_classes or values.shape[1]
+        self.known_classes = self.known_classes or values.shape[1]
         return values
 
     def _precision(self) -> Any:

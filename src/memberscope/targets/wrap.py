@@ -45,3 +45,13 @@ def class_names_of(target: Target) -> tuple[str, ...] | None:
     """Names of the classes if the target knows them."""
     names = getattr(target, "classes", None)
     return None if names is None else tuple(str(name) for name in np.asarray(names))
+
+
+def fitted_columns_of(target: Target) -> tuple[str, ...]:
+    """Names of the columns that the model was fitted with, in its order; none if it was fitted without names.
+
+    >>> fitted_columns_of(FunctionTarget(lambda x: x, n_classes=2))
+    ()
+    """
+    names = getattr(getattr(target, "estimator", None), "feature_names_in_", None)
+    return () if names is None else tuple(str(name) for name in np.asarray(names))

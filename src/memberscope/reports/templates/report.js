@@ -10,8 +10,9 @@
 
   // The prior's slider: precision follows from TPR and FPR by Bayes' rule, limits included.
   const ppv = (tpr, fpr, prior) => (prior * tpr) / (prior * tpr + (1 - prior) * fpr || 1);
+  let moved = false;
   function showPrior() {
-    const prior = 10 ** Number(byId("prior").value);
+    const prior = moved ? 10 ** Number(byId("prior").value) : data.prior;
     byId("prior-value").textContent = percent(prior);
     byId("prior-rows").replaceChildren(...data.priors.map((row) => {
       const tr = document.createElement("tr");
@@ -22,7 +23,7 @@
       return tr;
     }));
   }
-  byId("prior").addEventListener("input", showPrior);
+  byId("prior").addEventListener("input", () => { moved = true; showPrior(); });
   showPrior();
 
   const axis = (extra) => ({ stroke: () => css("--soft"), grid: { stroke: () => css("--grid"), width: 1 }, ticks: { stroke: () => css("--grid") }, ...extra });

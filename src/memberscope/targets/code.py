@@ -1,0 +1,72 @@
+"""The user's own code behind a model: its answers change with it, so what is kept of them must be known by it too."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import sys
+import sysconfig
+from collections.abc import Iterable
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+INSTALLED = tuple({str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+
+class Definitions(pickle.Pickler):
+    """Writes nothing of use; `modules` names where the class of each object inside a model is defined."""
+
+    def __init__(self) -> None:
+        super().__init__(io.BytesIO(), protocol=5, buffer_callback=lambda buffer: False)
+        self.modules: set[str] = set()
+
+    def persistent_id(self, obj: Any) -> None:
+        """Note the module of `obj` and let it be pickled as usual."""
+        self.modules.add(defined_in(obj))
+
+
+def defined_in(obj: Any) -> str:
+    """Name of the module that defines a class, a function, or the class of anything else.
+
+    >>> defined_in(Path()), defined_in(hashlib.sha256().__class__) != ""
+    ('pathlib', True)
+    """
+    own = obj if isinstance(obj, type | FunctionType) else type(obj)
+    return str(getattr(own, "__module__", None) or "builtins")
+
+
+def modules_inside(model: Any) -> set[str]:
+    """Names of the modules that define anything inside `model`.
+
+    Raises:
+        Exception: It cannot be pickled.
+    """
+    seen = Definitions()
+    seen.dump(model)
+    return seen.modules
+
+
+def code_digest(modules: Iterable[str]) -> str | None:
+    """Hash of the source files of `modules` that are not installed packages, "" if all are; None if a source is not there.
+
+    >>> code_digest(["numpy", "builtins"])
+    ''
+    """
+    hasher, own = hashlib.sha256(), False
+    for name in sorted(set(modules)):
+        module = sys.modules.get(name)
+        file = getattr(module, "__file__", None)
+        if file is None:
+            if name == "__main__" or module is None:
+                return None
+            continue
+        path = Path(file).resolve()
+        if path.is_relative_to(Path(__file__).resolve().parents[1]) or any(path.is_relative_to(root) for root in INSTALLED):
+            continue
+        if not path.is_file():
+            return None
+        hasher.update(f"{name}:".encode() + hashlib.sha256(path.read_bytes()).digest())
+        own = True
+    return hasher.hexdigest() if own else ""
