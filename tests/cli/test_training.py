@@ -53,6 +53,12 @@ def asked(verb: str, recipe: str, *more: object) -> list[object]:
     return [*found, "--references", "4", "--attacks", "lira,rmia", "--fpr", "0.1", *more]
 
 
+def without_times(folder: Path) -> dict[str, object]:
+    result = json.loads((folder / "result.json").read_text())
+    del result["environment"], result["cost"]["seconds"], result["cost"]["training_seconds"]
+    return result
+
+
 def test_precision_is_a_flag_and_the_choice_stands_in_the_result(work):
     done = call(*asked("audit", "own:recipe", "--precision", "bfloat16", "--out", "half"), cwd=work)
     assert done.returncode == 0, done.stderr
@@ -69,12 +75,12 @@ def test_the_same_audit_again_is_the_same_bytes_and_plan_says_what_is_left(work)
     done = call(*asked("audit", "own:recipe", "--out", "first"), cwd=work)
     assert done.returncode == 0, done.stderr
     kept = {path.name: path.read_bytes() for path in (work / "first/signals").iterdir()}
-    arrays = (work / "first/arrays.safetensors").read_bytes()
+    arrays, said = (work / "first/arrays.safetensors").read_bytes(), without_times(work / "first")
     after = call(*asked("plan", "own:recipe", "--out", "first"), cwd=work)
     assert "4 stored" in after.stdout and "0 to train" in after.stdout
     assert call(*asked("audit", "own:recipe", "--out", "first"), cwd=work).returncode == 0
     assert {path.name: path.read_bytes() for path in (work / "first/signals").iterdir()} == kept
-    assert (work / "first/arrays.safetensors").read_bytes() == arrays
+    assert (work / "first/arrays.safetensors").read_bytes() == arrays and without_times(work / "first") == said
 
 
 def test_a_precision_for_a_recipe_without_one_is_refused(work):
@@ -82,3 +88,31 @@ def test_a_precision_for_a_recipe_without_one_is_refused(work):
     assert done.returncode == 2 and "Expected a TorchRecipe for a precision, got SklearnRecipe" in done.stderr
     done = call(*asked("audit", "own:recipe", "--precision", "half", "--out", "none"), cwd=work)
     assert done.returncode == 2 and "got 'half'" in done.stderr and not (work / "none").exists()
+
+
+def test_plan_takes_the_flags_of_the_audit_it_previews(work):
+    more = [
+        "--views",
+        "identity,noise:0.1",
+        "--population",
+        "others.npz",
+        "--seed",
+        "3",
+        "--jobs",
+        "1",
+        "--reference-size",
+        "120",
+    ]
+    more += ["--backend", "loky", "--model-timeout", "100", "--keep-weights", "--query-budget", "2", "--confidence", "0.9"]
+    done = call(*asked("plan", "own:other", *more, "--out", "nowhere"), cwd=work)
+    assert done.returncode == 0, done.stderr
+    assert "4 to train" in done.stdout and "queries  932" in done.stdout  # 2 x (300 records + 150 of the population) + 32
+
+
+def test_flags_for_reference_models_without_a_recipe_are_refused(work):
+    given = ["audit", "--model", "own:target", "--members", "members.npz", "--non-members", "others.npz", "--out", "none"]
+    for flag in (["--references", "4"], ["--keep-weights"], ["--population", "others.npz"]):
+        done = call(*given, *flag, cwd=work)
+        assert done.returncode == 2 and f"Expected a recipe for {flag[0]}, got none" in done.stderr
+    done = call(*asked("audit", "own:other", "--jobs", "0", "--out", "none"), cwd=work)
+    assert done.returncode == 2 and "at least one job at a time" in done.stderr and not (work / "none").exists()

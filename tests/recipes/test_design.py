@@ -26,9 +26,27 @@ def test_strata_have_their_share_in_every_model(n, m):
     strata = np.arange(n) % 3
     inside = balanced(n, n // 2, m, np.random.default_rng(0), strata=strata)
     assert (inside.sum(axis=1) == n // 2).all()
+    counts = inside.sum(axis=0)
+    assert counts.max() - counts.min() <= 1
     for code in range(3):
         shares = inside[:, strata == code].sum(axis=1)
-        assert len(set(shares.tolist())) == 1 and abs(shares[0] - (strata == code).sum() / 2) <= 1
+        assert np.abs(shares - (strata == code).sum() / 2).max() <= 2
+
+
+def test_odd_and_rare_classes_leave_every_record_in_half_of_the_models():
+    """A record in all or none of the models would keep the attacks from running at all."""
+    strata = np.repeat(np.arange(6), [1, 3, 7, 51, 67, 71])
+    for m in (2, 4, 8):
+        inside = balanced(200, 100, m, np.random.default_rng(m), strata=strata)
+        assert (inside.sum(axis=0) == m // 2).all() and (inside.sum(axis=1) == 100).all()
+        for code in range(6):
+            assert np.abs(inside[:, strata == code].sum(axis=1) - (strata == code).sum() / 2).max() <= 2
+
+
+def test_strata_leave_each_record_an_equal_chance_of_one_model():
+    strata = np.repeat(np.arange(3), [20, 9, 1])
+    share = np.mean([balanced(30, 15, 1, np.random.default_rng(seed), strata=strata)[0] for seed in range(6000)], axis=0)
+    assert np.abs(share - 0.5).max() < 0.03  # 4.6 standard errors
 
 
 def test_groups_move_together():

@@ -16,6 +16,8 @@ from sklearn.tree import DecisionTreeClassifier
 
 from memberscope.errors import InputError, TargetError
 from memberscope.recipes import Execution, FunctionRecipe, Order, SklearnRecipe, as_recipe, balanced, load_recipe, train
+from memberscope.recipes.execution import stream
+from memberscope.recipes.settle import fitting
 from memberscope.signals import Store, Wanted
 from memberscope.types import Access, Records, SignalSpec
 
@@ -191,15 +193,41 @@ def test_a_model_that_never_saw_a_class_gives_it_no_probability():
     assert (fleet.observed[WANTED[2]][:, :, 0, 2] == 0).all() and np.isfinite(fleet.observed[WANTED[0]]).all()
 
 
-def test_a_hanging_recipe_ends_the_run_in_a_sentence(tmp_path):
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_hanging_recipe_ends_the_run_in_a_sentence(tmp_path, n_jobs):
     module = tmp_path / "hanging_recipe.py"
     module.write_text("import time\ndef recipe(records, seed):\n    time.sleep(600)\n")
     sys.path.insert(0, str(tmp_path))
     try:
         with pytest.raises(TargetError, match="Expected each job within 2 seconds"):
-            train(order(load_recipe("hanging_recipe:recipe")), None, Execution("loky", n_jobs=2, timeout=2))
+            train(order(load_recipe("hanging_recipe:recipe")), None, Execution("loky", n_jobs=n_jobs, timeout=2))
     finally:
         sys.path.remove(str(tmp_path))
+
+
+def test_with_a_timeout_no_job_waits_and_one_at_a_time_stays_one(tmp_path):
+    """Waiting would count as taking long."""
+    log = tmp_path / "log"
+
+    def work(shared, job):
+        with log.open("a") as file:
+            file.write("start ")
+        time.sleep(0.05)
+        with log.open("a") as file:
+            file.write("stop ")
+        return job
+
+    assert sorted(stream(work, None, [0, 1, 2], Execution("loky", n_jobs=1, timeout=100))) == [0, 1, 2]
+    assert log.read_text().split() == ["start", "stop"] * 3
+    kept = fitting(Execution(timeout=5), {"processes": 1})
+    assert (kept.backend, kept.n_jobs, fitting(Execution(), {"processes": 1}).backend) == ("loky", 1, "sequential")
+
+
+def test_executions_that_cannot_be_are_refused():
+    with pytest.raises(InputError, match="at least one job at a time"):
+        Execution(n_jobs=0)
+    with pytest.raises(InputError, match="sequential, which cannot end a job"):
+        Execution("sequential", timeout=3)
 
 
 def test_recipes_from_what_people_have(tmp_path, monkeypatch):

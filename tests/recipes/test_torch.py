@@ -203,6 +203,19 @@ def test_the_choice_is_measured_once_and_kept(tmp_path, monkeypatch):
         train(replace(wish, recipe=TorchRecipe(plain, epochs=3)), store, HERE)
 
 
+def test_a_choice_that_another_program_wrote_is_measured_again(tmp_path):
+    wish, store = order(TorchRecipe(plain, epochs=2)), Store(tmp_path)
+    first = train(wish, store, HERE)
+    (file,) = tmp_path.glob("choice-*")
+    for foreign in (
+        {"other": np.zeros(3)},
+        {"choice": np.zeros(3, dtype=np.uint8)},
+        {"choice": np.frombuffer(b"{}", np.uint8)},
+    ):
+        store.put_all(file.stem, foreign)
+        assert train(wish, store, HERE).choice.keys() == first.choice.keys()
+
+
 def test_the_quickest_is_chosen_and_a_little_gain_is_not_worth_a_larger_stack(monkeypatch):
     costs = {("matrices", 1): 1.0, ("matrices", 2): 0.99, ("matrices", 4): 0.5, ("matrices", 8): 0.49, ("loop", 1): 0.8}
     monkeypatch.setattr(choosing, "seconds_a_step", lambda recipe, pool, size: costs[recipe.engine, recipe.stack])

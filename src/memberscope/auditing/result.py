@@ -81,8 +81,8 @@ class Control:
 class Cost:
     """What the audit spent; `seconds` is wall time and `queries` counts records sent to the model.
 
-    `models_trained` counts reference models and further targets, those of an earlier, interrupted run too; `training_seconds`
-    is the wall time of this run's share of them.
+    `models_trained` counts reference models and further targets. What an earlier, interrupted run spent of models and queries
+    counts too; `training_seconds` is the wall time of this run's share of them.
     """
 
     seconds: float

@@ -125,7 +125,7 @@ def control(plan: Plan, got: Collected, arrays: Arrays, report: Progress) -> dic
 
 
 def cost(got: Collected, seconds: float) -> Cost:
-    """What was spent; models of an earlier, interrupted run of the same plan are counted too."""
+    """What was spent; models and queries of an earlier, interrupted run of the same plan are counted too."""
     fleets = [entry for entry in (got.references, got.procedure) if entry is not None]
     trained, failed = sum(len(entry.fleet) for entry in fleets), sum(entry.n_failed for entry in fleets)
     return Cost(round(seconds, 3), got.queries, trained, failed, round(got.training_seconds, 3))
@@ -134,7 +134,7 @@ def cost(got: Collected, seconds: float) -> Cost:
 def determinism(observed: Observed) -> Control:
     """Whether asking the same records twice gave the same answers."""
     if observed.deterministic is None:
-        return Control(None, "Nothing was asked twice: the answers were stored already, or the budget is one query a record.")
+        return Control(None, "Nothing was asked twice: the budget is one query a record.")
     if observed.deterministic:
         return Control(True, "Asked twice, the model answered the same.", observed.largest_change)
     why = (

@@ -27,6 +27,17 @@ TrustCode = Annotated[bool | None, typer.Option("--trust-code", help="Open forma
 TrustTypes = Annotated[list[str] | None, typer.Option("--trust-type", help="A type to trust inside a .skops file.")]
 Precision = Annotated[str | None, typer.Option(help="float32, bfloat16 or float64: how a TorchRecipe trains.")]
 Targets = Annotated[int | None, typer.Option(help="Further target models to train and audit, for the procedure (0).")]
+Device = Annotated[str | None, typer.Option(help="Torch device, such as cpu or cuda.")]
+ReferenceSize = Annotated[int | None, typer.Option(help="Records a reference model (as many as members).")]
+Design = Annotated[str | None, typer.Option(help="An .npz with `inside` (models, records), members first.")]
+KeepWeights = Annotated[bool | None, typer.Option("--keep-weights", help="Keep the trained models too.")]
+Views = Annotated[str | None, typer.Option(help="Queries a record: identity,flip,shift:1:0,noise:0.1.")]
+KeepTogether = Annotated[str | None, typer.Option(help="Group whose records are in the same models.")]
+Population = Annotated[str | None, typer.Option(help="Records that no model saw.")]
+Backend = Annotated[str | None, typer.Option(help="loky, sequential, dask or ray.")]
+Address = Annotated[str | None, typer.Option("--address", "--scheduler", help="Of the cluster.")]
+Jobs = Annotated[int | None, typer.Option(help="Models trained at a time (all cores).")]
+ModelTimeout = Annotated[float | None, typer.Option(help="Seconds a model may take.")]
 Words = Annotated[str | None, typer.Option()]
 
 
@@ -272,6 +283,12 @@ def training_of(options: Options, subject: Subject) -> Training | None:
     from memberscope.targets import class_names_of, read_pair
 
     if options.recipe is None:
+        useless = [
+            name for name in ("references", "design", "keep_weights", "precision", "population") if getattr(options, name)
+        ]
+        if useless:
+            flag = "--" + useless[0].replace("_", "-")
+            raise InputError(f"Expected a recipe for {flag}, got none. Add --recipe module:function, or leave {flag} out.")
         return None
     if options.signals:
         raise InputError("Expected --model with records for --recipe, got --signals. Leave out the recipe.")

@@ -27,7 +27,7 @@ def balanced(
 ) -> Bools:
     """Membership (n_models, n): each model has `size` records, each record is in equally many models, give or take one.
 
-    With `strata` (n,) each model has each stratum's share. With `groups` (n,) the records of one group, say a person's,
+    With `strata` (n,) each model has each stratum's share, give or take a record or two. With `groups` (n,) the records of one group, say a person's,
     move together, and sizes are met on average.
 
     Raises:
@@ -53,31 +53,34 @@ def balanced(
         if chosen is None:
             raise InputError("Expected at least two groups of records, got one. Leave the grouping out.")
         return np.asarray(chosen[:, unit])
-    if strata is None:
-        return dealt(n, size, n_models, rng)
-    inside = np.zeros((n_models, n), dtype=bool)
-    codes = np.unique(strata, return_inverse=True)[1]
-    for code, share in enumerate(apportioned(np.bincount(codes), size)):
-        where = np.flatnonzero(codes == code)
-        inside[:, where] = dealt(len(where), share, n_models, rng)
-    return inside
+    return dealt(n, size, n_models, rng, None if strata is None else np.unique(strata, return_inverse=True)[1])
 
 
-def apportioned(counts: Ints, size: int) -> list[int]:
-    """`size` split in proportion to `counts`, by largest remainder.
+def spread(order: Ints, codes: Ints, rng: np.random.Generator) -> Ints:
+    """The records of `order` (k,), each stratum of `codes` (n,) spread evenly, so that any run of them has its share of each.
 
-    >>> apportioned(np.array([5, 5, 1]), 6)
-    [3, 3, 0]
+    >>> codes = np.array([0, 0, 0, 0, 1, 1])
+    >>> codes[spread(np.arange(6), codes, np.random.default_rng(0))].reshape(2, 3).tolist()
+    [[1, 0, 0], [1, 0, 0]]
     """
-    exact = counts * size / counts.sum()
-    shares = np.floor(exact).astype(int)
-    largest = np.argsort(-(exact - shares), kind="stable")[: size - int(shares.sum())]
-    shares[largest] += 1
-    return [int(share) for share in shares]
+    own = codes[order]
+    counts = np.bincount(own)
+    place = np.empty(len(order))
+    place[np.argsort(own, kind="stable")] = np.concatenate([np.arange(count) for count in counts])
+    key = (place + rng.random(len(counts))[own]) / counts[own]
+    return np.asarray(order[np.argsort(key, kind="stable")])
 
 
-def dealt(n: int, size: int, n_models: int, rng: np.random.Generator) -> Bools:
-    """Membership (n_models, n) dealt from shuffled decks of all records, one deck after another, no record twice a hand."""
+def dealt(n: int, size: int, n_models: int, rng: np.random.Generator, codes: Ints | None = None) -> Bools:
+    """Membership (n_models, n) dealt from shuffled decks of all records, one deck after another, no record twice a hand.
+
+    With `codes` (n,) each deck is `spread` by stratum. Strata dealt by themselves would give records of odd ones, and rare
+    classes, too few models on one side, and then attacks could not run.
+    """
+
+    def spaced(order: Ints) -> Ints:
+        return order if codes is None else spread(order, codes, rng)
+
     inside = np.zeros((n_models, n), dtype=bool)
     deck: Ints = np.empty(0, dtype=np.int64)
     for model in range(n_models):
@@ -85,10 +88,10 @@ def dealt(n: int, size: int, n_models: int, rng: np.random.Generator) -> Bools:
         if len(hand) < size:
             fresh = rng.permutation(n)
             held = np.isin(fresh, hand)
-            free = fresh[~held]
+            free = spaced(fresh[~held])
             need = size - len(hand)
             hand = np.concatenate([hand, free[:need]])
-            deck = rng.permutation(np.concatenate([free[need:], fresh[held]]))
+            deck = spaced(rng.permutation(np.concatenate([free[need:], fresh[held]])))
         inside[model, hand] = True
     return inside
 

@@ -34,8 +34,14 @@ class Execution:
     def __post_init__(self) -> None:
         if self.backend not in get_args(Backend):
             raise InputError(f"Expected a backend among {', '.join(get_args(Backend))}, got {self.backend!r}. Choose one.")
+        if self.n_jobs == 0:
+            raise InputError("Expected at least one job at a time, or -1 for all cores, got 0. Leave out --jobs.")
         if self.timeout is not None and self.timeout <= 0:
             raise InputError(f"Expected a timeout of some seconds, got {self.timeout}. Leave it out for none.")
+        if self.timeout is not None and self.backend == "sequential":
+            raise InputError(
+                "Expected the backend loky, dask or ray for a timeout, got sequential, which cannot end a job. Add --jobs 1 instead."
+            )
 
 
 @contextmanager
@@ -55,6 +61,7 @@ def place(execution: Execution, shared: Any, gpus: int = 0) -> Iterator[Any]:
         elif backend == "ray":
             backend, handle = stack.enter_context(ray_backend(execution.address, shared, gpus))
         else:
+            n_jobs = 2 if n_jobs == 1 and execution.timeout else n_jobs  # this process itself could not be ended
             backend, inner = "loky", {"inner_max_num_threads": 1} if n_jobs != 1 else {}
         stack.enter_context(parallel_config(backend=backend, n_jobs=n_jobs, **inner))
         yield handle
@@ -130,9 +137,9 @@ def once(
 
     try:
         with place(execution, shared, gpus) as handle:
-            parallel = Parallel(
-                return_as="generator_unordered", timeout=execution.timeout, pre_dispatch="2*n_jobs", batch_size=1
-            )
+            # The clock of a timeout also runs for jobs that wait, so none is then made to wait.
+            ahead = "2*n_jobs" if execution.timeout is None else 1 if execution.n_jobs == 1 else "n_jobs"
+            parallel = Parallel(return_as="generator_unordered", timeout=execution.timeout, pre_dispatch=ahead, batch_size=1)
             yield from quiet(parallel(delayed(called)(work, handle, *job) for job in list(jobs.items())))
     except (TimeoutError, JobTimeout) as error:
         raise TargetError(

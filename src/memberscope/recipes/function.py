@@ -8,22 +8,19 @@ import hashlib
 import importlib
 import inspect
 import sys
-import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from memberscope.errors import InputError
+from memberscope.recipes.sources import own_modules, source_digest
 from memberscope.types import Recipe, Records
-
-INSTALLED = {Path(path) for key, path in sysconfig.get_paths().items() if key.endswith(("lib", "stdlib"))} | {Path(sys.prefix)}
 
 
 @dataclass(frozen=True)
 class FunctionRecipe:
-    """A function (records, seed) -> model; `digest` is a hash of the source file it stands in.
+    """A function (records, seed) -> model; `digest` is a hash of its source, of what it carries, and of own modules it uses.
 
     A change elsewhere, in data it reads or libraries it calls, does not show in the hash: give `version` a new word then.
 
@@ -55,30 +52,9 @@ class FunctionRecipe:
 
     @property
     def digest(self) -> str | None:
-        """Hash of the function's source file and name, or None if there is no source to hash."""
+        """Hash of the function's source and of what it carries, or None if these cannot be hashed."""
         found = source_digest(self.function)
         return None if found is None else hashlib.sha256(f"{found}:{self.version}".encode()).hexdigest()
-
-
-def source_digest(function: Callable[..., Any]) -> str | None:
-    """Hash of a function's or class's name, source file and bound arguments, or None if there is no source to hash."""
-    if isinstance(function, functools.partial):
-        inner = source_digest(function.func)
-        return (
-            None if inner is None else hashlib.sha256(f"{inner}:{function.args!r}:{function.keywords!r}".encode()).hexdigest()
-        )
-    try:
-        unwrapped = inspect.unwrap(function)
-        file = inspect.getsourcefile(unwrapped)
-        source = Path(file or "").read_bytes() if file else b""
-    except (TypeError, OSError):
-        return None
-    if not source:
-        return None
-    name = (
-        f"{unwrapped.__module__}.{unwrapped.__qualname__}:{getattr(getattr(unwrapped, '__code__', None), 'co_firstlineno', 0)}"
-    )
-    return hashlib.sha256(name.encode() + source).hexdigest()
 
 
 class Parcel:
@@ -127,22 +103,6 @@ def packed(thing: Any) -> bytes:
             cloudpickle.unregister_pickle_by_value(module)
 
 
-def own_modules() -> list[ModuleType]:
-    """Loaded modules of the working directory or of no package, which a worker elsewhere could not import."""
-    found = []
-    for name, module in list(sys.modules.items()):
-        file = Path(getattr(module, "__file__", None) or sys.prefix)
-        installed = "site-packages" in file.parts or any(file.is_relative_to(place) for place in INSTALLED)
-        if (
-            file.suffix == ".py"
-            and not installed
-            and name not in ("__main__", "__mp_main__")
-            and name.split(".")[0] != "memberscope"
-        ):
-            found.append(module)
-    return found
-
-
 def opened(data: bytes) -> Any:
     """What was packed, in a worker."""
     import cloudpickle
@@ -169,13 +129,19 @@ def as_recipe(given: Any) -> Recipe:
         raise InputError(
             f"Expected a recipe: a function (records, seed) -> model, or an estimator, got {type(given).__name__}. Wrap it."
         )
-    if inspect.isfunction(given):
-        if len(inspect.signature(given).parameters) < 2:
-            raise InputError(
-                f"Expected a recipe that takes (records, seed), got {given.__name__}{inspect.signature(given)}. Add both."
-            )
-        return FunctionRecipe(given)
-    return given  # type: ignore[no-any-return]
+    if any(hasattr(given, name) for name in ("digest", "many", "tuned")):
+        return given  # type: ignore[no-any-return]
+    called = given if inspect.isroutine(given) or isinstance(given, functools.partial) else given.__call__
+    try:
+        signature = inspect.signature(called)
+    except ValueError:  # compiled code does not tell
+        return FunctionRecipe(called)
+    try:
+        signature.bind(None, 0)
+    except TypeError as error:
+        name = getattr(given, "__name__", type(given).__name__)
+        raise InputError(f"Expected a recipe that takes (records, seed), got {name}{signature}. Add both.") from error
+    return FunctionRecipe(called)
 
 
 def with_precision(recipe: Recipe, precision: str | None) -> Recipe:

@@ -25,9 +25,9 @@ def settled(recipe: Recipe, pool: Records, size: int, n_models: int, store: Stor
     digest = getattr(recipe, "digest", None)
     key = None if digest is None else choice_key(digest, pool, size, n_models)
     kept = store.get_all(key) if store and key else None
-    if kept is not None:
-        choice: Choice = json.loads(kept["choice"].tobytes())
-        return recipe.chosen(choice), choice  # type: ignore[attr-defined]
+    found = read_choice(kept)
+    if found is not None:
+        return recipe.chosen(found), found  # type: ignore[attr-defined]
     with threads_at_most(1):
         decided, choice = tuned(pool, size, n_models)
     if store and key:
@@ -40,7 +40,16 @@ def decided(recipe: Recipe, pool: Records, size: int, n_models: int, store: Stor
     if getattr(recipe, "tuned", None) is None:
         return True
     digest = getattr(recipe, "digest", None)
-    return digest is not None and store.get_all(choice_key(digest, pool, size, n_models)) is not None
+    return digest is not None and read_choice(store.get_all(choice_key(digest, pool, size, n_models))) is not None
+
+
+def read_choice(entry: dict[str, Any] | None) -> Choice | None:
+    """The decision in an entry of the store; None if there is none, or another program wrote it."""
+    try:
+        choice: Choice = json.loads((entry or {})["choice"].tobytes())
+        return choice if {"engine", "stack", "threads"} <= choice.keys() else None
+    except (KeyError, ValueError, AttributeError):
+        return None
 
 
 def choice_key(digest: str, pool: Records, size: int, n_models: int) -> str:
@@ -59,4 +68,5 @@ def fitting(execution: Execution, choice: Choice) -> Execution:
     if processes is None or execution.backend in ("dask", "ray"):
         return execution
     n_jobs = processes if execution.n_jobs < 0 else min(execution.n_jobs, processes)
-    return replace(execution, n_jobs=n_jobs) if n_jobs > 1 else replace(execution, backend="sequential", n_jobs=1)
+    alone = n_jobs <= 1 and execution.timeout is None  # this process cannot end a job of its own that takes too long
+    return replace(execution, backend="sequential", n_jobs=1) if alone else replace(execution, n_jobs=max(n_jobs, 1))

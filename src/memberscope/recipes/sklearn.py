@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 from memberscope.errors import InputError
+from memberscope.recipes.sources import joined, source_digest, value_digest
 from memberscope.targets import SklearnTarget
 from memberscope.types import Records
 
@@ -31,13 +32,15 @@ class SklearnRecipe:
             )
 
     @property
-    def digest(self) -> str:
-        """Hash of the estimator's class, its parameters and the library's version."""
+    def digest(self) -> str | None:
+        """Hash of the estimator's class, its parameters and its library's version; None if a parameter cannot be hashed."""
         import sklearn
 
-        shown = sorted((name, repr(value)) for name, value in self.estimator.get_params().items())
-        text = f"{type(self.estimator).__module__}.{type(self.estimator).__qualname__}:{shown}:{sklearn.__version__}"
-        return hashlib.sha256(text.encode()).hexdigest()
+        kind = type(self.estimator)
+        library = getattr(sys.modules.get(kind.__module__.split(".")[0]), "__version__", "")
+        parameters = self.estimator.get_params()
+        values = [part for name in sorted(parameters) for part in (name, value_digest(parameters[name]))]
+        return joined([f"{kind.__module__}.{kind.__qualname__}:{library}:{sklearn.__version__}", source_digest(kind), *values])
 
     def __call__(self, records: Records, seed: int) -> SklearnTarget:
         """A clone fitted on `records`."""

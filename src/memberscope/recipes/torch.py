@@ -12,8 +12,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.recipes.function import packed, source_digest
+from memberscope.recipes.function import packed
 from memberscope.recipes.settings import SGD, Optimiser, Precision, Schedule, check_augmentation
+from memberscope.recipes.sources import source_digest
 from memberscope.targets import TorchTarget
 from memberscope.types import Bools, Records
 

@@ -16,6 +16,7 @@ from memberscope.types import Floats, Ints, Records, Signal, SignalSpec, Target
 
 SURE = 20  # records whose logits all look like probabilities before they are taken for such
 PROBE = 32  # records asked twice, to see whether the model answers the same
+SECOND = SignalSpec("outputs", parameters=(("again", 1.0),))  # key of the second answers
 Progress = Callable[[int, int], None]
 
 
@@ -23,7 +24,8 @@ Progress = Callable[[int, int], None]
 class Observed:
     """The answers: `outputs` (n, k), what they are, how many records were sent, and whether asking twice agreed.
 
-    `deterministic` is None where nothing was asked twice: every answer was stored already, or one query is the budget.
+    What an earlier run sent and stored counts too, so that a resumed audit says the same as one that was never interrupted.
+    `deterministic` is None where nothing was asked twice, since one query is the budget.
     """
 
     outputs: Floats
@@ -51,30 +53,32 @@ def collect(
         InputError: Its answers are not finite, not probabilities or of the wrong width, or labels are out of range.
     """
     validate_labels(records.y, target.n_classes)
-    n, queries = len(records), 0
+    n = len(records)
     model, data = target.digest, digest_records(records) if store else ""
-    parts: list[Floats] = []
-    asked = False
-    for start in range(0, n, batch_size):
-        stop = min(n, start + batch_size)
-        name = signal_key(model, data, SignalSpec(), (start, stop)) if store and model else None
+
+    def answered(start: int, stop: int, spec: SignalSpec) -> Floats:
+        name = signal_key(model, data, spec, (start, stop)) if store and model else None
         answer = store.get(name) if store and name else None
         if answer is None:
             answer = ask(target, records, start, stop)
             validate_outputs(target.signal, answer, records.ids[start:stop], target.n_classes)
-            queries, asked = queries + stop - start, True
             if store and name:
                 store.put(name, answer)
-        parts.append(answer)
+        return answer
+
+    parts: list[Floats] = []
+    for start in range(0, n, batch_size):
+        stop = min(n, start + batch_size)
+        parts.append(answered(start, stop, SignalSpec()))
         if progress:
             progress(stop, n)
     outputs = np.concatenate(parts)
-    if not asked or not probe:
-        return Observed(outputs, target.signal, queries, None, 0.0)
+    if not probe:
+        return Observed(outputs, target.signal, n, None, 0.0)
     twice = min(PROBE, n)
-    change = float(np.max(np.abs(ask(target, records, 0, twice) - outputs[:twice])))
+    change = float(np.max(np.abs(answered(0, twice, SECOND) - outputs[:twice])))
     allowed = 1e-5 * max(1.0, float(np.abs(outputs[:twice]).max()))
-    return Observed(outputs, target.signal, queries + twice, change <= allowed, change)
+    return Observed(outputs, target.signal, n + twice, change <= allowed, change)
 
 
 def ask(target: Target, records: Records, start: int, stop: int) -> Floats:

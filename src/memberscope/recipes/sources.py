@@ -1,0 +1,116 @@
+"""What the user's own code is, as a hash: source files, and the values that functions carry with them.
+
+A stored model is used again only if this hash is the same, so what cannot be hashed has none, and nothing is stored.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+INSTALLED = {Path(path) for key, path in sysconfig.get_paths().items() if key.endswith(("lib", "stdlib"))} | {Path(sys.prefix)}
+
+
+def is_own(module: ModuleType) -> bool:
+    """Whether a module is of the working directory or of no package: the user's, which a worker elsewhere could not import."""
+    file, name = Path(getattr(module, "__file__", None) or sys.prefix), module.__name__
+    installed = "site-packages" in file.parts or any(file.is_relative_to(place) for place in INSTALLED)
+    ours = name in ("__main__", "__mp_main__") or name.split(".")[0] == "memberscope"
+    return file.suffix == ".py" and not installed and not ours
+
+
+def own_modules() -> list[ModuleType]:
+    """The user's own modules among those that are loaded."""
+    return [module for module in list(sys.modules.values()) if isinstance(module, ModuleType) and is_own(module)]
+
+
+def source_digest(function: Callable[..., Any]) -> str | None:
+    """Hash of a function's or class's name and source, of the values it carries, and of the own modules that its module uses.
+
+    None if there is no source, or a value cannot be hashed.
+
+    >>> def scaled_by(factor):
+    ...     return lambda x: factor * x
+    >>> source_digest(print) is None, value_digest(2) == value_digest(2) != value_digest(3)
+    (True, True)
+    """
+    if isinstance(function, functools.partial):
+        return joined([source_digest(function.func), value_digest(function.args), value_digest(dict(function.keywords))])
+    try:
+        unwrapped = inspect.unwrap(function)
+        file = inspect.getsourcefile(unwrapped)
+        source = Path(file or "").read_bytes() if file else b""
+    except (TypeError, OSError):
+        return None
+    if not source:
+        return None
+    name = (
+        f"{unwrapped.__module__}.{unwrapped.__qualname__}:{getattr(getattr(unwrapped, '__code__', None), 'co_firstlineno', 0)}"
+    )
+    parts = [name, hashlib.sha256(source).hexdigest(), *(value_digest(value) for value in carried(unwrapped))]
+    return joined([*parts, *used_modules(unwrapped.__module__)])
+
+
+def joined(parts: list[str | None]) -> str | None:
+    """Hash of hashes; None if one is missing."""
+    return None if None in parts else hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
+
+
+def carried(function: Any) -> Iterator[Any]:
+    """Values that a function brings along: those of the scope it was made in, its defaults, and what it is bound to."""
+    if inspect.ismethod(function):
+        yield function.__self__
+        function = function.__func__
+    yield from getattr(function, "__defaults__", None) or ()
+    yield getattr(function, "__kwdefaults__", None) or {}
+    for cell in getattr(function, "__closure__", None) or ():
+        try:
+            value = cell.cell_contents
+        except ValueError:  # a name that was never bound
+            continue
+        if value is not function:
+            yield value
+
+
+def value_digest(value: Any) -> str | None:
+    """Hash of a value by its content, of code by its source; None if it has neither."""
+    import joblib
+
+    if isinstance(value, ModuleType):
+        return value.__name__
+    if inspect.isbuiltin(value):
+        return f"{value.__module__}.{value.__qualname__}"
+    if inspect.isfunction(value) or inspect.ismethod(value) or isinstance(value, type | functools.partial):
+        return source_digest(value)
+    if type(value) in (tuple, list):
+        return joined([type(value).__name__, *map(value_digest, value)])
+    if type(value) is dict:
+        return joined([part for key in sorted(value, key=repr) for part in (value_digest(key), value_digest(value[key]))])
+    try:
+        kind = type(value)
+        home = sys.modules.get(kind.__module__)
+        code = source_digest(kind) if home is not None and is_own(home) else kind.__module__
+        return joined([code, kind.__qualname__, joblib.hash(value)])
+    except Exception:  # what cannot be pickled: without a hash nothing is stored, which is always safe
+        return None
+
+
+def used_modules(name: str, seen: set[str] | None = None) -> list[str]:
+    """Names and hashes of the user's own modules that the module `name` uses, directly or through each other."""
+    seen = {name} if seen is None else seen
+    found = []
+    for value in list(vars(sys.modules[name]).values()) if name in sys.modules else []:
+        other = value if isinstance(value, ModuleType) else sys.modules.get(str(getattr(value, "__module__", "")))
+        if other is None or other.__name__ in seen or not is_own(other):
+            continue
+        seen.add(other.__name__)
+        found.append(f"{other.__name__}:{hashlib.sha256(Path(str(other.__file__)).read_bytes()).hexdigest()}")
+        found += used_modules(other.__name__, seen)
+    return sorted(found)
