@@ -113,6 +113,18 @@ def test_a_recipe_that_never_reads_its_seed_is_told_so():
     assert any("seed" in note for note in forecast(Plan(), subject, Training(as_recipe(deaf), HERE)).notes)
 
 
+def test_the_forecast_counts_attack_classifiers_and_further_targets():
+    """An audit of ninety seconds was announced as one of six."""
+    members, others = planted_sides(N)
+    subject = make_subject(Planted(INSIDE, 1, 1.0, 2 * N), members, others)
+    training = Training(PlantedRecipe(1.0, 2 * N), HERE)
+
+    def minutes(*attacks, targets=0):
+        return forecast(Plan(attacks=attacks, targets=targets), subject, training).minutes
+
+    assert minutes("lira") < minutes("shokri_statistics") < minutes("shokri") < minutes("shokri", targets=2)
+
+
 def test_fewer_models_than_an_attack_needs_are_a_reason_and_a_requirement_is_not_met():
     required = replace(LOOSE, require=("lira",))
     result = audited(PlantedRecipe(1.0, 2 * N), required, references=2)

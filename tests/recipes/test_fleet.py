@@ -205,6 +205,23 @@ def test_a_hanging_recipe_ends_the_run_in_a_sentence(tmp_path, n_jobs):
         sys.path.remove(str(tmp_path))
 
 
+def test_a_model_of_labels_that_never_saw_a_class_still_numbers_the_others_as_the_target_does():
+    pool = replace(records(60), y=np.where(np.arange(60) < 2, 0, 1 + np.arange(60) % 2))
+    inside = np.tile(np.arange(60) >= 2, (1, 1))
+    inside[:, 30] = False
+
+    class Hard(DecisionTreeClassifier):
+        @property
+        def predict_proba(self):
+            raise AttributeError
+
+    def recipe(some, seed):
+        return Hard().fit(some.x, some.y)
+
+    fleet = train(Order(as_recipe(recipe), pool, inside, (0,), (), "labels", 3), None, HERE)
+    assert fleet.train_accuracy[0] == 1.0 and set(fleet.predicted[0].tolist()) == {1, 2}
+
+
 def test_with_a_timeout_no_job_waits_and_one_at_a_time_stays_one(tmp_path):
     """Waiting would count as taking long."""
     log = tmp_path / "log"

@@ -110,16 +110,18 @@ def answers_about(look: Observation, model: Target, x: Any, name: str) -> Floats
 
 
 def aligned(model: Target, outputs: Floats, n_classes: int) -> Floats:
-    """Outputs with one column a class of the target, zero where a model never saw a class.
+    """Outputs with one column a class of the target, zero where a model never saw a class; labels as the target numbers them.
 
     Raises:
         InputError: The classes are not the target's.
     """
     width = 1 if model.signal == "labels" else n_classes
     names = getattr(model, "classes", None)
-    if names is not None and model.signal == "probabilities" and outputs.shape[1] < n_classes:
-        numbers = [int(name) for name in names if str(name).isdigit()]
-        if len(numbers) == len(names) and max(numbers) < n_classes:
+    if names is not None and len(names) < n_classes and all(str(name).isdigit() for name in names):
+        numbers = np.array([int(name) for name in names])
+        if model.signal == "labels" and outputs.shape[1] == 1 and numbers.max() < n_classes:
+            return np.asarray(numbers[outputs.astype(int)], dtype=np.float64)
+        if model.signal == "probabilities" and outputs.shape[1] == len(numbers) and numbers.max() < n_classes:
             padded = np.zeros((len(outputs), n_classes))
             padded[:, numbers] = outputs
             return padded
