@@ -266,7 +266,7 @@ def test_a_loss_of_ones_own():
 def test_steps_cover_each_record_once_an_epoch_and_leave_out_a_lone_one():
     pool = records(65)
     recipe = TorchRecipe(plain, epochs=2, batch_size=32)
-    x, y = tensors(recipe, pool)
+    x, y = tensors(recipe, pool, recipe.model())
     task = Task(recipe, [plain()], x, y, rows_of(np.ones((1, 65), dtype=bool)), [3])
     made = list(steps(task))
     assert [len(step.index[0]) for step in made] == [32, 32] * 2
@@ -344,3 +344,25 @@ def test_initial_weights_follow_the_seed():
     recipe = TorchRecipe(plain)
     first, again, other = (next(initial(recipe, seed).parameters()).detach() for seed in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def looking_up() -> nn.Module:
+    return nn.Sequential(nn.Embedding(9, 6), nn.Flatten(), nn.Linear(30, 4))
+
+
+@pytest.mark.parametrize("engine", ["auto", "matrices", "loop"])
+def test_whole_numbers_are_quantities_and_only_an_embedding_reads_codes(engine):
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 9, (120, 5)).astype(np.uint8), rng.integers(0, 4, 120)
+    names = np.arange(120).astype(str)
+
+    def net() -> nn.Module:
+        return nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 4))
+
+    recipe = TorchRecipe(net, epochs=2, engine=engine)
+    pixels, reals = (recipe(Records(values, y, names), 0).query(values) for values in (x, x.astype(np.float32)))
+    np.testing.assert_array_equal(pixels, reals)
+    if engine != "matrices":
+        codes = x.astype(np.int64)
+        model = replace(recipe, model=looking_up)(Records(codes, y, names), 0)
+        assert model.query(codes).shape == (120, 4)

@@ -16,6 +16,7 @@ from memberscope.recipes.function import packed
 from memberscope.recipes.settings import SGD, Optimiser, Precision, Schedule, check_augmentation
 from memberscope.recipes.sources import source_digest
 from memberscope.targets import TorchTarget
+from memberscope.targets.torch import reads_codes
 from memberscope.types import Bools, Records
 
 Engine = Literal["auto", "matrices", "vmap", "loop"]
@@ -100,7 +101,7 @@ class TorchRecipe:
         if not isinstance(pool.x, np.ndarray):
             raise InputError(f"Expected records as one array for a TorchRecipe, got {type(pool.x).__name__}. Convert them.")
         modules = [initial(self, seed) for seed in seeds]
-        x, y = tensors(self, pool)
+        x, y = tensors(self, pool, modules[0])
         with flushed_denormals():
             for part in alike(inside):
                 task = Task(self, [modules[i] for i in part], x, y, rows_of(inside[part]), [seeds[i] for i in part])
@@ -158,14 +159,14 @@ def initial(recipe: TorchRecipe, seed: int) -> Any:
     return module.double() if recipe.precision == "float64" else module
 
 
-def tensors(recipe: TorchRecipe, pool: Records) -> tuple[Any, Any]:
-    """Records and labels on the device; real numbers in the weights' precision, whole numbers as they are."""
+def tensors(recipe: TorchRecipe, pool: Records, module: Any) -> tuple[Any, Any]:
+    """Records and labels on the device; numbers in the weights' precision, codes that `module` looks up as they are."""
     import torch
 
     with warnings.catch_warnings():  # workers share one read-only copy of the records, and nothing here writes to them
         warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
         x = torch.from_numpy(np.ascontiguousarray(pool.x))
-    if x.is_floating_point():
+    if x.is_floating_point() or not reads_codes(module):
         x = x.double() if recipe.precision == "float64" else x.float()
     return x.to(recipe.device), torch.from_numpy(np.asarray(pool.y, dtype=np.int64)).to(recipe.device)
 

@@ -104,7 +104,7 @@ def fastest(trials: list[TorchRecipe], pool: Records, size: int) -> tuple[TorchR
 def seconds_a_step(recipe: TorchRecipe, pool: Records, size: int) -> float:
     """Seconds that one step of one model takes in a stack like the recipe's; nothing is kept."""
     stack = recipe.stack or 1
-    x, y = tensors(recipe, pool)
+    x, y = tensors(recipe, pool, initial(recipe, 0))
     rng = np.random.default_rng(0)
     batch = min(recipe.batch_size, size)
 

@@ -110,7 +110,7 @@ class TorchTarget:
         import torch
 
         inputs = batch if isinstance(batch, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(batch))
-        if inputs.is_floating_point():
+        if inputs.is_floating_point() or not reads_codes(self.module):
             inputs = inputs.to(self._precision())
         outputs = self.module(inputs.to(self.device))
         values = np.asarray(outputs.detach().cpu().double().numpy(), dtype=np.float64)
@@ -119,6 +119,13 @@ class TorchTarget:
             negative = np.zeros_like(positive) if self.signal == "logits" else 1 - positive
             values = np.hstack([negative, positive])
         return values
+
+
+def reads_codes(module: Any) -> bool:
+    """Whether whole numbers are codes to the module, which it looks up in an embedding, and not quantities such as pixels."""
+    import torch
+
+    return any(isinstance(part, torch.nn.Embedding | torch.nn.EmbeddingBag) for part in module.modules())
 
 
 def last_width(module: Any) -> int | None:
