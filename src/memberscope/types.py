@@ -17,7 +17,11 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-Signal = Literal["labels", "loss", "probabilities", "logits", "logit_confidence", "log_confidence"]
+Measurement = Literal[
+    "boundary", "noise", "augmentation", "transfer", "gradient_norm", "gradient_layers", "activations", "influence"
+]
+Signal = Literal["labels", "loss", "probabilities", "logits", "logit_confidence", "log_confidence"] | Measurement
+OneNumber = Literal["logit_confidence", "boundary", "noise", "augmentation", "gradient_norm", "influence"]
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "NOT_RUN"]
 Threshold = Literal["best", "transferred"]
 Metric = Literal[
@@ -54,6 +58,18 @@ class Access(IntEnum):
     def word(self) -> str:
         """The level's name in files and on the command line, such as `white_box`."""
         return self.name.lower()
+
+
+MEASURED_AT: dict[Measurement, Access] = {
+    "boundary": Access.LABEL,
+    "noise": Access.LABEL,
+    "augmentation": Access.LABEL,
+    "transfer": Access.LABEL,
+    "gradient_norm": Access.WHITE_BOX,
+    "gradient_layers": Access.WHITE_BOX,
+    "activations": Access.WHITE_BOX,
+    "influence": Access.WHITE_BOX,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +124,38 @@ class Target(Protocol):
 
 
 @runtime_checkable
+class Differentiable(Protocol):
+    """What a target also has if its parameters are open to the adversary."""
+
+    def inside(self, x: Any, y: Ints, spec: SignalSpec) -> Floats:
+        """The white-box signal `spec` (n, d) of the records `x` with true classes `y` (n,), in the model's eval mode."""
+        ...
+
+
+@runtime_checkable
+class OutputDefence(Protocol):
+    """What is done to a model's answers before anybody sees them: the same object in an audit and in front of a served model."""
+
+    @property
+    def name(self) -> str:
+        """Its name with its parameters, such as `top:3`: unique, and enough to make it again unless it is fitted."""
+        ...
+
+    @property
+    def signal(self) -> Signal:
+        """What its answers are: probabilities, or labels."""
+        ...
+
+    def fit(self, outputs: Floats, labels: Ints) -> OutputDefence:
+        """Itself, or a copy fitted to answers (n, k) about records of the classes `labels` (n,)."""
+        ...
+
+    def __call__(self, outputs: Floats) -> Floats:
+        """The answers (n, k) that are given for probabilities (n, k), NaN where a class is hidden; labels are (n, 1)."""
+        ...
+
+
+@runtime_checkable
 class Recipe(Protocol):
     """How to train a model like the target: a function of records and a seed. A training defence is Recipe -> Recipe.
 
@@ -126,10 +174,12 @@ class SignalSpec:
 
     `name` is `outputs` for the answer to one query, or the one number a record that is kept of it: `logit_confidence`,
     log p_y - log(1 - p_y), or `log_confidence`, log p_y, each at a `temperature` among the parameters. `views` names the
-    transformed copies queried.
+    transformed copies queried. A `Measurement` takes more than one answer (label-only search) or more than answers
+    (gradients). Where it is one number a record it lies on the scale of a logit: higher for likelier members, sigmoid(value)
+    in the place of the confidence.
     """
 
-    name: Literal["outputs", "logit_confidence", "log_confidence"] = "outputs"
+    name: Literal["outputs", "logit_confidence", "log_confidence"] | Measurement = "outputs"
     views: tuple[str, ...] = ("identity",)
     parameters: tuple[tuple[str, float], ...] = ()
     version: int = 1

@@ -16,10 +16,9 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from memberscope.attacks.observed import require
-from memberscope.attacks.references import Moments, hidden_only, medians, moments, target_values
-from memberscope.types import Access, Evidence, Floats, Needs, SignalSpec
+from memberscope.attacks.references import Moments, access_of, hidden_only, medians, moments, target_values
+from memberscope.types import Evidence, Floats, Needs, OneNumber, SignalSpec
 
-SPEC = SignalSpec("logit_confidence")
 MANY = 64  # models from which a variance for each record beats a pooled one [1, section VI-C]
 FLOOR = 1e-6  # smallest variance, as a share of the pooled one: models that agree exactly are not certain
 
@@ -31,7 +30,8 @@ class LiRA:
     `mode` is `online` (references trained with the record too) or `offline` (only without it). `variance` is pooled over
     records (`fixed`), a record's own (`per_example`), or `auto`: fixed below 64 models. Offline, `sides` is `one` for the
     paper's one-sided test, ranked by its z-score, or `two` for the log-density that published code uses. `centre` is the
-    models' mean, or their median as in the paper's code.
+    models' mean, or their median as in the paper's code. `signal` is the number compared: the logit-scaled confidence, or one
+    that a label-only search or the gradients give on the same scale.
 
     >>> rng = np.random.default_rng(0)
     >>> inside = np.arange(8)[:, None] % 2 == np.zeros(3, dtype=int)
@@ -48,12 +48,14 @@ class LiRA:
     variance: Literal["auto", "fixed", "per_example"] = "auto"
     sides: Literal["one", "two"] = "one"
     centre: Literal["mean", "median"] = "mean"
+    signal: OneNumber = "logit_confidence"
     version: ClassVar[int] = 1
 
     @property
     def name(self) -> str:
         """`lira` or `lira_offline`, with what differs from the default."""
         parts = ["lira"] + (["offline"] if self.mode == "offline" else [])
+        parts += [self.signal] if self.signal != "logit_confidence" else []
         parts += [self.variance] if self.variance != "auto" else []
         parts += ["two_sided"] if self.sides == "two" else []
         parts += ["median"] if self.centre == "median" else []
@@ -63,7 +65,7 @@ class LiRA:
     def needs(self) -> Needs:
         """Two reference models on each side that is modelled, so that there is a spread."""
         least = (2, 2) if self.mode == "online" else (0, 2)
-        return Needs(access=Access.PROBABILITIES, signals=("logit_confidence",), spec=SPEC, references=least)
+        return Needs(access_of(self.signal), (self.signal,), SignalSpec(self.signal), references=least)
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
         """The mean log-ratio over views, or the mean z-score, as (n,); NaN where not hidden.

@@ -20,10 +20,9 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import digamma, gammaln, polygamma
 
-from memberscope.attacks.lira import SPEC
 from memberscope.attacks.observed import require
-from memberscope.attacks.references import Moments, hidden_only, moments, target_values
-from memberscope.types import Access, Evidence, Floats, Needs
+from memberscope.attacks.references import Moments, access_of, hidden_only, moments, target_values
+from memberscope.types import Evidence, Floats, Needs, OneNumber, SignalSpec
 
 STEADIEST = 100.0  # largest shape of the prior on variances: beyond it all records share one variance
 
@@ -45,17 +44,18 @@ class RobustLiRA:
     True
     """
 
+    signal: OneNumber = "logit_confidence"
     version: ClassVar[int] = 1
 
     @property
     def name(self) -> str:
-        """`lira_robust`."""
-        return "lira_robust"
+        """`lira_robust`, with a signal other than the logit-scaled confidence."""
+        return "lira_robust" + (f"_{self.signal}" if self.signal != "logit_confidence" else "")
 
     @property
     def needs(self) -> Needs:
         """One reference model with each record and one without it."""
-        return Needs(access=Access.PROBABILITIES, signals=("logit_confidence",), spec=SPEC, references=(1, 1))
+        return Needs(access_of(self.signal), (self.signal,), SignalSpec(self.signal), references=(1, 1))
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
         """The mean log-ratio over views, as (n,); NaN where not hidden.

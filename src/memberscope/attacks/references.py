@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from memberscope.types import Bools, Evidence, Floats
+from memberscope.types import MEASURED_AT, Access, Bools, Evidence, Floats, OneNumber
 
 CELLS = 4096 * 64  # numbers a block: 2 MB as float64, which a processor's cache holds, however many models there are
 
@@ -107,6 +109,40 @@ def mean_probabilities(evidence: Evidence) -> tuple[Floats, Floats, Floats]:
 def target_values(evidence: Evidence) -> Floats:
     """The target's one number a record and view, (n, views), as float64."""
     return np.asarray(evidence.target[:, :, 0], dtype=np.float64)
+
+
+def access_of(signal: OneNumber) -> Access:
+    """The access that one number a record takes.
+
+    >>> access_of("boundary").word, access_of("logit_confidence").word
+    ('label', 'probabilities')
+    """
+    return Access.PROBABILITIES if signal == "logit_confidence" else MEASURED_AT[signal]
+
+
+def log_confidences(evidence: Evidence, temperature: float) -> Evidence:
+    """The evidence with log sigmoid(value / temperature) for values on the scale of a logit, as `log_confidence` has it.
+
+    >>> logits = np.zeros((1, 1, 1))
+    >>> evidence = Evidence("boundary", logits, np.zeros(1, dtype=int), np.full(1, -1, dtype=np.int8), logits[None])
+    >>> round(float(log_confidences(evidence, 2.0).target[0, 0, 0]), 4)
+    -0.6931
+    """
+    if evidence.signal == "log_confidence":
+        return evidence
+    assert evidence.references is not None
+
+    def changed(values: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(-np.logaddexp(0, -np.asarray(values, dtype=np.float64) / temperature))
+
+    population = None if evidence.population is None else log_confidences(evidence.population, temperature)
+    return replace(
+        evidence,
+        signal="log_confidence",
+        target=changed(evidence.target),
+        references=changed(evidence.references).astype(np.float32),
+        population=population,
+    )
 
 
 def hidden_only(scores: Floats, hidden: Bools) -> Floats:

@@ -16,8 +16,8 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from memberscope.attacks.observed import require
-from memberscope.attacks.references import blocks, hidden_only, mean_probabilities, target_values
-from memberscope.types import Access, Bools, Evidence, Floats, Needs, SignalSpec
+from memberscope.attacks.references import access_of, blocks, hidden_only, log_confidences, mean_probabilities, target_values
+from memberscope.types import Access, Bools, Evidence, Floats, Needs, OneNumber, SignalSpec
 
 GRID = tuple(round(0.1 * step, 1) for step in range(11))
 PRETENDED = 4  # reference models that play the target when `a` is chosen
@@ -30,7 +30,8 @@ class RMIA:
     `mode` online averages the models with and without the record; offline sees those without it and corrects with `a`:
     P(x) = ((1 + a) P_out(x) + 1 - a) / 2. An `a` of None is chosen by attacking reference models with one another, never
     the target. `correct_population` applies the same correction to population records, which no model saw. Without a
-    population the audited records themselves serve, whose membership the attack does not know.
+    population the audited records themselves serve, whose membership the attack does not know. A `signal` other than the
+    confidence is read as the logit of one, at the same temperature.
 
     >>> rng = np.random.default_rng(0)
     >>> inside = np.arange(6)[:, None] % 2 == np.zeros(3, dtype=int)
@@ -47,12 +48,14 @@ class RMIA:
     temperature: float = 2.0
     a: float | None = None
     correct_population: bool = False
+    signal: OneNumber = "logit_confidence"
     version: ClassVar[int] = 1
 
     @property
     def name(self) -> str:
         """`rmia` or `rmia_offline`, with what differs from the default."""
         parts = ["rmia"] + (["offline"] if self.mode == "offline" else [])
+        parts += [self.signal] if self.signal != "logit_confidence" else []
         parts += [f"gamma{self.gamma:g}"] if self.gamma != 2.0 else []
         parts += [f"t{self.temperature:g}"] if self.temperature != 2.0 else []
         parts += [f"a{self.a:g}"] if self.a is not None else []
@@ -62,12 +65,11 @@ class RMIA:
     @property
     def needs(self) -> Needs:
         """One reference model on each side that is averaged."""
-        return Needs(
-            access=Access.PROBABILITIES,
-            signals=("log_confidence",),
-            spec=SignalSpec("log_confidence", parameters=(("temperature", self.temperature),)),
-            references=(1, 1) if self.mode == "online" else (0, 1),
-        )
+        least = (1, 1) if self.mode == "online" else (0, 1)
+        if self.signal != "logit_confidence":
+            return Needs(access_of(self.signal), (self.signal,), SignalSpec(self.signal), references=least)
+        spec = SignalSpec("log_confidence", parameters=(("temperature", self.temperature),))
+        return Needs(access=Access.PROBABILITIES, signals=("log_confidence",), spec=spec, references=least)
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
         """The share of population records beaten, as (n,); NaN where not hidden.
@@ -76,6 +78,7 @@ class RMIA:
             UnmetNeedError: Reference models are missing or too few.
         """
         require(self, evidence)
+        evidence = log_confidences(evidence, self.temperature)
         a = self.a if self.a is not None else chosen_a(evidence) if self.mode == "offline" else 1.0
         record = self.ratios(evidence, a)
         if evidence.population is None:
