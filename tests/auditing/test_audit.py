@@ -28,7 +28,7 @@ def leaky():
 
 
 def find(result, **conditions):
-    conditions.setdefault("group", None)
+    conditions = {"group": None, "restriction": None} | conditions
     return [e for e in result.estimates if all(getattr(e, name) == value for name, value in conditions.items())]
 
 
@@ -43,7 +43,7 @@ def test_a_leak_fails_and_the_numbers_are_right(leaky):
 def test_declared_access_and_every_weaker_level_are_audited():
     signals = gaussian_signals(400, 1.0)
     for access, levels in ((Access.LABEL, 1), (Access.PROBABILITIES, 2), (Access.LOGITS, 3)):
-        result = audit_signals(signals, threat=ThreatModel(access=access), plan=DECLARED)
+        result = audit_signals(signals, threat=ThreatModel(access=access), plan=replace(DECLARED, restrictions=()))
         assert [threat.access for threat in result.threat_models] == list(Access)[:levels]
         assert {e.access for e in result.estimates} == {level.word for level in list(Access)[:levels]}
 
@@ -226,7 +226,9 @@ def test_torch_model_in_memory():
     x, y = rng.normal(size=(300, 6)).astype(np.float32), rng.integers(0, 3, 300)
     module = torch.nn.Linear(6, 3)
     result = memberscope.audit(module, (x[:150], y[:150]), (x[150:], y[150:]), threat=ThreatModel(access=Access.LOGITS))
-    assert [threat.access.word for threat in result.threat_models] == ["label", "probabilities", "logits"]
+    levels = [(threat.access.word, threat.restriction) for threat in result.threat_models]
+    tried = [("probabilities", "top:1"), ("probabilities", "round:2")]
+    assert levels == [("label", None), *tried, ("probabilities", None), ("logits", None)]
 
 
 def test_overlap_is_counted_and_dropped():

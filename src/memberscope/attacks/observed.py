@@ -56,8 +56,26 @@ def require_references(wanted: tuple[int, int], evidence: Evidence) -> None:
 
 
 def first_view(evidence: Evidence) -> Floats:
-    """Outputs (n, d) for the record itself, as float64."""
-    return np.asarray(evidence.target[:, 0, :], dtype=np.float64)
+    """Outputs (n, d) for the record itself, as float64; hidden probabilities are filled in, see `completed`."""
+    values = np.asarray(evidence.target[:, 0, :], dtype=np.float64)
+    return completed(values) if evidence.signal == "probabilities" else values
+
+
+def completed(values: Floats) -> Floats:
+    """Probabilities (n, k) with each hidden class (NaN) given an equal share of what the visible ones leave.
+
+    That share lies within all that is known of a hidden class: it is at least zero, at most the smallest visible probability of a
+    top-k answer, and the whole sums to one. Hidden classes of one record tie.
+
+    >>> completed(np.array([[0.7, np.nan, np.nan], [0.5, 0.3, 0.2]])).round(2).tolist()
+    [[0.7, 0.15, 0.15], [0.5, 0.3, 0.2]]
+    """
+    hidden = np.isnan(values)
+    if not hidden.any():
+        return values
+    left = np.maximum(1.0 - np.nansum(values, axis=1), 0.0)
+    share = left / np.maximum(hidden.sum(axis=1), 1)
+    return np.where(hidden, share[:, None], values)
 
 
 def of_true_class(values: Floats, evidence: Evidence) -> Floats:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from memberscope.auditing import diagnostics
-from memberscope.auditing.estimate import Settings, key, small_groups
+from memberscope.auditing.estimate import Settings, small_groups
 from memberscope.auditing.gather import Collected
 from memberscope.auditing.judge import power
+from memberscope.auditing.levels import Level
 from memberscope.auditing.plan import Plan
-from memberscope.auditing.result import Arrays
-from memberscope.auditing.strongest import candidates, judged_access
+from memberscope.auditing.result import Arrays, Scored
+from memberscope.auditing.strongest import candidates, judged_level
 from memberscope.auditing.subject import keyed_hashes
 from memberscope.auditing.training import fidelity
 from memberscope.auditing.vulnerability import vulnerability_summary
@@ -21,16 +22,15 @@ from memberscope.types import Access, Floats
 def best_scores(arrays: Arrays, plan: Plan) -> Floats | None:
     """Comparable scores (n,) of the attack with the highest AUC at the declared access."""
     name = leading(arrays, plan)
-    return None if name is None else arrays.comparable[key(*name)]
+    return None if name is None else arrays.comparable[name.name]
 
 
-def leading(arrays: Arrays, plan: Plan) -> tuple[str, str] | None:
-    """Attack and access with the highest AUC among the candidates; None if nothing ran."""
+def leading(arrays: Arrays, plan: Plan) -> Scored | None:
+    """The entry with the highest AUC among the candidates; None if nothing ran."""
     if not arrays.scored:
         return None
-    parts = candidates(arrays, judged_access(arrays, plan.threat.access))
-    best = max(parts, key=lambda part: auc_value(roc(part.scores, part.member)))
-    return best.scored.attack, best.scored.access
+    parts = candidates(arrays, judged_level(arrays, plan.threat.access))
+    return max(parts, key=lambda part: auc_value(roc(part.scores, part.member))).scored
 
 
 def diagnose(plan: Plan, got: Collected, arrays: Arrays, settings: Settings) -> dict[str, Any]:
@@ -45,11 +45,13 @@ def diagnose(plan: Plan, got: Collected, arrays: Arrays, settings: Settings) -> 
         "minimum_detectable_tpr": power(plan, arrays, settings.fprs),
         "notes": [*subject.notes, *got.notes],
     }
-    if Access.LABEL in got.levels:
-        hits = got.evidence[Access.LABEL].target[:, 0, 0] == subject.records.y
+    labels = next((level for level in got.levels if level.access == Access.LABEL), None)
+    if labels is not None:
+        hits = got.evidence[labels].target[:, 0, 0] == subject.records.y
         found |= diagnostics.generalisation(hits, member, plan.confidence)
-    if Access.PROBABILITIES in got.levels and got.observed.signal in ("probabilities", "logits"):
-        found["calibration"] = diagnostics.calibration(got.evidence[Access.PROBABILITIES], member, plan.confidence)
+    open_level = Level(Access.PROBABILITIES)
+    if open_level in got.levels and got.observed.signal in ("probabilities", "logits"):
+        found["calibration"] = diagnostics.calibration(got.evidence[open_level], member, plan.confidence)
     count = subject.target.n_parameters
     found["records_per_parameter"] = {
         "n_members": int(member.sum()),
@@ -58,8 +60,8 @@ def diagnose(plan: Plan, got: Collected, arrays: Arrays, settings: Settings) -> 
     }
     best = leading(arrays, plan)
     if best:
-        found["reliability"] = diagnostics.reliability_of(arrays, *best, plan.threat.prior)
-        found["leading"] = {"attack": best[0], "access": best[1]}
+        found["reliability"] = diagnostics.reliability_of(arrays, best, plan.threat.prior)
+        found["leading"] = {"attack": best.attack, "access": best.access, "restriction": best.restriction}
     if got.references is not None:
         found["references"] = fidelity(got.references, subject)
         found["vulnerability"] = vulnerability_summary(plan, got, arrays)
@@ -85,4 +87,4 @@ def most_exposed(plan: Plan, got: Collected, arrays: Arrays) -> list[Any]:
     best = leading(arrays, plan)
     if best is None:
         return []
-    return list(diagnostics.exposed(arrays, keyed_hashes(arrays.ids), *best))
+    return list(diagnostics.exposed(arrays, keyed_hashes(arrays.ids), best))

@@ -8,13 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 from memberscope.auditing.between import spread
-from memberscope.auditing.estimate import Settings, estimates_of, of_group, whole
+from memberscope.auditing.estimate import Settings, estimates_of, in_brief, of_group, whole
 from memberscope.auditing.judge import Judgement, judge
+from memberscope.auditing.levels import level_word
 from memberscope.auditing.parallel import each
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.policy import Policy, policy_from_table
 from memberscope.auditing.result import Arrays, Result
-from memberscope.auditing.strongest import judged_access, strongest
+from memberscope.auditing.strongest import judged_level, levels_in, strongest
 from memberscope.signals import digest_array
 from memberscope.types import Access, Estimate, ThreatModel
 
@@ -22,8 +23,8 @@ from memberscope.types import Access, Estimate, ThreatModel
 def recompute(arrays: Arrays, settings: Settings, progress: Callable[[int, int], None] | None = None) -> list[Estimate]:
     """The estimates that follow from the stored arrays alone."""
     found: list[Estimate] = []
-    for access in dict.fromkeys(entry.access for entry in arrays.scored):
-        found.extend(strongest(arrays, access, settings))
+    for at in levels_in(arrays):
+        found.extend(strongest(arrays, at, settings))
     for entries in each(lambda entry: estimates_of(entry, arrays, settings), arrays.scored, progress):
         found.extend(entries)
     for name, other in arrays.targets.items():
@@ -34,10 +35,22 @@ def recompute(arrays: Arrays, settings: Settings, progress: Callable[[int, int],
 def headlines(arrays: Arrays, settings: Settings) -> list[Estimate]:
     """Of one further target model: AUC, TPR and FPR at each rate and the balanced point, the strongest attack first."""
     found: list[Estimate] = []
-    for access in dict.fromkeys(entry.access for entry in arrays.scored):
-        found.extend(entry for entry in strongest(arrays, access, settings) if entry.metric in ("auc", "tpr"))
+    for at in levels_in(arrays):
+        found.extend(entry for entry in strongest(arrays, at, settings) if entry.metric in ("auc", "tpr"))
     for entries in each(lambda entry: of_group(whole(entry, arrays), settings), arrays.scored):
         found.extend(entries)
+    return found
+
+
+def by_budget(arrays: Arrays, settings: Settings) -> list[Estimate]:
+    """AUC and TPR at each rate of each label-only search, had it stopped at fewer `queries` a record."""
+    found: list[Estimate] = []
+    for entry in arrays.scored:
+        if entry.budgets is None or entry.stages is None:
+            continue
+        for queries, scores in zip(entry.budgets.tolist(), entry.stages, strict=True):
+            part = replace(whole(entry, arrays), scores=scores, scored=replace(entry, queries=queries))
+            found += [estimate for estimate in in_brief(part, settings) if estimate.metric in ("auc", "tpr")]
     return found
 
 
@@ -48,8 +61,9 @@ def digest_arrays(arrays: Arrays) -> str:
     parts += [(f"group {name} {arrays.group_values[name]}", codes) for name, codes in sorted(arrays.groups.items())]
     parts += [] if arrays.vulnerability is None else [("vulnerability", arrays.vulnerability)]
     for entry in arrays.scored:
-        name = f"{entry.attack}@{entry.access}"
-        parts.append((f"{name} {entry.learned} {entry.queries}", entry.scores))
+        name = entry.name
+        parts.append((f"{name} {entry.learned} {entry.declared} {entry.queries}", entry.scores))
+        parts += [] if entry.budgets is None else [(f"{name} budgets", entry.budgets), (f"{name} stages", entry.stages)]
         parts += [(f"{name} posterior", arrays.posterior[name])] if name in arrays.posterior else []
         parts += [(f"{name} {point}", cuts) for point, cuts in entry.thresholds.items()]
     for name, array in parts:
@@ -67,7 +81,7 @@ def plan_of(result: Result) -> Plan:
     threat = dict(document.pop("threat"))
     threat["access"] = Access[threat["access"].upper()]
     policy = document.pop("policy")
-    for name in ("attacks", "fprs", "priors", "views"):
+    for name in ("attacks", "fprs", "priors", "views", "restrictions"):
         document[name] = None if document[name] is None else tuple(document[name])
     return Plan(threat=ThreatModel(**threat), policy=policy and policy_from_table(policy), **document)
 
@@ -89,6 +103,8 @@ def differences(result: Result, arrays: Arrays) -> list[str]:
         found.append(f"{len(set(stored) ^ set(again))} estimates are on one side only")
     changed = [key for key in stored if key in again and numbers(stored[key]) != numbers(again[key])]
     found += [f"{len(changed)} estimates differ, first {' '.join(map(str, changed[0]))}"] if changed else []
+    if result.budgets != by_budget(arrays, settings_of(result)):
+        found.append("leakage by query budget does not follow from the stored scores")
     between, plan = result.diagnostics.get("targets"), plan_of(result)
     if between and between["rows"] != spread(result.estimates, plan.claim_fprs() or settings_of(result).fprs):
         found.append("mean and spread between targets do not follow from their estimates")
@@ -97,7 +113,8 @@ def differences(result: Result, arrays: Arrays) -> list[str]:
 
 def identity(entry: Estimate) -> tuple[Any, ...]:
     """What makes an estimate the one it is."""
-    return (entry.target, entry.attack, entry.access, entry.metric, entry.group, entry.fpr, entry.prior, entry.threshold)
+    level = level_word(entry.access, entry.restriction)
+    return (entry.target, entry.attack, level, entry.metric, entry.group, entry.fpr, entry.prior, entry.threshold)
 
 
 def numbers(entry: Estimate) -> tuple[Any, ...]:
@@ -124,5 +141,5 @@ def rejudged(result: Result, arrays: Arrays, policy: Policy | None) -> Judgement
     plan = replace(plan, policy=policy or plan.policy)
     plan.resolvable_fprs(result.diagnostics["n_non_members"])
     settings = Settings(plan.claim_fprs(), plan.all_priors(), plan.confidence)
-    estimates = strongest(arrays, judged_access(arrays, plan.threat.access), settings)
+    estimates = strongest(arrays, judged_level(arrays, plan.threat.access), settings)
     return judge(plan, arrays, estimates, result.controls, result.not_run)

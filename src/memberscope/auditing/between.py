@@ -11,10 +11,11 @@ from memberscope.auditing.crossfit import as_ints
 from memberscope.auditing.estimate import Settings
 from memberscope.auditing.gather import Collected, Progress
 from memberscope.auditing.levels import evidence_at
+from memberscope.auditing.measuring import Measurements
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.result import Arrays, NotRun
 from memberscope.auditing.scoring import score
-from memberscope.signals import reduced
+from memberscope.signals import Measured, is_measured, reduced
 from memberscope.types import Estimate, Evidence
 
 OWN = "target"  # what estimates of the audited model itself are about
@@ -45,12 +46,24 @@ def in_place_of_target(got: Collected, k: int) -> Collected:
         references = replace(references, evidence=found, observed=outputs)
     return replace(
         got,
+        measured=measured_of(got, k),
         subject=replace(got.subject, member=fleet.inside[k]),
         observed=replace(got.observed, outputs=outputs),
         evidence=evidence,
         references=references,
         streams={name: np.random.SeedSequence([*as_ints(seed), STREAM + k]) for name, seed in got.streams.items()},
     )
+
+
+def measured_of(got: Collected, k: int) -> Measurements:
+    """What was measured of target model `k`, with the number of queries that the audited model's search took."""
+    assert got.procedure is not None
+    found = {}
+    for wanted, values in got.procedure.fleet.observed.items():
+        before = got.measured.found.get(wanted.spec)
+        if before is not None and is_measured(wanted.spec):
+            found[wanted.spec] = Measured(np.asarray(values[k]), before.queries[:, -1:])
+    return Measurements(found, got.measured.refused)
 
 
 def score_targets(
@@ -87,15 +100,17 @@ def spread(estimates: list[Estimate], fprs: tuple[float, ...]) -> list[dict[str,
     ]
     rows: dict[tuple[Any, ...], dict[str, float]] = {}
     for entry in wanted:
-        rows.setdefault((entry.attack, entry.access, entry.metric, entry.fpr), {})[entry.target] = entry.value
+        place = (entry.attack, entry.access, entry.restriction, entry.metric, entry.fpr)
+        rows.setdefault(place, {})[entry.target] = entry.value
     found = []
-    for (attack, access, metric, fpr), values in rows.items():
+    for (attack, access, limits, metric, fpr), values in rows.items():
         others = [value for target, value in values.items() if target != OWN]
         if not others:
             continue
         found.append(
             {
-                **{"attack": attack, "access": access, "metric": metric, "fpr": fpr, "n_targets": len(others)},
+                **{"attack": attack, "access": access, "restriction": limits, "metric": metric, "fpr": fpr},
+                "n_targets": len(others),
                 "mean": float(np.mean(others)),
                 "spread": float(np.std(others, ddof=1)) if len(others) > 1 else None,
                 **{"lowest": min(others), "highest": max(others), "own": values.get(OWN)},

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from memberscope.auditing.estimate import key
-from memberscope.auditing.result import Arrays, Exposed
+from memberscope.attacks.observed import completed
+from memberscope.auditing.result import Arrays, Exposed, Scored
 from memberscope.statistics import clopper_pearson, reliability, within_fold
 from memberscope.types import Bools, Evidence, Floats, Ints
 
@@ -51,7 +51,7 @@ def overconfidence(confidences: Floats, hits: Bools, confidence: float) -> dict[
 
 def calibration(evidence: Evidence, member: Bools, confidence: float) -> dict[str, Any]:
     """Overconfidence on members and on non-members, from probabilities (n, 1, k)."""
-    values = np.asarray(evidence.target[:, 0, :], dtype=np.float64)
+    values = completed(np.asarray(evidence.target[:, 0, :], dtype=np.float64))
     hits, top = values.argmax(axis=1) == evidence.labels, values.max(axis=1)
     sides = {"member": member, "non_member": ~member}
     return {name: overconfidence(top[side], hits[side], confidence) for name, side in sides.items()}
@@ -63,9 +63,9 @@ def class_sizes(labels: Ints, names: tuple[str, ...]) -> dict[str, int]:
     return {name: int(count) for name, count in zip(names, counts, strict=True)}
 
 
-def exposed(arrays: Arrays, hashes: list[str], attack: str, access: str) -> list[Exposed]:
-    """The members that an adversary using `attack` would be surest of, at most thirty."""
-    name = key(attack, access)
+def exposed(arrays: Arrays, hashes: list[str], best: Scored) -> list[Exposed]:
+    """The members that an adversary using the attack `best` would be surest of, at most thirty."""
+    name = best.name
     posterior, comparable = arrays.posterior[name], arrays.comparable[name]
     place = within_fold(comparable, arrays.member, np.zeros(len(comparable), dtype=np.int64))
     members = np.flatnonzero(arrays.member)
@@ -76,7 +76,7 @@ def exposed(arrays: Arrays, hashes: list[str], attack: str, access: str) -> list
             record=hashes[i],
             label=values[arrays.groups["class"][i]],
             member=True,
-            attack=attack,
+            attack=best.attack,
             posterior=float(posterior[i]),
             score=float(place[i]),
             **separated(arrays, int(i)),
@@ -93,10 +93,10 @@ def separated(arrays: Arrays, i: int) -> dict[str, float]:
     return {"vulnerability": value, "vulnerability_low": low, "vulnerability_high": high}
 
 
-def reliability_of(arrays: Arrays, attack: str, access: str, prior: float) -> dict[str, Any]:
+def reliability_of(arrays: Arrays, best: Scored, prior: float) -> dict[str, Any]:
     """Reliability diagram of one attack's posterior at `prior`."""
-    bins = reliability(arrays.posterior[key(attack, access)], arrays.member, prior)
-    return {"attack": attack, "access": access, "prior": prior, "bins": [plain(entry) for entry in bins]}
+    bins = reliability(arrays.posterior[best.name], arrays.member, prior)
+    return {"attack": best.attack, "access": best.access, "prior": prior, "bins": [plain(entry) for entry in bins]}
 
 
 def plain(entry: Any) -> dict[str, float]:

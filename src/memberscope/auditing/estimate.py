@@ -65,6 +65,7 @@ class Part:
         return Estimate(
             attack=self.scored.attack,
             access=self.scored.access,
+            restriction=self.scored.restriction,
             metric=metric,
             value=float(interval.value),
             low=float(interval.low),
@@ -103,7 +104,7 @@ class Part:
 
 def whole(scored: Scored, arrays: Arrays) -> Part:
     """All records as one part."""
-    scores = arrays.comparable.get(key(scored.attack, scored.access))
+    scores = arrays.comparable.get(scored.name)
     if scores is None:
         scores = comparable(scored, arrays)
     strict = accused_within_fold(scored.scores, arrays.member, arrays.fold) if scored.learned else None
@@ -115,15 +116,6 @@ def whole(scored: Scored, arrays: Arrays) -> Part:
 def comparable(scored: Scored, arrays: Arrays) -> Floats:
     """Scores that may be pooled (n,): as they are, or as positions within the fold for attacks fitted fold by fold."""
     return within_fold(scored.scores, arrays.member, arrays.fold) if scored.learned else scored.scores
-
-
-def key(attack: str, access: str) -> str:
-    """Name of one attack at one access level in the arrays.
-
-    >>> key("loss", "probabilities")
-    'loss@probabilities'
-    """
-    return f"{attack}@{access}"
 
 
 def restrict(part: Part, mask: Bools, group: str) -> Part:
@@ -151,8 +143,10 @@ def small_groups(arrays: Arrays) -> list[str]:
 
 
 def estimates_of(scored: Scored, arrays: Arrays, settings: Settings) -> list[Estimate]:
-    """Every estimate of one attack: overall first, then by class and by group."""
+    """Every estimate of one attack: overall first, then by class and by group; AUC and best thresholds at a level tried beside."""
     part = whole(scored, arrays)
+    if not scored.declared:
+        return in_brief(part, settings)
     found = overall(part, settings)
     for name, mask in group_masks(arrays):
         found.extend(of_group(restrict(part, mask, name), settings))
@@ -169,6 +163,14 @@ def overall(part: Part, settings: Settings) -> list[Estimate]:
     found.extend(balanced(part, settings, "transferred"))
     found.extend(balanced(part, settings, "best", curve))
     return found
+
+
+def in_brief(part: Part, settings: Settings) -> list[Estimate]:
+    """AUC, and each rate at the best threshold with its precision."""
+    curve, strict = part.curves()
+    return [auc_estimate(part, settings)] + [
+        entry for fpr in settings.fprs for entry in at_best(part, curve, strict, fpr, settings)
+    ]
 
 
 def of_group(part: Part, settings: Settings) -> list[Estimate]:

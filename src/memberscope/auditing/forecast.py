@@ -9,7 +9,8 @@ from math import comb
 import numpy as np
 
 from memberscope.auditing.gather import streams_of
-from memberscope.auditing.levels import levels_of, runs_at
+from memberscope.auditing.levels import Level, levels_of, runs_at
+from memberscope.auditing.measuring import search_plan, why_not_searched
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.procedure import target_order
 from memberscope.auditing.result import NotRun
@@ -20,10 +21,10 @@ from memberscope.recipes.execution import threads_at_most
 from memberscope.recipes.fleet import Standing, standing
 from memberscope.recipes.observe import trained_models
 from memberscope.recipes.settle import settled
-from memberscope.signals import Store
+from memberscope.signals import Store, is_measured
 from memberscope.signals.outputs import PROBE
 from memberscope.statistics import minimum_detectable_tpr, smallest_fpr
-from memberscope.types import Access
+from memberscope.types import MEASURED_AT, Access
 
 SECONDS = (4.0, 1.2e-4)  # per audit, and per record: measured by benchmarks/scale.py with every attack and 20 groups
 CLASSIFIER = 0.06  # seconds to fit one attack classifier: `audit --attacks shokri` on Location-30, 8 references, 28 s for 465
@@ -55,10 +56,10 @@ def forecast(plan: Plan, subject: Subject, training: Training | None = None, sto
     Raises:
         InputError: The records do not resolve a rate that was asked for.
     """
-    plan = designed(plan, training)
+    plan = search_plan(designed(plan, training), subject)
     n_members, n_others = int(subject.member.sum()), int((~subject.member).sum())
     n, signal = n_members + n_others, subject.target.signal
-    levels = levels_of(signal, plan.threat.access)
+    levels = levels_of(subject.target, signal, plan.threat, plan.restrictions)
     runs, not_run = [], []
     for attack in plan.chosen():
         at = [level for level in levels if runs_at(attack, level)]
@@ -66,6 +67,8 @@ def forecast(plan: Plan, subject: Subject, training: Training | None = None, sto
             not_run.append(
                 NotRun(attack.name, plan.threat.access.word, f"needs {attack.needs.access.word}; the model returns {signal}")
             )
+        elif is_measured(attack.needs.spec) and at[-1].access == Access.LABEL and not plan.search_queries:
+            not_run.append(NotRun(attack.name, at[-1].word, why_not_searched(plan, subject)))
         elif sum(attack.needs.references) and training is None:
             not_run.append(NotRun(attack.name, at[-1].word, "needs reference models; give a recipe that trains them"))
         elif signal == "loss" and "loss" not in attack.needs.signals:
@@ -92,6 +95,9 @@ def forecast(plan: Plan, subject: Subject, training: Training | None = None, sto
     asked = n * len(plan.views) if models else n
     if models and training is not None and training.population is not None:
         asked += len(training.population) * len(plan.views)
+    searches = {name for name in (attack.needs.spec for attack in plan.chosen()) if is_measured(name)}
+    searched = [spec for spec in searches if MEASURED_AT[spec.name] == Access.LABEL]  # type: ignore[index]
+    asked += n * len(searched) * (plan.search_queries or 0)
     stored = n * (2 * len(runs) + 5) * 8 + n * max(len(runs), 1) * 40
     each = SECONDS[1] * n * max(len(runs), 1) / 16 + CLASSIFIER * classifiers(plan, runs, subject.target.n_classes)
     seconds = SECONDS[0] + each * (1 + plan.targets)
@@ -124,7 +130,7 @@ def classifiers(plan: Plan, runs: list[tuple[str, str]], n_classes: int) -> int:
 
 
 def left_over(
-    plan: Plan, subject: Subject, training: Training | None, levels: tuple[Access, ...], store: Store | None
+    plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...], store: Store | None
 ) -> Standing:
     """How many of the reference models and further targets are stored, kept, or to train."""
     if training is None:
@@ -138,13 +144,13 @@ def left_over(
     return Standing(*(sum(getattr(part, name) for part in parts) for name in ("stored", "kept", "to_train")))
 
 
-def stored_of_models(plan: Plan, subject: Subject, training: Training | None, levels: tuple[Access, ...], models: int) -> int:
+def stored_of_models(plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...], models: int) -> int:
     """Bytes stored of the reference models and of the further targets, of which all answers are kept as well."""
     whole = 8 * len(subject.records) * subject.target.n_classes
     return (models + plan.targets) * bytes_of_a_model(plan, subject, training, levels) + plan.targets * whole
 
 
-def bytes_of_a_model(plan: Plan, subject: Subject, training: Training | None, levels: tuple[Access, ...]) -> int:
+def bytes_of_a_model(plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...]) -> int:
     """What is stored of one reference model: a float32 a signal, record and view, all outputs where an attack needs them."""
     records = len(subject.records) + (len(training.population) if training and training.population else 0)
     per_record = 8
@@ -155,7 +161,7 @@ def bytes_of_a_model(plan: Plan, subject: Subject, training: Training | None, le
 
 def seconds_a_model(plan: Plan, subject: Subject, training: Training) -> float:
     """Seconds that training one batch of reference models takes here on one core, by model; nothing is kept."""
-    levels = levels_of(subject.target.signal, plan.threat.access)
+    levels = levels_of(subject.target, subject.target.signal, plan.threat, plan.restrictions)
     order = order_of(plan, subject, training, levels, np.random.SeedSequence(plan.seed))
     recipe, _ = settled(order.recipe, order.pool, int(order.inside[0].sum()), len(order.inside), None)
     order = replace(order, recipe=recipe)

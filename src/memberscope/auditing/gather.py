@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from memberscope.auditing.features import narrowed
-from memberscope.auditing.levels import evidence_at, levels_of
+from memberscope.auditing.levels import Level, evidence_at, levels_of
+from memberscope.auditing.measuring import Measurements, measure_target
 from memberscope.auditing.overlap import EXAMPLES, Overlap, find_overlap
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.procedure import Procedure, target_models
@@ -17,8 +18,8 @@ from memberscope.auditing.subject import Subject, keyed_hashes, take
 from memberscope.auditing.training import References, Training, reference_models, seed_notes, target_accuracy, wanted_by
 from memberscope.errors import InputError
 from memberscope.recipes import fixed
-from memberscope.signals import Observed, Store, Wanted, collect
-from memberscope.types import Access, Attack, Evidence
+from memberscope.signals import Observed, Store, Wanted, collect, is_measured
+from memberscope.types import Attack, Evidence
 
 Progress = Callable[[str, int, int], None]
 STREAMS = ("folds", "scores", "features", "overlap", "null", "blind", "guesses", "references", "targets")
@@ -32,25 +33,37 @@ class Collected:
     observed: Observed
     overlap: Overlap | None
     overlap_examples: list[dict[str, str]]
-    levels: tuple[Access, ...]
-    evidence: dict[Access, Evidence]
+    levels: tuple[Level, ...]
+    evidence: dict[Level, Evidence]
     streams: dict[str, np.random.SeedSequence]
+    measured: Measurements = field(default_factory=Measurements)
+    search_queries: int = 0
     references: References | None = None
     procedure: Procedure | None = None
     training_seconds: float = 0.0
     notes: tuple[str, ...] = ()
 
-    def evidence_for(self, attack: Attack, level: Access) -> Evidence:
-        """What an attack sees at a level: the answers alone, or one signal of the target and of the reference models."""
-        wanted = Wanted(level, attack.needs.spec)
-        if self.references is None or wanted not in self.references.evidence or not sum(attack.needs.references):
-            return self.evidence[level]
-        return self.references.evidence[wanted]
+    def wanted(self, attack: Attack, level: Level) -> Wanted:
+        """The signal of an attack at a level."""
+        return level.wanted(attack.needs.spec, self.search_queries)
+
+    def evidence_for(self, attack: Attack, level: Level) -> Evidence:
+        """What an attack sees at a level: the answers alone, or one signal of the target and of the reference models.
+
+        Raises:
+            UnmetNeedError: The signal could not be measured.
+        """
+        wanted = self.wanted(attack, level)
+        if self.references is not None and any(attack.needs.references) and wanted in self.references.evidence:
+            return self.references.evidence[wanted]
+        if is_measured(wanted.spec):
+            return self.measured.evidence(wanted.spec, self.subject.records)
+        return self.evidence[level]
 
     @property
     def queries(self) -> int:
         """Records sent to the target."""
-        return self.observed.queries + (self.references.extra_queries if self.references else 0)
+        return self.observed.queries + self.measured.queries + (self.references.extra_queries if self.references else 0)
 
 
 def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, training: Training | None = None) -> Collected:
@@ -83,7 +96,7 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
         probe=plan.threat.query_budget != 1,
         progress=lambda done, n: report("query", done, n),
     )
-    levels = levels_of(observed.signal, plan.threat.access)
+    levels = levels_of(subject.target, observed.signal, plan.threat, plan.restrictions)
     if not levels:
         raise InputError(
             f"Expected signals that access {plan.threat.access.word!r} returns, got {observed.signal}. "
@@ -93,6 +106,7 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
     if features is not None:
         features = narrowed(features, np.random.default_rng(streams["features"]))
     evidence = {level: evidence_at(level, observed.signal, observed.outputs, subject.records.y, features) for level in levels}
+    measured = measure_target(plan, subject, levels, store, report)
     references, procedure, started = None, None, time.perf_counter()
     if training is not None and wanted_by(plan, levels):
         references = reference_models(
@@ -101,6 +115,7 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
             training,
             levels,
             observed,
+            measured,
             seed=streams["references"],
             store=store,
             progress=lambda done, n: report("train", done, n),
@@ -119,7 +134,19 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
     notes = seed_notes(training) if references is not None or procedure is not None else []
     spent = time.perf_counter() - started if training is not None else 0.0
     return Collected(
-        subject, observed, overlap, examples, levels, evidence, streams, references, procedure, spent, tuple(notes)
+        subject,
+        observed,
+        overlap,
+        examples,
+        levels,
+        evidence,
+        streams,
+        measured,
+        plan.search_queries or 0,
+        references,
+        procedure,
+        spent,
+        tuple(notes),
     )
 
 

@@ -8,8 +8,8 @@ from memberscope.attacks import by_name
 from memberscope.auditing.estimate import Part, Settings, whole
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.policy import Claim
-from memberscope.auditing.result import Arrays, Control, NotRun
-from memberscope.auditing.strongest import STRONGEST, candidates, judged_access, strongest
+from memberscope.auditing.result import Arrays, Control, NotRun, Scored
+from memberscope.auditing.strongest import STRONGEST, candidates, judged_level, strongest
 from memberscope.statistics import holm, minimum_detectable_tpr, tpr_p_value
 from memberscope.types import Estimate, Finding
 
@@ -41,18 +41,18 @@ class Tested:
     n_attacks: int
 
 
-def tested(claim: Claim, arrays: Arrays, access: str, estimates: list[Estimate]) -> Tested:
+def tested(claim: Claim, arrays: Arrays, at: Scored, estimates: list[Estimate]) -> Tested:
     """Look up the claim's simultaneous estimate and test TPR <= limit for every candidate."""
     estimate = next(
         (
             entry
             for entry in estimates
-            if (entry.target, entry.attack, entry.access) == ("target", STRONGEST, access)
+            if (entry.target, entry.attack, entry.access, entry.restriction) == ("target", STRONGEST, at.access, at.restriction)
             and (entry.metric, entry.fpr) == ("tpr", claim.fpr)
         ),
         None,
     )
-    usable = [part for part in candidates(arrays, access) if part.resolves(claim.fpr)]
+    usable = [part for part in candidates(arrays, at) if part.resolves(claim.fpr)]
     if estimate is None or not usable:
         return Tested(claim, None, 1.0, 0)
     pairs = [part.curves() for part in usable]
@@ -67,12 +67,13 @@ def judge(
     """Verdict, its reason in a sentence, and one finding for each claim, control and missing requirement."""
     if plan.policy is None:
         return Judgement(None, "No policy was given, so nothing was judged; the numbers below are exploratory.", [])
-    access = judged_access(arrays, plan.threat.access)
+    at = judged_level(arrays, plan.threat.access)
+    access = at.access
     untrusted = "references" in controls and controls["references"].passed is False
     judged = without_references(arrays) if untrusted else arrays
     if untrusted:
-        estimates = strongest(judged, access, Settings(plan.claim_fprs(), plan.all_priors(), plan.confidence))
-    claims = [tested(claim, judged, access, estimates) for claim in plan.policy.max_tpr]
+        estimates = strongest(judged, at, Settings(plan.claim_fprs(), plan.all_priors(), plan.confidence))
+    claims = [tested(claim, judged, at, estimates) for claim in plan.policy.max_tpr]
     corrected = holm([claim.p_value for claim in claims])
     alpha = (1 - plan.confidence) / 2
     findings = [claim_finding(claim, float(p), alpha, len(claims), access) for claim, p in zip(claims, corrected, strict=True)]
@@ -204,7 +205,7 @@ def conclude(findings: list[Finding], plan: Plan, seen: list[dict[str, float | N
 
 def power(plan: Plan, arrays: Arrays, fprs: tuple[float, ...]) -> list[dict[str, float | None]]:
     """For each claim, the smallest TPR that this audit would have failed with 80% power; for each rate without a policy."""
-    parts = candidates(arrays, judged_access(arrays, plan.threat.access))
+    parts = candidates(arrays, judged_level(arrays, plan.threat.access))
     limits = {claim.fpr: claim.tpr for claim in plan.policy.max_tpr} if plan.policy else {}
     n_members, n_others = int(arrays.member.sum()), int((~arrays.member).sum())
     found: list[dict[str, float | None]] = []

@@ -1,36 +1,140 @@
-"""The same answers seen at each access level: what an adversary with less access would have been given."""
+"""The levels of an audit: the same model seen with more and with less access, and through what an endpoint might hold back."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
-from memberscope.signals import seen_at
-from memberscope.types import Access, Attack, Evidence, Floats, Ints, Signal
+from memberscope.defences import TopK, restriction
+from memberscope.signals import Wanted, budgeted, is_measured, seen_at
+from memberscope.types import (
+    Access,
+    Attack,
+    Differentiable,
+    Evidence,
+    Floats,
+    Ints,
+    OutputDefence,
+    Signal,
+    SignalSpec,
+    Target,
+    ThreatModel,
+)
+
+OFFERED: dict[Signal, tuple[Access, ...]] = {
+    "labels": (Access.LABEL,),
+    "loss": (Access.PROBABILITIES,),
+    "probabilities": (Access.LABEL, Access.PROBABILITIES),
+    "logits": (Access.LABEL, Access.PROBABILITIES, Access.LOGITS),
+}
 
 
-def levels_of(signal: Signal, declared: Access) -> tuple[Access, ...]:
+@dataclass(frozen=True)
+class Level:
+    """What one query returns: an access, and the `restriction` of its outputs by name, if there is one.
+
+    `declared` tells the restriction that is in force (or none) from those that are tried beside it.
+    """
+
+    access: Access
+    restriction: str | None = None
+    declared: bool = True
+
+    @property
+    def word(self) -> str:
+        """Its name in tables.
+
+        >>> Level(Access.PROBABILITIES, "top:1").word, Level(Access.LABEL).word
+        ('probabilities top:1', 'label')
+        """
+        return level_word(self.access.word, self.restriction)
+
+    def wanted(self, spec: SignalSpec, queries: int) -> Wanted:
+        """A signal as an adversary sees it here who spends `queries` a record on each search.
+
+        What is measured does not depend on what the outputs look like.
+        """
+        if is_measured(spec):
+            return Wanted(self.access, budgeted(spec, queries) if self.access == Access.LABEL else spec)
+        return Wanted(self.access, spec, restriction(self.restriction) if self.restriction else None)
+
+
+def level_word(access: str, restriction: str | None) -> str:
+    """The name of a level in tables and in the keys of arrays.
+
+    >>> level_word("probabilities", "round:2")
+    'probabilities round:2'
+    """
+    return access if restriction is None else f"{access} {restriction}"
+
+
+def in_force(threat: ThreatModel, target: Target) -> str | None:
+    """The restriction under which the model answers: what the threat model declares, or what the target says of itself."""
+    return threat.restriction or getattr(target, "restriction", None)
+
+
+def levels_of(target: Target, signal: Signal, threat: ThreatModel, tried: Sequence[str] = ()) -> tuple[Level, ...]:
     """Levels to audit, weakest first: those that `signal` can be reduced to, up to the declared one.
 
-    >>> [level.word for level in levels_of("logits", Access.PROBABILITIES)]
-    ['label', 'probabilities']
+    Each restriction of `tried` that would hide something is a level of its own, below all probabilities.
+
+    >>> from memberscope.targets import FunctionTarget
+    >>> model = FunctionTarget(lambda x: x, n_classes=5, signal="logits")
+    >>> [level.word for level in levels_of(model, "logits", ThreatModel(), ("top:1", "round:2"))]
+    ['label', 'probabilities top:1', 'probabilities round:2', 'probabilities']
     """
-    offered = {
-        "labels": (Access.LABEL,),
-        "loss": (Access.PROBABILITIES,),
-        "probabilities": (Access.LABEL, Access.PROBABILITIES),
-        "logits": (Access.LABEL, Access.PROBABILITIES, Access.LOGITS),
-    }[signal]
-    return tuple(level for level in offered if level <= declared)
+    declared = in_force(threat, target)
+    if declared is not None and signal in ("probabilities", "logits"):
+        limited = restriction(declared)
+        offered: tuple[Access, ...] = (Access.LABEL,) if limited.signal == "labels" else (Access.LABEL, Access.PROBABILITIES)
+    else:
+        declared, offered = None, OFFERED[signal]
+        if isinstance(target, Differentiable):
+            offered = (*offered, Access.WHITE_BOX)
+    found = []
+    for access in offered:
+        if access > threat.access:
+            continue
+        if access == Access.PROBABILITIES:
+            if signal != "loss":
+                beside = [name for name in tried if name != declared and hides_something(name, declared, target.n_classes)]
+                names = [name if declared is None else f"{declared}+{name}" for name in beside]
+                found += [Level(access, name, declared=False) for name in names]
+            found.append(Level(access, declared))
+        else:
+            found.append(Level(access))
+    return tuple(found)
 
 
-def evidence_at(level: Access, signal: Signal, outputs: Floats, labels: Ints, features: Floats | None) -> Evidence:
+def hides_something(name: str, declared: str | None, n_classes: int) -> bool:
+    """Whether a restriction tells less than what is in force; the last class follows from the sum of the others.
+
+    >>> hides_something("top:1", None, 2), hides_something("top:3", "top:1", 10), hides_something("top:1", None, 10)
+    (False, False, True)
+    """
+    defence = restriction(name)
+    if not isinstance(defence, TopK):
+        return True
+    shown = [part for part in (restriction(declared),) if isinstance(part, TopK)] if declared else []
+    return defence.k < min([n_classes - 1, *(part.k for part in shown)])
+
+
+def evidence_at(level: Level, signal: Signal, outputs: Floats, labels: Ints, features: Floats | None) -> Evidence:
     """Evidence about all records, nothing known yet, with `outputs` (n, k) reduced to what `level` returns."""
-    seen, values = seen_at(level, signal, outputs)
+    defence: OutputDefence | None = restriction(level.restriction) if level.restriction else None
+    seen, values = seen_at(level.access, signal, outputs, defence)
     known = np.full(len(labels), -1, dtype=np.int8)
     return Evidence(seen, values[:, None, :], labels, known, features=features)
 
 
-def runs_at(attack: Attack, level: Access) -> bool:
-    """Whether an attack is worth running at `level`: where labels are enough, more detail changes nothing."""
+def runs_at(attack: Attack, level: Level) -> bool:
+    """Whether an attack is worth running at `level`: where less access is enough, more detail must change something.
+
+    At restrictions that are tried beside the declared one, attacks that learn from known records are left out.
+    """
     needed = attack.needs.access
-    return needed == level if needed == Access.LABEL else needed <= level
+    if needed in (Access.LABEL, Access.WHITE_BOX) or level.access == Access.WHITE_BOX:
+        return needed == level.access
+    return needed <= level.access and (level.declared or attack.needs.known == "none")

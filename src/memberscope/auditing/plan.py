@@ -10,6 +10,7 @@ from typing import Any, Literal
 from memberscope import _check
 from memberscope.attacks import available, by_name
 from memberscope.auditing.policy import Policy
+from memberscope.defences import restriction
 from memberscope.errors import InputError
 from memberscope.signals import check_view
 from memberscope.statistics import smallest_fpr
@@ -31,6 +32,9 @@ class Plan:
     record is asked about once a view (see `signals.view`). Records of one value of the group `keep_together` move together.
     `targets` further models are trained and audited as the target is, each on records drawn for it alone: what the training
     procedure does, besides what this one model does.
+
+    `restrictions` are output defences (see `defences.restriction`) tried beside the level in force, one level each.
+    `search_queries` a record are spent on each label-only search, 0 for none; None decides by the query budget and the records.
     """
 
     title: str = "audit"
@@ -50,6 +54,8 @@ class Plan:
     views: tuple[str, ...] = ("identity",)
     keep_together: str | None = None
     targets: int = 0
+    restrictions: tuple[str, ...] = ("top:1", "top:3", "round:2")
+    search_queries: int | None = None
 
     def __post_init__(self) -> None:
         for rate in (*(self.fprs or ()), *self.priors, self.threat.prior):
@@ -72,6 +78,10 @@ class Plan:
             raise InputError(f"Expected at least one reference model, got {self.references}. Give --references 16.")
         if self.targets < 0:
             raise InputError(f"Expected no or some target models, got {self.targets}. Give --targets 3, or leave it out.")
+        for name in (*self.restrictions, *((self.threat.restriction,) if self.threat.restriction else ())):
+            restriction(name)
+        if self.search_queries is not None and self.search_queries < 0:
+            raise InputError(f"Expected no or some search queries, got {self.search_queries}. Give --search-queries 256.")
         by_name(self.attacks)
         if self.policy is not None:
             by_name(self.policy.require)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from memberscope.auditing.levels import Level
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.subject import Subject
 from memberscope.auditing.training import Training, converged, grouping, wanted_by
@@ -13,7 +14,7 @@ from memberscope.errors import InputError
 from memberscope.recipes import Fleet, Order, balanced, train
 from memberscope.recipes.fleet import Progress
 from memberscope.signals import Store
-from memberscope.types import Access, Bools
+from memberscope.types import Bools
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,7 @@ def drawn(plan: Plan, subject: Subject, rng: np.random.Generator) -> Bools:
 
 
 def target_order(
-    plan: Plan, subject: Subject, training: Training, levels: tuple[Access, ...], seed: np.random.SeedSequence
+    plan: Plan, subject: Subject, training: Training, levels: tuple[Level, ...], seed: np.random.SeedSequence
 ) -> Order:
     """What to train: `plan.targets` models, kept with all their answers.
 
@@ -60,7 +61,7 @@ def target_order(
     rng = np.random.default_rng(seed)
     inside = drawn(plan, subject, rng)
     seeds = tuple(int(value) for value in rng.integers(0, 2**31 - 1, plan.targets))
-    wanted, target = wanted_by(plan, levels), subject.target
+    wanted, target = wanted_by(plan, levels, alone=True), subject.target
     plain = Order(training.recipe, records, inside, seeds, wanted, target.signal, target.n_classes, plan.views)
     return replace(plain, population=training.population, whole=True, keep_weights=training.keep_weights)
 
@@ -69,7 +70,7 @@ def target_models(
     plan: Plan,
     subject: Subject,
     training: Training,
-    levels: tuple[Access, ...],
+    levels: tuple[Level, ...],
     expected: float,
     *,
     seed: np.random.SeedSequence,

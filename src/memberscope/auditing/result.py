@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
+from memberscope.auditing.levels import level_word
 from memberscope.types import Bools, Estimate, Finding, Floats, Ints, ThreatModel
 
 FORMAT = "memberscope-result/1"
@@ -20,7 +21,9 @@ class Scored:
     """One attack's output: scores (n,), and the decision thresholds transferred from other folds.
 
     `learned` attacks were fitted once a fold, so their scores are comparable within a fold only. `thresholds` maps an
-    operating point (`fpr=0.01`, `balanced`) to the threshold (k,) that each fold was given by records outside it. `queries` a record were spent.
+    operating point (`fpr=0.01`, `balanced`) to the threshold (k,) that each fold was given by records outside it. `queries` a record were spent
+    at most. `restriction` names what the outputs were put through; a level that is not `declared` is tried beside the one in
+    force: it has no thresholds and no groups. `budgets` (b,) with `stages` (b, n) are the scores that fewer queries would have given.
     """
 
     attack: str
@@ -29,6 +32,20 @@ class Scored:
     scores: Floats
     thresholds: dict[str, Floats]
     queries: int = 1
+    restriction: str | None = None
+    declared: bool = True
+    budgets: Ints | None = None
+    stages: Floats | None = None
+
+    @property
+    def level(self) -> str:
+        """The level's name, such as `probabilities top:1`."""
+        return level_word(self.access, self.restriction)
+
+    @property
+    def name(self) -> str:
+        """Attack and level, `attack@level`: the key of everything that is kept by attack."""
+        return f"{self.attack}@{self.level}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +53,7 @@ class Arrays:
     """Everything needed to recompute the estimates without the model, record by record (n,).
 
     `fold` numbers the cross-fitting folds from 0. `groups` maps a group's name (`class` included) to codes (n,) into
-    `group_values`. `posterior` and `comparable` are (n,) for each attack by `attack@access`: the probability of membership
+    `group_values`. `posterior` and `comparable` are (n,) for each attack by `attack@level`: the probability of membership
     at the prior, and the score as it is, or, of learned attacks, as a position among the fold's non-members; higher for likelier members.
     `vulnerability` (n, 3) is each record's separation under the reference models, with its limits; NaN where it has none.
     `targets` holds the same of each further target model by its name; the records are the same, `member` and `fold` its own.
@@ -134,6 +151,7 @@ class Result(BaseModel):
     threat_models: list[ThreatModel]
     findings: list[Finding]
     estimates: list[Estimate]
+    budgets: list[Estimate]
     controls: dict[str, Control]
     not_run: list[NotRun]
     diagnostics: dict[str, Any]

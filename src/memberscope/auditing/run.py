@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from memberscope.auditing.account import best_scores, diagnose, most_exposed
-from memberscope.auditing.again import digest_arrays, recompute
+from memberscope.auditing.again import by_budget, digest_arrays, recompute
 from memberscope.auditing.between import score_targets, targets_summary
 from memberscope.auditing.blind import blind_control
 from memberscope.auditing.epsilon import one_run_estimates
 from memberscope.auditing.estimate import Settings
 from memberscope.auditing.gather import Collected, Progress, gather
 from memberscope.auditing.judge import judge
+from memberscope.auditing.levels import runs_at
+from memberscope.auditing.measuring import search_plan, spent
 from memberscope.auditing.null import null_control, of_non_members
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.provenance import digests, environment, tool_version
@@ -46,7 +48,7 @@ def run(
     """
     started = time.perf_counter()
     report = progress or (lambda stage, done, total: None)
-    plan = designed(plan, training)
+    plan = search_plan(designed(plan, training), subject)
     plan.resolvable_fprs(int((~subject.member).sum()))
     got = gather(plan, subject, store, report, training)
     member = got.subject.member
@@ -67,12 +69,14 @@ def run(
         reason=judgement.reason,
         title=plan.title,
         plan=plan.document() | execution_of(got),
-        threat_models=[replace(granted(plan, got), access=level) for level in got.levels],
+        threat_models=[replace(granted(plan, got), access=level.access, restriction=level.restriction) for level in got.levels],
         findings=judgement.findings,
         estimates=estimates,
         controls=controls,
         not_run=not_run,
-        diagnostics=diagnose(plan, got, arrays, settings) | {"targets": targets_summary(plan, got, estimates, settings)},
+        diagnostics=diagnose(plan, got, arrays, settings)
+        | {"targets": targets_summary(plan, got, estimates, settings), "searches": spent(got.measured)},
+        budgets=by_budget(arrays, settings),
         exposed=most_exposed(plan, got, arrays),
         cost=cost(got, time.perf_counter() - started),
         environment=environment(),
@@ -103,12 +107,11 @@ def estimate(plan: Plan, got: Collected, arrays: Arrays, settings: Settings, rep
 def control(plan: Plan, got: Collected, arrays: Arrays, report: Progress) -> dict[str, Control]:
     """The null and blind controls, which bear on the verdict, and the determinism probe, which informs."""
     report("control", 0, 2)
-    top = got.levels[-1]
     outside = ~got.subject.member
-    attacks = tuple(attack for attack in plan.chosen() if attack.needs.access <= top)
+    highest = {attack: level for level in got.levels if level.declared for attack in plan.chosen() if runs_at(attack, level)}
     null = null_control(
-        attacks,
-        lambda attack: of_non_members(got.evidence_for(attack, top), got.subject.member),
+        tuple(attack for attack in plan.chosen() if attack in highest),
+        lambda attack: of_non_members(got.evidence_for(attack, highest[attack]), got.subject.member),
         got.subject.records.ids[outside],
         plan.folds,
         got.streams["null"],

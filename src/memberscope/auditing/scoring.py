@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from memberscope.auditing import crossfit as fitting
-from memberscope.auditing.estimate import Settings, comparable, key
+from memberscope.auditing.estimate import Settings, comparable
 from memberscope.auditing.gather import Collected, Progress
-from memberscope.auditing.levels import runs_at
+from memberscope.auditing.levels import Level, runs_at
 from memberscope.auditing.parallel import each
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.result import Arrays, NotRun, Scored
 from memberscope.auditing.subject import coded_groups
 from memberscope.errors import InputError, UnmetNeedError
 from memberscope.statistics import smallest_fpr
-from memberscope.types import Access, Attack, Floats
+from memberscope.types import Access, Attack, Evidence, Floats
 
 
 def score(plan: Plan, got: Collected, settings: Settings, report: Progress) -> tuple[Arrays, list[NotRun]]:
@@ -28,40 +30,76 @@ def score(plan: Plan, got: Collected, settings: Settings, report: Progress) -> t
     fold = fitting.assign_folds(member, plan.folds, np.random.default_rng(got.streams["folds"]))
     jobs = [(attack, level) for level in got.levels for attack in plan.chosen() if runs_at(attack, level)]
 
-    def attempt(job: tuple[Attack, Access]) -> tuple[Scored, Floats] | NotRun:
+    def attempt(job: tuple[Attack, Level]) -> tuple[Scored, Floats | None] | NotRun:
         attack, level = job
         try:
             seen = got.evidence_for(attack, level)
             fit = fitting.crossfit(attack, seen, member, fold, got.streams["scores"])
         except UnmetNeedError as error:
             return NotRun(attack.name, level.word, str(error))
-        cuts = fitting.transferred_thresholds(fit, member, fold, settings.fprs)
-        risk = fitting.posteriors(fit, member, fold, plan.threat.prior)
-        queries = seen.target.shape[1]
-        return Scored(attack.name, level.word, fit.elsewhere is not None, fit.scores, cuts, queries), risk
+        entry = Scored(
+            attack.name,
+            level.access.word,
+            fit.elsewhere is not None,
+            fit.scores,
+            fitting.transferred_thresholds(fit, member, fold, settings.fprs) if level.declared else {},
+            queries_of(got, attack, level, seen),
+            level.restriction,
+            level.declared,
+        )
+        risk = fitting.posteriors(fit, member, fold, plan.threat.prior) if level.declared else None
+        return with_stages(got, attack, level, entry, seen), risk
 
     answers = each(attempt, jobs, lambda done, n: report("attack", done, n), long=lambda job: job[0].needs.features)
     ran_well = [answer for answer in answers if isinstance(answer, tuple)]
     scored = [entry for entry, _ in ran_well]
-    posterior = {key(entry.attack, entry.access): risk for entry, risk in ran_well}
+    posterior = {entry.name: risk for entry, risk in ran_well if risk is not None}
     not_run = declared_too_high(plan, got) + [answer for answer in answers if isinstance(answer, NotRun)]
     if not scored:
         raise InputError(f"Expected an attack that can run on {got.observed.signal}, got none. {not_run[-1].why}")
     ran = {entry.attack for entry in scored} | {entry.attack for entry in not_run}
     for attack in plan.chosen():
         if attack.name not in ran:
-            why = f"It needs access {attack.needs.access.word!r}; the model returns {got.observed.signal}."
+            why = out_of_reach(attack, plan, got)
             not_run.append(NotRun(attack.name, plan.threat.access.word, why))
     groups, values = coded_groups(got.subject)
     arrays = Arrays(got.subject.records.ids, member, got.subject.records.y, fold, tuple(scored), groups, values, posterior)
-    arrays.comparable.update({key(entry.attack, entry.access): comparable(entry, arrays) for entry in scored})
+    arrays.comparable.update({entry.name: comparable(entry, arrays) for entry in scored})
     return arrays, not_run + unresolved(plan, arrays, settings)
 
 
 def declared_too_high(plan: Plan, got: Collected) -> list[NotRun]:
     """A note for each declared access level that the target does not offer."""
-    missing = [level for level in Access if got.levels[-1] < level <= plan.threat.access]
-    return [NotRun("all", level.word, f"The model returns {got.observed.signal} only.") for level in missing]
+    missing = [access for access in Access if got.levels[-1].access < access <= plan.threat.access]
+    declared = got.levels[-1].restriction
+    limits = "" if declared is None else f", restricted to {declared}"
+    return [NotRun("all", access.word, f"The model returns {got.observed.signal} only{limits}.") for access in missing]
+
+
+def out_of_reach(attack: Attack, plan: Plan, got: Collected) -> str:
+    """Why an attack has no level to run at."""
+    needed = attack.needs.access
+    if needed > plan.threat.access:
+        return f"It needs access {needed.word!r}; the threat model grants {plan.threat.access.word!r}."
+    return f"It needs access {needed.word!r}; the model returns {got.observed.signal}."
+
+
+def queries_of(got: Collected, attack: Attack, level: Level, seen: Evidence) -> int:
+    """The most queries that one record took: one a view, or what the search asked."""
+    measured = got.measured.found.get(got.wanted(attack, level).spec)
+    return int(seen.target.shape[1] if measured is None else measured.queries[:, -1].max())
+
+
+def with_stages(got: Collected, attack: Attack, level: Level, entry: Scored, seen: Evidence) -> Scored:
+    """The entry with what the attack would have scored on smaller budgets, for searches that learn nothing and compare nothing."""
+    measured = got.measured.found.get(got.wanted(attack, level).spec)
+    if measured is None or measured.values.shape[1] < 2 or sum(attack.needs.references) or attack.needs.known != "none":
+        return entry
+    rng, stages = np.random.default_rng(0), measured.values.shape[1]
+    hidden = np.full(len(seen), -1, dtype=np.int8)
+    parts = [replace(seen, target=measured.values[:, stage, None, :], known=hidden) for stage in range(stages)]
+    scores = np.stack([attack.score(part, rng) for part in parts])
+    return replace(entry, budgets=measured.queries.max(axis=0).astype(np.int64), stages=scores)
 
 
 def unresolved(plan: Plan, arrays: Arrays, settings: Settings) -> list[NotRun]:

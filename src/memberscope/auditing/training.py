@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.auditing.levels import runs_at
+from memberscope.auditing.levels import Level, runs_at
+from memberscope.auditing.measuring import Measurements
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.result import Control
 from memberscope.auditing.subject import Subject
@@ -16,9 +17,9 @@ from memberscope.errors import InputError
 from memberscope.recipes import Execution, Fleet, Order, balanced, fixed, train
 from memberscope.recipes.fleet import Progress
 from memberscope.recipes.observe import tops
-from memberscope.signals import Observed, Store, Wanted, collect, reduced, view
+from memberscope.signals import Measured, Observed, Store, Wanted, collect, is_measured, measure, reduced, view
 from memberscope.statistics import clopper_pearson
-from memberscope.types import Access, Bools, Evidence, Floats, Recipe, Records
+from memberscope.types import Access, Bools, Evidence, Floats, Recipe, Records, Signal
 
 CONVERGED = 0.9  # a model is left out if it learned less than this share of what the others, and the target, learned
 DISTINCT = 17  # confidences a model must give for an exact copy of it to be no coincidence
@@ -61,19 +62,25 @@ class References:
         return int((~self.good).sum())
 
 
-def wanted_by(plan: Plan, levels: tuple[Access, ...]) -> tuple[Wanted, ...]:
-    """The signals of reference models that the plan's attacks need, each once."""
+def wanted_by(plan: Plan, levels: tuple[Level, ...], *, alone: bool = False) -> tuple[Wanted, ...]:
+    """The signals of reference models that the plan's attacks need, each once.
+
+    With `alone` those that are measured for attacks without reference models are among them, as further targets need them.
+    """
     found = [
-        Wanted(level, attack.needs.spec)
+        level.wanted(attack.needs.spec, plan.search_queries or 0)
         for level in levels
         for attack in plan.chosen()
-        if sum(attack.needs.references) and runs_at(attack, level)
+        if (sum(attack.needs.references) or (alone and is_measured(attack.needs.spec)))
+        and attack.needs.spec.name != "transfer"
+        and runs_at(attack, level)
+        and (level.access > Access.LABEL or plan.search_queries)
     ]
     return tuple(dict.fromkeys(found))
 
 
 def order_of(
-    plan: Plan, subject: Subject, training: Training, levels: tuple[Access, ...], seed: np.random.SeedSequence
+    plan: Plan, subject: Subject, training: Training, levels: tuple[Level, ...], seed: np.random.SeedSequence
 ) -> Order:
     """What to train: models of the target's size on the audited records, drawn without looking at membership.
 
@@ -143,8 +150,9 @@ def reference_models(
     plan: Plan,
     subject: Subject,
     training: Training,
-    levels: tuple[Access, ...],
+    levels: tuple[Level, ...],
     observed: Observed,
+    measured: Measurements | None = None,
     *,
     seed: np.random.SeedSequence,
     store: Store | None = None,
@@ -157,6 +165,8 @@ def reference_models(
         TargetError: The recipe fails.
     """
     order = order_of(plan, subject, training, levels, seed)
+    if measured is not None:
+        order = replace(order, wanted=tuple(wanted for wanted in order.wanted if wanted.spec not in measured.refused))
     fleet = train(order, store, training.execution, progress)
     answers, asked = [observed.outputs], 0
     for name in plan.views[1:]:
@@ -168,16 +178,25 @@ def reference_models(
         seen = [of_view(subject, population, name, store) for name in plan.views]
         others, asked = seen, asked + sum(entry.queries for entry in seen)
     good = converged(fleet.train_accuracy, target_accuracy(subject, observed))
-    evidence = {
-        wanted: joined(wanted, observed, answers, subject.records, fleet.observed[wanted][good], fleet.inside[good])
-        for wanted in order.wanted
-    }
+    found = measured or Measurements()
+    evidence = {}
+    for wanted in order.wanted:
+        known = found.found.get(wanted.spec)
+        values = (
+            of_target(wanted, observed.signal, answers, subject.records) if known is None else measured_values(wanted, known)
+        )
+        evidence[wanted] = beside(values, subject.records, fleet.observed[wanted][good], fleet.inside[good])
     if population is not None:
         nowhere = np.zeros((int(good.sum()), len(population)), dtype=bool)
+        outputs = [entry.outputs for entry in others]
         for wanted in order.wanted:
-            outputs = [entry.outputs for entry in others]
-            outside = joined(wanted, others[0], outputs, population, fleet.population[wanted][good], nowhere)
-            evidence[wanted] = with_population(evidence[wanted], outside)
+            if is_measured(wanted.spec):
+                more_of_it = measure(subject.target, population, wanted.spec, store=store)
+                values, asked = measured_values(wanted, more_of_it), asked + int(more_of_it.queries[:, -1].sum())
+            else:
+                values = of_target(wanted, observed.signal, outputs, population)
+            outside = beside(values, population, fleet.population[wanted][good], nowhere)
+            evidence[wanted] = replace(evidence[wanted], population=outside)
     return References(fleet, good, evidence, observed.outputs, others[0] if others else None, asked)
 
 
@@ -187,25 +206,26 @@ def of_view(subject: Subject, records: Records, name: str, store: Store | None) 
     return collect(subject.target, copies, store=store, probe=False)
 
 
-def joined(
-    wanted: Wanted,
-    observed: Observed,
-    answers: list[Floats],
-    records: Records,
-    references: NDArray[Any],
-    inside: Bools,
-) -> Evidence:
-    """Evidence of one signal: the target's values of each view beside the reference models'."""
+Named = tuple[Signal, NDArray[Any]]
+
+
+def of_target(wanted: Wanted, signal: Signal, answers: list[Floats], records: Records) -> Named:
+    """A signal's name and the target's values (n, views, d) of it, from its answers (n, k) about each view."""
     chosen = answers[:1] if wanted.spec.name == "outputs" else answers
-    parts = [reduced(wanted, observed.signal, outputs, records.y) for outputs in chosen]
-    values = np.stack([values for _, values in parts], axis=1)
+    parts = [reduced(wanted, signal, outputs, records.y) for outputs in chosen]
+    return parts[0][0], np.stack([values for _, values in parts], axis=1)
+
+
+def measured_values(wanted: Wanted, measured: Measured) -> Named:
+    """A measured signal's name and the target's values (n, 1, d) of it."""
+    assert wanted.spec.name != "outputs"
+    return wanted.spec.name, measured.final[:, None, :]
+
+
+def beside(values: Named, records: Records, references: NDArray[Any], inside: Bools) -> Evidence:
+    """Evidence of one signal: the target's values beside the reference models' (m, n, views, d)."""
     hidden = np.full(len(records), -1, dtype=np.int8)
-    return Evidence(parts[0][0], values, records.y, hidden, references=references, inside=inside)
-
-
-def with_population(evidence: Evidence, population: Evidence) -> Evidence:
-    """The evidence with records that no model saw."""
-    return replace(evidence, population=population)
+    return Evidence(values[0], values[1], records.y, hidden, references=references, inside=inside)
 
 
 def converged(train_accuracy: Floats, of_target: float) -> Bools:

@@ -38,6 +38,9 @@ Backend = Annotated[str | None, typer.Option(help="loky, sequential, dask or ray
 Address = Annotated[str | None, typer.Option("--address", "--scheduler", help="Of the cluster.")]
 Jobs = Annotated[int | None, typer.Option(help="Models trained at a time (all cores).")]
 ModelTimeout = Annotated[float | None, typer.Option(help="Seconds a model may take.")]
+Restrict = Annotated[str | None, typer.Option(help="What the endpoint does to outputs: top:3, round:2, top:3+round:2, label.")]
+Restrictions = Annotated[str | None, typer.Option(help="Restrictions to try beside it (top:1,top:3,round:2; none).")]
+SearchQueries = Annotated[int | None, typer.Option(help="Queries a record for each label-only search (256; 0 for none).")]
 Words = Annotated[str | None, typer.Option()]
 
 
@@ -74,6 +77,9 @@ class Options:
     model_timeout: float | None = None
     access: str | None = None
     query_budget: int | None = None
+    restrict: str | None = None
+    restrictions: tuple[str, ...] | None = None
+    search_queries: int | None = None
     prior: float | None = None
     priors: tuple[float, ...] | None = None
     policy: Any = None
@@ -108,7 +114,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "jobs",
         "model_timeout",
     ),
-    "threat": ("access", "query_budget", "prior", "priors"),
+    "threat": ("access", "restrict", "restrictions", "query_budget", "search_queries", "prior", "priors"),
     "audit": (
         "fprs",
         "confidence",
@@ -122,7 +128,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "out",
     ),
 }
-LISTS = ("trust_types", "groups", "features", "drop", "priors", "fprs", "attacks", "views")
+LISTS = ("trust_types", "groups", "features", "drop", "priors", "fprs", "attacks", "views", "restrictions")
 ALIASES = {"train": "recipe"}  # [recipe] train = "module:function"
 
 
@@ -248,6 +254,7 @@ def plan_of(options: Options) -> Plan:
         raise InputError(f"Expected access {known}, got {options.access!r}. Say what one query returns.")
     threat = ThreatModel(
         access=Access[access],
+        restriction=options.restrict,
         query_budget=options.query_budget,
         prior=0.01 if options.prior is None else options.prior,
     )
@@ -268,6 +275,8 @@ def plan_of(options: Options) -> Plan:
         "reference_size": options.reference_size,
         "views": options.views,
         "keep_together": options.keep_together,
+        "restrictions": tuple(name for name in options.restrictions if name != "none") if options.restrictions else None,
+        "search_queries": options.search_queries,
     }
     return Plan(threat=threat, **{name: value for name, value in given.items() if value is not None})
 

@@ -21,7 +21,7 @@ from memberscope.recipes.execution import Execution, stream, threads_at_most
 from memberscope.recipes.function import Parcel
 from memberscope.recipes.observe import Observation, observe, trained_models
 from memberscope.recipes.settle import Choice, decided, fitting, settled
-from memberscope.signals import Store, Wanted, digest_array, digest_records
+from memberscope.signals import Store, Wanted, digest_array, digest_records, is_measured
 from memberscope.types import Bools, Recipe, Records, Signal
 
 VERSION = 1
@@ -198,7 +198,7 @@ def fits(order: Order, entry: dict[str, NDArray[Any]] | None) -> bool:
     parts = {"pool": n} | ({} if others is None else {"population": len(others)})
     shapes: dict[str, tuple[int, ...]] = {"predicted": (n,), "confidence": (n,), "metrics": (2,)}
     for number, wanted in enumerate(order.wanted):
-        whole = wanted.spec.name == "outputs"
+        whole = wanted.spec.name == "outputs" or is_measured(wanted.spec)
         tail = (1,) if whole else (len(order.views), 1)
         shapes |= {f"{part} {number}": (length, *tail) for part, length in parts.items()}
     shapes |= {"outputs": (n,)} if order.whole else {}

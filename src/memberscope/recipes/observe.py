@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.errors import InputError, MemberscopeError, TargetError
-from memberscope.signals import Wanted, reduced, seen_at, softmax, validate_outputs, view
+from memberscope.errors import InputError, MemberscopeError, TargetError, UnmetNeedError
+from memberscope.signals import Wanted, is_measured, measure, reduced, seen_at, softmax, validate_outputs, view
 from memberscope.signals.rows import chosen
 from memberscope.targets import wrap
 from memberscope.types import Access, Bools, Floats, Recipe, Records, Signal, Target
@@ -71,10 +71,12 @@ def observe(
     """
     answers = [answers_about(look, model, pool.x, name) for name in look.views]
     finite = all(np.isfinite(outputs).all() for outputs in answers)
-    kept = signals_of(look, answers, pool, "pool", finite)
+    kept = signals_of(look, answers, pool, "pool", finite) | measured_of(look, model, pool, "pool", finite)
     if population is not None:
         others = [answers_about(look, model, population.x, name) for name in look.views]
-        kept |= signals_of(look, others, population, "population", finite and all(np.isfinite(o).all() for o in others))
+        clean = finite and all(np.isfinite(outputs).all() for outputs in others)
+        kept |= signals_of(look, others, population, "population", clean)
+        kept |= measured_of(look, model, population, "population", clean)
     top, sure = tops(look.signal, answers[0])
     right = top == pool.y
     accuracies = (right[inside].mean(), right[~inside].mean()) if finite else (np.nan, np.nan)
@@ -137,10 +139,30 @@ def signals_of(look: Observation, answers: list[Floats], records: Records, part:
     """Each wanted signal (n, views, d) by name; zeros for a model whose answers are not finite, which is left out later."""
     found = {}
     for number, wanted in enumerate(look.wanted):
+        if is_measured(wanted.spec):
+            continue
         views = answers[:1] if wanted.spec.name == "outputs" else answers
         clean = views if finite else [np.full_like(outputs, 1.0 / outputs.shape[1]) for outputs in views]
         values = [reduced(wanted, look.signal, outputs, records.y)[1] for outputs in clean]
         found[f"{part} {number}"] = np.stack(values, axis=1).astype(np.float32)
+    return found
+
+
+def measured_of(look: Observation, model: Target, records: Records, part: str, finite: bool) -> dict[str, NDArray[Any]]:
+    """Each wanted signal (n, 1, d) that has to be measured, by name; one zero a record for a model that is left out later.
+
+    Raises:
+        InputError: The model does not allow it, though the target does.
+    """
+    found = {}
+    for number, wanted in enumerate(look.wanted):
+        if not is_measured(wanted.spec):
+            continue
+        try:
+            values = measure(model, records, wanted.spec).final if finite else np.zeros((len(records), 1))
+        except UnmetNeedError as error:
+            raise InputError(f"Expected reference models that show {wanted.spec.name} as the target does. {error}") from error
+        found[f"{part} {number}"] = values[:, None, :].astype(np.float32)
     return found
 
 

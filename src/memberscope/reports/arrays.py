@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,9 @@ def listing(arrays: Arrays) -> list[dict[str, Any]]:
             "learned": entry.learned,
             "points": list(entry.thresholds),
             "queries": entry.queries,
+            "restriction": entry.restriction,
+            "declared": entry.declared,
+            "staged": entry.stages is not None,
         }
         for entry in arrays.scored
     ]
@@ -64,8 +68,10 @@ def scored_tensors(arrays: Arrays, prefix: str) -> dict[str, NDArray[Any]]:
     """Membership, folds, scores, posteriors and thresholds of one target model by name."""
     tensors: dict[str, NDArray[Any]] = {f"{prefix}member": arrays.member.astype(np.uint8), f"{prefix}fold": arrays.fold}
     for entry in arrays.scored:
-        name = f"{entry.attack}@{entry.access}"
+        name = entry.name
         tensors[f"{prefix}scores/{name}"] = entry.scores
+        if entry.budgets is not None and entry.stages is not None:
+            tensors[f"{prefix}budgets/{name}"], tensors[f"{prefix}stages/{name}"] = entry.budgets, entry.stages
         if name in arrays.posterior:
             tensors[f"{prefix}posterior/{name}"] = arrays.posterior[name]
         for point, cuts in entry.thresholds.items():
@@ -79,11 +85,26 @@ def read_scored(
     """Scores and posteriors of one target model, as `scored_tensors` wrote them."""
     scored, posterior = [], {}
     for entry in listed:
-        name = f"{entry['attack']}@{entry['access']}"
-        cuts = {point: tensors[f"{prefix}thresholds/{name}/{point}"] for point in entry["points"]}
-        scores = tensors[f"{prefix}scores/{name}"]
-        scored.append(Scored(entry["attack"], entry["access"], entry["learned"], scores, cuts, entry["queries"]))
-        if not prefix:
+        one = Scored(
+            entry["attack"],
+            entry["access"],
+            entry["learned"],
+            scores=np.empty(0),
+            thresholds={},
+            queries=entry["queries"],
+            restriction=entry["restriction"],
+            declared=entry["declared"],
+        )
+        name, staged = one.name, entry["staged"]
+        found = replace(
+            one,
+            scores=tensors[f"{prefix}scores/{name}"],
+            thresholds={point: tensors[f"{prefix}thresholds/{name}/{point}"] for point in entry["points"]},
+            budgets=tensors[f"{prefix}budgets/{name}"] if staged else None,
+            stages=tensors[f"{prefix}stages/{name}"] if staged else None,
+        )
+        scored.append(found)
+        if not prefix and found.declared:
             posterior[name] = tensors[f"posterior/{name}"]
     return tuple(scored), posterior
 
@@ -132,5 +153,5 @@ def placed(arrays: Arrays) -> Arrays:
     """The arrays with the comparable scores that follow from them."""
     from memberscope.auditing.estimate import comparable
 
-    arrays.comparable.update({f"{entry.attack}@{entry.access}": comparable(entry, arrays) for entry in arrays.scored})
+    arrays.comparable.update({entry.name: comparable(entry, arrays) for entry in arrays.scored})
     return arrays

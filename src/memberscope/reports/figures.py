@@ -8,6 +8,7 @@ import numpy as np
 
 from memberscope.auditing import Arrays, Result
 from memberscope.auditing.estimate import whole
+from memberscope.reports.lookup import headline
 from memberscope.statistics import Roc, roc, roc_band
 from memberscope.types import Floats
 
@@ -25,7 +26,7 @@ def charts(result: Result) -> dict[str, Any]:
     names = ordered(arrays)
     confidence = float(result.plan["confidence"])
     grid = false_positive_grid(int((~arrays.member).sum()))
-    parts = {f"{entry.attack}@{entry.access}": whole(entry, arrays).curves() for entry in arrays.scored}
+    parts = {entry.name: whole(entry, arrays).curves() for entry in arrays.scored if entry.declared}
     return {
         "roc": {
             "fpr": rounded(grid / (~arrays.member).sum()),
@@ -37,10 +38,11 @@ def charts(result: Result) -> dict[str, Any]:
 
 
 def ordered(arrays: Arrays) -> list[str]:
-    """Attacks by `attack@access`, the largest area first."""
+    """Attacks by `attack@level`, the largest area first; not those at levels tried beside the one in force."""
     from memberscope.statistics import auc_value
 
-    areas = {name: auc_value(roc(scores, arrays.member)) for name, scores in arrays.comparable.items()}
+    names = [entry.name for entry in arrays.scored if entry.declared]
+    areas = {name: auc_value(roc(arrays.comparable[name], arrays.member)) for name in names}
     return sorted(areas, key=lambda name: -areas[name])
 
 
@@ -72,8 +74,7 @@ def rounded(values: Any) -> list[float | None]:
 
 def histogram(arrays: Arrays, name: str) -> dict[str, Any]:
     """Shares of members and of non-members by score, over the central 99.8% of scores."""
-    attack, access = name.rsplit("@", 1)
-    scores = next(entry.scores for entry in arrays.scored if (entry.attack, entry.access) == (attack, access))
+    scores = next(entry.scores for entry in arrays.scored if entry.name == name)
     low, high = np.quantile(scores, [0.001, 0.999])
     if low == high:
         low, high = low - 0.5, high + 0.5
@@ -89,11 +90,11 @@ def histogram(arrays: Arrays, name: str) -> dict[str, Any]:
 MOST_ROWS = 150
 
 
-def group_rows(result: Result, attack: str, access: str) -> list[dict[str, Any]]:
+def group_rows(result: Result, leading: dict[str, Any]) -> list[dict[str, Any]]:
     """One row a class or group, the most exposed first: size, AUC, TPR at its own FPR, and what global thresholds give it."""
     rows: dict[str, dict[str, Any]] = {}
     for entry in result.estimates:
-        if entry.group is None or (entry.attack, entry.access) != (attack, access):
+        if entry.group is None or any(getattr(entry, name) != value for name, value in leading.items()):
             continue
         row = rows.setdefault(
             entry.group,
@@ -104,3 +105,26 @@ def group_rows(result: Result, attack: str, access: str) -> list[dict[str, Any]]
         elif entry.metric in ("tpr", "fpr") and entry.fpr is not None:
             row["rates"][entry.fpr, entry.metric, entry.threshold] = entry
     return sorted(rows.values(), key=lambda row: -row["auc"].value)[:MOST_ROWS]
+
+
+def budget_rows(result: Result) -> list[dict[str, Any]]:
+    """One row for each label-only search and number of queries: AUC, and TPR at the headline's rate."""
+    best = headline(result)
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    for entry in result.budgets:
+        row = rows.setdefault((entry.attack, entry.queries), {"attack": entry.attack, "queries": entry.queries, "tpr": None})
+        if entry.metric == "auc":
+            row["auc"] = entry
+        elif best is not None and entry.fpr == best.fpr:
+            row["tpr"] = entry
+    return list(rows.values())
+
+
+def budget_curves(result: Result) -> dict[str, dict[str, list[float]]]:
+    """AUC with limits by queries a record, for each label-only search."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in budget_rows(result):
+        curve = found.setdefault(row["attack"], {"queries": [], "auc": [], "low": [], "high": []})
+        for name, value in zip(curve, (row["queries"], row["auc"].value, row["auc"].low, row["auc"].high), strict=True):
+            curve[name].append(value)
+    return found

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from memberscope.auditing import STRONGEST, Result, keyed_hashes
+from memberscope.auditing.levels import level_word
 from memberscope.errors import InputError
 from memberscope.reports import lookup
 from memberscope.reports.annex import paragraph, standards
-from memberscope.reports.figures import charts, group_rows
+from memberscope.reports.figures import budget_curves, budget_rows, charts, group_rows
+from memberscope.reports.matrix import matrix, outside
 from memberscope.reports.readers import sections
 from memberscope.signals import write_bytes
 
@@ -50,15 +52,15 @@ def prior_table(result: Result) -> list[dict[str, Any]]:
     """What the prior's slider needs: the strongest attack's TPR with limits at each level and rate."""
     return [
         {
-            "access": access,
+            "access": level_word(*level),
             "fpr": entry.fpr,
             "tpr": entry.value,
             "low": entry.low,
             "high": entry.high,
             "attack": lookup.reached_by(entry),
         }
-        for access in lookup.levels(result)
-        for entry in lookup.select(result, attack=STRONGEST, access=access, metric="tpr")
+        for level in lookup.levels(result)
+        for entry in lookup.select(result, attack=STRONGEST, level=level, metric="tpr")
     ]
 
 
@@ -77,9 +79,9 @@ def render(result: Result, *, show_ids: bool = False) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"percent": lookup.percent, "interval": lookup.interval, "reached_by": lookup.reached_by}
     environment.globals |= {"select": lookup.select, "first": lookup.first}
-    environment.globals |= {"number": lookup.number, "percent": lookup.percent}
+    environment.globals |= {"number": lookup.number, "percent": lookup.percent, "level_word": level_word}
     leading = result.diagnostics.get("leading")
-    groups = group_rows(result, leading["attack"], leading["access"]) if leading else []
+    groups = group_rows(result, leading) if leading else []
     text = environment.from_string(template_text("report.html.j2")).render(
         result=result,
         diagnostics=result.diagnostics,
@@ -99,10 +101,19 @@ def render(result: Result, *, show_ids: bool = False) -> str:
         groups=groups,
         likeness=lookup.likeness(result),
         between=lookup.between(result),
-        attacks=list(dict.fromkeys((e.attack, e.access) for e in result.estimates if e.attack != STRONGEST)),
+        attacks=list(dict.fromkeys((e.attack, (e.access, e.restriction)) for e in result.estimates if e.attack != STRONGEST)),
+        matrix=matrix(result),
+        outside=outside(result),
+        budget_rows=budget_rows(result),
         policy=Markup(content_policy([blocks["chart_script"], blocks["script"]], [blocks["chart_style"], blocks["style"]])),
         data=Markup(
-            embedded({"charts": charts(result), "priors": prior_table(result), "prior": result.plan["threat"]["prior"]})
+            embedded(
+                {
+                    "charts": charts(result) | {"budgets": budget_curves(result)},
+                    "priors": prior_table(result),
+                    "prior": result.plan["threat"]["prior"],
+                }
+            )
         ),
         **{name: Markup(block) for name, block in blocks.items()},
     )

@@ -8,9 +8,16 @@ from typing import Any
 from memberscope.auditing import STRONGEST, Result
 from memberscope.types import Estimate
 
+Place = tuple[str, str | None]
+
 
 def select(result: Result, **conditions: Any) -> Iterator[Estimate]:
-    """Estimates whose fields equal all `conditions`; of the audited model and all records unless asked for otherwise."""
+    """Estimates whose fields equal all `conditions`; of the audited model and all records unless asked for otherwise.
+
+    A `level` stands for its access and its restriction.
+    """
+    if "level" in conditions:
+        conditions["access"], conditions["restriction"] = conditions.pop("level")
     conditions = {"group": None, "target": "target"} | conditions
     for entry in result.estimates:
         if all(getattr(entry, name) == value for name, value in conditions.items()):
@@ -22,9 +29,9 @@ def first(result: Result, **conditions: Any) -> Estimate | None:
     return next(select(result, **conditions), None)
 
 
-def levels(result: Result) -> list[str]:
-    """Access levels with estimates, weakest first."""
-    return list(dict.fromkeys(entry.access for entry in select(result, attack=STRONGEST, metric="auc")))
+def levels(result: Result) -> list[Place]:
+    """Levels with estimates, weakest first, as access and restriction."""
+    return list(dict.fromkeys((entry.access, entry.restriction) for entry in select(result, attack=STRONGEST, metric="auc")))
 
 
 def fprs(result: Result) -> list[float]:
@@ -41,13 +48,13 @@ def headline(result: Result) -> Estimate | None:
     claimed = [entry.fpr for entry in result.estimates if not entry.exploratory and entry.fpr]
     rates = claimed or [
         entry.fpr
-        for entry in select(result, attack=STRONGEST, access=found[-1], metric="tpr")
+        for entry in select(result, attack=STRONGEST, level=found[-1], metric="tpr")
         if entry.fpr and not entry.warning
     ]
     rates = rates or fprs(result)
     if not rates:
         return None
-    return first(result, attack=STRONGEST, access=found[-1], metric="tpr", fpr=min(rates))
+    return first(result, attack=STRONGEST, level=found[-1], metric="tpr", fpr=min(rates))
 
 
 def percent(value: float | None) -> str:
@@ -110,6 +117,8 @@ def threat_words(result: Result) -> str:
     asks = "as many queries as it likes" if budget is None else f"at most {budget} queries a record"
     used = max((entry.queries for entry in select(result)), default=1)
     spent = "one" if used == 1 else f"up to {used}"
+    if threat.get("restriction"):
+        returns += f" restricted to {threat['restriction']}"
     trained = references(result)
     trains = f", who can train {trained} models like it" if trained else ""
     return (
@@ -159,10 +168,10 @@ def between(result: Result, *, rows: int | None = None) -> list[dict[str, Any]]:
     if not found:
         return []
     access = levels(result)[-1]
-    areas = {(r["attack"], r["access"]): r["mean"] for r in found["rows"] if r["metric"] == "auc"}
+    areas = {(r["attack"], (r["access"], r["restriction"])): r["mean"] for r in found["rows"] if r["metric"] == "auc"}
     names = sorted(
         (name for name in areas if name[1] == access or (name[0] != STRONGEST and (name[0], access) not in areas)),
         key=lambda name: (name[0] != STRONGEST, -areas[name]),
     )
     chosen = names[:rows]
-    return [row for name in chosen for row in found["rows"] if (row["attack"], row["access"]) == name]
+    return [row for name in chosen for row in found["rows"] if (row["attack"], (row["access"], row["restriction"])) == name]

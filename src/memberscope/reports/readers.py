@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memberscope.auditing import STRONGEST, Result
-from memberscope.reports.lookup import first, fprs, headline, interval, levels, percent, reached_by
+from memberscope.auditing.levels import level_word
+from memberscope.reports.lookup import Place, first, fprs, headline, interval, levels, percent, reached_by
 from memberscope.types import Estimate
 
 
@@ -46,20 +47,20 @@ def engineer(result: Result) -> Section:
 def security(result: Result) -> Section:
     """What each level of access gives an attacker."""
     sentences = []
-    for access in levels(result):
-        tpr = strongest_tpr(result, access)
+    for level in levels(result):
+        tpr = strongest_tpr(result, level)
         if tpr:
             sentences.append(
-                f"With {access} access, {reached_by(tpr)} finds {interval(tpr)} at {percent(tpr.fpr)} false positives."
+                f"With {level_word(*level)}, {reached_by(tpr)} finds {interval(tpr)} at {percent(tpr.fpr)} false positives."
             )
     sentences.append("Restricting outputs below the row that you can accept is what the endpoint must enforce.")
     return Section("Application security", sentences)
 
 
-def strongest_tpr(result: Result, access: str) -> Estimate | None:
+def strongest_tpr(result: Result, level: Place) -> Estimate | None:
     """The strongest TPR at the headline's rate, for one access level."""
     best = headline(result)
-    return None if best is None else first(result, attack=STRONGEST, access=access, metric="tpr", fpr=best.fpr)
+    return None if best is None else first(result, attack=STRONGEST, level=level, metric="tpr", fpr=best.fpr)
 
 
 def privacy(result: Result) -> Section:
@@ -68,7 +69,7 @@ def privacy(result: Result) -> Section:
     best = headline(result)
     sentences = []
     if best:
-        ppv = first(result, attack=STRONGEST, access=best.access, metric="ppv", fpr=best.fpr, prior=prior)
+        ppv = first(result, attack=STRONGEST, level=(best.access, best.restriction), metric="ppv", fpr=best.fpr, prior=prior)
         if ppv:
             sentences.append(
                 f"Where {percent(prior)} of the records tried are members, a record called a member at {percent(best.fpr)} false "

@@ -32,7 +32,7 @@ def table(arrays: Arrays) -> bytes:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     groups = list(arrays.groups)
-    scores = {f"{entry.attack}@{entry.access}": entry.scores for entry in arrays.scored}
+    scores = {entry.name: entry.scores for entry in arrays.scored}
     columns = [column for name in names for column in (f"score:{name}", f"risk:{name}")]
     own = [] if arrays.vulnerability is None else ["vulnerability", "vulnerability_low", "vulnerability_high"]
     writer.writerow(["id", "hash", "member", *map(safe, groups), *own, *columns])

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from memberscope.auditing import STRONGEST, Result
+from memberscope.auditing.levels import level_word
 from memberscope.reports.lookup import (
     between,
     first,
@@ -74,17 +75,17 @@ def levels_table(result: Result) -> Table:
     table.add_column("TPR")
     table.add_column(f"precision at prior {percent(prior)}")
     table.add_column("reached by")
-    for access in levels(result):
-        shown = access
+    for level in levels(result):
+        shown = level_word(*level)
         for fpr in fprs(result):
-            tpr = first(result, attack=STRONGEST, access=access, metric="tpr", fpr=fpr)
-            ppv = first(result, attack=STRONGEST, access=access, metric="ppv", fpr=fpr, prior=prior)
+            tpr = first(result, attack=STRONGEST, level=level, metric="tpr", fpr=fpr)
+            ppv = first(result, attack=STRONGEST, level=level, metric="ppv", fpr=fpr, prior=prior)
             if tpr is None or ppv is None:
                 continue
             mark = " *" if tpr.warning else ""
             table.add_row(shown, percent(fpr), interval(tpr) + mark, interval(ppv), reached_by(tpr))
             shown = ""
-        auc = first(result, attack=STRONGEST, access=access, metric="auc")
+        auc = first(result, attack=STRONGEST, level=level, metric="auc")
         if auc:
             table.add_row(shown, "AUC", interval(auc, rate=False), "", reached_by(auc))
         table.add_section()
@@ -129,5 +130,7 @@ def targets_table(result: Result) -> Table:
         write = number if row["metric"] == "auc" else percent
         what = "AUC" if row["metric"] == "auc" else f"TPR at {percent(row['fpr'])}"
         spread = "one target" if row["spread"] is None else write(row["spread"])
-        table.add_row(row["attack"], row["access"], what, write(row["own"]), write(row["mean"]), spread)
+        table.add_row(
+            row["attack"], level_word(row["access"], row["restriction"]), what, write(row["own"]), write(row["mean"]), spread
+        )
     return table

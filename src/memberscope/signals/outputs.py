@@ -55,13 +55,14 @@ def collect(
     validate_labels(records.y, target.n_classes)
     n = len(records)
     model, data = target.digest, digest_records(records) if store else ""
+    hides = bool(getattr(target, "hides", False))
 
     def answered(start: int, stop: int, spec: SignalSpec) -> Floats:
         name = signal_key(model, data, spec, (start, stop)) if store and model else None
         answer = store.get(name) if store and name else None
         if answer is None:
             answer = ask(target, records, start, stop)
-            validate_outputs(target.signal, answer, records.ids[start:stop], target.n_classes)
+            validate_outputs(target.signal, answer, records.ids[start:stop], target.n_classes, hides=hides)
             if store and name:
                 store.put(name, answer)
         return answer
@@ -76,8 +77,9 @@ def collect(
     if not probe:
         return Observed(outputs, target.signal, n, None, 0.0)
     twice = min(PROBE, n)
-    change = float(np.max(np.abs(answered(0, twice, SECOND) - outputs[:twice])))
-    allowed = 1e-5 * max(1.0, float(np.abs(outputs[:twice]).max()))
+    first, second = np.nan_to_num(outputs[:twice]), np.nan_to_num(answered(0, twice, SECOND))
+    change = float(np.max(np.abs(second - first)))
+    allowed = 1e-5 * max(1.0, float(np.abs(first).max()))
     return Observed(outputs, target.signal, n + twice, change <= allowed, change)
 
 
@@ -102,8 +104,10 @@ def ask(target: Target, records: Records, start: int, stop: int) -> Floats:
     return answer
 
 
-def validate_outputs(signal: Signal, outputs: Floats, ids: NDArray[np.str_], n_classes: int) -> None:
+def validate_outputs(signal: Signal, outputs: Floats, ids: NDArray[np.str_], n_classes: int, *, hides: bool = False) -> None:
     """Refuse outputs (n, k) that are not what `signal` says, naming the first record that is wrong.
+
+    A target that `hides` classes gives NaN for them, and what it gives need not sum to one.
 
     Raises:
         InputError: They are not finite, not probabilities, negative losses, or of the wrong width.
@@ -111,11 +115,19 @@ def validate_outputs(signal: Signal, outputs: Floats, ids: NDArray[np.str_], n_c
     width = 1 if signal in ("labels", "loss") else n_classes
     if outputs.shape[1] != width:
         raise InputError(f"Expected {width} columns of {signal}, got {outputs.shape[1]}. Give one column a class.")
+    if hides and signal == "probabilities":
+        empty = np.flatnonzero(np.isnan(outputs).all(axis=1))
+        if len(empty):
+            raise InputError(
+                f"Expected at least one class answered, got none for record {str(ids[empty[0]])!r} ({len(empty)} records in all). "
+                f"Show the top class at least."
+            )
+        outputs = np.where(np.isnan(outputs), 0.0, outputs)
     _check.finite(f"outputs ({signal})", outputs, ids)
     if signal == "probabilities":
         outside = np.flatnonzero((outputs < -1e-6).any(axis=1) | (outputs > 1 + 1e-6).any(axis=1))
         sums = outputs.sum(axis=1)
-        uneven = np.flatnonzero(np.abs(sums - 1) > 1e-3)
+        uneven = np.flatnonzero(np.abs(sums - 1) > 1e-3) if not hides else outside
         if len(outside):
             worst = outputs[outside[0]][np.argmax(np.abs(outputs[outside[0]] - 0.5))]
             raise InputError(

@@ -2,6 +2,7 @@
 
 from memberscope.targets.function import FunctionTarget
 from memberscope.targets.loading import Loaded, Trust, load_target
+from memberscope.targets.restricted import RestrictedTarget
 from memberscope.targets.sklearn import SklearnTarget
 from memberscope.targets.stored import StoredSignals, StoredTarget, read_signals
 from memberscope.targets.tables import Layout, read_pair
@@ -12,6 +13,7 @@ __all__ = [
     "FunctionTarget",
     "Layout",
     "Loaded",
+    "RestrictedTarget",
     "SklearnTarget",
     "StoredSignals",
     "StoredTarget",

@@ -35,6 +35,7 @@ class StoredTarget:
     """A target whose answers are already there: `query` takes row numbers."""
 
     n_parameters: int | None = None
+    stored = True  # it has no answer to a query that was not made before
 
     def __init__(self, signals: StoredSignals) -> None:
         """Answer from `signals`."""

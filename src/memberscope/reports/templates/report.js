@@ -112,6 +112,25 @@
     }, [pick("predicted"), pick("predicted"), pick("observed"), pick("high"), pick("low")]);
   }
 
+  const budgets = data.charts.budgets;
+  const curves = Object.keys(budgets || {});
+  if (curves.length && byId("budgets")) {
+    const queries = [...new Set(curves.flatMap((name) => budgets[name].queries))].sort((a, b) => a - b);
+    const on = (name, key) => queries.map((q) => { const i = budgets[name].queries.indexOf(q); return i < 0 ? null : budgets[name][key][i]; });
+    const series = [{ label: "queries" }], bands = [], values = [queries];
+    curves.forEach((name, i) => {
+      const stroke = palette[i % palette.length], line = { stroke, spanGaps: true };
+      series.push({ ...line, label: name, width: 2, points: { show: true, size: 6 } }, { ...line, label: name + " upper", width: 0, points: { show: false } },
+        { ...line, label: name + " lower", width: 0, points: { show: false } });
+      bands.push({ series: [series.length - 2, series.length - 1], fill: stroke + "22" });
+      values.push(on(name, "auc"), on(name, "high"), on(name, "low"));
+    });
+    show(byId("budgets"), {
+      height: 280, series, bands, scales: { x: { time: false, distr: 3 } },
+      axes: [axis({ label: "queries a record (" + curves.map((name, i) => name).join(", ") + ")" }), axis({ label: "AUC", size: 64 })],
+    }, values);
+  }
+
   const resize = () => charts.forEach(([chart, node]) => chart.setSize({ width: width(node), height: chart.height }));
   addEventListener("resize", resize);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts.forEach(([chart]) => chart.redraw(false)));

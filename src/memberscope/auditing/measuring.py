@@ -1,0 +1,133 @@
+"""What is measured of the target besides one answer a record: label-only searches within a budget, and its inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from memberscope.auditing.levels import Level, runs_at
+from memberscope.auditing.plan import Plan
+from memberscope.auditing.subject import Subject
+from memberscope.errors import UnmetNeedError
+from memberscope.signals import Measured, Store, is_measured, measure
+from memberscope.types import Access, Evidence, Records, SignalSpec
+
+QUERIES = 256  # a record for each label-only search, unless the threat model gives another budget
+LEAST = 16  # queries a record below which a search is not worth its name
+ROWS = 4_000_000  # records sent for one signal beyond which the budget a record shrinks, unless it is declared
+
+
+@dataclass(frozen=True, eq=False)
+class Measurements:
+    """Each signal measured of the target, by its specification; `refused` says in a sentence why one could not be."""
+
+    found: dict[SignalSpec, Measured] = field(default_factory=dict)
+    refused: dict[SignalSpec, str] = field(default_factory=dict)
+
+    def evidence(self, spec: SignalSpec, records: Records) -> Evidence:
+        """The signal as evidence about all records, nothing known yet.
+
+        Raises:
+            UnmetNeedError: It could not be measured.
+        """
+        assert spec.name != "outputs"
+        if spec not in self.found:
+            raise UnmetNeedError(
+                self.refused.get(spec, f"Expected the signal {spec.name} measured, got none. Audit with a model.")
+            )
+        values = self.found[spec].final[:, None, :]
+        return Evidence(spec.name, values, records.y, np.full(len(records), -1, dtype=np.int8))
+
+    @property
+    def queries(self) -> int:
+        """Records sent to the target for all of them together."""
+        return int(sum(entry.queries[:, -1].sum() for entry in self.found.values()))
+
+
+def search_plan(plan: Plan, subject: Subject) -> Plan:
+    """The plan with a number of queries for each label-only search, 0 where none can be made.
+
+    A declared query budget is taken as it is. Without one a local model is asked `QUERIES` times a record, fewer where that would
+    be more than `ROWS` in all, and an endpoint, where each query costs, never.
+    """
+    if plan.search_queries is not None:
+        return plan
+    return replace(plan, search_queries=queries_for(plan, subject))
+
+
+def queries_for(plan: Plan, subject: Subject) -> int:
+    """Queries a record for each label-only search."""
+    target = subject.target
+    if getattr(target, "stored", False):
+        return 0
+    budget = plan.threat.query_budget
+    if budget is None:
+        if getattr(target, "costly", False):
+            return 0
+        budget = min(QUERIES, ROWS // max(len(subject.records), 1))
+    return budget if budget >= LEAST else 0
+
+
+def why_not_searched(plan: Plan, subject: Subject) -> str:
+    """Why label-only searches are not made."""
+    if getattr(subject.target, "stored", False):
+        return "Expected a model to search with new queries, got stored signals. Audit the model itself."
+    budget = plan.threat.query_budget
+    if budget is not None:
+        return f"Expected a budget of at least {LEAST} queries a record for a label-only search, got {budget}. Grant more."
+    if getattr(subject.target, "costly", False):
+        return "Expected a query budget for searches at an endpoint, got none. Add --query-budget 256 if so many may be sent."
+    return (
+        f"Expected at most {ROWS // LEAST} records for label-only searches, got {len(subject.records)}. "
+        f"Declare a --query-budget, or audit fewer records."
+    )
+
+
+def measure_target(
+    plan: Plan,
+    subject: Subject,
+    levels: tuple[Level, ...],
+    store: Store | None,
+    report: Callable[[str, int, int], None],
+) -> Measurements:
+    """Measure every signal that the plan's attacks need at these levels, each once; what cannot be is refused in a sentence."""
+    wanted = {
+        level.wanted(attack.needs.spec, plan.search_queries or 0).spec: level.access
+        for level in levels
+        for attack in plan.chosen()
+        if is_measured(attack.needs.spec) and attack.needs.spec.name != "transfer" and runs_at(attack, level)
+    }
+    found: dict[SignalSpec, Measured] = {}
+    refused: dict[SignalSpec, str] = {}
+    for spec, access in wanted.items():
+        if access == Access.LABEL and not plan.search_queries:
+            refused[spec] = why_not_searched(plan, subject)
+            continue
+        try:
+            found[spec] = measure(
+                subject.target, subject.records, spec, store=store, progress=staged(report, f"measure {spec.name}")
+            )
+        except UnmetNeedError as error:
+            refused[spec] = str(error)
+    return Measurements(found, refused)
+
+
+def staged(report: Callable[[str, int, int], None], stage: str) -> Callable[[int, int], None]:
+    """A callback for one stage of the progress report."""
+    return lambda done, total: report(stage, done, total)
+
+
+def spent(measured: Measurements) -> dict[str, dict[str, Any]]:
+    """Queries a record of each label-only search: the budget, the mean and the most, for the report."""
+    return {
+        spec.name: {
+            "budget": int(dict(spec.parameters).get("queries", 0)),
+            "mean": float(entry.queries[:, -1].mean()),
+            "most": int(entry.queries[:, -1].max()),
+        }
+        for spec, entry in measured.found.items()
+        if entry.queries.any()
+    }

@@ -1,0 +1,36 @@
+"""The top class and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from memberscope.defences.rounding import tops_of
+from memberscope.types import Floats, Ints, Signal
+
+
+@dataclass(frozen=True)
+class LabelOnly:
+    """The number of the top class, the first of equals.
+
+    >>> import numpy as np
+    >>> LabelOnly()(np.array([[0.2, 0.7, 0.1], [0.5, 0.3, 0.2]])).tolist()
+    [[1.0], [0.0]]
+    """
+
+    @property
+    def name(self) -> str:
+        """`label`."""
+        return "label"
+
+    @property
+    def signal(self) -> Signal:
+        """Labels."""
+        return "labels"
+
+    def fit(self, outputs: Floats, labels: Ints) -> LabelOnly:
+        """Itself: there is nothing to fit."""
+        return self
+
+    def __call__(self, outputs: Floats) -> Floats:
+        """The labels (n, 1)."""
+        return tops_of(outputs)[:, None].astype(float)

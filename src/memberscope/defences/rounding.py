@@ -1,0 +1,56 @@
+"""Probabilities with fewer digits; the top class stays the top class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from memberscope.errors import InputError
+from memberscope.types import Floats, Ints, Signal
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """Probabilities rounded to `decimals`; where a tie would change the top class, it is raised by one unit.
+
+    >>> Rounding(1)(np.array([[0.26, 0.34, 0.4], [0.33, 0.34, 0.33]])).tolist()
+    [[0.3, 0.3, 0.4], [0.3, 0.4, 0.3]]
+    """
+
+    decimals: int = 2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decimals <= 15:
+            raise InputError(f"Expected 0 to 15 decimals in round:d, got {self.decimals}. Give round:2.")
+
+    @property
+    def name(self) -> str:
+        """`round:d`."""
+        return f"round:{self.decimals}"
+
+    @property
+    def signal(self) -> Signal:
+        """Probabilities."""
+        return "probabilities"
+
+    def fit(self, outputs: Floats, labels: Ints) -> Rounding:
+        """Itself: there is nothing to fit."""
+        return self
+
+    def __call__(self, outputs: Floats) -> Floats:
+        """The answers (n, k), rounded; their sum need not be one any more."""
+        rounded: Floats = np.round(outputs, self.decimals)
+        top, now = tops_of(outputs), tops_of(rounded)
+        moved = np.flatnonzero(top != now)
+        rounded[moved, top[moved]] = np.round(rounded[moved, now[moved]] + 10.0**-self.decimals, self.decimals)
+        return rounded
+
+
+def tops_of(outputs: Floats) -> Ints:
+    """The top class (n,) of answers (n, k) that may hide some, the first of equals.
+
+    >>> tops_of(np.array([[np.nan, 0.4, 0.4]])).tolist()
+    [1]
+    """
+    return np.asarray(np.where(np.isnan(outputs), -np.inf, outputs).argmax(axis=1), dtype=np.int64)

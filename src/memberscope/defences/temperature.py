@@ -1,0 +1,46 @@
+"""Flatter or steeper probabilities; an adversary who knows the temperature loses nothing at full precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from memberscope.errors import InputError
+from memberscope.types import Floats, Ints, Signal
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """Probabilities to the power of 1 / `temperature`, scaled to sum to what they summed to before.
+
+    >>> np.round(Temperature(2.0)(np.array([[0.64, 0.36]])), 4).tolist()
+    [[0.5714, 0.4286]]
+    """
+
+    temperature: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.temperature) and self.temperature > 0):
+            raise InputError(f"Expected a positive temperature, got {self.temperature:g}. Give temperature:2.")
+
+    @property
+    def name(self) -> str:
+        """`temperature:t`."""
+        return f"temperature:{self.temperature:g}"
+
+    @property
+    def signal(self) -> Signal:
+        """Probabilities."""
+        return "probabilities"
+
+    def fit(self, outputs: Floats, labels: Ints) -> Temperature:
+        """Itself: there is nothing to fit."""
+        return self
+
+    def __call__(self, outputs: Floats) -> Floats:
+        """The answers (n, k)."""
+        powered = np.maximum(outputs, 0.0) ** (1 / self.temperature)
+        total = np.nansum(powered, axis=1, keepdims=True)
+        changed: Floats = powered * np.nansum(outputs, axis=1, keepdims=True) / np.where(total > 0, total, 1.0)
+        return changed

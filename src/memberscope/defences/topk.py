@@ -1,0 +1,48 @@
+"""Only the likeliest classes are answered, with their probabilities; the others are hidden."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from memberscope.errors import InputError
+from memberscope.types import Floats, Ints, Signal
+
+
+@dataclass(frozen=True)
+class TopK:
+    """The `k` largest probabilities of each answer, the first of equals; the others are NaN.
+
+    >>> TopK(1)(np.array([[0.2, 0.7, 0.1]])).tolist()
+    [[nan, 0.7, nan]]
+    """
+
+    k: int = 1
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise InputError(f"Expected at least one class in top:k, got {self.k}. Give top:1 or more.")
+
+    @property
+    def name(self) -> str:
+        """`top:k`."""
+        return f"top:{self.k}"
+
+    @property
+    def signal(self) -> Signal:
+        """Probabilities."""
+        return "probabilities"
+
+    def fit(self, outputs: Floats, labels: Ints) -> TopK:
+        """Itself: there is nothing to fit."""
+        return self
+
+    def __call__(self, outputs: Floats) -> Floats:
+        """The answers (n, k), NaN where a class is hidden."""
+        if self.k >= outputs.shape[1]:
+            return outputs
+        order = np.argsort(-np.where(np.isnan(outputs), -np.inf, outputs), axis=1, kind="stable")
+        kept = outputs.copy()
+        np.put_along_axis(kept, order[:, self.k :], np.nan, axis=1)
+        return kept

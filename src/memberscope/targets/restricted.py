@@ -1,0 +1,57 @@
+"""Any target behind an output defence: it answers what the defence lets through."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from scipy.special import softmax
+
+from memberscope.errors import InputError
+from memberscope.types import Access, Floats, OutputDefence, Signal, Target
+
+
+class RestrictedTarget:
+    """`target` as `defence` lets it be seen; classes that it hides are NaN.
+
+    >>> import numpy as np
+    >>> from memberscope.targets import FunctionTarget
+    >>> class Never:
+    ...     name, signal = "never", "probabilities"
+    ...     def fit(self, outputs, labels): return self
+    ...     def __call__(self, outputs): return np.full_like(outputs, np.nan)
+    >>> whole = FunctionTarget(lambda x: np.tile([0.5, 0.5], (len(x), 1)), n_classes=2)
+    >>> RestrictedTarget(whole, Never()).query(np.zeros((1, 3))).tolist()
+    [[nan, nan]]
+    """
+
+    hides = True
+
+    def __init__(self, target: Target, defence: OutputDefence) -> None:
+        """Put `defence` in front of `target`.
+
+        Raises:
+            InputError: The target does not return probabilities or logits.
+        """
+        if target.signal not in ("probabilities", "logits"):
+            raise InputError(f"Expected a target that returns probabilities or logits, got {target.signal}. Leave it as it is.")
+        self.target, self.defence = target, defence
+        self.signal: Signal = defence.signal
+        self.access = Access.LABEL if defence.signal == "labels" else Access.PROBABILITIES
+        self.n_classes = target.n_classes
+        self.n_parameters = target.n_parameters
+        self.restriction = defence.name
+        names = getattr(target, "classes", None)
+        if names is not None:
+            self.classes = names
+
+    @property
+    def digest(self) -> str | None:
+        """Hash of the target's digest and the defence's name; None if the target has none."""
+        inner = self.target.digest
+        return None if inner is None else hashlib.sha256(f"{inner}:{self.defence.name}".encode()).hexdigest()
+
+    def query(self, x: Any) -> Floats:
+        """What is left (n, k) of the target's answers, or labels (n, 1)."""
+        outputs = self.target.query(x)
+        return self.defence(softmax(outputs, axis=1) if self.target.signal == "logits" else outputs)

@@ -1,0 +1,151 @@
+"""Levels of access side by side: restrictions tried and declared, what each row may use, and what none of them can change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scenes import PlantedRecipe, gaussian_signals
+from sklearn.neural_network import MLPClassifier
+
+import memberscope
+from memberscope.attacks import by_name
+from memberscope.auditing import Plan, audit_signals, differences
+from memberscope.auditing.again import plan_of
+from memberscope.auditing.levels import Level, levels_of, runs_at
+from memberscope.defences import restriction
+from memberscope.errors import InputError
+from memberscope.reports import read_arrays, read_result, to_json, write_all
+from memberscope.reports.matrix import matrix
+from memberscope.targets import FunctionTarget, RestrictedTarget, SklearnTarget
+from memberscope.types import Access, ThreatModel
+
+DECLARED = Plan(assume_exchangeable=True)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """A network that overfits ten classes, its records, and the pairs of an audit."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(10, 20))
+    y = rng.integers(0, 10, 800)
+    x = centres[y] + 1.6 * rng.normal(size=(800, 20))
+    model = MLPClassifier((64,), max_iter=1000, random_state=0).fit(x[:400], y[:400])
+    return model, (x[:400], y[:400]), (x[400:], y[400:])
+
+
+@pytest.fixture(scope="module")
+def audited(digits):
+    return memberscope.audit(*digits, policy="demo")
+
+
+def test_one_row_for_each_level_weakest_first(audited):
+    levels = [(threat.access.word, threat.restriction) for threat in audited.threat_models]
+    assert levels == [
+        ("label", None),
+        *[("probabilities", name) for name in ("top:1", "top:3", "round:2")],
+        ("probabilities", None),
+    ]
+    strongest = [entry for entry in audited.estimates if entry.attack == "strongest" and entry.metric == "auc"]
+    assert [(entry.access, entry.restriction) for entry in strongest] == levels
+
+
+def test_restrictions_leave_the_label_only_rows_as_they_are(digits, audited):
+    """The gap attack and every label-only search see only the top class, which no restriction changes."""
+    model, members, non_members = digits
+    for name in ("top:1", "round:1", "temperature:5", "noise:1", "top:2+round:1", "label"):
+        behind = RestrictedTarget(SklearnTarget(model), restriction(name))
+        result = memberscope.audit(behind, members, non_members, policy="demo")
+        for before in audited.estimates:
+            if before.access == "label" and before.attack != "strongest":
+                after = [e for e in result.estimates if replace(e, exploratory=True) == replace(before, exploratory=True)]
+                assert after, (name, before.attack, before.metric)
+
+
+def test_a_restriction_declared_is_the_same_as_one_put_in_front(digits):
+    model, members, non_members = digits
+    declared = memberscope.audit(model, members, non_members, threat=ThreatModel(restriction="top:2"), policy="demo")
+    behind = RestrictedTarget(SklearnTarget(model), restriction("top:2"))
+    wrapped = memberscope.audit(behind, members, non_members, policy="demo")
+    assert declared.estimates == wrapped.estimates and declared.verdict == wrapped.verdict
+    levels = [(threat.access.word, threat.restriction) for threat in declared.threat_models]
+    assert levels[-1] == ("probabilities", "top:2")
+    assert ("probabilities", "top:2+top:1") in levels and ("probabilities", None) not in levels
+    assert {e.restriction for e in declared.estimates if e.group is not None} == {None, "top:2"}
+    (claim,) = [f for f in declared.findings if f.estimate is not None][:1]
+    assert claim.estimate.restriction == "top:2", "the verdict speaks of the level in force"
+
+
+def test_what_is_left_of_the_leak_shrinks_with_the_access(audited):
+    """On an overfitted network full probabilities show more than rounded ones, and those no less than labels."""
+    areas = {(e.access, e.restriction): e.value for e in audited.estimates if e.attack == "strongest" and e.metric == "auc"}
+    best, label = areas["probabilities", None], areas["label", None]
+    assert best >= max(areas.values()) - 1e-12
+    assert all(label - 1e-12 <= value <= best + 1e-12 for value in areas.values())
+
+
+def test_two_classes_hide_nothing_behind_the_top_one():
+    model = FunctionTarget(lambda x: x, n_classes=2)
+    assert [level.word for level in levels_of(model, "probabilities", ThreatModel(), ("top:1", "top:3", "round:2"))] == [
+        "label",
+        "probabilities round:2",
+        "probabilities",
+    ]
+
+
+def test_attacks_that_learn_from_known_records_stay_at_the_level_in_force():
+    per_class, global_one, gap = by_name(("loss_per_class", "loss", "gap"))
+    tried, declared = Level(Access.PROBABILITIES, "top:1", declared=False), Level(Access.PROBABILITIES, "top:1")
+    assert [runs_at(attack, tried) for attack in (per_class, global_one, gap)] == [False, True, False]
+    assert [runs_at(attack, declared) for attack in (per_class, global_one, gap)] == [True, True, False]
+
+
+def test_reference_models_are_seen_through_the_restriction_too():
+    recipe = PlantedRecipe(2.0, 600)
+    x = np.column_stack([np.arange(600), np.arange(600) % 2, np.zeros(600)])
+    y = (np.arange(600) % 2).astype(int)
+    target = recipe(memberscope.types.Records(x[:300], y[:300], np.arange(300).astype(str)), 5)
+    plan = replace(DECLARED, attacks=("gap", "loss", "lira", "rmia"), restrictions=("round:1",), references=8)
+    result = memberscope.audit(target, (x[:300], y[:300]), (x[300:], y[300:]), plan=plan, recipe=recipe)
+    rows = {(e.attack, e.restriction): e.value for e in result.estimates if e.metric == "auc" and e.group is None}
+    assert rows["lira", None] > 0.8
+    assert 0.5 < rows["lira", "round:1"] < rows["lira", None]
+
+
+def test_a_null_model_stays_at_chance_at_every_level():
+    outside = 0
+    for seed in range(12):
+        result = audit_signals(
+            gaussian_signals(300, 0.0, seed, classes=5),
+            plan=replace(DECLARED, attacks=("gap", "loss", "entropy", "logit")),
+        )
+        rows = [e for e in result.estimates if e.attack == "strongest" and e.metric == "auc"]
+        assert len(rows) == 5
+        outside += sum(not e.low <= 0.5 <= e.high for e in rows)
+    assert outside <= 6, "of 60 simultaneous 95% intervals, which repeat one another's records"
+
+
+def test_written_and_read_back_everything_agrees(audited, tmp_path):
+    write_all(audited, tmp_path)
+    again, arrays = read_result(tmp_path), read_arrays(tmp_path)
+    assert differences(again, arrays) == []
+    assert to_json(again) == to_json(audited)
+    assert plan_of(again).restrictions == ("top:1", "top:3", "round:2")
+    columns = (tmp_path / "records.csv").read_text().splitlines()[0]
+    assert "score:loss@probabilities" in columns and "top:1" not in columns
+
+
+def test_the_table_says_which_levels_were_not_audited(audited):
+    rows = {row.level: row for row in matrix(audited).rows}
+    assert rows["logits"].why and rows["white_box"].why == "Not granted by the threat model."
+    assert rows["probabilities top:1"].words == "the 1 likeliest, with probabilities"
+    assert rows["label"].tpr is not None and rows["label"].why is None
+
+
+@pytest.mark.parametrize("name", ["blur:2", "top:0"])
+def test_an_unknown_restriction_is_refused(name):
+    with pytest.raises(InputError, match="Expected"):
+        Plan(restrictions=(name,))
+    with pytest.raises(InputError, match="Expected"):
+        Plan(threat=ThreatModel(restriction=name))

@@ -1,0 +1,157 @@
+"""One table over every output defence: shapes, the kept label, repetition, hidden classes, names, and composition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from memberscope.attacks import Gap
+from memberscope.attacks.observed import completed
+from memberscope.defences import (
+    OUTPUT_DEFENCES,
+    Chain,
+    LabelOnly,
+    OutputNoise,
+    Rounding,
+    Temperature,
+    TopK,
+    restriction,
+    tops_of,
+)
+from memberscope.errors import InputError
+from memberscope.signals import seen_at
+from memberscope.targets import FunctionTarget, RestrictedTarget
+from memberscope.types import Access, Evidence, OutputDefence
+
+TABLE: tuple[OutputDefence, ...] = (
+    *OUTPUT_DEFENCES,
+    Rounding(0),
+    Rounding(1),
+    Temperature(0.2),
+    OutputNoise(2.0, seed=7),
+    Chain((TopK(3), Rounding(1))),
+    Chain((OutputNoise(0.5), TopK(2))),
+)
+IDS = [defence.name for defence in TABLE]
+
+
+def answers(n: int = 500, k: int = 6, seed: int = 0) -> np.ndarray:
+    """Random probabilities, a few of them certain, some with ties."""
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet(np.full(k, 0.5), n)
+    p[0], p[1] = np.eye(k)[2], 1 / k
+    p[2] = [0.5, 0.5] + [0.0] * (k - 2)
+    return p
+
+
+@pytest.mark.parametrize("defence", TABLE, ids=IDS)
+def test_the_top_class_stays_and_the_caller_s_answers_are_untouched(defence):
+    given = answers()
+    before = given.copy()
+    seen = defence(given)
+    np.testing.assert_array_equal(given, before)
+    if defence.signal == "labels":
+        assert seen.shape == (500, 1)
+        np.testing.assert_array_equal(seen[:, 0], given.argmax(axis=1))
+    else:
+        assert seen.shape == given.shape
+        np.testing.assert_array_equal(tops_of(seen), given.argmax(axis=1))
+        assert np.nanmin(seen) >= 0 and not np.isnan(seen).all(axis=1).any()
+
+
+@pytest.mark.parametrize("defence", TABLE, ids=IDS)
+def test_asked_again_or_in_another_order_it_answers_the_same(defence):
+    given = answers()
+    order = np.random.default_rng(1).permutation(len(given))
+    np.testing.assert_array_equal(defence(given)[order], defence(given[order]))
+    np.testing.assert_array_equal(defence.fit(given, given.argmax(axis=1))(given), defence(given))
+
+
+@pytest.mark.parametrize("defence", TABLE, ids=IDS)
+def test_its_name_makes_it_again(defence):
+    assert restriction(defence.name) == defence
+
+
+@pytest.mark.parametrize("defence", TABLE, ids=IDS)
+def test_the_gap_attack_is_the_same_under_any_defence_that_keeps_the_label(defence):
+    given, labels = answers(), np.random.default_rng(2).integers(0, 6, 500)
+    hidden = np.full(500, -1, dtype=np.int8)
+
+    def gap(outputs: np.ndarray) -> np.ndarray:
+        signal, values = seen_at(Access.LABEL, "probabilities", outputs, None)
+        return Gap().score(Evidence(signal, values[:, None, :], labels, hidden), np.random.default_rng(0))
+
+    signal, values = seen_at(Access.LABEL, "probabilities", given, defence)
+    limited = Gap().score(Evidence(signal, values[:, None, :], labels, hidden), np.random.default_rng(0))
+    np.testing.assert_array_equal(limited, gap(given))
+
+
+@pytest.mark.parametrize("defence", TABLE, ids=IDS)
+def test_in_front_of_a_target_logits_become_what_it_lets_through(defence):
+    logits = np.random.default_rng(3).normal(size=(40, 6)) * 3
+    whole = FunctionTarget(lambda x: logits[np.asarray(x, dtype=int)], n_classes=6, signal="logits")
+    target = RestrictedTarget(whole, defence)
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(target.query(np.arange(40)), defence(p), atol=1e-12)
+    assert target.signal == defence.signal and target.restriction == defence.name
+    assert target.access == (Access.LABEL if defence.signal == "labels" else Access.PROBABILITIES)
+
+
+def test_hidden_classes_are_filled_in_within_all_that_is_known_of_them():
+    given = answers(seed=4)
+    for k in (1, 2, 3, 5):
+        seen = TopK(k)(given)
+        assert (np.isnan(seen).sum(axis=1) == 6 - k).all()
+        whole, hidden = completed(seen), np.isnan(seen)
+        np.testing.assert_allclose(whole.sum(axis=1), 1.0)
+        least = np.nanmin(seen, axis=1, keepdims=True)
+        assert (whole[hidden] >= 0).all() and (whole <= np.where(hidden, least, 1.0) + 1e-12).all()
+        first = whole[hidden].reshape(500, -1)
+        np.testing.assert_array_equal(first, np.repeat(first[:, :1], 6 - k, axis=1))
+    np.testing.assert_allclose(completed(TopK(5)(given)), given, atol=1e-12), "the last class follows from the others"
+
+
+def test_top_k_is_at_ease_with_answers_that_hide_classes_already():
+    given = answers()
+    np.testing.assert_array_equal(TopK(3)(TopK(3)(given)), TopK(3)(given))
+    np.testing.assert_array_equal(TopK(1)(TopK(3)(given)), TopK(1)(given))
+
+
+def test_a_known_temperature_is_undone():
+    given = answers()[3:]
+    np.testing.assert_allclose(Temperature(1 / 3.0)(Temperature(3.0)(given)), given, atol=1e-9)
+
+
+def test_noise_has_the_scale_it_says_and_depends_on_its_seed():
+    given = np.random.default_rng(5).dirichlet(np.full(3, 50.0), 20_000)
+    from memberscope.defences.noise import keyed_normals
+
+    drawn = keyed_normals(given, 0)
+    assert abs(drawn.mean()) < 0.02 and abs(drawn.std() - 1) < 0.02
+    assert abs(np.corrcoef(drawn[:, 0], drawn[:, 1])[0, 1]) < 0.03
+    assert abs(np.corrcoef(drawn[:, 0], given[:, 0])[0, 1]) < 0.03
+    assert not np.array_equal(OutputNoise(0.5, seed=1)(given), OutputNoise(0.5)(given))
+    np.testing.assert_array_equal(OutputNoise(0.0)(given).round(12), given.round(12))
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("top:0", "Expected at least one class in top:k, got 0"),
+        ("top", "Expected a restriction such as top:1"),
+        ("top:x", "Expected a restriction such as top:1"),
+        ("round:99", "Expected 0 to 15 decimals"),
+        ("temperature:-1", "Expected a positive temperature"),
+        ("noise:nan", "Expected a noise scale of at least 0"),
+        ("blur:3", "Expected a restriction such as top:1"),
+        ("label+top:1", "Expected nothing after label"),
+    ],
+)
+def test_a_wrong_name_gets_a_sentence(name, sentence):
+    with pytest.raises(InputError, match=sentence):
+        restriction(name)
+
+
+def test_labels_and_losses_cannot_be_restricted_further():
+    with pytest.raises(InputError, match="Expected a target that returns probabilities or logits, got labels"):
+        RestrictedTarget(FunctionTarget(lambda x: x, n_classes=2, signal="labels"), LabelOnly())
