@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, softmax
+from scipy.special import expit
 
+from memberscope.targets.influence import COLUMNS, DAMPING, RECORDS, Gradients, curvature_errors, influences
 from memberscope.targets.output_error import OutputError, log_probabilities, minus_log, narrowed, output_error
-from memberscope.targets.solve import conjugate_gradients
 from memberscope.types import Floats, Ints, SignalSpec
 
-DAMPING, RECORDS = 0.2, 512
 WIDTH = 64  # columns to which a hidden layer is reduced
-ROOM = 16_000_000  # numbers held at a time: 128 MB
+BATCH = 1024  # records whose influences are computed together
 ACTIVATIONS: dict[
     str, tuple[Callable[[Floats], Floats], Callable[[Floats], Floats]]
 ] = {  # and their derivatives, from what they give
@@ -62,11 +61,7 @@ class SklearnInside:
     estimator: Any
 
     def __call__(self, x: Any, y: Ints, spec: SignalSpec) -> Floats:
-        """The signal `spec` (n, d) of the records `x` with true classes `y` (n,), as positions in sorted order.
-
-        Raises:
-            TargetError: The solver of influences does not converge.
-        """
+        """The signal `spec` (n, d) of the records `x` with true classes `y` (n,), as positions in sorted order."""
         chosen = dict(spec.parameters)
         *hidden, logits = self.layers(x)
         if spec.name == "activations":
@@ -76,7 +71,7 @@ class SklearnInside:
         if spec.name == "gradient_norm":
             return whole
         if spec.name == "influence":
-            return self.influence([*hidden, logits], y, error, chosen)
+            return self.influence([*hidden, logits], y, chosen)
         width = int(chosen.get("activations", 0))
         more = [self.activations(hidden, logits, width)] if width else []
         layers = minus_log(error.log_size, squares)
@@ -133,38 +128,27 @@ class SklearnInside:
         logs = log_probabilities(two_columns(logits), "logits")
         return np.hstack([logs, *(narrowed(values, width) for values in reversed(hidden[1:]))])
 
-    def influence(self, values: list[Floats], y: Ints, error: OutputError, chosen: dict[str, float]) -> Floats:
-        """Columns (n, 4) as a torch module gives them; for the last layer's weights where there are several layers."""
-        into = np.column_stack([values[-2], np.ones(len(y))]) if self.has_intercept else values[-2]
-        logits, damping = values[-1], chosen.get("damping", DAMPING)
-        back = error.unit[:, 1:] if logits.shape[1] == 1 else error.unit
-        rows = np.sort(np.random.default_rng(0).permutation(len(y))[: int(chosen.get("records", RECORDS))])
-        p = expit(logits[rows]) if logits.shape[1] == 1 else softmax(logits[rows], axis=1)
+    def influence(self, values: list[Floats], y: Ints, chosen: dict[str, float]) -> Floats:
+        """Columns (n, 4) as `influences` gives them, of the weights of all layers."""
+        some = np.sort(np.random.default_rng(0).permutation(len(y))[: int(chosen.get("records", RECORDS))])
+        rows, errors = curvature_errors(two_columns(values[-1][some]), "logits", COLUMNS)
+        curvature = self.gradients([part[some[rows]] for part in values], errors)
 
-        seen = into[rows]
+        def parts() -> Iterator[tuple[Gradients, OutputError]]:
+            for start in range(0, len(y), BATCH):
+                part = [each[start : start + BATCH] for each in values]
+                error = output_error(two_columns(part[-1]), y[start : start + BATCH], "logits")
+                yield self.gradients(part, error.unit), error
 
-        def product(block: Floats) -> Floats:
-            moved = (seen @ block.reshape(-1, seen.shape[1]).T).reshape(len(rows), len(block), -1)
-            weight = p[:, None, :]
-            if p.shape[1] == 1:
-                bent = weight * (1 - weight) * moved
-            else:
-                bent = weight * (moved - (weight * moved).sum(axis=2, keepdims=True))
-            curved = (bent.reshape(len(rows), -1).T @ seen).reshape(len(block), -1) / len(rows)
-            return np.asarray(curved + damping * block, dtype=np.float64)
+        return influences(curvature, len(some), parts, chosen.get("damping", DAMPING))
 
-        size = np.exp(error.log_size)
-        mean = (back * size[:, None]).T @ into / len(y)
-        twice = conjugate_gradients(product, conjugate_gradients(product, mean.reshape(1, -1)))
-        found = []
-        for start in range(0, len(y), room := max(1, ROOM // (len(rows) * back.shape[1] + mean.size))):
-            part = slice(start, start + room)
-            rhs = np.einsum("nk,nd->nkd", back[part], into[part]).reshape(-1, mean.size)
-            solved = conjugate_gradients(product, rhs)
-            found.append(np.column_stack([(solved * rhs).sum(axis=1), (solved**2).sum(axis=1), rhs @ twice[0]]))
-        inner = np.concatenate(found)
-        own = minus_log(2 * error.log_size, inner[:, :1] ** 2)
-        return np.column_stack([own, -error.log_p, size**2 * inner[:, 1], size * inner[:, 2]])
+    def gradients(self, values: list[Floats], unit: Floats) -> Gradients:
+        """Gradients of errors `unit` (n, k) at the outputs, in factors."""
+        ones = np.ones((len(unit), int(self.has_intercept)))
+        backs = list(self.backward(values, unit))[::-1]
+        return Gradients(
+            [(np.hstack([into, ones]), back) for into, back in zip(values, backs, strict=False)], np.zeros((len(unit), 0))
+        )
 
 
 def two_columns(logits: Floats) -> Floats:

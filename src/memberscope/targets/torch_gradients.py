@@ -157,15 +157,12 @@ def watch(name: str, form: Any, opened: Opened, seen: dict[str, Any], starts: li
         if name in seen or len(given) != 1 or len(given[0]) != len(out):
             raise Uncovered
         inputs = given[0].detach()
-        version = inputs._version
         if not out.requires_grad:
             starts.append(out.detach().requires_grad_(True))
             out = starts[-1].clone()
         seen[name] = out.new_zeros(len(out))
 
         def backward(gradient: Any) -> None:
-            if inputs._version != version:
-                raise Uncovered  # changed in place after it went in
             seen[name] = form(layer, inputs, gradient, own)
 
         out.register_hook(backward)
@@ -185,28 +182,28 @@ def by_vmap(opened: Opened, x: Any, y: Ints) -> Iterator[Norms]:
 
     size = sum(part.numel() for part in opened.parameters.values())
     for rows, labels in batches(x, y, max(1, 4 * CELLS // size)):
-        gradients, error = per_example(opened, rows, labels)
+        inputs = as_inputs(opened.module, rows, opened.device)
+        with torch.no_grad():
+            error, unit = error_at(opened, opened.module(inputs), labels)
+        gradients = per_example(opened, inputs, unit)
         sizes = {name: torch.linalg.vector_norm(each.flatten(1), dim=1).double() for name, each in gradients.items()}
         whole = [sum(sizes[name] ** 2 for name in own) for own in opened.layers.values()]
         yield Norms(np.asarray(torch.stack(whole, dim=1).cpu().numpy()), error)
 
 
-def per_example(opened: Opened, x: Any, y: Ints) -> tuple[dict[str, Any], OutputError]:
-    """The gradients (b, ...) of each trained parameter for errors of unit size, and those errors: b times the parameters."""
-    import torch
+def per_example(opened: Opened, inputs: Any, errors: Any) -> dict[str, Any]:
+    """The gradients (b, ...) of each trained parameter for `errors` at the outputs: b times the parameters."""
     from torch.func import functional_call, grad, vmap
 
     own, rest = state(opened)
 
-    def linearised(parts: dict[str, Any], row: Any, unit: Any) -> Any:
-        return (functional_call(opened.module, {**parts, **rest}, (row[None],))[0] * unit).sum()
+    def linearised(parts: dict[str, Any], row: Any, error: Any) -> Any:
+        return (functional_call(opened.module, {**parts, **rest}, (row[None],))[0] * error).sum()
 
-    inputs = as_inputs(opened.module, x, opened.device)
-    with torch.no_grad():
-        error, unit = error_at(opened, opened.module(inputs), y)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch remarks on operations that it can only take one record at a time
-        return vmap(grad(linearised), in_dims=(None, 0, 0), randomness="same")(own, inputs, unit), error
+        found: dict[str, Any] = vmap(grad(linearised), in_dims=(None, 0, 0), randomness="same")(own, inputs, errors)
+    return found
 
 
 def state(opened: Opened) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -37,8 +37,7 @@ class TorchInside:
         """The signal `spec` (n, d) of the records; the module is left exactly as it was.
 
         Raises:
-            UnmetNeedError: The module cannot be differentiated record by record.
-            TargetError: The solver of influences does not converge.
+            UnmetNeedError: The module cannot be differentiated record by record, or has too many parameters outside linear layers.
         """
         chosen = dict(spec.parameters)
         with opened(self.module, self.signal, self.device) as module:

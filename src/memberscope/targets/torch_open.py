@@ -123,10 +123,14 @@ def as_columns(outputs: Any, signal: Signal) -> Floats:
 
 def error_at(opened: Opened, outputs: Any, labels: Ints) -> tuple[OutputError, Any]:
     """The error of the module's own `outputs`, and its unit as a tensor of their shape, to start a gradient from."""
+    error = output_error(as_columns(outputs, opened.signal), labels, opened.signal)
+    return error, as_outputs(opened, error.unit, outputs)
+
+
+def as_outputs(opened: Opened, errors: Floats, like: Any) -> Any:
+    """Errors (n, k) at the columns that are read of the outputs, as errors at the outputs `like` themselves."""
     import torch
 
-    error = output_error(as_columns(outputs, opened.signal), labels, opened.signal)
-    unit = error.unit
-    if outputs.ndim == 1 or outputs.shape[1] == 1:
-        unit = unit[:, 1] - (unit[:, 0] if opened.signal == "probabilities" else 0.0)
-    return error, torch.from_numpy(np.ascontiguousarray(unit)).to(outputs).reshape(outputs.shape)
+    if like.ndim == 1 or like.shape[1] == 1:
+        errors = errors[:, 1] - (errors[:, 0] if opened.signal == "probabilities" else 0.0)
+    return torch.from_numpy(np.ascontiguousarray(errors)).to(like).reshape(like.shape)
