@@ -1,6 +1,7 @@
 """The attacks: pure functions from evidence to scores, one a file, named as the literature names them.
 
-`ATTACKS` lists what an audit runs by default; those with reference models need a recipe that trains them. `VARIANTS` run where a
+`ATTACKS` lists what an audit runs by default; those with reference models need a recipe that trains them. `WHITE_BOX` are those that
+look inside the model. `VARIANTS` run where a
 plan names them: published settings that differ from the default, for comparison with other work. Other packages add
 theirs through the entry-point group `memberscope.attacks`, each entry naming an attack object.
 """
@@ -15,12 +16,15 @@ from memberscope.attacks.calibrated import Calibrated
 from memberscope.attacks.confidence import Confidence
 from memberscope.attacks.entropy import Entropy
 from memberscope.attacks.gap import Gap
+from memberscope.attacks.gradient_norm import GradientNorm
+from memberscope.attacks.influence import IHA, SelfInfluence
 from memberscope.attacks.lira import LiRA
 from memberscope.attacks.lira_robust import RobustLiRA
 from memberscope.attacks.logit import Logit
 from memberscope.attacks.loss import Loss
 from memberscope.attacks.margin import Margin
 from memberscope.attacks.modified_entropy import ModifiedEntropy
+from memberscope.attacks.nasr import Nasr
 from memberscope.attacks.quantile import Quantile
 from memberscope.attacks.rmia import RMIA
 from memberscope.attacks.shokri import Shokri
@@ -56,6 +60,15 @@ ATTACKS: tuple[Attack, ...] = (
     Shokri("statistics"),
 )
 
+WHITE_BOX: tuple[Attack, ...] = (
+    GradientNorm(),
+    GradientNorm("per_class"),
+    Nasr(),
+    SelfInfluence(),
+    LiRA(signal="gradient_norm"),
+    RMIA(signal="gradient_norm"),
+)
+
 VARIANTS: tuple[Attack, ...] = (
     Quantile(model="pinball"),
     Quantile("class", "pinball"),
@@ -70,6 +83,14 @@ VARIANTS: tuple[Attack, ...] = (
     RMIA("offline", temperature=1.0),
     Base("offline"),
     Calibrated("log_confidence"),
+    IHA(),
+    Nasr("gradients"),
+    Nasr("activations"),
+    LiRA("offline", signal="gradient_norm"),
+    RobustLiRA(signal="gradient_norm"),
+    RMIA("offline", signal="gradient_norm"),
+    LiRA(signal="influence"),
+    RMIA(signal="influence"),
 )
 
 GROUP = "memberscope.attacks"
@@ -78,19 +99,24 @@ __all__ = [
     "ATTACKS",
     "RMIA",
     "VARIANTS",
+    "WHITE_BOX",
     "AttackR",
     "Base",
     "Calibrated",
     "Confidence",
     "Entropy",
     "Gap",
+    "GradientNorm",
+    "IHA",
     "LiRA",
     "Logit",
     "Loss",
     "Margin",
     "ModifiedEntropy",
+    "Nasr",
     "Quantile",
     "RobustLiRA",
+    "SelfInfluence",
     "Shokri",
     "available",
     "by_name",
@@ -120,7 +146,7 @@ def by_name(names: tuple[str, ...]) -> tuple[Attack, ...]:
     ['logit', 'gap']
     """
     usual = available()
-    known = {attack.name: attack for attack in VARIANTS} | usual
+    known = {attack.name: attack for attack in (*VARIANTS, *WHITE_BOX)} | usual
     for name in names:
         if name not in known:
             raise InputError(f"Expected an attack among {', '.join(usual)}, got {name!r}. See `memberscope list attacks`.")

@@ -16,7 +16,7 @@ from memberscope.recipes.function import packed
 from memberscope.recipes.settings import SGD, Optimiser, Precision, Schedule, check_augmentation
 from memberscope.recipes.sources import source_digest
 from memberscope.targets import TorchTarget
-from memberscope.targets.torch import reads_codes
+from memberscope.targets.torch_open import reads_codes
 from memberscope.types import Bools, Records
 
 Engine = Literal["auto", "matrices", "vmap", "loop"]

@@ -58,7 +58,9 @@ def budgeted(spec: SignalSpec, queries: int) -> SignalSpec:
 
 def measures() -> dict[str, Measure]:
     """The function that measures each signal by name; imported when asked for."""
-    return {}
+    from memberscope.signals import gradient
+
+    return {**gradient.MEASURES}
 
 
 def measure(

@@ -9,6 +9,7 @@ import numpy as np
 
 from memberscope.errors import InputError
 from memberscope.targets.code import code_digest, modules_inside
+from memberscope.targets.sklearn_inside import SklearnInside, opens
 from memberscope.types import Access, Floats, Signal
 
 
@@ -42,8 +43,11 @@ class SklearnTarget:
         self.classes = tuple(str(name) for name in classes[self._order])
         self._sorted = classes[self._order]
         self.access, self.signal = offered(estimator)
+        if (np.diff(self._order) > 0).all() and opens(estimator):
+            self.inside = SklearnInside(estimator)
 
     access: Access
+    inside: SklearnInside
     signal: Signal
 
     @property

@@ -9,13 +9,16 @@ import numpy as np
 
 from memberscope.errors import InputError
 from memberscope.targets.code import code_digest, defined_in
+from memberscope.targets.torch_inside import TorchInside
+from memberscope.targets.torch_open import as_columns, as_inputs, evaluating, frozen, opens
 from memberscope.types import Access, Floats, Signal
 
 
 class TorchTarget:
     """A module that maps a batch of inputs to logits or probabilities (n, k).
 
-    A single column is read as the positive class of two: a logit, or a probability.
+    A single column is read as the positive class of two: a logit, or a probability. It is `Differentiable`, with `inside`, unless the
+    module is TorchScript or has no parameters of real numbers.
 
     >>> import torch
     >>> target = TorchTarget(torch.nn.Linear(3, 2))
@@ -51,6 +54,10 @@ class TorchTarget:
         self.batch_size = batch_size
         self.device = device
         self.known_classes = n_classes or last_width(module)
+        if opens(module):
+            self.inside = TorchInside(self.module, outputs, device, batch_size)
+
+    inside: TorchInside
 
     @property
     def n_classes(self) -> int:
@@ -77,6 +84,8 @@ class TorchTarget:
             array = np.ascontiguousarray(value.detach().cpu().float().numpy() if value.is_floating_point() else value.cpu())
             hasher.update(f"{name}:{array.dtype}:{array.shape}".encode())
             hasher.update(array.tobytes())
+        if opens(self.module):
+            hasher.update("".join(f"frozen {name}:" for name in frozen(self.module)).encode())
         return hasher.hexdigest()
 
     @property
@@ -85,47 +94,17 @@ class TorchTarget:
         return int(sum(part.numel() for part in self.module.parameters() if part.requires_grad))
 
     def query(self, x: Any) -> Floats:
-        """Outputs (n, k) for inputs (n, ...), computed in batches; the module's mode is put back afterwards."""
+        """Outputs (n, k) for inputs (n, ...), computed in batches; the modes within the module are put back afterwards."""
         import torch
 
-        training = self.module.training
-        self.module.eval()
-        try:
-            with torch.inference_mode():
-                parts = [self._forward(x[start : start + self.batch_size]) for start in range(0, len(x), self.batch_size)]
-        finally:
-            self.module.train(training)
+        with evaluating(self.module), torch.inference_mode():
+            parts = [self._forward(x[start : start + self.batch_size]) for start in range(0, len(x), self.batch_size)]
         values = np.concatenate(parts)
         self.known_classes = self.known_classes or values.shape[1]
         return values
 
-    def _precision(self) -> Any:
-        """The type of the module's first real parameter; float32 if it has none."""
-        import torch
-
-        real = (part.dtype for part in self.module.parameters() if part.is_floating_point())
-        return next(real, torch.float32)
-
     def _forward(self, batch: Any) -> Floats:
-        import torch
-
-        inputs = batch if isinstance(batch, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(batch))
-        if inputs.is_floating_point() or not reads_codes(self.module):
-            inputs = inputs.to(self._precision())
-        outputs = self.module(inputs.to(self.device))
-        values = np.asarray(outputs.detach().cpu().double().numpy(), dtype=np.float64)
-        if values.ndim == 1 or values.shape[1] == 1:
-            positive = values.reshape(len(values), 1)
-            negative = np.zeros_like(positive) if self.signal == "logits" else 1 - positive
-            values = np.hstack([negative, positive])
-        return values
-
-
-def reads_codes(module: Any) -> bool:
-    """Whether whole numbers are codes to the module, which it looks up in an embedding, and not quantities such as pixels."""
-    import torch
-
-    return any(isinstance(part, torch.nn.Embedding | torch.nn.EmbeddingBag) for part in module.modules())
+        return as_columns(self.module(as_inputs(self.module, batch, self.device)), self.signal)
 
 
 def last_width(module: Any) -> int | None:

@@ -1,0 +1,92 @@
+"""How the loss changes with a model's outputs: the start of every gradient, kept apart from its size so that neither is lost.
+
+The gradient of cross-entropy is linear in this error, and the error of a confident model is a number that floating point rounds
+to zero. Divided by its size it is near one, and the size is known exactly as a logarithm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import log_softmax, logsumexp
+
+from memberscope.types import Floats, Ints, Signal
+
+TINY = 1e-300  # below this a probability is read as zero
+LEAST = -50.0  # log-probabilities below this tell an attack nothing more
+
+
+@dataclass(frozen=True, eq=False)
+class OutputError:
+    """Of cross-entropy in nats: `unit` (n, k) times exp(`log_size`) (n,) is its derivative in the outputs; `log_p` (n,) minus its value.
+
+    `log_odds` (n,) is log p_y - log(1 - p_y).
+    """
+
+    unit: Floats
+    log_size: Floats
+    log_p: Floats
+    log_odds: Floats
+
+
+def output_error(outputs: Floats, labels: Ints, signal: Signal) -> OutputError:
+    """The error of logits or probabilities `outputs` (n, k) at the true classes `labels` (n,).
+
+    From logits `unit` is -1 at the true class and the other classes' shares of what is left elsewhere.
+
+    >>> found = output_error(np.array([[800.0, 0.0]]), np.array([0]), "logits")
+    >>> found.unit.tolist(), float(found.log_size[0])
+    ([[-1.0, 1.0]], -800.0)
+    """
+    rows = np.arange(len(outputs))
+    others = np.array(outputs, dtype=np.float64)
+    if signal == "probabilities":
+        others = np.log(np.maximum(others, TINY))
+        log_p = others[rows, labels].copy()
+    else:
+        log_p = log_softmax(others, axis=1)[rows, labels]
+    true = others[rows, labels].copy()
+    others[rows, labels] = -np.inf
+    rest = logsumexp(others, axis=1)
+    if signal == "probabilities":
+        unit = np.zeros_like(others)
+        unit[rows, labels] = -1.0
+        return OutputError(unit, -log_p, log_p, true - rest)
+    unit = np.exp(others - rest[:, None])
+    unit[rows, labels] = -1.0
+    return OutputError(unit, rest - np.logaddexp(true, rest), log_p, true - rest)
+
+
+def minus_log(log_size: Floats, squares: Floats) -> Floats:
+    """Minus the logarithm (n, d) of norms exp(log_size) sqrt(squares), for `squares` (n, d); no norm below 1e-8 of the error's size.
+
+    A layer behind units that are all off has no gradient at all: it counts as small, not as infinitely small.
+
+    >>> minus_log(np.array([0.0]), np.array([[1.0, 0.0]])).round(2).tolist()
+    [[-0.0, 18.42]]
+    """
+    found: Floats = -(log_size[:, None] + 0.5 * np.log(np.maximum(squares, 1e-16)))
+    return found
+
+
+def log_probabilities(outputs: Floats, signal: Signal) -> Floats:
+    """Log-probabilities (n, k) of logits or probabilities, none below `LEAST`.
+
+    >>> log_probabilities(np.array([[0.0, 0.0]]), "logits").round(4).tolist()
+    [[-0.6931, -0.6931]]
+    """
+    logs = log_softmax(outputs, axis=1) if signal == "logits" else np.log(np.maximum(outputs, TINY))
+    return np.asarray(np.maximum(logs, LEAST), dtype=np.float64)
+
+
+def narrowed(values: Floats, width: int) -> Floats:
+    """The values (n, d), or their products with `width` fixed random directions if there are more.
+
+    >>> narrowed(np.ones((2, 100)), 8).shape, narrowed(np.ones((2, 3)), 8).shape
+    ((2, 8), (2, 3))
+    """
+    if values.shape[1] <= width:
+        return values
+    directions = np.random.default_rng([values.shape[1], width]).standard_normal((values.shape[1], width))
+    return np.asarray(values @ (directions / np.sqrt(values.shape[1])), dtype=np.float64)
