@@ -129,7 +129,7 @@ def available() -> dict[str, Attack]:
     >>> list(available())[:3]
     ['gap', 'gap_per_class', 'loss']
     """
-    found: dict[str, Attack] = {attack.name: attack for attack in ATTACKS}
+    found: dict[str, Attack] = {attack.name: attack for attack in (*ATTACKS, *WHITE_BOX)}
     for entry in entry_points(group=GROUP):
         attack = entry.load()
         found.setdefault(attack.name, attack)
@@ -146,7 +146,7 @@ def by_name(names: tuple[str, ...]) -> tuple[Attack, ...]:
     ['logit', 'gap']
     """
     usual = available()
-    known = {attack.name: attack for attack in (*VARIANTS, *WHITE_BOX)} | usual
+    known = {attack.name: attack for attack in VARIANTS} | usual
     for name in names:
         if name not in known:
             raise InputError(f"Expected an attack among {', '.join(usual)}, got {name!r}. See `memberscope list attacks`.")
