@@ -58,7 +58,10 @@ def budgeted(spec: SignalSpec, queries: int) -> SignalSpec:
 
 def measures() -> dict[str, Measure]:
     """The function that measures each signal by name; imported when asked for."""
-    return {}
+    from memberscope.signals.robustness import augmentation, noise
+    from memberscope.signals.search import boundary
+
+    return {"boundary": boundary, "noise": noise, "augmentation": augmentation}
 
 
 def measure(
