@@ -16,7 +16,7 @@ from memberscope.types import Bools, Floats, Ints, SignalSpec, Target
 CELLS = 2**22  # numbers in one batch of moved records
 FIRST = 16  # queries up to the first stage; each later stage doubles them
 SETTLED = 0.99  # rank correlation between two stages from which more queries are not worth asking
-DRIFT = 0.05  # and the mean change of the values, so that models searched to other stages stay comparable
+DRIFT = 0.1  # and the mean change of the values, so that models searched to other stages stay comparable
 
 
 @dataclass(eq=False)
@@ -61,7 +61,7 @@ def top_labels(target: Target, x: object) -> Ints:
         raise TargetError(f"Expected {rows} rows of outputs, got shape {answer.shape}. Return one row a record.")
     if target.signal == "labels":
         return answer[:, 0].astype(np.int64)
-    return answer.argmax(axis=1)
+    return np.asarray(answer.argmax(axis=1), dtype=np.int64)
 
 
 def budget_of(spec: SignalSpec, default: int) -> int:

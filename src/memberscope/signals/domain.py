@@ -8,7 +8,7 @@ and a changed bit or category counts one.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,8 @@ class Domain:
     """Of f features: which are `discrete` (two values, or codes of categories), which `whole`; `low`, `high` and `scale` (f,).
 
     `levels` has the values of each discrete feature as often as they were seen, sorted; `shape` is that of one record, and
-    `decode` makes of numbers (n, f) what a model is asked: an array, a sparse matrix or a data frame.
+    `decode` makes of numbers (n, f) what a model is asked: an array, a sparse matrix or a data frame. `real` tells whether
+    that takes all real numbers.
     """
 
     discrete: Bools
@@ -38,6 +39,7 @@ class Domain:
     levels: tuple[Floats, ...]
     shape: tuple[int, ...]
     decode: Decode
+    real: bool = False
 
     @property
     def is_image(self) -> bool:
@@ -114,7 +116,7 @@ def encoded(x: Any) -> tuple[Domain, Floats]:
 
     if array.ndim > 2:
         return of_images(flat, array, decode), flat
-    return of_columns(flat, array.shape[1:], decode), flat
+    return replace(of_columns(flat, array.shape[1:], decode), real=array.dtype.kind == "f"), flat
 
 
 def of_columns(z: Floats, shape: tuple[int, ...], decode: Decode, words: frozenset[int] = frozenset()) -> Domain:

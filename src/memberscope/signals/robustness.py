@@ -31,7 +31,7 @@ AGREE = 0.9  # share of copies that keep the label at the strength sought
 BELOW = 1.0  # log-distance from where the ladder breaks, at half of the copies, to where nine in ten agree, at first
 GROUP = 8  # copies asked between two moves of the strength
 STEP = 2.0  # first move, for a disagreement of one, in log-strength; later ones shrink with the square root
-SPAN = 6.0  # log-strengths further from 1 are not tried; a record that is labelled wrongly is put here
+SPAN = 4.0  # log-strengths further from 1 are not tried; a record that is labelled wrongly is put here
 
 
 def noise(target: Target, records: Records, spec: SignalSpec, progress: Progress | None = None) -> Measured:
@@ -128,7 +128,7 @@ def disturbed(domain: Domain, z: Floats, strength: Floats, draws: tuple[Floats, 
         u, v = ndtr(normal[places]), ndtr(other[places])
         hit = u < np.minimum(CHANCE * strength, 0.5)[:, None]
         drawn = np.array([domain.levels[j][int(x * len(domain.levels[j]))] for j, x in zip(places, v, strict=True)])
-        two = np.array([domain.levels[j][0] + domain.levels[j][-1] if is_bit(domain, j) else np.nan for j in places])
+        two = np.array([domain.levels[j][0] + domain.levels[j][-1] if is_bit(domain, int(j)) else np.nan for j in places])
         now = z[:, places]
         copies[:, places] = np.where(hit, np.where(np.isnan(two), drawn, two - now), now)
     return copies

@@ -22,16 +22,18 @@ from memberscope.signals.measure import Measured, Progress, parameter
 from memberscope.types import Bools, Floats, Ints, Records, SignalSpec, Target
 
 QUERIES = 128
-PATHS = 32  # records with another label that each record walks towards
+PATHS = 64  # records with another label that each record walks towards
 POOL = 1024  # records that may serve as ends of paths
+STEEP = 2.0  # values a log-distance: brings boundary distances of trained networks to the spread of logits of confidence
 STARTS = 8  # random points tried where no record has another label
-FLOOR = -4.0  # value of a record that is labelled wrongly: it lies beyond the boundary
+COARSE = 64  # first stage of HopSkipJump, whose iterations take some tens of queries
+FLOOR = -3.0  # value of a record that is labelled wrongly: it lies beyond the boundary
 CEILING = 8.0  # value where no other label was found at all: the most robust
-NEAR = 0.03  # relative precision of a bisection
+NEAR = 0.1  # relative precision of a bisection
 
 
 def boundary(target: Target, records: Records, spec: SignalSpec, progress: Progress | None = None) -> Measured:
-    """Log of the distance to the boundary in `Domain.unit`, (n, stages, 1), within `queries` a record.
+    """Twice the log of the distance to the boundary in `Domain.unit`, (n, stages, 1), within `queries` a record.
 
     Parameters: `queries`, `settled`, `seed`, and `hopskipjump` = 1 for that search on continuous features.
 
@@ -49,10 +51,10 @@ def boundary(target: Target, records: Records, spec: SignalSpec, progress: Progr
     if parameter(spec, "hopskipjump", 0):
         from memberscope.signals.hopskipjump import HopSkipJump
 
-        search = HopSkipJump(oracle, z, predicted, seed)
+        plan, advance = stages(budget, COARSE), HopSkipJump(oracle, z, predicted, seed).advance
     else:
-        search = Walk(oracle, z, predicted, seed)
-    values, queries = staged(spec, stages(budget), search.advance, oracle, right, progress)
+        plan, advance = stages(budget), Walk(oracle, z, predicted, seed).advance
+    values, queries = staged(spec, plan, advance, oracle, right, progress)
     return Measured(values[:, :, None], queries)
 
 
@@ -68,12 +70,12 @@ def first_labels(oracle: Oracle, z: Floats) -> Ints:
 class Walk:
     """The state of the search for all records: each record's path, the stretch that is bisected, and the best distance (n,)."""
 
-    def __init__(self, oracle: Oracle, z: Floats, predicted: Ints, seed: int) -> None:
+    def __init__(self, oracle: Oracle, z: Floats, predicted: Ints, seed: int, n_paths: int = PATHS) -> None:
         """Choose the paths of the records `z` (n, f), which the model gives the labels `predicted` (n,)."""
         rng = np.random.default_rng(seed)
         self.oracle, self.z = oracle, z
         self.right = predicted == oracle.labels
-        self.ends, self.lengths, self.pool = ends_of_paths(oracle, z, predicted, rng)
+        self.ends, self.lengths, self.pool = ends_of_paths(oracle, z, predicted, rng, n_paths)
         self.orders = np.stack([rng.permutation(z.shape[1]) for _ in range(self.ends.shape[1])])
         self.ranks = np.argsort(self.orders, axis=1)
         self.replaces = bool(oracle.domain.discrete.any()) and not oracle.domain.is_image
@@ -137,14 +139,16 @@ class Walk:
 
 
 def valued(distance: Floats, right: Bools, domain: Domain) -> Floats:
-    """Log-distance (n,) in the domain's unit, within the floor and the ceiling."""
+    """Twice the log-distance (n,) in the domain's unit, within the floor and the ceiling."""
     with np.errstate(divide="ignore"):
-        logs = np.clip(np.log(distance / domain.unit), FLOOR, CEILING)
+        logs = np.clip(STEEP * np.log(distance / domain.unit), FLOOR, CEILING)
     return np.where(right, logs, FLOOR)
 
 
-def ends_of_paths(oracle: Oracle, z: Floats, predicted: Ints, rng: np.random.Generator) -> tuple[Ints, Floats, Floats]:
-    """For each record the `PATHS` nearest records with a label other than its own, (n, paths), how far they are, and the pool.
+def ends_of_paths(
+    oracle: Oracle, z: Floats, predicted: Ints, rng: np.random.Generator, n_paths: int
+) -> tuple[Ints, Floats, Floats]:
+    """For each record the `n_paths` nearest records with a label other than its own, (n, paths), how far they are, and the pool.
 
     Ends are chosen by their contents, so that the order of records plays no part. The pool's last points are random ones, tried
     where no record has another label.
@@ -155,7 +159,7 @@ def ends_of_paths(oracle: Oracle, z: Floats, predicted: Ints, rng: np.random.Gen
     pool = np.vstack([z[pooled], random_points(oracle.domain, STARTS, rng)])
     where, placed = oracle.domain.placed(pool), oracle.domain.placed(z)
     labels = np.append(predicted[pooled], np.full(STARTS, -1))
-    n_paths = min(PATHS, len(pool))
+    n_paths = min(n_paths, len(pool))
     ends, lengths = np.zeros((n, n_paths), dtype=np.int64), np.full((n, n_paths), np.inf)
     real = np.arange(len(pool)) < len(pooled)
     for rows in blocks(np.arange(n), max(f, len(pool))):
