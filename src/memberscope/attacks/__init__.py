@@ -11,7 +11,9 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 
 from memberscope.attacks.attack_r import AttackR
+from memberscope.attacks.augmentation import Augmentation
 from memberscope.attacks.base import Base
+from memberscope.attacks.boundary import Boundary
 from memberscope.attacks.calibrated import Calibrated
 from memberscope.attacks.confidence import Confidence
 from memberscope.attacks.entropy import Entropy
@@ -25,15 +27,20 @@ from memberscope.attacks.loss import Loss
 from memberscope.attacks.margin import Margin
 from memberscope.attacks.modified_entropy import ModifiedEntropy
 from memberscope.attacks.nasr import Nasr
+from memberscope.attacks.noise import Noise
 from memberscope.attacks.quantile import Quantile
 from memberscope.attacks.rmia import RMIA
 from memberscope.attacks.shokri import Shokri
+from memberscope.attacks.transfer import Transfer
 from memberscope.errors import InputError
 from memberscope.types import Attack
 
 ATTACKS: tuple[Attack, ...] = (
     Gap(),
     Gap("per_class"),
+    Boundary(),
+    Noise(),
+    Augmentation(),
     Loss(),
     Loss("per_class"),
     Confidence(),
@@ -91,6 +98,16 @@ VARIANTS: tuple[Attack, ...] = (
     RMIA("offline", signal="gradient_norm"),
     LiRA(signal="influence"),
     RMIA(signal="influence"),
+    Boundary("hopskipjump"),
+    Transfer(),
+    LiRA(signal="boundary"),
+    LiRA("offline", signal="boundary"),
+    RobustLiRA("boundary"),
+    RMIA(signal="boundary"),
+    LiRA(signal="noise"),
+    LiRA("offline", signal="noise"),
+    RobustLiRA("noise"),
+    RMIA(signal="noise"),
 )
 
 GROUP = "memberscope.attacks"
@@ -101,7 +118,9 @@ __all__ = [
     "VARIANTS",
     "WHITE_BOX",
     "AttackR",
+    "Augmentation",
     "Base",
+    "Boundary",
     "Calibrated",
     "Confidence",
     "Entropy",
@@ -114,10 +133,12 @@ __all__ = [
     "Margin",
     "ModifiedEntropy",
     "Nasr",
+    "Noise",
     "Quantile",
     "RobustLiRA",
     "SelfInfluence",
     "Shokri",
+    "Transfer",
     "available",
     "by_name",
 ]
@@ -127,7 +148,7 @@ def available() -> dict[str, Attack]:
     """Every attack by name: the bundled ones first, then those that installed packages register.
 
     >>> list(available())[:3]
-    ['gap', 'gap_per_class', 'loss']
+    ['gap', 'gap_per_class', 'boundary']
     """
     found: dict[str, Attack] = {attack.name: attack for attack in (*ATTACKS, *WHITE_BOX)}
     for entry in entry_points(group=GROUP):

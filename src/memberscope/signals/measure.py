@@ -59,8 +59,10 @@ def budgeted(spec: SignalSpec, queries: int) -> SignalSpec:
 def measures() -> dict[str, Measure]:
     """The function that measures each signal by name; imported when asked for."""
     from memberscope.signals import gradient
+    from memberscope.signals.robustness import augmentation, noise
+    from memberscope.signals.search import boundary
 
-    return {**gradient.MEASURES}
+    return {"boundary": boundary, "noise": noise, "augmentation": augmentation, **gradient.MEASURES}
 
 
 def measure(

@@ -1,0 +1,28 @@
+"""What attacks on one measured number share: the score is the number itself."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from memberscope.attacks.observed import require
+from memberscope.attacks.references import target_values
+from memberscope.types import MEASURED_AT, Attack, Evidence, Floats, Measurement, Needs, SignalSpec
+
+
+def needs_of(signal: Measurement, **parameters: float) -> Needs:
+    """The measured signal, at the access that it takes.
+
+    >>> needs_of("boundary").access.word
+    'label'
+    """
+    return Needs(MEASURED_AT[signal], (signal,), SignalSpec(signal, parameters=tuple(sorted(parameters.items()))))
+
+
+def number(attack: Attack, evidence: Evidence) -> Floats:
+    """The measured number (n,), a mean over views, NaN where a record is not hidden.
+
+    Raises:
+        UnmetNeedError: The evidence holds another signal.
+    """
+    require(attack, evidence)
+    return np.where(evidence.hidden, target_values(evidence).mean(axis=1), np.nan)

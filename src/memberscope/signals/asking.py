@@ -1,0 +1,143 @@
+"""Top labels of moved records, asked in batches and counted record by record: what all label-only searches share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.errors import InputError, MemberscopeError, TargetError
+from memberscope.signals.domain import Domain
+from memberscope.signals.measure import Progress, parameter
+from memberscope.types import Bools, Floats, Ints, SignalSpec, Target
+
+CELLS = 2**22  # numbers in one batch of moved records
+FIRST = 16  # queries up to the first stage; each later stage doubles them
+SETTLED = 0.99  # rank correlation between two stages from which more queries are not worth asking
+DRIFT = 0.1  # and the mean change of the values, so that models searched to other stages stay comparable
+
+
+@dataclass(eq=False)
+class Oracle:
+    """A target that tells top labels of a domain's numbers, with the `asked` queries (n,) of each record."""
+
+    target: Target
+    domain: Domain
+    labels: Ints
+    asked: Ints
+
+    def keeps(self, rows: NDArray[np.int64], z: Floats) -> Bools:
+        """Whether each of the copies `z` (r, f), of the records `rows` (r,), still gets its record's true label.
+
+        Raises:
+            TargetError: The model fails, or gives another number of rows.
+        """
+        self.asked += np.bincount(rows, minlength=len(self.asked))
+        step = max(1, CELLS // z.shape[1])
+        parts = [top_labels(self.target, self.domain.decode(z[i : i + step])) for i in range(0, len(z), step)]
+        same: Bools = np.concatenate(parts) == self.labels[rows] if parts else np.zeros(0, dtype=bool)
+        return same
+
+
+def top_labels(target: Target, x: object) -> Ints:
+    """The target's top labels (n,) for the records `x`; whatever else it tells is not looked at.
+
+    Raises:
+        TargetError: The model fails, or gives another number of rows.
+    """
+    try:
+        answer = np.asarray(target.query(x), dtype=np.float64)
+    except MemberscopeError:
+        raise
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise TargetError(
+            f"Expected answers about moved records, got {type(error).__name__}: {first}. Call the model on one to see why."
+        ) from error
+    rows = x.shape[0] if hasattr(x, "shape") else len(x)  # type: ignore[arg-type]
+    if answer.ndim != 2 or len(answer) != rows:
+        raise TargetError(f"Expected {rows} rows of outputs, got shape {answer.shape}. Return one row a record.")
+    if target.signal == "labels":
+        return answer[:, 0].astype(np.int64)
+    return np.asarray(answer.argmax(axis=1), dtype=np.int64)
+
+
+def budget_of(spec: SignalSpec, default: int) -> int:
+    """Queries a record that the specification allows.
+
+    Raises:
+        InputError: Less than one.
+
+    >>> budget_of(SignalSpec("noise", parameters=(("queries", 40.0),)), 64)
+    40
+    """
+    queries = int(parameter(spec, "queries", default))
+    if queries < 1:
+        raise InputError(f"Expected a budget of at least 1 query a record, got {queries}. Raise --query-budget.")
+    return queries
+
+
+def stages(budget: int, first: int = FIRST) -> list[int]:
+    """The budgets at which values are kept: doubling, and the last.
+
+    >>> stages(100), stages(5)
+    ([16, 32, 64, 100], [5])
+    """
+    doubling = [first << power for power in range(20) if first << power < budget]
+    return [*doubling, budget]
+
+
+def settled(before: Floats, after: Floats, usable: Bools, limit: float) -> bool:
+    """Whether two stages rank the `usable` records alike, and their values hardly move.
+
+    >>> values = np.array([1.0, 2.0, 3.0])
+    >>> settled(values, values + 0.01, np.ones(3, dtype=bool), 0.99), settled(values, -values, np.ones(3, dtype=bool), 0.99)
+    (True, False)
+    """
+    if usable.sum() < 2:
+        return True
+    a, b = before[usable], after[usable]
+    first, second = centred_ranks(a), centred_ranks(b)
+    scale = float(np.sqrt((first @ first) * (second @ second)))
+    return bool(np.abs(a - b).mean() <= DRIFT and (scale == 0 or first @ second >= limit * scale))
+
+
+def centred_ranks(values: Floats) -> Floats:
+    """Ranks (n,) with mean zero, those of equal values averaged.
+
+    >>> centred_ranks(np.array([5.0, 1.0, 5.0])).tolist()
+    [0.5, -1.0, 0.5]
+    """
+    ordered = np.sort(values)
+    places = np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
+    return np.asarray((places - len(values)) / 2.0, dtype=np.float64)
+
+
+def staged(
+    spec: SignalSpec, plan: list[int], advance: Callable[[int], Floats], oracle: Oracle, right: Bools, progress: Progress | None
+) -> tuple[Floats, Ints]:  # fmt: skip
+    """Values (n, stages) and queries (n, stages) of `advance`, which spends up to a budget and tells what it then knows.
+
+    It ends with the plan, once no record asks any more, or when the ranking of the records that are `right` has settled.
+    """
+    limit = parameter(spec, "settled", SETTLED)
+    values: list[Floats] = []
+    queries: list[Ints] = []
+    for budget in plan:
+        values.append(advance(budget))
+        queries.append(oracle.asked.copy())
+        if progress:
+            progress(int(queries[-1].sum()), len(right) * plan[-1])
+        idle = len(queries) > 1 and bool((queries[-1] == queries[-2]).all())
+        if idle or (len(values) > 1 and settled(values[-2], values[-1], right, limit)):
+            break
+    return np.stack(values, axis=1), np.stack(queries, axis=1)
+
+
+def blocks(rows: NDArray[np.int64], width: int) -> Iterator[NDArray[np.int64]]:
+    """Records `rows` (r,) a batch at a time, `width` numbers each."""
+    step = max(1, CELLS // width)
+    for start in range(0, len(rows), step):
+        yield rows[start : start + step]
