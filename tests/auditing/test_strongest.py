@@ -28,7 +28,7 @@ def test_the_interval_holds_although_the_best_was_picked():
     truth = {"auc": ndtr(0.2 / 2**0.5), "tpr": ndtr(0.2 + ndtri(0.1))}
     hits, picked_above = dict.fromkeys(truth, 0), 0
     for _ in range(runs):
-        for entry in strongest(arrays(200, shifts, rng), "probabilities", settings):
+        for entry in strongest(scene := arrays(200, shifts, rng), scene.scored[0], settings):
             if entry.metric in truth:
                 hits[entry.metric] += entry.low <= truth[entry.metric] <= entry.high
                 picked_above += entry.value > truth[entry.metric]
@@ -42,7 +42,7 @@ def test_candidates_of_equal_ranking_count_once():
     twin = Scored("twin", "probabilities", False, np.exp(two.scored[0].scores), {})
     three = Arrays(two.ids, two.member, two.labels, two.fold, (*two.scored, twin))
     settings = Settings((0.1,), (0.01,), 0.95)
-    first, second = (strongest(entry, "probabilities", settings) for entry in (two, three))
+    first, second = (strongest(entry, entry.scored[0], settings) for entry in (two, three))
     assert [(e.low, e.high) for e in first] == [(e.low, e.high) for e in second]
     assert "simultaneous over 2 candidates" in second[0].method
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from memberscope.auditing.features import narrowed
 from memberscope.auditing.levels import Level, evidence_at, levels_of
-from memberscope.auditing.measuring import Measurements, measure_target
+from memberscope.auditing.measuring import Measurements, measure_target, with_transfer
 from memberscope.auditing.overlap import EXAMPLES, Overlap, find_overlap
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.procedure import Procedure, target_models
@@ -22,7 +22,7 @@ from memberscope.signals import Observed, Store, Wanted, collect, is_measured
 from memberscope.types import Attack, Evidence
 
 Progress = Callable[[str, int, int], None]
-STREAMS = ("folds", "scores", "features", "overlap", "null", "blind", "guesses", "references", "targets")
+STREAMS = ("folds", "scores", "features", "overlap", "null", "blind", "guesses", "references", "targets", "transfer")
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +107,8 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
         features = narrowed(features, np.random.default_rng(streams["features"]))
     evidence = {level: evidence_at(level, observed.signal, observed.outputs, subject.records.y, features) for level in levels}
     measured = measure_target(plan, subject, levels, store, report)
+    means = None if training is None else (training.recipe, training.population)
+    measured = with_transfer(measured, plan, subject, means, streams["transfer"])
     references, procedure, started = None, None, time.perf_counter()
     if training is not None and wanted_by(plan, levels):
         references = reference_models(

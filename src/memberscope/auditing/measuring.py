@@ -12,20 +12,29 @@ from memberscope.auditing.levels import Level, runs_at
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.subject import Subject
 from memberscope.errors import UnmetNeedError
+from memberscope.recipes.transfer import transferred
 from memberscope.signals import Measured, Store, is_measured, measure
-from memberscope.types import Access, Evidence, Records, SignalSpec
+from memberscope.signals.measure import one_stage
+from memberscope.types import Access, Evidence, Recipe, Records, SignalSpec
 
-QUERIES = 256  # a record for each label-only search, unless the threat model gives another budget
+Seed = np.random.SeedSequence
+
+QUERIES = 128  # a record for each label-only search, unless the threat model gives another budget
+TRANSFERRED = 4  # models trained on the target's labels for the transfer attack
 LEAST = 16  # queries a record below which a search is not worth its name
 ROWS = 4_000_000  # records sent for one signal beyond which the budget a record shrinks, unless it is declared
 
 
 @dataclass(frozen=True, eq=False)
 class Measurements:
-    """Each signal measured of the target, by its specification; `refused` says in a sentence why one could not be."""
+    """Each signal measured of the target, by its specification; `refused` says in a sentence why one could not be.
+
+    `asked` counts the records of a population that were sent besides.
+    """
 
     found: dict[SignalSpec, Measured] = field(default_factory=dict)
     refused: dict[SignalSpec, str] = field(default_factory=dict)
+    asked: int = 0
 
     def evidence(self, spec: SignalSpec, records: Records) -> Evidence:
         """The signal as evidence about all records, nothing known yet.
@@ -44,7 +53,7 @@ class Measurements:
     @property
     def queries(self) -> int:
         """Records sent to the target for all of them together."""
-        return int(sum(entry.queries[:, -1].sum() for entry in self.found.values()))
+        return self.asked + int(sum(entry.queries[:, -1].sum() for entry in self.found.values()))
 
 
 def search_plan(plan: Plan, subject: Subject) -> Plan:
@@ -113,6 +122,29 @@ def measure_target(
         except UnmetNeedError as error:
             refused[spec] = str(error)
     return Measurements(found, refused)
+
+
+def with_transfer(
+    measured: Measurements, plan: Plan, subject: Subject, means: tuple[Recipe, Records | None] | None, seed: Seed
+) -> Measurements:
+    """The measurements with what models trained on the target's labels think, if an attack of the plan asks for it.
+
+    `means` are a recipe and the population that the target labels.
+    """
+    specs = [attack.needs.spec for attack in plan.chosen() if attack.needs.spec.name == "transfer"]
+    if not specs:
+        return measured
+    recipe, population = means or (None, None)
+    if recipe is None or population is None:
+        why = "Expected a recipe and a population that the target labels, got none. Give --recipe and --population."
+        return replace(measured, refused=measured.refused | {specs[0]: why})
+    seeds = [int(value) for value in np.random.default_rng(seed).integers(0, 2**31 - 1, TRANSFERRED)]
+    try:
+        values = transferred(recipe, subject.target, population, subject.records, seeds)
+    except UnmetNeedError as error:
+        return replace(measured, refused=measured.refused | {specs[0]: str(error)})
+    found = measured.found | {specs[0]: one_stage(values)}
+    return Measurements(found, measured.refused, measured.asked + len(population))
 
 
 def staged(report: Callable[[str, int, int], None], stage: str) -> Callable[[int, int], None]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from memberscope.errors import InputError, MemberscopeError, TargetError
 from memberscope.signals.domain import Domain
 from memberscope.signals.measure import Progress, parameter
+from memberscope.signals.reduce import top_class
 from memberscope.types import Bools, Floats, Ints, SignalSpec, Target
 
 CELLS = 2**22  # numbers in one batch of moved records
@@ -61,7 +62,7 @@ def top_labels(target: Target, x: object) -> Ints:
         raise TargetError(f"Expected {rows} rows of outputs, got shape {answer.shape}. Return one row a record.")
     if target.signal == "labels":
         return answer[:, 0].astype(np.int64)
-    return np.asarray(answer.argmax(axis=1), dtype=np.int64)
+    return top_class(answer)
 
 
 def budget_of(spec: SignalSpec, default: int) -> int:
