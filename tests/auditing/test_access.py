@@ -139,7 +139,7 @@ def test_written_and_read_back_everything_agrees(audited, tmp_path):
 def test_the_table_says_which_levels_were_not_audited(audited):
     rows = {row.level: row for row in matrix(audited).rows}
     assert rows["logits"].why and rows["white_box"].why == "Not granted by the threat model."
-    assert rows["probabilities top:1"].words == "the 1 likeliest, with probabilities"
+    assert rows["probabilities top:1"].words == "the likeliest class, with its probability"
     assert rows["label"].tpr is not None and rows["label"].why is None
 
 

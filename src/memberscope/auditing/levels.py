@@ -57,7 +57,8 @@ class Level:
         What is measured does not depend on what the outputs look like.
         """
         if is_measured(spec):
-            return Wanted(self.access, budgeted(spec, queries) if self.access == Access.LABEL else spec)
+            searched = self.access == Access.LABEL and spec.name != "transfer"
+            return Wanted(self.access, budgeted(spec, queries) if searched else spec)
         return Wanted(self.access, spec, restriction(self.restriction) if self.restriction else None)
 
 

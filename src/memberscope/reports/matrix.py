@@ -100,7 +100,8 @@ def in_words(access: str, restriction: str | None) -> str:
     if restriction is None:
         return WORDS[access]
     parts = [part.split(":") for part in restriction.split("+")]
-    return "; ".join(LIMITS.get(kind, kind + " {}").format(*numbers, "") for kind, *numbers in parts)
+    words = "; ".join(LIMITS.get(kind, kind + " {}").format(*numbers, "") for kind, *numbers in parts)
+    return words.replace("the 1 likeliest, with probabilities", "the likeliest class, with its probability")
 
 
 def why_missing(result: Result, access: Access) -> str:

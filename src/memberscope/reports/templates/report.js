@@ -127,8 +127,14 @@
     });
     show(byId("budgets"), {
       height: 280, series, bands, scales: { x: { time: false, distr: 3 } },
-      axes: [axis({ label: "queries a record (" + curves.map((name, i) => name).join(", ") + ")" }), axis({ label: "AUC", size: 64 })],
+      axes: [axis({ label: "queries a record" }), axis({ label: "AUC", size: 64 })],
     }, values);
+    curves.forEach((name, i) => {
+      const word = document.createElement("strong");
+      word.style.color = palette[i % palette.length];
+      word.append(name + "\u2003");
+      byId("budget-names").append(word);
+    });
   }
 
   const resize = () => charts.forEach(([chart, node]) => chart.setSize({ width: width(node), height: chart.height }));
