@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from memberscope.errors import InputError
+from memberscope.targets.answers import declared, level, one_a_class
 from memberscope.targets.code import code_digest, defined_in
-from memberscope.types import Access, Floats, Signal
+from memberscope.types import Floats, Signal
 
 
 class TorchTarget:
-    """A module that maps a batch of inputs to logits or probabilities (n, k).
+    """A module that maps a batch of inputs to logits or probabilities (n, k), or to labels (n,).
 
     A single column is read as the positive class of two: a logit, or a probability.
 
@@ -27,7 +28,7 @@ class TorchTarget:
         self,
         module: Any,
         *,
-        outputs: Literal["logits", "probabilities"] = "logits",
+        outputs: str = "logits",
         batch_size: int = 1024,
         device: str = "cpu",
         n_classes: int | None = None,
@@ -39,18 +40,16 @@ class TorchTarget:
         """
         import torch
 
-        if outputs not in ("logits", "probabilities"):
-            raise InputError(f"Expected outputs 'logits' or 'probabilities', got {outputs!r}. Say what forward() returns.")
         try:
             self.module = module.to(torch.device(device))
         except (RuntimeError, AssertionError) as error:
             first = str(error).splitlines()[0]
             raise InputError(f"Expected an available device, got {device!r} ({first}). Use device='cpu'.") from error
-        self.signal: Signal = outputs
-        self.access = Access.LOGITS if outputs == "logits" else Access.PROBABILITIES
+        self.signal: Signal = declared(outputs) or "logits"
+        self.access = level(self.signal)
         self.batch_size = batch_size
         self.device = device
-        self.known_classes = n_classes or last_width(module)
+        self.known_classes = n_classes or (None if outputs == "labels" else last_width(module))
 
     @property
     def n_classes(self) -> int:
@@ -72,12 +71,7 @@ class TorchTarget:
         code = code_digest(map(defined_in, self.module.modules()))
         if code is None:
             return None
-        hasher = hashlib.sha256(f"{self.module!r}:{self.signal}:{code}".encode())
-        for name, value in sorted(self.module.state_dict().items()):
-            array = np.ascontiguousarray(value.detach().cpu().float().numpy() if value.is_floating_point() else value.cpu())
-            hasher.update(f"{name}:{array.dtype}:{array.shape}".encode())
-            hasher.update(array.tobytes())
-        return hasher.hexdigest()
+        return weights_digest(f"{self.module!r}:{self.signal}:{code}", self.module)
 
     @property
     def n_parameters(self) -> int | None:
@@ -95,8 +89,8 @@ class TorchTarget:
                 parts = [self._forward(x[start : start + self.batch_size]) for start in range(0, len(x), self.batch_size)]
         finally:
             self.module.train(training)
-        values = np.concatenate(parts)
-        self.known_classes = self.known_classes or values.shape[1]
+        values = one_a_class(np.concatenate(parts), self.signal)
+        self.known_classes = self.known_classes or (None if self.signal == "labels" else values.shape[1])
         return values
 
     def _precision(self) -> Any:
@@ -113,12 +107,17 @@ class TorchTarget:
         if inputs.is_floating_point() or not reads_codes(self.module):
             inputs = inputs.to(self._precision())
         outputs = self.module(inputs.to(self.device))
-        values = np.asarray(outputs.detach().cpu().double().numpy(), dtype=np.float64)
-        if values.ndim == 1 or values.shape[1] == 1:
-            positive = values.reshape(len(values), 1)
-            negative = np.zeros_like(positive) if self.signal == "logits" else 1 - positive
-            values = np.hstack([negative, positive])
-        return values
+        return np.asarray(outputs.detach().cpu().double().numpy(), dtype=np.float64)
+
+
+def weights_digest(prefix: str, module: Any) -> str:
+    """Hash of `prefix` and of everything in the state dict of a module, by name."""
+    hasher = hashlib.sha256(prefix.encode())
+    for name, value in sorted(module.state_dict().items()):
+        array = np.ascontiguousarray(value.detach().cpu().float().numpy() if value.is_floating_point() else value.cpu())
+        hasher.update(f"{name}:{array.dtype}:{array.shape}".encode())
+        hasher.update(array.tobytes())
+    return hasher.hexdigest()
 
 
 def reads_codes(module: Any) -> bool:
