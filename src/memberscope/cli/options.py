@@ -354,5 +354,5 @@ def subject_of(options: Options) -> Subject:
     loaded = load_target(options.model, factory=options.factory, trust=trust, device=options.device, outputs=options.outputs)
     layout = layout_of(options, loaded.target)
     members, non_members, names = read_pair(options.members, options.non_members, layout, class_names_of(loaded.target))
-    target = counted(loaded.target, len(names))
+    target = counted(loaded.target, members.x, len(names))
     return make_subject(target, members, non_members, class_names=names, notes=loaded.notes)

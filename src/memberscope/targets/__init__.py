@@ -1,10 +1,10 @@
 """Targets: the audited model behind one method, `query`; the only rooms that know a framework."""
 
-from memberscope.targets.answers import Outputs
 from memberscope.targets.boosters import BoosterTarget
 from memberscope.targets.function import FunctionTarget
 from memberscope.targets.huggingface import HuggingFaceTarget
 from memberscope.targets.keras import KerasTarget
+from memberscope.targets.kinds import Outputs
 from memberscope.targets.loading import load_target
 from memberscope.targets.onnx import OnnxTarget
 from memberscope.targets.sklearn import SklearnTarget

@@ -57,6 +57,8 @@ def check_lightgbm(path: Path) -> None:
             at += size
         if not content[at:].startswith(TREES_END.encode()):
             raise ValueError("its trees do not end where it says")
+        if b"\nparameters:" in content[at:] and b"end of parameters" not in content[at:]:
+            raise ValueError("its parameters do not end")
     except ValueError as error:
         raise InputError(f"Expected a complete LightGBM model, got {path}: {error}. Save it again.") from error
 

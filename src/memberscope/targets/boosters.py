@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.targets.answers import Outputs, declared, level, one_a_class
 from memberscope.targets.booster_files import check_lightgbm, lightgbm_header
 from memberscope.targets.inputs import dense, is_frame, named, typed
+from memberscope.targets.kinds import Outputs, declared, level, one_a_class
 from memberscope.types import Floats, Signal
 
 LIGHTGBM: dict[str, tuple[Outputs, ...]] = {
@@ -244,6 +245,7 @@ def opened(path: Path, load: Callable[[], Any], outputs: str | None) -> BoosterT
     try:
         booster = load()
     except Exception as error:  # the libraries raise errors of their own
-        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        lines = [re.sub(r"^\[[\d:]+\] \S+ ", "", line).strip(" :") for line in str(error).splitlines()]
+        first = next((line for line in lines if line), type(error).__name__)
         raise InputError(f"Expected a complete booster, got {path}: {first}. Save it again with save_model().") from error
     return BoosterTarget(booster, outputs=outputs, digest=digest)

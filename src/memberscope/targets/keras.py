@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError, UnsafeFileError
-from memberscope.targets import answers
+from memberscope.targets import kinds
 from memberscope.targets.code import code_digest, defined_in
 from memberscope.targets.inputs import dense, shaped, typed
 from memberscope.targets.trust import Trust
@@ -58,8 +58,8 @@ class KerasTarget:
         self._shape = tuple(inputs[0].shape[1:])
         self._dtype = np.dtype(inputs[0].dtype if inputs[0].dtype != "bfloat16" else "float32")
         self._digest = digest
-        self.signal: Signal = answers.declared(outputs) or self._told()
-        self.access = answers.level(self.signal)
+        self.signal: Signal = kinds.declared(outputs) or self._told()
+        self.access = kinds.level(self.signal)
         width = model.outputs[0].shape[-1]
         self.known_classes = n_classes or (None if self.signal == "labels" or width is None else max(2, int(width)))
 
@@ -81,7 +81,9 @@ class KerasTarget:
         if code is None:
             return None
         hasher = hashlib.sha256(f"keras:{self.signal}:{code}:{self._digest or self.model.to_json()}".encode())
-        for weight in [] if self._digest else self.model.get_weights():
+        with quiet():
+            weights = [] if self._digest else self.model.get_weights()
+        for weight in weights:
             hasher.update(f"{weight.dtype}:{weight.shape}".encode() + np.ascontiguousarray(weight).tobytes())
         return hasher.hexdigest()
 
@@ -92,7 +94,10 @@ class KerasTarget:
 
     def query(self, x: Any) -> Floats:
         """Outputs (n, k) for inputs (n, ...), in batches and in inference mode."""
-        return answers.one_a_class(self._scores(dense(x)), self.signal)
+        values = kinds.one_a_class(self._scores(dense(x)), self.signal)
+        if self.signal != "labels":
+            self.known_classes = self.known_classes or values.shape[1]
+        return values
 
     def _scores(self, x: Any) -> Any:
         import keras
@@ -105,12 +110,12 @@ class KerasTarget:
             ]
         return np.concatenate(parts)
 
-    def _told(self) -> answers.Outputs:
+    def _told(self) -> kinds.Outputs:
         """What the scores of made-up records are; logits where a dimension of the input is not known."""
-        made = answers.made_up(self._shape, self._dtype.kind)
+        made = kinds.made_up(self._shape, self._dtype.kind)
         if made is None:
             return "logits"
-        return answers.told(np.asarray(self._scores(made), dtype=np.float64).reshape(len(made), -1), "the Keras model")
+        return kinds.told(np.asarray(self._scores(made), dtype=np.float64).reshape(len(made), -1), "the Keras model")
 
 
 def without_gradients() -> AbstractContextManager[Any]:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from memberscope.errors import InputError, MemberscopeError, UnsafeFileError
-from memberscope.targets.answers import declared
 from memberscope.targets.boosters import from_lightgbm, from_xgboost
 from memberscope.targets.huggingface import from_folder
 from memberscope.targets.keras import from_keras
+from memberscope.targets.kinds import declared
 from memberscope.targets.onnx import from_onnx
 from memberscope.targets.sklearn import SklearnTarget
 from memberscope.targets.trust import Loaded, Trust

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from memberscope.errors import InputError
-from memberscope.targets import answers
+from memberscope.targets import kinds
 from memberscope.targets.onnx_file import OnnxFacts, file_digest, read_facts
 from memberscope.targets.onnx_outputs import choose, read
 from memberscope.targets.onnx_run import batches, feeds_of, inputs_of, joined, probe
@@ -43,9 +43,9 @@ class OnnxTarget:
         self.inputs = inputs_of(session)
         self.batch_size = batch_size
         seen = probe(session, self.inputs, batch_size)
-        self.choice = choose(session, seen, answers.declared(outputs), facts.classes)
+        self.choice = choose(session, seen, kinds.declared(outputs), facts.classes)
         self.signal: Signal = self.choice.signal
-        self.access = answers.level(self.signal)
+        self.access = kinds.level(self.signal)
         self.classes = self.choice.classes or None
         self.known_classes = self.choice.n_classes or n_classes
         self.digest = None if path is None else file_digest(path, facts, f"{self.choice.name}:{self.signal}")
@@ -79,7 +79,10 @@ class OnnxTarget:
         feeds = feeds_of(self.inputs, x)
         name = self.choice.name
         parts = [batch[name] for batch in batches(self.session, self.inputs, feeds, [name], self.batch_size)]
-        return read(joined(parts), self.choice)
+        values = read(joined(parts), self.choice)
+        if self.signal != "labels":
+            self.known_classes = self.known_classes or values.shape[1]
+        return values
 
 
 def from_onnx(path: Path, *, outputs: str | None = None, device: str | None = None) -> OnnxTarget:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.targets.answers import Outputs, one_a_class, told
+from memberscope.targets.kinds import Outputs, one_a_class, told
 from memberscope.types import Floats
 
 REAL = ("tensor(float)", "tensor(double)", "tensor(float16)")
@@ -37,8 +37,11 @@ def choose(session: Any, seen: Mapping[str, Any], declared: Outputs | None, clas
     scores = [name for name, entry in offered.items() if entry.type in REAL or entry.type.startswith("seq(map(")]
     if declared == "labels" or not scores:
         return labels_among(offered, scores, declared, classes)
-    told_kinds = {name: kind_of(offered[name], seen.get(name)) for name in scores}
-    name, signal = best(told_kinds, declared)
+    if declared and len(scores) == 1:
+        kinds: dict[str, Outputs] = {scores[0]: declared}
+    else:
+        kinds = {name: kind_of(offered[name], seen.get(name)) for name in scores}
+    name, signal = best(kinds, declared)
     keys = keys_of(seen.get(name))
     width = width_of(offered[name], seen.get(name))
     known = keys or (classes if width in (None, len(classes)) or (width == 1 and len(classes) == 2) else ())
@@ -47,7 +50,7 @@ def choose(session: Any, seen: Mapping[str, Any], declared: Outputs | None, clas
 
 
 def best(kinds: Mapping[str, Outputs], declared: Outputs | None) -> tuple[str, Outputs]:
-    """The output of scores to read, of those whose kinds were told.
+    """The one output of scores of the declared kind, or else of probabilities, or else of logits.
 
     Raises:
         InputError: Several are possible.
@@ -55,9 +58,6 @@ def best(kinds: Mapping[str, Outputs], declared: Outputs | None) -> tuple[str, O
     >>> best({"hidden": "logits", "p": "probabilities"}, None)
     ('p', 'probabilities')
     """
-    if len(kinds) == 1:
-        name = next(iter(kinds))
-        return name, declared or kinds[name]
     wanted = declared or ("probabilities" if "probabilities" in kinds.values() else "logits")
     fitting = [name for name, kind in kinds.items() if kind == wanted]
     if len(fitting) != 1:

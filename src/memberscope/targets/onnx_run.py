@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.targets.answers import PROBES, made_up
 from memberscope.targets.inputs import dense, is_frame, named, shaped, typed
+from memberscope.targets.kinds import PROBES, made_up
 
 TYPES = {"float": "float32", "double": "float64", "float16": "float16", "bool": "bool", "string": "O"}
 TYPES |= {f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.targets.answers import declared, level, one_a_class
 from memberscope.targets.code import code_digest, defined_in
+from memberscope.targets.kinds import declared, level, one_a_class
 from memberscope.types import Floats, Signal
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.targets.answers import declared
 from memberscope.targets.boosters import BoosterTarget
 from memberscope.targets.function import FunctionTarget
 from memberscope.targets.huggingface import HuggingFaceTarget
 from memberscope.targets.keras import KerasTarget
+from memberscope.targets.kinds import declared
 from memberscope.targets.onnx import OnnxTarget
 from memberscope.targets.sklearn import SklearnTarget
 from memberscope.targets.torch import TorchTarget
@@ -75,12 +75,18 @@ def fitted_columns_of(target: Target) -> tuple[str, ...]:
     >>> fitted_columns_of(FunctionTarget(lambda x: x, n_classes=2))
     ()
     """
-    names = getattr(getattr(target, "estimator", None), "feature_names_in_", getattr(target, "columns", None))
+    names = getattr(target, "columns", None) or getattr(getattr(target, "estimator", None), "feature_names_in_", None)
     return () if names is None else tuple(str(name) for name in np.asarray(names))
 
 
-def counted(target: Target, n_classes: int) -> Target:
-    """The target, told how many classes the records have if it returns only labels and does not know."""
-    if target.signal == "labels" and getattr(target, "known_classes", n_classes) is None:
-        target.known_classes = n_classes  # type: ignore[attr-defined]
+def counted(target: Target, x: Any, n_classes: int) -> Target:
+    """The target, which knows its number of classes now if it did not.
+
+    The answer to the first record of `x` tells, or where answers are labels alone, the records' own `n_classes`.
+    """
+    if getattr(target, "known_classes", n_classes) is None:
+        if target.signal == "labels":
+            target.known_classes = n_classes  # type: ignore[attr-defined]
+        else:
+            target.query(x.iloc[:1] if hasattr(x, "iloc") else x[:1])
     return target
