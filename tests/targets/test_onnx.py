@@ -17,6 +17,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from memberscope.errors import InputError
 from memberscope.targets import Layout, OnnxTarget, class_names_of, counted, fitted_columns_of, load_target, read_pair, wrap
+from memberscope.targets.onnx_file import read_facts
 from memberscope.types import Access
 
 onnx = pytest.importorskip("onnx")
@@ -287,6 +288,20 @@ def test_custom_operators_and_other_files_are_refused(tmp_path):
             load_target(str(tmp_path / "o.onnx"))
     with pytest.raises(InputError, match="device"):
         load_target(scores(tmp_path / "z.onnx"), device="tpu")
+
+
+def test_a_file_with_any_byte_changed_is_read_or_refused(tmp_path):
+    content = Path(scores(tmp_path / "z.onnx", "Softmax")).read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(500):
+        at, byte = int(rng.integers(len(content))), int(rng.integers(256))
+        (tmp_path / "f.onnx").write_bytes(bytes([*content[:at], byte, *content[at + 1 :]]))
+        try:
+            read_facts(tmp_path / "f.onnx")
+        except InputError:
+            refused += 1
+    assert 10 < refused < 400
 
 
 def test_inputs_that_are_no_records_are_refused(tmp_path):

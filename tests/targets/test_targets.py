@@ -158,6 +158,16 @@ def test_a_torch_module_may_return_labels(data):
         wrap(torch.nn.Linear(4, 2), outputs="labels", n_classes=2).query(data[0])
 
 
+def test_a_declaration_that_a_model_cannot_keep_is_refused(data):
+    x, y = data
+    model = LogisticRegression().fit(x, y)
+    assert wrap(model, outputs="probabilities").signal == "probabilities"
+    for found in (model, SklearnTarget(model), FunctionTarget(model.predict_proba, n_classes=3)):
+        with pytest.raises(InputError, match="returns logits, got one of probabilities"):
+            wrap(found, outputs="logits")
+    assert wrap(model.decision_function, n_classes=3, outputs="logits").signal == "logits"
+
+
 def test_torch_bad_options():
     torch = pytest.importorskip("torch")
     with pytest.raises(InputError, match="available device, got 'cuda:7'"):

@@ -50,6 +50,12 @@ class BoosterTarget:
 
     Columns of a data frame are found by the names that the booster was trained with, whatever their order. After early
     stopping the trees up to the best iteration count, as in the libraries' classifiers.
+
+    >>> import lightgbm
+    >>> data = lightgbm.Dataset(np.arange(80.0)[:, None], np.arange(80) > 39)
+    >>> booster = lightgbm.train({"objective": "binary", "verbose": -1, "num_threads": 1}, data, 2)
+    >>> BoosterTarget(booster).query(np.array([[1.0], [70.0]])).argmax(axis=1).tolist()
+    [0, 1]
     """
 
     def __init__(self, booster: Any, *, outputs: str | None = None, digest: str | None = None) -> None:
@@ -104,8 +110,10 @@ class BoosterTarget:
         if not self.ensemble.categories:
             pairs = zip(self.ensemble.features, columns, strict=True)
             return np.column_stack([typed(column, np.dtype(np.float64), name) for name, column in pairs])
-        import pandas
-
+        try:
+            import pandas
+        except ImportError as error:
+            raise InputError("Expected pandas for a model with categories, got none. Run `pip install pandas`.") from error
         frame = pandas.DataFrame(dict(zip(self.ensemble.features, columns, strict=True)))
         for name in self.ensemble.categories:
             frame[name] = frame[name].astype("category")

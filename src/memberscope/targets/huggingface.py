@@ -31,6 +31,12 @@ class HuggingFaceTarget:
 
     With a `tokenizer` records are texts, or pairs of texts, in one or two columns; they are asked in batches of like length.
     Without one they are token ids (n, length) or pixel values (n, channels, height, width).
+
+    >>> from transformers import BertConfig, BertForSequenceClassification
+    >>> sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    >>> model = BertForSequenceClassification(BertConfig(vocab_size=9, num_labels=3, **sizes))
+    >>> HuggingFaceTarget(model).query(np.array([[2, 4, 3, 0], [2, 5, 6, 3]])).shape
+    (2, 3)
     """
 
     access = Access.LOGITS

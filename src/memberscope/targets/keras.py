@@ -31,7 +31,13 @@ RUNS_CODE = ("Lambda", "__lambda__", "TorchModuleWrapper", "TFSMLayer", "JaxLaye
 
 
 class KerasTarget:
-    """A Keras model with one input; what its scores are is declared, or told from answers to made-up records."""
+    """A Keras model with one input; what its scores are is declared, or told from answers to made-up records.
+
+    >>> keras = backed_keras()
+    >>> target = KerasTarget(keras.Sequential([keras.Input((3,)), keras.layers.Softmax()]))
+    >>> target.signal, target.query(np.zeros((5, 3))).shape
+    ('probabilities', (5, 3))
+    """
 
     def __init__(
         self,
@@ -169,7 +175,7 @@ def read_config(path: Path) -> Any:
             if archive.testzip() is not None or "model.weights.h5" not in archive.namelist():
                 raise zipfile.BadZipFile("its weights are damaged or missing")
             return json.loads(archive.read("config.json"))
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError, RecursionError) as error:
         raise InputError(f"Expected a complete .keras archive, got {path}: {error}. Save it again.") from error
 
 

@@ -19,7 +19,7 @@ from memberscope.targets.kinds import declared
 from memberscope.targets.onnx import from_onnx
 from memberscope.targets.sklearn import SklearnTarget
 from memberscope.targets.trust import Loaded, Trust
-from memberscope.targets.wrap import wrap
+from memberscope.targets.wrap import as_declared, wrap
 from memberscope.types import Target
 
 CODE_BEARING = (".pkl", ".pickle", ".joblib", ".ts", ".torchscript")
@@ -41,11 +41,8 @@ def load_target(
         InputError: The file or factory is missing, damaged or of another kind, or does not return `outputs`.
         UnsafeFileError: The format can run code and was not declared safe.
     """
-    declared(outputs)
-    loaded = opened(spec, factory, trust or Trust(), device, outputs)
-    if outputs not in (None, loaded.target.signal):
-        raise InputError(f"Expected a model that returns {outputs}, got one of {loaded.target.signal}. Leave out --outputs.")
-    return loaded
+    loaded = opened(spec, factory, trust or Trust(), device, declared(outputs))
+    return Loaded(as_declared(loaded.target, outputs), loaded.notes)
 
 
 def opened(spec: str, factory: str | None, trust: Trust, device: str | None, outputs: str | None) -> Loaded:
@@ -54,7 +51,8 @@ def opened(spec: str, factory: str | None, trust: Trust, device: str | None, out
     if path.is_dir():
         return Loaded(*from_folder(path, device=device))
     if not path.suffix and ":" in spec:
-        return Loaded(placed(wrap(built(spec), outputs=outputs), device, outputs))
+        found = built(spec)
+        return Loaded(placed(found if isinstance(found, Target) else wrap(found, outputs=outputs), device, outputs))
     if not path.is_file():
         raise InputError(f"Expected a model file or module:factory, got {spec!r}, which is not there. Check the path.")
     suffix = path.suffix.lower()

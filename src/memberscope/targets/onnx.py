@@ -21,6 +21,13 @@ class OnnxTarget:
 
     What the scores are is declared by `outputs`, or told from answers to made-up records: rows on the simplex are
     probabilities, others logits. Where a model gives both scores and labels, the labels are ignored.
+
+    >>> import numpy as np, onnx.parser, onnxruntime
+    >>> head = '<ir_version: 9, opset_import: ["": 17]>'
+    >>> model = onnx.parser.parse_model(head + "g (float[n, 3] x) => (float[n, 3] p) {p = Softmax <axis = 1> (x)}")
+    >>> target = OnnxTarget(onnxruntime.InferenceSession(model.SerializeToString()))
+    >>> target.signal, target.query(np.zeros((5, 3))).shape
+    ('probabilities', (5, 3))
     """
 
     def __init__(

@@ -44,7 +44,7 @@ def read_facts(path: Path) -> OnnxFacts:
     facts = OnnxFacts()
     try:
         read_model(memoryview(path.read_bytes()), facts)
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, RecursionError) as error:
         raise InputError(f"Expected a complete ONNX model, got {path}: {error}. Export it again.") from error
     for name in facts.external:
         beside(path, name)
@@ -109,12 +109,14 @@ def read_node(view: memoryview, facts: OnnxFacts) -> None:
     for _, attribute in each(view, {NODE_ATTRIBUTE}):
         name, values = "", []
         for number, part in fields(attribute):
-            if number == ATTRIBUTE_NAME:
+            if number == ATTRIBUTE_INTS:
+                values += [str(value) for value in ints(part)]
+            elif not isinstance(part, memoryview):
+                continue
+            elif number == ATTRIBUTE_NAME:
                 name = bytes(part).decode()
             elif number == ATTRIBUTE_STRINGS:
                 values.append(bytes(part).decode())
-            elif number == ATTRIBUTE_INTS:
-                values += [str(value) for value in ints(part)]
             elif number in (ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS):
                 read_graph(part, facts)
             elif number in (ATTRIBUTE_TENSOR, ATTRIBUTE_TENSORS):

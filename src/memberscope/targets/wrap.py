@@ -13,7 +13,7 @@ from memberscope.targets.boosters import BoosterTarget
 from memberscope.targets.function import FunctionTarget
 from memberscope.targets.huggingface import HuggingFaceTarget
 from memberscope.targets.keras import KerasTarget
-from memberscope.targets.kinds import declared
+from memberscope.targets.kinds import Outputs, declared
 from memberscope.targets.onnx import OnnxTarget
 from memberscope.targets.sklearn import SklearnTarget
 from memberscope.targets.torch import TorchTarget
@@ -27,14 +27,33 @@ def wrap(model: Any, *, n_classes: int | None = None, outputs: str | None = None
     models, and models and pipelines of transformers. `outputs` declares what they return, where that cannot be told.
 
     Raises:
-        InputError: The object is none of these.
+        InputError: The object is none of these, or does not return `outputs`.
 
     >>> from sklearn.tree import DecisionTreeClassifier
     >>> wrap(DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1])).n_classes
     2
     """
-    if isinstance(model, Target):
-        return model
+    known = model if isinstance(model, Target) else target_of(model, n_classes, declared(outputs))
+    return as_declared(known, outputs)
+
+
+def as_declared(target: Target, outputs: str | None) -> Target:
+    """The target itself, if it returns what was declared.
+
+    Raises:
+        InputError: It does not.
+    """
+    if outputs not in (None, target.signal):
+        raise InputError(f"Expected a model that returns {outputs}, got one of {target.signal}. Leave out --outputs.")
+    return target
+
+
+def target_of(model: Any, n_classes: int | None, outputs: Outputs | None) -> Target:
+    """The target for an object of a known framework, or for a function.
+
+    Raises:
+        InputError: It is none of these.
+    """
     for module, name, make in FRAMEWORKS:
         if isinstance(model, getattr(sys.modules.get(module), name, ())):
             return make(model, outputs, n_classes)
@@ -43,7 +62,7 @@ def wrap(model: Any, *, n_classes: int | None = None, outputs: str | None = None
     if callable(model) and not isinstance(model, type):
         if n_classes is None:
             raise InputError("Expected n_classes for a function, got none. Wrap it: FunctionTarget(f, n_classes=k).")
-        return FunctionTarget(model, n_classes=n_classes, signal=declared(outputs) or "probabilities")
+        return FunctionTarget(model, n_classes=n_classes, signal=outputs or "probabilities")
     raise InputError(
         f"Expected a fitted classifier, a torch module or a function, got {type(model).__name__}. "
         f"Give an object that answers predict_proba, or a function that returns probabilities."
