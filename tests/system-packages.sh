@@ -1,10 +1,15 @@
 #!/bin/sh
-# What the tests need besides Python packages: a browser for the report. Installed where the package manager is at hand.
+# What the tests need besides Python packages: a browser for the report, and the OpenMP library that LightGBM loads.
+# Installed where the package manager is at hand.
 set -eu
-command -v chromium >/dev/null 2>&1 && exit 0
+wanted=""
+command -v chromium >/dev/null 2>&1 || wanted="chromium"
+ldconfig -p 2>/dev/null | grep -q "libgomp\.so\.1" || wanted="$wanted libgomp1"
+[ -n "$wanted" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null
+    # shellcheck disable=SC2086
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $wanted >/dev/null
 else
-    echo "No chromium: the browser tests will say that they were skipped." >&2
+    echo "Missing $wanted: the tests that need it will say so." >&2
 fi

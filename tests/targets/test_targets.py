@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from memberscope.errors import InputError
@@ -47,6 +49,28 @@ def test_decision_functions_are_logits(data):
     two = SklearnTarget(RidgeClassifier().fit(x, y > 0))
     values = two.query(x)
     assert values.shape == (120, 2) and (values[:, 0] == 0).all()
+
+
+@pytest.mark.parametrize("wrapped", [lambda model: model, lambda model: make_pipeline(StandardScaler(), model)])
+def test_decisions_between_pairs_of_classes_are_no_logits(data, wrapped):
+    """Of three classes there are three pairs, so that nothing but the estimator's own word tells the columns apart."""
+    x, y = data
+    pairs, classes = (wrapped(SVC(decision_function_shape=shape)).fit(x, y) for shape in ("ovo", "ovr"))
+    target = SklearnTarget(pairs)
+    assert target.signal == "logits"
+    np.testing.assert_allclose(target.query(x), classes.decision_function(x))
+    last = pairs.steps[-1][1] if hasattr(pairs, "steps") else pairs
+    assert last.decision_function_shape == "ovo", "the user's own estimator stays as it was"
+    two = SklearnTarget(wrapped(SVC(decision_function_shape="ovo")).fit(x, y > 0))
+    assert two.signal == "logits" and two.query(x).shape == (120, 2)
+
+
+def test_pairs_that_cannot_be_asked_otherwise_leave_labels(data):
+    x, y = data
+    search = GridSearchCV(SVC(decision_function_shape="ovo"), {"C": [1.0]}, cv=2).fit(x, y)
+    target = SklearnTarget(search)
+    assert (target.signal, target.access) == ("labels", Access.LABEL)
+    np.testing.assert_array_equal(target.query(x)[:, 0], search.predict(x))
 
 
 def test_labels_alone_are_positions_in_classes(data):
@@ -118,6 +142,30 @@ def test_torch_single_output_is_two_classes(data):
     assert logits.query(x).shape == (120, 2) and logits.n_classes == 2
     probability = TorchTarget(torch.nn.Sequential(torch.nn.Linear(4, 1), torch.nn.Sigmoid()), outputs="probabilities")
     np.testing.assert_allclose(probability.query(x).sum(axis=1), 1.0)
+
+
+def test_a_torch_module_may_return_labels(data):
+    torch = pytest.importorskip("torch")
+
+    class Hard(torch.nn.Module):
+        def forward(self, x):
+            return x.argmax(dim=1)
+
+    target = wrap(Hard(), outputs="labels", n_classes=4)
+    assert target.access is Access.LABEL
+    np.testing.assert_array_equal(target.query(data[0])[:, 0], data[0].argmax(axis=1))
+    with pytest.raises(InputError, match="one label a record, got 2"):
+        wrap(torch.nn.Linear(4, 2), outputs="labels", n_classes=2).query(data[0])
+
+
+def test_a_declaration_that_a_model_cannot_keep_is_refused(data):
+    x, y = data
+    model = LogisticRegression().fit(x, y)
+    assert wrap(model, outputs="probabilities").signal == "probabilities"
+    for found in (model, SklearnTarget(model), FunctionTarget(model.predict_proba, n_classes=3)):
+        with pytest.raises(InputError, match="returns logits, got one of probabilities"):
+            wrap(found, outputs="logits")
+    assert wrap(model.decision_function, n_classes=3, outputs="logits").signal == "logits"
 
 
 def test_torch_bad_options():

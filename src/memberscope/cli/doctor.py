@@ -11,7 +11,15 @@ from pathlib import Path
 
 import typer
 
-EXTRAS = {"torch": "PyTorch modules (memberscope[torch])", "pyarrow": "Parquet (memberscope[parquet])"}
+EXTRAS = {
+    "torch": "PyTorch modules (memberscope[torch])",
+    "pyarrow": "Parquet (memberscope[parquet])",
+    "onnxruntime": "ONNX models (memberscope[onnx])",
+    "lightgbm": "LightGBM models (memberscope[boost])",
+    "xgboost": "XGBoost models (pip install xgboost, or xgboost-cpu)",
+    "transformers": "Hugging Face classifiers (memberscope[hf])",
+    "keras": "Keras models (pip install keras, with torch or another backend)",
+}
 CORE = ("numpy", "scipy", "scikit-learn", "pydantic", "safetensors", "skops")
 
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from memberscope.targets import Layout
     from memberscope.types import Target
 
-Model = Annotated[str | None, typer.Option(help="module:factory, a .skops file, or torch weights with --factory.")]
+Model = Annotated[str | None, typer.Option(help="module:factory, a model file or folder, or torch weights with --factory.")]
+Outputs = Annotated[str | None, typer.Option(help="What the model returns: probabilities, logits or labels.")]
 Signals = Annotated[str | None, typer.Option(help="A .csv, .npz or .parquet table of signals instead of a model.")]
 Members = Annotated[str | None, typer.Option(help="Training records (.csv, .npz, .parquet).")]
 NonMembers = Annotated[str | None, typer.Option(help="Hold-out records of the same columns.")]
@@ -51,6 +52,7 @@ class Options:
     model: str | None = None
     factory: str | None = None
     device: str | None = None
+    outputs: str | None = None
     signals: str | None = None
     trust_code: bool | None = None
     trust_types: tuple[str, ...] | None = None
@@ -96,7 +98,7 @@ class Options:
 
 
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "target": ("model", "factory", "device", "signals", "trust_code", "trust_types"),
+    "target": ("model", "factory", "device", "outputs", "signals", "trust_code", "trust_types"),
     "data": ("members", "non_members", "label", "id", "groups", "features", "drop"),
     "recipe": (
         "recipe",
@@ -163,7 +165,7 @@ def read_config(path: Path) -> Options:
     for key in ("signals", "members", "non_members", "population", "design", "out"):
         if key in found:
             found[key] = str(path.parent / found[key])
-    if "model" in found and Path(found["model"]).suffix:
+    if "model" in found and (Path(found["model"]).suffix or ":" not in found["model"]):
         found["model"] = str(path.parent / found["model"])
     return Options(**found)
 
@@ -321,7 +323,8 @@ def layout_of(options: Options, target: Target) -> Layout:
     """Which columns of the user's tables are what, as the options and the model say."""
     from memberscope.targets import Layout, fitted_columns_of
 
-    return Layout(options.label or "y", options.id, options.groups or (), options.drop or (), fitted_columns_of(target))
+    names = options.groups or (), options.drop or (), fitted_columns_of(target), options.features or ()
+    return Layout(options.label or "y", options.id, *names)
 
 
 def policy_of(given: Any) -> Policy | None:
@@ -344,7 +347,7 @@ def subject_of(options: Options) -> Subject:
         InputError: Neither a model with records nor signals were named, or they cannot be read.
     """
     from memberscope.auditing import make_subject, signals_subject
-    from memberscope.targets import Trust, class_names_of, load_target, read_pair, read_signals
+    from memberscope.targets import Trust, class_names_of, counted, load_target, read_pair, read_signals
 
     if options.signals:
         if options.model:
@@ -357,7 +360,8 @@ def subject_of(options: Options) -> Subject:
             "Try `memberscope demo` or `memberscope init`."
         )
     trust = Trust(bool(options.trust_code), options.trust_types or ())
-    loaded = load_target(options.model, factory=options.factory, trust=trust, device=options.device)
+    loaded = load_target(options.model, factory=options.factory, trust=trust, device=options.device, outputs=options.outputs)
     layout = layout_of(options, loaded.target)
     members, non_members, names = read_pair(options.members, options.non_members, layout, class_names_of(loaded.target))
-    return make_subject(loaded.target, members, non_members, class_names=names, notes=loaded.notes)
+    target = counted(loaded.target, members.x, len(names))
+    return make_subject(target, members, non_members, class_names=names, notes=loaded.notes)

@@ -1,18 +1,29 @@
 """Targets: the audited model behind one method, `query`; the only rooms that know a framework."""
 
+from memberscope.targets.boosters import BoosterTarget
 from memberscope.targets.function import FunctionTarget
-from memberscope.targets.loading import Loaded, Trust, load_target
+from memberscope.targets.huggingface import HuggingFaceTarget
+from memberscope.targets.keras import KerasTarget
+from memberscope.targets.kinds import Outputs
+from memberscope.targets.loading import load_target
+from memberscope.targets.onnx import OnnxTarget
 from memberscope.targets.restricted import RestrictedTarget
 from memberscope.targets.sklearn import SklearnTarget
 from memberscope.targets.stored import StoredSignals, StoredTarget, read_signals
 from memberscope.targets.tables import Layout, read_pair
 from memberscope.targets.torch import TorchTarget
-from memberscope.targets.wrap import class_names_of, fitted_columns_of, wrap
+from memberscope.targets.trust import Loaded, Trust
+from memberscope.targets.wrap import class_names_of, counted, fitted_columns_of, wrap
 
 __all__ = [
+    "BoosterTarget",
     "FunctionTarget",
+    "HuggingFaceTarget",
+    "KerasTarget",
     "Layout",
     "Loaded",
+    "OnnxTarget",
+    "Outputs",
     "RestrictedTarget",
     "SklearnTarget",
     "StoredSignals",
@@ -20,6 +31,7 @@ __all__ = [
     "TorchTarget",
     "Trust",
     "class_names_of",
+    "counted",
     "fitted_columns_of",
     "load_target",
     "read_pair",

@@ -8,55 +8,69 @@ import sys
 import warnings
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from memberscope.errors import InputError, MemberscopeError, UnsafeFileError
+from memberscope.targets.boosters import from_lightgbm, from_xgboost
+from memberscope.targets.huggingface import from_folder
+from memberscope.targets.keras import from_keras
+from memberscope.targets.kinds import declared
+from memberscope.targets.onnx import from_onnx
 from memberscope.targets.sklearn import SklearnTarget
-from memberscope.targets.wrap import wrap
+from memberscope.targets.trust import Loaded, Trust
+from memberscope.targets.wrap import as_declared, wrap
 from memberscope.types import Target
 
 CODE_BEARING = (".pkl", ".pickle", ".joblib", ".ts", ".torchscript")
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """A target and what a reader of the result must know about how it was loaded."""
+def load_target(
+    spec: str,
+    *,
+    factory: str | None = None,
+    trust: Trust | None = None,
+    device: str | None = None,
+    outputs: str | None = None,
+) -> Loaded:
+    """A target from `module:factory`, a model file, torch weights with a `factory`, or a folder of Hugging Face's.
 
-    target: Target
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Trust:
-    """What the user declared safe: code in files, and names of types inside skops files."""
-
-    code: bool = False
-    types: tuple[str, ...] = ()
-
-
-def load_target(spec: str, *, factory: str | None = None, trust: Trust | None = None, device: str | None = None) -> Loaded:
-    """A target from `module:factory`, a `.skops` file, or torch weights (`.pt`, `.pth`, `.safetensors`) with a factory.
+    `outputs` declares what the model returns (probabilities, logits or labels), where that cannot be told.
 
     Raises:
-        InputError: The file or factory is missing, damaged or of another kind.
+        InputError: The file or factory is missing, damaged or of another kind, or does not return `outputs`.
         UnsafeFileError: The format can run code and was not declared safe.
     """
-    trust = trust or Trust()
+    loaded = opened(spec, factory, trust or Trust(), device, declared(outputs))
+    return Loaded(as_declared(loaded.target, outputs), loaded.notes)
+
+
+def opened(spec: str, factory: str | None, trust: Trust, device: str | None, outputs: str | None) -> Loaded:
+    """The target that `spec` names, by the kind of file it is."""
     path = Path(spec)
+    if path.is_dir():
+        return Loaded(*from_folder(path, device=device))
     if not path.suffix and ":" in spec:
-        return Loaded(placed(wrap(built(spec)), device))
+        found = built(spec)
+        return Loaded(placed(found if isinstance(found, Target) else wrap(found, outputs=outputs), device, outputs))
     if not path.is_file():
         raise InputError(f"Expected a model file or module:factory, got {spec!r}, which is not there. Check the path.")
     suffix = path.suffix.lower()
-    if suffix == ".skops":
-        return from_skops(path, trust)
     if suffix in (".pt", ".pth", ".safetensors"):
-        return from_weights(path, factory, trust, device)
+        return from_weights(path, factory, trust, device, outputs)
     if suffix in CODE_BEARING:
         return from_code(path, trust)
-    raise InputError(f"Expected a model as module:factory, .skops, .pt, .pth or .safetensors, got {spec!r}. Convert it.")
+    readers: dict[str, Callable[[], Loaded]] = {
+        ".skops": lambda: from_skops(path, trust),
+        ".onnx": lambda: Loaded(from_onnx(path, outputs=outputs, device=device)),
+        ".keras": lambda: Loaded(*from_keras(path, trust, outputs=outputs)),
+        **dict.fromkeys((".json", ".ubj"), lambda: Loaded(from_xgboost(path, outputs=outputs))),
+        **dict.fromkeys((".txt", ".lgb", ".lgbm"), lambda: Loaded(from_lightgbm(path, outputs=outputs))),
+    }
+    if suffix not in readers:
+        known = ", ".join([*readers, ".pt", ".pth"])
+        raise InputError(f"Expected a model as module:factory, {known} or .safetensors, got {spec!r}. Convert it.")
+    return readers[suffix]()
 
 
 def built(spec: str) -> Any:
@@ -116,7 +130,7 @@ def of_file(model: Any, path: Path) -> Target:
     return target
 
 
-def from_weights(path: Path, factory: str | None, trust: Trust, device: str | None) -> Loaded:
+def from_weights(path: Path, factory: str | None, trust: Trust, device: str | None, outputs: str | None) -> Loaded:
     """A torch module built by `factory` with the weights of a state dict."""
     if is_torchscript(path):
         return from_code(path, trust)
@@ -137,22 +151,25 @@ def from_weights(path: Path, factory: str | None, trust: Trust, device: str | No
         raise InputError(
             f"Expected weights that fit {factory}, got {path}: {first}. Use the factory it was saved from."
         ) from error
-    return Loaded(placed(found, device) if ready else TorchTarget(found, device=device or "cpu"))
+    return Loaded(placed(found if ready else TorchTarget(found), device, outputs))
 
 
-def placed(target: Target, device: str | None) -> Target:
-    """The target on the `device` that was asked for, if it is a torch module; where its factory put it if none was.
+def placed(target: Target, device: str | None, outputs: str | None = None) -> Target:
+    """The target on the `device` and with the `outputs` that were asked for, if it is a torch module; else as it came.
 
     Raises:
         InputError: The device is not there.
     """
     from memberscope.targets.torch import TorchTarget
 
-    if device is None or not isinstance(target, TorchTarget):
+    if not isinstance(target, TorchTarget) or (device is None and outputs is None):
         return target
-    outputs: Any = target.signal
     return TorchTarget(
-        target.module, outputs=outputs, batch_size=target.batch_size, device=device, n_classes=target.known_classes
+        target.module,
+        outputs=outputs or target.signal,
+        batch_size=target.batch_size,
+        device=device or target.device,
+        n_classes=target.known_classes,
     )
 
 

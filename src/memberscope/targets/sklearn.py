@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from typing import Any
 
@@ -17,7 +18,8 @@ class SklearnTarget:
     """A fitted classifier; its columns are the classes in sorted order, so labels are positions in `classes`.
 
     `predict_proba` is used if there is one. Otherwise `decision_function` gives logits, one column a class, a binary one
-    as (0, d); otherwise `predict` gives labels alone.
+    as (0, d); otherwise `predict` gives labels alone. Decisions between pairs of classes are no logits: a support vector
+    machine is asked for one column a class instead.
 
     >>> from sklearn.linear_model import LogisticRegression
     >>> model = LogisticRegression().fit([[0.0], [1.0]], ["no", "yes"])
@@ -42,7 +44,10 @@ class SklearnTarget:
         self._order = np.argsort(classes, kind="stable")
         self.classes = tuple(str(name) for name in classes[self._order])
         self._sorted = classes[self._order]
-        self.access, self.signal = offered(estimator)
+        self._asked = one_column_a_class(estimator)
+        self.access, self.signal = offered(self._asked)
+        if self.signal == "logits" and len(classes) > 2 and pairwise(self._asked):
+            self.access, self.signal = Access.LABEL, "labels"
         if (np.diff(self._order) > 0).all() and opens(estimator):
             self.inside = SklearnInside(estimator)
 
@@ -80,13 +85,32 @@ class SklearnTarget:
     def query(self, x: Any) -> Floats:
         """Outputs (n, k), or labels (n, 1) as positions in `classes`."""
         if self.signal == "labels":
-            predicted = np.asarray(self.estimator.predict(x))
+            predicted = np.asarray(self._asked.predict(x))
             return np.searchsorted(self._sorted, predicted).astype(np.float64)[:, None]
         method = "predict_proba" if self.signal == "probabilities" else "decision_function"
-        values = np.asarray(getattr(self.estimator, method)(x), dtype=np.float64)
+        values = np.asarray(getattr(self._asked, method)(x), dtype=np.float64)
         if values.ndim == 1:
             values = np.column_stack([np.zeros(len(values)), values])
         return values[:, self._order] if values.shape[1] == self.n_classes else values
+
+
+def pairwise(estimator: Any) -> bool:
+    """Whether `decision_function` has a column a pair of classes; of three there are three, which nothing else tells apart."""
+    inner = estimator.steps[-1][1] if hasattr(estimator, "steps") else getattr(estimator, "best_estimator_", None)
+    return getattr(estimator, "decision_function_shape", "ovr") == "ovo" or (inner is not None and pairwise(inner))
+
+
+def one_column_a_class(estimator: Any) -> Any:
+    """The estimator, or where it decides between pairs of classes a shallow copy that gives one column a class."""
+    if not pairwise(estimator) or hasattr(estimator, "predict_proba"):
+        return estimator
+    asked = copy.copy(estimator)
+    if hasattr(estimator, "steps"):
+        name, last = estimator.steps[-1]
+        asked.steps = [*estimator.steps[:-1], (name, one_column_a_class(last))]
+    elif hasattr(estimator, "decision_function_shape"):
+        asked.decision_function_shape = "ovr"
+    return asked
 
 
 def offered(estimator: Any) -> tuple[Access, Signal]:

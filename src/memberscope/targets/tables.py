@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.targets.columns import MOST_CLASSES, Columns, as_numbers, is_numeric, read_columns
+from memberscope.targets.columns import MOST_CLASSES, Columns, as_numbers, is_number, is_numeric, read_columns
 from memberscope.types import Ints, Records
 
 
@@ -19,7 +19,7 @@ from memberscope.types import Ints, Records
 class Layout:
     """Which columns are what: the label, an optional id, groups (which stay features) and columns to drop.
 
-    `fitted` names the columns that the model was fitted with, in its order; with them nothing else is a feature.
+    With `features` the model gets these columns only, such as the one that holds the text of each record. `fitted` names the columns that the model was fitted with, in its order; with them nothing else is a feature.
     """
 
     label: str = "y"
@@ -27,6 +27,7 @@ class Layout:
     groups: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
     fitted: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
 
 
 def read_pair(
@@ -71,13 +72,16 @@ def feature_names(table: Columns, path: Path, layout: Layout) -> list[str]:
     Raises:
         InputError: A named column is missing, or nothing is left.
     """
-    for name in (layout.label, *layout.groups, *layout.drop, *([layout.id_column] if layout.id_column else [])):
+    ids = [layout.id_column] if layout.id_column else []
+    for name in (layout.label, *layout.groups, *layout.drop, *layout.features, *ids):
         if name not in table:
             raise InputError(f"Expected the column {name!r} in {path}, got {', '.join(list(table)[:8])}. Check [data].")
     apart = {layout.label, layout.id_column, *layout.drop}
     names = [name for name in table if name not in apart]
     if path.suffix.lower() == ".npz":
         names = [name for name in names if name not in layout.groups]
+    if layout.features:
+        names = [name for name in layout.features if name in names]
     if not names:
         raise InputError(f"Expected feature columns in {path}, got only {', '.join(table)}. Give the model's inputs.")
     if not layout.fitted or any(table[name].ndim > 1 for name in names):
@@ -109,6 +113,8 @@ def inputs(table: Columns, names: list[str], path: Path, *, numeric: bool, named
         parts = [as_numbers(table[name], name, path) for name in names]
         return parts[0] if len(parts) == 1 and parts[0].ndim > 1 else np.column_stack(parts)
     data = {name: typed(table[name], name, path) for name in names}
+    if frames is None and len(names) == 1:
+        return data[names[0]]
     if frames is None:
         raise InputError(
             f"Expected pandas or polars for the columns of words in {path}, got neither. Install the one your model was fitted with."
@@ -175,6 +181,8 @@ def coded_labels(column: NDArray[Any], lookup: tuple[str, ...], path: Path) -> I
         InputError: A label is not among the classes.
     """
     position = {name: k for k, name in enumerate(lookup)}
+    if not any(is_number(name) for name in lookup) and all(str(value).isdigit() for value in column):
+        position = {str(k): k for k in range(len(lookup))}  # numbers where the model has words are its 0-based classes
     plain = {plainly(name): k for name, k in position.items()}
     if len(plain) == len(position):
         position = plain | position

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from memberscope.errors import InputError
 from memberscope.targets.code import code_digest, defined_in
+from memberscope.targets.kinds import declared, level, one_a_class
 from memberscope.targets.torch_inside import TorchInside
-from memberscope.targets.torch_open import as_columns, as_inputs, evaluating, frozen, opens
-from memberscope.types import Access, Floats, Signal
+from memberscope.targets.torch_open import as_inputs, evaluating, frozen, opens
+from memberscope.types import Floats, Signal
 
 
 class TorchTarget:
-    """A module that maps a batch of inputs to logits or probabilities (n, k).
+    """A module that maps a batch of inputs to logits or probabilities (n, k), or to labels (n,).
 
     A single column is read as the positive class of two: a logit, or a probability. It is `Differentiable`, with `inside`, unless the
     module is TorchScript or has no parameters of real numbers.
@@ -30,7 +31,7 @@ class TorchTarget:
         self,
         module: Any,
         *,
-        outputs: Literal["logits", "probabilities"] = "logits",
+        outputs: str = "logits",
         batch_size: int = 1024,
         device: str = "cpu",
         n_classes: int | None = None,
@@ -42,20 +43,18 @@ class TorchTarget:
         """
         import torch
 
-        if outputs not in ("logits", "probabilities"):
-            raise InputError(f"Expected outputs 'logits' or 'probabilities', got {outputs!r}. Say what forward() returns.")
         try:
             self.module = module.to(torch.device(device))
         except (RuntimeError, AssertionError) as error:
             first = str(error).splitlines()[0]
             raise InputError(f"Expected an available device, got {device!r} ({first}). Use device='cpu'.") from error
-        self.signal: Signal = outputs
-        self.access = Access.LOGITS if outputs == "logits" else Access.PROBABILITIES
+        self.signal: Signal = declared(outputs) or "logits"
+        self.access = level(self.signal)
         self.batch_size = batch_size
         self.device = device
-        self.known_classes = n_classes or last_width(module)
-        if opens(module):
-            self.inside = TorchInside(self.module, outputs, device, batch_size)
+        self.known_classes = n_classes or (None if outputs == "labels" else last_width(module))
+        if self.signal != "labels" and opens(module):
+            self.inside = TorchInside(self.module, self.signal, device, batch_size)
 
     inside: TorchInside
 
@@ -79,14 +78,8 @@ class TorchTarget:
         code = code_digest(map(defined_in, self.module.modules()))
         if code is None:
             return None
-        hasher = hashlib.sha256(f"{self.module!r}:{self.signal}:{code}".encode())
-        for name, value in sorted(self.module.state_dict().items()):
-            array = np.ascontiguousarray(value.detach().cpu().float().numpy() if value.is_floating_point() else value.cpu())
-            hasher.update(f"{name}:{array.dtype}:{array.shape}".encode())
-            hasher.update(array.tobytes())
-        if opens(self.module):
-            hasher.update("".join(f"frozen {name}:" for name in frozen(self.module)).encode())
-        return hasher.hexdigest()
+        opened = "".join(f"frozen {name}:" for name in frozen(self.module)) if opens(self.module) else ""
+        return weights_digest(f"{self.module!r}:{self.signal}:{code}{opened}", self.module)
 
     @property
     def n_parameters(self) -> int | None:
@@ -99,12 +92,23 @@ class TorchTarget:
 
         with evaluating(self.module), torch.inference_mode():
             parts = [self._forward(x[start : start + self.batch_size]) for start in range(0, len(x), self.batch_size)]
-        values = np.concatenate(parts)
-        self.known_classes = self.known_classes or values.shape[1]
+        values = one_a_class(np.concatenate(parts), self.signal)
+        self.known_classes = self.known_classes or (None if self.signal == "labels" else values.shape[1])
         return values
 
     def _forward(self, batch: Any) -> Floats:
-        return as_columns(self.module(as_inputs(self.module, batch, self.device)), self.signal)
+        outputs = self.module(as_inputs(self.module, batch, self.device))
+        return np.asarray(outputs.detach().cpu().double().numpy(), dtype=np.float64)
+
+
+def weights_digest(prefix: str, module: Any) -> str:
+    """Hash of `prefix` and of everything in the state dict of a module, by name."""
+    hasher = hashlib.sha256(prefix.encode())
+    for name, value in sorted(module.state_dict().items()):
+        array = np.ascontiguousarray(value.detach().cpu().float().numpy() if value.is_floating_point() else value.cpu())
+        hasher.update(f"{name}:{array.dtype}:{array.shape}".encode())
+        hasher.update(array.tobytes())
+    return hasher.hexdigest()
 
 
 def last_width(module: Any) -> int | None:

@@ -3,42 +3,83 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from memberscope.errors import InputError
+from memberscope.targets.boosters import BoosterTarget
 from memberscope.targets.function import FunctionTarget
+from memberscope.targets.huggingface import HuggingFaceTarget
+from memberscope.targets.keras import KerasTarget
+from memberscope.targets.kinds import Outputs, declared
+from memberscope.targets.onnx import OnnxTarget
 from memberscope.targets.sklearn import SklearnTarget
 from memberscope.targets.torch import TorchTarget
 from memberscope.types import Target
 
 
-def wrap(model: Any, *, n_classes: int | None = None) -> Target:
-    """A target from a fitted scikit-learn classifier, a torch module, a function x -> probabilities, or a target itself.
+def wrap(model: Any, *, n_classes: int | None = None, outputs: str | None = None) -> Target:
+    """A target from a model of any framework here, a function x -> probabilities, or a target itself.
+
+    Known are fitted scikit-learn classifiers, torch modules, onnxruntime sessions, boosters of LightGBM and XGBoost, Keras
+    models, and models and pipelines of transformers. `outputs` declares what they return, where that cannot be told.
 
     Raises:
-        InputError: The object is none of these.
+        InputError: The object is none of these, or does not return `outputs`.
 
     >>> from sklearn.tree import DecisionTreeClassifier
     >>> wrap(DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1])).n_classes
     2
     """
-    if isinstance(model, Target):
-        return model
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(model, torch.nn.Module):
-        return TorchTarget(model, n_classes=n_classes)
+    known = model if isinstance(model, Target) else target_of(model, n_classes, declared(outputs))
+    return as_declared(known, outputs)
+
+
+def as_declared(target: Target, outputs: str | None) -> Target:
+    """The target itself, if it returns what was declared.
+
+    Raises:
+        InputError: It does not.
+    """
+    if outputs not in (None, target.signal):
+        raise InputError(f"Expected a model that returns {outputs}, got one of {target.signal}. Leave out --outputs.")
+    return target
+
+
+def target_of(model: Any, n_classes: int | None, outputs: Outputs | None) -> Target:
+    """The target for an object of a known framework, or for a function.
+
+    Raises:
+        InputError: It is none of these.
+    """
+    for module, name, make in FRAMEWORKS:
+        if isinstance(model, getattr(sys.modules.get(module), name, ())):
+            return make(model, outputs, n_classes)
     if any(hasattr(model, name) for name in ("predict_proba", "decision_function", "predict")):
         return SklearnTarget(model)
     if callable(model) and not isinstance(model, type):
         if n_classes is None:
             raise InputError("Expected n_classes for a function, got none. Wrap it: FunctionTarget(f, n_classes=k).")
-        return FunctionTarget(model, n_classes=n_classes)
+        return FunctionTarget(model, n_classes=n_classes, signal=outputs or "probabilities")
     raise InputError(
         f"Expected a fitted classifier, a torch module or a function, got {type(model).__name__}. "
         f"Give an object that answers predict_proba, or a function that returns probabilities."
     )
+
+
+# A framework's module, its class, and the target for it; the first that fits is taken, as Keras and transformers models
+# may be torch modules too. Only modules that are imported already are looked at.
+FRAMEWORKS: tuple[tuple[str, str, Callable[[Any, str | None, int | None], Target]], ...] = (
+    ("onnxruntime", "InferenceSession", lambda model, outputs, k: OnnxTarget(model, outputs=outputs, n_classes=k)),
+    ("lightgbm", "Booster", lambda model, outputs, k: BoosterTarget(model, outputs=outputs)),
+    ("xgboost", "Booster", lambda model, outputs, k: BoosterTarget(model, outputs=outputs)),
+    ("keras", "Model", lambda model, outputs, k: KerasTarget(model, outputs=outputs, n_classes=k)),
+    ("transformers.pipelines.base", "Pipeline", lambda model, outputs, k: HuggingFaceTarget(model.model, model.tokenizer)),
+    ("transformers.modeling_utils", "PreTrainedModel", lambda model, outputs, k: HuggingFaceTarget(model)),
+    ("torch.nn", "Module", lambda model, outputs, k: TorchTarget(model, outputs=outputs or "logits", n_classes=k)),
+)
 
 
 def class_names_of(target: Target) -> tuple[str, ...] | None:
@@ -53,5 +94,18 @@ def fitted_columns_of(target: Target) -> tuple[str, ...]:
     >>> fitted_columns_of(FunctionTarget(lambda x: x, n_classes=2))
     ()
     """
-    names = getattr(getattr(target, "estimator", None), "feature_names_in_", None)
+    names = getattr(target, "columns", None) or getattr(getattr(target, "estimator", None), "feature_names_in_", None)
     return () if names is None else tuple(str(name) for name in np.asarray(names))
+
+
+def counted(target: Target, x: Any, n_classes: int) -> Target:
+    """The target, which knows its number of classes now if it did not.
+
+    The answer to the first record of `x` tells, or where answers are labels alone, the records' own `n_classes`.
+    """
+    if getattr(target, "known_classes", n_classes) is None:
+        if target.signal == "labels":
+            target.known_classes = n_classes  # type: ignore[attr-defined]
+        else:
+            target.query(x.iloc[:1] if hasattr(x, "iloc") else x[:1])
+    return target

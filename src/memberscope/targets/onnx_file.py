@@ -1,0 +1,204 @@
+"""What an ONNX file says about itself, read from its bytes before a runtime opens it: the format is plain protobuf."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from memberscope.errors import InputError
+
+REAL = (1, 10, 11, 16)  # TensorProto's numbers for float, half, double and bfloat16
+# Field numbers of onnx.proto: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+MODEL_GRAPH, MODEL_FUNCTION = 7, 25
+GRAPH_NODE, GRAPH_TENSOR, GRAPH_SPARSE = 1, 5, 15
+FUNCTION_NODE, NODE_ATTRIBUTE = 7, 5
+ATTRIBUTE_NAME, ATTRIBUTE_TENSOR, ATTRIBUTE_GRAPH, ATTRIBUTE_INTS, ATTRIBUTE_STRINGS = 1, 5, 6, 8, 9
+ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS = 10, 11
+TENSOR_DIMS, TENSOR_TYPE, TENSOR_EXTERNAL = 1, 2, 13
+
+
+@dataclass
+class OnnxFacts:
+    """Lists of class values in the order of the outputs, the number of weights, and the files that hold weights."""
+
+    labels: set[tuple[str, ...]] = field(default_factory=set)
+    n_parameters: int = 0
+    external: list[str] = field(default_factory=list)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class values, if all parts of the model agree on them."""
+        return next(iter(self.labels)) if len(self.labels) == 1 else ()
+
+
+def read_facts(path: Path) -> OnnxFacts:
+    """What the model in `path` says of itself.
+
+    Raises:
+        InputError: The file is empty, truncated or no ONNX model, or its weights lie elsewhere than beside it.
+    """
+    facts = OnnxFacts()
+    try:
+        read_model(memoryview(path.read_bytes()), facts)
+    except (ValueError, IndexError, RecursionError) as error:
+        raise InputError(f"Expected a complete ONNX model, got {path}: {error}. Export it again.") from error
+    for name in facts.external:
+        beside(path, name)
+    return facts
+
+
+def beside(path: Path, name: str) -> Path:
+    """The file of weights `name` in the folder of the model.
+
+    Raises:
+        InputError: It is elsewhere or missing.
+    """
+    folder, file = path.resolve().parent, (path.parent / name).resolve()
+    if not file.is_relative_to(folder) or Path(name).is_absolute():
+        raise InputError(f"Expected the weights of {path} beside it, got {name!r}. Export it with external data in its folder.")
+    if not file.is_file():
+        raise InputError(f"Expected the weights of {path} in {name!r} beside it, got no such file. Copy it there.")
+    return file
+
+
+def file_digest(path: Path, facts: OnnxFacts, read_as: str) -> str:
+    """Hash of the contents of the model's file and of those beside it that hold its weights, and of how it is read."""
+    hasher = hashlib.sha256(f"onnx:{read_as}:".encode())
+    for file in (path, *(beside(path, name) for name in sorted(set(facts.external)))):
+        with file.open("rb") as stream:
+            hasher.update(hashlib.file_digest(stream, "sha256").digest())
+    return hasher.hexdigest()
+
+
+def read_model(view: memoryview, facts: OnnxFacts) -> None:
+    """Collect the facts of a ModelProto.
+
+    Raises:
+        ValueError: It holds no graph, or ends in the middle.
+    """
+    found = False
+    for number, part in each(view, {MODEL_GRAPH, MODEL_FUNCTION}):
+        if number == MODEL_GRAPH:
+            found = True
+            read_graph(part, facts)
+            continue
+        for _, node in each(part, {FUNCTION_NODE}):
+            read_node(node, facts)
+    if not found:
+        raise ValueError("it holds no graph")
+
+
+def read_graph(view: memoryview, facts: OnnxFacts) -> None:
+    """Collect the facts of a GraphProto."""
+    for number, part in each(view, {GRAPH_NODE, GRAPH_TENSOR, GRAPH_SPARSE}):
+        if number == GRAPH_NODE:
+            read_node(part, facts)
+        elif number == GRAPH_TENSOR:
+            read_tensor(part, facts)
+        else:
+            for _, tensor in each(part, {1, 2}):
+                read_tensor(tensor, facts)
+
+
+def read_node(view: memoryview, facts: OnnxFacts) -> None:
+    """Collect the facts of a NodeProto: its classes and what its attributes hold."""
+    for _, attribute in each(view, {NODE_ATTRIBUTE}):
+        name, values = "", []
+        for number, part in fields(attribute):
+            if number == ATTRIBUTE_INTS:
+                values += [str(value) for value in ints(part)]
+            elif not isinstance(part, memoryview):
+                continue
+            elif number == ATTRIBUTE_NAME:
+                name = bytes(part).decode()
+            elif number == ATTRIBUTE_STRINGS:
+                values.append(bytes(part).decode())
+            elif number in (ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS):
+                read_graph(part, facts)
+            elif number in (ATTRIBUTE_TENSOR, ATTRIBUTE_TENSORS):
+                read_tensor(part, facts)
+        if name.startswith("classlabels_") and values:
+            facts.labels.add(tuple(values))
+
+
+def read_tensor(view: memoryview, facts: OnnxFacts) -> None:
+    """Count the weights of a TensorProto, and note the file that holds them."""
+    sizes, kind = [], 0
+    for number, part in fields(view):
+        if number == TENSOR_DIMS:
+            sizes += ints(part)
+        elif number == TENSOR_TYPE:
+            kind = part
+        elif number == TENSOR_EXTERNAL:
+            entry = {key: bytes(value).decode() for key, value in each(part, {1, 2})}
+            if entry.get(1) == "location":
+                facts.external.append(entry.get(2, ""))
+    facts.n_parameters += math.prod(sizes) if kind in REAL else 0
+
+
+def each(view: memoryview, wanted: set[int]) -> Iterator[tuple[int, memoryview]]:
+    """The messages in the fields `wanted`."""
+    return ((number, part) for number, part in fields(view) if number in wanted and isinstance(part, memoryview))
+
+
+def ints(part: Any) -> list[int]:
+    """Whole numbers of a repeated field, packed or one by one.
+
+    >>> ints(7), ints(memoryview(bytes([3, 4])))
+    ([7], [3, 4])
+    """
+    if not isinstance(part, memoryview):
+        return [signed(part)]
+    values, at = [], 0
+    while at < len(part):
+        value, at = varint(part, at)
+        values.append(signed(value))
+    return values
+
+
+def signed(value: int) -> int:
+    """A 64-bit number in two's complement."""
+    return value - 2**64 if value >= 2**63 else value
+
+
+def varint(view: memoryview, at: int) -> tuple[int, int]:
+    """The number at a position and where it ends."""
+    value = shift = 0
+    while True:
+        byte = view[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
+        if shift > 63:
+            raise ValueError("it is not protobuf")
+
+
+def fields(view: memoryview) -> Iterator[tuple[int, Any]]:
+    """Number and content of each field: whole numbers as int, everything with a length as a view.
+
+    Raises:
+        ValueError: The message ends in the middle of a field.
+
+    >>> list(fields(memoryview(bytes([0x08, 0x05]))))
+    [(1, 5)]
+    """
+    at = 0
+    while at < len(view):
+        key, at = varint(view, at)
+        number, kind = key >> 3, key & 7
+        if kind == 0:
+            value, at = varint(view, at)
+            yield number, value
+            continue
+        if kind not in (1, 2, 5) or number == 0:
+            raise ValueError("it is not protobuf")
+        length, at = varint(view, at) if kind == 2 else (8 if kind == 1 else 4, at)
+        if at + length > len(view):
+            raise ValueError("it ends in the middle")
+        yield number, view[at : at + length]
+        at += length

@@ -1,0 +1,23 @@
+"""What a user declares about a model file before it is opened, and what a reader must know afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from memberscope.types import Target
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A target and what a reader of the result must know about how it was loaded."""
+
+    target: Target
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What the user declared safe: code in files, and names of types inside skops files."""
+
+    code: bool = False
+    types: tuple[str, ...] = ()
