@@ -22,7 +22,7 @@ Seed = np.random.SeedSequence
 QUERIES = 128  # a record for each label-only search, unless the threat model gives another budget
 TRANSFERRED = 4  # models trained on the target's labels for the transfer attack
 LEAST = 16  # queries a record below which a search is not worth its name
-ROWS = 4_000_000  # records sent for one signal beyond which the budget a record shrinks, unless it is declared
+ROWS = 1_000_000  # records sent for one signal beyond which the budget a record shrinks, unless it is declared
 
 
 @dataclass(frozen=True, eq=False)

@@ -54,7 +54,11 @@ def score(plan: Plan, got: Collected, settings: Settings, report: Progress) -> t
     ran_well = [answer for answer in answers if isinstance(answer, tuple)]
     scored = [entry for entry, _ in ran_well]
     posterior = {entry.name: risk for entry, risk in ran_well if risk is not None}
-    not_run = declared_too_high(plan, got) + [answer for answer in answers if isinstance(answer, NotRun)]
+    refused = [(answer, job[1]) for answer, job in zip(answers, jobs, strict=True) if isinstance(answer, NotRun)]
+    said = {(entry.attack, entry.why) for entry, level in refused if level.declared}
+    not_run = declared_too_high(plan, got) + [
+        entry for entry, level in refused if level.declared or (entry.attack, entry.why) not in said
+    ]
     if not scored:
         raise InputError(f"Expected an attack that can run on {got.observed.signal}, got none. {not_run[-1].why}")
     ran = {entry.attack for entry in scored} | {entry.attack for entry in not_run}

@@ -15,6 +15,7 @@ from memberscope.reports.lookup import (
     first,
     fprs,
     gaps,
+    headline,
     interval,
     levels,
     likeness,
@@ -75,9 +76,11 @@ def levels_table(result: Result) -> Table:
     table.add_column("TPR")
     table.add_column(f"precision at prior {percent(prior)}")
     table.add_column("reached by")
-    for level in levels(result):
+    found, best = levels(result), headline(result)
+    for level in found:
         shown = level_word(*level)
-        for fpr in fprs(result):
+        beside = level[1] not in (None, found[-1][1])
+        for fpr in [best.fpr] if beside and best is not None and best.fpr else fprs(result):
             tpr = first(result, attack=STRONGEST, level=level, metric="tpr", fpr=fpr)
             ppv = first(result, attack=STRONGEST, level=level, metric="ppv", fpr=fpr, prior=prior)
             if tpr is None or ppv is None:
