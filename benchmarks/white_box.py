@@ -27,7 +27,7 @@ from memberscope.types import Access, Attack, Evidence, Floats, Records, SignalS
 FPRS, RESAMPLES, RATE = (0.01, 0.001), 1000, 0.05
 OURS: tuple[tuple[Attack, Attack], ...] = (  # an attack inside, and the one on outputs that it has to beat
     *((attack, Logit()) for attack in (GradientNorm(), SelfInfluence(), IHA(RATE, momentum=0.9))),
-    *((Nasr(given), Logit()) for given in ("both", "gradients", "activations")),
+    *((Nasr(given), Nasr("outputs")) for given in ("both", "gradients", "activations")),
     (GradientNorm("per_class"), Logit("per_class")),
     (LiRA(signal="gradient_norm"), LiRA()),
     (LiRA("offline", signal="gradient_norm"), LiRA("offline")),
@@ -72,10 +72,9 @@ def observed(recipe: TorchRecipe, pool: Records, inside: np.ndarray, first: int,
     """Train a model on each row of `inside` and keep the signals."""
     found: dict[SignalSpec, list[np.ndarray]] = {spec: [] for spec in specs}
     right = []
-    for number, own in enumerate(inside):
+    seeds = [first + number for number in range(len(inside))]
+    for number, (own, target) in enumerate(zip(inside, recipe.many(pool, inside, seeds), strict=True)):
         started = time.perf_counter()
-        target = next(iter(recipe.many(pool, own[None], [first + number])))
-        trained = time.perf_counter()
         outputs = target.query(pool.x)
         for spec in specs:
             if spec.name in ("outputs", "logit_confidence", "log_confidence"):
@@ -85,11 +84,7 @@ def observed(recipe: TorchRecipe, pool: Records, inside: np.ndarray, first: int,
             found[spec].append(values)
         hit = outputs.argmax(axis=1) == pool.y
         right.append((hit[own].mean(), hit[~own].mean()))
-        print(
-            f"model {number}: trained {trained - started:.1f} s, observed {time.perf_counter() - trained:.1f} s",
-            file=sys.stderr,
-            flush=True,
-        )
+        print(f"model {number} observed in {time.perf_counter() - started:.1f} s", file=sys.stderr, flush=True)
     accuracy = np.mean(right, axis=0)
     return Seen({spec: np.stack(values) for spec, values in found.items()}, inside, (accuracy[0], accuracy[1]))
 
@@ -177,7 +172,7 @@ def main() -> None:
         x, y = cifar10(5_000)
         recipe = TorchRecipe(cnn, SGD(RATE), epochs=20, batch_size=128)
     pool = Records(np.ascontiguousarray(x, dtype=np.float32), y.astype(np.int64), np.arange(len(y)).astype(str))
-    run(name, recipe, pool, 4, 16)
+    run(name, recipe, pool, 3, 12)
 
 
 if __name__ == "__main__":
