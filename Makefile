@@ -37,6 +37,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/scoring.py
+	$(BIN)/python benchmarks/gradients.py
 	$(BIN)/python benchmarks/training.py w1
 	$(BIN)/python benchmarks/training.py w2
 
@@ -47,6 +48,8 @@ reproduce: $(VENV)/.dev
 	$(BIN)/python benchmarks/lira_location30.py
 	$(BIN)/python benchmarks/fidelity.py
 	$(BIN)/python benchmarks/distribution.py
+	$(BIN)/python benchmarks/white_box.py location30
+	$(BIN)/python benchmarks/white_box.py cifar10
 
 docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -W -q -b html docs docs/_build

@@ -24,10 +24,10 @@ from memberscope.statistics import auc_difference, auc_interval, roc, tpr_at_fpr
 from memberscope.statistics.ranks import within_fold
 from memberscope.types import Access, Attack, Evidence, Floats, Records, SignalSpec
 
-FPRS, RESAMPLES, RATE = (0.01, 0.001), 1000, 0.05
+FPRS, RESAMPLES, RATE = (0.01, 0.001), 500, 0.05
 OURS: tuple[tuple[Attack, Attack], ...] = (  # an attack inside, and the one on outputs that it has to beat
     *((attack, Logit()) for attack in (GradientNorm(), SelfInfluence(), IHA(RATE, momentum=0.9))),
-    *((Nasr(given), Logit()) for given in ("both", "gradients", "activations")),
+    *((Nasr(given), Nasr("outputs")) for given in ("both", "gradients", "activations")),
     (GradientNorm("per_class"), Logit("per_class")),
     (LiRA(signal="gradient_norm"), LiRA()),
     (LiRA("offline", signal="gradient_norm"), LiRA("offline")),
@@ -72,10 +72,9 @@ def observed(recipe: TorchRecipe, pool: Records, inside: np.ndarray, first: int,
     """Train a model on each row of `inside` and keep the signals."""
     found: dict[SignalSpec, list[np.ndarray]] = {spec: [] for spec in specs}
     right = []
-    for number, own in enumerate(inside):
+    seeds = [first + number for number in range(len(inside))]
+    for number, (own, target) in enumerate(zip(inside, recipe.many(pool, inside, seeds), strict=True)):
         started = time.perf_counter()
-        target = next(iter(recipe.many(pool, own[None], [first + number])))
-        trained = time.perf_counter()
         outputs = target.query(pool.x)
         for spec in specs:
             if spec.name in ("outputs", "logit_confidence", "log_confidence"):
@@ -85,11 +84,7 @@ def observed(recipe: TorchRecipe, pool: Records, inside: np.ndarray, first: int,
             found[spec].append(values)
         hit = outputs.argmax(axis=1) == pool.y
         right.append((hit[own].mean(), hit[~own].mean()))
-        print(
-            f"model {number}: trained {trained - started:.1f} s, observed {time.perf_counter() - trained:.1f} s",
-            file=sys.stderr,
-            flush=True,
-        )
+        print(f"model {number} observed in {time.perf_counter() - started:.1f} s", file=sys.stderr, flush=True)
     accuracy = np.mean(right, axis=0)
     return Seen({spec: np.stack(values) for spec, values in found.items()}, inside, (accuracy[0], accuracy[1]))
 
@@ -114,17 +109,29 @@ def scores_of(attack: Attack, targets: Seen, model: int, references: Seen, label
     return within_fold(scores, member, fold)
 
 
+def resampled(scores: Floats, member: np.ndarray, fpr: float) -> np.ndarray:
+    """TPR at `fpr` (b,) of `RESAMPLES` stratified resamples; the same records are drawn for every attack, and the first draw is all."""
+    rng, draws = np.random.default_rng(0), []
+    for rows in (np.flatnonzero(member), np.flatnonzero(~member)):
+        order = rows[np.argsort(-scores[rows], kind="stable")]
+        counts = np.zeros((RESAMPLES + 1, len(member)), dtype=np.int64)
+        counts[0, rows] = 1
+        for b in range(1, RESAMPLES + 1):
+            counts[b, rows] = np.bincount(rng.integers(0, len(rows), len(rows)), minlength=len(rows))
+        draws.append((scores[order], np.cumsum(counts[:, order], axis=1)))
+    (inside, above), (outside, accused) = draws
+    limit = outside[
+        np.argmax(accused > int(fpr * len(outside) + 1e-9), axis=1)
+    ]  # the strictest threshold that accuses one too many
+    place = np.searchsorted(-inside, -limit, side="left")  # members that score more
+    return np.where(place > 0, above[np.arange(len(above)), place - 1], 0) / len(inside)
+
+
 def tpr_difference(first: Floats, second: Floats, member: np.ndarray, fpr: float) -> tuple[float, float, float]:
     """Difference of TPR at `fpr` with 95% limits, from resampling the records that both attacks scored."""
-    rng = np.random.default_rng(0)
-
-    def difference(rows: np.ndarray) -> float:
-        return float(np.subtract(*(tpr_at_fpr(roc(scores[rows], member[rows]), fpr).value for scores in (first, second))))
-
-    groups = np.flatnonzero(member), np.flatnonzero(~member)
-    drawn = [difference(np.concatenate([rng.choice(rows, len(rows)) for rows in groups])) for _ in range(RESAMPLES)]
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return difference(np.arange(len(member))), float(low), float(high)
+    difference = resampled(first, member, fpr) - resampled(second, member, fpr)
+    low, high = np.quantile(difference[1:], (0.025, 0.975))
+    return float(difference[0]), float(low), float(high)
 
 
 def run(name: str, recipe: TorchRecipe, pool: Records, n_targets: int, n_references: int) -> None:
@@ -177,7 +184,7 @@ def main() -> None:
         x, y = cifar10(5_000)
         recipe = TorchRecipe(cnn, SGD(RATE), epochs=20, batch_size=128)
     pool = Records(np.ascontiguousarray(x, dtype=np.float32), y.astype(np.int64), np.arange(len(y)).astype(str))
-    run(name, recipe, pool, 4, 16)
+    run(name, recipe, pool, 2, 8)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,12 @@ from memberscope.attacks import (
     ATTACKS,
     RMIA,
     VARIANTS,
+    WHITE_BOX,
     Base,
     Confidence,
     Entropy,
     Gap,
+    GradientNorm,
     LiRA,
     Logit,
     Loss,
@@ -32,6 +34,7 @@ from memberscope.types import Access, Attack, Evidence
 TABLE = (
     *ATTACKS,
     *VARIANTS,
+    *WHITE_BOX,
     RMIA("offline", gamma=1.0, temperature=1.0, a=0.3, correct_population=True),
     Base("offline", temperature=1.0),
 )
@@ -65,8 +68,12 @@ def binary_evidence(
 
 def observed(logit: np.ndarray, labels: np.ndarray, signal: str) -> np.ndarray:
     """What `signal` shows (n, d) of a model whose true-class logit is `logit` and whose other logit is zero."""
-    if signal == "logit_confidence":
+    if signal in ("logit_confidence", "gradient_norm"):
         return logit[:, None]
+    if signal in ("gradient_layers", "activations"):
+        return np.column_stack([logit, np.random.default_rng(len(logit)).normal(size=(len(logit), 5))])
+    if signal == "influence":
+        return np.column_stack([logit, np.zeros((len(logit), 2)), -logit])
     if signal in ("loss", "log_confidence"):
         return np.logaddexp(0, -logit)[:, None] * (1 if signal == "loss" else -1)
     outputs = np.zeros((len(logit), 2))
@@ -266,6 +273,8 @@ def test_names_are_unique_and_looked_up():
     assert [attack.name for attack in by_name(("gap", "quantile"))] == ["gap", "quantile"]
     assert all(attack.needs.access <= Access.PROBABILITIES for attack in available().values())
     assert not {attack.name for attack in VARIANTS} & set(available()), "variants run only where a plan names them"
+    assert all(attack.needs.access is Access.WHITE_BOX for attack in WHITE_BOX)
+    assert by_name(("gradient_norm", "lira_gradient_norm")) == (GradientNorm(), LiRA(signal="gradient_norm"))
     assert by_name(("lira_offline_two_sided", "rmia_gamma1")) == (LiRA("offline", sides="two"), RMIA(gamma=1.0))
     with pytest.raises(InputError, match="got 'lyra'"):
         by_name(("lyra",))

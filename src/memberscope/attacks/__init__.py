@@ -91,6 +91,7 @@ VARIANTS: tuple[Attack, ...] = (
     Base("offline"),
     Calibrated("log_confidence"),
     IHA(),
+    Nasr("outputs"),
     Nasr("gradients"),
     Nasr("activations"),
     LiRA("offline", signal="gradient_norm"),

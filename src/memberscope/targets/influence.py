@@ -18,7 +18,7 @@ from memberscope.targets.output_error import OutputError, minus_log
 from memberscope.types import Floats, Signal
 
 DAMPING, RECORDS, COLUMNS = 0.2, 512, 2048  # of Suri et al.; records and columns from which the curvature is taken, at most
-FAINT = 1e-6  # directions of the outputs whose second derivative is below this share of the largest are left out
+FAINT = 1e-9  # directions of the outputs whose second derivative is below this share of the largest are left out
 
 
 @dataclass(frozen=True, eq=False)

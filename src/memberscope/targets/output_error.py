@@ -39,8 +39,13 @@ def output_error(outputs: Floats, labels: Ints, signal: Signal) -> OutputError:
     >>> found.unit.tolist(), float(found.log_size[0])
     ([[-1.0, 1.0]], -800.0)
     """
-    rows = np.arange(len(outputs))
-    others = np.array(outputs, dtype=np.float64)
+    with np.errstate(invalid="ignore"):  # what is not finite stays so, and is refused where the records' names are known
+        return of_columns(np.array(outputs, dtype=np.float64), labels, signal)
+
+
+def of_columns(others: Floats, labels: Ints, signal: Signal) -> OutputError:
+    """The same, for an array (n, k) that may be overwritten."""
+    rows = np.arange(len(others))
     if signal == "probabilities":
         others = np.log(np.maximum(others, TINY))
         log_p = others[rows, labels].copy()
@@ -68,6 +73,19 @@ def minus_log(log_size: Floats, squares: Floats) -> Floats:
     """
     found: Floats = -(log_size[:, None] + 0.5 * np.log(np.maximum(squares, 1e-16)))
     return found
+
+
+def layered(error: OutputError, squares: Floats) -> Floats:
+    """Columns (n, 3 + 2 layers): whole norm, log-probability and logit, then each layer's norm, and the same for an error of unit size.
+
+    All norms are minus logarithms; `squares` (n, layers) are squared norms for an error of unit size.
+
+    >>> layered(output_error(np.zeros((1, 2)), np.array([0]), "logits"), np.ones((1, 4))).round(2).tolist()
+    [[-0.0, -0.69, 0.0, 0.69, 0.69, 0.69, 0.69, -0.0, -0.0, -0.0, -0.0]]
+    """
+    whole = minus_log(error.log_size, squares.sum(axis=1, keepdims=True))
+    layers, alone = minus_log(error.log_size, squares), minus_log(np.zeros(len(squares)), squares)
+    return np.hstack([whole, error.log_p[:, None], error.log_odds[:, None], layers, alone])
 
 
 def log_probabilities(outputs: Floats, signal: Signal) -> Floats:

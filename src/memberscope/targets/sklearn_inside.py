@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import expit
 
 from memberscope.targets.influence import COLUMNS, DAMPING, RECORDS, Gradients, curvature_errors, influences
-from memberscope.targets.output_error import OutputError, log_probabilities, minus_log, narrowed, output_error
+from memberscope.targets.output_error import OutputError, layered, log_probabilities, minus_log, narrowed, output_error
 from memberscope.types import Floats, Ints, SignalSpec
 
 WIDTH = 64  # columns to which a hidden layer is reduced
@@ -66,16 +66,14 @@ class SklearnInside:
         *hidden, logits = self.layers(x)
         if spec.name == "activations":
             return self.activations(hidden, logits, int(chosen.get("width", WIDTH)))
-        error, squares = self.norms([*hidden, logits], y)
-        whole = minus_log(error.log_size, squares.sum(axis=1, keepdims=True))
-        if spec.name == "gradient_norm":
-            return whole
         if spec.name == "influence":
             return self.influence([*hidden, logits], y, chosen)
+        error, squares = self.norms([*hidden, logits], y)
+        if spec.name == "gradient_norm":
+            return minus_log(error.log_size, squares.sum(axis=1, keepdims=True))
         width = int(chosen.get("activations", 0))
         more = [self.activations(hidden, logits, width)] if width else []
-        layers = minus_log(error.log_size, squares)
-        return np.hstack([whole, layers, error.log_p[:, None], error.log_odds[:, None], *more])
+        return np.hstack([layered(error, squares), *more])
 
     @property
     def last(self) -> Any:

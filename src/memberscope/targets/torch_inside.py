@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from memberscope.targets.output_error import minus_log
+from memberscope.targets.output_error import layered, minus_log
 from memberscope.targets.torch_activations import activations
 from memberscope.targets.torch_gradients import norms
 from memberscope.targets.torch_influence import influence
@@ -46,13 +46,9 @@ class TorchInside:
             if spec.name == "influence":
                 return influence(module, x, y, self.batch_size, chosen)
             found = norms(module, x, y, self.batch_size)
-            whole = minus_log(found.error.log_size, found.squares.sum(axis=1, keepdims=True))
             if spec.name == "gradient_norm":
-                return whole
-            layers = minus_log(found.error.log_size, found.squares)
-            return np.hstack(
-                [whole, layers, found.error.log_p[:, None], found.error.log_odds[:, None], *self.more(module, x, y, chosen)]
-            )
+                return minus_log(found.error.log_size, found.squares.sum(axis=1, keepdims=True))
+            return np.hstack([layered(found.error, found.squares), *self.more(module, x, y, chosen)])
 
     def more(self, module: Opened, x: Any, y: Ints, chosen: dict[str, float]) -> list[Floats]:
         """Activations beside the gradients, if `activations` says of what width."""
