@@ -27,7 +27,7 @@ from memberscope.attacks import (
 )
 from memberscope.errors import InputError, UnmetNeedError
 from memberscope.statistics import auc_value, roc
-from memberscope.types import Access, Attack, Evidence
+from memberscope.types import MEASURED_AT, Access, Attack, Evidence
 
 TABLE = (
     *ATTACKS,
@@ -65,7 +65,7 @@ def binary_evidence(
 
 def observed(logit: np.ndarray, labels: np.ndarray, signal: str) -> np.ndarray:
     """What `signal` shows (n, d) of a model whose true-class logit is `logit` and whose other logit is zero."""
-    if signal == "logit_confidence":
+    if signal == "logit_confidence" or signal in MEASURED_AT:  # measured signals lie on the scale of a logit
         return logit[:, None]
     if signal in ("loss", "log_confidence"):
         return np.logaddexp(0, -logit)[:, None] * (1 if signal == "loss" else -1)
