@@ -76,7 +76,7 @@ def images(n: int = 80):
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, n)
     x = rng.random((n, 1, 9, 9)) * 0.01
-    column = np.where(y == 0, rng.integers(0, 4, n), rng.integers(5, 9, n))
+    column = np.where(y == 0, rng.integers(1, 4, n), rng.integers(5, 8, n))
     x[np.arange(n), 0, 4, column] = 1.0
     return x, y, Labels(lambda z: (z[..., 5:].sum(axis=(1, 2, 3)) > z[..., :4].sum(axis=(1, 2, 3))).astype(int)), column
 
