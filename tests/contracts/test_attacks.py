@@ -68,7 +68,7 @@ def binary_evidence(
 
 def observed(logit: np.ndarray, labels: np.ndarray, signal: str) -> np.ndarray:
     """What `signal` shows (n, d) of a model whose true-class logit is `logit` and whose other logit is zero."""
-    if signal in ("logit_confidence", "gradient_norm"):
+    if signal in ("logit_confidence", "boundary", "noise", "augmentation", "transfer", "gradient_norm"):
         return logit[:, None]
     if signal in ("gradient_layers", "activations"):
         return np.column_stack([logit, np.random.default_rng(len(logit)).normal(size=(len(logit), 5))])

@@ -25,6 +25,7 @@ PROBES = 24  # directions of the first iteration; later ones grow with its squar
 PROBED = 0.2  # distance of probes from the boundary point, as a share of its distance from the record
 HALVINGS = 4  # times that a step is halved before it is given up
 BISECTIONS = 6
+CLOSER = 0.25  # unit of these distances, which are several times shorter than along paths to other records
 
 
 class HopSkipJump:
@@ -44,7 +45,7 @@ class HopSkipJump:
         self.normal = np.zeros_like(z)
         self.distance = np.full(len(z), np.inf)
         self.point = z.copy()
-        self.iteration = 0
+        self.iteration, self.unit = 0, CLOSER * oracle.domain.unit
 
     def advance(self, budget: int) -> Floats:
         """Values (n,) after as many whole iterations as `budget` allows every record."""
@@ -56,7 +57,7 @@ class HopSkipJump:
             cost = n_probes + HALVINGS + BISECTIONS
             going = self.right & np.isfinite(self.distance) & (self.oracle.asked + cost <= budget)
             if not going.any():
-                return valued(self.distance, self.right, self.oracle.domain)
+                return valued(self.distance, self.right, self.unit)
             self.iteration += 1
             directions = self.rng.standard_normal((n_probes, self.z.shape[1]))
             directions /= np.linalg.norm(directions, axis=1, keepdims=True)

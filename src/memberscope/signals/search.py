@@ -73,7 +73,7 @@ class Walk:
     def __init__(self, oracle: Oracle, z: Floats, predicted: Ints, seed: int, n_paths: int = PATHS) -> None:
         """Choose the paths of the records `z` (n, f), which the model gives the labels `predicted` (n,)."""
         rng = np.random.default_rng(seed)
-        self.oracle, self.z = oracle, z
+        self.oracle, self.z, self.unit = oracle, z, oracle.domain.unit
         self.right = predicted == oracle.labels
         self.ends, self.lengths, self.pool = ends_of_paths(oracle, z, predicted, rng, n_paths)
         self.orders = np.stack([rng.permutation(z.shape[1]) for _ in range(self.ends.shape[1])])
@@ -91,7 +91,7 @@ class Walk:
         while True:
             going = self.right & (self.oracle.asked < budget) & (self.path < n_paths)
             if not going.any():
-                return valued(self.best, self.right, self.oracle.domain)
+                return valued(self.best, self.right, self.unit)
             for rows in blocks(np.flatnonzero(going), self.z.shape[1]):
                 self.step(rows)
 
@@ -138,10 +138,10 @@ class Walk:
         return np.where(ranks < count[:, None], end, start), np.sqrt(reached)
 
 
-def valued(distance: Floats, right: Bools, domain: Domain) -> Floats:
-    """Twice the log-distance (n,) in the domain's unit, within the floor and the ceiling."""
+def valued(distance: Floats, right: Bools, unit: float) -> Floats:
+    """Twice the log-distance (n,) in `unit`, within the floor and the ceiling."""
     with np.errstate(divide="ignore"):
-        logs = np.clip(STEEP * np.log(distance / domain.unit), FLOOR, CEILING)
+        logs = np.clip(STEEP * np.log(distance / unit), FLOOR, CEILING)
     return np.where(right, logs, FLOOR)
 
 

@@ -1,0 +1,66 @@
+"""Models that tell labels alone and count what they are asked, for tests of label-only searches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from memberscope.types import Access, Records, SignalSpec
+
+
+class Labels:
+    """A target of labels that keeps every batch it was asked about."""
+
+    access, signal, digest, n_parameters = Access.LABEL, "labels", None, None
+
+    def __init__(self, label: Callable[[Any], np.ndarray], n_classes: int = 2) -> None:
+        self.label, self.n_classes = label, n_classes
+        self.batches: list[Any] = []
+
+    def query(self, x: Any) -> np.ndarray:
+        self.batches.append(x)
+        return np.asarray(self.label(x), dtype=np.float64)[:, None]
+
+    @property
+    def asked(self) -> int:
+        return sum(len(batch) for batch in self.batches)
+
+
+def records(x: Any, y: np.ndarray) -> Records:
+    return Records(x, np.asarray(y, dtype=np.int64), np.arange(len(y)).astype(np.str_))
+
+
+def spec(name: str, **parameters: float) -> SignalSpec:
+    """A specification that never stops before its budget unless it says so."""
+    return SignalSpec(name, parameters=tuple(sorted(({"settled": 2.0} | parameters).items())))
+
+
+def linear(n: int, f: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, Labels, np.ndarray]:
+    """Normal records (n, f), their labels under a linear model, it, and each record's margin |w.x| (n,) over |w|, in deviations."""
+    rng = np.random.default_rng(seed)
+    x, w = rng.standard_normal((n, f)), rng.standard_normal(f)
+    model = Labels(lambda z: (z @ w > 0).astype(int))
+    return x, (x @ w > 0).astype(int), model, np.abs(x @ w) / np.linalg.norm(w * x.std(axis=0))
+
+
+def memorised(n: int, f: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, Labels, np.ndarray]:
+    """Two overlapping classes (n, f), and the nearest-neighbour model of the first half: who is a member."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, n)
+    x = rng.standard_normal((n, f)) + 1.2 * (y[:, None] - 0.5)
+    member = np.arange(n) < n // 2
+    model = KNeighborsClassifier(1).fit(x[member], y[member])
+    return x, y, Labels(model.predict), member
+
+
+def deeper(n: int, f: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, Labels, np.ndarray, np.ndarray]:
+    """`linear`, whose members, the first half, are moved away from its boundary: who is one, and the margins (n,)."""
+    rng = np.random.default_rng(seed)
+    x, w = rng.standard_normal((n, f)), rng.standard_normal(f)
+    member = np.arange(n) < n // 2
+    x += 0.5 * member[:, None] * np.sign(x @ w)[:, None] * w / np.linalg.norm(w)
+    return x, (x @ w > 0).astype(int), Labels(lambda z: (z @ w > 0).astype(int)), member, np.abs(x @ w) / np.linalg.norm(w)

@@ -1,0 +1,96 @@
+"""What values records may take is read off them, and nothing that is made from them leaves it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.sparse import csr_matrix, issparse
+
+from memberscope.errors import UnmetNeedError
+from memberscope.signals.domain import encoded
+from memberscope.signals.robustness import disturbed
+
+
+def frame(n: int = 60) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        {
+            "job": rng.choice(["clerk", "farmer", "nurse"], n),
+            "smoker": rng.random(n) < 0.5,
+            "age": rng.integers(18, 90, n),
+            "income": rng.gamma(2.0, 1e4, n),
+        }
+    )
+
+
+def test_bits_categories_whole_and_real_numbers_are_told_apart():
+    rng = np.random.default_rng(0)
+    x = np.column_stack([rng.integers(0, 2, 80), rng.integers(0, 5, 80), rng.integers(0, 500, 80), rng.standard_normal(80)])
+    domain, z = encoded(x)
+    assert domain.discrete.tolist() == [True, True, False, False]
+    assert domain.whole.tolist() == [True, True, True, False]
+    np.testing.assert_array_equal(domain.decode(z), x)
+
+
+@pytest.mark.parametrize("strength", [0.05, 1.0, 30.0])
+def test_noise_stays_in_the_domain(strength):
+    x = frame()
+    domain, z = encoded(x)
+    rng = np.random.default_rng(1)
+    copies = [domain.decode(disturbed(domain, z, np.full(60, strength), tuple(rng.standard_normal((2, 4))))) for _ in range(40)]
+    every = pd.concat(copies)
+    assert dict(every.dtypes) == dict(x.dtypes) and list(every.columns) == list(x.columns)
+    assert set(every["job"]) <= set(x["job"]) and set(every["smoker"]) <= {True, False}
+    for name in ("age", "income"):
+        assert x[name].min() <= every[name].min() and every[name].max() <= x[name].max()
+    assert (every["income"].to_numpy() != np.tile(x["income"].to_numpy(), 40)).any()
+
+
+def test_a_frame_comes_back_as_it_was():
+    x = frame()
+    domain, z = encoded(x)
+    pd.testing.assert_frame_equal(domain.decode(z), x)
+
+
+def test_images_have_one_range_and_one_spread():
+    rng = np.random.default_rng(0)
+    bytes_, real = rng.integers(3, 200, (5, 4, 4), dtype=np.uint8), rng.random((5, 3, 4, 4)).astype(np.float32)
+    domain, z = encoded(bytes_)
+    assert domain.is_image and (domain.low == 0).all() and (domain.high == 255).all() and len(set(domain.scale)) == 1
+    wild = domain.decode(domain.inside(z + 1e3 * rng.standard_normal(z.shape)))
+    assert wild.dtype == np.uint8 and wild.shape == bytes_.shape and {0, 255} <= set(wild.ravel().tolist())
+    domain, z = encoded(real)
+    assert domain.low[0] == real.min() and domain.decode(z).dtype == np.float32
+    np.testing.assert_array_equal(domain.decode(z), real)
+
+
+def test_sparse_records_are_sparse_again():
+    x = csr_matrix(np.random.default_rng(0).integers(0, 2, (30, 6)).astype(np.float32))
+    domain, z = encoded(x)
+    back = domain.decode(z)
+    assert issparse(back) and back.dtype == x.dtype and (back != x).nnz == 0
+
+
+def test_distances_are_sums_of_differences():
+    domain, z = encoded(frame())
+    placed = domain.placed(z)
+    ours = ((placed[:30] - placed[30:]) ** 2).sum(axis=1)
+    np.testing.assert_allclose(ours, domain.differences(z[:30], z[30:]).sum(axis=1), rtol=1e-12)
+    pairs = np.random.default_rng(0).integers(0, 60, (20000, 2))
+    squares = domain.differences(z[pairs[:, 0]], z[pairs[:, 1]]).sum(axis=1)
+    assert domain.unit == pytest.approx(0.1 * squares.mean() ** 0.5, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("x", "sentence"),
+    [
+        (None, "Expected records with features"),
+        (np.array(["a long story", "another one"]), r"text\?"),
+        (pd.DataFrame({"note": [f"a note about visit {i}" for i in range(50)]}), r"column 'note', got 50 different"),
+        (pd.DataFrame({"age": [1.0, np.nan]}), "missing"),
+    ],
+)
+def test_what_cannot_be_moved_is_refused(x, sentence):
+    with pytest.raises(UnmetNeedError, match=sentence):
+        encoded(x)
