@@ -24,6 +24,7 @@ demo: $(VENV)/.core
 test: $(VENV)/.dev
 	sh tests/system-packages.sh
 	PYTHON=$(PYTHON) sh tests/clusters/install.sh
+	PYTHON=$(PYTHON) sh tests/servers/install.sh
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev
@@ -39,6 +40,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/training.py w1
 	$(BIN)/python benchmarks/training.py w2
+	$(BIN)/python benchmarks/endpoint.py
 
 reproduce: $(VENV)/.dev
 	$(BIN)/python benchmarks/real_data.py
@@ -55,4 +57,4 @@ schema: $(VENV)/.dev
 	$(BIN)/python benchmarks/write_schema.py
 
 clean:
-	rm -rf $(VENV) .venv-clusters demo-out docs/_build
+	rm -rf $(VENV) .venv-clusters .venv-servers demo-out docs/_build
