@@ -24,6 +24,7 @@ demo: $(VENV)/.core
 test: $(VENV)/.dev
 	sh tests/system-packages.sh
 	PYTHON=$(PYTHON) sh tests/clusters/install.sh
+	PYTHON=$(PYTHON) sh tests/servers/install.sh
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev
@@ -40,6 +41,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/gradients.py
 	$(BIN)/python benchmarks/training.py w1
 	$(BIN)/python benchmarks/training.py w2
+	$(BIN)/python benchmarks/endpoint.py
 	$(MAKE) bench-label-only
 
 # What benchmarks compare with lives in an environment of its own.
@@ -71,4 +73,4 @@ schema: $(VENV)/.dev
 	$(BIN)/python benchmarks/write_schema.py
 
 clean:
-	rm -rf $(VENV) .venv-clusters .venv-bench demo-out docs/_build
+	rm -rf $(VENV) .venv-clusters .venv-servers .venv-bench demo-out docs/_build

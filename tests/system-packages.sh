@@ -1,9 +1,10 @@
 #!/bin/sh
-# What the tests need besides Python packages: a browser for the report, and the OpenMP library that LightGBM loads.
+# What the tests need besides Python packages: a browser for the report, openssl for a certificate, and the OpenMP library that LightGBM loads.
 # Installed where the package manager is at hand.
 set -eu
 wanted=""
 command -v chromium >/dev/null 2>&1 || wanted="chromium"
+command -v openssl >/dev/null 2>&1 || wanted="$wanted openssl"
 ldconfig -p 2>/dev/null | grep -q "libgomp\.so\.1" || wanted="$wanted libgomp1"
 [ -n "$wanted" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

@@ -8,7 +8,7 @@ from math import comb
 
 import numpy as np
 
-from memberscope.auditing.gather import streams_of
+from memberscope.auditing.gather import asks_twice, streams_of
 from memberscope.auditing.levels import Level, levels_of, runs_at
 from memberscope.auditing.measuring import search_plan, why_not_searched
 from memberscope.auditing.plan import Plan
@@ -106,7 +106,7 @@ def forecast(plan: Plan, subject: Subject, training: Training | None = None, sto
         not_run,
         n_members,
         n_others,
-        asked + (0 if plan.threat.query_budget == 1 else min(PROBE, n)),
+        asked + (min(PROBE, n) if asks_twice(plan, training) else 0),
         seconds / 60,
         stored / 1e6,
         models,

@@ -89,11 +89,14 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
                 training = replace(training, design=training.design[:, keep])
             if subject.member.all():
                 raise InputError("Expected non-members that are not duplicates of members, got none. Give other non-members.")
+    budget = plan.threat.query_budget
+    if budget is not None and hasattr(subject.target, "query_budget"):
+        subject.target.query_budget = budget
     observed = collect(
         subject.target,
         subject.records,
         store=store,
-        probe=plan.threat.query_budget != 1,
+        probe=asks_twice(plan, training),
         progress=lambda done, n: report("query", done, n),
     )
     levels = levels_of(subject.target, observed.signal, plan.threat, plan.restrictions)
@@ -150,6 +153,12 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
         spent,
         tuple(notes),
     )
+
+
+def asks_twice(plan: Plan, training: Training | None) -> bool:
+    """Whether the budget leaves room for the determinism probe beside the plan's queries of a record."""
+    budget = plan.threat.query_budget
+    return budget is None or budget > (1 if training is None else len(plan.views))
 
 
 def streams_of(plan: Plan) -> dict[str, np.random.SeedSequence]:

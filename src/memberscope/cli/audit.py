@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from memberscope.cli.endpoint import with_endpoint_flags
 from memberscope.cli.options import (
     Address,
     Backend,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 EXIT = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3, None: 0}
 
 
+@with_endpoint_flags
 def audit(
     config: Annotated[Path | None, typer.Argument(help="audit.toml; flags override it.")] = None,
     model: Model = None,
@@ -98,6 +100,7 @@ def audit(
     trust_code: TrustCode = None,
     trust_type: TrustTypes = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another plan's result.")] = False,
+    **endpoint: Any,
 ) -> None:
     """Audit a model, or stored signals, and write result.json, report.html, records.csv and arrays.safetensors."""
     given = {
@@ -113,7 +116,7 @@ def audit(
         **{"restrict": restrict, "restrictions": words(restrictions), "search_queries": search_queries},
         **{"drop_overlap": drop_overlap, "trust_code": trust_code, "trust_types": tuple(trust_type) if trust_type else None},
     }
-    options = merged(config, given)
+    options = merged(config, given | endpoint)
     result = run_audit(options, records=not no_records, show_ids=show_ids, overwrite=overwrite)
     raise typer.Exit(EXIT[result.verdict])
 
@@ -126,12 +129,13 @@ def run_audit(options: Options, *, records: bool = True, show_ids: bool = False,
     """
     from dataclasses import replace
 
+    from memberscope.cli.endpoint import endpoint_name
     from memberscope.cli.options import plan_of, subject_of, training_of
 
     plan, subject = plan_of(options), subject_of(options)
     training = training_of(options, subject)
     if options.title is None:
-        plan = replace(plan, title=Path(options.signals or options.model or "audit").name)
+        plan = replace(plan, title=Path(options.signals or options.model or endpoint_name(options)).name)
     out = Path(options.out or "memberscope-out")
     return audited(plan, subject, out, training=training, records=records, show_ids=show_ids, overwrite=overwrite)
 
@@ -172,7 +176,7 @@ def identity(plan: Plan, subject: Subject, training: Training | None = None) -> 
         "plan": plan.digest(),
         "records": digest_records(subject.records),
         "member": digest_array(subject.member),
-        "target": subject.target.digest,
+        "target": getattr(subject.target, "identity", subject.target.digest),
     }
     if training is not None:
         mark["recipe"] = getattr(training.recipe, "digest", None)

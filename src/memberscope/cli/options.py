@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from memberscope.cli.endpoint import KEYS, LISTED, EndpointOptions, endpoint_target, no_model_beside
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ Words = Annotated[str | None, typer.Option()]
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(EndpointOptions):
     """Everything a configuration file or the flags may say; None where nothing was said."""
 
     model: str | None = None
@@ -98,7 +99,7 @@ class Options:
 
 
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "target": ("model", "factory", "device", "outputs", "signals", "trust_code", "trust_types"),
+    "target": ("model", "factory", "device", "outputs", "signals", "trust_code", "trust_types", *KEYS),
     "data": ("members", "non_members", "label", "id", "groups", "features", "drop"),
     "recipe": (
         "recipe",
@@ -130,7 +131,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "out",
     ),
 }
-LISTS = ("trust_types", "groups", "features", "drop", "priors", "fprs", "attacks", "views", "restrictions")
+LISTS = ("trust_types", "groups", "features", "drop", "priors", "fprs", "attacks", "views", "restrictions", *LISTED)
 ALIASES = {"train": "recipe"}  # [recipe] train = "module:function"
 
 
@@ -162,7 +163,7 @@ def read_config(path: Path) -> Options:
             if key not in SECTIONS[section]:
                 raise InputError(f"Expected {', '.join(SECTIONS[section])} in [{section}] of {path}, got {key!r}. Remove it.")
             found[key] = typed(key, value, path)
-    for key in ("signals", "members", "non_members", "population", "design", "out"):
+    for key in ("signals", "members", "non_members", "population", "design", "out", "ca_file"):
         if key in found:
             found[key] = str(path.parent / found[key])
     if "model" in found and (Path(found["model"]).suffix or ":" not in found["model"]):
@@ -349,18 +350,24 @@ def subject_of(options: Options) -> Subject:
     from memberscope.auditing import make_subject, signals_subject
     from memberscope.targets import Trust, class_names_of, counted, load_target, read_pair, read_signals
 
+    no_model_beside(options)
     if options.signals:
         if options.model:
             raise InputError("Expected a model or signals, got both. Leave one out.")
         signals = read_signals(options.signals, groups=options.groups or (), features=options.features or ())
         return signals_subject(signals)
-    if not (options.model and options.members and options.non_members):
+    if not ((options.model or options.url) and options.members and options.non_members):
         raise InputError(
-            "Expected --signals FILE, or --model with --members and --non-members, got neither. "
+            "Expected --signals FILE, or --model or --url with --members and --non-members, got neither. "
             "Try `memberscope demo` or `memberscope init`."
         )
     trust = Trust(bool(options.trust_code), options.trust_types or ())
-    loaded = load_target(options.model, factory=options.factory, trust=trust, device=options.device, outputs=options.outputs)
+    if options.url:
+        loaded = endpoint_target(options)
+    else:
+        loaded = load_target(
+            options.model or "", factory=options.factory, trust=trust, device=options.device, outputs=options.outputs
+        )
     layout = layout_of(options, loaded.target)
     members, non_members, names = read_pair(options.members, options.non_members, layout, class_names_of(loaded.target))
     target = counted(loaded.target, members.x, len(names))

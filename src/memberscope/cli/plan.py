@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from memberscope.cli.endpoint import requests_planned, with_endpoint_flags
 from memberscope.cli.options import (
     Address,
     Backend,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from memberscope.auditing import Plan, Subject, Training
 
 
+@with_endpoint_flags
 def plan(
     config: Annotated[Path | None, typer.Argument(help="audit.toml; flags override it.")] = None,
     model: Model = None,
@@ -84,6 +86,7 @@ def plan(
     seed: Annotated[int | None, typer.Option(help="Of every random choice (0).")] = None,
     trust_code: TrustCode = None,
     trust_type: TrustTypes = None,
+    **endpoint: Any,
 ) -> None:
     """Show which attacks will run and which will not and why, queries, minutes, bytes, smallest FPR and detectable TPR."""
     from memberscope.cli.options import plan_of, subject_of, training_of
@@ -112,7 +115,7 @@ def plan(
             "trust_types": tuple(trust_type) if trust_type else None,
         },
     }
-    options = merged(config, given)
+    options = merged(config, given | endpoint)
     subject = subject_of(options)
     signals_left = Path(options.out or "memberscope-out") / "signals"
     for line in preview(plan_of(options), subject, training_of(options, subject), measure=measure, left=signals_left):
@@ -143,6 +146,7 @@ def preview(
         f"kept weights, {found.standing.to_train} to train"
         f"{model_minutes(plan, subject, training, found.standing.to_train, measure=measure)}",
         f"queries  {found.queries} (one a record and view, and up to 32 asked twice)",
+        *requests_planned(subject.target, found.queries),
         f"time     about {found.minutes:.1f} minutes on two cores, besides the model's own",
         f"disk     about {found.megabytes:.1f} MB, and {found.model_megabytes:.1f} MB of reference signals",
         f"smallest FPR that the hold-out resolves: {found.smallest_fpr:.4g}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,13 +85,14 @@ def collect(
 
 
 def ask(target: Target, records: Records, start: int, stop: int) -> Floats:
-    """Outputs of the records from `start` up to `stop`, as (stop - start, k).
+    """Outputs of the records from `start` up to `stop`, as (stop - start, k); a target with a budget is told whose they are.
 
     Raises:
         TargetError: The model fails or gives another number of rows.
     """
+    whose: dict[str, Any] = {"owners": records.ids[start:stop].tolist()} if hasattr(target, "query_budget") else {}
     try:
-        answer = np.asarray(target.query(rows(records.x, start, stop)), dtype=np.float64)
+        answer = np.asarray(target.query(rows(records.x, start, stop), **whose), dtype=np.float64)
     except MemberscopeError:
         raise
     except Exception as error:

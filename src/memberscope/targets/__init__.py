@@ -1,7 +1,9 @@
 """Targets: the audited model behind one method, `query`; the only rooms that know a framework."""
 
 from memberscope.targets.boosters import BoosterTarget
+from memberscope.targets.endpoint import Endpoint
 from memberscope.targets.function import FunctionTarget
+from memberscope.targets.http import HttpTarget
 from memberscope.targets.huggingface import HuggingFaceTarget
 from memberscope.targets.keras import KerasTarget
 from memberscope.targets.kinds import Outputs
@@ -17,7 +19,9 @@ from memberscope.targets.wrap import class_names_of, counted, fitted_columns_of,
 
 __all__ = [
     "BoosterTarget",
+    "Endpoint",
     "FunctionTarget",
+    "HttpTarget",
     "HuggingFaceTarget",
     "KerasTarget",
     "Layout",

@@ -1,0 +1,234 @@
+"""What a server answers about each record, as outputs (n, k) in the audit's order of classes, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.errors import InputError, TargetError
+from memberscope.targets.paths import described
+from memberscope.targets.tables import plainly
+from memberscope.types import Floats
+
+Level = Literal["labels", "probabilities", "logits"]
+NAMES = ("label", "class", "name")
+VALUES = ("score", "probability", "prob", "confidence", "value", "logit")
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What the answers are declared to be: `level`, and the classes by `names`, in the server's order, or by their number `n`.
+
+    With `top_k` the server tells only so many classes of a record; the others are hidden, which is NaN here.
+
+    >>> Declared("probabilities", names=("b", "a")).classes
+    ('a', 'b')
+    """
+
+    level: Level = "probabilities"
+    names: tuple[str, ...] | None = None
+    n: int | None = None
+    top_k: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.level not in ("labels", "probabilities", "logits"):
+            raise InputError(
+                f"Expected outputs labels, probabilities or logits, got {self.level!r}. Say what one answer holds."
+            )
+        if self.names is not None and (len(set(self.names)) < len(self.names) or len(self.names) < 2):
+            raise InputError(f"Expected at least two different classes, got {', '.join(self.names)}. Repair --classes.")
+        if self.names is not None and self.n not in (None, len(self.names)):
+            raise InputError(f"Expected {len(self.names)} classes as named, got n_classes {self.n}. Leave out --n-classes.")
+        if self.n is not None and self.n < 2:
+            raise InputError(f"Expected at least two classes, got {self.n}. Repair --n-classes.")
+        if self.top_k is not None and (self.top_k < 1 or self.level == "labels"):
+            raise InputError(f"Expected --top-k of at least 1 with scores, got {self.top_k} of {self.level}. Leave it out.")
+
+    @property
+    def n_classes(self) -> int | None:
+        """Number of classes, or None if it was not declared."""
+        return len(self.names) if self.names is not None else self.n
+
+    @property
+    def order(self) -> list[int]:
+        """For each class of the audit, its place in the server's answer; whole numbers are sorted as such."""
+        if self.names is None:
+            return list(range(self.n or 0))
+        return sorted(range(len(self.names)), key=lambda k: sort_key(self.names[k], self.names))  # type: ignore[index,arg-type]
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the classes in the audit's order, or None if they have none."""
+        return None if self.names is None else tuple(self.names[k] for k in self.order)
+
+    @property
+    def places(self) -> dict[str, int]:
+        """The audit's column of each class: by its name as programs write it, and by its place in the server's order.
+
+        Places count only where no name is a number itself.
+        """
+        names = self.classes or tuple(str(k) for k in range(self.n or 0))
+        found = {name: k for k, name in enumerate(names)}
+        short = {plainly(name): k for name, k in found.items()}
+        found = (found | short) if len(short) == len(found) else found
+        if self.names is None or any(name.isdigit() for name in found):
+            return found
+        return found | {str(k): column for column, k in enumerate(self.order) if str(k) not in found}
+
+
+def sort_key(name: str, names: Sequence[str]) -> Any:
+    """What classes are sorted by: numbers if all are whole numbers, else text."""
+    return int(name) if all(other.isdigit() for other in names) else name
+
+
+def outputs_of(answers: Any, declared: Declared) -> Floats:
+    """Outputs (n, k), or labels (n, 1) as positions, of the `answers` to n records; what is hidden is NaN.
+
+    An answer is a label or its number; a list with one score a class; one score, of the second of two classes; or scores
+    by name, as an object, as pairs, or as objects such as {"label": …, "score": …}.
+
+    Raises:
+        TargetError: They are not what was declared: another shape, a value that is no number, or a class that is unknown.
+
+    >>> outputs_of([{"b": 0.9}, {"a": 0.6, "b": 0.4}], Declared(names=("b", "a"), top_k=2)).tolist()
+    [[nan, 0.9], [0.6, 0.4]]
+    >>> outputs_of(["b", "a"], Declared("labels", names=("b", "a"))).tolist()
+    [[1.0], [0.0]]
+    """
+    listed: Any = answers.tolist() if isinstance(answers, np.ndarray) and answers.dtype.kind == "O" else answers
+    if declared.level == "labels":
+        return labels_of(listed, declared)
+    if len(listed) and named(listed[0]):
+        return by_name(listed, declared)
+    return dense(listed, declared)
+
+
+def named(answer: Any) -> bool:
+    """Whether one answer gives scores by the names of classes."""
+    if isinstance(answer, Mapping):
+        return True
+    first = answer[0] if isinstance(answer, list) and answer else None
+    return isinstance(first, Mapping) or (isinstance(first, list | tuple) and len(first) == 2 and isinstance(first[0], str))
+
+
+def labels_of(answers: Any, declared: Declared) -> Floats:
+    """Labels (n, 1) as positions among the audit's classes."""
+    places, found = declared.places, []
+    for answer in answers.tolist() if isinstance(answers, np.ndarray) else answers:
+        value = answer[0] if isinstance(answer, list) and len(answer) == 1 else answer
+        if isinstance(value, Mapping):
+            value = next((value[name] for name in NAMES if name in value), value)
+        if isinstance(value, list | Mapping):
+            raise TargetError(f"Expected one label a record, got {described(value)}. Declare the --outputs that it returns.")
+        found.append(place(value, places))
+    return np.array(found, dtype=np.float64)[:, None]
+
+
+def place(value: Any, places: Mapping[str, int]) -> int:
+    """The column of a class that an answer names.
+
+    Raises:
+        TargetError: The class is unknown.
+    """
+    word = str(value)
+    if word not in places:
+        word = plainly(word)
+    if word not in places:
+        shown = ", ".join(list(places)[:6])
+        raise TargetError(f"Expected labels among {shown}, got {str(value)[:40]!r}. Name all classes with --classes.")
+    return places[word]
+
+
+def by_name(answers: Sequence[Any], declared: Declared) -> Floats:
+    """Scores (n, k) from answers that name their classes, NaN where one is not told."""
+    places = declared.places
+    values = np.full((len(answers), declared.n_classes or 0), np.nan)
+    for row, answer in enumerate(answers):
+        told = pairs_of(answer)
+        columns = [place(name, places) for name, _ in told]
+        most = declared.top_k or declared.n_classes or 0
+        if len(set(columns)) < len(columns) or not 1 <= len(columns) <= most:
+            raise TargetError(
+                f"Expected up to {most} different classes a record, got {len(columns)}. Check --top-k and --classes."
+            )
+        values[row, columns] = numbers([value for _, value in told])
+    if declared.top_k is None and np.isnan(values).any():
+        told_of = int((~np.isnan(values)).sum(axis=1).min())
+        raise TargetError(
+            f"Expected a score for each of {values.shape[1]} classes, got {told_of} for some record. Declare --top-k {told_of}."
+        )
+    return values
+
+
+def pairs_of(answer: Any) -> list[tuple[Any, Any]]:
+    """The classes and scores that one answer tells.
+
+    Raises:
+        TargetError: It is of another form than the answers before it.
+    """
+    if isinstance(answer, Mapping):
+        return list(answer.items())
+    found: list[tuple[Any, Any]] = []
+    for entry in answer if isinstance(answer, list) else [answer]:
+        if isinstance(entry, Mapping):
+            name = next((entry[key] for key in NAMES if key in entry), None)
+            value = next((entry[key] for key in VALUES if key in entry), None)
+            entry = (name, value)
+        if not (isinstance(entry, list | tuple) and len(entry) == 2) or entry[0] is None:
+            raise TargetError(f"Expected scores by class, got {described(answer)}. Look at one answer and repair --answer.")
+        found.append((entry[0], entry[1]))
+    return found
+
+
+def dense(answers: Any, declared: Declared) -> Floats:
+    """Scores (n, k) in the audit's order from lists in the server's order."""
+    values = numbers(answers)
+    k = declared.n_classes or 0
+    if values.ndim == 1 or (values.ndim == 2 and values.shape[1] == 1):
+        if k != 2:
+            raise TargetError(f"Expected {k} scores a record, got one. Declare --outputs labels, or repair --answer.")
+        second = values.reshape(-1, 1)
+        values = np.hstack([np.zeros_like(second) if declared.level == "logits" else 1 - second, second])
+    if values.ndim != 2 or values.shape[1] != k:
+        raise TargetError(f"Expected {k} scores a record, got shape {values.shape}. Check --classes and --answer.")
+    return values[:, declared.order]
+
+
+def numbers(values: Any) -> Floats:
+    """Finite numbers from a list of any depth.
+
+    Raises:
+        TargetError: It is ragged, or holds something else, or NaN or infinity.
+    """
+    try:
+        found = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TargetError(
+            "Expected one list of numbers a record, all of one length, got something else. Repair --answer."
+        ) from None
+    if not np.isfinite(found).all():
+        raise TargetError(
+            f"Expected finite numbers, got {int((~np.isfinite(found)).sum())} that are NaN or infinite. Repair the served model."
+        )
+    return found
+
+
+def answers_of(outputs: Floats, declared: Declared) -> list[Any]:
+    """What a server would answer, so that `outputs_of` gives `outputs` again: names, lists, or objects where classes are hidden.
+
+    >>> answers_of(np.array([[np.nan, 0.9]]), Declared(names=("b", "a"), top_k=1))
+    [{'b': 0.9}]
+    """
+    names: Sequence[Any] = declared.classes or range(outputs.shape[1] if declared.n is None else declared.n)
+    if declared.level == "labels":
+        return [names[int(code)] for code in outputs[:, 0]]
+    if declared.top_k is not None:
+        return [
+            {str(name): value for name, value in zip(names, row, strict=True) if value == value} for row in outputs.tolist()
+        ]
+    back: NDArray[np.int64] = np.argsort(declared.order)
+    return outputs[:, back].tolist()  # type: ignore[no-any-return]

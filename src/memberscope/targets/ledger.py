@@ -1,0 +1,256 @@
+"""The query ledger: what was sent to a server and what it answered, on disk, so that nothing is paid for twice.
+
+Every sending of a request is a line, written before the request leaves and on the disk by then; its answers are added when
+they come. A run that is killed therefore finds each answered record again, and counts as spent what was in flight, which the
+server may have answered. Keys are hashes: the file holds no record, no token and no address. Lines are only appended, since
+keys come in random order and a tree of them would be rewritten all over; which line answers a key is kept in memory, about
+200 bytes a query.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from memberscope.errors import InputError
+
+TABLE = """create table if not exists sendings (
+    line integer primary key, scope blob not null, keys blob not null, owners blob not null, answers blob
+)"""
+KEY, OWNER = 20, 16  # bytes of each
+MANY = 500  # lines in one look-up
+Work = Callable[[sqlite3.Connection], Any]
+
+
+@dataclass(frozen=True)
+class Query:
+    """One record of a request: the `key` of what is asked, and the `owner`, the record of the audit that it is spent for."""
+
+    key: bytes
+    owner: bytes
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a ledger has booked: records sent, answers stored, and queries sent once or more without an answer."""
+
+    sent: int
+    answered: int
+    unanswered: int
+
+
+class Ledger:
+    """A ledger in the file `path`, or in memory without one; `scope` tells endpoints in one file apart.
+
+    Sends are counted for each owner and in all, and `reserve` refuses what would exceed either limit. One thread writes:
+    what arrives while it waits for the disk is written together.
+
+    >>> ledger = Ledger(None, b"endpoint")
+    >>> one = Query(b"what is asked".ljust(20), b"record 1".ljust(16))
+    >>> line = ledger.reserve([one], each=1).result()
+    >>> ledger.answer(line, [one], [b"0.9"]).result()
+    >>> list(ledger.find([one.key]).result().values()), ledger.spent().result()
+    ([b'0.9'], Spent(sent=1, answered=1, unanswered=0))
+    >>> ledger.close()
+    """
+
+    def __init__(self, path: str | Path | None, scope: bytes) -> None:
+        """Open or make the file, with nobody else's access.
+
+        Raises:
+            InputError: It is damaged, or in use by another run, or cannot be written.
+        """
+        self.path = None if path is None else Path(path)
+        self.scope = scope
+        self._sent: Counter[bytes] = Counter()  # by owner
+        self._line_of: dict[bytes, tuple[int, int]] = {}  # line and place in it of each answered key
+        self._waiting: Counter[bytes] = Counter()  # sendings without an answer by key
+        self._work: SimpleQueue[tuple[Work, Future[Any]] | None] = SimpleQueue()
+        opened: Future[None] = Future()
+        self._writer = threading.Thread(target=self._write, args=(opened,), name="ledger", daemon=True)
+        self._writer.start()
+        opened.result()
+
+    def find(self, keys: Sequence[bytes]) -> Future[dict[bytes, bytes]]:
+        """The stored answers under `keys`."""
+
+        def work(file: sqlite3.Connection) -> dict[bytes, bytes]:
+            places = {key: self._line_of[key] for key in keys if key in self._line_of}
+            lines = sorted({line for line, _ in places.values()})
+            stored: dict[int, list[bytes]] = {}
+            for start in range(0, len(lines), MANY):
+                part = lines[start : start + MANY]
+                text = f"select line, length(keys), answers from sendings where line in ({','.join('?' * len(part))})"
+                for line, width, answers in file.execute(text, part):
+                    stored[line] = pieces(answers, len(answers) * KEY // width)
+            return {key: stored[line][place] for key, (line, place) in places.items()}
+
+        return self._submit(work)
+
+    def reserve(self, queries: Sequence[Query], *, each: int | None = None, total: int | None = None) -> Future[int]:
+        """Book one more sending of `queries`, all of them or none; its line.
+
+        Raises:
+            InputError: More than `each` would be sent for one owner, or more than `total` in all.
+        """
+
+        def work(file: sqlite3.Connection) -> int:
+            more = Counter(query.owner for query in queries)
+            over = [owner for owner, count in more.items() if each is not None and self._sent[owner] + count > each]
+            if over:
+                raise InputError(
+                    f"Expected at most {each} queries a record, got {len(over)} records that need another one: what was sent and "
+                    f"not answered counts too. Raise --query-budget to ask them again."
+                )
+            sent = self._sent.total()
+            if total is not None and sent + len(queries) > total:
+                raise InputError(
+                    f"Expected at most {total} queries, got {sent} booked and {len(queries)} more to send. "
+                    f"Raise --max-queries, or give fewer records."
+                )
+            keys, owners = b"".join(query.key for query in queries), b"".join(query.owner for query in queries)
+            row = (self.scope, keys, owners)
+            line = file.execute("insert into sendings (scope, keys, owners) values (?, ?, ?)", row).lastrowid
+            self._sent.update(more)
+            self._waiting.update(query.key for query in queries)
+            return int(line or 0)
+
+        return self._submit(work)
+
+    def refund(self, line: int, queries: Sequence[Query]) -> Future[None]:
+        """Take a reservation back: the server certainly did not answer."""
+
+        def work(file: sqlite3.Connection) -> None:
+            file.execute("delete from sendings where line = ?", (line,))
+            self._sent.subtract(Counter(query.owner for query in queries))
+            self._waiting.subtract(query.key for query in queries)
+
+        return self._submit(work)
+
+    def answer(self, line: int, queries: Sequence[Query], answers: Sequence[bytes]) -> Future[None]:
+        """Store the answers to the `queries` of a line, all of one length."""
+
+        def work(file: sqlite3.Connection) -> None:
+            file.execute("update sendings set answers = ? where line = ?", (b"".join(answers), line))
+            self._note(line, [query.key for query in queries])
+
+        return self._submit(work)
+
+    def spent(self) -> Future[Spent]:
+        """What was booked for this endpoint, in this run and earlier ones."""
+
+        def work(file: sqlite3.Connection) -> Spent:
+            unanswered = sum(1 for key, count in self._waiting.items() if count > 0 and key not in self._line_of)
+            return Spent(self._sent.total(), len(self._line_of), unanswered)
+
+        return self._submit(work)
+
+    def _note(self, line: int, keys: Sequence[bytes]) -> None:
+        for place, key in enumerate(keys):
+            self._line_of[key] = (line, place)
+
+    def _read(self, file: sqlite3.Connection) -> None:
+        """Learn what earlier runs booked."""
+        text = "select line, keys, owners, answers is not null from sendings where scope = ?"
+        for line, keys, owners, answered in file.execute(text, (self.scope,)):
+            self._sent.update(pieces(owners, OWNER))
+            if answered:
+                self._note(line, pieces(keys, KEY))
+            else:
+                self._waiting.update(pieces(keys, KEY))
+
+    def close(self) -> None:
+        """Write what is left and close the file."""
+        self._work.put(None)
+        self._writer.join()
+
+    def _submit(self, work: Work) -> Future[Any]:
+        if not self._writer.is_alive():
+            raise InputError("Expected an open ledger, got a closed one. Make a new target.")
+        done: Future[Any] = Future()
+        self._work.put((work, done))
+        return done
+
+    def _write(self, opened: Future[None]) -> None:
+        """Open the file, then write what is submitted: all that waits in one transaction."""
+        try:
+            file = opened_file(self.path)
+            self._read(file)
+        except Exception as error:
+            opened.set_exception(named(error, self.path))
+            return
+        opened.set_result(None)
+        going = True
+        while going:
+            waiting = [self._work.get()]
+            while not self._work.empty():
+                waiting.append(self._work.get())
+            going = None not in waiting
+            self._commit(file, [entry for entry in waiting if entry is not None])
+        file.close()
+
+    def _commit(self, file: sqlite3.Connection, waiting: Iterable[tuple[Work, Future[Any]]]) -> None:
+        """Do the work in one transaction; what each piece returned or raised is told once it is on the disk."""
+        told: list[tuple[Future[Any], Any, BaseException | None]] = []
+        waiting = [(work, done) for work, done in waiting if done.set_running_or_notify_cancel()]
+        try:
+            file.execute("begin immediate")
+            for work, done in waiting:
+                try:
+                    told.append((done, work(file), None))
+                except InputError as refused:  # before it wrote anything
+                    told.append((done, None, refused))
+            file.execute("commit")
+        except sqlite3.Error as error:
+            for _, done in waiting:
+                done.set_exception(named(error, self.path))
+            if file.in_transaction:
+                file.execute("rollback")
+            return
+        for done, value, why in told:
+            if why is None:
+                done.set_result(value)
+            else:
+                done.set_exception(why)
+
+
+def pieces(text: bytes, size: int) -> list[bytes]:
+    """Bytes cut into equal pieces.
+
+    >>> pieces(b"abcd", 2)
+    [b'ab', b'cd']
+    """
+    return [text[start : start + size] for start in range(0, len(text), size)]
+
+
+def opened_file(path: Path | None) -> sqlite3.Connection:
+    """A connection that keeps others out and whose commits are on the disk."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    file = sqlite3.connect(":memory:" if path is None else path, isolation_level=None, timeout=0.5)
+    for setting in ("locking_mode = exclusive", "journal_mode = wal", "synchronous = full"):
+        file.execute(f"pragma {setting}")
+    file.execute(TABLE)
+    return file
+
+
+def named(error: Exception, path: Path | None) -> InputError:
+    """A disk's or a file's trouble as a sentence."""
+    if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+        return InputError(
+            f"Expected the ledger {path} for this run alone, got another run that uses it. Wait, or choose another --out."
+        )
+    if isinstance(error, sqlite3.OperationalError | OSError):
+        return InputError(f"Expected to write the ledger {path}, got: {error}. Free some space, or choose another --out.")
+    return InputError(
+        f"Expected the ledger of an earlier run in {path}, got a damaged file: {error}. Remove it; its queries are then paid for again."
+    )

@@ -1,0 +1,12 @@
+#!/bin/sh
+# An environment of their own for MLServer and MLflow, in .venv-servers; made again when a version changes.
+set -eu
+cd "$(dirname "$0")/../.."
+made=.venv-servers/.made
+wanted=$(cat constraints.txt tests/servers/requirements.txt | cksum)
+[ -f "$made" ] && [ "$(cat "$made")" = "$wanted" ] && exit 0
+rm -rf .venv-servers
+"${PYTHON:-python3}" -m venv .venv-servers
+.venv-servers/bin/pip install --quiet --disable-pip-version-check \
+    --constraint constraints.txt --requirement tests/servers/requirements.txt
+printf '%s' "$wanted" >"$made"
