@@ -22,6 +22,7 @@ from memberscope.targets import FunctionTarget, RestrictedTarget, SklearnTarget
 from memberscope.types import Access, ThreatModel
 
 DECLARED = Plan(assume_exchangeable=True)
+QUICK = Plan(attacks=("gap", "boundary", "loss", "loss_per_class", "entropy", "logit"), search_queries=16, folds=3)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def audited(digits):
-    return memberscope.audit(*digits, policy="demo")
+    return memberscope.audit(*digits, policy="demo", plan=QUICK)
 
 
 def test_one_row_for_each_level_weakest_first(audited):
@@ -56,7 +57,7 @@ def test_restrictions_leave_the_label_only_rows_as_they_are(digits, audited):
     model, members, non_members = digits
     for name in ("top:1", "round:1", "temperature:5", "noise:1", "top:2+round:1", "label"):
         behind = RestrictedTarget(SklearnTarget(model), restriction(name))
-        result = memberscope.audit(behind, members, non_members, policy="demo")
+        result = memberscope.audit(behind, members, non_members, policy="demo", plan=QUICK)
         for before in audited.estimates:
             if before.access == "label" and before.attack != "strongest":
                 after = [e for e in result.estimates if replace(e, exploratory=True) == replace(before, exploratory=True)]
@@ -65,9 +66,10 @@ def test_restrictions_leave_the_label_only_rows_as_they_are(digits, audited):
 
 def test_a_restriction_declared_is_the_same_as_one_put_in_front(digits):
     model, members, non_members = digits
-    declared = memberscope.audit(model, members, non_members, threat=ThreatModel(restriction="top:2"), policy="demo")
+    threat = ThreatModel(restriction="top:2")
+    declared = memberscope.audit(model, members, non_members, threat=threat, policy="demo", plan=QUICK)
     behind = RestrictedTarget(SklearnTarget(model), restriction("top:2"))
-    wrapped = memberscope.audit(behind, members, non_members, policy="demo")
+    wrapped = memberscope.audit(behind, members, non_members, policy="demo", plan=QUICK)
     assert declared.estimates == wrapped.estimates and declared.verdict == wrapped.verdict
     levels = [(threat.access.word, threat.restriction) for threat in declared.threat_models]
     assert levels[-1] == ("probabilities", "top:2")
@@ -115,15 +117,15 @@ def test_reference_models_are_seen_through_the_restriction_too():
 
 def test_a_null_model_stays_at_chance_at_every_level():
     outside = 0
-    for seed in range(12):
+    for seed in range(8):
         result = audit_signals(
             gaussian_signals(300, 0.0, seed, classes=5),
-            plan=replace(DECLARED, attacks=("gap", "loss", "entropy", "logit")),
+            plan=replace(DECLARED, attacks=("gap", "loss", "entropy"), folds=3),
         )
         rows = [e for e in result.estimates if e.attack == "strongest" and e.metric == "auc"]
         assert len(rows) == 5
         outside += sum(not e.low <= 0.5 <= e.high for e in rows)
-    assert outside <= 6, "of 60 simultaneous 95% intervals, which repeat one another's records"
+    assert outside <= 5, "of 40 simultaneous 95% intervals, which repeat one another's records"
 
 
 def test_written_and_read_back_everything_agrees(audited, tmp_path):

@@ -60,6 +60,7 @@ class HttpTarget:
         self.signal: Signal = endpoint.outputs
         self.access = LEVELS[endpoint.outputs]
         self.hides = endpoint.top_k is not None
+        self.restriction = None if endpoint.top_k is None else f"top:{endpoint.top_k}"
         self.identity = endpoint.identity
         self.ledger = None if ledger is None else Path(ledger)
         self._serving: Serving = endpoint.serving
