@@ -184,7 +184,7 @@ def main() -> None:
         x, y = cifar10(5_000)
         recipe = TorchRecipe(cnn, SGD(RATE), epochs=20, batch_size=128)
     pool = Records(np.ascontiguousarray(x, dtype=np.float32), y.astype(np.int64), np.arange(len(y)).astype(str))
-    run(name, recipe, pool, 2, 8)
+    run(name, recipe, pool, 3, 12)
 
 
 if __name__ == "__main__":
