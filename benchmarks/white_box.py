@@ -1,6 +1,6 @@
 """Do parameters tell more than outputs? White-box attacks against those on the loss and the logit, on the same records.
 
-`python benchmarks/white_box.py location30|cifar10`. Targets are trained on random halves of a pool; reference models on a balanced design
+`python benchmarks/white_box.py location30|cifar10 [targets] [references]`; with 0 references the attacks that need them are left out. Targets are trained on random halves of a pool; reference models on a balanced design
 drawn apart from them. Attacks that learn from known records are cross-fitted in two folds and ranked within them.
 """
 
@@ -39,6 +39,7 @@ BASELINES: tuple[Attack, ...] = (
     ModifiedEntropy(),
     Logit(),
     Logit("per_class"),
+    Nasr("outputs"),
     LiRA(),
     LiRA("offline"),
     RMIA(),
@@ -137,12 +138,13 @@ def tpr_difference(first: Floats, second: Floats, member: np.ndarray, fpr: float
 def run(name: str, recipe: TorchRecipe, pool: Records, n_targets: int, n_references: int) -> None:
     """Print the table of one data set."""
     n, rng = len(pool), np.random.default_rng(0)
-    attacks = tuple({attack.name: attack for attack in (*BASELINES, *(pair[0] for pair in OURS))}.values())
+    every = {attack.name: attack for attack in (*BASELINES, *(pair[0] for pair in OURS))}.values()
+    attacks = tuple(attack for attack in every if n_references or not sum(attack.needs.references))
     plain = tuple({attack.needs.spec for attack in attacks})
     shared = tuple({attack.needs.spec for attack in attacks if sum(attack.needs.references)})
     halves = np.stack([rng.permutation(n) < n // 2 for _ in range(n_targets)])
     targets = observed(recipe, pool, halves, 10_000, plain)
-    references = observed(recipe, pool, balanced(n, n // 2, n_references, rng), 0, shared)
+    references = observed(recipe, pool, balanced(n, n // 2, n_references, rng), 0, shared) if n_references else targets
     print(
         f"{name}: {n_targets} targets and {n_references} reference models, half of {n:,} records each; accuracy of the targets",
         end=" ",
@@ -184,7 +186,8 @@ def main() -> None:
         x, y = cifar10(5_000)
         recipe = TorchRecipe(cnn, SGD(RATE), epochs=20, batch_size=128)
     pool = Records(np.ascontiguousarray(x, dtype=np.float32), y.astype(np.int64), np.arange(len(y)).astype(str))
-    run(name, recipe, pool, 2, 8)
+    n_targets, n_references = map(int, [*sys.argv[2:], *("3", "12")[len(sys.argv) - 2 :]])
+    run(name, recipe, pool, n_targets, n_references)
 
 
 if __name__ == "__main__":

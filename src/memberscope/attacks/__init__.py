@@ -70,7 +70,7 @@ ATTACKS: tuple[Attack, ...] = (
 WHITE_BOX: tuple[Attack, ...] = (
     GradientNorm(),
     GradientNorm("per_class"),
-    Nasr(),
+    Nasr("gradients"),
     SelfInfluence(),
     LiRA(signal="gradient_norm"),
     RMIA(signal="gradient_norm"),
@@ -92,7 +92,7 @@ VARIANTS: tuple[Attack, ...] = (
     Calibrated("log_confidence"),
     IHA(),
     Nasr("outputs"),
-    Nasr("gradients"),
+    Nasr(),
     Nasr("activations"),
     LiRA("offline", signal="gradient_norm"),
     RobustLiRA(signal="gradient_norm"),
