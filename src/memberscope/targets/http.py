@@ -41,7 +41,7 @@ class HttpTarget:
 
     >>> target = HttpTarget(Endpoint("http://localhost:8080", model_name="iris", classes=("b", "a")))
     >>> target.classes, target.access.word, target.costly
-    (('a', 'b'), 'probabilities', True)
+    (('b', 'a'), 'probabilities', True)
     """
 
     costly = True  # attacks that choose their queries run only under a declared budget
