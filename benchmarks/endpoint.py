@@ -28,7 +28,7 @@ from memberscope.targets.batches import batch_of
 from memberscope.targets.http import dumped
 from memberscope.types import Records
 
-RECORDS, CLASSES, ROUNDS = 10_000, 10, 5
+RECORDS, CLASSES, ROUNDS = 10_000, 10, 3
 AIM = 0.9
 
 
@@ -40,7 +40,7 @@ def served(features: int, kind: str):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(1000, features)), rng.integers(0, CLASSES, 1000)
     if kind == "mlp":
-        model = MLPClassifier((256, 128), max_iter=5, early_stopping=False).fit(x, y)
+        model = MLPClassifier((256, 128), max_iter=200, tol=1.0, n_iter_no_change=3).fit(x, y)
     else:
         model = RandomForestClassifier(50, max_depth=8, n_jobs=1).fit(x, y)
 
@@ -156,5 +156,5 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:
         serve(int(sys.argv[2]), sys.argv[3])
     else:
-        for setting in [("mlp", 20, 64, 4), ("forest", 20, 64, 4), ("mlp", 446, 64, 4), ("mlp", 20, 1, 4)]:
+        for setting in [("mlp", 20, 64, 4), ("forest", 20, 64, 4), ("mlp", 446, 64, 4)]:
             compare(setting[1], setting[0], *setting[2:])

@@ -155,7 +155,7 @@ def test_a_budget_of_one_is_kept_and_a_query_too_many_is_a_sentence(folder):
         (["--protocol", "v9"], 2, "Repair --protocol"),
         (["--n-classes", "2"], 2, "Expected labels from 0 to 1"),
         (["--answer", "scores"], 4, "Expected 'scores' in the answer"),
-        (["--classes", "a,b,c"], 2, "Expected labels among a, b, c"),
+        (["--classes", "a,b"], 2, "Expected labels among a, b"),
         (["--batch-size", "0"], 2, "--batch-size"),
         (["--url", "http://127.0.0.1:9/x", "--retries", "0"], 4, "no connection"),
         (["--ca-file", "nowhere.pem"], 2, "--ca-file"),

@@ -20,7 +20,7 @@ from unruly import Unruly, model, serving
 
 from memberscope.errors import InputError, TargetError
 from memberscope.signals import Store, collect
-from memberscope.targets import Endpoint, HttpTarget, wrap
+from memberscope.targets import Endpoint, HttpTarget, class_names_of, wrap
 from memberscope.targets.ledger import Spent
 from memberscope.types import Access, Records, Target
 
@@ -319,17 +319,21 @@ def test_after_kill_9_a_budget_of_one_stops_rather_than_asks_again(tmp_path):
 
 
 def test_the_servers_order_of_classes_is_mapped_and_names_are_read():
-    with serving(Unruly()) as url, HttpTarget(endpoint(url, n_classes=None, classes=("eel", "cat", "dog"))) as target:
-        assert target.classes == NAMES
-        np.testing.assert_allclose(target.query(X), model(X)[:, [1, 2, 0]])
+    with serving(Unruly()) as url:
+        with HttpTarget(endpoint(url, n_classes=None, classes=("2", "0", "1"))) as target:
+            assert target.classes == ("0", "1", "2")
+            np.testing.assert_allclose(target.query(X), model(X)[:, [1, 2, 0]])
+        with HttpTarget(endpoint(url, n_classes=None, classes=("eel", "cat", "dog"))) as target:
+            np.testing.assert_allclose(target.query(X), model(X))
+            assert class_names_of(target) == ("eel", "cat", "dog")
     with serving(Unruly(always="words")) as url:
         settings = {"n_classes": None, "classes": ("eel", "cat", "dog"), "outputs": "labels"}
         with HttpTarget(endpoint(url, **settings)) as target:
-            np.testing.assert_array_equal(target.query(X)[:, 0], model(X).argmax(axis=1))
+            np.testing.assert_array_equal(target.query(X)[:, 0], np.array([1, 2, 0])[model(X).argmax(axis=1)])
             assert (target.signal, target.access) == ("labels", Access.LABEL)
         with (
             HttpTarget(endpoint(url, **settings | {"classes": ("eel", "cat")})) as target,
-            pytest.raises(TargetError, match=r"labels among cat, eel.*, got 'dog'"),
+            pytest.raises(TargetError, match=r"labels among eel, cat.*, got 'dog'"),
         ):
             target.query(X)
 

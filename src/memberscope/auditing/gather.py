@@ -19,7 +19,7 @@ from memberscope.auditing.training import References, Training, reference_models
 from memberscope.errors import InputError
 from memberscope.recipes import fixed
 from memberscope.signals import Observed, Store, Wanted, collect, is_measured
-from memberscope.types import Attack, Evidence
+from memberscope.types import Attack, Evidence, Target
 
 Progress = Callable[[str, int, int], None]
 STREAMS = ("folds", "scores", "features", "overlap", "null", "blind", "guesses", "references", "targets", "transfer")
@@ -89,9 +89,7 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
                 training = replace(training, design=training.design[:, keep])
             if subject.member.all():
                 raise InputError("Expected non-members that are not duplicates of members, got none. Give other non-members.")
-    budget = plan.threat.query_budget
-    if budget is not None and hasattr(subject.target, "query_budget"):
-        subject.target.query_budget = budget
+    grant(subject.target, plan.threat.query_budget)
     observed = collect(
         subject.target,
         subject.records,
@@ -153,6 +151,12 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
         spent,
         tuple(notes),
     )
+
+
+def grant(target: Target, budget: int | None) -> None:
+    """Tell a target that counts what is sent of each record how often that may be."""
+    if budget is not None and hasattr(target, "query_budget"):
+        target.query_budget = budget
 
 
 def asks_twice(plan: Plan, training: Training | None) -> bool:

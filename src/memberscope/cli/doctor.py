@@ -14,6 +14,7 @@ import typer
 EXTRAS = {
     "torch": "PyTorch modules (memberscope[torch])",
     "pyarrow": "Parquet (memberscope[parquet])",
+    "httpx2": "live endpoints (memberscope[http])",
     "onnxruntime": "ONNX models (memberscope[onnx])",
     "lightgbm": "LightGBM models (memberscope[boost])",
     "xgboost": "XGBoost models (pip install xgboost, or xgboost-cpu)",

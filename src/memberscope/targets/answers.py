@@ -25,8 +25,8 @@ class Declared:
 
     With `top_k` the server tells only so many classes of a record; the others are hidden, which is NaN here.
 
-    >>> Declared("probabilities", names=("b", "a")).classes
-    ('a', 'b')
+    >>> Declared(names=("b", "a")).classes, Declared(names=("1", "0")).classes
+    (('b', 'a'), ('0', '1'))
     """
 
     level: Level = "probabilities"
@@ -55,10 +55,13 @@ class Declared:
 
     @property
     def order(self) -> list[int]:
-        """For each class of the audit, its place in the server's answer; whole numbers are sorted as such."""
-        if self.names is None:
-            return list(range(self.n or 0))
-        return sorted(range(len(self.names)), key=lambda k: sort_key(self.names[k], self.names))  # type: ignore[index,arg-type]
+        """For each class of the audit, its place in the server's answer: sorted where all names are whole numbers, else as it is.
+
+        Records whose labels are numbers mean these numbers, and where the classes have words, places in the server's order.
+        """
+        names = self.names or tuple(map(str, range(self.n or 0)))
+        places = range(len(names))
+        return sorted(places, key=lambda k: int(names[k])) if all(name.isdigit() for name in names) else list(places)
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -80,11 +83,6 @@ class Declared:
         return found | {str(k): column for column, k in enumerate(self.order) if str(k) not in found}
 
 
-def sort_key(name: str, names: Sequence[str]) -> Any:
-    """What classes are sorted by: numbers if all are whole numbers, else text."""
-    return int(name) if all(other.isdigit() for other in names) else name
-
-
 def outputs_of(answers: Any, declared: Declared) -> Floats:
     """Outputs (n, k), or labels (n, 1) as positions, of the `answers` to n records; what is hidden is NaN.
 
@@ -95,9 +93,9 @@ def outputs_of(answers: Any, declared: Declared) -> Floats:
         TargetError: They are not what was declared: another shape, a value that is no number, or a class that is unknown.
 
     >>> outputs_of([{"b": 0.9}, {"a": 0.6, "b": 0.4}], Declared(names=("b", "a"), top_k=2)).tolist()
-    [[nan, 0.9], [0.6, 0.4]]
+    [[0.9, nan], [0.4, 0.6]]
     >>> outputs_of(["b", "a"], Declared("labels", names=("b", "a"))).tolist()
-    [[1.0], [0.0]]
+    [[0.0], [1.0]]
     """
     listed: Any = answers.tolist() if isinstance(answers, np.ndarray) and answers.dtype.kind == "O" else answers
     if declared.level == "labels":
@@ -220,7 +218,7 @@ def numbers(values: Any) -> Floats:
 def answers_of(outputs: Floats, declared: Declared) -> list[Any]:
     """What a server would answer, so that `outputs_of` gives `outputs` again: names, lists, or objects where classes are hidden.
 
-    >>> answers_of(np.array([[np.nan, 0.9]]), Declared(names=("b", "a"), top_k=1))
+    >>> answers_of(np.array([[0.9, np.nan]]), Declared(names=("b", "a"), top_k=1))
     [{'b': 0.9}]
     """
     names: Sequence[Any] = declared.classes or range(outputs.shape[1] if declared.n is None else declared.n)

@@ -70,7 +70,7 @@ class Ready:
 
 
 class Flight:
-    """Sends what `ready` makes of each of `parts`, `concurrency` at a time, and hands each answer to `keep`.
+    """Sends what `ready` makes of each of `parts`, `concurrency` at a time; what `keep` makes of each answer is stored first.
 
     After an error nothing more is sent; what is out is awaited and kept, since it may be paid for.
     """
@@ -79,7 +79,7 @@ class Flight:
         self,
         ready: Callable[[list[int]], Ready],
         send: Callable[[Ready], Awaitable[Reply]],
-        keep: Callable[[Ready, Reply], None],
+        keep: Callable[[Ready, Reply], Future[None]],
     ) -> None:
         self.ready, self.send, self.keep = ready, send, keep
         self.errors: list[Exception] = []
@@ -108,7 +108,8 @@ class Flight:
             await asyncio.sleep(0)
             coming = self._next(left)
             try:
-                self.keep(request, await sending)
+                stored = self.keep(request, await sending)
+                await asyncio.shield(asyncio.wrap_future(stored))  # so that a lane has one request at most to pay again
             except Exception as error:
                 self._fail(error)
             self.out.discard(request.booking)

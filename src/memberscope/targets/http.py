@@ -41,7 +41,7 @@ class HttpTarget:
 
     >>> target = HttpTarget(Endpoint("http://localhost:8080", model_name="iris", classes=("b", "a")))
     >>> target.classes, target.access.word, target.costly
-    (('a', 'b'), 'probabilities', True)
+    (('b', 'a'), 'probabilities', True)
     """
 
     costly = True  # attacks that choose their queries run only under a declared budget
@@ -164,7 +164,6 @@ class HttpTarget:
         known = await asyncio.wrap_future(ledger.find([query.key for query in queries]))
         rows = [np.frombuffer(known[query.key]) if query.key in known else None for query in queries]
         limits = Limits(self.query_budget, self.endpoint.max_queries)
-        stored: list[Future[None]] = []
 
         def ready(places: list[int]) -> Ready:
             body = dumped(self._serving.request(batch.take(places)))
@@ -173,24 +172,21 @@ class HttpTarget:
         async def send(request: Ready) -> Reply:
             return await self._sender.deliver("POST", self._serving.address(self.endpoint.url), request.body, request.booking)
 
-        def keep(request: Ready, reply: Reply) -> None:
+        def keep(request: Ready, reply: Reply) -> Future[None]:
             values = self._read(reply.body, len(request.places))
-            booking = request.booking
-            stored.append(ledger.answer(booking.line, booking.queries, [row.tobytes() for row in values]))
             for place, row in zip(request.places, values, strict=True):
                 rows[place] = row
+            booking = request.booking
+            return ledger.answer(booking.line, booking.queries, [row.tobytes() for row in values])
 
         missing = [place for place, row in enumerate(rows) if row is None]
         size = self.endpoint.rows_a_request
         parts = [missing[start : start + size] for start in range(0, len(missing), size)]
         alone = 0 if self._understood else 1  # the first request goes alone, so that a wrong declaration costs no more
-        try:
-            flight = Flight(ready, send, keep)
-            await flight.run(parts[:alone], 1)
-            self._understood = self._understood or bool(parts)
-            await flight.run(parts[alone:], self.endpoint.concurrency)
-        finally:
-            await asyncio.shield(asyncio.gather(*map(asyncio.wrap_future, stored)))
+        flight = Flight(ready, send, keep)
+        await flight.run(parts[:alone], 1)
+        self._understood = self._understood or bool(parts)
+        await flight.run(parts[alone:], self.endpoint.concurrency)
         width = 1 if self.signal == "labels" else self.endpoint.declared.n_classes or self.n_classes
         return np.array(rows, dtype=np.float64).reshape(len(rows), width)
 
