@@ -41,6 +41,7 @@ class RestrictedTarget:
         self.n_classes = target.n_classes
         self.n_parameters = target.n_parameters
         self.restriction = defence.name
+        self.costly, self.stored = bool(getattr(target, "costly", False)), bool(getattr(target, "stored", False))
         names = getattr(target, "classes", None)
         if names is not None:
             self.classes = names
