@@ -1,5 +1,4 @@
-"""Label-only attacks on real data beside the gap attack and full confidences: Location-30, CIFAR-10, Fashion-MNIST and
-Adult.
+"""Label-only attacks on real data (Location-30, CIFAR-10, Fashion-MNIST, Adult) beside the gap attack and full confidences.
 
 Prints the tables of docs/label-only.md. Every attack sees top labels alone; `lira_…` have 16 reference models, trained like the
 target on random halves of the records.
