@@ -1,4 +1,4 @@
-"""Label-only attacks on real data beside the gap attack and full confidences: Location-30, Fashion-MNIST and Adult.
+"""Label-only attacks on real data (Location-30, CIFAR-10, Fashion-MNIST, Adult) beside the gap attack and full confidences.
 
 Prints the tables of docs/label-only.md. Every attack sees top labels alone; `lira_…` have 16 reference models, trained like the
 target on random halves of the records.
@@ -22,7 +22,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 from torch import nn
 
-from data import FOLDER, fashion_mnist, location30
+import label_only
+from data import FOLDER, cifar10, fashion_mnist, location30
 from label_only import mlp, trained
 from memberscope.attacks import RMIA, Augmentation, Boundary, LiRA, Noise, RobustLiRA
 from memberscope.errors import UnmetNeedError
@@ -73,6 +74,12 @@ def location() -> Scene:
     x, y = location30()
     rows = np.random.default_rng(0).permutation(len(y))[:2000]
     return scene("Location-30, MLP", x[rows], y[rows], network(mlp, x[rows], y[rows].astype(np.int64), 50))
+
+
+def cifar() -> Scene:
+    """2,000 images, a small convolutional network."""
+    x, y = cifar10(2000)
+    return scene("CIFAR-10 (JPEG quality 75), CNN", x, y, network(label_only.cnn, x, y, 40))
 
 
 def fashion() -> Scene:
@@ -173,7 +180,7 @@ def with_references(scene: Scene, target: Target, gap: np.ndarray, n_references:
 
 
 def main() -> None:
-    scenes = {"location": (location, REFERENCES), "fashion": (fashion, 0), "adult": (adult, REFERENCES)}
+    scenes = {"location": (location, REFERENCES), "cifar": (cifar, 0), "fashion": (fashion, 0), "adult": (adult, REFERENCES)}
     for name in sys.argv[1:] or scenes:
         make, n_references = scenes[name]
         show(make(), n_references)

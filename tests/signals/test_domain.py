@@ -18,6 +18,8 @@ def frame(n: int = 60) -> pd.DataFrame:
         {
             "job": rng.choice(["clerk", "farmer", "nurse"], n),
             "smoker": rng.random(n) < 0.5,
+            "class": pd.Categorical(rng.choice(["low", "mid"], n), categories=["never", "low", "mid"], ordered=True),
+            "town": np.where(rng.random(n) < 0.2, None, "here"),
             "age": rng.integers(18, 90, n),
             "income": rng.gamma(2.0, 1e4, n),
         }
@@ -38,7 +40,7 @@ def test_noise_stays_in_the_domain(strength):
     x = frame()
     domain, z = encoded(x)
     rng = np.random.default_rng(1)
-    copies = [domain.decode(disturbed(domain, z, np.full(60, strength), tuple(rng.standard_normal((2, 4))))) for _ in range(40)]
+    copies = [domain.decode(disturbed(domain, z, np.full(60, strength), tuple(rng.standard_normal((2, 6))))) for _ in range(40)]
     every = pd.concat(copies)
     assert dict(every.dtypes) == dict(x.dtypes) and list(every.columns) == list(x.columns)
     assert set(every["job"]) <= set(x["job"]) and set(every["smoker"]) <= {True, False}
@@ -51,6 +53,7 @@ def test_a_frame_comes_back_as_it_was():
     x = frame()
     domain, z = encoded(x)
     pd.testing.assert_frame_equal(domain.decode(z), x)
+    pd.testing.assert_frame_equal(domain.decode(z[50:40:-2]), x.iloc[50:40:-2].reset_index(drop=True))
 
 
 def test_images_have_one_range_and_one_spread():
@@ -89,6 +92,7 @@ def test_distances_are_sums_of_differences():
         (np.array(["a long story", "another one"]), r"text\?"),
         (pd.DataFrame({"note": [f"a note about visit {i}" for i in range(50)]}), r"column 'note', got 50 different"),
         (pd.DataFrame({"age": [1.0, np.nan]}), "missing"),
+        (np.array([[1.0, np.nan]]), "missing"),
     ],
 )
 def test_what_cannot_be_moved_is_refused(x, sentence):

@@ -109,6 +109,8 @@ def encoded(x: Any) -> tuple[Domain, Floats]:
             f"Run attacks that need one query, or give features."
         )
     flat = array.reshape(len(array), -1).astype(np.float64)
+    if not np.isfinite(flat).all():
+        raise UnmetNeedError("Expected finite features to perturb, got missing or infinite ones. Fill them in.")
 
     def decode(z: Floats) -> Any:
         rounded = np.rint(z) if array.dtype.kind in "bui" else z
@@ -186,32 +188,31 @@ def of_frame(x: Any) -> tuple[Domain, Floats]:
         names.append((name, column.dtype, seen))
 
     def decode(z: Floats) -> Any:
-        parts = {}
+        parts = []
         for (name, dtype, seen), values in zip(names, z.T, strict=True):
-            if seen is not None:
-                values = seen[values.astype(np.int64)]
-            elif dtype.is_integer():
-                values = np.rint(values)
-            parts[name] = nw.new_series(name, values.tolist(), dtype, backend=frame.implementation)
-        return nw.to_native(nw.from_dict(parts, backend=frame.implementation))
+            if seen is not None:  # taken from the column itself, which keeps its type and its list of categories
+                parts.append(nw.maybe_reset_index(frame[name][seen[values.astype(np.int64)].tolist()]))
+            else:
+                whole = np.rint(values) if dtype.is_integer() else values
+                parts.append(nw.new_series(name, whole.tolist(), dtype, backend=frame.implementation))
+        return nw.to_native(nw.maybe_reset_index(frame[[0] * len(z)]).with_columns(*parts))
 
     z = np.column_stack(columns)
     return of_columns(z, z.shape[1:], decode, frozenset(words)), z
 
 
-def categories(name: str, values: NDArray[Any]) -> tuple[NDArray[Any], Floats]:
-    """The distinct values of a column, and each record's position (n,) among them.
+def categories(name: str, values: NDArray[Any]) -> tuple[NDArray[np.int64], Floats]:
+    """For each distinct value of a column a record that has it, and each record's position (n,) among these values.
 
     Raises:
         UnmetNeedError: Most values occur once: this is text or an identifier.
     """
-    known = {value: place for place, value in enumerate(sorted(set(values.tolist()), key=str))}
-    if len(known) > max(FEW, len(values) // 2):
+    plain = [value if value == value else None for value in values.tolist()]  # a missing value differs from itself
+    first = {value: place for place, value in reversed(list(enumerate(plain)))}
+    if len(first) > max(FEW, len(plain) // 2):
         raise UnmetNeedError(
-            f"Expected categories in the column {name!r}, got {len(known)} different values in {len(values)} records (text?). "
+            f"Expected categories in the column {name!r}, got {len(first)} different values in {len(plain)} records (text?). "
             f"Leave the column out, or run attacks that need one query."
         )
-    place = np.array([known[value] for value in values.tolist()], dtype=np.float64)
-    seen = np.empty(len(known), dtype=object)
-    seen[:] = list(known)
-    return seen, place
+    known = {value: place for place, value in enumerate(sorted(first, key=str))}
+    return np.array([first[value] for value in known]), np.array([known[value] for value in plain], dtype=np.float64)
