@@ -19,10 +19,10 @@ import pytest
 from unruly import Unruly, model, serving
 
 from memberscope.errors import InputError, TargetError
-from memberscope.signals import Store, collect
+from memberscope.signals import Store, collect, measure
 from memberscope.targets import Endpoint, HttpTarget, class_names_of, wrap
 from memberscope.targets.ledger import Spent
-from memberscope.types import Access, Records, Target
+from memberscope.types import Access, Records, SignalSpec, Target
 
 X = np.random.default_rng(0).normal(size=(200, 2))
 NAMES = ("cat", "dog", "eel")
@@ -187,6 +187,20 @@ def test_owners_share_a_budget_over_different_records():
         target.query(X[20:40], owners=owners)
         with pytest.raises(InputError, match="at most 2 queries a record"):
             target.query(X[40:60], owners=owners)
+
+
+def test_a_search_stays_within_each_records_budget_although_requests_fail():
+    """Moved copies count for the record they are copies of, sent again or not; the search keeps a tenth back for that."""
+    app = Unruly(*["fine", "fine", "fine", "500"] * 4)
+    records = Records(X[:60], model(X[:60]).argmax(axis=1), np.arange(60).astype(str))
+    with serving(app) as url, HttpTarget(endpoint(url), query_budget=40) as target:
+        found = measure(target, records, SignalSpec("boundary", parameters=(("queries", 36.0),)))
+        assert target.spent().sent == counted(app) > found.queries[:, -1].sum(), "some were sent again"
+        assert found.queries.max() <= 36
+        with pytest.raises(InputError, match="query-budget"):
+            for _ in range(30):
+                target.query(X[:1], owners=["boundary:0"])
+        assert counted(app) <= 60 * 40
 
 
 def test_asked_twice_is_sent_twice_and_on_resume_not_at_all(tmp_path):

@@ -22,6 +22,7 @@ Seed = np.random.SeedSequence
 QUERIES = 128  # a record for each label-only search, unless the threat model gives another budget
 TRANSFERRED = 4  # models trained on the target's labels for the transfer attack
 LEAST = 16  # queries a record below which a search is not worth its name
+RESERVED = 10  # of so many queries at an endpoint one is kept for those that have to be sent again
 ROWS = 1_000_000  # records sent for one signal beyond which the budget a record shrinks, unless it is declared
 
 
@@ -77,6 +78,8 @@ def queries_for(plan: Plan, subject: Subject) -> int:
         if getattr(target, "costly", False):
             return 0
         budget = min(QUERIES, ROWS // max(len(subject.records), 1))
+    elif getattr(target, "costly", False):
+        budget -= budget // RESERVED
     return budget if budget >= LEAST else 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from memberscope.errors import InputError, MemberscopeError, TargetError
 from memberscope.signals.domain import Domain
 from memberscope.signals.measure import Progress, parameter
 from memberscope.signals.reduce import top_class
-from memberscope.types import Bools, Floats, Ints, SignalSpec, Target
+from memberscope.types import Bools, Floats, Ints, Records, SignalSpec, Target
 
 CELLS = 2**22  # numbers in one batch of moved records
 FIRST = 16  # queries up to the first stage; each later stage doubles them
@@ -22,12 +23,16 @@ DRIFT = 0.1  # and the mean change of the values, so that models searched to oth
 
 @dataclass(eq=False)
 class Oracle:
-    """A target that tells top labels of a domain's numbers, with the `asked` queries (n,) of each record."""
+    """A target that tells top labels of a domain's numbers, with the `asked` queries (n,) of each record.
+
+    `owners` (n,) name the record and the search that each query is spent for, where the target keeps account.
+    """
 
     target: Target
     domain: Domain
     labels: Ints
     asked: Ints
+    owners: NDArray[np.str_] | None = None
 
     def keeps(self, rows: NDArray[np.int64], z: Floats) -> Bools:
         """Whether each of the copies `z` (r, f), of the records `rows` (r,), still gets its record's true label.
@@ -37,19 +42,33 @@ class Oracle:
         """
         self.asked += np.bincount(rows, minlength=len(self.asked))
         step = max(1, CELLS // z.shape[1])
-        parts = [top_labels(self.target, self.domain.decode(z[i : i + step])) for i in range(0, len(z), step)]
+        parts = [
+            top_labels(self.target, self.domain.decode(z[i : i + step]), self.owners_of(rows[i : i + step]))
+            for i in range(0, len(z), step)
+        ]
         same: Bools = np.concatenate(parts) == self.labels[rows] if parts else np.zeros(0, dtype=bool)
         return same
 
+    def owners_of(self, rows: NDArray[np.int64]) -> NDArray[np.str_] | None:
+        """Whose budget the queries about the records `rows` (r,) are taken from."""
+        return None if self.owners is None else self.owners[rows]
 
-def top_labels(target: Target, x: object) -> Ints:
+
+def opened(target: Target, domain: Domain, records: Records, search: str) -> Oracle:
+    """An oracle about `records` that nothing was asked yet; each search has a budget of its own."""
+    owners = np.char.add(f"{search}:", np.asarray(records.ids).astype(np.str_))
+    return Oracle(target, domain, records.y, np.zeros(len(records), dtype=np.int64), owners)
+
+
+def top_labels(target: Target, x: object, owners: NDArray[np.str_] | None = None) -> Ints:
     """The target's top labels (n,) for the records `x`; whatever else it tells is not looked at.
 
     Raises:
         TargetError: The model fails, or gives another number of rows.
     """
     try:
-        answer = np.asarray(target.query(x), dtype=np.float64)
+        whose: dict[str, Any] = {"owners": owners.tolist()} if owners is not None and hasattr(target, "query_budget") else {}
+        answer = np.asarray(target.query(x, **whose), dtype=np.float64)
     except MemberscopeError:
         raise
     except Exception as error:

@@ -129,4 +129,4 @@ def continuous(domain: Domain) -> Domain:
 
 def replace_domain(oracle: Oracle, domain: Domain) -> Oracle:
     """An oracle that counts in the same place and reads points of `domain`."""
-    return Oracle(oracle.target, domain, oracle.labels, oracle.asked)
+    return Oracle(oracle.target, domain, oracle.labels, oracle.asked, oracle.owners)

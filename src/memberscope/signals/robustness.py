@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import UnmetNeedError
-from memberscope.signals.asking import Oracle, blocks, budget_of, staged, stages
+from memberscope.signals.asking import Oracle, blocks, budget_of, opened, staged, stages
 from memberscope.signals.domain import Domain, encoded
 from memberscope.signals.measure import Measured, Progress, parameter
 from memberscope.signals.search import first_labels
@@ -47,7 +47,7 @@ def noise(target: Target, records: Records, spec: SignalSpec, progress: Progress
     """
     budget = budget_of(spec, QUERIES)
     domain, z = encoded(records.x)
-    oracle = Oracle(target, domain, records.y, np.zeros(len(z), dtype=np.int64))
+    oracle = opened(target, domain, records, "noise")
     right = first_labels(oracle, z) == records.y
     search = Staircase(oracle, z, right, int(parameter(spec, "seed", 0)), parameter(spec, "scale", 0.0))
     values, queries = staged(spec, stages(budget), search.advance, oracle, right, progress)
@@ -155,7 +155,7 @@ def augmentation(target: Target, records: Records, spec: SignalSpec, progress: P
         )
     kinds = transforms()
     budget = min(budget_of(spec, len(kinds) + 1), len(kinds) + 1)
-    oracle = Oracle(target, domain, records.y, np.zeros(len(z), dtype=np.int64))
+    oracle = opened(target, domain, records, "augmentation")
     right = first_labels(oracle, z) == records.y
     kept = np.zeros(len(z))
     done = 0

@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.signals.asking import Oracle, blocks, budget_of, staged, stages
+from memberscope.signals.asking import Oracle, blocks, budget_of, opened, staged, stages
 from memberscope.signals.domain import Domain, encoded
 from memberscope.signals.measure import Measured, Progress, parameter
 from memberscope.types import Bools, Floats, Ints, Records, SignalSpec, Target
@@ -44,7 +44,7 @@ def boundary(target: Target, records: Records, spec: SignalSpec, progress: Progr
     """
     budget = budget_of(spec, QUERIES)
     domain, z = encoded(records.x)
-    oracle = Oracle(target, domain, records.y, np.zeros(len(z), dtype=np.int64))
+    oracle = opened(target, domain, records, "boundary hopskipjump" if parameter(spec, "hopskipjump", 0) else "boundary")
     predicted = first_labels(oracle, z)
     right = predicted == records.y
     seed = int(parameter(spec, "seed", 0))
@@ -64,7 +64,9 @@ def first_labels(oracle: Oracle, z: Floats) -> Ints:
 
     oracle.asked += 1
     rows = np.arange(len(z))
-    return np.concatenate([top_labels(oracle.target, oracle.domain.decode(z[part])) for part in blocks(rows, z.shape[1])])
+    return np.concatenate(
+        [top_labels(oracle.target, oracle.domain.decode(z[part]), oracle.owners_of(part)) for part in blocks(rows, z.shape[1])]
+    )
 
 
 class Walk:
