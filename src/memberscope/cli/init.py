@@ -12,6 +12,10 @@ from memberscope import _check
 from memberscope.errors import InputError
 
 HARMS = {"low": "demo", "medium": "standard", "high": "strict"}
+ENDPOINT = """# protocol = "v2"         # or "mlflow", or "json" with body and answer
+# classes = ["no", "yes"]  # in the order of the server's scores
+# auth_env = "TOKEN"       # the variable that holds the token
+"""
 TEMPLATE = """# Run: memberscope audit {file}
 [target]
 {target}
@@ -20,6 +24,7 @@ TEMPLATE = """# Run: memberscope audit {file}
 [threat]
 # {who}
 access = {access}
+# restrict = "top:3+round:2"  # what the endpoint does to outputs
 query_budget = {budget}
 prior = {prior}
 
@@ -37,11 +42,15 @@ def init(
     file: Annotated[Path, typer.Argument(help="File to write.")] = Path("audit.toml"),
     title: Annotated[str, typer.Option(prompt="What is audited?")] = "my model",
     who: Annotated[str, typer.Option(prompt="Who can query it?")] = "customers through an API",
-    access: Annotated[str, typer.Option(prompt="What does one query return (label, probabilities, logits)?")] = "probabilities",
+    access: Annotated[
+        str, typer.Option(prompt="What does one query return (label, probabilities, logits, white_box)?")
+    ] = "probabilities",
     queries: Annotated[int, typer.Option(prompt="How many queries may one make per record?")] = 1000,
     prior: Annotated[float, typer.Option(prompt="Share of members among the records that somebody would try?")] = 0.01,
     harm: Annotated[str, typer.Option(prompt="How bad would it be for a person (low, medium, high)?")] = "medium",
-    target: Annotated[str, typer.Option(prompt="Model (module:factory, .skops, .pt) or signals file?")] = "model.skops",
+    target: Annotated[
+        str, typer.Option(prompt="Model (module:factory or file), URL of an endpoint, or signals file?")
+    ] = "model.skops",
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Ask about the threat model and write audit.toml."""
@@ -56,8 +65,9 @@ def init(
     if harm not in HARMS:
         raise InputError(f"Expected harm low, medium or high, got {harm!r}. Choose one of them.")
     if access.upper() not in Access.__members__:
-        raise InputError(f"Expected access label, probabilities or logits, got {access!r}. Choose one of them.")
+        raise InputError(f"Expected access label, probabilities, logits or white_box, got {access!r}. Choose one of them.")
     signals = Path(target).suffix in (".csv", ".npz", ".parquet")
+    kind = "signals" if signals else "url" if target.startswith(("http://", "https://")) else "model"
     quoted = quote(target)
     columns = '# groups = ["sex"]\n# features = ["x0", "x1"]\n'
     data = columns if signals else f'members = "train.csv"\nnon_members = "holdout.csv"\nlabel = "y"\n{columns}'
@@ -65,7 +75,7 @@ def init(
         file=file.name,
         title=quote(title),
         who="".join(letter for letter in " ".join(who.split()) if letter.isprintable()),
-        target=f"signals = {quoted}\n" if signals else f"model = {quoted}\n",
+        target=f"{kind} = {quoted}\n" + (ENDPOINT if kind == "url" else ""),
         data=data,
         access=quote(access.lower()),
         budget=queries,
