@@ -57,7 +57,7 @@ class SelfInfluence:
 
 @dataclass(frozen=True)
 class IHA:
-    """The inverse-Hessian attack: loss / (1 + momentum) - (|H⁻¹g|² / n + 2 (H⁻¹G)'(H⁻¹g)) / rate.
+    """The inverse-Hessian attack: loss / (1 + momentum) - (‖H⁻¹g‖² / n + 2 (H⁻¹G)'(H⁻¹g)) / rate.
 
     `rate` and `momentum` are those of the training, as in [3]; `records` is n, the number of training records, or None for half of
     the records in the evidence. In [3] G is the mean gradient of the *other* training records, and their code takes the record out

@@ -22,7 +22,7 @@ def white_box(target: Target, records: Records, spec: SignalSpec, progress: Prog
     `gradient_layers` is that, the log-probability of the true class, its logit, the same norm of each layer that holds parameters, these
     again for an error of unit size at the outputs, and with a parameter `activations` the activations too, each of that width. `activations` is the log-probabilities of all classes
     and the inputs of the layers, the last layer's first, each of at most `width` (64) columns. `influence` (d = 4) is minus the
-    logarithm of g'H⁻¹g, then the loss, |H⁻¹g|² and (H⁻¹g)'(H⁻¹G): H is the Gauss-Newton matrix of mean cross-entropy at `records`
+    logarithm of g'H⁻¹g, then the loss, ‖H⁻¹g‖² and (H⁻¹g)'(H⁻¹G): H is the Gauss-Newton matrix of mean cross-entropy at `records`
     (512) of the records given, drawn with a fixed seed, plus `damping` (0.2), and G the mean gradient over all records given. Who of
     them is a member is not used.
 

@@ -76,7 +76,7 @@ def curvature_errors(outputs: Floats, signal: Signal, columns: int) -> tuple[Flo
 def influences(
     curvature: Gradients, n_records: int, batches: Callable[[], Iterator[tuple[Gradients, OutputError]]], damping: float
 ) -> Floats:
-    """Columns (n, 4): minus the logarithm of g'H⁻¹g; the loss; |H⁻¹g|²; (H⁻¹g)'(H⁻¹G), G being the mean gradient of all records.
+    """Columns (n, 4): minus the logarithm of g'H⁻¹g; the loss; ‖H⁻¹g‖²; (H⁻¹g)'(H⁻¹G), G being the mean gradient of all records.
 
     `curvature` are the columns of B from `n_records`; `batches` gives all records anew at each call, as gradients of errors of unit size.
     """
