@@ -19,7 +19,7 @@ from memberscope.errors import InputError
 from memberscope.reports import read_arrays, read_result, to_json, write_all
 from memberscope.reports.matrix import matrix
 from memberscope.targets import FunctionTarget, RestrictedTarget, SklearnTarget
-from memberscope.types import Access, ThreatModel
+from memberscope.types import Access, Records, ThreatModel
 
 DECLARED = Plan(assume_exchangeable=True)
 QUICK = Plan(attacks=("gap", "boundary", "loss", "loss_per_class", "entropy", "logit"), search_queries=16, folds=3)
@@ -107,7 +107,7 @@ def test_reference_models_are_seen_through_the_restriction_too():
     recipe = PlantedRecipe(2.0, 600)
     x = np.column_stack([np.arange(600), np.arange(600) % 2, np.zeros(600)])
     y = (np.arange(600) % 2).astype(int)
-    target = recipe(memberscope.types.Records(x[:300], y[:300], np.arange(300).astype(str)), 5)
+    target = recipe(Records(x[:300], y[:300], np.arange(300).astype(str)), 5)
     plan = replace(DECLARED, attacks=("gap", "loss", "lira", "rmia"), restrictions=("round:1",), references=8)
     result = memberscope.audit(target, (x[:300], y[:300]), (x[300:], y[300:]), plan=plan, recipe=recipe)
     rows = {(e.attack, e.restriction): e.value for e in result.estimates if e.metric == "auc" and e.group is None}
@@ -151,3 +151,49 @@ def test_an_unknown_restriction_is_refused(name):
         Plan(restrictions=(name,))
     with pytest.raises(InputError, match="Expected"):
         Plan(threat=ThreatModel(restriction=name))
+
+
+def test_further_targets_are_audited_at_the_levels_that_are_tried_too():
+    recipe = PlantedRecipe(2.0, 400)
+    x = np.column_stack([np.arange(400), np.arange(400) % 2, np.zeros(400)])
+    y = (np.arange(400) % 2).astype(int)
+    target = recipe(Records(x[:200], y[:200], np.arange(200).astype(str)), 5)
+    plan = replace(DECLARED, attacks=("gap", "loss"), restrictions=("round:1",), targets=2, search_queries=0)
+    result = memberscope.audit(target, (x[:200], y[:200]), (x[200:], y[200:]), plan=plan, recipe=recipe)
+    rows = {(row["attack"], row["restriction"]) for row in result.diagnostics["targets"]["rows"]}
+    assert ("loss", "round:1") in rows and ("loss", None) in rows
+
+
+def test_a_restriction_in_front_is_not_applied_again(digits):
+    """Twice the temperature would be another temperature; reference models go through it once as well."""
+    model, members, non_members = digits
+    plan = replace(QUICK, attacks=("loss",), restrictions=())
+    declared = memberscope.audit(model, members, non_members, plan=plan, threat=ThreatModel(restriction="temperature:3"))
+    behind = memberscope.audit(
+        RestrictedTarget(SklearnTarget(model), restriction("temperature:3")), members, non_members, plan=plan
+    )
+    np.testing.assert_array_equal(declared.arrays.scored[-1].scores, behind.arrays.scored[-1].scores)
+
+
+def test_losses_cannot_be_restricted():
+    signals = gaussian_signals(100, 1.0)
+    losses = replace(signals, signal="loss", outputs=np.abs(signals.outputs[:, :1]))
+    with pytest.raises(InputError, match="Expected probabilities or logits for the restriction top:1, got losses"):
+        audit_signals(losses, threat=ThreatModel(restriction="top:1"), plan=DECLARED)
+
+
+def test_a_verdict_says_when_no_attack_ran_at_the_declared_level(digits):
+    result = memberscope.audit(*digits, plan=replace(QUICK, attacks=("gap",)), policy="demo")
+    assert "It speaks of label access: no attack ran at probabilities" in result.reason
+
+
+def test_levels_that_say_the_same_are_tried_once():
+    model = FunctionTarget(lambda x: x, n_classes=9)
+    names = ("top:1", "top:01", "round:2", "round:4")
+    levels = levels_of(model, "probabilities", ThreatModel(restriction="round:2"), names)
+    assert [level.restriction for level in levels] == [None, "round:2+top:1", "round:2"]
+
+
+def test_a_changed_restriction_is_found_out(audited, tmp_path):
+    forged = audited.model_copy(update={"plan": {**audited.plan, "threat": {**audited.plan["threat"], "restriction": "top:1"}}})
+    assert "the plan is not the one that this result was made by" in differences(forged, audited.arrays)

@@ -15,7 +15,7 @@ import memberscope
 from memberscope.auditing import Plan, audit_signals, differences
 from memberscope.auditing.forecast import forecast
 from memberscope.auditing.subject import make_subject
-from memberscope.errors import InputError
+from memberscope.errors import InputError, TargetError
 from memberscope.reports import read_arrays, read_result, write_all
 from memberscope.reports.html import render
 from memberscope.signals import Store
@@ -104,7 +104,7 @@ def test_an_endpoint_is_never_searched_unasked(sides, network):
     result = memberscope.audit(target, *sides, plan=QUICK, threat=ThreatModel(Access.LABEL))
     assert target.rows == 600 + 32
     assert all("query budget for searches at an endpoint" in e.why for e in result.not_run if e.attack in LABELS)
-    memberscope.audit(target, *sides, plan=QUICK, threat=ThreatModel(Access.LABEL, query_budget=16))
+    memberscope.audit(target, *sides, plan=QUICK, threat=ThreatModel(Access.LABEL, query_budget=20))
     assert target.rows > 600 + 32 + 600 * 4
 
 
@@ -196,6 +196,34 @@ def test_stored_signals_cannot_be_searched():
     result = audit_signals(gaussian_signals(200, 1.0), plan=replace(QUICK, attacks=(*LABELS, "loss")))
     assert all("got stored signals" in entry.why for entry in result.not_run if entry.attack in ("boundary", "noise"))
     assert {entry.attack for entry in result.not_run} >= {"boundary", "noise"}
+
+
+def test_stored_signals_are_not_searched_even_if_asked_to():
+    plan = replace(QUICK, attacks=(*LABELS, "loss"), search_queries=64)
+    result = audit_signals(gaussian_signals(200, 1.0), plan=plan)
+    assert {entry.attack for entry in result.estimates} == {"gap", "loss", "strongest"}
+
+
+def test_more_search_queries_than_the_budget_are_refused():
+    with pytest.raises(InputError, match="Expected at most 1 search queries for the query budget, got 64"):
+        Plan(threat=ThreatModel(query_budget=1), search_queries=64)
+
+
+def test_a_model_that_fails_on_moved_copies_is_an_error_and_no_label(sides, network):
+    def broken(x):
+        p = network.predict_proba(x)
+        seen = np.isin(np.round(x[:, 0], 9), np.round(np.concatenate([sides[0][0], sides[1][0]])[:, 0], 9))
+        return np.where(seen[:, None], p, np.nan)
+
+    with pytest.raises(TargetError, match="Expected finite outputs about moved records"):
+        memberscope.audit(FunctionTarget(broken, n_classes=4), *sides, plan=QUICK)
+
+
+def test_labels_that_are_no_classes_are_refused(sides):
+    for label in (9.0, 0.5):
+        strange = FunctionTarget(lambda x, label=label: np.full((len(x), 1), label), n_classes=4, signal="labels")
+        with pytest.raises(InputError, match="Expected labels as whole numbers from 0 to 3"):
+            memberscope.audit(strange, *sides, plan=QUICK, threat=ThreatModel(Access.LABEL))
 
 
 def test_the_dry_run_counts_the_queries_to_come(sides, network):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from memberscope.attacks import Gap
-from memberscope.attacks.observed import completed
+from memberscope.attacks.observed import completed, correct
 from memberscope.defences import (
     OUTPUT_DEFENCES,
     Chain,
@@ -18,7 +18,7 @@ from memberscope.defences import (
     restriction,
     tops_of,
 )
-from memberscope.errors import InputError
+from memberscope.errors import InputError, TargetError
 from memberscope.signals import seen_at
 from memberscope.targets import FunctionTarget, RestrictedTarget
 from memberscope.types import Access, Evidence, OutputDefence
@@ -28,6 +28,8 @@ TABLE: tuple[OutputDefence, ...] = (
     Rounding(0),
     Rounding(1),
     Temperature(0.2),
+    Temperature(1e-3),
+    Temperature(1e3),
     OutputNoise(2.0, seed=7),
     Chain((TopK(3), Rounding(1))),
     Chain((OutputNoise(0.5), TopK(2))),
@@ -141,7 +143,8 @@ def test_noise_has_the_scale_it_says_and_depends_on_its_seed():
         ("top", "Expected a restriction such as top:1"),
         ("top:x", "Expected a restriction such as top:1"),
         ("round:99", "Expected 0 to 15 decimals"),
-        ("temperature:-1", "Expected a positive temperature"),
+        ("temperature:-1", "Expected a temperature from 0.001 to 1000"),
+        ("noise:0.5:-1", "Expected a noise seed"),
         ("noise:nan", "Expected a noise scale of at least 0"),
         ("blur:3", "Expected a restriction such as top:1"),
         ("label+top:1", "Expected nothing after label"),
@@ -150,6 +153,22 @@ def test_noise_has_the_scale_it_says_and_depends_on_its_seed():
 def test_a_wrong_name_gets_a_sentence(name, sentence):
     with pytest.raises(InputError, match=sentence):
         restriction(name)
+
+
+def test_a_failing_model_is_not_hidden_behind_a_defence():
+    broken = FunctionTarget(lambda x: np.tile([0.5, np.nan], (len(x), 1)), n_classes=2)
+    with pytest.raises(TargetError, match="Expected finite outputs behind round:2, got 3 rows"):
+        RestrictedTarget(broken, Rounding(2)).query(np.zeros((3, 1)))
+
+
+def test_filled_in_classes_stay_below_rounded_visible_ones():
+    given = np.random.default_rng(6).dirichlet(np.full(30, 20.0), 300)
+    labels = given.argmax(axis=1)
+    for name in ("top:1+round:1", "top:3+round:1", "round:1+top:1"):
+        seen = restriction(name)(given)
+        assert (np.where(np.isnan(seen), completed(seen), 0) <= np.nanmin(seen, axis=1, keepdims=True)).all()
+        evidence = Evidence("probabilities", seen[:, None, :], labels, np.full(300, -1, dtype=np.int8))
+        assert correct(evidence).all(), name
 
 
 def test_labels_and_losses_cannot_be_restricted_further():

@@ -74,7 +74,7 @@ def completed(values: Floats) -> Floats:
     if not hidden.any():
         return values
     left = np.maximum(1.0 - np.nansum(values, axis=1), 0.0)
-    share = left / np.maximum(hidden.sum(axis=1), 1)
+    share = np.minimum(left / np.maximum(hidden.sum(axis=1), 1), np.nanmin(values, axis=1))
     return np.where(hidden, share[:, None], values)
 
 
@@ -149,7 +149,8 @@ def margin_true(evidence: Evidence) -> Floats:
 
 def correct(evidence: Evidence) -> Floats:
     """1.0 where the model's top class is the true one, else 0.0, as (n,); the first of tied classes counts as top."""
-    values = first_view(evidence)
-    predicted = values[:, 0].astype(np.int64) if evidence.signal == "labels" else values.argmax(axis=1)
+    values = np.asarray(evidence.target[:, 0, :], dtype=np.float64)
+    seen = np.where(np.isnan(values), -np.inf, values)
+    predicted = values[:, 0].astype(np.int64) if evidence.signal == "labels" else seen.argmax(axis=1)
     hits: Floats = (predicted == evidence.labels).astype(np.float64)
     return hits

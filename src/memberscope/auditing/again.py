@@ -14,7 +14,7 @@ from memberscope.auditing.levels import level_word
 from memberscope.auditing.parallel import each
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.policy import Policy, policy_from_table
-from memberscope.auditing.result import Arrays, Result
+from memberscope.auditing.result import Arrays, Result, Scored
 from memberscope.auditing.strongest import judged_level, levels_in, strongest
 from memberscope.signals import digest_array
 from memberscope.types import Access, Estimate, ThreatModel
@@ -37,9 +37,15 @@ def headlines(arrays: Arrays, settings: Settings) -> list[Estimate]:
     found: list[Estimate] = []
     for at in levels_in(arrays):
         found.extend(entry for entry in strongest(arrays, at, settings) if entry.metric in ("auc", "tpr"))
-    for entries in each(lambda entry: of_group(whole(entry, arrays), settings), arrays.scored):
+    for entries in each(lambda entry: briefly(entry, arrays, settings), arrays.scored):
         found.extend(entries)
     return found
+
+
+def briefly(entry: Scored, arrays: Arrays, settings: Settings) -> list[Estimate]:
+    """One attack's headlines: at a level tried beside the declared one there are no transferred thresholds."""
+    part = whole(entry, arrays)
+    return of_group(part, settings) if entry.declared else in_brief(part, settings)
 
 
 def by_budget(arrays: Arrays, settings: Settings) -> list[Estimate]:
@@ -105,6 +111,12 @@ def differences(result: Result, arrays: Arrays) -> list[str]:
     found += [f"{len(changed)} estimates differ, first {' '.join(map(str, changed[0]))}"] if changed else []
     if result.budgets != by_budget(arrays, settings_of(result)):
         found.append("leakage by query budget does not follow from the stored scores")
+    plan = plan_of(result)
+    if result.digests.get("plan") != plan.digest():
+        found.append("the plan is not the one that this result was made by")
+    seen = {(threat.access.word, threat.restriction) for threat in result.threat_models}
+    if not {(entry.access, entry.restriction) for entry in arrays.scored} <= seen:
+        found.append("the threat models are not the levels that were attacked")
     between, plan = result.diagnostics.get("targets"), plan_of(result)
     if between and between["rows"] != spread(result.estimates, plan.claim_fprs() or settings_of(result).fprs):
         found.append("mean and spread between targets do not follow from their estimates")

@@ -69,6 +69,8 @@ def forecast(plan: Plan, subject: Subject, training: Training | None = None, sto
             )
         elif is_measured(attack.needs.spec) and at[-1].access == Access.LABEL and not plan.search_queries:
             not_run.append(NotRun(attack.name, at[-1].word, why_not_searched(plan, subject)))
+        elif attack.needs.spec.name == "augmentation" and len(getattr(subject.records.x, "shape", ())) < 3:
+            not_run.append(NotRun(attack.name, at[-1].word, "needs images"))
         elif sum(attack.needs.references) and training is None:
             not_run.append(NotRun(attack.name, at[-1].word, "needs reference models; give a recipe that trains them"))
         elif signal == "loss" and "loss" not in attack.needs.signals:
@@ -95,8 +97,9 @@ def forecast(plan: Plan, subject: Subject, training: Training | None = None, sto
     asked = n * len(plan.views) if models else n
     if models and training is not None and training.population is not None:
         asked += len(training.population) * len(plan.views)
-    searches = {name for name in (attack.needs.spec for attack in plan.chosen()) if is_measured(name)}
-    searched = [spec for spec in searches if MEASURED_AT[spec.name] == Access.LABEL]  # type: ignore[index]
+    ran = {name for name, _ in runs}
+    specs = {attack.needs.spec for attack in plan.chosen() if attack.name in ran and is_measured(attack.needs.spec)}
+    searched = [spec for spec in specs if MEASURED_AT[spec.name] == Access.LABEL and spec.name != "transfer"]  # type: ignore[index]
     asked += n * len(searched) * (plan.search_queries or 0)
     stored = n * (2 * len(runs) + 5) * 8 + n * max(len(runs), 1) * 40
     each = SECONDS[1] * n * max(len(runs), 1) / 16 + CLASSIFIER * classifiers(plan, runs, subject.target.n_classes)

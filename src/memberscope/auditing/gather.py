@@ -62,7 +62,10 @@ class Collected:
 
     @property
     def queries(self) -> int:
-        """Records sent to the target."""
+        """Records sent to the target; what an endpoint's ledger counted, retries and earlier runs included."""
+        account = getattr(self.subject.target, "spent", None)
+        if account is not None:
+            return int(account().sent)
         return self.observed.queries + self.measured.queries + (self.references.extra_queries if self.references else 0)
 
 
@@ -106,7 +109,10 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
     features = subject.features
     if features is not None:
         features = narrowed(features, np.random.default_rng(streams["features"]))
-    evidence = {level: evidence_at(level, observed.signal, observed.outputs, subject.records.y, features) for level in levels}
+    done = getattr(subject.target, "restriction", None)
+    evidence = {
+        level: evidence_at(level, observed.signal, observed.outputs, subject.records.y, features, done=done) for level in levels
+    }
     measured = measure_target(plan, subject, levels, store, report)
     means = None if training is None else (training.recipe, training.population)
     measured = with_transfer(measured, plan, subject, means, streams["transfer"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from memberscope.attacks import by_name
-from memberscope.auditing.estimate import Part, Settings, whole
+from memberscope.auditing.estimate import Part, Settings, level, whole
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.policy import Claim
 from memberscope.auditing.result import Arrays, Control, NotRun, Scored
@@ -81,7 +81,11 @@ def judge(
         findings = [replace(finding, rule=f"{finding.rule}; {ALONE}") for finding in findings]
     findings += [control_finding(name, control, plan) for name, control in controls.items() if decides(name)]
     findings += missing(plan, arrays, not_run, access)
-    return conclude(findings, plan, power(plan, arrays, plan.claim_fprs()))
+    found = conclude(findings, plan, power(plan, arrays, plan.claim_fprs()))
+    if level(access) < plan.threat.access:
+        above = f" It speaks of {at.level} access: no attack ran at {plan.threat.access.word}, which was declared."
+        found = replace(found, reason=found.reason + above)
+    return found
 
 
 def without_references(arrays: Arrays) -> Arrays:

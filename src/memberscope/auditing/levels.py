@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memberscope.defences import TopK, restriction
+from memberscope.defences import Chain, Rounding, TopK, restriction
+from memberscope.errors import InputError
 from memberscope.signals import Wanted, budgeted, is_measured, seen_at
 from memberscope.types import (
     Access,
@@ -72,8 +73,22 @@ def level_word(access: str, restriction: str | None) -> str:
 
 
 def in_force(threat: ThreatModel, target: Target) -> str | None:
-    """The restriction under which the model answers: what the threat model declares, or what the target says of itself."""
-    return threat.restriction or getattr(target, "restriction", None)
+    """The restriction under which the model answers: what the target says of itself, and then what the threat model declares."""
+    own, declared = getattr(target, "restriction", None), threat.restriction
+    if own is None or declared is None or own == declared:
+        return declared or own
+    return f"{own}+{declared}"
+
+
+def still_to_do(name: str | None, done: str | None) -> OutputDefence | None:
+    """What is left of the restriction `name` for answers that went through `done` already.
+
+    >>> still_to_do("top:3+round:2", "top:3"), still_to_do("top:3", "top:3"), still_to_do("top:1", None)
+    (Rounding(decimals=2), None, TopK(k=1))
+    """
+    if name is None or name == done:
+        return None
+    return restriction(name if done is None else name.removeprefix(f"{done}+"))
 
 
 def levels_of(target: Target, signal: Signal, threat: ThreatModel, tried: Sequence[str] = ()) -> tuple[Level, ...]:
@@ -81,12 +96,19 @@ def levels_of(target: Target, signal: Signal, threat: ThreatModel, tried: Sequen
 
     Each restriction of `tried` that would hide something is a level of its own, below all probabilities.
 
+    Raises:
+        InputError: A restriction is declared for losses.
+
     >>> from memberscope.targets import FunctionTarget
     >>> model = FunctionTarget(lambda x: x, n_classes=5, signal="logits")
     >>> [level.word for level in levels_of(model, "logits", ThreatModel(), ("top:1", "round:2"))]
     ['label', 'probabilities top:1', 'probabilities round:2', 'probabilities']
     """
     declared = in_force(threat, target)
+    if declared is not None and signal == "loss":
+        raise InputError(
+            f"Expected probabilities or logits for the restriction {declared}, got losses. Give --signals with p0, p1, …."
+        )
     if declared is not None and signal in ("probabilities", "logits"):
         limited = restriction(declared)
         offered: tuple[Access, ...] = (Access.LABEL,) if limited.signal == "labels" else (Access.LABEL, Access.PROBABILITIES)
@@ -100,7 +122,11 @@ def levels_of(target: Target, signal: Signal, threat: ThreatModel, tried: Sequen
             continue
         if access == Access.PROBABILITIES:
             if signal != "loss":
-                beside = [name for name in tried if name != declared and hides_something(name, declared, target.n_classes)]
+                beside = [
+                    name
+                    for name in dict.fromkeys(restriction(name).name for name in tried)
+                    if name != declared and hides_something(name, declared, target.n_classes)
+                ]
                 names = [name if declared is None else f"{declared}+{name}" for name in beside]
                 found += [Level(access, name, declared=False) for name in names]
             found.append(Level(access, declared))
@@ -115,16 +141,30 @@ def hides_something(name: str, declared: str | None, n_classes: int) -> bool:
     >>> hides_something("top:1", None, 2), hides_something("top:3", "top:1", 10), hides_something("top:1", None, 10)
     (False, False, True)
     """
-    defence = restriction(name)
+    defence, before = restriction(name), parts_of(declared)
+    if isinstance(defence, Rounding):
+        return all(defence.decimals < part.decimals for part in before if isinstance(part, Rounding))
     if not isinstance(defence, TopK):
         return True
-    shown = [part for part in (restriction(declared),) if isinstance(part, TopK)] if declared else []
-    return defence.k < min([n_classes - 1, *(part.k for part in shown)])
+    return defence.k < min([n_classes - 1, *(part.k for part in before if isinstance(part, TopK))])
 
 
-def evidence_at(level: Level, signal: Signal, outputs: Floats, labels: Ints, features: Floats | None) -> Evidence:
-    """Evidence about all records, nothing known yet, with `outputs` (n, k) reduced to what `level` returns."""
-    defence: OutputDefence | None = restriction(level.restriction) if level.restriction else None
+def parts_of(name: str | None) -> tuple[OutputDefence, ...]:
+    """The output defences that a restriction applies, in order."""
+    if name is None:
+        return ()
+    defence = restriction(name)
+    return defence.parts if isinstance(defence, Chain) else (defence,)
+
+
+def evidence_at(
+    level: Level, signal: Signal, outputs: Floats, labels: Ints, features: Floats | None, *, done: str | None = None
+) -> Evidence:
+    """Evidence about all records, nothing known yet, with `outputs` (n, k) reduced to what `level` returns.
+
+    `done` names the restriction that the outputs went through already.
+    """
+    defence = still_to_do(level.restriction, done)
     seen, values = seen_at(level.access, signal, outputs, defence)
     known = np.full(len(labels), -1, dtype=np.int8)
     return Evidence(seen, values[:, None, :], labels, known, features=features)

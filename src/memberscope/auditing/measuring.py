@@ -11,7 +11,7 @@ import numpy as np
 from memberscope.auditing.levels import Level, runs_at
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.subject import Subject
-from memberscope.errors import UnmetNeedError
+from memberscope.errors import InputError, UnmetNeedError
 from memberscope.recipes.transfer import transferred
 from memberscope.signals import Measured, Store, is_measured, measure
 from memberscope.signals.measure import one_stage
@@ -63,6 +63,8 @@ def search_plan(plan: Plan, subject: Subject) -> Plan:
     A declared query budget is taken as it is. Without one a local model is asked `QUERIES` times a record, fewer where that would
     be more than `ROWS` in all, and an endpoint, where each query costs, never.
     """
+    if getattr(subject.target, "stored", False):
+        return replace(plan, search_queries=0)
     if plan.search_queries is not None:
         return plan
     return replace(plan, search_queries=queries_for(plan, subject))
@@ -71,8 +73,6 @@ def search_plan(plan: Plan, subject: Subject) -> Plan:
 def queries_for(plan: Plan, subject: Subject) -> int:
     """Queries a record for each label-only search."""
     target = subject.target
-    if getattr(target, "stored", False):
-        return 0
     budget = plan.threat.query_budget
     if budget is None:
         if getattr(target, "costly", False):
@@ -88,8 +88,11 @@ def why_not_searched(plan: Plan, subject: Subject) -> str:
     if getattr(subject.target, "stored", False):
         return "Expected a model to search with new queries, got stored signals. Audit the model itself."
     budget = plan.threat.query_budget
-    if budget is not None:
-        return f"Expected a budget of at least {LEAST} queries a record for a label-only search, got {budget}. Grant more."
+    if budget is not None and queries_for(plan, subject) == 0:
+        least = LEAST + LEAST // (RESERVED - 1) if getattr(subject.target, "costly", False) else LEAST
+        return f"Expected a budget of at least {least} queries a record for a label-only search, got {budget}. Grant more."
+    if queries_for(plan, subject):
+        return "Expected queries for label-only searches, got --search-queries 0. Leave it out."
     if getattr(subject.target, "costly", False):
         return "Expected a query budget for searches at an endpoint, got none. Add --query-budget 256 if so many may be sent."
     return (
@@ -144,7 +147,7 @@ def with_transfer(
     seeds = [int(value) for value in np.random.default_rng(seed).integers(0, 2**31 - 1, TRANSFERRED)]
     try:
         values = transferred(recipe, subject.target, population, subject.records, seeds)
-    except UnmetNeedError as error:
+    except (UnmetNeedError, InputError) as error:
         return replace(measured, refused=measured.refused | {specs[0]: str(error)})
     found = measured.found | {specs[0]: one_stage(values)}
     return Measurements(found, measured.refused, measured.asked + len(population))

@@ -82,6 +82,10 @@ class Plan:
             restriction(name)
         if self.search_queries is not None and self.search_queries < 0:
             raise InputError(f"Expected no or some search queries, got {self.search_queries}. Give --search-queries 256.")
+        if budget is not None and self.search_queries is not None and self.search_queries > budget:
+            raise InputError(
+                f"Expected at most {budget} search queries for the query budget, got {self.search_queries}. Lower --search-queries."
+            )
         by_name(self.attacks)
         if self.policy is not None:
             by_name(self.policy.require)

@@ -17,7 +17,7 @@ from memberscope.auditing.estimate import Settings
 from memberscope.auditing.gather import Collected, Progress, gather
 from memberscope.auditing.judge import judge
 from memberscope.auditing.levels import runs_at
-from memberscope.auditing.measuring import search_plan, spent
+from memberscope.auditing.measuring import TRANSFERRED, search_plan, spent
 from memberscope.auditing.null import null_control, of_non_members
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.provenance import digests, environment, tool_version
@@ -92,10 +92,16 @@ def execution_of(got: Collected) -> dict[str, Any]:
 
 def granted(plan: Plan, got: Collected) -> ThreatModel:
     """The plan's threat model with what the audit really gave the adversary: reference models that learned, a population."""
+    transfer = transferred(got)
     if got.references is None:
-        return plan.threat
-    population = got.references.target_population is not None
-    return replace(plan.threat, references=int(got.references.good.sum()), population=population)
+        return replace(plan.threat, references=transfer, population=plan.threat.population or transfer > 0)
+    population = got.references.target_population is not None or transfer > 0
+    return replace(plan.threat, references=int(got.references.good.sum()) + transfer, population=population)
+
+
+def transferred(got: Collected) -> int:
+    """Models that were trained on the target's labels for the transfer attack."""
+    return TRANSFERRED if any(spec.name == "transfer" for spec in got.measured.found) else 0
 
 
 def estimate(plan: Plan, got: Collected, arrays: Arrays, settings: Settings, report: Progress) -> list[Estimate]:
@@ -131,7 +137,7 @@ def cost(got: Collected, seconds: float) -> Cost:
     """What was spent; models and queries of an earlier, interrupted run of the same plan are counted too."""
     fleets = [entry for entry in (got.references, got.procedure) if entry is not None]
     trained, failed = sum(len(entry.fleet) for entry in fleets), sum(entry.n_failed for entry in fleets)
-    return Cost(round(seconds, 3), got.queries, trained, failed, round(got.training_seconds, 3))
+    return Cost(round(seconds, 3), got.queries, trained + transferred(got), failed, round(got.training_seconds, 3))
 
 
 def determinism(observed: Observed) -> Control:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.auditing.levels import Level, runs_at
+from memberscope.auditing.levels import Level, runs_at, still_to_do
 from memberscope.auditing.measuring import Measurements
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.result import Control
@@ -178,13 +178,14 @@ def reference_models(
         seen = [of_view(subject, population, name, store) for name in plan.views]
         others, asked = seen, asked + sum(entry.queries for entry in seen)
     good = converged(fleet.train_accuracy, target_accuracy(subject, observed))
-    found = measured or Measurements()
+    found, done = measured or Measurements(), getattr(subject.target, "restriction", None)
     evidence = {}
     for wanted in order.wanted:
         known = found.found.get(wanted.spec)
-        values = (
-            of_target(wanted, observed.signal, answers, subject.records) if known is None else measured_values(wanted, known)
-        )
+        if known is None:
+            values = of_target(wanted, observed.signal, answers, subject.records, done)
+        else:
+            values = measured_values(wanted, known)
         evidence[wanted] = beside(values, subject.records, fleet.observed[wanted][good], fleet.inside[good])
     if population is not None:
         nowhere = np.zeros((int(good.sum()), len(population)), dtype=bool)
@@ -194,7 +195,7 @@ def reference_models(
                 more_of_it = measure(subject.target, population, wanted.spec, store=store)
                 values, asked = measured_values(wanted, more_of_it), asked + int(more_of_it.queries[:, -1].sum())
             else:
-                values = of_target(wanted, observed.signal, outputs, population)
+                values = of_target(wanted, observed.signal, outputs, population, done)
             outside = beside(values, population, fleet.population[wanted][good], nowhere)
             evidence[wanted] = replace(evidence[wanted], population=outside)
     return References(fleet, good, evidence, observed.outputs, others[0] if others else None, asked)
@@ -209,10 +210,14 @@ def of_view(subject: Subject, records: Records, name: str, store: Store | None) 
 Named = tuple[Signal, NDArray[Any]]
 
 
-def of_target(wanted: Wanted, signal: Signal, answers: list[Floats], records: Records) -> Named:
-    """A signal's name and the target's values (n, views, d) of it, from its answers (n, k) about each view."""
+def of_target(wanted: Wanted, signal: Signal, answers: list[Floats], records: Records, done: str | None = None) -> Named:
+    """A signal's name and the target's values (n, views, d) of it, from its answers (n, k) about each view.
+
+    `done` names the restriction that the answers went through already.
+    """
     chosen = answers[:1] if wanted.spec.name == "outputs" else answers
-    parts = [reduced(wanted, signal, outputs, records.y) for outputs in chosen]
+    left = replace(wanted, restriction=still_to_do(wanted.restriction.name if wanted.restriction else None, done))
+    parts = [reduced(left, signal, outputs, records.y) for outputs in chosen]
     return parts[0][0], np.stack([values for _, values in parts], axis=1)
 
 

@@ -278,7 +278,9 @@ def plan_of(options: Options) -> Plan:
         "reference_size": options.reference_size,
         "views": options.views,
         "keep_together": options.keep_together,
-        "restrictions": tuple(name for name in options.restrictions if name != "none") if options.restrictions else None,
+        "restrictions": None
+        if options.restrictions is None
+        else tuple(name for name in options.restrictions if name != "none"),
         "search_queries": options.search_queries,
     }
     return Plan(threat=threat, **{name: value for name, value in given.items() if value is not None})

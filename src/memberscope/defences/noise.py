@@ -34,6 +34,8 @@ class OutputNoise:
     def __post_init__(self) -> None:
         if not (np.isfinite(self.scale) and self.scale >= 0):
             raise InputError(f"Expected a noise scale of at least 0, got {self.scale:g}. Give noise:0.5.")
+        if not 0 <= self.seed < 2**64:
+            raise InputError(f"Expected a noise seed of 0 to 2^64 - 1, got {self.seed}. Give noise:0.5:1.")
 
     @property
     def name(self) -> str:

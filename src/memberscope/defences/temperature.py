@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from memberscope.defences.rounding import tops_of
 from memberscope.errors import InputError
 from memberscope.types import Floats, Ints, Signal
 
@@ -21,8 +22,8 @@ class Temperature:
     temperature: float = 2.0
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.temperature) and self.temperature > 0):
-            raise InputError(f"Expected a positive temperature, got {self.temperature:g}. Give temperature:2.")
+        if not 1e-3 <= self.temperature <= 1e3:
+            raise InputError(f"Expected a temperature from 0.001 to 1000, got {self.temperature:g}. Give temperature:2.")
 
     @property
     def name(self) -> str:
@@ -40,7 +41,11 @@ class Temperature:
 
     def __call__(self, outputs: Floats) -> Floats:
         """The answers (n, k)."""
-        powered = np.maximum(outputs, 0.0) ** (1 / self.temperature)
+        with np.errstate(divide="ignore"):
+            logs = np.log(np.maximum(outputs, 0.0)) / self.temperature
+        powered = np.exp(logs - np.nanmax(logs, axis=1, keepdims=True))
+        rows, top = np.arange(len(outputs)), tops_of(outputs)
+        powered[rows, top] *= np.where(tops_of(powered) == top, 1.0, 1 + 1e-9)  # so flat that the top class would tie
         total = np.nansum(powered, axis=1, keepdims=True)
         changed: Floats = powered * np.nansum(outputs, axis=1, keepdims=True) / np.where(total > 0, total, 1.0)
         return changed

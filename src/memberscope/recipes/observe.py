@@ -98,6 +98,10 @@ def answers_about(look: Observation, model: Target, x: Any, name: str) -> Floats
         raise TargetError(
             f"Expected the recipe's model to answer, got {type(error).__name__}: {first}. Query one yourself to see why."
         ) from error
+    if getattr(model, "hides", False):
+        raise InputError(
+            "Expected reference models without output defences, got one behind a defence. Return the model itself."
+        )
     outputs = aligned(model, outputs, look.n_classes)
     have, need = ACCESS.get(model.signal), ACCESS.get(look.signal)
     if need is None or have is None or have < need:

@@ -118,7 +118,7 @@ def threat_words(result: Result) -> str:
     used = max((entry.queries for entry in select(result)), default=1)
     spent = "one" if used == 1 else f"up to {used}"
     if threat.get("restriction"):
-        returns += f" as {threat['restriction']} lets it through"
+        returns = f"what {threat['restriction']} lets through of {returns}"
     trained = references(result)
     trains = f", who can train {trained} models like it" if trained else ""
     return (

@@ -79,6 +79,11 @@ def top_labels(target: Target, x: object, owners: NDArray[np.str_] | None = None
     rows = x.shape[0] if hasattr(x, "shape") else len(x)  # type: ignore[arg-type]
     if answer.ndim != 2 or len(answer) != rows:
         raise TargetError(f"Expected {rows} rows of outputs, got shape {answer.shape}. Return one row a record.")
+    odd = np.isnan(answer).all(axis=1) if getattr(target, "hides", False) else ~np.isfinite(answer).all(axis=1)
+    if odd.any():
+        raise TargetError(
+            f"Expected finite outputs about moved records, got {int(odd.sum())} rows with NaN or infinity. Repair the model."
+        )
     if target.signal == "labels":
         return answer[:, 0].astype(np.int64)
     return top_class(answer)

@@ -146,6 +146,14 @@ def validate_outputs(signal: Signal, outputs: Floats, ids: NDArray[np.str_], n_c
             "Expected logits, got numbers that are probabilities in every record. Declare them as probabilities: columns p0, p1, … "
             "in a table, TorchTarget(module, outputs='probabilities') for a module."
         )
+    if signal == "labels":
+        strange = (outputs[:, 0] != np.floor(outputs[:, 0])) | (outputs[:, 0] < 0) | (outputs[:, 0] >= n_classes)
+        if strange.any():
+            where = int(np.argmax(strange))
+            raise InputError(
+                f"Expected labels as whole numbers from 0 to {n_classes - 1}, got {outputs[where, 0]:g} for record "
+                f"{str(ids[where])!r} ({int(strange.sum())} records in all). Declare the model's classes."
+            )
     if signal == "loss" and (outputs < -1e-9).any():
         first = str(ids[int(np.argmax(outputs[:, 0] < -1e-9))])
         raise InputError(f"Expected losses of at least 0, got a negative one for record {first!r}. Give cross-entropy in nats.")

@@ -45,8 +45,10 @@ class Declared:
             raise InputError(f"Expected {len(self.names)} classes as named, got n_classes {self.n}. Leave out --n-classes.")
         if self.n is not None and self.n < 2:
             raise InputError(f"Expected at least two classes, got {self.n}. Repair --n-classes.")
-        if self.top_k is not None and (self.top_k < 1 or self.level == "labels"):
-            raise InputError(f"Expected --top-k of at least 1 with scores, got {self.top_k} of {self.level}. Leave it out.")
+        if self.top_k is not None and (self.top_k < 1 or self.level != "probabilities"):
+            raise InputError(
+                f"Expected --top-k of at least 1 with probabilities, got {self.top_k} of {self.level}. Leave it out."
+            )
 
     @property
     def n_classes(self) -> int | None:
@@ -193,6 +195,8 @@ def dense(answers: Any, declared: Declared) -> Floats:
         values = np.hstack([np.zeros_like(second) if declared.level == "logits" else 1 - second, second])
     if values.ndim != 2 or values.shape[1] != k:
         raise TargetError(f"Expected {k} scores a record, got shape {values.shape}. Check --classes and --answer.")
+    if declared.top_k is not None and declared.top_k < k:
+        raise TargetError(f"Expected {declared.top_k} classes a record as --top-k says, got all {k}. Leave out --top-k.")
     return values[:, declared.order]
 
 

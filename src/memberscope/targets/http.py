@@ -37,7 +37,7 @@ class HttpTarget:
 
     What the ledger holds is not sent again: the k-th time that this object is asked about the same record, it is answered by
     what was stored the k-th time before, so that a new object in a run that goes on pays only for what is missing.
-    `query_budget` is the most that may be sent of one record, retries and requests without an answer included.
+    `query_budget` is the most that may be sent for one owner (a record, or a search about it), retries and requests without an answer included.
 
     >>> target = HttpTarget(Endpoint("http://localhost:8080", model_name="iris", classes=("b", "a")))
     >>> target.classes, target.access.word, target.costly

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import numpy as np
 from scipy.special import softmax
 
-from memberscope.errors import InputError
+from memberscope.errors import InputError, TargetError
 from memberscope.types import Access, Floats, OutputDefence, Signal, Target
 
 
@@ -55,4 +56,9 @@ class RestrictedTarget:
     def query(self, x: Any) -> Floats:
         """What is left (n, k) of the target's answers, or labels (n, 1)."""
         outputs = self.target.query(x)
+        odd = ~np.isfinite(outputs).all(axis=1)
+        if odd.any() and not getattr(self.target, "hides", False):
+            raise TargetError(
+                f"Expected finite outputs behind {self.defence.name}, got {int(odd.sum())} rows with NaN or infinity. Repair the model."
+            )
         return self.defence(softmax(outputs, axis=1) if self.target.signal == "logits" else outputs)
