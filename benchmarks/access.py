@@ -23,7 +23,7 @@ from memberscope.types import Access, Records, ThreatModel
 RESTRICTIONS = ("top:1", "top:3", "round:1", "round:2", "temperature:4", "noise:0.5")
 LABELS = ("gap", "boundary", "noise", "augmentation", "lira_boundary")
 OUTPUTS = ("loss", "confidence", "entropy", "modified_entropy", "margin", "logit", "lira", "lira_robust", "rmia", "base")
-INSIDE = ("gradient_norm", "self_influence", "nasr", "lira_gradient_norm", "rmia_gradient_norm")
+INSIDE = ("gradient_norm", "self_influence", "nasr_gradients", "lira_gradient_norm", "rmia_gradient_norm")
 REFERENCES, FPR = 8, 0.01
 
 
