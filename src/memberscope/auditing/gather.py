@@ -19,7 +19,7 @@ from memberscope.auditing.training import References, Training, reference_models
 from memberscope.errors import InputError
 from memberscope.recipes import fixed
 from memberscope.signals import Observed, Store, Wanted, collect, is_measured
-from memberscope.types import Attack, Evidence, Target
+from memberscope.types import Attack, Evidence, Floats, Target
 
 Progress = Callable[[str, int, int], None]
 STREAMS = ("folds", "scores", "features", "overlap", "null", "blind", "guesses", "references", "targets", "transfer")
@@ -109,10 +109,7 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
     features = subject.features
     if features is not None:
         features = narrowed(features, np.random.default_rng(streams["features"]))
-    done = getattr(subject.target, "restriction", None)
-    evidence = {
-        level: evidence_at(level, observed.signal, observed.outputs, subject.records.y, features, done=done) for level in levels
-    }
+    evidence = evidence_of(subject, observed, levels, features)
     measured = measure_target(plan, subject, levels, store, report)
     means = None if training is None else (training.recipe, training.population)
     measured = with_transfer(measured, plan, subject, means, streams["transfer"])
@@ -169,6 +166,16 @@ def asks_twice(plan: Plan, training: Training | None) -> bool:
     """Whether the budget leaves room for the determinism probe beside the plan's queries of a record."""
     budget = plan.threat.query_budget
     return budget is None or budget > (1 if training is None else len(plan.views))
+
+
+def evidence_of(
+    subject: Subject, observed: Observed, levels: tuple[Level, ...], features: Floats | None
+) -> dict[Level, Evidence]:
+    """The target's answers as each level shows them; a target behind a defence went through that already."""
+    done = getattr(subject.target, "restriction", None)
+    return {
+        level: evidence_at(level, observed.signal, observed.outputs, subject.records.y, features, done=done) for level in levels
+    }
 
 
 def streams_of(plan: Plan) -> dict[str, np.random.SeedSequence]:
