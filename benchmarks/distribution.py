@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from memberscope.auditing import Plan
+from memberscope.auditing.levels import Level
 from memberscope.auditing.training import wanted_by
 from memberscope.recipes import Order, balanced
 from memberscope.recipes.execution import called
@@ -46,7 +47,7 @@ def images(n: int, first: int) -> Records:
 def main() -> None:
     """Print the table of `docs/distribution.md`."""
     pool, others = images(N, 0), images(POPULATION, N)
-    wanted = wanted_by(Plan(), (Access.PROBABILITIES, Access.LABEL))
+    wanted = wanted_by(Plan(), (Level(Access.LABEL), Level(Access.PROBABILITIES)))
     inside = balanced(N, N // 2, MODELS, np.random.default_rng(0), strata=pool.y)
     order = Order(Guess(), pool, inside, tuple(range(MODELS)), wanted, "probabilities", CLASSES, VIEWS, others)
     sent = len(pickle.dumps(order, 5))

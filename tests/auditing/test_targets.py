@@ -11,6 +11,7 @@ from scipy.special import ndtr
 
 from memberscope.auditing import Plan, Training, audit, audit_signals, differences, make_subject
 from memberscope.auditing.between import spread
+from memberscope.auditing.levels import Level
 from memberscope.auditing.procedure import drawn
 from memberscope.auditing.training import order_of
 from memberscope.errors import InputError
@@ -92,7 +93,7 @@ def test_memberships_of_targets_are_independent_of_the_references_design():
     for seed in range(150):
         plan = Plan(seed=seed, references=4, targets=2, attacks=("lira",))
         streams = np.random.SeedSequence(seed).spawn(2)
-        inside = order_of(plan, subject, training, (Access.LOGITS,), streams[0]).inside
+        inside = order_of(plan, subject, training, (Level(Access.LOGITS),), streams[0]).inside
         mine = drawn(plan, subject, np.random.default_rng(streams[1]))
         assert mine.sum(axis=1).tolist() == [60, 60]
         overlaps.append((mine.astype(float) @ inside.T.astype(float)).ravel())
