@@ -25,7 +25,7 @@ test: $(VENV)/.dev
 	sh tests/system-packages.sh
 	PYTHON=$(PYTHON) sh tests/clusters/install.sh
 	PYTHON=$(PYTHON) sh tests/servers/install.sh
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check src tests benchmarks
