@@ -271,7 +271,8 @@ def test_quantile_regression_removes_difficulty_that_features_explain():
 def test_names_are_unique_and_looked_up():
     assert len(set(IDS)) == len(IDS)
     assert [attack.name for attack in by_name(("gap", "quantile"))] == ["gap", "quantile"]
-    assert all(attack.needs.access <= Access.PROBABILITIES for attack in available().values())
+    inside = {name for name, attack in available().items() if attack.needs.access > Access.PROBABILITIES}
+    assert inside == {attack.name for attack in WHITE_BOX}, "only these look inside a model"
     assert not {attack.name for attack in VARIANTS} & set(available()), "variants run only where a plan names them"
     assert all(attack.needs.access is Access.WHITE_BOX for attack in WHITE_BOX)
     assert by_name(("gradient_norm", "lira_gradient_norm")) == (GradientNorm(), LiRA(signal="gradient_norm"))

@@ -62,10 +62,7 @@ class Collected:
 
     @property
     def queries(self) -> int:
-        """Records sent to the target; what an endpoint's ledger counted, retries and earlier runs included."""
-        account = getattr(self.subject.target, "spent", None)
-        if account is not None:
-            return int(account().sent)
+        """Records that the target was asked about; an endpoint's ledger counts what was sent again too."""
         return self.observed.queries + self.measured.queries + (self.references.extra_queries if self.references else 0)
 
 
