@@ -41,9 +41,19 @@ def deadly(records, seed):
         os.kill(os.getpid(), 9)
     return my_tools.fit(records)
 
+def first(n):
+    "Whether this call is among the first n, in whichever process."
+    for place in range(n):
+        try:
+            (HERE / f"call-{{place}}").touch(exist_ok=False)
+            return True
+        except FileExistsError:
+            pass
+    return False
+
 def gated(records, seed):
-    "The last models wait until they may."
-    while seed >= 3 and not (HERE / "open").exists():
+    "All but the first three calls wait until they may; which models those are is up to the scheduler."
+    while not (HERE / "open").exists() and not first(3):
         time.sleep(0.05)
     return my_tools.fit(records)
 
