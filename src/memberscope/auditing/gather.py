@@ -11,6 +11,7 @@ import numpy as np
 from memberscope.auditing.features import narrowed
 from memberscope.auditing.levels import Level, evidence_at, levels_of
 from memberscope.auditing.measuring import Measurements, measure_target, with_transfer
+from memberscope.auditing.order import require_order
 from memberscope.auditing.overlap import EXAMPLES, Overlap, find_overlap
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.procedure import Procedure, target_models
@@ -19,7 +20,7 @@ from memberscope.auditing.training import References, Training, reference_models
 from memberscope.errors import InputError
 from memberscope.recipes import fixed
 from memberscope.signals import Observed, Store, Wanted, collect, is_measured
-from memberscope.types import Attack, Evidence, Floats, Target
+from memberscope.types import Access, Attack, Evidence, Floats, Target
 
 Progress = Callable[[str, int, int], None]
 STREAMS = ("folds", "scores", "features", "overlap", "null", "blind", "guesses", "references", "targets", "transfer")
@@ -107,6 +108,8 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
     if features is not None:
         features = narrowed(features, np.random.default_rng(streams["features"]))
     evidence = evidence_of(subject, observed, levels, features)
+    if (labels := evidence.get(Level(Access.LABEL))) is not None:
+        require_order(labels.target[:, 0, 0].astype(np.int64), subject.records.y, subject.target.n_classes)
     measured = measure_target(plan, subject, levels, store, report)
     means = None if training is None else (training.recipe, training.population)
     measured = with_transfer(measured, plan, subject, means, streams["transfer"])

@@ -1,0 +1,67 @@
+"""Whether the model's classes stand in the order of the labels: a wrong order makes every attack read the wrong column."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from memberscope.errors import InputError
+from memberscope.types import Ints
+
+MOST = 2_000  # classes beyond which the order is not looked at
+SURE = 5.0  # standard deviations by which another order has to be right more often, on records that it was not chosen on
+LEAST = 0.3  # Cohen's kappa that the other order has to reach
+
+
+def require_order(predicted: Ints, labels: Ints, n_classes: int) -> None:
+    """Refuse top classes (n,) that agree with the labels (n,) far better when the classes are put in another order.
+
+    The other order is chosen on every second record and judged on the rest, so that a model that is merely bad passes.
+
+    Raises:
+        InputError: Another order is right twice as often, and by more than chance allows.
+
+    >>> labels = np.arange(200) % 2
+    >>> require_order(labels, labels, 2)
+    >>> require_order(1 - labels, labels, 2)
+    Traceback (most recent call last):
+    memberscope.errors.InputError: Expected the model's classes in the order of the labels, got a model ...
+    """
+    if not 2 <= n_classes <= MOST or len(labels) < 2 or predicted.min() < 0 or predicted.max() >= n_classes:
+        return
+    order = other_order(predicted[::2], labels[::2], n_classes)
+    columns, truth = predicted[1::2], labels[1::2]
+    plain, moved = columns == truth, order[columns] == truth
+    gained, lost = int((moved & ~plain).sum()), int((plain & ~moved).sum())
+    if moved.sum() < 2 * plain.sum() or gained - lost <= SURE * (gained + lost) ** 0.5:
+        return
+    if kappa(order[columns], truth, n_classes) < LEAST:  # both sides merely favour some class, each its own
+        return
+    shown = ", ".join(str(c) for c in order[:10]) + (", …" if n_classes > 10 else "")
+    raise InputError(
+        f"Expected the model's classes in the order of the labels, got a model that is right about {plain.mean():.0%} of records, "
+        f"and about {moved.mean():.0%} if its classes were {shown}. Give the classes in the model's own order."
+    )
+
+
+def other_order(predicted: Ints, labels: Ints, n_classes: int) -> Ints:
+    """The class (k,) that each of the model's columns would have to be for most agreement.
+
+    >>> other_order(np.array([0, 1, 2]), np.array([1, 2, 0]), 3).tolist()
+    [1, 2, 0]
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    together = np.bincount(predicted * n_classes + labels, minlength=n_classes**2).reshape(n_classes, n_classes)
+    found: Ints = linear_sum_assignment(together, maximize=True)[1]
+    return found
+
+
+def kappa(predicted: Ints, labels: Ints, n_classes: int) -> float:
+    """Cohen's kappa: agreement beyond what the shares of classes on both sides would give by chance, 1 at most.
+
+    >>> kappa(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 0]), 2)
+    0.5
+    """
+    a, b = (np.bincount(side, minlength=n_classes) / len(labels) for side in (predicted, labels))
+    chance = float(a @ b)
+    return 1.0 if chance == 1 else float(((predicted == labels).mean() - chance) / (1 - chance))
