@@ -1,8 +1,8 @@
 """The attacks: pure functions from evidence to scores, one a file, named as the literature names them.
 
 `ATTACKS` lists what an audit runs by default; those with reference models need a recipe that trains them. `WHITE_BOX` are those that
-look inside the model. `VARIANTS` run where a
-plan names them: published settings that differ from the default, for comparison with other work. Other packages add
+look inside the model. `LABEL_ONLY` compare how robust a label is with reference models, and run by default where the model tells nothing
+else. `VARIANTS` run where a plan names them: published settings that differ from the default, for comparison with other work. Other packages add
 theirs through the entry-point group `memberscope.attacks`, each entry naming an attack object.
 """
 
@@ -76,6 +76,8 @@ WHITE_BOX: tuple[Attack, ...] = (
     RMIA(signal="gradient_norm"),
 )
 
+LABEL_ONLY: tuple[Attack, ...] = (LiRA(signal="boundary"), LiRA("offline", signal="boundary"), RMIA(signal="boundary"))
+
 VARIANTS: tuple[Attack, ...] = (
     Quantile(model="pinball"),
     Quantile("class", "pinball"),
@@ -101,10 +103,8 @@ VARIANTS: tuple[Attack, ...] = (
     RMIA(signal="influence"),
     Boundary("hopskipjump"),
     Transfer(),
-    LiRA(signal="boundary"),
-    LiRA("offline", signal="boundary"),
+    *LABEL_ONLY,
     RobustLiRA("boundary"),
-    RMIA(signal="boundary"),
     LiRA(signal="noise"),
     LiRA("offline", signal="noise"),
     RobustLiRA("noise"),
@@ -128,6 +128,7 @@ __all__ = [
     "Gap",
     "GradientNorm",
     "IHA",
+    "LABEL_ONLY",
     "LiRA",
     "Logit",
     "Loss",

@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from memberscope.auditing.levels import Level, runs_at
+from memberscope.attacks import LABEL_ONLY, available
+from memberscope.auditing.levels import Level, levels_of, runs_at
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.subject import Subject
 from memberscope.errors import InputError, UnmetNeedError
 from memberscope.recipes.transfer import transferred
 from memberscope.signals import Measured, Store, is_measured, measure
 from memberscope.signals.measure import one_stage
-from memberscope.types import Access, Evidence, Recipe, Records, SignalSpec
+from memberscope.types import Access, Evidence, Recipe, Records, SignalSpec, Target
 
 Seed = np.random.SeedSequence
 
@@ -65,9 +66,18 @@ def search_plan(plan: Plan, subject: Subject) -> Plan:
     """
     if getattr(subject.target, "stored", False):
         return replace(plan, search_queries=0)
+    plan = label_plan(plan, subject.target)
     if plan.search_queries is not None:
         return plan
     return replace(plan, search_queries=queries_for(plan, subject))
+
+
+def label_plan(plan: Plan, target: Target) -> Plan:
+    """The plan, unless it names attacks of its own, with those that compare labels with reference models' if labels are all it speaks of."""
+    told = [level.access for level in levels_of(target, target.signal, plan.threat)]
+    if plan.attacks != tuple(available()) or max(told, default=Access.LABEL) > Access.LABEL:
+        return plan
+    return replace(plan, attacks=(*plan.attacks, *(attack.name for attack in LABEL_ONLY)))
 
 
 def queries_for(plan: Plan, subject: Subject) -> int:
