@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from memberscope.signals import measure
+from memberscope.statistics import auc_value, roc
 from memberscope.types import Access, Records, SignalSpec
 
 
@@ -64,3 +66,13 @@ def deeper(n: int, f: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, Label
     member = np.arange(n) < n // 2
     x += 0.5 * member[:, None] * np.sign(x @ w)[:, None] * w / np.linalg.norm(w)
     return x, (x @ w > 0).astype(int), Labels(lambda z: (z @ w > 0).astype(int)), member, np.abs(x @ w) / np.linalg.norm(w)
+
+
+def assert_depth_is_seen(asked: SignalSpec) -> None:
+    """Members that lie deeper score higher, about as well as their margins tell; others are alike to within four deviations."""
+    x, y, model, member, margin = deeper(600, 6)
+    found = measure(model, records(x, y), asked).final[:, 0]
+    assert auc_value(roc(found, member)) > auc_value(roc(margin, member)) - 0.04 > 0.6
+    others = ~member
+    area = auc_value(roc(found[others], np.arange(others.sum()) % 2 == 0))
+    assert abs(area - 0.5) < 4 * np.sqrt(301 / (12 * 150 * 150))

@@ -171,21 +171,17 @@ def assert_norms(target: TorchTarget, x: np.ndarray, expected: np.ndarray) -> No
     np.testing.assert_allclose(np.exp(-target.inside(x, LABELS, NORM))[:, 0], whole, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", CLOSED)
-def test_closed_forms_equal_a_backward_pass_a_record(name):
-    build, x = CLOSED[name]
+@pytest.mark.parametrize(
+    ("build", "x", "way"),
+    [
+        *(pytest.param(*case, in_closed_form, id=name) for name, case in CLOSED.items()),
+        *(pytest.param(*case, by_vmap, id=name) for name, case in OTHERS.items()),
+    ],
+)
+def test_norms_are_those_of_a_backward_pass_a_record(build, x, way):
     module = made(build)
     with opened(module, "logits", "cpu") as open_module:
-        assert chosen_way(open_module, x, LABELS) is in_closed_form
-    assert_norms(TorchTarget(module, batch_size=4), x, naive(module, x))
-
-
-@pytest.mark.parametrize("name", OTHERS)
-def test_other_modules_are_differentiated_record_by_record_at_once(name):
-    build, x = OTHERS[name]
-    module = made(build)
-    with opened(module, "logits", "cpu") as open_module:
-        assert chosen_way(open_module, x, LABELS) is by_vmap
+        assert chosen_way(open_module, x, LABELS) is way
     assert_norms(TorchTarget(module, batch_size=4), x, naive(module, x))
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from memberscope.errors import InputError, MemberscopeError, TargetError
 from memberscope.signals.domain import Domain
-from memberscope.signals.measure import Progress, parameter
+from memberscope.signals.measure import Measured, Progress, parameter
 from memberscope.signals.reduce import top_class
 from memberscope.types import Bools, Floats, Ints, Records, SignalSpec, Target
 
@@ -58,6 +58,13 @@ def opened(target: Target, domain: Domain, records: Records, search: str) -> Ora
     """An oracle about `records` that nothing was asked yet; each search has a budget of its own."""
     owners = np.char.add(f"{search}:", np.asarray(records.ids).astype(np.str_))
     return Oracle(target, domain, records.y, np.zeros(len(records), dtype=np.int64), owners)
+
+
+def first_labels(oracle: Oracle, z: Floats) -> Ints:
+    """The top label (n,) of each record as it is: one query."""
+    oracle.asked += 1
+    parts = blocks(np.arange(len(z)), z.shape[1])
+    return np.concatenate([top_labels(oracle.target, oracle.domain.decode(z[part]), oracle.owners_of(part)) for part in parts])
 
 
 def top_labels(target: Target, x: object, owners: NDArray[np.str_] | None = None) -> Ints:
@@ -142,8 +149,8 @@ def centred_ranks(values: Floats) -> Floats:
 
 def staged(
     spec: SignalSpec, plan: list[int], advance: Callable[[int], Floats], oracle: Oracle, right: Bools, progress: Progress | None
-) -> tuple[Floats, Ints]:  # fmt: skip
-    """Values (n, stages) and queries (n, stages) of `advance`, which spends up to a budget and tells what it then knows.
+) -> Measured:  # fmt: skip
+    """Values (n, stages, 1) and queries (n, stages) of `advance`, which spends up to a budget and tells what it then knows.
 
     It ends with the plan, once no record asks any more, or when the ranking of the records that are `right` has settled.
     """
@@ -158,7 +165,7 @@ def staged(
         idle = len(queries) > 1 and bool((queries[-1] == queries[-2]).all())
         if idle or (len(values) > 1 and settled(values[-2], values[-1], right, limit)):
             break
-    return np.stack(values, axis=1), np.stack(queries, axis=1)
+    return Measured(np.stack(values, axis=1)[:, :, None], np.stack(queries, axis=1))
 
 
 def blocks(rows: NDArray[np.int64], width: int) -> Iterator[NDArray[np.int64]]:

@@ -18,10 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import UnmetNeedError
-from memberscope.signals.asking import Oracle, blocks, budget_of, opened, staged, stages
+from memberscope.signals.asking import Oracle, blocks, budget_of, first_labels, opened, staged, stages
 from memberscope.signals.domain import Domain, encoded
 from memberscope.signals.measure import Measured, Progress, parameter
-from memberscope.signals.search import first_labels
 from memberscope.types import Floats, Records, SignalSpec, Target
 
 QUERIES = 128
@@ -50,8 +49,7 @@ def noise(target: Target, records: Records, spec: SignalSpec, progress: Progress
     oracle = opened(target, domain, records, "noise")
     right = first_labels(oracle, z) == records.y
     search = Staircase(oracle, z, right, int(parameter(spec, "seed", 0)), parameter(spec, "scale", 0.0))
-    values, queries = staged(spec, stages(budget), search.advance, oracle, right, progress)
-    return Measured(values[:, :, None], queries)
+    return staged(spec, stages(budget), search.advance, oracle, right, progress)
 
 
 class Staircase:
@@ -170,8 +168,7 @@ def augmentation(target: Target, records: Records, spec: SignalSpec, progress: P
         share = (kept + 0.5) / (done + 1)
         return np.where(right, np.log(share / (1 - share)), -SPAN) if done else np.where(right, 0.0, -SPAN)
 
-    values, queries = staged(spec, stages(budget, 8), advance, oracle, right, progress)
-    return Measured(values[:, :, None], queries)
+    return staged(spec, stages(budget, 8), advance, oracle, right, progress)
 
 
 def transforms() -> list[tuple[int, int, bool, float]]:

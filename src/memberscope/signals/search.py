@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.signals.asking import Oracle, blocks, budget_of, opened, staged, stages
+from memberscope.signals.asking import Oracle, blocks, budget_of, first_labels, opened, staged, stages
 from memberscope.signals.domain import Domain, encoded
 from memberscope.signals.measure import Measured, Progress, parameter
 from memberscope.types import Bools, Floats, Ints, Records, SignalSpec, Target
@@ -54,19 +54,7 @@ def boundary(target: Target, records: Records, spec: SignalSpec, progress: Progr
         plan, advance = stages(budget, COARSE), HopSkipJump(oracle, z, predicted, seed).advance
     else:
         plan, advance = stages(budget), Walk(oracle, z, predicted, seed).advance
-    values, queries = staged(spec, plan, advance, oracle, right, progress)
-    return Measured(values[:, :, None], queries)
-
-
-def first_labels(oracle: Oracle, z: Floats) -> Ints:
-    """The top label (n,) of each record as it is: one query."""
-    from memberscope.signals.asking import top_labels
-
-    oracle.asked += 1
-    rows = np.arange(len(z))
-    return np.concatenate(
-        [top_labels(oracle.target, oracle.domain.decode(z[part]), oracle.owners_of(part)) for part in blocks(rows, z.shape[1])]
-    )
+    return staged(spec, plan, advance, oracle, right, progress)
 
 
 class Walk:
