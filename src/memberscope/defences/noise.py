@@ -40,7 +40,7 @@ class OutputNoise:
     @property
     def name(self) -> str:
         """`noise:s`, with a seed other than zero."""
-        return f"noise:{self.scale:g}" + (f":{self.seed}" if self.seed else "")
+        return f"noise:{self.scale:.15g}" + (f":{self.seed}" if self.seed else "")
 
     @property
     def signal(self) -> Signal:

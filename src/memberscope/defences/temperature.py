@@ -28,7 +28,7 @@ class Temperature:
     @property
     def name(self) -> str:
         """`temperature:t`."""
-        return f"temperature:{self.temperature:g}"
+        return f"temperature:{self.temperature:.15g}"
 
     @property
     def signal(self) -> Signal:
