@@ -10,7 +10,7 @@ import csv
 import gzip
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,11 +28,14 @@ from label_only import mlp, trained
 from memberscope.attacks import RMIA, Augmentation, Boundary, LiRA, Noise, RobustLiRA
 from memberscope.errors import UnmetNeedError
 from memberscope.signals import Measured, Wanted, measure, reduced
-from memberscope.statistics import auc_difference, auc_interval, roc, tpr_at_fpr
+from memberscope.signals.search import FLOOR
+from memberscope.statistics import auc_difference, auc_interval, auc_value, roc, tpr_at_fpr
 from memberscope.targets import TorchTarget, wrap
 from memberscope.types import Access, Evidence, Records, SignalSpec, Target
 
 REFERENCES = 16
+FLOORS = (-6.0, -4.0, -3.0, -2.0)
+STRENGTHS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
 ALONE = (Boundary(), Boundary("hopskipjump"), Noise(), Augmentation())
 
 
@@ -177,9 +180,42 @@ def with_references(scene: Scene, target: Target, gap: np.ndarray, n_references:
         for attack in attacks:
             name = f"`{attack.name}`" + (" (not label-only)" if signal == "logit_confidence" else "")
             line(name, attack.score(evidence, rng), queries, scene, gap)
+        if signal == "boundary":
+            floors(seen, evidence, scene.member)
+
+
+def floors(seen: np.ndarray, evidence: Evidence, member: np.ndarray) -> None:
+    """AUC of LiRA where wrong labels, which `boundary` puts at its floor, are put elsewhere."""
+    for floor in FLOORS:
+        moved = np.where(seen <= FLOOR, floor, seen)
+        at = replace(evidence, target=moved[-1], references=moved[:-1])
+        found = [
+            roc(LiRA(mode, signal="boundary").score(at, np.random.default_rng(0)), member) for mode in ("online", "offline")
+        ]
+        print(
+            f"| wrong labels at {floor:g} | | "
+            + ", ".join(f"{auc_value(curve):.3f}" for curve in found)
+            + " (online, offline) | | | |"
+        )
+
+
+def strengths() -> None:
+    """Noise of one fixed strength for all records beside the search for each record's own, on 1,000 Location-30 records."""
+    x, y = location30()
+    rows = np.random.default_rng(0).permutation(len(y))[:1000]
+    here = scene("Location-30", x[rows], y[rows], network(mlp, x[rows], y[rows].astype(np.int64), 50))
+    target = here.train(here.member, 0)
+    print("\n| strength of noise | queries a record, at most | AUC |\n| --- | --- | --- |")
+    searches = [("sought for each record", {"queries": n}) for n in (64, 128)]
+    for name, more in [*((f"{s:g} for all", {"queries": 64, "scale": s}) for s in STRENGTHS), *searches]:
+        spec = SignalSpec("noise", parameters=tuple(sorted({"settled": 2.0, **more}.items())))
+        area = auc_interval(measure(target, here.records, spec).final[:, 0], here.member)
+        print(f"| {name} | {more['queries']} | {area.value:.3f} [{area.low:.3f}, {area.high:.3f}] |", flush=True)
 
 
 def main() -> None:
+    if "strengths" in sys.argv[1:]:
+        return strengths()
     scenes = {"location": (location, REFERENCES), "cifar": (cifar, 0), "fashion": (fashion, 0), "adult": (adult, REFERENCES)}
     for name in sys.argv[1:] or scenes:
         make, n_references = scenes[name]
