@@ -79,17 +79,9 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
     if training is not None and training.design is not None:
         training = replace(training, design=fixed(training.design, len(subject.records)))
     streams = streams_of(plan)
-    overlap, examples = None, []
-    if subject.features is not None:
-        overlap = find_overlap(subject.features, subject.member, np.random.default_rng(streams["overlap"]))
-        examples = named_pairs(overlap, subject)
-        if plan.drop_overlap and len(overlap.non_members()):
-            keep = np.setdiff1d(np.arange(len(subject.member)), overlap.non_members())
-            subject = take(subject, keep)
-            if training is not None and training.design is not None:
-                training = replace(training, design=training.design[:, keep])
-            if subject.member.all():
-                raise InputError("Expected non-members that are not duplicates of members, got none. Give other non-members.")
+    overlap, examples = duplicates(subject, streams["overlap"])
+    if overlap is not None and plan.drop_overlap and len(overlap.non_members()):
+        subject, training = without_duplicates(subject, training, overlap)
     grant(subject.target, plan.threat.query_budget)
     observed = collect(
         subject.target,
@@ -154,6 +146,28 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
         spent,
         tuple(notes),
     )
+
+
+def duplicates(subject: Subject, seed: np.random.SeedSequence) -> tuple[Overlap | None, list[dict[str, str]]]:
+    """Records that stand on both sides, with the keyed hashes of the first pairs; None without features."""
+    if subject.features is None:
+        return None, []
+    overlap = find_overlap(subject.features, subject.member, np.random.default_rng(seed))
+    return overlap, named_pairs(overlap, subject)
+
+
+def without_duplicates(subject: Subject, training: Training | None, overlap: Overlap) -> tuple[Subject, Training | None]:
+    """The subject without the non-members that duplicate members, and a fixed design for what is left.
+
+    Raises:
+        InputError: No non-member is left.
+    """
+    keep = np.setdiff1d(np.arange(len(subject.member)), overlap.non_members())
+    if subject.member[keep].all():
+        raise InputError("Expected non-members that are not duplicates of members, got none. Give other non-members.")
+    if training is not None and training.design is not None:
+        training = replace(training, design=training.design[:, keep])
+    return take(subject, keep), training
 
 
 def grant(target: Target, budget: int | None) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,6 +25,8 @@ CORE = ("numpy", "scipy", "scikit-learn", "pydantic", "safetensors", "skops")
 
 def doctor() -> None:
     """Show versions, extras, processors, disk, devices and precision."""
+    from importlib.metadata import version
+
     typer.echo(f"python {platform.python_version()} on {platform.system()} {platform.machine()}")
     for name in ("memberscope", *CORE):
         typer.echo(f"ok       {name} {version(name)}")
@@ -41,6 +42,8 @@ def doctor() -> None:
 
 def installed(name: str) -> str:
     """The version of an extra, if it is there."""
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return f" {version(name)}"
     except PackageNotFoundError:

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from memberscope import _check
 from memberscope.errors import InputError
 
 HARMS = {"low": "demo", "medium": "standard", "high": "strict"}
@@ -54,6 +53,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Ask about the threat model and write audit.toml."""
+    from memberscope import _check
     from memberscope.signals import write_bytes
     from memberscope.types import Access
 
