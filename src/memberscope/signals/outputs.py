@@ -57,12 +57,13 @@ def collect(
     n = len(records)
     model, data = target.digest, digest_records(records) if store else ""
     hides = bool(getattr(target, "hides", False))
+    batch_size = getattr(target, "rows_a_query", batch_size)
 
     def answered(start: int, stop: int, spec: SignalSpec) -> Floats:
         name = signal_key(model, data, spec, (start, stop)) if store and model else None
         answer = store.get(name) if store and name else None
         if answer is None:
-            answer = ask(target, records, start, stop)
+            answer = ask(target, records, start, stop, None if spec is SECOND else progress)
             validate_outputs(target.signal, answer, records.ids[start:stop], target.n_classes, hides=hides)
             if store and name:
                 store.put(name, answer)
@@ -84,13 +85,17 @@ def collect(
     return Observed(outputs, target.signal, n + twice, change <= allowed, change)
 
 
-def ask(target: Target, records: Records, start: int, stop: int) -> Floats:
+def ask(target: Target, records: Records, start: int, stop: int, progress: Progress | None = None) -> Floats:
     """Outputs of the records from `start` up to `stop`, as (stop - start, k); a target with a budget is told whose they are.
+
+    A target that makes batches itself tells `progress` how many are answered.
 
     Raises:
         TargetError: The model fails or gives another number of rows.
     """
     whose: dict[str, Any] = {"owners": records.ids[start:stop].tolist()} if hasattr(target, "query_budget") else {}
+    if hasattr(target, "told"):
+        target.told = None if progress is None else lambda done: progress(start + done, len(records))
     try:
         answer = np.asarray(target.query(rows(records.x, start, stop), **whose), dtype=np.float64)
     except MemberscopeError:
@@ -101,6 +106,9 @@ def ask(target: Target, records: Records, start: int, stop: int) -> Floats:
             f"Expected answers for records {start} to {stop - 1}, got {type(error).__name__}: {first}. "
             f"Call the model on these records yourself to see why."
         ) from error
+    finally:
+        if hasattr(target, "told"):
+            target.told = None
     if answer.ndim != 2 or len(answer) != stop - start:
         raise TargetError(f"Expected {stop - start} rows of outputs, got shape {answer.shape}. Return one row a record.")
     return answer

@@ -7,7 +7,7 @@ import json
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from hashlib import blake2b
@@ -44,6 +44,7 @@ class HttpTarget:
     (('b', 'a'), 'probabilities', True)
     """
 
+    rows_a_query = 65_536  # it makes batches itself, and a server waits while the next query is made ready
     costly = True  # attacks that choose their queries run only under a declared budget
     digest: str | None = None  # what a server runs cannot be known; the ledger stores its answers instead
     n_parameters: int | None = None
@@ -55,6 +56,7 @@ class HttpTarget:
             InputError: httpx2 is missing, or the endpoint's certificates cannot be read.
         """
         self.endpoint, self.query_budget = endpoint, query_budget
+        self.told: Callable[[int], None] | None = None  # is told how many records of the present query are answered
         self.classes = endpoint.declared.classes
         self.columns = endpoint.columns
         self.signal: Signal = endpoint.outputs
@@ -64,7 +66,7 @@ class HttpTarget:
         self.identity = endpoint.identity
         self.ledger = None if ledger is None else Path(ledger)
         self._serving: Serving = endpoint.serving
-        self._sender = Sender(endpoint.url, endpoint.wire, endpoint.credential, endpoint.ca_file)
+        self._sender: Sender | None = self._new_sender()
         self._lock = threading.Lock()
         self._asked: Counter[bytes] = Counter()
         self._open: tuple[Portal, Ledger] | None = None
@@ -116,8 +118,10 @@ class HttpTarget:
         """Close the connections and the ledger; the next query opens them again."""
         if self._open is not None:
             self._shut()
-            self._open = None
-            self._sender = Sender(self.endpoint.url, self.endpoint.wire, self.endpoint.credential, self.endpoint.ca_file)
+            self._open = self._sender = None
+
+    def _new_sender(self) -> Sender:
+        return Sender(self.endpoint.url, self.endpoint.wire, self.endpoint.credential, self.endpoint.ca_file)
 
     def __enter__(self) -> HttpTarget:
         return self
@@ -129,6 +133,7 @@ class HttpTarget:
         """The loop and the ledger, opened at the first use; the metadata are asked for once."""
         with self._lock:
             if self._open is None:
+                self._sender = self._sender or self._new_sender()
                 ledger = Ledger(self.ledger, self.endpoint.scope)
                 self._open = (Portal(), ledger)
                 self._shut = weakref.finalize(self, shut, self._open[0], self._sender, ledger)
@@ -143,6 +148,7 @@ class HttpTarget:
         """The model's metadata; empty if the server has none."""
         serving = self._serving
         assert isinstance(serving, OpenInference)
+        assert self._sender is not None
         reply = await self._sender.deliver("GET", serving.home(self.endpoint.url), None, Free())
         return parsed(reply.body) if reply.status < 300 else {}
 
@@ -164,18 +170,24 @@ class HttpTarget:
         known = await asyncio.wrap_future(ledger.find([query.key for query in queries]))
         rows = [np.frombuffer(known[query.key]) if query.key in known else None for query in queries]
         limits = Limits(self.query_budget, self.endpoint.max_queries)
+        sender, told, done = self._sender, self.told, len([row for row in rows if row is not None])
+        assert sender is not None
 
         def ready(places: list[int]) -> Ready:
             body = dumped(self._serving.request(batch.take(places)))
             return Ready(places, body, Booked(ledger, [queries[place] for place in places], limits))
 
         async def send(request: Ready) -> Reply:
-            return await self._sender.deliver("POST", self._serving.address(self.endpoint.url), request.body, request.booking)
+            return await sender.deliver("POST", self._serving.address(self.endpoint.url), request.body, request.booking)
 
         def keep(request: Ready, reply: Reply) -> Future[None]:
             values = self._read(reply.body, len(request.places))
             for place, row in zip(request.places, values, strict=True):
                 rows[place] = row
+            nonlocal done
+            done += len(values)
+            if told:
+                told(done)
             booking = request.booking
             return ledger.answer(booking.line, booking.queries, [row.tobytes() for row in values])
 
