@@ -215,6 +215,16 @@ def test_asked_twice_is_sent_twice_and_on_resume_not_at_all(tmp_path):
         assert all(app.reached[tuple(row)] == 2 for row in X[:32])
 
 
+def test_progress_is_told_by_answer_and_only_of_the_first_asking(tmp_path):
+    told: list[tuple[int, int]] = []
+    everything = Records(X, np.zeros(200, dtype=np.int64), np.arange(200).astype(str))
+    with serving(Unruly()) as url, HttpTarget(endpoint(url, batch_size=50), ledger=tmp_path / "l") as target:
+        collect(target, everything, progress=lambda *now: told.append(now))
+        assert told == [(50, 200), (100, 200), (150, 200), (200, 200), (200, 200)]
+        target.query(X)
+        assert len(told) == 5
+
+
 def test_records_that_are_alike_are_each_paid_for():
     app = Unruly()
     with serving(app) as url, HttpTarget(endpoint(url)) as target:
