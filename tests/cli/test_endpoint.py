@@ -92,6 +92,15 @@ def test_an_audit_over_http_pays_once_and_keeps_no_secret(folder):
     assert TOKEN not in done.stdout + done.stderr + again.stdout + again.stderr
 
 
+def test_what_was_sent_again_is_said(folder):
+    app = Unruly("fine", "503:0", "fine")
+    with serving(app) as url:
+        done = call("audit", config(folder, url), cwd=folder)
+    assert done.returncode == 0 and sum(app.reached.values()) == 2 * N + 32 + 50
+    assert f"sent {2 * N + 82} records for {2 * N + 32} answers" in done.stdout
+    assert document(folder)["cost"]["queries"] == 2 * N + 32
+
+
 def test_a_killed_audit_ends_with_the_same_result_and_pays_no_answer_twice(folder):
     app = Unruly(*["fine"] * 6, always="wait")
     with serving(app) as url:

@@ -165,6 +165,10 @@ def audited(
     write_bytes(out / "plan.json", (json.dumps(mark, indent=1, sort_keys=True) + "\n").encode())
     write_all(result, out, records=records, show_ids=show_ids)
     summary(result, console, out)
+    if hasattr(subject.target, "spent"):
+        spent = subject.target.spent()
+        if spent.sent > spent.answered:
+            console.print(f"The endpoint was sent {spent.sent} records for {spent.answered} answers; the ledger has both.")
     return result
 
 
