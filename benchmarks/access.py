@@ -18,7 +18,7 @@ from memberscope.auditing import Plan, Result
 from memberscope.auditing.levels import level_word
 from memberscope.recipes import SGD, TorchRecipe
 from memberscope.reports.lookup import first, interval, levels, reached_by
-from memberscope.types import Access, Records, ThreatModel
+from memberscope.types import Access, Estimate, Records, ThreatModel
 
 RESTRICTIONS = ("top:1", "top:3", "round:1", "round:2", "temperature:4", "noise:0.5")
 LABELS = ("gap", "boundary", "noise", "augmentation", "lira_boundary")
@@ -74,9 +74,16 @@ def table(result: Result) -> None:
         tpr = first(result, attack="strongest", level=level, metric="tpr", fpr=FPR)
         ppv = first(result, attack="strongest", level=level, metric="ppv", fpr=FPR, prior=prior)
         assert auc is not None and tpr is not None and ppv is not None
-        share = (auc.value - 0.5) / (whole.value - 0.5)
-        cells = [level_word(*level), f"{interval(auc, rate=False)} {reached_by(auc)}", f"{100 * share:.0f}%"]
+        cells = [level_word(*level), f"{interval(auc, rate=False)} {reached_by(auc)}", share(auc, whole)]
         print("| " + " | ".join([*cells, f"{interval(tpr)} {reached_by(tpr)}", interval(ppv), str(auc.queries)]) + " |")
+
+
+def share(auc: Estimate, whole: Estimate) -> str:
+    """What an AUC is above chance over the same of `whole`; the limits combine those of both, which is wide, since they share records."""
+    low, value, high = (
+        max(a - 0.5, 0.0) / (b - 0.5) for a, b in ((auc.low, whole.high), (auc.value, whole.value), (auc.high, whole.low))
+    )
+    return f"{value:.0%} ({low:.0%} to {high:.0%})"
 
 
 def attacks(result: Result) -> None:
