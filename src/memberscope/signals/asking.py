@@ -13,6 +13,7 @@ from memberscope.errors import InputError, MemberscopeError, TargetError
 from memberscope.signals.domain import Domain
 from memberscope.signals.measure import Measured, Progress, parameter
 from memberscope.signals.reduce import top_class
+from memberscope.targets.metered import metered
 from memberscope.types import Bools, Floats, Ints, Records, SignalSpec, Target
 
 CELLS = 2**22  # numbers in one batch of moved records
@@ -74,7 +75,7 @@ def top_labels(target: Target, x: object, owners: NDArray[np.str_] | None = None
         TargetError: The model fails, or gives another number of rows.
     """
     try:
-        whose: dict[str, Any] = {"owners": owners.tolist()} if owners is not None and hasattr(target, "query_budget") else {}
+        whose: dict[str, Any] = {"owners": owners.tolist()} if owners is not None and metered(target) is not None else {}
         answer = np.asarray(target.query(x, **whose), dtype=np.float64)
     except MemberscopeError:
         raise

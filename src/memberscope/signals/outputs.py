@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from memberscope import _check
 from memberscope.errors import InputError, MemberscopeError, TargetError
 from memberscope.signals.rows import rows
 from memberscope.signals.store import Store, digest_records, signal_key
+from memberscope.targets.metered import metered
 from memberscope.types import Floats, Ints, Records, Signal, SignalSpec, Target
 
 SURE = 20  # records whose logits all look like probabilities before they are taken for such
@@ -57,7 +57,8 @@ def collect(
     n = len(records)
     model, data = target.digest, digest_records(records) if store else ""
     hides = bool(getattr(target, "hides", False))
-    batch_size = getattr(target, "rows_a_query", batch_size)
+    counted = metered(target)
+    batch_size = batch_size if counted is None else counted.rows_a_query
 
     def answered(start: int, stop: int, spec: SignalSpec) -> Floats:
         name = signal_key(model, data, spec, (start, stop)) if store and model else None
@@ -93,9 +94,10 @@ def ask(target: Target, records: Records, start: int, stop: int, progress: Progr
     Raises:
         TargetError: The model fails or gives another number of rows.
     """
-    whose: dict[str, Any] = {"owners": records.ids[start:stop].tolist()} if hasattr(target, "query_budget") else {}
-    if hasattr(target, "told"):
-        target.told = None if progress is None else lambda done: progress(start + done, len(records))
+    counted, whose = metered(target), {}
+    if counted is not None:
+        whose["owners"] = records.ids[start:stop].tolist()
+        counted.told = None if progress is None else lambda done: progress(start + done, len(records))
     try:
         answer = np.asarray(target.query(rows(records.x, start, stop), **whose), dtype=np.float64)
     except MemberscopeError:
@@ -107,8 +109,8 @@ def ask(target: Target, records: Records, start: int, stop: int, progress: Progr
             f"Call the model on these records yourself to see why."
         ) from error
     finally:
-        if hasattr(target, "told"):
-            target.told = None
+        if counted is not None:
+            counted.told = None
     if answer.ndim != 2 or len(answer) != stop - start:
         raise TargetError(f"Expected {stop - start} rows of outputs, got shape {answer.shape}. Return one row a record.")
     return answer
@@ -137,7 +139,7 @@ def validate_outputs(signal: Signal, outputs: Floats, ids: NDArray[np.str_], n_c
     if signal == "probabilities":
         outside = np.flatnonzero((outputs < -1e-6).any(axis=1) | (outputs > 1 + 1e-6).any(axis=1))
         sums = outputs.sum(axis=1)
-        uneven = np.flatnonzero(np.abs(sums - 1) > 1e-3) if not hides else outside
+        uneven = np.flatnonzero(np.abs(sums - 1) > tolerance(outputs)) if not hides else outside
         if len(outside):
             worst = outputs[outside[0]][np.argmax(np.abs(outputs[outside[0]] - 0.5))]
             raise InputError(
@@ -165,6 +167,18 @@ def validate_outputs(signal: Signal, outputs: Floats, ids: NDArray[np.str_], n_c
     if signal == "loss" and (outputs < -1e-9).any():
         first = str(ids[int(np.argmax(outputs[:, 0] < -1e-9))])
         raise InputError(f"Expected losses of at least 0, got a negative one for record {first!r}. Give cross-entropy in nats.")
+
+
+def tolerance(outputs: Floats) -> float:
+    """How far the sums of probabilities (n, k) may be from one: what rounding to their number of decimals can do, at least 1e-3.
+
+    >>> tolerance(np.array([[0.3, 0.3, 0.3], [0.1, 0.6, 0.2]])), tolerance(np.array([[0.25, 0.25, 0.4]]))
+    (0.15, 0.015)
+    """
+    for decimals in (1, 2, 3):
+        if (np.abs(outputs - np.round(outputs, decimals)) < 1e-7).all():
+            return max(1e-3, float(round(0.5 * 10.0**-decimals * outputs.shape[1], 9)))
+    return 1e-3
 
 
 def validate_labels(labels: Ints, n_classes: int) -> None:

@@ -192,6 +192,8 @@ class HttpTarget:
             return ledger.answer(booking.line, booking.queries, [row.tobytes() for row in values])
 
         missing = [place for place, row in enumerate(rows) if row is None]
+        if limits.total is not None:
+            await asyncio.wrap_future(ledger.room(len(missing), limits.total))
         size = self.endpoint.rows_a_request
         parts = [missing[start : start + size] for start in range(0, len(missing), size)]
         alone = 0 if self._understood else 1  # the first request goes alone, so that a wrong declaration costs no more

@@ -110,12 +110,8 @@ class Ledger:
                     f"Expected at most {each} queries a record, got {len(over)} records that need another one: what was sent and "
                     f"not answered counts too. Raise --query-budget to ask them again."
                 )
-            sent = self._sent.total()
-            if total is not None and sent + len(queries) > total:
-                raise InputError(
-                    f"Expected at most {total} queries, got {sent} booked and {len(queries)} more to send. "
-                    f"Raise --max-queries, or give fewer records."
-                )
+            if total is not None:
+                self._require_room(len(queries), total)
             keys, owners = b"".join(query.key for query in queries), b"".join(query.owner for query in queries)
             row = (self.scope, keys, owners)
             line = file.execute("insert into sendings (scope, keys, owners) values (?, ?, ?)", row).lastrowid
@@ -124,6 +120,22 @@ class Ledger:
             return int(line or 0)
 
         return self._submit(work)
+
+    def room(self, n: int, total: int) -> Future[None]:
+        """See whether `n` more sendings stay within `total`; nothing is booked.
+
+        Raises:
+            InputError: They do not.
+        """
+        return self._submit(lambda file: self._require_room(n, total))
+
+    def _require_room(self, n: int, total: int) -> None:
+        sent = self._sent.total()
+        if sent + n > total:
+            raise InputError(
+                f"Expected at most {total} queries, got {sent} booked and {n} more to send. "
+                f"Raise --max-queries, or give fewer records."
+            )
 
     def refund(self, line: int, queries: Sequence[Query]) -> Future[None]:
         """Take a reservation back: the server certainly did not answer."""

@@ -53,9 +53,9 @@ class RestrictedTarget:
         inner = self.target.digest
         return None if inner is None else hashlib.sha256(f"{inner}:{self.defence.name}".encode()).hexdigest()
 
-    def query(self, x: Any) -> Floats:
-        """What is left (n, k) of the target's answers, or labels (n, 1)."""
-        outputs = self.target.query(x)
+    def query(self, x: Any, **whose: Any) -> Floats:
+        """What is left (n, k) of the target's answers, or labels (n, 1); `whose` goes to a target that counts queries."""
+        outputs = self.target.query(x, **whose)
         odd = ~np.isfinite(outputs).all(axis=1)
         if odd.any() and not getattr(self.target, "hides", False):
             raise TargetError(
