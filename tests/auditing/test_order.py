@@ -39,6 +39,21 @@ def test_another_order_is_named(k):
         require_order(predicted, labels, k)
 
 
+def test_two_classes_of_ten_in_each_others_place_are_seen():
+    rng = np.random.default_rng(4)
+    labels = rng.integers(0, 10, 1000)
+    guessed = np.where(rng.random(1000) < 0.7, labels, rng.integers(0, 10, 1000))
+    require_order(guessed, labels, 10)
+    with pytest.raises(InputError, match=r"if its classes were 0, 1, 2, 7, 4, 5, 6, 3, 8, 9"):
+        require_order(np.array([0, 1, 2, 7, 4, 5, 6, 3, 8, 9])[guessed], labels, 10)
+
+
+def test_a_class_that_is_taken_for_another_is_no_order():
+    rng = np.random.default_rng(5)
+    labels = rng.choice(3, 2000, p=[0.5, 0.1, 0.4])
+    require_order(np.minimum(labels, 1), labels, 3)
+
+
 def test_an_audit_refuses_columns_in_another_order():
     rng = np.random.default_rng(3)
     x, y = rng.random((400, 3)), rng.integers(0, 3, 400)
@@ -49,3 +64,5 @@ def test_an_audit_refuses_columns_in_another_order():
     assert audit(model, *parts, plan=Plan(attacks=("gap",))).estimates
     with pytest.raises(InputError, match="in the order of the labels"):
         audit(turned, *parts, plan=Plan(attacks=("gap",)))
+    declared = audit(turned, *parts, plan=Plan(attacks=("gap",), assume_class_order=True))
+    assert declared.diagnostics["train_accuracy"]["value"] < 0.2

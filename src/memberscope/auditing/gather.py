@@ -20,6 +20,7 @@ from memberscope.auditing.training import References, Training, reference_models
 from memberscope.errors import InputError
 from memberscope.recipes import fixed
 from memberscope.signals import Observed, Store, Wanted, collect, is_measured
+from memberscope.targets.metered import metered
 from memberscope.types import Access, Attack, Evidence, Floats, Target
 
 Progress = Callable[[str, int, int], None]
@@ -100,7 +101,7 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
     if features is not None:
         features = narrowed(features, np.random.default_rng(streams["features"]))
     evidence = evidence_of(subject, observed, levels, features)
-    if (labels := evidence.get(Level(Access.LABEL))) is not None:
+    if (labels := evidence.get(Level(Access.LABEL))) is not None and not plan.assume_class_order:
         require_order(labels.target[:, 0, 0].astype(np.int64), subject.records.y, subject.target.n_classes)
     measured = measure_target(plan, subject, levels, store, report)
     means = None if training is None else (training.recipe, training.population)
@@ -172,8 +173,8 @@ def without_duplicates(subject: Subject, training: Training | None, overlap: Ove
 
 def grant(target: Target, budget: int | None) -> None:
     """Tell a target that counts what is sent of each record how often that may be."""
-    if budget is not None and hasattr(target, "query_budget"):
-        target.query_budget = budget
+    if budget is not None and (counted := metered(target)) is not None:
+        counted.query_budget = budget
 
 
 def asks_twice(plan: Plan, training: Training | None) -> bool:

@@ -35,6 +35,7 @@ class Plan:
 
     `restrictions` are output defences (see `defences.restriction`) tried beside the level in force, one level each.
     `search_queries` a record are spent on each label-only search, 0 for none; None decides by the query budget and the records.
+    `assume_class_order` declares that the classes stand in the model's order although the labels fit another one better.
     """
 
     title: str = "audit"
@@ -56,6 +57,7 @@ class Plan:
     targets: int = 0
     restrictions: tuple[str, ...] = ("top:1", "top:3", "round:2")
     search_queries: int | None = None
+    assume_class_order: bool = False
 
     def __post_init__(self) -> None:
         for rate in (*(self.fprs or ()), *self.priors, self.threat.prior):

@@ -93,6 +93,9 @@ def audit(
     title: Words = None,
     out: Annotated[str | None, typer.Option(help="Output folder (memberscope-out).")] = None,
     assume_exchangeable: Annotated[bool | None, typer.Option("--assume-exchangeable", help="Declare the split random.")] = None,
+    assume_class_order: Annotated[
+        bool | None, typer.Option("--assume-class-order", help="Declare the classes' order right.")
+    ] = None,
     coins: Annotated[bool | None, typer.Option("--coins", help="Declare that fair coins decided membership.")] = None,
     drop_overlap: Annotated[bool | None, typer.Option("--drop-overlap", help="Leave out duplicates of members.")] = None,
     no_records: Annotated[bool, typer.Option("--no-records", help="Write no ids and no records.csv.")] = False,
@@ -109,6 +112,7 @@ def audit(
         **{"drop": words(drop), "access": access, "query_budget": query_budget, "prior": prior, "policy": policy},
         **{"fprs": rates("fpr", fpr), "attacks": words(attacks), "confidence": confidence, "folds": folds, "seed": seed},
         **{"title": title, "out": out, "assume_exchangeable": assume_exchangeable, "coins": coins},
+        **{"assume_class_order": assume_class_order},
         **{"recipe": recipe, "references": references, "reference_size": reference_size, "views": words(views)},
         **{"keep_together": keep_together, "population": population, "backend": backend, "address": address},
         **{"jobs": jobs, "model_timeout": model_timeout, "targets": targets, "design": design, "keep_weights": keep_weights},

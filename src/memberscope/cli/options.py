@@ -93,6 +93,7 @@ class Options(EndpointOptions):
     attacks: tuple[str, ...] | None = None
     title: str | None = None
     assume_exchangeable: bool | None = None
+    assume_class_order: bool | None = None
     coins: bool | None = None
     drop_overlap: bool | None = None
     out: str | None = None
@@ -126,6 +127,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "attacks",
         "title",
         "assume_exchangeable",
+        "assume_class_order",
         "coins",
         "drop_overlap",
         "out",
@@ -270,6 +272,7 @@ def plan_of(options: Options) -> Plan:
         "folds": options.folds,
         "seed": options.seed,
         "assume_exchangeable": options.assume_exchangeable,
+        "assume_class_order": options.assume_class_order,
         "drop_overlap": options.drop_overlap,
         "assignment": "independent_coins" if options.coins else None,
         "policy": policy_of(options.policy),
