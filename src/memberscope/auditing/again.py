@@ -109,6 +109,7 @@ def differences(result: Result, arrays: Arrays) -> list[str]:
         found.append(f"{len(set(stored) ^ set(again))} estimates are on one side only")
     changed = [key for key in stored if key in again and numbers(stored[key]) != numbers(again[key])]
     found += [f"{len(changed)} estimates differ, first {' '.join(map(str, changed[0]))}"] if changed else []
+    found += searches(result, arrays)
     if result.budgets != by_budget(arrays, settings_of(result)):
         found.append("leakage by query budget does not follow from the stored scores")
     plan = plan_of(result)
@@ -123,6 +124,18 @@ def differences(result: Result, arrays: Arrays) -> list[str]:
     return found
 
 
+def searches(result: Result, arrays: Arrays) -> list[str]:
+    """Where the queries of a search, or the total, are not those that the stored scores took, in sentences."""
+    told = result.diagnostics.get("searches", {})
+    most = {entry.attack: entry.queries for entry in arrays.scored if entry.stages is not None}
+    found = [
+        f"the queries of the search {name} are not those of its scores" for name in most if told[name]["most"] != most[name]
+    ]
+    least = len(arrays.member) if any(entry.queries for entry in arrays.scored) else 0
+    total = sum(told[name]["mean"] for name in told) * len(arrays.member) + least
+    return found + ([f"{result.cost.queries} queries are fewer than were asked"] if result.cost.queries < total - 0.5 else [])
+
+
 def identity(entry: Estimate) -> tuple[Any, ...]:
     """What makes an estimate the one it is."""
     level = level_word(entry.access, entry.restriction)
@@ -131,7 +144,8 @@ def identity(entry: Estimate) -> tuple[Any, ...]:
 
 def numbers(entry: Estimate) -> tuple[Any, ...]:
     """What an estimate says."""
-    return (entry.value, entry.low, entry.high, entry.n_members, entry.n_non_members, entry.method)
+    counts = (entry.n_members, entry.n_non_members, entry.queries)
+    return (entry.value, entry.low, entry.high, entry.confidence, entry.method, *counts)
 
 
 def contradictions(result: Result, judgement: Judgement) -> list[str]:
