@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from memberscope.errors import InputError, UnmetNeedError
 from memberscope.signals import measure
 from memberscope.signals.domain import encoded
-from memberscope.signals.robustness import AGREE, SPAN, augmentation, disturbed, noise, transformed, transforms
+from memberscope.signals.robustness import AGREE, WRONG, augmentation, disturbed, noise, transformed, transforms
 
 
 def wide(n: int = 200, f: int = 8):
@@ -104,8 +104,8 @@ def test_a_budget_is_never_exceeded_and_every_query_is_counted(name, budget):
     found = measure(model, records(x, y), spec(name, queries=budget))
     assert found.queries.max() <= budget and model.asked == found.queries[:, -1].sum()
     wrong = model.label(x) != y
-    assert (found.queries[wrong] == 1).all() and (found.values[wrong] == -SPAN).all()
-    assert (found.final[~wrong] > -SPAN).all()
+    assert (found.queries[wrong] == 1).all() and (found.values[wrong] == WRONG).all()
+    assert (found.final[~wrong] > WRONG).all()
     assert len(model.batches) <= budget, "calls are those of one record"
 
 
@@ -124,7 +124,7 @@ def test_a_constant_predictor_makes_all_its_records_robust(name):
     x, y, _, _ = images()
     model = Labels(lambda z: np.zeros(len(z), dtype=int))
     found = measure(model, records(x, y), spec(name)).final[:, 0]
-    assert len(set(found[y == 0])) == 1 and found[y == 0].min() > 0 and (found[y == 1] == -SPAN).all()
+    assert len(set(found[y == 0])) == 1 and found[y == 0].min() > 0 and (found[y == 1] == WRONG).all()
 
 
 def test_members_that_lie_deeper_stand_more_noise_and_others_alike():

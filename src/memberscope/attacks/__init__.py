@@ -1,8 +1,7 @@
 """The attacks: pure functions from evidence to scores, one a file, named as the literature names them.
 
 `ATTACKS` lists what an audit runs by default; those with reference models need a recipe that trains them. `WHITE_BOX` are those that
-look inside the model. `LABEL_ONLY` compare how robust a label is with reference models, and run by default where the model tells nothing
-else. `VARIANTS` run where a plan names them: published settings that differ from the default, for comparison with other work. Other packages add
+look inside the model. `VARIANTS` run where a plan names them: published settings that differ from the default, for comparison with other work. Other packages add
 theirs through the entry-point group `memberscope.attacks`, each entry naming an attack object.
 """
 
@@ -41,6 +40,9 @@ ATTACKS: tuple[Attack, ...] = (
     Boundary(),
     Noise(),
     Augmentation(),
+    LiRA(signal="boundary"),
+    LiRA("offline", signal="boundary"),
+    RMIA(signal="boundary"),
     Loss(),
     Loss("per_class"),
     Confidence(),
@@ -76,8 +78,6 @@ WHITE_BOX: tuple[Attack, ...] = (
     RMIA(signal="gradient_norm"),
 )
 
-LABEL_ONLY: tuple[Attack, ...] = (LiRA(signal="boundary"), LiRA("offline", signal="boundary"), RMIA(signal="boundary"))
-
 VARIANTS: tuple[Attack, ...] = (
     Quantile(model="pinball"),
     Quantile("class", "pinball"),
@@ -103,7 +103,6 @@ VARIANTS: tuple[Attack, ...] = (
     RMIA(signal="influence"),
     Boundary("hopskipjump"),
     Transfer(),
-    *LABEL_ONLY,
     RobustLiRA("boundary"),
     LiRA(signal="noise"),
     LiRA("offline", signal="noise"),
@@ -128,7 +127,6 @@ __all__ = [
     "Gap",
     "GradientNorm",
     "IHA",
-    "LABEL_ONLY",
     "LiRA",
     "Logit",
     "Loss",

@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from memberscope.attacks import LABEL_ONLY, available
-from memberscope.auditing.levels import Level, levels_of, runs_at
+from memberscope.auditing.levels import Level, runs_at
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.subject import Subject
 from memberscope.errors import InputError, UnmetNeedError
 from memberscope.recipes.transfer import transferred
 from memberscope.signals import Measured, Store, is_measured, measure
 from memberscope.signals.measure import one_stage
-from memberscope.types import Access, Evidence, Recipe, Records, SignalSpec, Target
+from memberscope.types import Access, Evidence, Recipe, Records, SignalSpec
 
 Seed = np.random.SeedSequence
 
@@ -55,7 +54,8 @@ class Measurements:
     @property
     def queries(self) -> int:
         """Records sent to the target for all of them together."""
-        return self.asked + int(sum(entry.queries[:, -1].sum() for entry in self.found.values()))
+        own = (entry.queries[:, -1].sum() for spec, entry in self.found.items() if spec.name != "transfer")
+        return self.asked + int(sum(own))
 
 
 def search_plan(plan: Plan, subject: Subject) -> Plan:
@@ -66,18 +66,9 @@ def search_plan(plan: Plan, subject: Subject) -> Plan:
     """
     if getattr(subject.target, "stored", False):
         return replace(plan, search_queries=0)
-    plan = label_plan(plan, subject.target)
     if plan.search_queries is not None:
         return plan
     return replace(plan, search_queries=queries_for(plan, subject))
-
-
-def label_plan(plan: Plan, target: Target) -> Plan:
-    """The plan, unless it names attacks of its own, with those that compare labels with reference models' if labels are all it speaks of."""
-    told = [level.access for level in levels_of(target, target.signal, plan.threat)]
-    if plan.attacks != tuple(available()) or max(told, default=Access.LABEL) > Access.LABEL:
-        return plan
-    return replace(plan, attacks=(*plan.attacks, *(attack.name for attack in LABEL_ONLY)))
 
 
 def queries_for(plan: Plan, subject: Subject) -> int:
@@ -159,7 +150,8 @@ def with_transfer(
         values = transferred(recipe, subject.target, population, subject.records, seeds)
     except (UnmetNeedError, InputError) as error:
         return replace(measured, refused=measured.refused | {specs[0]: str(error)})
-    found = measured.found | {specs[0]: one_stage(values)}
+    each = -(-len(population) // len(subject.records))  # what was asked about the population, shared out over the records
+    found = measured.found | {specs[0]: one_stage(values, each)}
     return Measurements(found, measured.refused, measured.asked + len(population))
 
 
@@ -168,14 +160,23 @@ def staged(report: Callable[[str, int, int], None], stage: str) -> Callable[[int
     return lambda done, total: report(stage, done, total)
 
 
+def search_name(spec: SignalSpec) -> str:
+    """The signal's name, with the search where it is not the default.
+
+    >>> search_name(SignalSpec("boundary", parameters=(("hopskipjump", 1.0), ("queries", 128.0))))
+    'boundary_hopskipjump'
+    """
+    return "_".join([spec.name, *(name for name, value in spec.parameters if name == "hopskipjump" and value)])
+
+
 def spent(measured: Measurements) -> dict[str, dict[str, Any]]:
     """Queries a record of each label-only search: the budget, the mean and the most, for the report."""
     return {
-        spec.name: {
+        search_name(spec): {
             "budget": int(dict(spec.parameters).get("queries", 0)),
             "mean": float(entry.queries[:, -1].mean()),
             "most": int(entry.queries[:, -1].max()),
         }
         for spec, entry in measured.found.items()
-        if entry.queries.any()
+        if entry.queries.any() and spec.name != "transfer"
     }

@@ -49,7 +49,11 @@ def make_subject(
         InputError: A side is empty, ids repeat or stand on both sides, or labels are out of range.
     """
     lookup = class_names_of(target)
-    inside, outside = as_records(members, "member", lookup), as_records(non_members, "non-member", lookup)
+    by_position = lookup is not None and numbered(members, non_members, lookup)
+    inside, outside = (
+        as_records(side, kind, None if by_position else lookup)
+        for side, kind in ((members, "member"), (non_members, "non-member"))
+    )
     check_sides(inside, outside)
     x = None if inside.x is None or outside.x is None else stack(inside.x, outside.x)
     shared = [name for name in inside.groups if name in outside.groups]
@@ -124,7 +128,7 @@ def check_sides(inside: Records, outside: Records) -> None:
 def as_records(side: Records | Pair, prefix: str, classes: tuple[str, ...] | None = None) -> Records:
     """Records as they are, or made from a pair (x, y) with ids such as `member:0`.
 
-    The labels of a pair are the model's own class values where it tells its `classes`, else 0-based.
+    The labels of a pair are among the model's own `classes` where these are given, else 0-based.
 
     Raises:
         InputError: The pair is not two things of one length, or labels are not whole numbers.
@@ -168,29 +172,51 @@ def whole_labels(y: Any) -> Ints:
 
 
 def labels_among(y: Any, classes: tuple[str, ...]) -> Ints:
-    """Positions (n,) of the labels `y` (n,) in the model's `classes`, or `y` itself if it is 0-based already.
+    """Positions (n,) of the labels `y` (n,) in the model's `classes`.
 
     Raises:
-        InputError: They are neither.
+        InputError: Some label is none of them.
 
     >>> labels_among(["b", "a"], ("a", "b")).tolist(), labels_among([1.0, 0.0], ("0", "1")).tolist()
     ([1, 0], [1, 0])
     """
+    position = {name: k for k, name in enumerate(classes)}
+    words, inverse = class_words(y, classes)
+    strange = [word for word in words if word not in position]
+    if strange:
+        shown = ", ".join(classes[:6]) + (", …" if len(classes) > 6 else "")
+        raise InputError(f"Expected labels among the model's classes {shown}, got {strange[0]!r}. Check y.")
+    return np.array([position[word] for word in words], dtype=np.int64)[inverse]
+
+
+def class_words(y: Any, classes: tuple[str, ...]) -> tuple[list[str], Ints]:
+    """The different labels of `y` (n,) as words, whole numbers as the model's classes write them, and which (n,) each record has.
+
+    Raises:
+        InputError: The labels are not one a record.
+    """
     values = np.asarray(y)
-    if values.ndim == 1:
-        position = {name: k for k, name in enumerate(classes)}
-        found, inverse = np.unique(values, return_inverse=True)
-        words = [str(int(v)) if values.dtype.kind == "f" and np.isfinite(v) and v == int(v) else str(v) for v in found]
-        words = [word if word in position else str(raw) for word, raw in zip(words, found, strict=True)]
-        if all(word in position for word in words):
-            return np.array([position[word] for word in words], dtype=np.int64)[inverse]
-    try:
-        return whole_labels(y)
-    except InputError as error:
-        shown = ", ".join(classes[:6])
-        raise InputError(
-            f"Expected labels among the model's classes {shown}, got {values.ravel()[:1].tolist()}. Check y."
-        ) from error
+    if values.ndim != 1:
+        raise InputError(f"Expected labels as one class a record, got shape {values.shape}. Give one column.")
+    found, inverse = np.unique(values, return_inverse=True)
+    whole = [str(int(v)) if values.dtype.kind == "f" and np.isfinite(v) and v == int(v) else str(v) for v in found]
+    return [word if word in classes else str(raw) for word, raw in zip(whole, found, strict=True)], inverse
+
+
+def numbered(members: Any, non_members: Any, classes: tuple[str, ...]) -> bool:
+    """Whether the labels of both sides are positions from 0 in the model's `classes`, which have other names.
+
+    One answer for both sides, so that a class which one side lacks cannot be read in two ways. Where some class is called 0, labels
+    are names, and an unknown one is refused.
+
+    >>> pair = lambda *labels: (np.zeros((len(labels), 1)), np.array(labels))
+    >>> numbered(pair(0, 1), pair(1, 2), ("1", "2", "3")), numbered(pair(1, 2), pair(2, 3), ("1", "2", "3"))
+    (True, False)
+    """
+    labels = [side[1] for side in (members, non_members) if isinstance(side, tuple) and len(side) == 2]
+    if "0" in classes or all(word in classes for y in labels for word in class_words(y, classes)[0]):
+        return False
+    return all(np.asarray(y).dtype.kind in "biuf" for y in labels)
 
 
 def stack(first: Any, second: Any) -> Any:

@@ -30,7 +30,8 @@ AGREE = 0.9  # share of copies that keep the label at the strength sought
 BELOW = 1.0  # log-distance from where the ladder breaks, at half of the copies, to where nine in ten agree, at first
 GROUP = 8  # copies asked between two moves of the strength
 STEP = 2.0  # first move, for a disagreement of one, in log-strength; later ones shrink with the square root
-SPAN = 4.0  # log-strengths further from 1 are not tried; a record that is labelled wrongly is put here
+LEAST, MOST = -6.0, 4.0  # log-strengths outside are not tried
+WRONG = -7.0  # value of a record that is labelled wrongly, below all others
 
 
 def noise(target: Target, records: Records, spec: SignalSpec, progress: Progress | None = None) -> Measured:
@@ -76,22 +77,22 @@ class Staircase:
         """The mean log-strength after the first quarter of moves, or the logit of the share that kept the label."""
         if self.scale:
             share = (self.kept + 0.5) / self.spent
-            return np.where(self.right, np.log(share / (1 - share)), -SPAN) if self.spent > 1 else self.plain()
+            return np.where(self.right, np.log(share / (1 - share)), WRONG) if self.spent > 1 else self.plain()
         if not self.trace:
             return self.plain()
         found = np.mean(self.trace[len(self.trace) // 4 :], axis=0)
-        return np.where(self.right, found, -SPAN)
+        return np.where(self.right, found, WRONG)
 
     def plain(self) -> Floats:
         """What one query tells: whether the label is right."""
-        return np.where(self.right, 0.0, -SPAN)
+        return np.where(self.right, 0.0, WRONG)
 
     def climb(self, n_copies: int) -> None:
         """The first copies, one at each rung: half of them would keep the label where the ladder breaks."""
         rungs = LADDER if n_copies == len(LADDER) else LADDER[np.linspace(0, len(LADDER) - 1, n_copies).astype(int)]
         kept = self.ask(np.log(rungs)[:, None] + np.zeros(len(self.z)))
         width = np.log(LADDER[-1] / LADDER[0]) / len(rungs)
-        self.strength = np.log(LADDER[0]) + width * (kept - 0.5) - BELOW
+        self.strength = np.maximum(np.log(LADDER[0]) + width * (kept - 0.5) - BELOW, LEAST)
         self.trace.append(self.strength.copy())
 
     def move(self, n_copies: int) -> None:
@@ -100,7 +101,7 @@ class Staircase:
         kept = self.ask(np.tile(level, (n_copies, 1)))
         self.kept += kept
         self.moves += 1
-        self.strength = np.clip(self.strength + STEP / self.moves**0.5 * (kept / n_copies - AGREE), -SPAN, SPAN)
+        self.strength = np.clip(self.strength + STEP / self.moves**0.5 * (kept / n_copies - AGREE), LEAST, MOST)
         self.trace.append(self.strength.copy())
 
     def ask(self, strengths: Floats) -> Floats:
@@ -166,7 +167,7 @@ def augmentation(target: Target, records: Records, spec: SignalSpec, progress: P
                 kept[rows] += oracle.keeps(rows, domain.inside(moved.reshape(len(rows), -1)))
         done = until - 1
         share = (kept + 0.5) / (done + 1)
-        return np.where(right, np.log(share / (1 - share)), -SPAN) if done else np.where(right, 0.0, -SPAN)
+        return np.where(right, np.log(share / (1 - share)), WRONG) if done else np.where(right, 0.0, WRONG)
 
     return staged(spec, stages(budget, 8), advance, oracle, right, progress)
 
@@ -184,13 +185,14 @@ def transformed(images: Floats, dx: int, dy: int, mirrored: bool, degrees: float
     >>> transformed(np.arange(4.0).reshape(1, 2, 2), 0, 0, True, 0.0)[0].tolist()
     [[1.0, 0.0], [3.0, 2.0]]
     """
-    from memberscope.signals.views import shifted
+    from memberscope.signals.views import planes, shifted
 
-    found = images[..., ::-1] if mirrored else images
+    upright = planes(images)
+    found = upright[..., ::-1] if mirrored else upright
     if dx or dy:
         found = shifted(found, dx, dy)
     if degrees:
         from scipy.ndimage import rotate
 
         found = rotate(found, degrees, axes=(-1, -2), reshape=False, order=1, mode="nearest")
-    return np.asarray(found, dtype=np.float64)
+    return np.ascontiguousarray(found if upright is images else planes(found, back=True), dtype=np.float64)

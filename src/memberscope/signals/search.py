@@ -27,7 +27,8 @@ POOL = 1024  # records that may serve as ends of paths
 STEEP = 2.0  # values a log-distance: brings boundary distances of trained networks to the spread of logits of confidence
 STARTS = 8  # random points tried where no record has another label
 COARSE = 64  # first stage of HopSkipJump, whose iterations take some tens of queries
-FLOOR = -3.0  # value of a record that is labelled wrongly: it lies beyond the boundary
+NEAREST = -3.0  # values of records that are labelled rightly are no less
+FLOOR = -4.0  # value of a record that is labelled wrongly: it lies beyond the boundary
 CEILING = 8.0  # value where no other label was found at all: the most robust
 NEAR = 0.1  # relative precision of a bisection
 
@@ -129,9 +130,9 @@ class Walk:
 
 
 def valued(distance: Floats, right: Bools, unit: float) -> Floats:
-    """Twice the log-distance (n,) in `unit`, within the floor and the ceiling."""
+    """Twice the log-distance (n,) in `unit`, within bounds; wrong labels are below all of them."""
     with np.errstate(divide="ignore"):
-        logs = np.clip(STEEP * np.log(distance / unit), FLOOR, CEILING)
+        logs = np.clip(STEEP * np.log(distance / unit), NEAREST, CEILING)
     return np.where(right, logs, FLOOR)
 
 

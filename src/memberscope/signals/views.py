@@ -1,7 +1,8 @@
 """Transformed copies of records to query: declared, counted against the budget, the same for every model.
 
-A view is named by a word and its numbers: `identity`; `flip` (left and right, the last axis); `shift:dx:dy` (an image
-moved by whole pixels, edges repeated); `noise:s` (normal noise of s standard deviations of each feature).
+A view is named by a word and its numbers: `identity`; `flip` (left and right); `shift:dx:dy` (an image moved by whole pixels, edges
+repeated); `noise:s` (normal noise of s standard deviations of each feature). Images are (n, ..., height, width), or
+(n, height, width, channels) where only the last axis can be one of 1, 3 or 4 channels.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 
 from memberscope.errors import InputError
 
+CHANNELS = (1, 3, 4)
 KINDS = {"identity": 0, "flip": 0, "shift": 2, "noise": 1}
 
 
@@ -57,7 +59,21 @@ def view(name: str, x: Any) -> Any:
         return (x + scale * rng.standard_normal(x.shape)).astype(x.dtype)
     if x.ndim < 3:
         raise InputError(f"Expected images (n, ..., height, width) for the view {name!r}, got shape {x.shape}. Use noise:s.")
-    return x[..., ::-1].copy() if kind == "flip" else shifted(x, int(numbers[0]), int(numbers[1]))
+    images = planes(x)
+    moved = images[..., ::-1] if kind == "flip" else shifted(images, int(numbers[0]), int(numbers[1]))
+    return np.ascontiguousarray(planes(moved, back=True) if images is not x else moved)
+
+
+def planes(x: np.ndarray[Any, Any], *, back: bool = False) -> np.ndarray[Any, Any]:
+    """Images with height and width last; `back` undoes that for images whose channels were last.
+
+    >>> planes(np.zeros((5, 8, 6, 3))).shape, planes(np.zeros((5, 3, 8, 6))).shape
+    ((5, 3, 8, 6), (5, 3, 8, 6))
+    """
+    if back:
+        return np.moveaxis(x, 1, -1)
+    last = x.ndim == 4 and x.shape[-1] in CHANNELS and x.shape[1] not in CHANNELS
+    return np.moveaxis(x, -1, 1) if last else x
 
 
 def shifted(x: np.ndarray[Any, Any], dx: int, dy: int) -> np.ndarray[Any, Any]:
