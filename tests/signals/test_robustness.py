@@ -96,6 +96,12 @@ def test_transforms_do_what_they_say():
     assert len(set(transforms())) == len(transforms())
 
 
+@pytest.mark.parametrize("kind", transforms())
+def test_images_with_channels_last_are_moved_as_those_with_channels_first(kind):
+    image = np.random.default_rng(0).random((2, 3, 8, 6))
+    np.testing.assert_array_equal(transformed(np.moveaxis(image, 1, -1), *kind), np.moveaxis(transformed(image, *kind), 1, -1))
+
+
 @pytest.mark.parametrize("name", ["noise", "augmentation"])
 @pytest.mark.parametrize("budget", [1, 4, 12, 100])
 def test_a_budget_is_never_exceeded_and_every_query_is_counted(name, budget):

@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 from unruly import Unruly, model, serving
 
+from memberscope.defences import restriction
 from memberscope.errors import InputError, TargetError
 from memberscope.signals import Store, collect, measure
-from memberscope.targets import Endpoint, HttpTarget, class_names_of, wrap
+from memberscope.targets import Endpoint, HttpTarget, RestrictedTarget, class_names_of, wrap
 from memberscope.targets.ledger import Spent
 from memberscope.types import Access, Records, SignalSpec, Target
 
@@ -174,9 +175,25 @@ def test_no_record_is_sent_more_often_than_the_budget_under_retries_in_parallel(
 def test_the_total_is_never_passed_and_the_sentence_says_what_to_do():
     app = Unruly("fine", "500", slow=0.01)
     with serving(app) as url, HttpTarget(endpoint(url, max_queries=100)) as target:
-        with pytest.raises(InputError, match="at most 100 queries, got 96 booked and 16 more to send"):
+        with pytest.raises(InputError, match="at most 100 queries, got 0 booked and 200 more to send"):
             target.query(X)
-        assert 80 <= counted(app) <= 96 and counted(app) == target.spent().sent
+        assert app.requests == 0
+        target.query(X[:80])
+        with pytest.raises(InputError, match="at most 100 queries, got 96 booked and 20 more to send"):
+            target.query(X[100:120])
+        assert counted(app) == target.spent().sent == 96
+
+
+def test_a_budget_holds_behind_a_defence_too():
+    app = Unruly("fine", "500", "500")
+    everything = Records(X, np.zeros(200, dtype=np.int64), np.arange(200).astype(str))
+    with (
+        serving(app) as url,
+        HttpTarget(endpoint(url), query_budget=1) as target,
+        pytest.raises(InputError, match="query-budget"),
+    ):
+        collect(RestrictedTarget(target, restriction("top:1")), everything)
+    assert max(app.reached.values()) == 1
 
 
 def test_owners_share_a_budget_over_different_records():
