@@ -28,7 +28,7 @@ STEEP = 2.0  # values a log-distance: brings boundary distances of trained netwo
 STARTS = 8  # random points tried where no record has another label
 COARSE = 64  # first stage of HopSkipJump, whose iterations take some tens of queries
 NEAREST = -3.0  # values of records that are labelled rightly are no less
-FLOOR = -4.0  # value of a record that is labelled wrongly: it lies beyond the boundary
+FLOOR = -3.001  # value of a record that is labelled wrongly: it lies beyond the boundary, just below all others
 CEILING = 8.0  # value where no other label was found at all: the most robust
 NEAR = 0.1  # relative precision of a bisection
 
