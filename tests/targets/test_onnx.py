@@ -15,6 +15,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
+import memberscope
 from memberscope.errors import InputError
 from memberscope.targets import Layout, OnnxTarget, class_names_of, counted, fitted_columns_of, load_target, read_pair, wrap
 from memberscope.targets.onnx_file import read_facts
@@ -332,3 +333,19 @@ def test_features_of_unknown_number_are_logits_unless_named(tmp_path):
         _ = target.n_classes
     assert counted(target, X, 2).n_classes == 4, "the model's answer tells more than the labels at hand"
     np.testing.assert_allclose(target.query(X), softmax(X), atol=1e-6)
+
+
+def test_a_session_that_tells_labels_is_told_its_classes():
+    import onnxruntime
+
+    skl2onnx = pytest.importorskip("skl2onnx")
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 4)).astype(np.float32), rng.integers(1, 4, 60)
+    model = LogisticRegression().fit(x, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the converter's own
+        graph = skl2onnx.to_onnx(model, x[:1], target_opset=17, options={"zipmap": False})
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    np.testing.assert_array_equal(OnnxTarget(session, outputs="labels", classes=(1, 2, 3)).query(x)[:, 0], model.predict(x) - 1)
+    with pytest.raises(InputError, match="Declare the model's classes"):
+        memberscope.audit(OnnxTarget(session, outputs="labels", n_classes=3), (x[:30], y[:30] - 1), (x[30:], y[30:] - 1))

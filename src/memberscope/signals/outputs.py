@@ -162,7 +162,7 @@ def validate_outputs(signal: Signal, outputs: Floats, ids: NDArray[np.str_], n_c
             where = int(np.argmax(strange))
             raise InputError(
                 f"Expected labels as whole numbers from 0 to {n_classes - 1}, got {outputs[where, 0]:g} for record "
-                f"{str(ids[where])!r} ({int(strange.sum())} records in all). Declare the model's classes."
+                f"{str(ids[where])!r} ({int(strange.sum())} records in all). Declare the model's classes, as in OnnxTarget(session, classes=(1, 2, 3))."
             )
     if signal == "loss" and (outputs < -1e-9).any():
         first = str(ids[int(np.argmax(outputs[:, 0] < -1e-9))])

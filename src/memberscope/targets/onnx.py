@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,9 @@ class OnnxTarget:
         outputs: str | None = None,
         batch_size: int = 1024,
         n_classes: int | None = None,
+        classes: Sequence[object] = (),
     ) -> None:
-        """Wrap a `session`; digest and class values are read from its file, if it was made from one.
+        """Wrap a `session`; digest and class values are read from its file, if it was made from one and `classes` are not given.
 
         Raises:
             InputError: Its inputs or outputs are not those of a classifier, or not what `outputs` declares.
@@ -50,7 +52,7 @@ class OnnxTarget:
         self.inputs = inputs_of(session)
         self.batch_size = batch_size
         seen = probe(session, self.inputs, batch_size)
-        self.choice = choose(session, seen, kinds.declared(outputs), facts.classes)
+        self.choice = choose(session, seen, kinds.declared(outputs), tuple(map(str, classes)) or facts.classes)
         self.signal: Signal = self.choice.signal
         self.access = kinds.level(self.signal)
         self.classes = self.choice.classes or None
