@@ -216,7 +216,7 @@ def strengths() -> None:
 def main() -> None:
     if "strengths" in sys.argv[1:]:
         return strengths()
-    scenes = {"location": (location, REFERENCES), "cifar": (cifar, 0), "fashion": (fashion, 0), "adult": (adult, REFERENCES)}
+    scenes = {"location": (location, REFERENCES), "cifar": (cifar, 0), "fashion": (fashion, 0), "adult": (adult, 0)}
     for name in sys.argv[1:] or scenes:
         make, n_references = scenes[name]
         show(make(), n_references)
