@@ -125,18 +125,22 @@ def usable_workers(client: Any, address: str) -> None:
 
 
 def close_quietly(client: Any) -> None:
-    """Close a connection, even to a scheduler that is gone."""
+    """Close a connection, even to a scheduler that is gone or slow, whose time-outs nobody needs to read."""
+    import gc
     import logging
 
-    logger = logging.getLogger("distributed.client")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    loggers = [logging.getLogger(name) for name in ("distributed.client", "asyncio")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         client.close(timeout=2)
     except (OSError, TimeoutError):
         pass
     finally:
-        logger.setLevel(level)
+        gc.collect()  # a future that timed out unread says so when it is collected
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def dask_class() -> type[Any]:
