@@ -41,8 +41,10 @@ def one_run_p_value(m: int, guesses: int, correct: int, epsilon: float, delta: f
     return min(1.0, beta + 2 * m * delta * alpha)
 
 
-def epsilon_one_run(m: int, guesses: int, correct: int, delta: float = 0.0, significance: float = 0.05) -> float:
-    """Largest epsilon (nats) that the guesses refute at `significance`; 0 if they refute none.
+def epsilon_one_run(
+    m: int, guesses: int, correct: int, delta: float = 0.0, significance: float = 0.05, least: float = 0.0
+) -> float:
+    """Largest epsilon (nats) that the guesses refute at `significance`; `least` if they refute none above it.
 
     Raises:
         InputError: The counts do not fit together.
@@ -51,18 +53,27 @@ def epsilon_one_run(m: int, guesses: int, correct: int, delta: float = 0.0, sign
     1.626143
     """
     rate("significance", significance)
-    if not 0 <= correct <= guesses <= m:
-        raise InputError(f"Expected 0 <= correct <= guesses <= records, got {correct}, {guesses}, {m}. Count each guess once.")
+    refuse_counts(m, guesses, correct)
 
     def excess(epsilon: float) -> float:
         return one_run_p_value(m, guesses, correct, epsilon, delta) - significance
 
-    if guesses == 0 or excess(0.0) >= 0:
-        return 0.0
-    high = 1.0
+    if guesses == 0 or excess(least) >= 0:
+        return least
+    high = max(1.0, 2 * least)
     while excess(high) < 0 and high < 60:
         high *= 2
-    return float(brentq(excess, 0.0, high, xtol=1e-10))
+    return float(brentq(excess, least, high, xtol=1e-10))
+
+
+def refuse_counts(m: int, guesses: int, correct: int) -> None:
+    """Refuse counts of records, guesses and right guesses that do not fit together.
+
+    Raises:
+        InputError: They do not.
+    """
+    if not 0 <= correct <= guesses <= m:
+        raise InputError(f"Expected 0 <= correct <= guesses <= records, got {correct}, {guesses}, {m}. Count each guess once.")
 
 
 def one_run_guesses(scores: Floats, member: Bools, n_guesses: int, rng: np.random.Generator) -> int:
