@@ -5,6 +5,7 @@ from memberscope.auditing.api import audit, audit_signals, settled, signals_subj
 from memberscope.auditing.estimate import Settings
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.policy import Claim, Policy, load_policy, policy_from_table, shipped
+from memberscope.auditing.privacy import Bound, privacy_bounds
 from memberscope.auditing.result import Arrays, Control, Cost, Exposed, NotRun, Result, Scored, Tool
 from memberscope.auditing.run import run
 from memberscope.auditing.strongest import STRONGEST
@@ -14,6 +15,7 @@ from memberscope.auditing.training import Training
 __all__ = [
     "STRONGEST",
     "Arrays",
+    "Bound",
     "Claim",
     "Control",
     "Cost",
@@ -35,6 +37,7 @@ __all__ = [
     "load_policy",
     "make_subject",
     "policy_from_table",
+    "privacy_bounds",
     "recompute",
     "rejudged",
     "run",

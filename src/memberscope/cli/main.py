@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from memberscope.cli import audit, check, demo, doctor, explain, init, listing, plan, report, verify
+from memberscope.cli import audit, canaries, check, demo, doctor, explain, init, listing, plan, report, verify
 from memberscope.errors import MemberscopeError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command("check")(check.check)
 app.command("report")(report.report)
 app.command("explain")(explain.explain)
 app.command("verify")(verify.verify)
+app.add_typer(canaries.app, name="canaries")
 app.command("list")(listing.listing)
 
 

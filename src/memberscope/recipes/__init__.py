@@ -1,5 +1,6 @@
 """Recipes: how to train a model like the target, who is in which, and fleets of them."""
 
+from memberscope.recipes.canaries import canaries
 from memberscope.recipes.design import balanced, fixed, read_design
 from memberscope.recipes.execution import Execution
 from memberscope.recipes.fleet import Fleet, Order, train
@@ -20,6 +21,7 @@ __all__ = [
     "TorchRecipe",
     "as_recipe",
     "balanced",
+    "canaries",
     "fixed",
     "load_recipe",
     "read_design",

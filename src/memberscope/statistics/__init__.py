@@ -2,10 +2,13 @@
 
 from memberscope.statistics.auc import auc_difference, auc_interval
 from memberscope.statistics.bootstrap import bootstrap
+from memberscope.statistics.canaries import epsilon_from_one_run
 from memberscope.statistics.confusion import Counts, best_balanced, best_rates, rates
 from memberscope.statistics.epsilon import epsilon_empirical, epsilon_one_run, one_run_guesses, one_run_p_value
 from memberscope.statistics.intervals import Interval, clopper_pearson, kolmogorov_band, ratio, weighted_sum
+from memberscope.statistics.many_runs import epsilon_from_counts, epsilon_from_runs
 from memberscope.statistics.multiplicity import distinct_rankings, holm, simultaneous_confidence
+from memberscope.statistics.one_run_fdp import epsilon_one_run_fdp
 from memberscope.statistics.posterior import Bin, LikelihoodRatio, fit_likelihood_ratio, reliability
 from memberscope.statistics.power import minimum_detectable_auc, minimum_detectable_tpr
 from memberscope.statistics.ppv import ppv, ppv_at_fpr, ppv_from_counts
@@ -30,7 +33,11 @@ __all__ = [
     "clopper_pearson",
     "distinct_rankings",
     "epsilon_empirical",
+    "epsilon_from_counts",
+    "epsilon_from_one_run",
+    "epsilon_from_runs",
     "epsilon_one_run",
+    "epsilon_one_run_fdp",
     "fit_likelihood_ratio",
     "holm",
     "kolmogorov_band",
