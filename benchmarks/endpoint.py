@@ -156,5 +156,5 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:
         serve(int(sys.argv[2]), sys.argv[3])
     else:
-        for setting in [("mlp", 20, 64, 4), ("forest", 20, 64, 4), ("mlp", 446, 64, 4)]:
+        for setting in [("mlp", 20, 64, 4), ("forest", 20, 64, 4), ("mlp", 446, 64, 4), ("forest", 20, 256, 4)]:
             compare(setting[1], setting[0], *setting[2:])

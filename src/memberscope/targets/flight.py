@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from memberscope.errors import InputError
 from memberscope.targets.ledger import Ledger, Query
 from memberscope.targets.transport import Reply
 
@@ -40,7 +41,7 @@ class Booked:
             StoppedError: Nothing is to be sent any more.
         """
         if self.stopped:
-            self.drop()
+            await self.drop()
             raise StoppedError
         booking, self._early = self._early or self._booked(), None
         self.line = await asyncio.wrap_future(booking)
@@ -49,15 +50,16 @@ class Booked:
         """Take it back."""
         await asyncio.wrap_future(self.ledger.refund(self.line, self.queries))
 
-    def drop(self) -> None:
-        """Take back what was booked early and not sent."""
+    async def drop(self) -> None:
+        """Take back what was booked early and not sent, on the disk when this returns."""
         early, self._early = self._early, None
-        if early is not None:
-            early.add_done_callback(self._give_back)
-
-    def _give_back(self, early: Future[int]) -> None:
-        if not early.cancelled() and early.exception() is None:
-            self.ledger.refund(early.result(), self.queries)
+        if early is None:
+            return
+        try:
+            self.line = await asyncio.wrap_future(early)
+        except InputError:  # it was refused, so there is nothing to take back
+            return
+        await self.refund()
 
 
 @dataclass
@@ -85,35 +87,42 @@ class Flight:
         self.errors: list[Exception] = []
         self.out: set[Booked] = set()
 
-    async def run(self, parts: Iterable[list[int]], concurrency: int) -> None:
-        """Send all `parts`.
+    async def run(self, parts: Iterable[list[int]], concurrency: int, *, first_alone: bool = False) -> None:
+        """Send all `parts`, with `first_alone` the others once the first answer was read; they are made ready meanwhile.
 
         Raises:
             MemberscopeError: The first error.
         """
         left = iter(parts)
+        read = asyncio.Event()
+        if not first_alone:
+            read.set()
         try:
-            await asyncio.gather(*(self._lane(left) for _ in range(concurrency)))
+            await asyncio.gather(*(self._lane(left, read, ahead=lane == 0) for lane in range(concurrency)))
         finally:
-            for booking in self.out:
-                booking.drop()
+            for booking in list(self.out):
+                await booking.drop()
         if self.errors:
             raise self.errors[0]
 
-    async def _lane(self, left: Iterable[list[int]]) -> None:
-        """One request after the other, until nothing is left or there is an error."""
+    async def _lane(self, left: Iterable[list[int]], read: asyncio.Event, *, ahead: bool) -> None:
+        """One request after the other, until nothing is left or there is an error; only `ahead` before an answer was `read`."""
         request = self._next(left)
+        if not ahead:
+            await read.wait()
         while request is not None:
             sending = asyncio.ensure_future(self.send(request))
             await asyncio.sleep(0)
             coming = self._next(left)
             try:
                 stored = self.keep(request, await sending)
+                read.set()
                 await asyncio.shield(asyncio.wrap_future(stored))  # so that a lane has one request at most to pay again
             except Exception as error:
                 self._fail(error)
             self.out.discard(request.booking)
             request = coming
+        read.set()
 
     def _next(self, left: Iterable[list[int]]) -> Ready | None:
         part = None if self.errors else next(iter(left), None)

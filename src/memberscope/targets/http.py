@@ -196,11 +196,9 @@ class HttpTarget:
             await asyncio.wrap_future(ledger.room(len(missing), limits.total))
         size = self.endpoint.rows_a_request
         parts = [missing[start : start + size] for start in range(0, len(missing), size)]
-        alone = 0 if self._understood else 1  # the first request goes alone, so that a wrong declaration costs no more
-        flight = Flight(ready, send, keep)
-        await flight.run(parts[:alone], 1)
+        # The first request goes alone, so that a wrong declaration costs no more.
+        await Flight(ready, send, keep).run(parts, self.endpoint.concurrency, first_alone=not self._understood)
         self._understood = self._understood or bool(parts)
-        await flight.run(parts[alone:], self.endpoint.concurrency)
         width = 1 if self.signal == "labels" else self.endpoint.declared.n_classes or self.n_classes
         return np.array(rows, dtype=np.float64).reshape(len(rows), width)
 
