@@ -182,7 +182,7 @@ class SignalSpec:
     name: Literal["outputs", "logit_confidence", "log_confidence"] | Measurement = "outputs"
     views: tuple[str, ...] = ("identity",)
     parameters: tuple[tuple[str, float], ...] = ()
-    version: int = 1
+    version: int = 2  # raised whenever some signal gets other values, so that nothing older is taken from a store
 
 
 @dataclass(frozen=True)

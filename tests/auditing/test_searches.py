@@ -129,6 +129,8 @@ def test_stored_and_read_back_the_curve_can_be_computed_again(searched, tmp_path
     searches = {name: entry | {"most": 1, "mean": 1.0} for name, entry in result.diagnostics["searches"].items()}
     modest = result.model_copy(update={"diagnostics": result.diagnostics | {"searches": searches}})
     assert differences(modest, arrays)[0] == "the queries of the search boundary are not those of its scores"
+    silent = result.model_copy(update={"diagnostics": result.diagnostics | {"searches": {}}})
+    assert len(differences(silent, arrays)) == 2, "one for each search"
     free = result.model_copy(update={"cost": replace(result.cost, queries=5)})
     assert differences(free, arrays) == ["5 queries are fewer than were asked"]
 

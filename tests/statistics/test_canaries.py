@@ -7,6 +7,7 @@ import pytest
 from scipy.special import ndtri
 from scipy.stats import binom
 
+from memberscope.auditing import privacy_bounds
 from memberscope.errors import InputError
 from memberscope.statistics import roc
 from memberscope.statistics.canaries import corners, epsilon_from_one_run
@@ -122,6 +123,13 @@ def test_the_gaussian_bound_comes_near(mu):
     member = np.arange(20_000) < 10_000
     scores = rng.normal(size=20_000) + mu * member
     assert 0.8 * gaussian_epsilon(mu, 1e-5) < epsilon_from_runs(scores, member, 1e-5, shape="gaussian")
+
+
+def test_scores_that_are_no_numbers_are_refused():
+    scores, member = shifted(20, 1.0)
+    scores[3] = np.nan
+    with pytest.raises(InputError, match="finite"):
+        privacy_bounds(scores, member, 1e-5)
 
 
 @pytest.mark.parametrize("delta", [0.0, 1.0, -0.1])

@@ -129,7 +129,9 @@ def searches(result: Result, arrays: Arrays) -> list[str]:
     told = result.diagnostics.get("searches", {})
     most = {entry.attack: entry.queries for entry in arrays.scored if entry.stages is not None}
     found = [
-        f"the queries of the search {name} are not those of its scores" for name in most if told[name]["most"] != most[name]
+        f"the queries of the search {name} are not those of its scores"
+        for name in most
+        if told.get(name, {}).get("most") != most[name]
     ]
     least = len(arrays.member) if any(entry.queries for entry in arrays.scored) else 0
     total = sum(told[name]["mean"] for name in told) * len(arrays.member) + least

@@ -11,20 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from memberscope import _check
 from memberscope.errors import InputError
 from memberscope.statistics.canaries import Form
 from memberscope.statistics.epsilon import epsilon_one_run, one_run_guesses
 from memberscope.statistics.one_run_fdp import epsilon_one_run_fdp
 from memberscope.types import Bools, Floats
 
-SHARES = (
-    0.02,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-)  # of the canaries that are guessed; each is tried at an equal part of the significance
+SHARES = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)  # of the canaries that are guessed, each at an equal part of the significance
 ASSUMES = {
     "one_run": "any (epsilon, delta)-private training",
     "one_run_fdp": "training whose trade-off curve is a Gaussian mechanism's, as DP-SGD's nearly is",
@@ -53,7 +47,7 @@ def privacy_bounds(scores: Floats, inside: Bools, delta: float, confidence: floa
     beforehand, each at a sixth of the significance, so that the bound holds whichever turns out best.
 
     Raises:
-        InputError: There are too few canaries, or all coins fell alike.
+        InputError: There are too few canaries, all coins fell alike, or a score is not finite.
 
     >>> rng = np.random.default_rng(0)
     >>> inside = rng.random(1000) < 0.5
@@ -65,6 +59,7 @@ def privacy_bounds(scores: Floats, inside: Bools, delta: float, confidence: floa
         raise InputError(
             f"Expected at least 20 canaries, some in and some out, got {m} with {int(inside.sum())} in. Add canaries."
         )
+    _check.binary_scores(np.asarray(scores, dtype=np.float64), inside)
     rng, significance = np.random.default_rng(seed), (1 - confidence) / len(SHARES)
     guesses = [2 * max(1, round(m * share / 2)) for share in SHARES]
     guesses = [min(n, m - m % 2) for n in guesses]
