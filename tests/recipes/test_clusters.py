@@ -247,11 +247,12 @@ def test_a_lost_cluster_is_one_sentence_and_finished_models_are_kept(kind, folde
         end(processes[0])
         _, err = caller.communicate()
     assert caller.returncode == 4
-    said = [line for line in err.splitlines() if not line.startswith("[20")]  # Ray's core logs the lost connection, too
-    assert said == [
+    sentence = (
         f"Expected the {kind} cluster at {address} to stay, lost the connection to it. "
         f"Start it, and run it again; finished models are kept."
-    ]
+    )
+    lines = err.splitlines()  # threads of the cluster's library may log the lost connection, too, whenever they see it
+    assert lines.count(sentence) == 1 and not [line for line in lines if "src/memberscope" in line], err
     before = {path.name: path.read_bytes() for path in store.glob("model-*.safetensors")}
     assert 2 <= len(before) < MODELS and not (folder / "out").exists()
     (folder / "open").touch()

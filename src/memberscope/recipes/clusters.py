@@ -93,6 +93,7 @@ def dask_backend(address: str | None, shared: Any) -> Iterator[tuple[Any, Any]]:
         raise InputError(
             f"Expected a Dask scheduler at {address}, got {type(error).__name__}. Start it, or check the address."
         ) from error
+    unlost = said_by_us()
     try:
         usable_workers(client, address)
         # On every worker: what is held by one alone dies with it. Not by content, since a key that was lost is not sent again.
@@ -104,6 +105,19 @@ def dask_backend(address: str | None, shared: Any) -> Iterator[tuple[Any, Any]]:
             watch.stopped.set()
     finally:
         close_quietly(client)
+        unlost()
+
+
+def said_by_us() -> Callable[[], None]:
+    """Keep Dask's callbacks from printing that a connection was closed, of which we tell in one sentence; undone by a call."""
+    import logging
+
+    def elsewhere(record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], OSError))
+
+    logger = logging.getLogger("tornado.application")
+    logger.addFilter(elsewhere)
+    return lambda: logger.removeFilter(elsewhere)
 
 
 def usable_workers(client: Any, address: str) -> None:
