@@ -13,8 +13,9 @@ from torch import nn
 
 from memberscope.attacks import Confidence
 from memberscope.errors import InputError
-from memberscope.recipes import SGD, Adam, Execution, Order, Steps, TorchRecipe, balanced, train
+from memberscope.recipes import SGD, Adam, EarlyStopping, Execution, Order, Steps, TorchRecipe, balanced, train
 from memberscope.recipes import torch_choice as choosing
+from memberscope.recipes.losses import Distilling, HighEntropy, RelaxLoss, top_probability
 from memberscope.recipes.settings import learning_rate
 from memberscope.recipes.torch import Task, initial, rows_of, tensors
 from memberscope.recipes.torch_batches import augmented, batch, steps
@@ -80,6 +81,10 @@ SETTINGS = {
     },
     "plain gradient, noise": {"optimiser": SGD(0.1, momentum=0.0), "weight_decay": 1e-3, "augmentation": ("noise:0.1",)},
     "Adam, steps": {"optimiser": Adam(0.01), "schedule": Steps((2, 3)), "weight_decay": 1e-2},
+    "RelaxLoss": {"loss": RelaxLoss(1.0, 0.9)},
+    "high entropy": {"loss": HighEntropy(0.5, 0.1)},
+    "mixup, smoothing": {"mixup": 0.4, "label_smoothing": 0.1},
+    "mixup, augmented, RelaxLoss": {"mixup": 0.4, "augmentation": ("noise:0.1",), "loss": RelaxLoss(0.5)},
 }
 
 
@@ -95,6 +100,71 @@ def test_stacked_models_are_those_trained_one_by_one(model, name):
         together = weights(replace(recipe, engine=engine), pool, inside, seeds)
         np.testing.assert_allclose(together, alone, rtol=1e-9, atol=1e-9 * np.abs(alone).max())
     assert np.abs(alone - weights(replace(recipe, epochs=1), pool, inside, seeds)).max() > 1e-3
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", Distilling(3.0)])
+def test_stacked_models_learn_probabilities_each_its_own(loss):
+    pool, inside, seeds = records(), halves(200, 3), [5, 6, 7]
+    soft = np.random.default_rng(0).dirichlet(np.ones(4), (3, 200))
+    recipe = TorchRecipe(plain, epochs=5, batch_size=32, precision="float64", engine="loop", loss=loss)
+    found = {}
+    for engine in ("loop", "matrices", "vmap"):
+        models = replace(recipe, engine=engine).many(pool, inside, seeds, soft)
+        found[engine] = np.stack([model.query(pool.x) for model in models])
+    np.testing.assert_allclose(found["matrices"], found["loop"], rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(found["vmap"], found["loop"], rtol=1e-9, atol=1e-10)
+    others = list(recipe.many(pool, inside, seeds, soft[::-1].copy()))
+    assert np.abs(others[0].query(pool.x) - found["loop"][0]).max() > 1e-3
+
+
+def test_early_stopping_keeps_the_best_epoch_of_each_model():
+    """Against training to that epoch and no further, on the same records; stacked models stop apart."""
+    pool, inside, seeds = records(), halves(200, 4), [5, 6, 7, 8]
+    recipe = TorchRecipe(plain, SGD(0.1), epochs=60, batch_size=16, precision="float64", stop=EarlyStopping(4, 0.2))
+    alone = [
+        weights(replace(recipe, engine="loop"), pool, row[None], [seed])[0] for row, seed in zip(inside, seeds, strict=True)
+    ]
+    np.testing.assert_allclose(weights(replace(recipe, engine="matrices"), pool, inside, seeds), alone, rtol=1e-8, atol=1e-10)
+    for row, seed, stopped in zip(inside, seeds, alone, strict=True):
+        members = np.flatnonzero(row)
+        mixed = members[np.random.default_rng([seed, 4]).permutation(100)]
+        fitted = np.isin(np.arange(200), mixed[20:])
+        losses, found = [], []
+        for epochs in range(1, 61):
+            model = next(replace(recipe, epochs=epochs, stop=None, engine="loop").many(pool, fitted[None], [seed]))
+            logits = torch.from_numpy(model.query(pool.x[mixed[:20]]))
+            losses.append(float(nn.functional.cross_entropy(logits, torch.from_numpy(pool.y[mixed[:20]]))))
+            found.append(np.concatenate([p.detach().numpy().ravel() for p in model.module.parameters()]))
+            if len(losses) - 1 - int(np.argmin(losses)) >= 4:
+                break
+        assert 0 < np.argmin(losses) < len(losses) - 1
+        np.testing.assert_allclose(stopped, found[int(np.argmin(losses))], rtol=1e-8, atol=1e-10)
+
+
+def test_a_model_that_diverges_ends_early_stopping_without_an_error():
+    recipe = TorchRecipe(plain, SGD(1e6), epochs=9, batch_size=16, stop=EarlyStopping(2))
+    for engine in ("loop", "matrices"):
+        assert len(weights(replace(recipe, engine=engine), records(), halves(200, 2), [1, 2])) == 2
+
+
+def test_relaxloss_in_numbers():
+    """Both kinds of epoch on two records worked out by hand: one right with p = .6, one wrong with p = .2, two classes."""
+    p = torch.tensor([[0.6, 0.4], [0.8, 0.2]], dtype=torch.float64)
+    y, each = torch.tensor([0, 1]), -np.log([0.6, 0.2])
+    loss = RelaxLoss(2.0)
+    assert float(loss.of(p.log(), y, 0)) == pytest.approx(2.0 - each.mean())
+    flat = -(0.8 * np.log(0.8) + 0.2 * np.log(0.2))
+    assert float(loss.of(p.log(), y, 1)) == pytest.approx((-each[0] + flat - each[1]) / 2)
+    assert float(RelaxLoss(0.5).of(p.log(), y, 1)) == pytest.approx(each.mean())
+
+
+def test_high_entropy_labels_have_the_entropy_asked_for():
+    top = top_probability(0.7, 30)
+    rest = (1 - top) / 29
+    assert -(top * np.log(top) + 29 * rest * np.log(rest)) == pytest.approx(0.7 * np.log(30))
+    soft = torch.full((1, 30), rest, dtype=torch.float64)
+    soft[0, 3] = top
+    assert float(HighEntropy(0.7).of(soft.log(), torch.tensor([3]), 0)) == pytest.approx(0.0, abs=1e-12)
 
 
 def test_the_loop_is_torchs_own_training():

@@ -5,17 +5,22 @@ from memberscope.recipes.design import balanced, fixed, read_design
 from memberscope.recipes.execution import Execution
 from memberscope.recipes.fleet import Fleet, Order, train
 from memberscope.recipes.function import FunctionRecipe, as_recipe, load_recipe, with_precision
-from memberscope.recipes.settings import SGD, Adam, Steps
+from memberscope.recipes.losses import Distilling, HighEntropy, RelaxLoss
+from memberscope.recipes.settings import SGD, Adam, EarlyStopping, Steps
 from memberscope.recipes.sklearn import SklearnRecipe
 from memberscope.recipes.torch import TorchRecipe
 
 __all__ = [
     "SGD",
     "Adam",
+    "Distilling",
+    "EarlyStopping",
     "Execution",
     "Fleet",
     "FunctionRecipe",
+    "HighEntropy",
     "Order",
+    "RelaxLoss",
     "SklearnRecipe",
     "Steps",
     "TorchRecipe",

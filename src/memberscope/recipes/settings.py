@@ -30,6 +30,23 @@ class Adam:
 
 
 @dataclass(frozen=True)
+class EarlyStopping:
+    """Hold `share` of a model's records out, and take the weights of the epoch with the least loss on them.
+
+    Training ends once `patience` epochs in a row brought no lower loss.
+    """
+
+    patience: int = 5
+    share: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.patience < 1 or not 0 < self.share < 1:
+            raise InputError(
+                f"Expected a patience of at least one epoch and a share in (0, 1), got {self.patience} and {self.share:g}. Repair both."
+            )
+
+
+@dataclass(frozen=True)
 class Steps:
     """The rate is multiplied by `factor` at the start of each epoch in `at`, counted from 0."""
 

@@ -13,11 +13,12 @@ import numpy as np
 
 from memberscope.errors import InputError
 from memberscope.recipes.function import packed
-from memberscope.recipes.settings import SGD, Optimiser, Precision, Schedule, check_augmentation
+from memberscope.recipes.losses import Loss
+from memberscope.recipes.settings import SGD, EarlyStopping, Optimiser, Precision, Schedule, check_augmentation
 from memberscope.recipes.sources import source_digest
 from memberscope.targets import TorchTarget
 from memberscope.targets.torch_open import reads_codes
-from memberscope.types import Bools, Records
+from memberscope.types import Bools, Floats, Records
 
 Engine = Literal["auto", "matrices", "vmap", "loop"]
 VERSION = 1  # raised whenever the same settings give other weights
@@ -27,8 +28,9 @@ VERSION = 1  # raised whenever the same settings give other weights
 class TorchRecipe:
     """Train the module that `model()` builds, on all records `epochs` times, in batches drawn without replacement.
 
-    `loss` is cross-entropy with `label_smoothing`, or a function (logits (b, k), labels (b,)) -> mean loss. `augmentation`
-    changes records at random: `flip`, `shift:k`, `noise:s`. `precision` is that of products and activations while training;
+    `loss` is cross-entropy with `label_smoothing`, one of `losses`, or a function (logits (b, k), labels (b,)) -> mean loss.
+    `augmentation` changes records at random: `flip`, `shift:k`, `noise:s`; `mixup` above 0 mixes pairs of records and labels by
+    shares from Beta(mixup, mixup). `stop` ends training early. `precision` is that of products and activations while training;
     weights are float32 unless it is float64.
 
     `stack` models are trained together by `engine`: `matrices` multiplies stacked weights of fully connected networks,
@@ -49,8 +51,10 @@ class TorchRecipe:
     batch_size: int = 128
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
-    loss: Literal["cross_entropy"] | Callable[[Any, Any], Any] = "cross_entropy"
+    loss: Literal["cross_entropy"] | Loss | Callable[[Any, Any], Any] = "cross_entropy"
     augmentation: tuple[str, ...] = ()
+    mixup: float = 0.0
+    stop: EarlyStopping | None = None
     precision: Precision = "float32"
     device: str = "cpu"
     stack: int | None = None
@@ -65,6 +69,8 @@ class TorchRecipe:
             )
         if min(self.epochs, self.batch_size, self.threads, 1 if self.stack is None else self.stack) < 1:
             raise InputError("Expected at least one epoch, record a batch, thread and model a stack, got less. Repair it.")
+        if min(self.mixup, self.weight_decay) < 0 or not 0 <= self.label_smoothing < 1:
+            raise InputError("Expected mixup and weight decay of at least 0 and smoothing in [0, 1), got others. Repair them.")
         for name in self.augmentation:
             check_augmentation(name)
 
@@ -86,12 +92,15 @@ class TorchRecipe:
         sources = [source_digest(part) for part in (self.model, self.loss) if callable(part)]
         if None in sources:
             return None
-        rest = [(entry.name, repr(getattr(self, entry.name))) for entry in fields(self) if entry.name not in ("model", "loss")]
+        coded = ("model", "loss") if callable(self.loss) else ("model",)
+        rest = [(entry.name, repr(getattr(self, entry.name))) for entry in fields(self) if entry.name not in coded]
         text = f"{VERSION}:{sources}:{sorted(rest)}:{torch.__version__}"
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def many(self, pool: Records, inside: Bools, seeds: Sequence[int]) -> Iterator[TorchTarget]:
+    def many(self, pool: Records, inside: Bools, seeds: Sequence[int], soft: Floats | None = None) -> Iterator[TorchTarget]:
         """A model for each row of `inside` (b, n), trained together where their numbers of records allow it.
+
+        With `soft` (b, n, k) each model learns these probabilities in place of the labels.
 
         Raises:
             InputError: The records are no array of numbers, or the device is not there.
@@ -105,7 +114,7 @@ class TorchRecipe:
         with flushed_denormals():
             for part in alike(inside):
                 task = Task(self, [modules[i] for i in part], x, y, rows_of(inside[part]), [seeds[i] for i in part])
-                engine_of(self, modules[part[0]])(task)
+                engine_of(self, modules[part[0]])(taught(task, None if soft is None else soft[part]))
         return (TorchTarget(module.eval(), device=self.device) for module in modules)
 
     def tuned(self, pool: Records, size: int, n_models: int) -> tuple[TorchRecipe, dict[str, Any]]:
@@ -121,7 +130,10 @@ class TorchRecipe:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What an engine trains in place: `modules` (b), each on the records `rows[i]` (b, r) of `x` (n, ...) and `y` (n,)."""
+    """What an engine trains in place: `modules` (b), each on the records `rows[i]` (b, r) of `x` (n, ...) and `y` (n,).
+
+    `soft` (b, n, k) are probabilities to learn in place of `y`. `held` (b, v) are records that early stopping looks at.
+    """
 
     recipe: TorchRecipe
     modules: list[Any]
@@ -129,6 +141,26 @@ class Task:
     y: Any
     rows: np.ndarray[Any, np.dtype[np.int64]]
     seeds: list[int]
+    soft: Any = None
+    held: Any = None
+
+
+def taught(task: Task, soft: Floats | None) -> Task:
+    """The task with the probabilities to learn, if there are some, on its device, and its records held out."""
+    import torch
+
+    if soft is not None:
+        task = replace(task, soft=torch.from_numpy(np.ascontiguousarray(soft)).to(task.x.device, task.x.dtype))
+    if task.recipe.stop is None:
+        return task
+    size = task.rows.shape[1]
+    n_held = round(task.recipe.stop.share * size)
+    if not 0 < n_held < size - 1:
+        raise InputError(f"Expected records to hold out for early stopping, got {size} in all. Give more.")
+    mixed = np.stack(
+        [row[np.random.default_rng([seed, 4]).permutation(size)] for row, seed in zip(task.rows, task.seeds, strict=True)]
+    )
+    return replace(task, rows=np.sort(mixed[:, n_held:], axis=1), held=mixed[:, :n_held])
 
 
 def unpacked(kind: type[TorchRecipe], model: bytes, loss: Any, rest: dict[str, Any]) -> TorchRecipe:

@@ -20,6 +20,7 @@ class Step:
     rate: float
     epoch: int
     number: int
+    last: bool  # of its epoch
 
 
 def steps(task: Task) -> Iterator[Step]:
@@ -39,18 +40,50 @@ def steps(task: Task) -> Iterator[Step]:
         index = torch.from_numpy(order).to(task.x.device)
         for number, start in enumerate(starts):
             rate = learning_rate(recipe.optimiser.lr, recipe.schedule, epoch, (epoch * len(starts) + number) / total)
-            yield Step(index[:, start : start + recipe.batch_size], rate, epoch, number)
+            yield Step(index[:, start : start + recipe.batch_size], rate, epoch, number, number == len(starts) - 1)
 
 
 def batch(task: Task, step: Step) -> tuple[Any, Any]:
-    """Records (b, r, ...) and labels (b, r) of a step, augmented."""
+    """Records (b, r, ...) of a step, augmented, and labels (b, r) or probabilities (b, r, k)."""
     shape = step.index.shape
     flat = step.index.reshape(-1)
     x = task.x[flat].reshape(*shape, *task.x.shape[1:])
     for name in task.recipe.augmentation:
         draws = [np.random.default_rng([seed, 2, step.epoch, step.number]) for seed in task.seeds]
         x = augmented(name, x, draws)
-    return x, task.y[flat].reshape(shape)
+    y = task.y[flat].reshape(shape)
+    if task.soft is not None:
+        y = task.soft.gather(1, step.index[..., None].expand(*shape, task.soft.shape[-1]))
+    return mixed(task, step, x, y) if task.recipe.mixup else (x, y)
+
+
+def mixed(task: Task, step: Step, x: Any, y: Any) -> tuple[Any, Any]:
+    """Records (b, r, ...) and labels mixed in pairs, each model's by a share of its own; the labels as probabilities."""
+    import torch
+
+    n_classes = width_of(task.modules[0])
+    soft = y if y.ndim == 3 else torch.nn.functional.one_hot(y, n_classes).to(x.dtype)
+    draws = [np.random.default_rng([seed, 3, step.epoch, step.number]) for seed in task.seeds]
+    shares = torch.tensor([rng.beta(task.recipe.mixup, task.recipe.mixup) for rng in draws], dtype=x.dtype, device=x.device)
+    partner = torch.from_numpy(np.stack([rng.permutation(x.shape[1]) for rng in draws])).to(x.device)
+    model = torch.arange(len(x), device=x.device)[:, None]
+
+    def mix(values: Any) -> Any:
+        share = shares.reshape(-1, *[1] * (values.ndim - 1))
+        return share * values + (1 - share) * values[model, partner]
+
+    return mix(x), mix(soft)
+
+
+def width_of(module: Any) -> int:
+    """Number of classes of a module: the size of its last weight's output.
+
+    >>> import torch
+    >>> width_of(torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2)))
+    2
+    """
+    found = [part.out_features for part in module.modules() if hasattr(part, "out_features")]
+    return int(found[-1]) if found else int([p for p in module.parameters() if p.ndim > 1][-1].shape[0])
 
 
 def augmented(name: str, x: Any, draws: list[np.random.Generator]) -> Any:

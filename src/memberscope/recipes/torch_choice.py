@@ -34,7 +34,7 @@ def engine_of(recipe: TorchRecipe, module: Any) -> Callable[[Task], None]:
     able, why = engines(recipe, module)
     if recipe.engine == "auto":
         return ENGINES[able[0]]
-    if recipe.engine not in able and not (recipe.engine == "vmap" and torch_vmap.why_not(module) is None):
+    if recipe.engine not in able and not (recipe.engine == "vmap" and torch_vmap.why_not(module) is None and not recipe.stop):
         raise InputError(
             f"Expected a model that the engine {recipe.engine!r} can train, got another: {why}. Use engine='auto'."
         )
@@ -43,9 +43,9 @@ def engine_of(recipe: TorchRecipe, module: Any) -> Callable[[Task], None]:
 
 def engines(recipe: TorchRecipe, module: Any) -> tuple[tuple[Engine, ...], str]:
     """Engines worth trying for the module, fastest first, and why stacking stops where it does."""
-    if recipe.loss == "cross_entropy" and torch_matrices.layers(module) is not None:
+    if not callable(recipe.loss) and torch_matrices.layers(module) is not None:
         return ("matrices", "loop"), "fully connected: stacked weights, batched matrix products"
-    odd = torch_vmap.why_not(module)
+    odd = torch_vmap.why_not(module) or ("training stops early" if recipe.stop else None)
     if odd is not None:
         return ("loop",), f"one by one, since {odd}"
     if recipe.device == "cpu":
@@ -111,7 +111,7 @@ def seconds_a_step(recipe: TorchRecipe, pool: Records, size: int) -> float:
     def run(n_steps: int) -> float:
         modules = [initial(recipe, seed) for seed in range(stack)]
         rows = np.stack([rng.choice(len(pool), min(batch * n_steps, len(pool)), replace=False) for _ in range(stack)])
-        short = replace(recipe, epochs=max(1, batch * n_steps // rows.shape[1]))
+        short = replace(recipe, epochs=max(1, batch * n_steps // rows.shape[1]), stop=None)
         with flushed_denormals():
             started = time.perf_counter()
             ENGINES[recipe.engine](Task(short, modules, x, y, rows, list(range(stack))))

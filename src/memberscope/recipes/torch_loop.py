@@ -6,19 +6,29 @@ import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
+from functools import partial
 from typing import Any
 
+from memberscope.recipes.losses import Loss
 from memberscope.recipes.settings import SGD
 from memberscope.recipes.torch import Task, TorchRecipe
 from memberscope.recipes.torch_batches import batch, steps
+from memberscope.recipes.torch_stop import watch_of
 
 
 def fit(task: Task) -> None:
     """Train the task's modules in place, one by one."""
     with kept_memory():
         for i in range(len(task.modules)):
-            one = Task(task.recipe, task.modules[i : i + 1], task.x, task.y, task.rows[i : i + 1], task.seeds[i : i + 1])
-            fit_one(one)
+            fit_one(only(task, i))
+
+
+def only(task: Task, i: int) -> Task:
+    """The task of model `i` alone."""
+    rows, soft, held = (None if part is None else part[i : i + 1] for part in (task.rows, task.soft, task.held))
+    assert rows is not None
+    return Task(task.recipe, task.modules[i : i + 1], task.x, task.y, rows, task.seeds[i : i + 1], soft, held)
 
 
 @contextmanager
@@ -45,7 +55,7 @@ def fit_one(task: Task) -> None:
     recipe, module = task.recipe, task.modules[0]
     layout = torch.channels_last if any(p.ndim == 4 for p in module.parameters()) else torch.preserve_format
     module.train().to(memory_format=layout)
-    optimiser, loss = optimiser_of(recipe, module.parameters()), loss_of(recipe)
+    optimiser, watch = optimiser_of(recipe, module.parameters()), watch_of(task)
     low = recipe.precision == "bfloat16"
     devices = [task.x.device] if task.x.is_cuda else []
     with torch.random.fork_rng(devices=devices):
@@ -57,8 +67,28 @@ def fit_one(task: Task) -> None:
             optimiser.zero_grad(set_to_none=True)
             with torch.autocast(task.x.device.type, torch.bfloat16, enabled=low):
                 outputs = module(x.to(memory_format=layout) if x.ndim == 4 else x)
-            loss(outputs.float() if low else outputs, y).backward()
+            loss_of(recipe, step.epoch)(outputs.float() if low else outputs, y).backward()
             optimiser.step()
+            if (
+                watch is not None
+                and step.last
+                and watch.look(held_logits(task, layout), lambda _: deepcopy(module.state_dict()))
+            ):
+                break
+        if watch is not None:
+            module.load_state_dict(watch.kept[0])
+
+
+def held_logits(task: Task, layout: Any) -> Any:
+    """The module's logits (1, v, k) about the records held out, in eval mode, a thousand at a time."""
+    import torch
+
+    module, held = task.modules[0].eval(), torch.from_numpy(task.held[0]).to(task.x.device)
+    with torch.no_grad():
+        parts = [task.x[part] for part in torch.split(held, 1000)]
+        found = torch.cat([module(part.to(memory_format=layout) if part.ndim == 4 else part) for part in parts])
+    module.train()
+    return found[None]
 
 
 def dropout_seed(seed: int) -> int:
@@ -85,10 +115,12 @@ def optimiser_of(recipe: TorchRecipe, parameters: Any) -> Any:
     )
 
 
-def loss_of(recipe: TorchRecipe) -> Any:
-    """The loss as a function of logits (b, k) and labels (b,)."""
+def loss_of(recipe: TorchRecipe, epoch: int) -> Any:
+    """The loss in `epoch` as a function of logits (r, k) and labels (r,) or probabilities (r, k)."""
     import torch
 
     if callable(recipe.loss):
         return recipe.loss
+    if isinstance(recipe.loss, Loss):
+        return partial(recipe.loss.of, epoch=epoch)
     return torch.nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)

@@ -6,13 +6,15 @@ The gradient of a weight is added to its momentum by the product itself, so a st
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from memberscope.recipes.settings import SGD, Adam
-from memberscope.recipes.torch import Task
+from memberscope.recipes.torch import Task, TorchRecipe
 from memberscope.recipes.torch_batches import batch, steps
-from memberscope.recipes.torch_loop import dropout_seed
+from memberscope.recipes.torch_loop import dropout_seed, loss_of
+from memberscope.recipes.torch_stop import watch_of
 
 ACTIVATIONS = ("ReLU", "Tanh", "Sigmoid", "LeakyReLU")
 
@@ -67,14 +69,24 @@ def fit(task: Task) -> None:
     low = torch.bfloat16 if recipe.precision == "bfloat16" else None
     stacks = [stacked(task, layer) for layer in plan]
     x = task.x.reshape(len(task.x), width)
-    flat = Task(recipe, task.modules, task.x if recipe.augmentation else x.to(low or x.dtype), task.y, task.rows, task.seeds)
+    plain = not (recipe.augmentation or recipe.mixup)
+    flat = replace(task, x=x.to(low or x.dtype) if plain else task.x)
     masks = [torch.Generator(task.x.device).manual_seed(dropout_seed(seed)) for seed in task.seeds]
+    watch = watch_of(task)
     with torch.no_grad():
         for number, step in enumerate(steps(flat), start=1):
             inputs, labels = batch(flat, step)
-            inputs = inputs.reshape(*labels.shape, width).to(low or stacks[0].values[0].dtype)
-            change = Change(recipe.optimiser, recipe.weight_decay, recipe.label_smoothing, step.rate, number)
-            one_step(plan, stacks, inputs, labels, change, masks)
+            inputs = inputs.reshape(*labels.shape[:2], width).to(low or stacks[0].values[0].dtype)
+            one_step(plan, stacks, inputs, labels, change_of(recipe, step.rate, step.epoch, number), masks)
+            if (
+                watch is not None
+                and step.last
+                and watch.look(logits_held(plan, stacks, x[task.held]), partial(weights_of, stacks))
+            ):
+                break
+        if watch is not None:
+            for i, kept in enumerate(watch.kept):
+                put_back(stacks, i, kept)
         for i, module in enumerate(task.modules):
             for layer, stack in zip(plan, stacks, strict=True):
                 linear = module.get_submodule(layer.path)
@@ -85,13 +97,47 @@ def fit(task: Task) -> None:
 
 @dataclass(frozen=True)
 class Change:
-    """How a step changes the weights: the recipe's settings, the present rate, and the number of the step from 1."""
+    """How a step changes the weights: the recipe's settings, the present rate, and the number of the step from 1.
+
+    `loss` is one of a model's logits (r, k) and targets; None is cross-entropy.
+    """
 
     optimiser: SGD | Adam
     weight_decay: float
     label_smoothing: float
     rate: float
     number: int
+    loss: Any = None
+
+
+def change_of(recipe: TorchRecipe, rate: float, epoch: int, number: int) -> Change:
+    """The change that the recipe makes in a step."""
+    loss = None if recipe.loss == "cross_entropy" else loss_of(recipe, epoch)
+    return Change(recipe.optimiser, recipe.weight_decay, recipe.label_smoothing, rate, number, loss)
+
+
+def logits_held(plan: list[Layer], stacks: list[Stacked], inputs: Any) -> Any:
+    """Logits (b, v, k) about the records held out of each model, without dropout."""
+    import torch
+
+    seen = inputs.to(stacks[0].values[0].dtype)
+    for layer, stack in zip(plan, stacks, strict=True):
+        own = stack.values
+        z = torch.baddbmm(own[1], seen, own[0]) if len(own) == 2 else torch.bmm(seen, own[0])
+        seen = layer.activation(z) if layer.activation is not None else z
+    return seen
+
+
+def weights_of(stacks: list[Stacked], i: int) -> list[list[Any]]:
+    """A copy of model i's weights, layer by layer."""
+    return [[value[i].clone() for value in stack.values] for stack in stacks]
+
+
+def put_back(stacks: list[Stacked], i: int, kept: list[list[Any]]) -> None:
+    """Give model i earlier weights."""
+    for stack, values in zip(stacks, kept, strict=True):
+        for value, before in zip(stack.values, values, strict=True):
+            value[i] = before
 
 
 def stacked(task: Task, layer: Layer) -> Stacked:
@@ -119,7 +165,7 @@ def one_step(plan: list[Layer], stacks: list[Stacked], inputs: Any, labels: Any,
         outs.append(out)
         kept.append(dropped(out, layer.dropout, masks) if layer.dropout else None)
         seen.append(out * kept[-1] if layer.dropout else out)
-    back = slope_of_loss(seen[-1], labels, change.label_smoothing).to(inputs.dtype)
+    back = slope_by_logits(seen[-1], labels, change).to(inputs.dtype)
     for i in reversed(range(len(plan))):
         before: Any = torch.bmm(back, weights[i][0].transpose(1, 2)) if i else None
         update(stacks[i], seen[i], back, change)
@@ -127,6 +173,21 @@ def one_step(plan: list[Layer], stacks: list[Stacked], inputs: Any, labels: Any,
             if kept[i - 1] is not None:
                 before = before * kept[i - 1]
             back = slope(plan[i - 1].activation, before, outs[i - 1])
+
+
+def slope_by_logits(logits: Any, target: Any, change: Change) -> Any:
+    """Gradient (b, r, k) of each model's loss by its logits; `target` holds labels (b, r) or probabilities (b, r, k)."""
+    import torch
+
+    if change.loss is not None:
+        wide = logits if logits.dtype == torch.float64 else logits.float()
+        return torch.func.vmap(torch.func.grad(change.loss))(wide, target)
+    if target.ndim == 2:
+        return slope_of_loss(logits, target, change.label_smoothing)
+    n, k = logits.shape[1:]
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    soft = (1 - change.label_smoothing) * target + change.label_smoothing / k
+    return (torch.softmax(wide, -1) * soft.sum(-1, keepdim=True) - soft).div_(n)
 
 
 def slope_of_loss(logits: Any, labels: Any, smoothing: float) -> Any:

@@ -21,21 +21,21 @@ def fit(task: Task) -> None:
     base = task.modules[0].train()
     parameters, _ = stack_module_state(task.modules)
     weights = {name: value.detach().requires_grad_() for name, value in parameters.items()}
-    optimiser, loss = optimiser_of(recipe, list(weights.values())), loss_of(recipe)
+    optimiser = optimiser_of(recipe, list(weights.values()))
     low = recipe.precision == "bfloat16"
 
-    def of_model(own: dict[str, Any], x: Any, y: Any) -> Any:
+    def of_model(own: dict[str, Any], x: Any, y: Any, epoch: int) -> Any:
         with torch.autocast(task.x.device.type, torch.bfloat16, enabled=low):
             outputs = functional_call(base, own, (x,))
-        return loss(outputs.float() if low else outputs, y)
+        return loss_of(recipe, epoch)(outputs.float() if low else outputs, y)
 
-    gradients = vmap(grad(of_model), randomness="different")
+    gradients = vmap(grad(of_model), in_dims=(0, 0, 0, None), randomness="different")
     with torch.random.fork_rng(devices=[task.x.device] if task.x.is_cuda else []):
         torch.manual_seed(dropout_seed(task.seeds[0]))
         for step in steps(task):
             for group in optimiser.param_groups:
                 group["lr"] = step.rate
-            found = gradients({name: value.detach() for name, value in weights.items()}, *batch(task, step))
+            found = gradients({name: value.detach() for name, value in weights.items()}, *batch(task, step), step.epoch)
             for name, value in weights.items():
                 value.grad = found[name]
             optimiser.step()
