@@ -168,6 +168,20 @@ class Recipe(Protocol):
         ...
 
 
+@runtime_checkable
+class TrainingDefence(Protocol):
+    """What is done to training: from a recipe to a recipe."""
+
+    @property
+    def name(self) -> str:
+        """Its name with its parameters, such as `l2:0.001`."""
+        ...
+
+    def __call__(self, recipe: Recipe) -> Recipe:
+        """The recipe of defended models."""
+        ...
+
+
 @dataclass(frozen=True)
 class SignalSpec:
     """What is observed about a record under a model: the key, with the contents, of everything cached.

@@ -1,12 +1,19 @@
-"""Defences: what is done to a model's outputs before anybody sees them, one a file.
+"""Defences, one a file: what is done to a recipe, and what to a model's outputs before anybody sees them.
 
 An audit wraps a target in the same object that stands in front of the served model: what was measured is what is served.
 """
 
+from memberscope.defences.answering import Answering
 from memberscope.defences.chain import Chain, restriction
+from memberscope.defences.distillation import Distillation
+from memberscope.defences.estimator import OwnParameters, Setting
 from memberscope.defences.labelonly import LabelOnly
+from memberscope.defences.names import Defended, defended, sweep
 from memberscope.defences.noise import OutputNoise
+from memberscope.defences.regularise import L2, Augment, Dropout, Mixup, Smooth, StopEarly
+from memberscope.defences.relaxloss import HampTraining, Relax
 from memberscope.defences.rounding import Rounding, tops_of
+from memberscope.defences.selena import Selena
 from memberscope.defences.temperature import Temperature
 from memberscope.defences.topk import TopK
 from memberscope.types import OutputDefence
@@ -14,13 +21,29 @@ from memberscope.types import OutputDefence
 OUTPUT_DEFENCES: tuple[OutputDefence, ...] = (TopK(1), TopK(3), Rounding(2), Temperature(2.0), OutputNoise(0.5), LabelOnly())
 
 __all__ = [
-    "OUTPUT_DEFENCES",
+    "Answering",
+    "Augment",
     "Chain",
+    "Defended",
+    "Distillation",
+    "Dropout",
+    "HampTraining",
+    "L2",
     "LabelOnly",
+    "Mixup",
+    "OUTPUT_DEFENCES",
     "OutputNoise",
+    "OwnParameters",
+    "Relax",
     "Rounding",
+    "Selena",
+    "Setting",
+    "Smooth",
+    "StopEarly",
     "Temperature",
     "TopK",
+    "defended",
     "restriction",
+    "sweep",
     "tops_of",
 ]

@@ -1,0 +1,244 @@
+"""Defences side by side: each trains a target and its reference models, and is attacked by an adversary who does the same.
+
+References:
+    [1] M. Aerni, J. Zhang, F. Tramèr, "Evaluations of Machine Learning Privacy Defenses are Misleading", CCS 2024,
+        arXiv:2404.17399.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from memberscope.attacks import by_name
+from memberscope.auditing.estimate import Settings
+from memberscope.auditing.frontier import Frontier, Row, Shown, concluded, row_of
+from memberscope.auditing.gather import Progress, gather
+from memberscope.auditing.measuring import search_plan
+from memberscope.auditing.plan import Plan
+from memberscope.auditing.result import Arrays, Result
+from memberscope.auditing.run import run
+from memberscope.auditing.scoring import score
+from memberscope.auditing.subject import Subject, make_subject
+from memberscope.auditing.training import Training
+from memberscope.defences import Answering, Defended, defended, sweep
+from memberscope.errors import InputError, MemberscopeError
+from memberscope.recipes import SklearnRecipe, TorchRecipe, balanced
+from memberscope.recipes.execution import threads_at_most
+from memberscope.recipes.observe import subset, trained_models
+from memberscope.recipes.settle import settled
+from memberscope.recipes.worst_case import GROUP, NATURAL, planted
+from memberscope.signals import Store, digest_array, digest_records
+from memberscope.types import Access, Bools, Ints, Recipe, Records, Target
+
+# Attacks that learn from known records, or that search with new queries under each reference model, seldom are the strongest and
+# take most of the time: they run if they are named.
+SWEPT = (
+    *("gap", "boundary", "loss", "modified_entropy", "logit", "lira", "lira_offline", "lira_robust"),
+    *("rmia", "base", "calibrated", "attack_r"),
+)
+SEARCHED = 64  # queries a record for each label-only search of the target
+RESERVED = 0.2  # share of the non-members set apart for defences that are fitted, where no population is given
+Kept = Callable[[str, Result], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What every defence is tried on: `records` (n), `member` (n,) of the target, and `design` (m, n) of the reference models.
+
+    Members come first. The natural records are members or not as the user gave them; a coin decides about each canary.
+    """
+
+    records: Records
+    member: Bools
+    design: Bools
+    class_names: tuple[str, ...]
+    seed: int
+
+    def sides(self) -> tuple[Records, Records]:
+        """Members and non-members."""
+        return subset(self.records, self.member), subset(self.records, ~self.member)
+
+
+@dataclass(frozen=True, eq=False)
+class Tried:
+    """One way of training as it was attacked: by an adversary who trains so, too, and by one who trains undefended models."""
+
+    result: Result
+    unaware: Arrays
+    seconds: float
+    proof: Any = None
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Names of the defences to try (`none` is always tried, first), and canaries of each kind."""
+
+    names: tuple[str, ...]
+    canaries: int = 240
+    kept: Kept = field(default=lambda name, result: None)
+
+
+def defend(
+    plan: Plan,
+    subject: Subject,
+    training: Training,
+    wish: Wish,
+    *,
+    store: Store | None = None,
+    progress: Progress | None = None,
+) -> Frontier:
+    """Train a target and reference models with each defence, attack them, and put accuracy beside leakage.
+
+    The policy is not judged by a single audit here: each row says whether the natural records meet it.
+
+    Raises:
+        InputError: A defence is unknown or cannot be applied to the recipe, or the records do not allow the canaries.
+    """
+    report = progress or (lambda stage, done, total: None)
+    subject, reserve = set_apart(subject, training, wish, plan.seed)
+    every = [defended(name, training.population, reserve) for name in sweep(("none", *wish.names))]
+    choices = list({choice.name: choice for choice in every}.values())
+    recipes = {choice.trains: choice.recipe(training.recipe) for choice in choices}
+    scene = scene_of(plan, subject, wish.canaries)
+    bare, policy = replace(plan, policy=None, targets=0, assume_class_order=True), plan.policy
+    tried: dict[str, Tried | str] = {}
+    for done, (name, recipe) in enumerate(recipes.items()):
+        report("defences", done, len(recipes))
+        limits = tuple(choice.restriction for choice in choices if choice.trains == name and choice.restriction)
+        try:
+            found = attempt(replace(bare, restrictions=limits, title=name), scene, recipe, training, store, report)
+        except MemberscopeError as error:
+            if name == "none":
+                raise
+            tried[name] = str(error)
+        else:
+            tried[name] = found
+            wish.kept(name, found.result)
+    report("defences", len(recipes), len(recipes))
+    shown = Shown.of(bare, policy, scene.records, scene.member)
+    rows = [named_row(choice, tried[choice.trains], shown) for choice in choices]
+    return concluded(bare, policy, rows, shown)
+
+
+def named_row(choice: Defended, tried: Tried | str, shown: Shown) -> Row:
+    """The row of one choice, or of its failure."""
+    if isinstance(tried, str):
+        return Row(choice.name, choice.settings, choice.restriction, why_not=tried)
+    row = row_of(choice.restriction, tried.result, tried.unaware, shown, tried.proof)
+    return replace(row, name=choice.name, settings=choice.settings, seconds=round(tried.seconds, 2))
+
+
+def set_apart(subject: Subject, training: Training, wish: Wish, seed: int) -> tuple[Subject, Records | None]:
+    """The subject without the records that fitted defences need, and those; the population serves where there is one."""
+    from memberscope.auditing.subject import take
+
+    fitted = [
+        part
+        for name in sweep(wish.names)
+        for part in defended(name, subject.records, subject.records).training
+        if isinstance(part, Answering) and not part.at_random
+    ]
+    if not fitted or training.population is not None:
+        return subject, training.population
+    outside = np.random.default_rng([seed, 7]).permutation(np.flatnonzero(~subject.member))
+    n = max(20, round(RESERVED * len(outside)))
+    if n > len(outside) // 2:
+        raise InputError(
+            f"Expected at least 40 non-members for {fitted[0].name}, got {len(outside)}. Give more, or --population."
+        )
+    apart = np.isin(np.arange(len(subject.member)), outside[:n])
+    return take(subject, np.flatnonzero(~apart)), subset(subject.records, apart)
+
+
+def scene_of(plan: Plan, subject: Subject, n_each: int) -> Scene:
+    """The records with their canaries, the target's members, and who is in which reference model.
+
+    Every model of the design has as many records as the others, and as many pairs of near-duplicates, so that they train together.
+
+    Raises:
+        InputError: There are no records to train on, or too few for the canaries.
+    """
+    if subject.records.x is None:
+        raise InputError("Expected records to train defended models on, got signals alone. Give --members and --non-members.")
+    rng = np.random.default_rng([plan.seed, 8])
+    records, unit = subject.records, np.arange(len(subject.records))
+    if n_each:
+        found = planted(records, n_each, plan.seed, subject.target.n_classes)
+        records, unit = found.records, found.unit
+    kinds = np.asarray(records.groups.get(GROUP, np.full(len(records), NATURAL)))
+    n = len(subject.records)
+    member = np.where(kinds[:n] == NATURAL, subject.member, rng.random(n) < 0.5)
+    size = plan.reference_size or int(subject.member.sum())
+    inside = units_of(kinds[:n], subject.records.y, size, plan.references, rng)[:, unit]
+    member = member[unit]
+    order = np.concatenate([np.flatnonzero(member), np.flatnonzero(~member)])
+    groups = {name: values[order] for name, values in records.groups.items()}
+    x = records.x.iloc[order] if hasattr(records.x, "iloc") else records.x[order]
+    mixed = Records(x, records.y[order], records.ids[order], groups)
+    return Scene(mixed, member[order], inside[:, order], subject.class_names, plan.seed)
+
+
+def units_of(kinds: Any, y: Ints, size: int, n_models: int, rng: np.random.Generator) -> Bools:
+    """Membership (m, n) of records that move on their own: balanced, half of the near-duplicates in each model."""
+    pairs = kinds == "near_duplicate"
+    inside = np.zeros((n_models, len(kinds)), dtype=bool)
+    rest = ~pairs
+    strata = np.unique([f"{kind}:{label}" for kind, label in zip(kinds[rest], y[rest], strict=True)], return_inverse=True)[1]
+    if pairs.any():
+        inside[:, pairs] = balanced(int(pairs.sum()), int(pairs.sum()) // 2, n_models, rng)
+    inside[:, rest] = balanced(int(rest.sum()), max(1, size - int(pairs.sum()) // 2), n_models, rng, strata=strata)
+    return inside
+
+
+def attempt(plan: Plan, scene: Scene, recipe: Recipe, training: Training, store: Store | None, report: Progress) -> Tried:
+    """Train the target as `recipe` says and audit it twice, with reference models of that recipe and of the undefended one."""
+    started = time.perf_counter()
+    target = trained_target(recipe, scene, plan.references, store)
+    seconds = time.perf_counter() - started
+    subject = make_subject(target, *scene.sides(), class_names=scene.class_names)
+    undefended = recipe is training.recipe
+    own = replace(training, recipe=recipe, design=scene.design, keep_weights=keeps(recipe, store))
+    result = run(plan, subject, training=own, store=store, progress=report)
+    proof = getattr(recipe, "proof", None)
+    proven = None if proof is None else proof(int(scene.member.sum()))
+    unaware = result.arrays if undefended else of_the_unaware(plan, subject, training, scene, store, report)
+    return Tried(result, unaware, seconds, proven)
+
+
+def keeps(recipe: Recipe, store: Store | None) -> bool:
+    """Whether models are kept, so that what another defence needs of them is asked without training again."""
+    return store is not None and isinstance(recipe, TorchRecipe | SklearnRecipe) and getattr(recipe, "digest", None) is not None
+
+
+def trained_target(recipe: Recipe, scene: Scene, n_models: int, store: Store | None) -> Target:
+    """The model on the target's members, trained as the reference models are."""
+    decided, _ = settled(recipe, scene.records, int(scene.design[0].sum()), n_models, store)
+    with threads_at_most(int(getattr(decided, "threads", 1))):
+        return trained_models(decided, scene.records, scene.member[None], [scene.seed])[0]
+
+
+def of_the_unaware(
+    plan: Plan, subject: Subject, training: Training, scene: Scene, store: Store | None, report: Progress
+) -> Arrays:
+    """Scores of an adversary who trains undefended reference models and reads confidences, as evaluations used to [1]."""
+    above = tuple(name for name in plan.attacks if by_name((name,))[0].needs.access > Access.LABEL)
+    plan = search_plan(replace(plan, attacks=above, references=len(scene.design)), subject)
+    own = replace(training, design=scene.design, keep_weights=keeps(training.recipe, store))
+    got = gather(plan, subject, store, report, own)
+    settings = Settings(plan.resolvable_fprs(int((~subject.member).sum())), plan.all_priors(), plan.confidence)
+    return score(plan, got, settings, report)[0]
+
+
+def mark_of(plan: Plan, scene: Scene) -> dict[str, str | None]:
+    """What makes a sweep the same one, by content."""
+    return {
+        "plan": plan.digest(),
+        "records": digest_records(scene.records),
+        "member": digest_array(scene.member),
+        "design": digest_array(scene.design),
+    }

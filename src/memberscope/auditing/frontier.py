@@ -1,0 +1,340 @@
+"""What each defence buys and costs: accuracy beside leakage on average and in the worst case, and which choices are undominated."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from memberscope.auditing.estimate import Part, restrict, whole
+from memberscope.auditing.plan import Plan
+from memberscope.auditing.policy import Policy
+from memberscope.auditing.privacy import privacy_bounds
+from memberscope.auditing.provenance import tool_version
+from memberscope.auditing.result import Arrays, Result, Tool
+from memberscope.auditing.strongest import STRONGEST, candidates, judged_level, levels_in, strongest_of
+from memberscope.defences import restriction
+from memberscope.errors import InputError
+from memberscope.recipes.worst_case import COPY, GROUP, NATURAL
+from memberscope.statistics import Interval, auc_interval, clopper_pearson, simultaneous_confidence, tpr_at_fpr
+from memberscope.types import Access, Bools, Estimate, Records
+
+FORMAT = "memberscope-frontier/1"
+RATES = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2)  # false-positive rates that canaries may resolve
+BOUND_BY = ("lira", "rmia", "logit", "confidence")  # whose scores bound epsilon: the first that ran, fixed beforehand
+DELTA = 1e-5
+RUINED = 0.5  # a defence that keeps less than this share of the accuracy above chance is said to destroy it
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of `n` with its exact limits."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of(cls, right: Bools, confidence: float) -> Share:
+        """The share of ones in `right` (n,)."""
+        low, high = clopper_pearson(int(right.sum()), len(right), confidence)
+        return cls(float(right.mean()), float(low), float(high), len(right))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One choice: what it is, its accuracy on natural records, and what the strongest adaptive attacker gets.
+
+    `average` is the TPR on natural records and `worst` that on the canaries where it is highest; `unaware` repeats both for an
+    adversary who does not know the defence. `proven` and `measured` are epsilons: by accounting, and from below by the canaries.
+    """
+
+    name: str
+    settings: str
+    restriction: str | None = None
+    accuracy: Share | None = None
+    train_accuracy: Share | None = None
+    auc: Estimate | None = None
+    average: Estimate | None = None
+    label_only: Estimate | None = None
+    canaries: list[Estimate] = field(default_factory=list)
+    worst: Estimate | None = None
+    unaware_average: Estimate | None = None
+    unaware_worst: Estimate | None = None
+    proven: dict[str, Any] | None = None
+    measured: list[dict[str, Any]] = field(default_factory=list)
+    controls: dict[str, bool | None] = field(default_factory=dict)
+    meets: str | None = None
+    dominated_by: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    why_not: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What rows are made of: masks (n,) of the natural records and of each kind of canary, and the rates they are told at."""
+
+    natural: Bools
+    kinds: dict[str, Bools]
+    fpr: float
+    canary_fpr: float | None
+    confidence: float
+    policy: Policy | None
+    n_classes: int
+
+    @classmethod
+    def of(cls, plan: Plan, policy: Policy | None, records: Records, member: Bools) -> Shown:
+        """The rates are the policy's strictest, else 1%, or the smallest that there are records for.
+
+        Raises:
+            InputError: Not even one false positive in five can be told.
+        """
+        kinds = np.asarray(records.groups.get(GROUP, np.full(len(records), NATURAL)))
+        natural = kinds == NATURAL
+        n_natural = int((natural & ~member).sum())
+        wanted = min((claim.fpr for claim in policy.max_tpr), default=0.01) if policy else 0.01
+        fpr = smallest(wanted, n_natural)
+        if fpr is None:
+            raise InputError(f"Expected at least 5 non-members, got {n_natural}. Give more.")
+        masks = {kind: kinds == kind for kind in dict.fromkeys(kinds.tolist()) if kind not in (NATURAL, COPY)}
+        least = min((int((mask & ~member).sum()) for mask in masks.values()), default=0)
+        canary_fpr = smallest(fpr, least) if masks else None
+        n_classes = int(records.y.max()) + 1
+        return cls(natural, masks, fpr, canary_fpr, plan.confidence, policy, n_classes)
+
+
+def smallest(wanted: float, n: int) -> float | None:
+    """The rate `wanted`, or the next of `RATES` that `n` non-members resolve.
+
+    >>> smallest(0.01, 100), smallest(0.01, 99), smallest(0.01, 2)
+    (0.01, 0.02, None)
+    """
+    return next((rate for rate in sorted({wanted, *RATES}) if rate >= wanted and rate * n >= 1 - 1e-9), None)
+
+
+def row_of(limit: str | None, result: Result, unaware: Arrays, shown: Shown, proof: Any) -> Row:
+    """The row of a choice from its audit; `limit` is the restriction of outputs that belongs to it."""
+    arrays = result.arrays
+    parts = parts_at(arrays, limit)
+    others = parts_at(unaware, limit)
+    average = tpr_of(parts, shown.natural, shown.fpr, shown.confidence, NATURAL)
+    rows = canary_rows(parts, shown)
+    theirs = canary_rows(others, shown)
+    member, right = arrays.member, right_of(result, shown)
+    labels = [part for part in parts if part.scored.access == Access.LABEL.word]
+    row = Row(
+        name="",
+        settings="",
+        restriction=limit,
+        accuracy=Share.of(right[shown.natural & ~member], shown.confidence),
+        train_accuracy=Share.of(right[shown.natural & member], shown.confidence),
+        auc=auc_of(parts, shown.natural, shown.confidence),
+        average=average,
+        label_only=tpr_of(labels, shown.natural, shown.fpr, shown.confidence, NATURAL),
+        canaries=rows,
+        worst=highest(rows),
+        unaware_average=tpr_of(others, shown.natural, shown.fpr, shown.confidence, NATURAL),
+        unaware_worst=highest(theirs),
+        proven=None if proof is None else asdict(proof),
+        measured=measured_epsilon(parts, shown, DELTA if proof is None else proof.delta),
+        controls={name: control.passed for name, control in result.controls.items()},
+        meets=meets(parts, shown),
+    )
+    return replace(row, notes=notes_of(row, shown))
+
+
+def parts_at(arrays: Arrays, limit: str | None) -> list[Part]:
+    """The attacks of an adversary who sees outputs through the restriction `limit`, or all that the threat model grants."""
+    for entry in levels_in(arrays):
+        if limit and entry.restriction and (entry.restriction == limit or entry.restriction.endswith(f"+{limit}")):
+            return candidates(arrays, entry)
+    if limit and restriction(limit).signal == "labels":
+        return [whole(entry, arrays) for entry in arrays.scored if entry.access == Access.LABEL.word]
+    return candidates(arrays, judged_level(arrays, Access.WHITE_BOX))
+
+
+def tpr_of(parts: list[Part], mask: Bools, fpr: float, confidence: float, group: str, n_groups: int = 1) -> Estimate | None:
+    """TPR at `fpr` of the strongest attack on the records under `mask`, with limits for all candidates (and groups) at once."""
+    usable = [part for part in (restrict(part, mask, f"{GROUP}={group}") for part in parts) if part.resolves(fpr)]
+    if not usable:
+        return None
+    each = simultaneous_confidence(confidence, len(usable) * n_groups)
+    curves = [part.curves() for part in usable]
+    intervals = [tpr_at_fpr(curve, fpr, each, strict=strict) for curve, strict in curves]
+    best, name = strongest_of(intervals, [part.scored.attack for part in usable])
+    return named(usable, best, name, confidence, "tpr", fpr=fpr, threshold="best")
+
+
+def auc_of(parts: list[Part], mask: Bools, confidence: float) -> Estimate:
+    """The largest AUC on the records under `mask`."""
+    inside = [restrict(part, mask, f"{GROUP}={NATURAL}") for part in parts]
+    each = simultaneous_confidence(confidence, len(inside))
+    intervals = [auc_interval(part.scores, part.member, each) for part in inside]
+    best, name = strongest_of(intervals, [part.scored.attack for part in inside])
+    return named(inside, best, name, confidence, "auc")
+
+
+def named(parts: list[Part], best: Interval, name: str, confidence: float, metric: Any, **conditions: Any) -> Estimate:
+    """The estimate of the strongest of `parts`, which `name` is."""
+    part = next(part for part in parts if part.scored.attack == name)
+    found = part.estimate(metric, best, confidence, **conditions)
+    return replace(found, attack=STRONGEST, method=best.method)
+
+
+def canary_rows(parts: list[Part], shown: Shown) -> list[Estimate]:
+    """TPR on each kind of canary, with limits that hold for all kinds and attacks at once."""
+    if shown.canary_fpr is None:
+        return []
+    found = [
+        tpr_of(parts, mask, shown.canary_fpr, shown.confidence, kind, len(shown.kinds)) for kind, mask in shown.kinds.items()
+    ]
+    return [entry for entry in found if entry is not None]
+
+
+def highest(rows: list[Estimate]) -> Estimate | None:
+    """The kind with the largest value, with the largest limits of all kinds, since it was chosen by looking."""
+    if not rows:
+        return None
+    best = max(rows, key=lambda entry: entry.value)
+    return replace(best, low=max(entry.low for entry in rows), high=max(entry.high for entry in rows))
+
+
+def right_of(result: Result, shown: Shown) -> Bools:
+    """Records (n,) whose class the model gets right: what the gap attack scores."""
+    gap = next((entry for entry in result.arrays.scored if entry.attack == "gap"), None)
+    if gap is None:
+        raise InputError("Expected the attack gap among those of the sweep, got others. Add it to --attacks.")
+    return (
+        np.asarray(gap.scores == gap.scores.max())
+        if len(np.unique(gap.scores)) > 1
+        else np.ones(len(shown.natural), dtype=bool)
+    )
+
+
+def measured_epsilon(parts: list[Part], shown: Shown, delta: float) -> list[dict[str, Any]]:
+    """Lower bounds on epsilon from the canaries that coins put in or left out one by one, by an attack fixed beforehand."""
+    alone = [mask for kind, mask in shown.kinds.items() if kind != "near_duplicate"]
+    fixed = [part for name in BOUND_BY for part in parts if part.scored.attack == name and not part.scored.learned]
+    if not (alone and fixed):
+        return []
+    mask = np.logical_or.reduce(alone)
+    found = privacy_bounds(fixed[0].scores[mask], fixed[0].member[mask], delta, confidence=shown.confidence)
+    return [{"attack": fixed[0].scored.attack} | asdict(bound) for bound in found]
+
+
+def meets(parts: list[Part], shown: Shown) -> str | None:
+    """Whether the natural records meet the policy: `meets`, `breaks` or `undecided`, by limits that hold for all claims at once."""
+    if shown.policy is None:
+        return None
+    found = []
+    for claim in shown.policy.max_tpr:
+        entry = tpr_of(parts, shown.natural, claim.fpr, shown.confidence, NATURAL, len(shown.policy.max_tpr))
+        if entry is None:
+            found.append("undecided")
+        else:
+            found.append("breaks" if entry.low > claim.tpr else "meets" if entry.high <= claim.tpr else "undecided")
+    return next(word for word in ("breaks", "undecided", "meets") if word in found)
+
+
+def notes_of(row: Row, shown: Shown) -> list[str]:
+    """Sentences about a row that a reader must not miss."""
+    found = []
+    if row.proven is not None and any(bound["epsilon"] > row.proven["epsilon"] for bound in row.measured):
+        found.append("The canaries refute the proven epsilon: training is not what the accounting says.")
+    if row.controls.get("null") is False:
+        found.append("The null control failed: do not use this row.")
+    if row.controls.get("references") is False:
+        found.append("The reference models failed their control: an adaptive attacker may do better.")
+    return found
+
+
+class Frontier(BaseModel):
+    """All choices with what they buy and cost, the undominated ones by name, and what to do, in sentences."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["memberscope-frontier/1"] = "memberscope-frontier/1"
+    tool: Tool
+    title: str
+    plan: dict[str, Any]
+    policy: dict[str, Any] | None
+    fpr: float
+    canary_fpr: float | None
+    rows: list[Row]
+    undominated: list[str]
+    advice: list[str]
+
+
+def concluded(plan: Plan, policy: Policy | None, rows: list[Row], shown: Shown) -> Frontier:
+    """The frontier of the rows."""
+    base = rows[0]
+    rows = [ruined(replace(row, dominated_by=better(row, rows)), base, shown) for row in rows]
+    undominated = [row.name for row in rows if row.accuracy is not None and not row.dominated_by]
+    return Frontier(
+        tool=Tool(version=tool_version()),
+        title=plan.title,
+        plan=plan.document(),
+        policy=None if policy is None else asdict(policy),
+        fpr=shown.fpr,
+        canary_fpr=shown.canary_fpr,
+        rows=rows,
+        undominated=undominated,
+        advice=advice(rows, undominated, policy),
+    )
+
+
+def axes(row: Row) -> tuple[float, ...] | None:
+    """What is compared, more being better: accuracy, and both leakages with their sign turned."""
+    if row.accuracy is None or row.average is None:
+        return None
+    worst = () if row.worst is None else (-row.worst.value,)
+    return (row.accuracy.value, -row.average.value, *worst)
+
+
+def better(row: Row, rows: list[Row]) -> list[str]:
+    """Names of the choices that are at least as good on every axis, and better on one."""
+    own = axes(row)
+    found = []
+    for other in rows:
+        theirs = axes(other)
+        if own is None or theirs is None or len(own) != len(theirs):
+            continue
+        if all(b >= a for a, b in zip(own, theirs, strict=True)) and theirs != own:
+            found.append(other.name)
+    return found
+
+
+def ruined(row: Row, base: Row, shown: Shown) -> Row:
+    """The row with a sentence if the defence destroys accuracy."""
+    if row.accuracy is None or base.accuracy is None:
+        return row
+    chance = 1 / shown.n_classes
+    if row.accuracy.high - chance >= RUINED * (base.accuracy.value - chance):
+        return row
+    words = f"Destroys accuracy: {100 * row.accuracy.value:.3g}% where {100 * base.accuracy.value:.3g}% is had without it."
+    return replace(row, notes=[*row.notes, words])
+
+
+def advice(rows: list[Row], undominated: list[str], policy: Policy | None) -> list[str]:
+    """What the frontier means."""
+    found = [f"Undominated in accuracy, average and worst-case leakage: {', '.join(undominated)}."]
+    if policy is not None:
+        good = [row for row in rows if row.meets == "meets" and row.accuracy is not None]
+        if good:
+            best = max(good, key=lambda row: row.accuracy.value if row.accuracy else 0.0)
+            found.append(
+                f"Of {len(rows)} choices {len(good)} meet the policy {policy.name!r} on natural records; the most accurate of them is "
+                f"{best.name}: {best.settings}."
+            )
+        else:
+            open_rows = [row.name for row in rows if row.meets == "undecided"]
+            more = f" Undecided with these records: {', '.join(open_rows)}." if open_rows else ""
+            found.append(f"No choice meets the policy {policy.name!r} on natural records.{more}")
+    failed = [row.name for row in rows if row.why_not is not None]
+    if failed:
+        found.append(f"Did not run: {', '.join(failed)}.")
+    return found

@@ -1,0 +1,131 @@
+"""scikit-learn estimators, and boosters with their interface: a sweep over the parameters that they have already."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from memberscope.errors import InputError
+from memberscope.recipes import SklearnRecipe, TorchRecipe
+from memberscope.types import Recipe
+
+# A knob's words, in the order they are looked for: the parameter, and whether its inverse is meant.
+KNOBS: dict[str, tuple[tuple[str, bool], ...]] = {
+    "depth": (("max_depth", False),),
+    "leaves": (("max_leaf_nodes", False), ("num_leaves", False), ("max_leaves", False)),
+    "leaf_size": (("min_samples_leaf", False), ("min_child_samples", False), ("min_child_weight", False)),
+    "rate": (("learning_rate", False), ("learning_rate_init", False), ("eta0", False)),
+    "subsample": (("subsample", False), ("max_samples", False), ("bagging_fraction", False)),
+    "strength": (("reg_lambda", False), ("l2_regularization", False), ("C", True), ("alpha", False), ("ccp_alpha", False)),
+}
+WHOLE = ("depth", "leaves", "leaf_size")
+
+
+@dataclass(frozen=True)
+class OwnParameters:
+    """An estimator's own parameter for `knob` at `value`: depth, leaves, leaf_size, rate, subsample or strength of regularisation.
+
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> OwnParameters("strength", 100.0)(SklearnRecipe(LogisticRegression())).estimator
+    LogisticRegression(C=0.01)
+    """
+
+    knob: str
+    value: float
+
+    def __post_init__(self) -> None:
+        if self.knob not in KNOBS or not self.value > 0 or (self.knob in WHOLE and self.value != int(self.value)):
+            raise InputError(
+                f"Expected {', '.join(KNOBS)} with a number above 0, got {self.knob}:{self.value:g}. Give depth:4."
+            )
+
+    @property
+    def name(self) -> str:
+        """`knob:value`."""
+        return f"{self.knob}:{self.value:g}"
+
+    def __call__(self, recipe: Recipe) -> SklearnRecipe:
+        """The recipe of the estimator with that parameter, in a pipeline that of its last step.
+
+        Raises:
+            InputError: It is no estimator, or has no such parameter.
+        """
+        if not isinstance(recipe, SklearnRecipe):
+            raise InputError(
+                f"Expected an estimator for the defence {self.name}, got {type(recipe).__name__}. Set it in your own recipe."
+            )
+        has = recipe.estimator.get_params()
+        prefix = f"{recipe.estimator.steps[-1][0]}__" if hasattr(recipe.estimator, "steps") else ""
+        for parameter, inverse in KNOBS[self.knob]:
+            if prefix + parameter in has:
+                value: Any = 1 / self.value if inverse else int(self.value) if self.knob in WHOLE else self.value
+                return with_parameters(recipe, {prefix + parameter: value})
+        raise InputError(
+            f"Expected an estimator with a parameter for {self.knob}, got {type(recipe.estimator).__name__}. "
+            f"Name it yourself: set:parameter=value."
+        )
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Any one setting of a recipe, by the name that the recipe has for it.
+
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> Setting("max_depth", 3)(SklearnRecipe(DecisionTreeClassifier())).estimator
+    DecisionTreeClassifier(max_depth=3)
+    """
+
+    key: str
+    value: Any
+
+    @property
+    def name(self) -> str:
+        """`set:key=value`."""
+        return f"set:{self.key}={self.value}"
+
+    def __call__(self, recipe: Recipe) -> Recipe:
+        """The recipe with that setting.
+
+        Raises:
+            InputError: It has no such setting.
+        """
+        if isinstance(recipe, SklearnRecipe):
+            return with_parameters(recipe, {self.key: self.value})
+        if isinstance(recipe, TorchRecipe) and self.key in {entry.name for entry in fields(recipe)} - {"model"}:
+            return replace(recipe, **{self.key: self.value})
+        raise InputError(f"Expected a recipe with the setting {self.key!r}, got {type(recipe).__name__}. Check its name.")
+
+
+def with_parameters(recipe: SklearnRecipe, parameters: dict[str, Any]) -> SklearnRecipe:
+    """The recipe of a clone with these parameters.
+
+    Raises:
+        InputError: The estimator has no such parameter.
+    """
+    from sklearn.base import clone
+
+    try:
+        return replace(recipe, estimator=clone(recipe.estimator).set_params(**parameters))
+    except ValueError as error:
+        raise InputError(
+            f"Expected parameters of {type(recipe.estimator).__name__}, got {', '.join(parameters)}. Check their names."
+        ) from error
+
+
+def setting(text: str) -> Setting:
+    """A setting from `key=value`; the value is a number, a word, or any literal of Python.
+
+    Raises:
+        InputError: There is no `=`.
+
+    >>> setting("max_depth=3"), setting("schedule=cosine").value
+    (Setting(key='max_depth', value=3), 'cosine')
+    """
+    key, equals, value = text.partition("=")
+    if not (key and equals and value):
+        raise InputError(f"Expected set:parameter=value, got set:{text}. Give set:max_depth=4.")
+    try:
+        return Setting(key, ast.literal_eval(value))
+    except (ValueError, SyntaxError):
+        return Setting(key, value)

@@ -1,0 +1,64 @@
+"""Losses that keep a model from being too sure of its members (RelaxLoss, and the training part of HAMP).
+
+References:
+    [1] D. Chen, N. Yu, M. Fritz, "RelaxLoss: Defending Membership Inference Attacks without Losing Utility", ICLR 2022,
+        arXiv:2207.05801.
+    [2] Z. Chen, K. Pattabiraman, "Overconfidence is a Dangerous Thing: Mitigating Membership Inference Attacks by Enforcing
+        Less Confident Prediction", NDSS 2024, arXiv:2307.01610.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from memberscope.defences.regularise import torch_recipe
+from memberscope.recipes import HighEntropy, RelaxLoss, TorchRecipe
+from memberscope.types import Recipe
+
+
+@dataclass(frozen=True)
+class Relax:
+    """Training loss kept near `alpha`, which is on the scale of the loss of non-members [1].
+
+    >>> import torch
+    >>> Relax(0.8)(TorchRecipe(lambda: torch.nn.Linear(2, 2))).loss
+    RelaxLoss(alpha=0.8, upper=1.0)
+    """
+
+    alpha: float
+    upper: float = 1.0
+
+    def __post_init__(self) -> None:
+        RelaxLoss(self.alpha, self.upper)
+
+    @property
+    def name(self) -> str:
+        """`relaxloss:alpha`, and `:upper` if it is not 1."""
+        return f"relaxloss:{self.alpha:g}" + (f":{self.upper:g}" if self.upper != 1 else "")
+
+    def __call__(self, recipe: Recipe) -> TorchRecipe:
+        """The recipe with this loss."""
+        return replace(torch_recipe(recipe, self.name), loss=RelaxLoss(self.alpha, self.upper))
+
+
+@dataclass(frozen=True)
+class HampTraining:
+    """Soft labels with `entropy` of the largest possible, and a reward of `alpha` for the outputs' entropy [2].
+
+    The whole of HAMP is `hamp:…+hamp_output`.
+    """
+
+    entropy: float = 0.5
+    alpha: float = 0.001
+
+    def __post_init__(self) -> None:
+        HighEntropy(self.entropy, self.alpha)
+
+    @property
+    def name(self) -> str:
+        """`hamp:entropy:alpha`."""
+        return f"hamp:{self.entropy:g}:{self.alpha:g}"
+
+    def __call__(self, recipe: Recipe) -> TorchRecipe:
+        """The recipe with this loss."""
+        return replace(torch_recipe(recipe, self.name), loss=HighEntropy(self.entropy, self.alpha))

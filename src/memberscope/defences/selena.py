@@ -1,0 +1,137 @@
+"""SELENA: a model distilled from models of which each record's teachers never saw that record.
+
+References:
+    [1] X. Tang et al., "Mitigating Membership Inference Attacks by Self-Distillation Through a Novel Ensemble Architecture",
+        USENIX Security 2022, arXiv:2110.08324.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from memberscope.defences.regularise import torch_recipe
+from memberscope.errors import InputError
+from memberscope.recipes import TorchRecipe
+from memberscope.signals import softmax
+from memberscope.targets import TorchTarget
+from memberscope.types import Bools, Floats, Recipe, Records
+
+
+@dataclass(frozen=True)
+class Selena:
+    """`k` models, each record left out of `l` of them; the student learns from the mean answer of those `l` [1].
+
+    >>> Selena(5, 2).name
+    'selena:5:2'
+    """
+
+    k: int = 25
+    l: int = 10  # noqa: E741
+
+    def __post_init__(self) -> None:
+        if not 0 < self.l < self.k:
+            raise InputError(f"Expected 0 < l < k, got l = {self.l} and k = {self.k}. Give selena:25:10.")
+
+    @property
+    def name(self) -> str:
+        """`selena:k:l`."""
+        return f"selena:{self.k}:{self.l}"
+
+    def __call__(self, recipe: Recipe) -> SelenaRecipe:
+        """The recipe of the student."""
+        return SelenaRecipe(torch_recipe(recipe, self.name), self.k, self.l)
+
+
+@dataclass(frozen=True)
+class SelenaRecipe:
+    """Train `k` models and their student, all as `base` says; the `k` in stacks of the base's size."""
+
+    base: TorchRecipe
+    k: int
+    l: int  # noqa: E741
+
+    @property
+    def digest(self) -> str | None:
+        """Hash of the base's digest and both numbers."""
+        inner = self.base.digest
+        return None if inner is None else hashlib.sha256(f"selena:1:{inner}:{self.k}:{self.l}".encode()).hexdigest()
+
+    @property
+    def threads(self) -> int:
+        """Of a job."""
+        return self.base.threads
+
+    @property
+    def device(self) -> str:
+        """Where models are trained."""
+        return self.base.device
+
+    @property
+    def model(self) -> Any:
+        """What builds the module."""
+        return self.base.model
+
+    def __call__(self, records: Records, seed: int) -> TorchTarget:
+        """A student of models trained on `records`."""
+        return next(self.many(records, np.ones((1, len(records)), dtype=bool), [seed]))
+
+    def many(self, pool: Records, inside: Bools, seeds: Sequence[int]) -> Iterator[TorchTarget]:
+        """A student for each row of `inside` (b, n), one after another.
+
+        Raises:
+            InputError: A model has fewer records than there are models to leave them out of.
+        """
+        for row, seed in zip(inside, seeds, strict=True):
+            yield next(self.base.many(pool, row[None], [seed], self.taught(pool, row, seed)[None]))
+
+    def taught(self, pool: Records, row: Bools, seed: int) -> Floats:
+        """What the student learns (n, k) of each record under `row` (n,): the mean answer of models that never saw it."""
+        members = np.flatnonzero(row)
+        if len(members) < 2 * self.k:
+            raise InputError(
+                f"Expected at least {2 * self.k} records for SELENA with k = {self.k}, got {len(members)}. Lower k."
+            )
+        rng = np.random.default_rng([seed, 5])
+        out = left_out(len(members), self.k, self.l, rng)
+        inside = np.zeros((self.k, len(row)), dtype=bool)
+        inside[:, members] = ~out.T
+        seeds = [int(value) for value in rng.integers(0, 2**31 - 1, self.k)]
+        total, step = None, self.base.stack or self.k
+        for start in range(0, self.k, step):
+            part = slice(start, start + step)
+            for model, absent in zip(self.base.many(pool, inside[part], seeds[part]), out.T[part], strict=True):
+                answers = softmax(model.query(pool.x[members]))
+                total = np.zeros((len(row), answers.shape[1])) if total is None else total
+                total[members] += answers * absent[:, None]
+        assert total is not None
+        return np.asarray(total / self.l, dtype=np.float64)
+
+    def tuned(self, pool: Records, size: int, n_models: int) -> tuple[SelenaRecipe, dict[str, Any]]:
+        """This recipe with the stacks of its teachers chosen by measurement."""
+        base, choice = self.base.tuned(pool, max(2, size * (self.k - self.l) // self.k), self.k * n_models)
+        return replace(self, base=base), choice | {"note": f"{self.k} teachers a model: {choice['note']}"}
+
+    def chosen(self, choice: dict[str, Any]) -> SelenaRecipe:
+        """This recipe with an earlier choice."""
+        return replace(self, base=self.base.chosen(choice))
+
+
+def left_out(n: int, k: int, l: int, rng: np.random.Generator) -> Bools:  # noqa: E741
+    """Which models (n, k) each record is left out of: `l` drawn at random among those that leave out fewest so far.
+
+    The models' sizes differ by one at most, so that they train together.
+
+    >>> left_out(10, 5, 2, np.random.default_rng(0)).sum(axis=0).tolist()
+    [4, 4, 4, 4, 4]
+    """
+    counts, found = np.zeros(k, dtype=np.int64), np.zeros((n, k), dtype=bool)
+    for record in rng.permutation(n):
+        chosen = np.lexsort((rng.random(k), counts))[:l]
+        found[record, chosen] = True
+        counts[chosen] += 1
+    return found
