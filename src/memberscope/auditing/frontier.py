@@ -22,7 +22,8 @@ from memberscope.statistics import Interval, auc_interval, clopper_pearson, simu
 from memberscope.types import Access, Bools, Estimate, Records
 
 FORMAT = "memberscope-frontier/1"
-RATES = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2)  # false-positive rates that canaries may resolve
+RATES = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2)  # false-positive rates to choose from
+LEAST = 5  # false positives at a rate, below which its interval says little
 BOUND_BY = ("lira", "rmia", "logit", "confidence")  # whose scores bound epsilon: the first that ran, fixed beforehand
 DELTA = 1e-5
 RUINED = 0.5  # a defence that keeps less than this share of the accuracy above chance is said to destroy it
@@ -91,7 +92,7 @@ class Shown:
         """The rates are the policy's strictest, else 1%, or the smallest that there are records for.
 
         Raises:
-            InputError: Not even one false positive in five can be told.
+            InputError: There are too few records for any.
         """
         kinds = np.asarray(records.groups.get(GROUP, np.full(len(records), NATURAL)))
         natural = kinds == NATURAL
@@ -99,7 +100,7 @@ class Shown:
         wanted = min((claim.fpr for claim in policy.max_tpr), default=0.01) if policy else 0.01
         fpr = smallest(wanted, n_natural)
         if fpr is None:
-            raise InputError(f"Expected at least 5 non-members, got {n_natural}. Give more.")
+            raise InputError(f"Expected at least {LEAST / RATES[-1]:.0f} non-members, got {n_natural}. Give more.")
         masks = {kind: kinds == kind for kind in dict.fromkeys(kinds.tolist()) if kind not in (NATURAL, COPY)}
         least = min((int((mask & ~member).sum()) for mask in masks.values()), default=0)
         canary_fpr = smallest(fpr, least) if masks else None
@@ -108,12 +109,12 @@ class Shown:
 
 
 def smallest(wanted: float, n: int) -> float | None:
-    """The rate `wanted`, or the next of `RATES` that `n` non-members resolve.
+    """The rate `wanted`, or the next of `RATES` at which `n` non-members make a few false positives.
 
-    >>> smallest(0.01, 100), smallest(0.01, 99), smallest(0.01, 2)
+    >>> smallest(0.01, 500), smallest(0.01, 499), smallest(0.01, 20)
     (0.01, 0.02, None)
     """
-    return next((rate for rate in sorted({wanted, *RATES}) if rate >= wanted and rate * n >= 1 - 1e-9), None)
+    return next((rate for rate in sorted({wanted, *RATES}) if rate >= wanted and rate * n >= LEAST - 1e-9), None)
 
 
 def row_of(limit: str | None, result: Result, unaware: Arrays, shown: Shown, proof: Any) -> Row:

@@ -1,0 +1,229 @@
+"""A frontier of defences for readers: `frontier.json`, one HTML file with its two pictures, and a table in the terminal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from memberscope.auditing.frontier import FORMAT, Frontier, Row
+from memberscope.errors import InputError
+from memberscope.reports import lookup
+from memberscope.reports.html import content_policy, template_text
+from memberscope.signals import write_bytes
+from memberscope.types import Estimate
+
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 520, 360, 52, 46, 12, 16
+WORDS = {"meets": "meets it", "breaks": "breaks it", "undecided": "undecided", None: ""}
+
+
+def write_frontier(frontier: Frontier, out: Path) -> None:
+    """Write `frontier.json` and `frontier.html`, each whole or not at all.
+
+    Raises:
+        InputError: The disk is full or the folder cannot be written.
+    """
+    text = json.dumps(frontier.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_bytes(out / "frontier.json", text.encode())
+    write_bytes(out / "frontier.html", page(frontier).encode())
+
+
+def read_frontier(path: Path) -> Frontier:
+    """A frontier from `frontier.json` or the folder that holds it.
+
+    Raises:
+        InputError: It is missing, truncated, or of another format.
+    """
+    file = path / "frontier.json" if path.is_dir() else path
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(document, dict) or document.get("format") != FORMAT:
+            raise ValueError(f"no {FORMAT}")
+        return Frontier.model_validate(document)
+    except (OSError, ValueError) as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise InputError(f"Expected a frontier.json in {str(path)!r}, got: {first}. Run `memberscope defend` again.") from error
+
+
+def frontier_schema() -> dict[str, Any]:
+    """JSON Schema of the document."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": FORMAT, **Frontier.model_json_schema()}
+
+
+def page(frontier: Frontier) -> str:
+    """The frontier as one HTML text that lets nothing else in."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    style = template_text("report.css") + template_text("frontier.css")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"percent": lookup.percent, "interval": lookup.interval}
+    environment.globals |= {
+        "number": lookup.number,
+        "cell": cell,
+        "canary": canary,
+        "words": WORDS,
+        "reached_by": lookup.reached_by,
+    }
+    text = environment.from_string(template_text("frontier.html.j2")).render(
+        frontier=frontier,
+        pictures=[picture(frontier, "worst"), picture(frontier, "average")],
+        policy=Markup(content_policy([], [style])),
+        style=Markup(style),
+    )
+    return str(text)
+
+
+def cell(entry: Any) -> str:
+    """A share with its limits, or a dash."""
+    return "–" if entry is None else lookup.interval(entry)
+
+
+def canary(entry: Estimate | None) -> str:
+    """The kind of canary that an estimate is about, in words."""
+    return "" if entry is None or entry.group is None else entry.group.partition("=")[2].replace("_", " ")
+
+
+def picture(frontier: Frontier, axis: str) -> dict[str, Any]:
+    """What the template draws of accuracy (up) by leakage (to the right): dots with limits, ticks, and the frontier's steps."""
+    rows = [row for row in frontier.rows if row.accuracy is not None and getattr(row, axis) is not None]
+    shown = [(row, getattr(row, axis)) for row in rows]
+    if not shown:
+        return {"axis": axis, "dots": [], "width": WIDTH, "height": HEIGHT}
+    lows = [row.accuracy.low for row in rows if row.accuracy]
+    highs = [row.accuracy.high for row in rows if row.accuracy]
+    y_range = padded(min(lows), max(highs))
+    x_range = (0.0, min(1.0, 1.08 * max(entry.high for _, entry in shown) + 0.01))
+    dots = [dot(row, entry, x_range, y_range, number) for number, (row, entry) in enumerate(shown, start=1)]
+    return {
+        "axis": axis,
+        "fpr": shown[0][1].fpr,
+        "dots": dots,
+        "steps": steps(dots),
+        "x_ticks": [(across(value, x_range), lookup.percent(value)) for value in ticks(*x_range)],
+        "y_ticks": [(up(value, y_range), lookup.percent(value)) for value in ticks(*y_range)],
+        "width": WIDTH,
+        "height": HEIGHT,
+        "left": LEFT,
+        "right": WIDTH - RIGHT,
+        "top": TOP,
+        "bottom": HEIGHT - BOTTOM,
+    }
+
+
+def dot(row: Row, entry: Estimate, x_range: tuple[float, float], y_range: tuple[float, float], number: int) -> dict[str, Any]:
+    """One choice's place, limits and words."""
+    assert row.accuracy is not None
+    return {
+        "number": number,
+        "name": row.name,
+        "x": across(entry.value, x_range),
+        "y": up(row.accuracy.value, y_range),
+        "x_low": across(entry.low, x_range),
+        "x_high": across(entry.high, x_range),
+        "y_low": up(row.accuracy.low, y_range),
+        "y_high": up(row.accuracy.high, y_range),
+        "good": not row.dominated_by,
+        "title": f"{row.name}: accuracy {cell(row.accuracy)}, TPR {cell(entry)}",
+    }
+
+
+def steps(dots: list[dict[str, Any]]) -> str:
+    """The staircase of choices that no other beats in this picture, as the points of a line."""
+    best = float("inf")
+    points: list[str] = []
+    for found in sorted(dots, key=lambda entry: (entry["x"], entry["y"])):
+        if found["y"] < best:
+            if points:
+                points.append(f"{found['x']:.1f},{best:.1f}")
+            points.append(f"{found['x']:.1f},{found['y']:.1f}")
+            best = found["y"]
+    return " ".join(points)
+
+
+def padded(low: float, high: float) -> tuple[float, float]:
+    """A range with some room at both ends, within 0 and 1."""
+    room = max(0.01, 0.08 * (high - low))
+    return max(0.0, low - room), min(1.0, high + room)
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """About five round numbers in a range.
+
+    >>> ticks(0.0, 1.0), ticks(0.52, 0.61)
+    ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0.52, 0.54, 0.56, 0.58, 0.6])
+    """
+    step = next(step for step in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2) if (high - low) / step <= 6 or step == 0.2)
+    found = [round(step * number, 6) for number in range(int(low / step), int(high / step) + 2)]
+    return [value for value in found if low - 1e-9 <= value <= high + 1e-9]
+
+
+def across(value: float, x_range: tuple[float, float]) -> float:
+    """A share's place from the left."""
+    return round(LEFT + (value - x_range[0]) / (x_range[1] - x_range[0]) * (WIDTH - LEFT - RIGHT), 1)
+
+
+def up(value: float, y_range: tuple[float, float]) -> float:
+    """A share's place from the top."""
+    return round(HEIGHT - BOTTOM - (value - y_range[0]) / (y_range[1] - y_range[0]) * (HEIGHT - BOTTOM - TOP), 1)
+
+
+def frontier_summary(frontier: Frontier, console: Console, out: Path | None = None) -> None:
+    """Print the table of choices, what did not run, and what the frontier means."""
+    console.print(frontier_table(frontier))
+    for row in frontier.rows:
+        if row.why_not:
+            console.print(f"  [yellow]not run[/] {escape(row.name)}: {escape(row.why_not)}")
+        for note in row.notes:
+            console.print(f"  [yellow]note[/] {escape(row.name)}: {escape(note)}")
+    for sentence in frontier.advice:
+        console.print(escape(sentence))
+    if out is not None:
+        console.print(f"Written to {escape(str(out))}/: frontier.json, frontier.html, and one audit for each way of training")
+
+
+def frontier_table(frontier: Frontier) -> Table:
+    """One row a choice, undominated ones marked."""
+    confidence = lookup.percent(frontier.plan["confidence"])
+    table = Table(
+        title=f"Accuracy and leakage to an attacker who knows the defence ({confidence} intervals)", title_justify="left"
+    )
+    table.add_column("defence", overflow="fold")
+    table.add_column("test accuracy")
+    table.add_column(f"average TPR at {lookup.percent(frontier.fpr)} FPR")
+    worst = "" if frontier.canary_fpr is None else f" at {lookup.percent(frontier.canary_fpr)} FPR"
+    table.add_column(f"worst-case TPR{worst}")
+    table.add_column("unaware attacker: average, worst")
+    if any(row.proven for row in frontier.rows):
+        table.add_column("epsilon: proven, measured")
+    if frontier.policy:
+        table.add_column("policy")
+    for row in frontier.rows:
+        if row.why_not is None:
+            table.add_row(*cells(row, frontier))
+    table.caption = "* no other choice is at least as good in accuracy, average and worst case"
+    table.caption_justify = "left"
+    return table
+
+
+def cells(row: Row, frontier: Frontier) -> list[str]:
+    """The texts of one row."""
+    mark = "" if row.dominated_by else " *"
+    unaware = [lookup.percent(entry.value) for entry in (row.unaware_average, row.unaware_worst) if entry is not None]
+    found = [escape(row.name) + mark, cell(row.accuracy), cell(row.average), cell(row.worst), ", ".join(unaware) or "–"]
+    if any(entry.proven for entry in frontier.rows):
+        found.append(epsilons(row))
+    if frontier.policy:
+        found.append(WORDS[row.meets])
+    return found
+
+
+def epsilons(row: Row) -> str:
+    """Proven epsilon and the largest measured bound."""
+    proven = "none" if row.proven is None else f"{row.proven['epsilon']:.3g}"
+    measured = max((bound["epsilon"] for bound in row.measured), default=None)
+    return f"{proven}, {'–' if measured is None else f'{measured:.2f}'}"
