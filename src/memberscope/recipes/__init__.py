@@ -5,6 +5,7 @@ from memberscope.recipes.design import balanced, fixed, read_design
 from memberscope.recipes.execution import Execution
 from memberscope.recipes.fleet import Fleet, Order, train
 from memberscope.recipes.function import FunctionRecipe, as_recipe, load_recipe, with_precision
+from memberscope.recipes.privacy import Privacy, Proof, proof
 from memberscope.recipes.settings import SGD, Adam, Steps
 from memberscope.recipes.sklearn import SklearnRecipe
 from memberscope.recipes.torch import TorchRecipe
@@ -16,6 +17,8 @@ __all__ = [
     "Fleet",
     "FunctionRecipe",
     "Order",
+    "Privacy",
+    "Proof",
     "SklearnRecipe",
     "Steps",
     "TorchRecipe",
@@ -24,6 +27,7 @@ __all__ = [
     "canaries",
     "fixed",
     "load_recipe",
+    "proof",
     "read_design",
     "train",
     "with_precision",
