@@ -11,12 +11,15 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
+from memberscope.auditing import privacy_bounds
 from memberscope.errors import InputError
 from memberscope.recipes import SGD, Adam, Execution, Order, Privacy, TorchRecipe, balanced, proof, train
 from memberscope.recipes.privacy import epsilons, schedule_of, searched
 from memberscope.recipes.torch import Task, initial, rows_of, tensors
 from memberscope.recipes.torch_private_draws import drawn, poisson_steps
+from memberscope.recipes.torch_watch import watched_training
 from memberscope.signals import Store, Wanted
+from memberscope.statistics import auc_value, roc
 from memberscope.types import Access, Records, SignalSpec
 
 QUIET = Privacy(noise_multiplier=0.0, max_grad_norm=0.5)
@@ -330,3 +333,75 @@ def test_without_opacus_its_extra_is_named_and_given_noise_needs_none(monkeypatc
     recipe = TorchRecipe(deep, epochs=1, privacy=NOISY)
     assert recipe.tuned(records(), 60, 4)[1]["engine"] == "matrices"
     assert recipe(records(), 0).query(records().x).shape == (120, 4)
+
+
+def watched(noise: float, wide: int = 400, **settings) -> tuple[np.ndarray, np.ndarray, TorchRecipe]:
+    """Scores of 200 canaries far apart from each other, which of them were in, and the recipe."""
+    rng = np.random.default_rng(0)
+    inside = rng.random(200) < 0.5
+
+    def some(n: int) -> Records:
+        return Records(rng.normal(size=(n, wide)), rng.integers(0, 4, n), np.arange(n).astype(str))
+
+    def model() -> nn.Module:
+        return nn.Sequential(nn.Linear(wide, 16), nn.ReLU(), nn.Linear(16, 4))
+
+    recipe = TorchRecipe(model, epochs=10, batch_size=50, privacy=replace(QUIET, noise_multiplier=noise), **settings)
+    known, candidates = some(100), some(200)
+    target, scores = watched_training(recipe, known, candidates, inside, seed=1)
+    joined = Records(
+        *(np.concatenate([getattr(known, a), getattr(candidates, a)[inside]]) for a in ("x", "y")),
+        np.arange(100 + inside.sum()).astype(str),
+    )
+    np.testing.assert_allclose(target.query(known.x), recipe(joined, 1).query(known.x), atol=1e-4)
+    return scores, inside, recipe
+
+
+def test_watched_from_inside_canaries_without_noise_are_told_apart_and_coins_that_fell_otherwise_are_not():
+    scores, inside, _ = watched(noise=0.01)
+    assert auc_value(roc(scores, inside)) > 0.99
+    assert min(bound.epsilon for bound in privacy_bounds(scores, inside, 1e-5)) > 2
+    others = np.random.default_rng(1).permutation(inside)
+    assert max(bound.epsilon for bound in privacy_bounds(scores, others, 1e-5)) == 0
+
+
+def test_watched_from_inside_enough_noise_hides_who_was_in():
+    scores, inside, recipe = watched(noise=30.0)
+    proven = recipe.proof(100 + int(inside.sum())).epsilon
+    assert max(bound.epsilon for bound in privacy_bounds(scores, inside, 1e-5)) <= proven < 1
+
+
+def test_a_score_is_the_inner_product_with_what_is_unexpected():
+    """One full-batch step: the update by autograd, less what everybody gives on average, times each canary's clipped gradient."""
+    pool, rng = records(30), np.random.default_rng(0)
+    inside = rng.random(20) < 0.5
+    recipe = TorchRecipe(deep, SGD(0.5, momentum=0.0), epochs=1, batch_size=100, label_smoothing=0.1, privacy=NOISY)
+    known, candidates = (Records(pool.x[rows], pool.y[rows], pool.ids[rows]) for rows in (slice(10), slice(10, 30)))
+    target, scores = watched_training(recipe, known, candidates, inside, seed=3)
+    module = initial(recipe, 3)
+    x, y = tensors(recipe, pool, module)
+    clipped = []
+    for one, label in zip(x, y, strict=True):
+        loss = nn.functional.cross_entropy(module(one[None]), label[None], label_smoothing=0.1)
+        own = torch.cat([g.ravel() for g in torch.autograd.grad(loss, list(module.parameters()))])
+        clipped.append(own * min(1.0, 0.5 / float(own.norm())))
+    clipped = torch.stack(clipped).double().numpy()
+    before, after = (nn.utils.parameters_to_vector(m.parameters()).detach().double().numpy() for m in (module, target.module))
+    n = 10 + inside.sum()
+    expected = (clipped[:10].sum(0) + clipped[10:].sum(0) / 2) / n
+    np.testing.assert_allclose(scores, clipped[10:] @ ((before - after) / 0.5 - expected), atol=1e-5)
+
+
+def test_what_cannot_be_watched_is_told():
+    pool, inside = records(20), np.arange(20) % 2 == 0
+    with pytest.raises(InputError, match="recipe with privacy to watch"):
+        watched_training(TorchRecipe(deep), pool, pool, inside, 0)
+    recipe = TorchRecipe(deep, epochs=1, privacy=NOISY)
+    with pytest.raises(InputError, match="one truth value a canary, 20 in all"):
+        watched_training(recipe, pool, pool, inside[:10], 0)
+    with pytest.raises(InputError, match="every=0"):
+        watched_training(recipe, pool, pool, inside, 0, every=0)
+    with pytest.raises(InputError, match="fully connected network, all its layers trained"):
+        watched_training(
+            replace(recipe, model=lambda: nn.Sequential(nn.Linear(20, 8), nn.GELU(), nn.Linear(8, 4))), pool, pool, inside, 0
+        )
