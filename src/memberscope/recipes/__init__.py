@@ -6,6 +6,7 @@ from memberscope.recipes.execution import Execution
 from memberscope.recipes.fleet import Fleet, Order, train
 from memberscope.recipes.function import FunctionRecipe, as_recipe, load_recipe, with_precision
 from memberscope.recipes.losses import Distilling, HighEntropy, RelaxLoss
+from memberscope.recipes.privacy import Privacy, Proof, proof
 from memberscope.recipes.settings import SGD, Adam, EarlyStopping, Steps
 from memberscope.recipes.sklearn import SklearnRecipe
 from memberscope.recipes.torch import TorchRecipe
@@ -20,6 +21,8 @@ __all__ = [
     "FunctionRecipe",
     "HighEntropy",
     "Order",
+    "Privacy",
+    "Proof",
     "RelaxLoss",
     "SklearnRecipe",
     "Steps",
@@ -29,6 +32,7 @@ __all__ = [
     "canaries",
     "fixed",
     "load_recipe",
+    "proof",
     "read_design",
     "train",
     "with_precision",

@@ -14,6 +14,7 @@ import numpy as np
 from memberscope.errors import InputError
 from memberscope.recipes.function import packed
 from memberscope.recipes.losses import Loss
+from memberscope.recipes.privacy import Privacy, Proof, proof
 from memberscope.recipes.settings import SGD, EarlyStopping, Optimiser, Precision, Schedule, check_augmentation
 from memberscope.recipes.sources import source_digest
 from memberscope.targets import TorchTarget
@@ -36,6 +37,7 @@ class TorchRecipe:
     `stack` models are trained together by `engine`: `matrices` multiplies stacked weights of fully connected networks,
     `vmap` stacks any module without running statistics, `loop` goes one by one. None and `auto` leave both to a measurement
     made once, before the first model. The same seed gives the same initial weights, batches and augmentation in every engine.
+    `privacy` trains by DP-SGD: batches are then drawn by a coin for each record, and `batch_size` is their expected size.
 
     >>> import torch
     >>> recipe = TorchRecipe(lambda: torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2)), epochs=3)
@@ -60,6 +62,7 @@ class TorchRecipe:
     stack: int | None = None
     engine: Engine = "auto"
     threads: int = 1
+    privacy: Privacy | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision) or self.engine not in get_args(Engine):
@@ -73,6 +76,12 @@ class TorchRecipe:
             raise InputError("Expected mixup and weight decay of at least 0 and smoothing in [0, 1), got others. Repair them.")
         for name in self.augmentation:
             check_augmentation(name)
+        mixes = self.loss != "cross_entropy" or self.mixup or self.stop is not None
+        if self.privacy is not None and (mixes or self.precision == "bfloat16"):
+            raise InputError(
+                f"Expected cross-entropy in float32 or float64 with privacy, without mixup or early stopping, got {self.loss!r} in "
+                f"{self.precision}: what looks at several records at once breaks the bound on what one changes. Leave one out."
+            )
 
     def __call__(self, records: Records, seed: int) -> TorchTarget:
         """A model trained on `records`."""
@@ -109,6 +118,10 @@ class TorchRecipe:
 
         if not isinstance(pool.x, np.ndarray):
             raise InputError(f"Expected records as one array for a TorchRecipe, got {type(pool.x).__name__}. Convert them.")
+        if soft is not None and self.privacy is not None:
+            raise InputError(
+                "Expected labels to learn with privacy, got a teacher's answers, which saw the records. Leave one out."
+            )
         modules = [initial(self, seed) for seed in seeds]
         x, y = tensors(self, pool, modules[0])
         with flushed_denormals():
@@ -116,6 +129,27 @@ class TorchRecipe:
                 task = Task(self, [modules[i] for i in part], x, y, rows_of(inside[part]), [seeds[i] for i in part])
                 engine_of(self, modules[part[0]])(taught(task, None if soft is None else soft[part]))
         return (TorchTarget(module.eval(), device=self.device) for module in modules)
+
+    def proof(self, n_records: int) -> Proof | None:
+        """What is proven of a model trained on `n_records`; None without `privacy`.
+
+        Raises:
+            InputError: There is no noise, no noise reaches the target, delta is too large, or Opacus is not installed.
+        """
+        return None if self.privacy is None else proof(self.privacy, n_records, self.batch_size, self.epochs)
+
+    def built(self) -> Any:
+        """What `model()` builds; for private training, checked, and with layers replaced as far as `privacy` allows.
+
+        Raises:
+            InputError: DP-SGD cannot train it.
+        """
+        module = self.model()
+        if self.privacy is None or not hasattr(module, "named_modules"):
+            return module
+        from memberscope.recipes.torch_private_loop import trainable
+
+        return trainable(module, self.privacy)
 
     def tuned(self, pool: Records, size: int, n_models: int) -> tuple[TorchRecipe, dict[str, Any]]:
         """This recipe with stack, engine and threads chosen by measurement on this machine, and the choice in words."""
@@ -180,7 +214,7 @@ def initial(recipe: TorchRecipe, seed: int) -> Any:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = recipe.model()
+        module = recipe.built()
     if not isinstance(module, torch.nn.Module):
         raise InputError(f"Expected model() to build a torch module, got {type(module).__name__}. Return the module.")
     try:

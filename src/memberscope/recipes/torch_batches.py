@@ -20,7 +20,7 @@ class Step:
     rate: float
     epoch: int
     number: int
-    last: bool  # of its epoch
+    last: bool = False  # of its epoch
 
 
 def steps(task: Task) -> Iterator[Step]:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.recipes import torch_loop, torch_matrices, torch_vmap
+from memberscope.recipes import torch_loop, torch_matrices, torch_private, torch_private_loop, torch_vmap
+from memberscope.recipes.privacy import Privacy
 from memberscope.recipes.torch import Engine, Task, TorchRecipe, flushed_denormals, initial, tensors
 from memberscope.types import Records
 
@@ -23,6 +24,7 @@ ENGINES: dict[str, Callable[[Task], None]] = {
     "vmap": torch_vmap.fit,
     "loop": torch_loop.fit,
 }
+PRIVATE: dict[str, Callable[[Task], None]] = {"matrices": torch_private.fit, "loop": torch_private_loop.fit}
 
 
 def engine_of(recipe: TorchRecipe, module: Any) -> Callable[[Task], None]:
@@ -32,17 +34,21 @@ def engine_of(recipe: TorchRecipe, module: Any) -> Callable[[Task], None]:
         InputError: It names one that cannot train the module.
     """
     able, why = engines(recipe, module)
+    table = ENGINES if recipe.privacy is None else PRIVATE
     if recipe.engine == "auto":
-        return ENGINES[able[0]]
-    if recipe.engine not in able and not (recipe.engine == "vmap" and torch_vmap.why_not(module) is None and not recipe.stop):
+        return table[able[0]]
+    vmap = recipe.engine == "vmap" and recipe.privacy is None and torch_vmap.why_not(module) is None and not recipe.stop
+    if recipe.engine not in (*able, "loop") and not vmap:
         raise InputError(
             f"Expected a model that the engine {recipe.engine!r} can train, got another: {why}. Use engine='auto'."
         )
-    return ENGINES[recipe.engine]
+    return table[recipe.engine]
 
 
 def engines(recipe: TorchRecipe, module: Any) -> tuple[tuple[Engine, ...], str]:
     """Engines worth trying for the module, fastest first, and why stacking stops where it does."""
+    if recipe.privacy is not None:
+        return private_engines(module)
     if not callable(recipe.loss) and torch_matrices.layers(module) is not None:
         return ("matrices", "loop"), "fully connected: stacked weights, batched matrix products"
     odd = torch_vmap.why_not(module) or ("training stops early" if recipe.stop else None)
@@ -51,6 +57,13 @@ def engines(recipe: TorchRecipe, module: Any) -> tuple[tuple[Engine, ...], str]:
     if recipe.device == "cpu":
         return ("loop",), "one by one: on a CPU such layers gain nothing from stacking"
     return ("vmap", "loop"), "stacked with torch.func.vmap"
+
+
+def private_engines(module: Any) -> tuple[tuple[Engine, ...], str]:
+    """The engine for the module's private training, and why."""
+    if torch_matrices.layers(module) is not None and all(p.requires_grad for p in module.parameters()):
+        return ("matrices",), "fully connected: stacked weights, norms of gradients in closed form"
+    return ("loop",), "one by one, gradients of single records by Opacus"
 
 
 def choose(recipe: TorchRecipe, pool: Records, size: int, n_models: int) -> tuple[TorchRecipe, dict[str, Any]]:
@@ -112,9 +125,11 @@ def seconds_a_step(recipe: TorchRecipe, pool: Records, size: int) -> float:
         modules = [initial(recipe, seed) for seed in range(stack)]
         rows = np.stack([rng.choice(len(pool), min(batch * n_steps, len(pool)), replace=False) for _ in range(stack)])
         short = replace(recipe, epochs=max(1, batch * n_steps // rows.shape[1]), stop=None)
+        if short.privacy is not None:  # no search for the noise of these few steps
+            short = replace(short, privacy=Privacy(noise_multiplier=1.0, max_grad_norm=short.privacy.max_grad_norm))
         with flushed_denormals():
             started = time.perf_counter()
-            ENGINES[recipe.engine](Task(short, modules, x, y, rows, list(range(stack))))
+            engine_of(short, modules[0])(Task(short, modules, x, y, rows, list(range(stack))))
             if x.is_cuda:
                 import torch
 

@@ -78,7 +78,7 @@ def kept_model(store: Store, key: str, recipe: Recipe) -> Target | None:
     file = store.path / f"{key}.{SKOPS}"
     if file.is_file():
         return from_skops(file.read_bytes(), recipe)
-    build, arrays = getattr(recipe, "model", None), store.get_all(key)
+    build, arrays = getattr(recipe, "built", getattr(recipe, "model", None)), store.get_all(key)
     return None if arrays is None or build is None else from_state(build, arrays, str(getattr(recipe, "device", "cpu")))
 
 

@@ -1,0 +1,188 @@
+"""Differential privacy as a setting of a recipe, and the epsilon that Opacus's accountants prove for it.
+
+References:
+    [1] M. Abadi et al., "Deep Learning with Differential Privacy", CCS 2016, arXiv:1607.00133.
+    [2] S. Gopi, Y. T. Lee, L. Wutschitz, "Numerical Composition of Differential Privacy", NeurIPS 2021, arXiv:2106.02848.
+    [3] I. Mironov, K. Talwar, L. Zhang, "Rényi Differential Privacy of the Sampled Gaussian Mechanism", 2019, arXiv:1908.10530.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from memberscope.errors import InputError
+
+ASSUMES = (
+    "Every record joins each step by a coin of its own (Poisson sampling); neighbouring data sets differ by one record added or "
+    "removed; all intermediate models may be seen; the number of records is public, the seed is secret, and no setting was "
+    "tuned on these records"
+)
+MOST_NOISE = 1e5
+FAR = 50.0  # above this the PRV accountant takes minutes or overflows, and nothing hangs on the difference
+
+
+@dataclass(frozen=True)
+class Privacy:
+    """Train by DP-SGD [1]: each record's gradient clipped to `max_grad_norm`, Gaussian noise on the sum of a Poisson sample.
+
+    Either a target `epsilon` (nats) at `delta`, for which the noise is searched, or the `noise_multiplier`: the noise's standard
+    deviation in units of `max_grad_norm`. `fix` lets layers that mix records, such as BatchNorm, be replaced.
+
+    Noise comes from a seeded generator, so that training can be repeated: the guarantee holds against whoever does not know the
+    seed, and not against attacks on how floating-point numbers are drawn.
+
+    >>> Privacy(epsilon=3.0).delta, Privacy(noise_multiplier=1.1).epsilon
+    (1e-05, None)
+    """
+
+    epsilon: float | None = None
+    noise_multiplier: float | None = None
+    delta: float = 1e-5
+    max_grad_norm: float = 1.0
+    fix: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.epsilon is None) == (self.noise_multiplier is None):
+            got = "none" if self.epsilon is None else f"epsilon {self.epsilon:g} and noise {self.noise_multiplier:g}"
+            raise InputError(
+                f"Expected either a target epsilon or a noise multiplier, got {got}. Give one; the other follows from it."
+            )
+        if self.epsilon is not None and not (math.isfinite(self.epsilon) and self.epsilon > 0):
+            raise InputError(f"Expected a finite epsilon above 0, got {self.epsilon:g}. Give epsilon=3.0, say.")
+        if self.noise_multiplier is not None and not 0 <= self.noise_multiplier <= MOST_NOISE:
+            raise InputError(
+                f"Expected a noise multiplier of 0 to {MOST_NOISE:g}, got {self.noise_multiplier:g}. Give noise_multiplier=1.0, say."
+            )
+        if not 0 < self.delta < 1:
+            raise InputError(
+                f"Expected a delta between 0 and 1, got {self.delta:g}. Give delta=1e-5, or less than 1 / records."
+            )
+        if not (math.isfinite(self.max_grad_norm) and self.max_grad_norm > 0):
+            raise InputError(f"Expected a finite max_grad_norm above 0, got {self.max_grad_norm:g}. Give max_grad_norm=1.0.")
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What is proven of a training run: `epsilon` (nats) at `delta`, if it `assumes` rightly.
+
+    `epsilon` is the upper end of the PRV accountant's interval [2], `epsilon_rdp` the older and looser Rényi bound [3]. Where
+    that one is above 50, both are that one: nothing is protected there, and the PRV accountant takes long or overflows.
+    """
+
+    epsilon: float
+    epsilon_rdp: float
+    delta: float
+    noise_multiplier: float
+    sample_rate: float
+    steps: int
+    assumes: str = ASSUMES
+
+
+def proof(privacy: Privacy, n_records: int, batch_size: int, epochs: int) -> Proof:
+    """What DP-SGD on `n_records` proves: each joins a step with probability `batch_size / n_records`, `epochs` times its inverse.
+
+    The number of steps an epoch is rounded to the nearest, and is at least one.
+
+    Raises:
+        InputError: There is no noise; delta is so large that publishing a record at random would pass; no noise reaches the
+            target; or Opacus is not installed.
+
+    >>> found = proof(Privacy(noise_multiplier=1.1), n_records=60_000, batch_size=240, epochs=60)
+    >>> found.steps, round(found.epsilon, 2), round(found.epsilon_rdp, 2)
+    (15000, 2.31, 2.5)
+    """
+    if privacy.noise_multiplier == 0:
+        raise InputError("Expected noise for a proof of privacy, got a noise multiplier of 0. Without noise nothing is proven.")
+    if privacy.delta >= 1 / n_records:
+        raise InputError(
+            f"Expected a delta below 1 / records = {1 / n_records:.2g}, got {privacy.delta:g}: at that size, publishing a record "
+            "drawn at random would count as private. Lower delta."
+        )
+    rate, steps = schedule_of(n_records, batch_size, epochs)
+    noise = noise_of(privacy, n_records, batch_size, epochs)
+    tight, rdp = epsilons(noise, rate, steps, privacy.delta)
+    return Proof(tight, rdp, privacy.delta, noise, rate, steps)
+
+
+def schedule_of(n_records: int, batch_size: int, epochs: int) -> tuple[float, int]:
+    """Probability that a record joins a step, and the number of steps.
+
+    >>> schedule_of(1000, 128, 2)
+    (0.128, 16)
+    """
+    rate = min(1.0, batch_size / n_records)
+    return rate, epochs * max(1, round(1 / rate))
+
+
+def noise_of(privacy: Privacy, n_records: int, batch_size: int, epochs: int) -> float:
+    """The noise multiplier: as given, or the least, to a thousandth, at which the PRV accountant proves the target.
+
+    Raises:
+        InputError: No noise reaches the target, or Opacus is not installed.
+    """
+    if privacy.noise_multiplier is not None:
+        return privacy.noise_multiplier
+    assert privacy.epsilon is not None, "a Privacy has a target epsilon or a noise multiplier"
+    rate, steps = schedule_of(n_records, batch_size, epochs)
+    return searched(privacy.epsilon, privacy.delta, rate, steps)
+
+
+@lru_cache(maxsize=256)
+def searched(target: float, delta: float, rate: float, steps: int) -> float:
+    """The least noise multiplier, to a thousandth, whose proven epsilon is at most `target`.
+
+    Raises:
+        InputError: There is none, or Opacus is not installed.
+    """
+    low = high = 1.0
+    while epsilons(high, rate, steps, delta)[0] > target:
+        low, high = high, 2 * high
+        if high > MOST_NOISE:
+            raise InputError(
+                f"Expected an epsilon that {steps} steps can reach, got {target:g}: no noise multiplier up to {MOST_NOISE:g} "
+                "proves it. Raise epsilon, or train for fewer epochs."
+            )
+    while low == high or epsilons(low, rate, steps, delta)[0] <= target:
+        low, high = low / 2, low
+        if low < 1e-3:
+            return high
+    from scipy.optimize import brentq
+
+    def beyond(logarithm: float) -> float:
+        return math.log(epsilons(math.exp(logarithm), rate, steps, delta)[0] / target)
+
+    found = math.exp(brentq(beyond, math.log(low), math.log(high), xtol=2e-4))
+    while epsilons(found, rate, steps, delta)[0] > target:
+        found *= 1.0004
+    return found
+
+
+def epsilons(noise: float, rate: float, steps: int, delta: float) -> tuple[float, float]:
+    """Proven epsilon by the PRV accountant and by the RDP accountant, of `steps` steps of the subsampled Gaussian mechanism.
+
+    Raises:
+        InputError: Opacus is not installed.
+    """
+    prv, rdp = accountants()
+    with warnings.catch_warnings():  # the accountants warn of the ends of their grids, where their bounds are still bounds
+        warnings.simplefilter("ignore")
+        rdp.history = prv.history = [(noise, rate, steps)]
+        loose = float(rdp.get_epsilon(delta))
+        return min(loose, float(prv.get_epsilon(delta))) if loose <= FAR else loose, loose
+
+
+def accountants() -> tuple[Any, Any]:
+    """Opacus's PRV and RDP accountants.
+
+    Raises:
+        InputError: Opacus is not installed.
+    """
+    try:
+        from opacus.accountants import PRVAccountant, RDPAccountant
+    except ImportError as error:
+        raise InputError("Expected opacus for a proof of privacy, got none. Run `pip install memberscope[dp]`.") from error
+    return PRVAccountant(), RDPAccountant()

@@ -1,0 +1,108 @@
+"""Private training watched from inside: canaries are scored on every noisy gradient, as an adversary who sees all models could.
+
+From each published mean gradient is taken what somebody who knows all records, and not the coins, would expect; what is left
+points a little along the gradients of the canaries that are in. A canary's score is the sum of its inner products with it, each a
+sum over layers of products of activations and slopes: no gradient of a single record is written out.
+
+References:
+    [1] M. Nasr et al., "Tight Auditing of Differentially Private Machine Learning", USENIX Security 2023, arXiv:2302.07956.
+    [2] T. Steinke, M. Nasr, M. Jagielski, "Privacy Auditing with One (1) Training Run", NeurIPS 2023, arXiv:2305.08846.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from memberscope.errors import InputError
+from memberscope.recipes.torch import Task, TorchRecipe, flushed_denormals, initial, rows_of, tensors
+from memberscope.recipes.torch_choice import engine_of
+from memberscope.recipes.torch_private import Factors, Network, add_sums, clipping, factored, fit
+from memberscope.targets import TorchTarget
+from memberscope.types import Bools, Floats, Records
+
+
+def watched_training(
+    recipe: TorchRecipe, records: Records, canaries: Records, inside: Bools, seed: int, every: int = 1
+) -> tuple[TorchTarget, Floats]:
+    """A model trained privately on `records` and on the `canaries` under `inside` (m,), and a score (m,) of each canary.
+
+    The adversary knows every intermediate model, hence every noisy gradient, all records and all candidates, and not which
+    canaries are in nor who joins a step. Scores use neither. Every `every`-th update is looked at.
+
+    Raises:
+        InputError: The recipe is not private, its model is no fully connected network, or nothing would be looked at.
+
+    >>> import torch
+    >>> from memberscope.recipes import Privacy
+    >>> rng, inside = np.random.default_rng(0), np.arange(40) % 2 == 0
+    >>> def drawn(n):
+    ...     return Records(rng.normal(size=(n, 60)), rng.integers(0, 2, n), np.arange(n).astype(str))
+    >>> def model():
+    ...     return torch.nn.Sequential(torch.nn.Linear(60, 2))
+    >>> recipe = TorchRecipe(model, batch_size=10, privacy=Privacy(noise_multiplier=0.1))
+    >>> model, scores = watched_training(recipe, drawn(20), drawn(40), inside, seed=0)
+    >>> bool(scores[inside].mean() > scores[~inside].mean())
+    True
+    """
+    module = checked(recipe, canaries, inside, every, seed)
+    joined = Records(
+        np.concatenate([records.x, canaries.x]),
+        np.concatenate([records.y, canaries.y]),
+        np.arange(len(records) + len(canaries)).astype(str),
+    )
+    x, y = tensors(recipe, joined, module)
+    mask = np.concatenate([np.ones(len(records), dtype=bool), inside])
+    scores = np.zeros(len(canaries))
+    task = Task(recipe, [module], x, y, rows_of(mask[None]), [seed])
+
+    def watch(number: int, net: Network, gradients: list[list[Any]]) -> None:
+        if number % every == 0:
+            scores[:] += products(task, net, gradients, len(records))
+
+    with flushed_denormals():
+        fit(task, watch)
+    return TorchTarget(module.eval(), device=recipe.device), scores
+
+
+def checked(recipe: TorchRecipe, canaries: Records, inside: Bools, every: int, seed: int) -> Any:
+    """The module with its first weights.
+
+    Raises:
+        InputError: Something of it cannot be watched.
+    """
+    if recipe.privacy is None:
+        raise InputError(
+            "Expected a recipe with privacy to watch, got one without. Give TorchRecipe(..., privacy=Privacy(...))."
+        )
+    if np.shape(inside) != (len(canaries),) or np.asarray(inside).dtype != bool:
+        raise InputError(f"Expected one truth value a canary, {len(canaries)} in all, got {np.shape(inside)}. Repair `inside`.")
+    if every < 1:
+        raise InputError(f"Expected to look at every first or later update, got every={every}. Give every=1.")
+    module = initial(recipe, seed)
+    if engine_of(recipe, module) is not fit:
+        raise InputError(
+            "Expected a fully connected network, all its layers trained, to watch from inside, got another module. Score "
+            "canaries from outside instead, by privacy_bounds on the trained model's losses."
+        )
+    return module
+
+
+def products(task: Task, net: Network, gradients: list[list[Any]], n_known: int) -> Floats:
+    """Inner product (m,) of the surprise in `gradients` with each canary's clipped gradient; the first `n_known` are surely in."""
+    import torch
+
+    inputs = task.x.reshape(1, len(task.x), net.width).to(gradients[0][0].dtype)
+    factors = factored(net, inputs, task.y[None], task.recipe.label_smoothing)
+    assert task.recipe.privacy is not None, "only private training is watched"
+    scale = clipping(net, factors, task.recipe.privacy.max_grad_norm)
+    chance = torch.full_like(scale, 1.0 / task.rows.shape[1])  # of joining a step, over the expected size of a batch
+    chance[:, n_known:] /= 2
+    surprise = [[-value for value in values] for values in gradients]
+    add_sums(surprise, factors, scale * chance)
+    later = Factors([a[:, n_known:] for a in factors.seen], [d[:, n_known:] for d in factors.slopes])
+    found = torch.zeros_like(scale[:, n_known:])
+    for values, a, d in zip(surprise, later.seen, later.slopes, strict=True):
+        found -= ((torch.bmm(a, values[0]) + (values[1] if len(values) == 2 else 0)) * d).sum(-1)
+    return np.asarray((found * scale[:, n_known:])[0].double().cpu().numpy(), dtype=np.float64)
