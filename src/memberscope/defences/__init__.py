@@ -4,7 +4,9 @@ An audit wraps a target in the same object that stands in front of the served mo
 """
 
 from memberscope.defences.chain import Chain, restriction
+from memberscope.defences.hamp import HampOutput
 from memberscope.defences.labelonly import LabelOnly
+from memberscope.defences.memguard import MemGuard
 from memberscope.defences.noise import OutputNoise
 from memberscope.defences.rounding import Rounding, tops_of
 from memberscope.defences.temperature import Temperature
@@ -16,7 +18,9 @@ OUTPUT_DEFENCES: tuple[OutputDefence, ...] = (TopK(1), TopK(3), Rounding(2), Tem
 __all__ = [
     "OUTPUT_DEFENCES",
     "Chain",
+    "HampOutput",
     "LabelOnly",
+    "MemGuard",
     "OutputNoise",
     "Rounding",
     "Temperature",
