@@ -29,7 +29,7 @@ PATIENCE = 2  # tighter searches get this many times the steps of the first; wai
 FLOOR = 1e-6  # smallest probability that a search starts from, so that it can leave certain answers
 DECIDED = 1e-5  # how far from 0.5 the classifier must be for noise to be worth it
 UNMOVED = 1e-12  # differences below which are rounding
-CUTS = 12
+UNDECIDED, CUTS = 1e-5, 20  # log-odds near enough to zero, and how often the way to it is cut
 
 
 @dataclass(frozen=True)
@@ -192,13 +192,17 @@ def pulled_back(judge: SortedClassifier, outputs: Floats, crossed: Floats) -> Fl
     """
     before, beyond = judge.odds(outputs), judge.odds(crossed)
     start, low, high, last = np.sign(before), np.zeros(len(outputs)), np.ones(len(outputs)), np.zeros(len(outputs))
+    rows = np.arange(len(outputs))
     for _ in range(CUTS):
-        middle = low + (high - low) * before / (before - beyond)
-        odds = judge.odds(outputs + middle[:, None] * (crossed - outputs))
-        over = np.sign(odds) != start
-        before, beyond = (
-            np.where(over, np.where(last > 0, before / 2, before), odds),
-            np.where(over, odds, np.where(last < 0, beyond / 2, beyond)),
-        )
-        low, high, last = np.where(over, low, middle), np.where(over, middle, high), np.where(over, 1, -1)
+        middle = low[rows] + (high - low)[rows] * before[rows] / (before - beyond)[rows]
+        odds = judge.odds(outputs[rows] + middle[:, None] * (crossed - outputs)[rows])
+        over = np.sign(odds) != start[rows]
+        here, there = rows[over], rows[~over]
+        before[here] /= np.where(last[here] > 0, 2, 1)
+        beyond[there] /= np.where(last[there] < 0, 2, 1)
+        beyond[here], high[here], last[here] = odds[over], middle[over], 1
+        before[there], low[there], last[there] = odds[~over], middle[~over], -1
+        rows = rows[~(over & (np.abs(odds) < UNDECIDED))]
+        if not len(rows):
+            break
     return np.asarray(outputs + high[:, None] * (crossed - outputs), dtype=np.float64)
