@@ -146,8 +146,18 @@ class OutputDefence(Protocol):
         """What its answers are: probabilities, or labels."""
         ...
 
-    def fit(self, outputs: Floats, labels: Ints) -> OutputDefence:
-        """Itself, or a copy fitted to answers (n, k) about records of the classes `labels` (n,)."""
+    @property
+    def hides(self) -> bool:
+        """Whether its answers leave something out: classes (NaN), digits, or all but the label."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """What decides its answers: the name, with a hash of what it was fitted to."""
+        ...
+
+    def fit(self, outputs: Floats, member: Bools) -> OutputDefence:
+        """Itself, or a copy fitted to answers (n, k) about records that trained the model (`member`, n) and about others."""
         ...
 
     def __call__(self, outputs: Floats) -> Floats:

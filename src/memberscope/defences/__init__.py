@@ -6,8 +6,11 @@ An audit wraps a target in the same object that stands in front of the served mo
 from memberscope.defences.answering import Answering
 from memberscope.defences.chain import Chain, restriction
 from memberscope.defences.distillation import Distillation
+from memberscope.defences.dpsgd import DPSGD
 from memberscope.defences.estimator import OwnParameters, Setting
+from memberscope.defences.hamp import HampOutput
 from memberscope.defences.labelonly import LabelOnly
+from memberscope.defences.memguard import MemGuard
 from memberscope.defences.names import Defended, defended, sweep
 from memberscope.defences.noise import OutputNoise
 from memberscope.defences.regularise import L2, Augment, Dropout, Mixup, Smooth, StopEarly
@@ -24,12 +27,15 @@ __all__ = [
     "Answering",
     "Augment",
     "Chain",
+    "DPSGD",
     "Defended",
     "Distillation",
     "Dropout",
+    "HampOutput",
     "HampTraining",
     "L2",
     "LabelOnly",
+    "MemGuard",
     "Mixup",
     "OUTPUT_DEFENCES",
     "OutputNoise",

@@ -86,7 +86,9 @@ class AnsweringRecipe:
         """A model for each row of `inside` (b, n), behind its own defence."""
         models = trained_models(self.base, pool, inside, seeds)
         for model, row, seed in zip(models, inside, seeds, strict=True):
-            yield RestrictedTarget(model, self.fitted(model, pool, row, seed))
+            answering = RestrictedTarget(model, self.fitted(model, pool, row, seed))
+            answering.restriction = None  # what it answers is all there is: nothing is left to do to it
+            yield answering
 
     def fitted(self, model: Target, pool: Records, row: Bools, seed: int) -> OutputDefence:
         """The defence fitted to `model`, which was trained on the records under `row` (n,)."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from memberscope.defences.hamp import HampOutput
 from memberscope.defences.labelonly import LabelOnly
+from memberscope.defences.memguard import MemGuard
 from memberscope.defences.noise import OutputNoise
 from memberscope.defences.rounding import Rounding
 from memberscope.defences.temperature import Temperature
 from memberscope.defences.topk import TopK
 from memberscope.errors import InputError
-from memberscope.types import Floats, Ints, OutputDefence, Signal
+from memberscope.types import Bools, Floats, OutputDefence, Signal
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,21 @@ class Chain:
         """What the last part answers."""
         return self.parts[-1].signal
 
-    def fit(self, outputs: Floats, labels: Ints) -> Chain:
+    @property
+    def hides(self) -> bool:
+        """Whether some part leaves something out."""
+        return any(part.hides for part in self.parts)
+
+    @property
+    def digest(self) -> str:
+        """The parts' digests, joined by `+`."""
+        return "+".join(part.digest for part in self.parts)
+
+    def fit(self, outputs: Floats, member: Bools) -> Chain:
         """The parts fitted in order, each to what those before it answer."""
         fitted: list[OutputDefence] = []
         for part in self.parts:
-            fitted.append(part.fit(outputs, labels))
+            fitted.append(part.fit(outputs, member))
             outputs = fitted[-1](outputs)
         return Chain(tuple(fitted))
 
@@ -55,12 +67,16 @@ KINDS: dict[str, Callable[..., OutputDefence]] = {
     "round": lambda decimals: Rounding(int(decimals)),
     "temperature": lambda value: Temperature(float(value)),
     "noise": lambda scale, seed="0": OutputNoise(float(scale), int(seed)),
+    "memguard": lambda distortion, seed="0", steps="300": MemGuard(float(distortion), int(seed), int(steps)),
+    "hamp_output": lambda seed="0": HampOutput(int(seed)),
     "label": LabelOnly,
 }
 
 
 def restriction(name: str) -> OutputDefence:
     """The output defence called `name`: `top:1`, `round:2`, `temperature:2`, `noise:0.5`, `label`, or several joined by `+`.
+
+    `memguard:1` and `hamp_output` come back unfitted, and say so when they are used.
 
     Raises:
         InputError: The name is unknown, its number does not fit, or something follows `label`.

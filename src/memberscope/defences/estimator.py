@@ -27,7 +27,7 @@ class OwnParameters:
     """An estimator's own parameter for `knob` at `value`: depth, leaves, leaf_size, rate, subsample or strength of regularisation.
 
     >>> from sklearn.linear_model import LogisticRegression
-    >>> OwnParameters("strength", 100.0)(SklearnRecipe(LogisticRegression())).estimator
+    >>> OwnParameters("strength", 100.0)(SklearnRecipe(LogisticRegression())).estimator  # doctest: +NORMALIZE_WHITESPACE
     LogisticRegression(C=0.01)
     """
 
@@ -45,12 +45,14 @@ class OwnParameters:
         """`knob:value`."""
         return f"{self.knob}:{self.value:g}"
 
-    def __call__(self, recipe: Recipe) -> SklearnRecipe:
-        """The recipe of the estimator with that parameter, in a pipeline that of its last step.
+    def __call__(self, recipe: Recipe) -> Recipe:
+        """The recipe of the estimator with that parameter, in a pipeline that of its last step; torch recipes have a rate, too.
 
         Raises:
             InputError: It is no estimator, or has no such parameter.
         """
+        if isinstance(recipe, TorchRecipe) and self.knob == "rate":
+            return replace(recipe, optimiser=replace(recipe.optimiser, lr=self.value))
         if not isinstance(recipe, SklearnRecipe):
             raise InputError(
                 f"Expected an estimator for the defence {self.name}, got {type(recipe).__name__}. Set it in your own recipe."

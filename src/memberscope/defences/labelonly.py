@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memberscope.defences.rounding import tops_of
-from memberscope.types import Floats, Ints, Signal
+from memberscope.types import Bools, Floats, Signal
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,17 @@ class LabelOnly:
         """Labels."""
         return "labels"
 
-    def fit(self, outputs: Floats, labels: Ints) -> LabelOnly:
+    @property
+    def hides(self) -> bool:
+        """Yes: all probabilities."""
+        return True
+
+    @property
+    def digest(self) -> str:
+        """The name: there is nothing to fit."""
+        return self.name
+
+    def fit(self, outputs: Floats, member: Bools) -> LabelOnly:
         """Itself: there is nothing to fit."""
         return self
 

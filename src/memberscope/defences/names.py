@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from memberscope.defences.answering import Answering
 from memberscope.defences.chain import KINDS, restriction
 from memberscope.defences.distillation import Distillation
+from memberscope.defences.dpsgd import DPSGD
 from memberscope.defences.estimator import KNOBS, OwnParameters, setting
 from memberscope.defences.regularise import L2, Augment, Dropout, Mixup, Smooth, StopEarly
 from memberscope.defences.relaxloss import HampTraining, Relax
@@ -60,6 +61,7 @@ TRAINING: dict[str, Callable[..., TrainingDefence]] = {
     "relaxloss": lambda alpha, upper="1": Relax(float(alpha), float(upper)),
     "hamp": lambda entropy="0.5", alpha="0.001": HampTraining(float(entropy), float(alpha)),
     "selena": lambda k="25", l="10": Selena(int(k), int(l)),  # noqa: E741
+    "dpsgd": lambda *words: private(words),
     "set": lambda text: setting(text),
 }
 EXAMPLES = "l2:0.001, dropout:0.5, early_stopping, relaxloss:1, selena:25:10, dpsgd:eps=8, memguard:1, top:3 or set:max_depth=4"
@@ -117,6 +119,23 @@ def single(part: str, public: Records | None, reserve: Records | None) -> Traini
 
 
 FITTED = ("memguard", "hamp_output")
+
+
+PRIVATE = {"eps": "epsilon", "noise": "noise_multiplier", "clip": "max_grad_norm", "delta": "delta"}
+
+
+def private(words: tuple[str, ...]) -> DPSGD:
+    """DP-SGD from words such as `eps=8`, `noise=1.1`, `clip=0.5`, `delta=1e-6` and `fix`.
+
+    Raises:
+        InputError: Neither eps nor noise is among them, or both.
+
+    >>> private(("eps=8", "clip=0.5")).name
+    'dpsgd:eps=8:clip=0.5'
+    """
+    given = dict(word.partition("=")[::2] for word in words)
+    numbers = {PRIVATE[word]: float(value) for word, value in given.items() if word != "fix"}
+    return DPSGD(**numbers, fix="fix" in given)
 
 
 def sweep(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from scipy.special import ndtri
 
 from memberscope.defences.rounding import tops_of
 from memberscope.errors import InputError
-from memberscope.types import Floats, Ints, Signal
+from memberscope.types import Bools, Floats, Signal
 
 Words = NDArray[np.uint64]
 
@@ -47,7 +47,17 @@ class OutputNoise:
         """Probabilities."""
         return "probabilities"
 
-    def fit(self, outputs: Floats, labels: Ints) -> OutputNoise:
+    @property
+    def hides(self) -> bool:
+        """No."""
+        return False
+
+    @property
+    def digest(self) -> str:
+        """The name: there is nothing to fit."""
+        return self.name
+
+    def fit(self, outputs: Floats, member: Bools) -> OutputNoise:
         """Itself: there is nothing to fit."""
         return self
 
@@ -69,13 +79,22 @@ def keyed_normals(values: Floats, seed: int) -> Floats:
     >>> bool((drawn[0] == drawn[1]).all()), bool((drawn[0] == drawn[2]).any())
     (True, False)
     """
+    columns = np.arange(1, values.shape[1] + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    return np.asarray(ndtri(uniform(mixed(keyed(values, seed)[:, None] + columns[None, :]))), dtype=np.float64)
+
+
+def keyed(values: Floats, seed: int) -> Words:
+    """One word (n,) for each row of `values` (n, k), which depends on the row and on `seed` alone."""
     words = np.ascontiguousarray(values, dtype=np.float64).view(np.uint64)
     state = np.full(len(words), np.uint64(seed), dtype=np.uint64)
     for column in range(words.shape[1]):
         state = mixed(state ^ words[:, column])
-    columns = np.arange(1, words.shape[1] + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    drawn = mixed(state[:, None] + columns[None, :])
-    return np.asarray(ndtri(((drawn >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53), dtype=np.float64)
+    return state
+
+
+def uniform(words: Words) -> Floats:
+    """Numbers strictly between 0 and 1 from words of the same shape."""
+    return np.asarray(((words >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53, dtype=np.float64)
 
 
 def mixed(words: Words) -> Words:

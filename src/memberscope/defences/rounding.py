@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.types import Floats, Ints, Signal
+from memberscope.types import Bools, Floats, Ints, Signal
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,17 @@ class Rounding:
         """Probabilities."""
         return "probabilities"
 
-    def fit(self, outputs: Floats, labels: Ints) -> Rounding:
+    @property
+    def hides(self) -> bool:
+        """Yes: digits."""
+        return True
+
+    @property
+    def digest(self) -> str:
+        """The name: there is nothing to fit."""
+        return self.name
+
+    def fit(self, outputs: Floats, member: Bools) -> Rounding:
         """Itself: there is nothing to fit."""
         return self
 

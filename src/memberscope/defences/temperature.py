@@ -8,7 +8,7 @@ import numpy as np
 
 from memberscope.defences.rounding import tops_of
 from memberscope.errors import InputError
-from memberscope.types import Floats, Ints, Signal
+from memberscope.types import Bools, Floats, Signal
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,17 @@ class Temperature:
         """Probabilities."""
         return "probabilities"
 
-    def fit(self, outputs: Floats, labels: Ints) -> Temperature:
+    @property
+    def hides(self) -> bool:
+        """No."""
+        return False
+
+    @property
+    def digest(self) -> str:
+        """The name: there is nothing to fit."""
+        return self.name
+
+    def fit(self, outputs: Floats, member: Bools) -> Temperature:
         """Itself: there is nothing to fit."""
         return self
 

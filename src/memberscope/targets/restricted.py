@@ -18,15 +18,13 @@ class RestrictedTarget:
     >>> import numpy as np
     >>> from memberscope.targets import FunctionTarget
     >>> class Never:
-    ...     name, signal = "never", "probabilities"
-    ...     def fit(self, outputs, labels): return self
+    ...     name, signal, hides, digest = "never", "probabilities", True, "never"
+    ...     def fit(self, outputs, member): return self
     ...     def __call__(self, outputs): return np.full_like(outputs, np.nan)
     >>> whole = FunctionTarget(lambda x: np.tile([0.5, 0.5], (len(x), 1)), n_classes=2)
     >>> RestrictedTarget(whole, Never()).query(np.zeros((1, 3))).tolist()
     [[nan, nan]]
     """
-
-    hides = True
 
     def __init__(self, target: Target, defence: OutputDefence) -> None:
         """Put `defence` in front of `target`.
@@ -41,7 +39,8 @@ class RestrictedTarget:
         self.access = Access.LABEL if defence.signal == "labels" else Access.PROBABILITIES
         self.n_classes = target.n_classes
         self.n_parameters = target.n_parameters
-        self.restriction = defence.name
+        self.restriction: str | None = defence.name
+        self.hides = defence.hides or bool(getattr(target, "hides", False))
         self.costly, self.stored = bool(getattr(target, "costly", False)), bool(getattr(target, "stored", False))
         names = getattr(target, "classes", None)
         if names is not None:
@@ -49,9 +48,9 @@ class RestrictedTarget:
 
     @property
     def digest(self) -> str | None:
-        """Hash of the target's digest and the defence's name; None if the target has none."""
+        """Hash of the target's digest and the defence's; None if the target has none."""
         inner = self.target.digest
-        return None if inner is None else hashlib.sha256(f"{inner}:{self.defence.name}".encode()).hexdigest()
+        return None if inner is None else hashlib.sha256(f"{inner}:{self.defence.digest}".encode()).hexdigest()
 
     def query(self, x: Any, **whose: Any) -> Floats:
         """What is left (n, k) of the target's answers, or labels (n, 1); `whose` goes to a target that counts queries."""
