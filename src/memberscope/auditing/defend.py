@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from memberscope.auditing.run import run
 from memberscope.auditing.scoring import score
 from memberscope.auditing.subject import Subject, make_subject
 from memberscope.auditing.training import Training
-from memberscope.defences import Answering, Defended, defended, sweep
+from memberscope.defences import Answering, Defended, defended, restriction, sweep
 from memberscope.errors import InputError, MemberscopeError
 from memberscope.recipes import SklearnRecipe, TorchRecipe, balanced
 from memberscope.recipes.execution import threads_at_most
@@ -109,7 +109,7 @@ def defend(
     tried: dict[str, Tried | str] = {}
     for done, (name, recipe) in enumerate(recipes.items()):
         report("defences", done, len(recipes))
-        limits = tuple(choice.restriction for choice in choices if choice.trains == name and choice.restriction)
+        limits = tuple(limit for limit in (choice.restriction for choice in choices if choice.trains == name) if beside(limit))
         try:
             found = attempt(replace(bare, restrictions=limits, title=name), scene, recipe, training, store, report)
         except MemberscopeError as error:
@@ -123,6 +123,11 @@ def defend(
     shown = Shown.of(bare, policy, scene.records, scene.member)
     rows = [named_row(choice, tried[choice.trains], shown) for choice in choices]
     return concluded(bare, policy, rows, shown)
+
+
+def beside(limit: str | None) -> TypeGuard[str]:
+    """Whether a restriction is a level of its own to try; labels alone are audited anyway."""
+    return limit is not None and restriction(limit).signal != "labels"
 
 
 def named_row(choice: Defended, tried: Tried | str, shown: Shown) -> Row:

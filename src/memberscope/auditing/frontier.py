@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from memberscope.auditing.estimate import Part, restrict, whole
+from memberscope.auditing.estimate import Part, restrict
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.policy import Policy
 from memberscope.auditing.privacy import privacy_bounds
@@ -22,7 +22,7 @@ from memberscope.statistics import Interval, auc_interval, clopper_pearson, simu
 from memberscope.types import Access, Bools, Estimate, Records
 
 FORMAT = "memberscope-frontier/1"
-RATES = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2)  # false-positive rates to choose from
+RATES = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # false-positive rates to choose from
 LEAST = 5  # false positives at a rate, below which its interval says little
 BOUND_BY = ("lira", "rmia", "logit", "confidence")  # whose scores bound epsilon: the first that ran, fixed beforehand
 DELTA = 1e-5
@@ -111,7 +111,7 @@ class Shown:
 def smallest(wanted: float, n: int) -> float | None:
     """The rate `wanted`, or the next of `RATES` at which `n` non-members make a few false positives.
 
-    >>> smallest(0.01, 500), smallest(0.01, 499), smallest(0.01, 20)
+    >>> smallest(0.01, 500), smallest(0.01, 499), smallest(0.01, 9)
     (0.01, 0.02, None)
     """
     return next((rate for rate in sorted({wanted, *RATES}) if rate >= wanted and rate * n >= LEAST - 1e-9), None)
@@ -150,11 +150,13 @@ def row_of(limit: str | None, result: Result, unaware: Arrays, shown: Shown, pro
 
 def parts_at(arrays: Arrays, limit: str | None) -> list[Part]:
     """The attacks of an adversary who sees outputs through the restriction `limit`, or all that the threat model grants."""
+    alone = limit is not None and restriction(limit).signal == "labels"
     for entry in levels_in(arrays):
-        if limit and entry.restriction and (entry.restriction == limit or entry.restriction.endswith(f"+{limit}")):
+        hidden = limit is not None and (entry.restriction or "").split("+")[-limit.count("+") - 1 :] == limit.split("+")
+        if entry.access == Access.LABEL.word if alone else hidden:
             return candidates(arrays, entry)
-    if limit and restriction(limit).signal == "labels":
-        return [whole(entry, arrays) for entry in arrays.scored if entry.access == Access.LABEL.word]
+    if alone:
+        return []
     return candidates(arrays, judged_level(arrays, Access.WHITE_BOX))
 
 

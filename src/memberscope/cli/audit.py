@@ -193,7 +193,7 @@ def identity(plan: Plan, subject: Subject, training: Training | None = None) -> 
     return mark
 
 
-def refuse_other(out: Path, mark: dict[str, Any], *, overwrite: bool) -> None:
+def refuse_other(out: Path, mark: dict[str, Any], *, overwrite: bool, file: str = "result.json") -> None:
     """Refuse a folder that holds another plan's result.
 
     Raises:
@@ -201,11 +201,10 @@ def refuse_other(out: Path, mark: dict[str, Any], *, overwrite: bool) -> None:
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"Expected a folder for --out, got the file {str(out)!r}. Choose another name.")
-    file = out / "plan.json"
-    if overwrite or not (out / "result.json").exists():
+    if overwrite or not (out / file).exists():
         return
     try:
-        before = json.loads(file.read_text(encoding="utf-8"))
+        before = json.loads((out / "plan.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         before = None
     if before != mark:
@@ -232,6 +231,7 @@ def progress_bar(console: Any) -> Any:
         "train targets": "training targets",
         "attack": "attacking",
         "targets": "attacking targets",
+        "defences": "defences",
         "estimate": "estimating",
         "control": "running controls",
     }

@@ -96,6 +96,8 @@ class Options(EndpointOptions):
     assume_class_order: bool | None = None
     coins: bool | None = None
     drop_overlap: bool | None = None
+    defences: tuple[str, ...] | None = None
+    canaries: int | None = None
     out: str | None = None
 
 
@@ -118,6 +120,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "jobs",
         "model_timeout",
     ),
+    "defend": ("defences", "canaries"),
     "threat": ("access", "restrict", "restrictions", "query_budget", "search_queries", "prior", "priors"),
     "audit": (
         "fprs",
@@ -133,7 +136,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "out",
     ),
 }
-LISTS = ("trust_types", "groups", "features", "drop", "priors", "fprs", "attacks", "views", "restrictions", *LISTED)
+LISTS = ("trust_types", "groups", "features", "drop", "priors", "fprs", "attacks", "views", "restrictions", "defences", *LISTED)
 ALIASES = {"train": "recipe"}  # [recipe] train = "module:function"
 
 

@@ -4,6 +4,7 @@ from memberscope.reports.arrays import read_arrays, write_arrays
 from memberscope.reports.document import read_result, schema, to_json, write_result
 from memberscope.reports.explain import explain, explain_record, topics
 from memberscope.reports.folder import write_all
+from memberscope.reports.frontier import frontier_schema, read_frontier, write_frontier
 from memberscope.reports.html import render, write_report
 from memberscope.reports.junit import junit, write_junit
 from memberscope.reports.records import same_records, write_records
@@ -12,8 +13,10 @@ from memberscope.reports.terminal import summary
 __all__ = [
     "explain",
     "explain_record",
+    "frontier_schema",
     "junit",
     "read_arrays",
+    "read_frontier",
     "read_result",
     "render",
     "same_records",
@@ -23,6 +26,7 @@ __all__ = [
     "topics",
     "write_all",
     "write_arrays",
+    "write_frontier",
     "write_junit",
     "write_records",
     "write_report",

@@ -193,19 +193,22 @@ def frontier_table(frontier: Frontier) -> Table:
         title=f"Accuracy and leakage to an attacker who knows the defence ({confidence} intervals)", title_justify="left"
     )
     table.add_column("defence", overflow="fold")
-    table.add_column("test accuracy")
-    table.add_column(f"average TPR at {lookup.percent(frontier.fpr)} FPR")
-    worst = "" if frontier.canary_fpr is None else f" at {lookup.percent(frontier.canary_fpr)} FPR"
+    table.add_column("accuracy")
+    table.add_column(f"average TPR at {lookup.percent(frontier.fpr)}")
+    worst = "" if frontier.canary_fpr is None else f" at {lookup.percent(frontier.canary_fpr)}"
     table.add_column(f"worst-case TPR{worst}")
-    table.add_column("unaware attacker: average, worst")
+    table.add_column("unaware: both")
     if any(row.proven for row in frontier.rows):
-        table.add_column("epsilon: proven, measured")
+        table.add_column("ε proven, measured")
     if frontier.policy:
         table.add_column("policy")
     for row in frontier.rows:
         if row.why_not is None:
             table.add_row(*cells(row, frontier))
-    table.caption = "* no other choice is at least as good in accuracy, average and worst case"
+    table.caption = (
+        "TPR at this FPR of the strongest attack; unaware: of one who trains reference models without the defence. "
+        "* no other choice is at least as good in accuracy, average and worst case"
+    )
     table.caption_justify = "left"
     return table
 
@@ -214,12 +217,20 @@ def cells(row: Row, frontier: Frontier) -> list[str]:
     """The texts of one row."""
     mark = "" if row.dominated_by else " *"
     unaware = [lookup.percent(entry.value) for entry in (row.unaware_average, row.unaware_worst) if entry is not None]
-    found = [escape(row.name) + mark, cell(row.accuracy), cell(row.average), cell(row.worst), ", ".join(unaware) or "–"]
+    found = [escape(row.name) + mark, brief(row.accuracy), brief(row.average), brief(row.worst), ", ".join(unaware) or "–"]
     if any(entry.proven for entry in frontier.rows):
         found.append(epsilons(row))
     if frontier.policy:
         found.append(WORDS[row.meets])
     return found
+
+
+def brief(entry: Any) -> str:
+    """A share with its limits as short as a narrow terminal wants it."""
+    if entry is None:
+        return "–"
+    value, low, high = (float(f"{100 * share:.3g}") for share in (entry.value, entry.low, entry.high))
+    return f"{value:g}% ({low:g}–{high:g})"
 
 
 def epsilons(row: Row) -> str:

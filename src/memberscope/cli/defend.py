@@ -1,0 +1,189 @@
+"""`memberscope defend`: train with each defence, attack with an adversary who does the same, and show what each buys and costs."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from memberscope.cli.options import (
+    Address,
+    Backend,
+    Device,
+    Jobs,
+    Members,
+    Model,
+    ModelTimeout,
+    NonMembers,
+    Options,
+    Outputs,
+    Population,
+    Precision,
+    Recipe,
+    References,
+    ReferenceSize,
+    SearchQueries,
+    TrustCode,
+    TrustTypes,
+    merged,
+    rates,
+    words,
+)
+from memberscope.errors import InputError
+
+if TYPE_CHECKING:
+    from memberscope.auditing.frontier import Frontier
+
+USUAL = (
+    "l2:0.001",
+    "dropout:0.5",
+    "early_stopping",
+    "relaxloss:1",
+    "hamp:0.5:0.001+hamp_output",
+    "memguard:1",
+    "top:1",
+    "label",
+)
+OWN = ("depth:2|4|8", "leaf_size:10|50", "top:1", "label")
+Defences = Annotated[str | None, typer.Option(help="Comma-separated: l2:0.001,dropout:0.5,dpsgd:eps=8,memguard:1,depth:2|4.")]
+Canaries = Annotated[int | None, typer.Option(help="Worst-case records of each kind to insert (240; 0 for none).")]
+
+
+def defend(
+    config: Annotated[Path | None, typer.Argument(help="audit.toml; flags override it.")] = None,
+    defences: Defences = None,
+    canaries: Canaries = None,
+    model: Model = None,
+    factory: Annotated[str | None, typer.Option(help="module:function that builds the torch module.")] = None,
+    device: Device = None,
+    outputs: Outputs = None,
+    members: Members = None,
+    non_members: NonMembers = None,
+    label: Annotated[str | None, typer.Option(help="Label column (y).")] = None,
+    id: Annotated[str | None, typer.Option(help="Id column.")] = None,
+    groups: Annotated[str | None, typer.Option(help="Comma-separated columns to report by.")] = None,
+    features: Annotated[str | None, typer.Option(help="Feature columns (all).")] = None,
+    drop: Annotated[str | None, typer.Option(help="Columns that the model does not get.")] = None,
+    recipe: Recipe = None,
+    references: References = None,
+    reference_size: ReferenceSize = None,
+    precision: Precision = None,
+    population: Population = None,
+    backend: Backend = None,
+    address: Address = None,
+    jobs: Jobs = None,
+    model_timeout: ModelTimeout = None,
+    access: Annotated[str | None, typer.Option(help="label, probabilities, logits or white_box.")] = None,
+    search_queries: SearchQueries = None,
+    prior: Annotated[float | None, typer.Option(help="Share of members among the records tried (0.01).")] = None,
+    fpr: Annotated[str | None, typer.Option(help="False-positive rates, such as 0.01,0.001.")] = None,
+    policy: Annotated[str | None, typer.Option(help="demo, standard, strict or a TOML file.")] = None,
+    attacks: Annotated[str | None, typer.Option(help="Comma-separated attacks (those that seldom win are left out).")] = None,
+    confidence: Annotated[float | None, typer.Option(help="Of every interval (0.95).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every random choice (0).")] = None,
+    out: Annotated[str | None, typer.Option(help="Output folder (memberscope-defend).")] = None,
+    trust_code: TrustCode = None,
+    trust_type: TrustTypes = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another sweep's frontier.")] = False,
+) -> None:
+    """Compare defences: exit 0 if some choice meets the policy (or there is none), 1 if none does, 3 if that is open."""
+    given = {
+        **{"defences": words(defences), "canaries": canaries, "model": model, "factory": factory, "device": device},
+        **{"outputs": outputs, "members": members, "non_members": non_members, "label": label, "id": id},
+        **{"groups": words(groups), "features": words(features), "drop": words(drop), "recipe": recipe},
+        **{"references": references, "reference_size": reference_size, "precision": precision, "population": population},
+        **{"backend": backend, "address": address, "jobs": jobs, "model_timeout": model_timeout, "access": access},
+        **{"search_queries": search_queries, "prior": prior, "fprs": rates("fpr", fpr), "policy": policy},
+        **{"attacks": words(attacks), "confidence": confidence, "seed": seed, "out": out, "trust_code": trust_code},
+        **{"trust_types": tuple(trust_type) if trust_type else None},
+    }
+    frontier = run_defend(merged(config, given), overwrite=overwrite)
+    raise typer.Exit(exit_code(frontier))
+
+
+def run_defend(options: Options, *, overwrite: bool = False) -> Frontier:
+    """Run the sweep that the options describe, write its folder and print the summary.
+
+    Raises:
+        InputError: There is no recipe, the options or the data are not usable, or the folder holds another sweep.
+    """
+    from dataclasses import replace
+
+    from rich.console import Console
+
+    from memberscope.auditing.defend import SEARCHED, SWEPT, Wish
+    from memberscope.auditing.defend import defend as swept
+    from memberscope.cli.audit import identity, progress_bar, refuse_other
+    from memberscope.cli.options import plan_of, subject_of, training_of
+    from memberscope.reports import write_all, write_frontier
+    from memberscope.reports.frontier import frontier_summary
+    from memberscope.signals import Store, write_bytes
+
+    if options.recipe is None:
+        raise InputError("Expected a recipe to train defended models, got none. Add --recipe module:function.")
+    options = replace(options, attacks=options.attacks or SWEPT)
+    options = replace(options, search_queries=SEARCHED if options.search_queries is None else options.search_queries)
+    plan, subject = plan_of(options), subject_of(options)
+    training = training_of(options, subject)
+    assert training is not None
+    names = options.defences or usual(training.recipe)
+    wish = Wish(names, 240 if options.canaries is None else options.canaries)
+    out, console = Path(options.out or "memberscope-defend"), Console()
+    mark = identity(plan, subject, training) | {"defences": list(names), "canaries": wish.canaries}
+    refuse_other(out, mark, overwrite=overwrite, file="frontier.json")
+
+    def kept(name: str, result: Any) -> None:
+        write_all(result, out / folder_name(name))
+        console.print(f"{name}: {result.cost.models_trained} models, report in {out / folder_name(name)}/", soft_wrap=True)
+
+    with progress_bar(console) as report:
+        frontier = swept(plan, subject, training, replace(wish, kept=kept), store=Store(out / "signals"), progress=report)
+    write_bytes(out / "plan.json", (json.dumps(mark, indent=1, sort_keys=True) + "\n").encode())
+    write_frontier(frontier, out)
+    frontier_summary(frontier, console, out)
+    return frontier
+
+
+def usual(recipe: Any) -> tuple[str, ...]:
+    """Defences to try where none are named: those that the recipe can have."""
+    from memberscope.recipes import SklearnRecipe, TorchRecipe
+
+    if isinstance(recipe, TorchRecipe):
+        return USUAL
+    if isinstance(recipe, SklearnRecipe):
+        return tuple(name for name in OWN if applies(name, recipe)) or ("top:1", "label")
+    return ("memguard:1", "top:1", "label")
+
+
+def applies(name: str, recipe: Any) -> bool:
+    """Whether the recipe has what a defence of this name changes."""
+    from memberscope.defences import defended, sweep
+
+    try:
+        for single in sweep((name,)):
+            defended(single).recipe(recipe)
+    except InputError:
+        return False
+    return True
+
+
+def folder_name(name: str) -> str:
+    """A folder for a way of training.
+
+    >>> folder_name("hamp:0.5:0.001+hamp_output")
+    'hamp-0.5-0.001+hamp_output'
+    """
+    return re.sub(r"[^\w.+=-]", "-", name)
+
+
+def exit_code(frontier: Frontier) -> int:
+    """0 if a choice meets the policy or there is none, 1 if every choice breaks it, 3 if that is open or something did not run."""
+    if any(row.meets == "meets" for row in frontier.rows):
+        return 0
+    missing = any(row.why_not is not None for row in frontier.rows)
+    if frontier.policy is None:
+        return 3 if missing else 0
+    return 3 if missing or any(row.meets == "undecided" for row in frontier.rows) else 1
