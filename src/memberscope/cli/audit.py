@@ -102,6 +102,9 @@ def audit(
     show_ids: Annotated[bool, typer.Option("--show-ids", help="Show ids in the report instead of hashes.")] = False,
     trust_code: TrustCode = None,
     trust_type: TrustTypes = None,
+    canaries: Annotated[int | None, typer.Option(help="Train by the recipe with so many canaries and bound epsilon.")] = None,
+    canary_kind: Annotated[str, typer.Option(help="natural, or mislabelled: the worst case.")] = "mislabelled",
+    claimed: Annotated[float | None, typer.Option(help="Epsilon claimed (what the recipe proves); exit 1 if refuted.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another plan's result.")] = False,
     **endpoint: Any,
 ) -> None:
@@ -121,6 +124,13 @@ def audit(
         **{"drop_overlap": drop_overlap, "trust_code": trust_code, "trust_types": tuple(trust_type) if trust_type else None},
     }
     options = merged(config, given | endpoint)
+    if canaries is not None:
+        from memberscope.cli.canary_audit import run_canaries
+
+        wrong = run_canaries(options, canaries, canary_kind, claimed, overwrite=overwrite)
+        raise typer.Exit(1 if wrong else 0)
+    if claimed is not None:
+        raise InputError("Expected --canaries with --claimed, got none. Add --canaries 1000, or leave out --claimed.")
     result = run_audit(options, records=not no_records, show_ids=show_ids, overwrite=overwrite)
     raise typer.Exit(EXIT[result.verdict])
 

@@ -10,6 +10,7 @@ import typer
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
+    from memberscope.auditing import Bound
     from memberscope.targets.columns import Columns
 
 app = typer.Typer(help="Plant canaries in a training run, and bound epsilon by them.", no_args_is_help=True)
@@ -80,15 +81,24 @@ def score(
         )
     bounds = privacy_bounds(usable[attack].scores, arrays.member, delta, confidence)
     for bound in bounds:
-        typer.echo(
-            f"epsilon >= {bound.epsilon:.3f} at delta {delta:g}, {confidence:.0%} confidence ({bound.form}: {bound.right} of "
-            f"{bound.guesses} guesses about {bound.m} canaries right; at most {bound.most:.2f} could be shown). Assumes {bound.assumes}."
-        )
-    if claimed is not None:
-        refuted = [bound for bound in bounds if bound.epsilon > claimed]
-        typer.echo(f"REFUTED: epsilon {claimed:g} is claimed." if refuted else f"Not refuted: epsilon {claimed:g} is claimed.")
-        if refuted:
-            raise typer.Exit(1)
+        typer.echo(in_words(bound))
+    if claimed is not None and refuted(bounds, claimed):
+        raise typer.Exit(1)
+
+
+def in_words(bound: Bound) -> str:
+    """A bound in a sentence or two."""
+    return (
+        f"epsilon >= {bound.epsilon:.3f} at delta {bound.delta:g}, {bound.confidence:.0%} confidence ({bound.form}: {bound.right} of "
+        f"{bound.guesses} guesses about {bound.m} canaries right; at most {bound.most:.2f} could be shown). Assumes {bound.assumes}."
+    )
+
+
+def refuted(bounds: list[Bound], claimed: float) -> bool:
+    """Whether some bound exceeds the claim, which is also said."""
+    found = any(bound.epsilon > claimed for bound in bounds)
+    typer.echo(f"REFUTED: epsilon {claimed:g} is claimed." if found else f"Not refuted: epsilon {claimed:g} is claimed.")
+    return found
 
 
 def write_table(path: Path, table: Columns) -> None:

@@ -35,7 +35,12 @@ class Defended:
         """What to write to have it."""
         calls = "recipe"
         for part in self.training:
-            calls = f"{part!r}({calls})" if not isinstance(part, Answering | Distillation) else f"{part.name}({calls})"
+            if isinstance(part, Answering):
+                calls = f"Answering({part.output!r}, {'at_random=True' if part.at_random else 'reserve'})({calls})"
+            elif isinstance(part, Distillation):
+                calls = f"Distillation({part.temperature:g}, public)({calls})"
+            else:
+                calls = f"{part!r}({calls})"
         words = [f"train = {calls}"] if self.training else []
         return "; ".join(words + ([f'restrict = "{self.restriction}"'] if self.restriction else [])) or "as it is"
 

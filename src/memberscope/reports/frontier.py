@@ -69,6 +69,8 @@ def page(frontier: Frontier) -> str:
         "words": WORDS,
         "reached_by": lookup.reached_by,
     }
+    place = {row.name: number for number, row in enumerate((row for row in frontier.rows if row.why_not is None), start=1)}
+    environment.globals["number_of"] = lambda names: ", ".join(str(place[name]) for name in names) or "–"
     text = environment.from_string(template_text("frontier.html.j2")).render(
         frontier=frontier,
         pictures=[picture(frontier, "worst"), picture(frontier, "average")],

@@ -1,0 +1,212 @@
+"""Defences side by side: who is in which model, what an adversary who adapts sees, and what is undominated."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from memberscope.auditing import Plan, Policy, Training, make_subject
+from memberscope.auditing.defend import SWEPT, Scene, Wish, defend, scene_of
+from memberscope.auditing.frontier import Frontier, Row, Share, Shown, better, concluded, smallest
+from memberscope.auditing.policy import Claim
+from memberscope.errors import InputError
+from memberscope.recipes import SGD, Execution, TorchRecipe
+from memberscope.recipes.worst_case import COPY, GROUP, NATURAL, planted
+from memberscope.signals import Store
+from memberscope.types import Estimate, Records
+
+HERE = Execution("sequential")
+PLAN = Plan(attacks=SWEPT, references=6, search_queries=16)
+
+
+def network() -> nn.Module:
+    return nn.Sequential(nn.Linear(12, 48), nn.ReLU(), nn.Linear(48, 3))
+
+
+RECIPE = TorchRecipe(network, SGD(0.1), epochs=120, batch_size=16, stack=6, engine="matrices")
+
+
+def pool(n: int = 800, seed: int = 0) -> Records:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 12)).astype(np.float32)
+    y = (x[:, :3] + 1.5 * rng.normal(size=(n, 3))).argmax(axis=1)
+    return Records(x, y, np.arange(n).astype(str))
+
+
+def subject(n: int = 800):
+    records, half = pool(n), n // 2
+    sides = [Records(records.x[part], records.y[part], records.ids[part]) for part in (slice(0, half), slice(half, n))]
+    return make_subject(RECIPE(sides[0], 0), *sides)
+
+
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    return scene_of(PLAN, subject(), 60)
+
+
+def test_natural_records_stay_where_they_were_and_coins_decide_about_canaries(scene):
+    kinds = np.asarray(scene.records.groups[GROUP])
+    assert {name: int((kinds == name).sum()) for name in set(kinds.tolist())} == {
+        **{"mislabelled": 60, "out_of_distribution": 60, "near_duplicate": 60, COPY: 60},
+        NATURAL: 620,
+    }
+    natural = kinds == NATURAL
+    assert (scene.member[natural] == (scene.records.ids[natural].astype(int) < 400)).all()
+    inside = scene.member[~natural & (kinds != COPY)]
+    assert 0.35 < inside.mean() < 0.65 and not np.array_equal(
+        inside, scene.records.ids[~natural & (kinds != COPY)].astype(int) < 400
+    )
+    assert (np.diff(scene.member.astype(int)) <= 0).all(), "members come first"
+
+
+def test_pairs_move_together_and_every_reference_model_has_the_same_size(scene):
+    kinds, ids = np.asarray(scene.records.groups[GROUP]), scene.records.ids.astype(str)
+    where = {name: place for place, name in enumerate(ids.tolist())}
+    for place in np.flatnonzero(kinds == "near_duplicate"):
+        other = where[f"{ids[place]} (copy)"]
+        assert scene.member[place] == scene.member[other] and scene.records.y[place] == scene.records.y[other]
+        assert (scene.design[:, place] == scene.design[:, other]).all()
+        same = (scene.records.x[place] == scene.records.x[other]).mean()
+        assert same > 0.5
+    assert len(set(scene.design.sum(axis=1).tolist())) == 1
+    assert set(scene.design[:, kinds != COPY].sum(axis=0).tolist()) <= {2, 3, 4}
+
+
+def test_canaries_are_wrong_in_the_way_they_are_named():
+    before = pool(600)
+    found = planted(before, 50, 1, 3)
+    kinds, y = found.kinds[:600], found.records.y[:600]
+    assert (y[kinds == "mislabelled"] != before.y[kinds == "mislabelled"]).all()
+    assert (y[kinds == "near_duplicate"] != before.y[kinds == "near_duplicate"]).all()
+    assert (y[kinds == NATURAL] == before.y[kinds == NATURAL]).all()
+    moved = (found.records.x[:600] != before.x).any(axis=1)
+    assert moved[kinds == "out_of_distribution"].all() and not moved[kinds != "out_of_distribution"].any()
+    assert set(found.records.x[:600][moved].ravel().tolist()) <= set(before.x.ravel().tolist())
+    with pytest.raises(InputError, match="Expected 2 to 100 canaries of each kind from 600 records, got 101"):
+        planted(before, 101, 1, 3)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory) -> tuple[Frontier, Frontier]:
+    """The same sweep twice on one store."""
+    store = Store(tmp_path_factory.mktemp("store"))
+    plan = replace(PLAN, policy=Policy("mild", (Claim(0.05, 0.5),)))
+    wish = Wish(("l2:0.1", "memguard:1", "top:1", "label", "selena:300:10"), canaries=60)
+    found = [defend(plan, subject(), Training(RECIPE, HERE), wish, store=store) for _ in range(2)]
+    return found[0], found[1]
+
+
+def rows_of(frontier: Frontier) -> dict[str, Row]:
+    return {row.name: row for row in frontier.rows}
+
+
+def test_a_defence_that_stops_overfitting_buys_what_it_should(swept):
+    rows = rows_of(swept[0])
+    none, l2 = rows["none"], rows["l2:0.1"]
+    assert none.train_accuracy.value > 0.95 > l2.train_accuracy.value > 0.5
+    assert none.auc.low > l2.auc.high and none.worst.value > l2.worst.value
+    assert none.measured and max(bound["epsilon"] for bound in none.measured) > 1
+    assert max(bound["epsilon"] for bound in l2.measured) < max(bound["epsilon"] for bound in none.measured)
+    assert l2.dominated_by == [] and "none" not in swept[0].undominated
+    assert all(row.controls["null"] for row in (none, l2))
+
+
+def test_output_defences_share_the_model_and_leave_labels_what_they_tell(swept):
+    rows = rows_of(swept[0])
+    for name in ("top:1", "label", "memguard:1"):
+        assert rows[name].accuracy == rows["none"].accuracy
+    for name in ("top:1", "label"):
+        assert rows[name].label_only.value == rows["none"].label_only.value
+        assert rows[name].seconds == rows["none"].seconds
+    assert rows["label"].average == rows["label"].label_only
+    assert rows["label"].restriction == "label" and rows["memguard:1"].restriction is None
+
+
+def test_the_unaware_adversary_is_told_beside_the_adaptive_one(swept):
+    rows = rows_of(swept[0])
+    assert rows["none"].unaware_average == rows["none"].average and rows["none"].unaware_worst == rows["none"].worst
+    assert rows["memguard:1"].unaware_average.value <= rows["memguard:1"].average.value
+    assert rows["l2:0.1"].unaware_average != rows["l2:0.1"].average
+
+
+def test_a_defence_that_fails_keeps_its_row_and_the_others_go_on(swept):
+    row = rows_of(swept[0])["selena:300:10"]
+    assert row.accuracy is None and row.why_not.startswith("Expected at least 600 records for SELENA with k = 300")
+    assert any(sentence == "Did not run: selena:300:10." for sentence in swept[0].advice)
+
+
+def test_the_policy_is_told_for_every_choice(swept):
+    rows = rows_of(swept[0])
+    assert rows["l2:0.1"].meets == "meets" and set(row.meets for row in rows.values()) <= {"meets", "breaks", "undecided", None}
+    assert any("meet the policy 'mild'" in sentence for sentence in swept[0].advice)
+
+
+def test_the_same_sweep_again_is_the_same_but_for_its_times(swept):
+    first, second = ([replace(row, seconds=0.0) for row in frontier.rows] for frontier in swept)
+    assert first == second
+
+
+def test_where_nothing_is_learned_nothing_is_found():
+    """The null: models of one epoch at no rate; every limit must include what guessing gives."""
+    idle = TorchRecipe(network, SGD(1e-9), epochs=1, batch_size=16, stack=6, engine="matrices")
+    records = pool(600, seed=5)
+    sides = [Records(records.x[part], records.y[part], records.ids[part]) for part in (slice(0, 300), slice(300, 600))]
+    found = defend(PLAN, make_subject(idle(sides[0], 0), *sides), Training(idle, HERE), Wish((), canaries=40))
+    row = found.rows[0]
+    assert row.average.low <= found.fpr and row.auc.low <= 0.5 and row.worst.low <= found.canary_fpr
+    assert all(bound["epsilon"] == 0 for bound in row.measured)
+
+
+def estimate(value: float) -> Estimate:
+    return Estimate("strongest", "probabilities", "tpr", value, value, value, 0.95, "by hand", 10, 10, 1)
+
+
+def by_hand(name: str, accuracy: float, average: float, worst: float) -> Row:
+    share = Share(accuracy, accuracy - 0.01, accuracy + 0.01, 100)
+    return Row(name, name, accuracy=share, average=estimate(average), worst=estimate(worst))
+
+
+def test_dominated_means_at_least_as_bad_everywhere_and_worse_once():
+    rows = [
+        *(by_hand("none", 0.9, 0.3, 0.9), by_hand("better", 0.9, 0.2, 0.9), by_hand("same", 0.9, 0.2, 0.9)),
+        *(by_hand("safe", 0.6, 0.01, 0.05), by_hand("useless", 0.2, 0.2, 0.9)),
+    ]
+    assert better(rows[0], rows) == ["better", "same"] and better(rows[1], rows) == [] == better(rows[2], rows)
+    assert better(rows[3], rows) == [] and better(rows[4], rows) == ["better", "same", "safe"]
+    shown = Shown(np.ones(1, dtype=bool), {}, 0.01, None, 0.95, None, 10)
+    found = concluded(PLAN, None, rows, shown)
+    assert found.undominated == ["better", "same", "safe"]
+    assert [row.name for row in found.rows if any("Destroys accuracy" in note for note in row.notes)] == ["useless"]
+
+
+def test_the_smallest_rate_with_some_false_positives_is_taken():
+    assert (
+        smallest(0.01, 2000) == 0.01
+        and smallest(0.001, 2000) == 0.01
+        and smallest(0.01, 99) == 0.1
+        and smallest(0.01, 5) is None
+    )
+
+
+def test_what_cannot_be_done_is_said_before_anything_is_trained():
+    def never(*_):
+        raise AssertionError("something was trained")
+
+    blocked = replace(RECIPE, model=never)
+    audited = subject(200)
+    for names, sentence in (
+        (("distill",), "Expected public records to distil on, got none"),
+        (("depth:3",), "Expected an estimator for the defence depth:3"),
+        (("nonsense",), "Expected a defence such as"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            defend(PLAN, audited, Training(blocked, HERE), Wish(names, 5))
+    with pytest.raises(InputError, match="canaries of each kind from 200 records, got 100"):
+        defend(PLAN, audited, Training(RECIPE, HERE), Wish((), 100))
+    with pytest.raises(InputError, match="Expected the attack gap"):
+        defend(replace(PLAN, attacks=("loss",)), audited, Training(RECIPE, HERE), Wish((), 0))
+    assert torch.is_grad_enabled()
