@@ -31,6 +31,7 @@ PUBLISHED = {1.0: 0.50, 0.7: 0.52, 0.5: 0.55, 0.3: 0.62, 0.1: 0.69, 0.0: 0.73}
 KNOWN: tuple[Attack, ...] = (Confidence("per_class"), Entropy("per_class"), ModifiedEntropy("per_class"))
 SHADOW, HIDDEN = (slice(3000, 3500), slice(4000, 4500)), (slice(0, 1000), slice(2000, 3000))
 MEMBER = np.arange(2000) < 1000
+Network = Callable[[np.ndarray], np.ndarray]
 Judged = tuple[float, float, float]
 Scores = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
 
@@ -79,7 +80,7 @@ def trained(seed: int) -> Models:
     order = np.random.default_rng(seed).permutation(len(y))
     x, y = x[order], y[order].astype(np.int64)
 
-    def model(rows: slice, seed: int) -> Callable[[np.ndarray], np.ndarray]:
+    def model(rows: slice, seed: int) -> Network:
         fitted = TARGET(Records(x[rows], y[rows], np.arange(len(y[rows])).astype(str)), seed)
         return lambda records: softmax(fitted.query(records))
 
@@ -93,12 +94,11 @@ def both(values: np.ndarray, parts: tuple[slice, slice]) -> np.ndarray:
     return np.concatenate([values[part] for part in parts])
 
 
-def network_scores(learned: np.ndarray, asked: np.ndarray, seed: int) -> np.ndarray:
-    """Log-odds (n,) that a network gives which learned from the shadow's answers, members first; it sees no label."""
+def network_attack(learned: np.ndarray, seed: int) -> Network:
+    """Log-odds (n,) by a network that learned from the shadow's answers, members first; it sees no label."""
     inputs, member = np.sort(learned, axis=1).astype(np.float32), (np.arange(len(learned)) < len(learned) // 2).astype(np.int64)
     attack = ATTACK(Records(inputs, member, np.arange(len(inputs)).astype(str)), seed)
-    logits = attack.query(np.sort(asked, axis=1).astype(np.float32))
-    return logits[:, 1] - logits[:, 0]
+    return lambda asked: attack.query(np.sort(asked, axis=1).astype(np.float32)) @ np.array([-1.0, 1.0])
 
 
 def known_scores(attack: Attack, models: Models, learned: np.ndarray, asked: np.ndarray) -> np.ndarray:
@@ -117,15 +117,14 @@ def gap_scores(models: Models, asked: np.ndarray) -> np.ndarray:
     return Gap().score(evidence, np.random.default_rng(0)) - 0.5
 
 
-def attacked(models: Models, guards: tuple[OutputDefence, OutputDefence], seed: int) -> Scores:
+def attacked(models: Models, guards: tuple[OutputDefence, OutputDefence], plain: Network, seed: int) -> Scores:
     """Every attack's scores (2000,) against the target behind the first guard; the adversary's shadow stands behind the second.
 
-    First those that call at least 0 a member, thresholds per class; then those without thresholds.
+    First those that call at least 0 a member, thresholds per class; then those without thresholds. `plain` is the network that
+    learned from the shadow without a defence.
     """
-    plain, asked = both(models.shadow, SHADOW), guards[0](both(models.target, HIDDEN))
-    learned = guards[1](plain)
-    found = {"network, undefended shadow": network_scores(plain, asked, seed)}
-    found["network, defended shadow"] = network_scores(learned, asked, seed)
+    asked, learned = guards[0](both(models.target, HIDDEN)), guards[1](both(models.shadow, SHADOW))
+    found = {"network, undefended shadow": plain(asked), "network, defended shadow": network_attack(learned, seed)(asked)}
     found["gap"] = gap_scores(models, asked)
     called = {attack.name.removesuffix("_per_class"): known_scores(attack, models, learned, asked) for attack in KNOWN}
     ranked = {
@@ -178,11 +177,12 @@ def location30(n_targets: int) -> None:
         length = guard.noisy(asked)[1]
         print(f"the defence's classifier {(chance == MEMBER).mean():.3f}; noise found for {(length > 0).mean():.3f}", end=", ")
         print(f"mean L1 {length[:1000].mean():.3f} on members and {length[1000:].mean():.3f} on others", flush=True)
-        for budget in PUBLISHED:
-            guards = (replace(guard, distortion=budget), replace(own, distortion=budget))
-            rows.setdefault(f"memguard:{budget:g}", []).append(attacked(models, guards, seed))
+        plain = network_attack(both(models.shadow, SHADOW), seed)
+        for changed in (*({"distortion": budget} for budget in PUBLISHED), {"stop": "crossed"}):
+            guards = (replace(guard, **changed), replace(own, **changed))
+            rows.setdefault(guards[0].name, []).append(attacked(models, guards, plain, seed))
         hamp = [HampOutput().fit(random, np.zeros(len(random), dtype=bool)) for random in models.random]
-        rows.setdefault("hamp_output", []).append(attacked(models, (hamp[0], hamp[1]), seed))
+        rows.setdefault("hamp_output", []).append(attacked(models, (hamp[0], hamp[1]), plain, seed))
         print(f"{time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
     table("Accuracy (half are members), thresholds from the shadow:", rows, accuracy)
     table("AUC:", rows, area)
@@ -219,7 +219,7 @@ def main() -> None:
     if sys.argv[1:2] == ["speed"]:
         speed()
     else:
-        location30(int([*sys.argv[2:], "3"][0]))
+        location30(int([*sys.argv[2:], "2"][0]))
 
 
 if __name__ == "__main__":
