@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
+from scipy.special import expit
 
 from memberscope.defences.classifier import SortedClassifier, fitted
 from memberscope.defences.noise import keyed, uniform
@@ -21,10 +22,8 @@ from memberscope.errors import InputError
 from memberscope.signals import softmax
 from memberscope.types import Bools, Floats, Ints, Signal
 
-KEPT, STEP = (
-    10.0,
-    0.5,
-)  # weight of keeping the top class; length of a step in the logits (0.1 as published: a tenth of a percent less noise)
+KEPT = 10.0  # weight of keeping the top class
+STEP = 0.5  # length of a step in the logits; the published 0.1 takes off a tenth of a percent of the noise
 WEIGHTS = tuple(10.0**power for power in range(-1, 6))  # of the distortion, tried in turn while noise is found
 PATIENCE = 2  # tighter searches get this many times the steps of the first; waiting longer takes off less than 1% of the noise
 FLOOR = 1e-6  # smallest probability that a search starts from, so that it can leave certain answers
@@ -41,9 +40,11 @@ class MemGuard:
 
     `fit` trains the classifier. The top class stays. Noise of norm d is used with probability min(1, `distortion` / d), drawn by
     the answer to six decimals and `seed`, which must stay secret: asking again gives the same answer. The expected distortion
-    of each answer is at most `distortion`. With `stop` at `crossed`, noise is not shortened to where the classifier says 0.5, but ends
-    with the first step beyond, as in the authors' code: more of it, which hides more. It stops attacks that read sorted outputs and do not know the label; the label's own
-    confidence and the top class tell as much as before [2].
+    of each answer is at most `distortion`. With `stop` at `crossed`, noise is not shortened to where the classifier says 0.5, but
+    ends with the first step beyond, as in the authors' code: more of it, which hides more.
+
+    It misleads attacks that read sorted outputs by thresholds learned elsewhere. Attacks that know the label get at least what the
+    top class tells [2].
 
     >>> rng = np.random.default_rng(0)
     >>> member = np.arange(400) < 200
@@ -68,7 +69,6 @@ class MemGuard:
             raise InputError(f"Expected a MemGuard seed of 0 to 2^32 - 1, got {self.seed}. Give memguard:1:1.")
         if self.steps < 1:
             raise InputError(f"Expected at least one step, got {self.steps}. Give memguard:1:0:300.")
-
         if self.stop not in get_args(Stop):
             raise InputError(
                 f"Expected MemGuard to stop at undecided or crossed, got {self.stop!r}. Give memguard:1:0:300:crossed."
@@ -132,13 +132,13 @@ class MemGuard:
 
 
 def least_noise(judge: SortedClassifier, outputs: Floats, steps: int, stop: Stop) -> tuple[Floats, Floats]:
-    """Answers (n, k) at which `judge` is undecided, or of another mind where `stop` is `crossed`, and their L1 distances (n,) from `outputs` (n, k); 0 where none was found.
+    """Answers (n, k) at which `judge` is undecided, and their L1 distances (n,) from `outputs` (n, k); 0 where none was found.
 
-    The distortion's weight grows tenfold while noise is found, and the shortest is kept.
+    Where `stop` is `crossed`, it is of another mind. The distortion's weight grows tenfold while noise is found, and the shortest is kept.
     """
     odds = judge.odds(outputs)
     best, length = outputs.copy(), np.full(len(outputs), np.inf)
-    rows = np.flatnonzero(np.abs(0.5 - 1 / (1 + np.exp(-odds))) > DECIDED)
+    rows = np.flatnonzero(np.abs(0.5 - expit(odds)) > DECIDED)
     patience = np.full(len(outputs), steps)
     for number, weight in enumerate(WEIGHTS):
         if not len(rows):
