@@ -42,6 +42,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/training.py w1
 	$(BIN)/python benchmarks/training.py w2
 	$(BIN)/python benchmarks/endpoint.py
+	$(BIN)/python benchmarks/memguard.py speed
 	$(MAKE) bench-label-only
 
 # What benchmarks compare with lives in an environment of its own.
@@ -65,6 +66,7 @@ reproduce: $(VENV)/.dev
 	$(BIN)/python benchmarks/white_box.py location30
 	$(BIN)/python benchmarks/white_box.py cifar10
 	$(BIN)/python benchmarks/label_only_real.py
+	$(BIN)/python benchmarks/memguard.py location30
 
 docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -W -q -b html docs docs/_build

@@ -17,6 +17,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from joblib import Parallel, delayed
 from torch import nn
 
 import data
@@ -29,8 +30,11 @@ from memberscope.types import Access, Attack, Evidence, OutputDefence, Records
 
 PUBLISHED = {1.0: 0.50, 0.7: 0.52, 0.5: 0.55, 0.3: 0.62, 0.1: 0.69, 0.0: 0.73}
 KNOWN: tuple[Attack, ...] = (Confidence("per_class"), Entropy("per_class"), ModifiedEntropy("per_class"))
+RANKED: tuple[Attack, ...] = (Confidence(), Entropy(), ModifiedEntropy())
 SHADOW, HIDDEN = (slice(3000, 3500), slice(4000, 4500)), (slice(0, 1000), slice(2000, 3000))
 MEMBER = np.arange(2000) < 1000
+Network = Callable[[np.ndarray], np.ndarray]
+Guards = tuple[OutputDefence, OutputDefence]
 Judged = tuple[float, float, float]
 Scores = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
 
@@ -79,7 +83,7 @@ def trained(seed: int) -> Models:
     order = np.random.default_rng(seed).permutation(len(y))
     x, y = x[order], y[order].astype(np.int64)
 
-    def model(rows: slice, seed: int) -> Callable[[np.ndarray], np.ndarray]:
+    def model(rows: slice, seed: int) -> Network:
         fitted = TARGET(Records(x[rows], y[rows], np.arange(len(y[rows])).astype(str)), seed)
         return lambda records: softmax(fitted.query(records))
 
@@ -93,12 +97,11 @@ def both(values: np.ndarray, parts: tuple[slice, slice]) -> np.ndarray:
     return np.concatenate([values[part] for part in parts])
 
 
-def network_scores(learned: np.ndarray, asked: np.ndarray, seed: int) -> np.ndarray:
-    """Log-odds (n,) that a network gives which learned from the shadow's answers, members first; it sees no label."""
+def network_attack(learned: np.ndarray, seed: int) -> Network:
+    """Log-odds (n,) by a network that learned from the shadow's answers, members first; it sees no label."""
     inputs, member = np.sort(learned, axis=1).astype(np.float32), (np.arange(len(learned)) < len(learned) // 2).astype(np.int64)
     attack = ATTACK(Records(inputs, member, np.arange(len(inputs)).astype(str)), seed)
-    logits = attack.query(np.sort(asked, axis=1).astype(np.float32))
-    return logits[:, 1] - logits[:, 0]
+    return lambda asked: attack.query(np.sort(asked, axis=1).astype(np.float32)) @ np.array([-1.0, 1.0])
 
 
 def known_scores(attack: Attack, models: Models, learned: np.ndarray, asked: np.ndarray) -> np.ndarray:
@@ -117,21 +120,31 @@ def gap_scores(models: Models, asked: np.ndarray) -> np.ndarray:
     return Gap().score(evidence, np.random.default_rng(0)) - 0.5
 
 
-def attacked(models: Models, guards: tuple[OutputDefence, OutputDefence], seed: int) -> Scores:
-    """Every attack's scores (2000,) against the target behind the first guard; the adversary's shadow stands behind the second.
+def network_scores(learned: np.ndarray, asked: np.ndarray, seed: int) -> np.ndarray:
+    """Scores (n,) of one set of answers by a network that learned from another."""
+    return network_attack(learned, seed)(asked)
+
+
+def attacked(models: Models, guards: dict[str, Guards], seed: int) -> dict[str, Scores]:
+    """Every attack's scores (2000,) against the target behind each first guard; the adversary's shadow stands behind the second.
 
     First those that call at least 0 a member, thresholds per class; then those without thresholds.
     """
-    plain, asked = both(models.shadow, SHADOW), guards[0](both(models.target, HIDDEN))
-    learned = guards[1](plain)
-    found = {"network, undefended shadow": network_scores(plain, asked, seed)}
-    found["network, defended shadow"] = network_scores(learned, asked, seed)
-    found["gap"] = gap_scores(models, asked)
-    called = {attack.name.removesuffix("_per_class"): known_scores(attack, models, learned, asked) for attack in KNOWN}
-    ranked = {
-        attack.name: known_scores(attack, models, learned, asked) for attack in (Confidence(), Entropy(), ModifiedEntropy())
-    }
-    return found | called, found | ranked
+    unguarded = both(models.shadow, SHADOW)
+    answers = {name: (pair[1](unguarded), pair[0](both(models.target, HIDDEN))) for name, pair in guards.items()}
+    plain = network_attack(unguarded, seed)
+    adapted = Parallel(n_jobs=2)(delayed(network_scores)(learned, asked, seed) for learned, asked in answers.values())
+    scores = {}
+    for (name, (learned, asked)), adaptive in zip(answers.items(), adapted, strict=True):
+        found = {
+            "network, undefended shadow": plain(asked),
+            "network, defended shadow": adaptive,
+            "gap": gap_scores(models, asked),
+        }
+        called = {attack.name.removesuffix("_per_class"): known_scores(attack, models, learned, asked) for attack in KNOWN}
+        ranked = {attack.name: known_scores(attack, models, learned, asked) for attack in RANKED}
+        scores[name] = (found | called, found | ranked)
+    return scores
 
 
 def accuracy(scores: np.ndarray) -> Judged:
@@ -178,11 +191,13 @@ def location30(n_targets: int) -> None:
         length = guard.noisy(asked)[1]
         print(f"the defence's classifier {(chance == MEMBER).mean():.3f}; noise found for {(length > 0).mean():.3f}", end=", ")
         print(f"mean L1 {length[:1000].mean():.3f} on members and {length[1000:].mean():.3f} on others", flush=True)
-        for budget in PUBLISHED:
-            guards = (replace(guard, distortion=budget), replace(own, distortion=budget))
-            rows.setdefault(f"memguard:{budget:g}", []).append(attacked(models, guards, seed))
+        changes = [{"distortion": budget} for budget in PUBLISHED] + [{"stop": "crossed"}]
+        pairs = [(replace(guard, **changed), replace(own, **changed)) for changed in changes]
+        guards: dict[str, Guards] = {pair[0].name: pair for pair in pairs}
         hamp = [HampOutput().fit(random, np.zeros(len(random), dtype=bool)) for random in models.random]
-        rows.setdefault("hamp_output", []).append(attacked(models, (hamp[0], hamp[1]), seed))
+        guards["hamp_output"] = (hamp[0], hamp[1])
+        for name, scores in attacked(models, guards, seed).items():
+            rows.setdefault(name, []).append(scores)
         print(f"{time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
     table("Accuracy (half are members), thresholds from the shadow:", rows, accuracy)
     table("AUC:", rows, area)
@@ -219,7 +234,7 @@ def main() -> None:
     if sys.argv[1:2] == ["speed"]:
         speed()
     else:
-        location30(int([*sys.argv[2:], "3"][0]))
+        location30(int([*sys.argv[2:], "2"][0]))
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def test_certain_and_even_answers_keep_their_top_class(guard):
 
 
 def naive(guard: MemGuard, p: np.ndarray) -> np.ndarray:
-    """One row (K,): the published search by automatic differentiation, and then halving on the way back."""
+    """One row (K,): the published search by automatic differentiation, and then, unless it stops there, halving on the way back."""
     layers = [(torch.from_numpy(w).double(), torch.from_numpy(b).double()) for w, b in guard.classifier.layers]
     start, top = torch.from_numpy(p), int(p.argmax())
 
@@ -97,7 +97,7 @@ def naive(guard: MemGuard, p: np.ndarray) -> np.ndarray:
         if crossed is None:
             break
         low, high = 0.0, 1.0
-        for _ in range(60):
+        for _ in range(60 if guard.stop == "undecided" else 0):
             middle = (low + high) / 2
             low, high = (low, middle) if torch.sign(odds(start + middle * (crossed - start))) != side else (middle, high)
         found = start + high * (crossed - start)
@@ -105,10 +105,14 @@ def naive(guard: MemGuard, p: np.ndarray) -> np.ndarray:
             most = min(guard.steps, PATIENCE * taken + 2)
         if best is None or (found - start).abs().sum() < (best - start).abs().sum():
             best = found
-    return p if best is None else best.numpy()
+    if best is None or abs(odds(best)) >= abs(odds(start)):
+        return p
+    return best.numpy()
 
 
-def test_it_agrees_with_a_naive_search_row_by_row(guard):
+@pytest.mark.parametrize("stop", ["undecided", "crossed"])
+def test_it_agrees_with_a_naive_search_row_by_row(guard, stop):
+    guard = replace(guard, stop=stop)
     p, _ = answers(60, seed=3)
     noisy, length = guard.noisy(p)
     plain = np.stack([naive(guard, row) for row in p])
@@ -131,6 +135,16 @@ def test_noise_is_used_as_often_as_the_budget_allows(guard, budget):
     assert spent.mean() < budget
     other = replace(guard, distortion=budget, seed=1)(p)
     assert ((np.abs(other - p).sum(axis=1) > 0) != whole).mean() > 0.02, "the seed draws"
+
+
+def test_the_authors_stop_is_beyond_and_takes_more_noise(guard):
+    p, _ = answers(500, seed=9)
+    beyond, more = replace(guard, stop="crossed").noisy(p)
+    _, least = guard.noisy(p)
+    both = (more > 0) & (least > 0)
+    assert both.mean() > 0.5 and (more[both] >= least[both] - 1e-9).all()
+    assert ((chance(guard, beyond[both]) > 0.5) != (chance(guard, p[both]) > 0.5)).all()
+    np.testing.assert_array_equal(beyond.argmax(axis=1), p.argmax(axis=1))
 
 
 def test_without_a_budget_nothing_changes(guard):
@@ -186,8 +200,11 @@ def test_unfitted_or_before_hidden_answers_it_says_what_to_do(guard):
 
 
 def test_names_tell_what_is_unusual():
-    for made in (MemGuard(), MemGuard(0.3, 7), MemGuard(0.3, 0, 50)):
+    for made in (MemGuard(), MemGuard(0.3, 7), MemGuard(0.3, 0, 50), MemGuard(1.0, stop="crossed")):
         assert restriction(made.name) == made
+    assert MemGuard(1.0, stop="crossed").name == "memguard:1:0:300:crossed"
+    with pytest.raises(InputError, match="Expected MemGuard to stop at undecided or crossed"):
+        restriction("memguard:1:0:300:there")
     assert [MemGuard().name, MemGuard(0.3, 7).name, MemGuard(0.3, 0, 50).name] == [
         "memguard:1",
         "memguard:0.3:7",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from memberscope.defences.hamp import HampOutput
 from memberscope.defences.labelonly import LabelOnly
-from memberscope.defences.memguard import MemGuard
+from memberscope.defences.memguard import MemGuard, Stop
 from memberscope.defences.noise import OutputNoise
 from memberscope.defences.rounding import Rounding
 from memberscope.defences.temperature import Temperature
@@ -67,7 +68,9 @@ KINDS: dict[str, Callable[..., OutputDefence]] = {
     "round": lambda decimals: Rounding(int(decimals)),
     "temperature": lambda value: Temperature(float(value)),
     "noise": lambda scale, seed="0": OutputNoise(float(scale), int(seed)),
-    "memguard": lambda distortion, seed="0", steps="300": MemGuard(float(distortion), int(seed), int(steps)),
+    "memguard": lambda distortion, seed="0", steps="300", stop="undecided": MemGuard(
+        float(distortion), int(seed), int(steps), cast(Stop, stop)
+    ),
     "hamp_output": lambda seed="0": HampOutput(int(seed)),
     "label": LabelOnly,
 }

@@ -10,8 +10,10 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import numpy as np
+from scipy.special import expit
 
 from memberscope.defences.classifier import SortedClassifier, fitted
 from memberscope.defences.noise import keyed, uniform
@@ -20,16 +22,16 @@ from memberscope.errors import InputError
 from memberscope.signals import softmax
 from memberscope.types import Bools, Floats, Ints, Signal
 
-KEPT, STEP = (
-    10.0,
-    0.5,
-)  # weight of keeping the top class; length of a step in the logits (0.1 as published: a tenth of a percent less noise)
+KEPT = 10.0  # weight of keeping the top class
+STEP = 0.5  # length of a step in the logits; the published 0.1 takes off a tenth of a percent of the noise
 WEIGHTS = tuple(10.0**power for power in range(-1, 6))  # of the distortion, tried in turn while noise is found
 PATIENCE = 2  # tighter searches get this many times the steps of the first; waiting longer takes off less than 1% of the noise
 FLOOR = 1e-6  # smallest probability that a search starts from, so that it can leave certain answers
 DECIDED = 1e-5  # how far from 0.5 the classifier must be for noise to be worth it
 UNMOVED = 1e-12  # differences below which are rounding
 UNDECIDED, CUTS = 1e-5, 20  # log-odds near enough to zero, and how often the way to it is cut
+
+Stop = Literal["undecided", "crossed"]
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,11 @@ class MemGuard:
 
     `fit` trains the classifier. The top class stays. Noise of norm d is used with probability min(1, `distortion` / d), drawn by
     the answer to six decimals and `seed`, which must stay secret: asking again gives the same answer. The expected distortion
-    of each answer is at most `distortion`. It stops attacks that read sorted outputs and do not know the label; the label's own
-    confidence and the top class tell as much as before [2].
+    of each answer is at most `distortion`. With `stop` at `crossed`, noise is not shortened to where the classifier says 0.5, but
+    ends with the first step beyond, as in the authors' code: more of it, which hides more.
+
+    It misleads attacks that read sorted outputs by thresholds learned elsewhere. Attacks that know the label get at least what the
+    top class tells [2].
 
     >>> rng = np.random.default_rng(0)
     >>> member = np.arange(400) < 200
@@ -54,6 +59,7 @@ class MemGuard:
     distortion: float = 1.0
     seed: int = 0
     steps: int = 300
+    stop: Stop = "undecided"
     classifier: SortedClassifier | None = None
 
     def __post_init__(self) -> None:
@@ -63,12 +69,17 @@ class MemGuard:
             raise InputError(f"Expected a MemGuard seed of 0 to 2^32 - 1, got {self.seed}. Give memguard:1:1.")
         if self.steps < 1:
             raise InputError(f"Expected at least one step, got {self.steps}. Give memguard:1:0:300.")
+        if self.stop not in get_args(Stop):
+            raise InputError(
+                f"Expected MemGuard to stop at undecided or crossed, got {self.stop!r}. Give memguard:1:0:300:crossed."
+            )
 
     @property
     def name(self) -> str:
-        """`memguard:d`, with a seed and a number of steps other than the usual."""
-        unusual = (self.seed, self.steps) if self.steps != 300 else (self.seed,) if self.seed else ()
-        return ":".join(["memguard", f"{self.distortion:.15g}", *map(str, unusual)])
+        """`memguard:d`, followed by the seed, the steps and the stop as far as one of them is not the usual."""
+        rest, usual = (self.seed, self.steps, self.stop), (0, 300, "undecided")
+        given = max((place + 1 for place in range(3) if rest[place] != usual[place]), default=0)
+        return ":".join(["memguard", f"{self.distortion:.15g}", *map(str, rest[:given])])
 
     @property
     def signal(self) -> Signal:
@@ -117,24 +128,26 @@ class MemGuard:
                 f"Expected whole answers of {judge.n_classes} classes before {self.name}, got shape {outputs.shape} "
                 f"with {int((~np.isfinite(outputs)).sum())} hidden. Put {self.name} first."
             )
-        return least_noise(judge, np.asarray(outputs, dtype=np.float64), self.steps)
+        return least_noise(judge, np.asarray(outputs, dtype=np.float64), self.steps, self.stop)
 
 
-def least_noise(judge: SortedClassifier, outputs: Floats, steps: int) -> tuple[Floats, Floats]:
+def least_noise(judge: SortedClassifier, outputs: Floats, steps: int, stop: Stop) -> tuple[Floats, Floats]:
     """Answers (n, k) at which `judge` is undecided, and their L1 distances (n,) from `outputs` (n, k); 0 where none was found.
 
-    The distortion's weight grows tenfold while noise is found, and the shortest is kept.
+    Where `stop` is `crossed`, it is of another mind. The distortion's weight grows tenfold while noise is found, and the shortest is kept.
     """
     odds = judge.odds(outputs)
     best, length = outputs.copy(), np.full(len(outputs), np.inf)
-    rows = np.flatnonzero(np.abs(0.5 - 1 / (1 + np.exp(-odds))) > DECIDED)
+    rows = np.flatnonzero(np.abs(0.5 - expit(odds)) > DECIDED)
     patience = np.full(len(outputs), steps)
     for number, weight in enumerate(WEIGHTS):
         if not len(rows):
             break
         crossed, took = crossing(judge, outputs[rows], weight, patience[rows])
         found = took >= 0
-        rows, noisy = rows[found], pulled_back(judge, outputs[rows[found]], crossed[found])
+        rows, noisy = rows[found], crossed[found]
+        if stop == "undecided":
+            noisy = pulled_back(judge, outputs[rows], noisy)
         if number == 0:
             patience[rows] = np.minimum(steps, PATIENCE * took[found] + 2)
         distance = np.abs(noisy - outputs[rows]).sum(axis=1)

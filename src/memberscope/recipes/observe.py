@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,7 @@ def observe(
     Raises:
         InputError: It answers in another way than the target.
     """
+    look = replace(look, wanted=tuple(undone(wanted, model) for wanted in look.wanted))
     answers = [answers_about(look, model, pool.x, name) for name in look.views]
     finite = all(np.isfinite(outputs).all() for outputs in answers)
     kept = signals_of(look, answers, pool, "pool", finite) | measured_of(look, model, pool, "pool", finite)
@@ -85,6 +86,25 @@ def observe(
     if look.whole:
         kept["outputs"] = answers[0] if finite else np.full_like(answers[0], 1.0 / answers[0].shape[1])
     return kept
+
+
+def undone(wanted: Wanted, model: Target) -> Wanted:
+    """`wanted` without the restriction that the model's answers went through already: the target's own, fitted to this model.
+
+    Raises:
+        InputError: The model stands behind another defence than the target.
+    """
+    own = getattr(model, "restriction", None)
+    if own is None or getattr(model, "hides", False) or wanted.access in (Access.LABEL, Access.WHITE_BOX):
+        return wanted
+    name = wanted.restriction.name if wanted.restriction else ""
+    if own != name and not name.startswith(f"{own}+"):
+        raise InputError(
+            f"Expected reference models without output defences or behind the target's, got one behind {own}. Return the model itself."
+        )
+    parts = getattr(wanted.restriction, "parts", ())[own.count("+") + 1 :]
+    left = None if own == name else parts[0] if len(parts) == 1 else replace(wanted.restriction, parts=parts)  # type: ignore[type-var]
+    return replace(wanted, restriction=left)
 
 
 def answers_about(look: Observation, model: Target, x: Any, name: str) -> Floats:
