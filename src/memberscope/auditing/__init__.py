@@ -2,6 +2,8 @@
 
 from memberscope.auditing.again import contradictions, differences, recompute, rejudged
 from memberscope.auditing.api import audit, audit_signals, settled, signals_subject
+from memberscope.auditing.compare import compare
+from memberscope.auditing.comparison import COMPARISON_FORMAT, Comparison
 from memberscope.auditing.estimate import Settings
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.policy import Claim, Policy, load_policy, policy_from_table, shipped
@@ -13,10 +15,12 @@ from memberscope.auditing.subject import Subject, keyed_hashes, make_subject
 from memberscope.auditing.training import Training
 
 __all__ = [
+    "COMPARISON_FORMAT",
     "STRONGEST",
     "Arrays",
     "Bound",
     "Claim",
+    "Comparison",
     "Control",
     "Cost",
     "Exposed",
@@ -31,6 +35,7 @@ __all__ = [
     "Training",
     "audit",
     "audit_signals",
+    "compare",
     "contradictions",
     "differences",
     "keyed_hashes",
