@@ -13,9 +13,9 @@ from memberscope.statistics import (
     auc_interval,
     bootstrap,
     correlation,
-    difference,
     difference_p_value,
     drawn_together,
+    mover,
     roc,
     tpr_at_fpr,
 )
@@ -38,7 +38,7 @@ def tpr_change(before, after, member, fpr, rng, confidence=0.95, together=True):
     _, tpr = drawn_together([before, after], member, (fpr,), 100, rng)
     r = correlation(tpr[:, 0, 0], tpr[:, 1, 0]) if together else 0.0
     limits = [roc(scores, member) for scores in (before, after)]
-    return lambda c=confidence: difference(*(tpr_at_fpr(curve, fpr, c) for curve in limits), r)
+    return lambda c=confidence: mover(*(tpr_at_fpr(curve, fpr, c) for curve in limits), r)
 
 
 def rarely(alarms: int, runs: int, level: float = 0.025) -> bool:
@@ -52,15 +52,15 @@ def test_independent_shares_as_published():
         ((9, 10), (3, 10), 0.1705, 0.8090),
         ((6, 7), (2, 7), 0.0582, 0.8062),
     ):
-        found = difference(wilson(*before), wilson(*after))
+        found = mover(wilson(*before), wilson(*after))
         assert (found.low, found.high) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
 
 
 def test_a_correlation_narrows_as_the_variance_of_a_difference_does():
     one = Interval(0.5, 0.4, 0.6, "")
-    half = [difference(one, one, r).high for r in (-1.0, 0.0, 0.5)]
+    half = [mover(one, one, r).high for r in (-1.0, 0.0, 0.5)]
     assert half == pytest.approx([0.1 * (2 - 2 * r) ** 0.5 for r in (-1.0, 0.0, 0.5)])
-    assert difference(one, one, 1.0).high > 0.02, "an interval is never empty"
+    assert mover(one, one, 1.0).high > 0.02, "an interval is never empty"
 
 
 def test_shared_resamples_agree_with_each_attacks_own_bootstrap():
@@ -85,7 +85,7 @@ def test_auc_of_independent_audits(n, shifts):
     truth = Gaussian(shifts[1]).auc() - Gaussian(shifts[0]).auc()
     hits = 0
     for _ in range(runs):
-        found = difference(*(auc_interval(*Gaussian(shift).draw(n, rng)) for shift in shifts))
+        found = mover(*(auc_interval(*Gaussian(shift).draw(n, rng)) for shift in shifts))
         hits += found.low <= truth <= found.high
     assert covers(hits, runs)
 
@@ -117,7 +117,7 @@ def test_tpr_of_independent_audits(n, fpr, tprs):
     hits = alarms = 0
     for _ in range(runs):
         drawn = [roc(*Gaussian(shift_for(tpr, fpr)).draw(n, rng)) for tpr in tprs]
-        found = difference(*(tpr_at_fpr(curve, fpr) for curve in drawn))
+        found = mover(*(tpr_at_fpr(curve, fpr) for curve in drawn))
         hits += found.low <= tprs[1] - tprs[0] <= found.high
         alarms += found.low > tprs[1] - tprs[0]
     assert covers(hits, runs)

@@ -2,12 +2,12 @@
 
 from memberscope.auditing.again import contradictions, differences, recompute, rejudged
 from memberscope.auditing.api import audit, audit_signals, settled, signals_subject
-from memberscope.auditing.compare import compare
 from memberscope.auditing.comparison import COMPARISON_FORMAT, Comparison
 from memberscope.auditing.estimate import Settings
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.policy import Claim, Policy, load_policy, policy_from_table, shipped
 from memberscope.auditing.privacy import Bound, privacy_bounds
+from memberscope.auditing.releases import compare
 from memberscope.auditing.result import Arrays, Control, Cost, Exposed, NotRun, Result, Scored, Tool
 from memberscope.auditing.run import run
 from memberscope.auditing.strongest import STRONGEST

@@ -18,8 +18,8 @@ from memberscope.statistics import (
     auc_change,
     auc_interval,
     correlation,
-    difference,
     drawn_together,
+    mover,
     simultaneous_confidence,
     tpr_at_fpr,
 )
@@ -159,7 +159,7 @@ def leader(scores: Scores, names: Sequence[str], fpr: float | None) -> str:
 def change_of(before: Scores, after: Scores, names: Names, at: int | None, sides: list[Limits]) -> Limits:
     """The change at any confidence; paired where the audits were resampled together. `at` is the rate's position, None for AUC."""
     if not after.drawn:
-        return lambda confidence: spoken(difference(sides[0](confidence), sides[1](confidence)), names)
+        return lambda confidence: spoken(mover(sides[0](confidence), sides[1](confidence)), names)
     if at is None and len(names[0]) == len(names[1]) == 1:
         one, two = before.parts[names[0][0]].scores, after.parts[names[1][0]].scores
         return lambda confidence: auc_change(one, two, after.arrays.member, confidence)
@@ -168,7 +168,7 @@ def change_of(before: Scores, after: Scores, names: Names, at: int | None, sides
         for scores, chosen in zip((before, after), names, strict=True)
     ]
     r = correlation(both[0], both[1])
-    return lambda confidence: spoken(difference(sides[0](confidence), sides[1](confidence), r), names)
+    return lambda confidence: spoken(mover(sides[0](confidence), sides[1](confidence), r), names)
 
 
 def spoken(interval: Interval, names: Names) -> Interval:
@@ -196,7 +196,7 @@ def apart(before: Limits, after: Limits, words: str = "") -> Limits:
     """The change of two numbers taken as independent."""
 
     def change(confidence: float) -> Interval:
-        found = difference(before(confidence), after(confidence))
+        found = mover(before(confidence), after(confidence))
         return found._replace(method=found.method + words)
 
     return change

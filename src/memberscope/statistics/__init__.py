@@ -4,7 +4,7 @@ from memberscope.statistics.auc import auc_difference, auc_interval
 from memberscope.statistics.bootstrap import bootstrap
 from memberscope.statistics.canaries import epsilon_from_one_run
 from memberscope.statistics.confusion import Counts, best_balanced, best_rates, rates
-from memberscope.statistics.difference import auc_change, correlation, difference, difference_p_value, drawn_together
+from memberscope.statistics.difference import auc_change, correlation, difference_p_value, drawn_together, mover
 from memberscope.statistics.epsilon import epsilon_empirical, epsilon_one_run, one_run_guesses, one_run_p_value
 from memberscope.statistics.intervals import Interval, clopper_pearson, kolmogorov_band, ratio, weighted_sum
 from memberscope.statistics.many_runs import epsilon_from_counts, epsilon_from_runs
@@ -34,7 +34,6 @@ __all__ = [
     "bootstrap",
     "clopper_pearson",
     "correlation",
-    "difference",
     "difference_p_value",
     "distinct_rankings",
     "drawn_together",
@@ -49,6 +48,7 @@ __all__ = [
     "kolmogorov_band",
     "minimum_detectable_auc",
     "minimum_detectable_tpr",
+    "mover",
     "one_run_guesses",
     "one_run_p_value",
     "operating_point",

@@ -32,10 +32,10 @@ CLOSEST = 0.95  # the most that a correlation may narrow an interval, so that on
 SURE = 1e-9  # the smallest p-value told
 
 
-def difference(before: Interval, after: Interval, correlation: float = 0.0) -> Interval:
+def mover(before: Interval, after: Interval, correlation: float = 0.0) -> Interval:
     """`after` minus `before`, with limits from the limits of both (MOVER); a positive `correlation` narrows them.
 
-    >>> found = difference(Interval(0.2, 0.1, 0.35, ""), Interval(0.5, 0.4, 0.6, ""))
+    >>> found = mover(Interval(0.2, 0.1, 0.35, ""), Interval(0.5, 0.4, 0.6, ""))
     >>> round(found.value, 3), round(found.low, 3), round(found.high, 3)
     (0.3, 0.12, 0.441)
     """
@@ -63,7 +63,7 @@ def auc_change(before: Floats, after: Floats, member: Bools, confidence: float =
     alone = [auc_interval(scores, member, confidence) for scores in (before, after)]
     if np.array_equal(before, after) or all(entry.method == "logit-DeLong" for entry in alone):
         return auc_difference(after, before, member, confidence)
-    return difference(alone[0], alone[1])
+    return mover(alone[0], alone[1])
 
 
 def drawn_together(
