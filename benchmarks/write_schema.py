@@ -1,12 +1,14 @@
-"""Write schema/result.schema.json from the result's types; a test says when it is out of date."""
+"""Write schema/result.schema.json and schema/comparison.schema.json from their types; a test says when one is out of date."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from memberscope.reports import schema
+from memberscope.reports import comparison_schema, schema
 
-path = Path(__file__).resolve().parent.parent / "schema" / "result.schema.json"
-path.write_text(json.dumps(schema(), indent=1) + "\n", encoding="utf-8")
-print(f"Written to {path.name}")
+folder = Path(__file__).resolve().parent.parent / "schema"
+for name, found in (("result", schema()), ("comparison", comparison_schema())):
+    path = folder / f"{name}.schema.json"
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(f"Written to {path.name}")

@@ -95,7 +95,7 @@ def swept(tmp_path_factory) -> tuple[Frontier, Frontier]:
     """The same sweep twice on one store."""
     store = Store(tmp_path_factory.mktemp("store"))
     plan = replace(PLAN, policy=Policy("mild", (Claim(0.05, 0.5),)))
-    wish = Wish(("l2:0.1", "memguard:1", "top:1", "label", "selena:300:10"), canaries=60)
+    wish = Wish(("l2:0.02", "memguard:1", "top:1", "label", "selena:300:10"), canaries=60)
     found = [defend(plan, subject(), Training(RECIPE, HERE), wish, store=store) for _ in range(2)]
     return found[0], found[1]
 
@@ -106,7 +106,7 @@ def rows_of(frontier: Frontier) -> dict[str, Row]:
 
 def test_a_defence_that_stops_overfitting_buys_what_it_should(swept):
     rows = rows_of(swept[0])
-    none, l2 = rows["none"], rows["l2:0.1"]
+    none, l2 = rows["none"], rows["l2:0.02"]
     assert none.train_accuracy.value > 0.95 > l2.train_accuracy.value > 0.5
     assert none.auc.low > l2.auc.high and none.worst.value > l2.worst.value
     assert none.measured and max(bound["epsilon"] for bound in none.measured) > 1
@@ -130,7 +130,9 @@ def test_the_unaware_adversary_is_told_beside_the_adaptive_one(swept):
     rows = rows_of(swept[0])
     assert rows["none"].unaware_average == rows["none"].average and rows["none"].unaware_worst == rows["none"].worst
     assert rows["memguard:1"].unaware_average.value <= rows["memguard:1"].average.value
-    assert rows["l2:0.1"].unaware_average != rows["l2:0.1"].average
+    assert rows["l2:0.02"].unaware_average != rows["l2:0.02"].average
+    for row in rows.values():  # who knows the defence can do whatever the other does
+        assert row.accuracy is None or row.average.value >= row.unaware_average.value
 
 
 def test_a_defence_that_fails_keeps_its_row_and_the_others_go_on(swept):
@@ -141,7 +143,12 @@ def test_a_defence_that_fails_keeps_its_row_and_the_others_go_on(swept):
 
 def test_the_policy_is_told_for_every_choice(swept):
     rows = rows_of(swept[0])
-    assert rows["l2:0.1"].meets == "meets" and set(row.meets for row in rows.values()) <= {"meets", "breaks", "undecided", None}
+    assert rows["l2:0.02"].meets == "meets" and set(row.meets for row in rows.values()) <= {
+        "meets",
+        "breaks",
+        "undecided",
+        None,
+    }
     assert any("meet the policy 'mild'" in sentence for sentence in swept[0].advice)
 
 

@@ -6,8 +6,10 @@ import shutil
 
 import pytest
 
-from memberscope.reports import write_report
+from memberscope.auditing import compare
+from memberscope.reports import write_comparison_page, write_report
 
+HOSTILE = "<script>alert(1)</script>"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
@@ -172,3 +174,27 @@ def test_without_script_the_tables_still_tell_everything(browser, page_file):
     assert "FAIL" in page.locator(".badge").inner_text()
     assert page.locator("table").count() >= 6
     context.close()
+
+
+@pytest.fixture(scope="module")
+def comparison_file(result, clean, tmp_path_factory):
+    path = tmp_path_factory.mktemp("comparison") / "comparison.html"
+    other = result.model_copy(update={"title": "another"})
+    write_comparison_page(compare([clean, result, other], names=["v1", HOSTILE, "v3"]), path)
+    return path
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_a_comparison_is_still_and_whole(browser, comparison_file, width):
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    troubles, requests = [], []
+    page.on("console", lambda message: troubles.append(message.text))
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(comparison_file.as_uri())
+    assert page.locator("svg.trend").first.bounding_box()["height"] > 100
+    assert HOSTILE in page.locator("h1").inner_text() and page.locator("script, img").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("getComputedStyle(document.querySelector('.badge')).borderRadius") == "8px", "the style is let in"
+    assert (troubles, requests) == ([], [comparison_file.as_uri()])
+    page.close()

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from memberscope.attacks import by_name
 from memberscope.auditing.estimate import Part, restrict
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.policy import Policy
@@ -120,8 +121,8 @@ def smallest(wanted: float, n: int) -> float | None:
 def row_of(limit: str | None, result: Result, unaware: Arrays, shown: Shown, proof: Any) -> Row:
     """The row of a choice from its audit; `limit` is the restriction of outputs that belongs to it."""
     arrays = result.arrays
-    parts = parts_at(arrays, limit)
     others = parts_at(unaware, limit)
+    parts = parts_at(arrays, limit) + ([] if unaware is arrays else by_undefended(others))
     average = tpr_of(parts, shown.natural, shown.fpr, shown.confidence, NATURAL)
     rows = canary_rows(parts, shown)
     theirs = canary_rows(others, shown)
@@ -158,6 +159,12 @@ def parts_at(arrays: Arrays, limit: str | None) -> list[Part]:
     if alone:
         return []
     return candidates(arrays, judged_level(arrays, Access.WHITE_BOX))
+
+
+def by_undefended(parts: list[Part]) -> list[Part]:
+    """The attacks with undefended reference models, under a name of their own: who knows the defence can still use them."""
+    own = [part for part in parts if sum(by_name((part.scored.attack,))[0].needs.references)]
+    return [replace(part, scored=replace(part.scored, attack=f"{part.scored.attack} (undefended)")) for part in own]
 
 
 def tpr_of(parts: list[Part], mask: Bools, fpr: float, confidence: float, group: str, n_groups: int = 1) -> Estimate | None:

@@ -50,10 +50,12 @@ def init(
     target: Annotated[
         str, typer.Option(prompt="Model (module:factory or file), URL of an endpoint, or signals file?")
     ] = "model.skops",
+    ci: Annotated[str | None, typer.Option(help="Also write a CI job: github or gitlab.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
-    """Ask about the threat model and write audit.toml."""
+    """Ask about the threat model and write audit.toml, and a CI job that audits each release if asked for."""
     from memberscope import _check
+    from memberscope.cli.ci import INCLUDE, job_file, job_text
     from memberscope.signals import write_bytes
     from memberscope.types import Access
 
@@ -66,6 +68,7 @@ def init(
         raise InputError(f"Expected harm low, medium or high, got {harm!r}. Choose one of them.")
     if access.upper() not in Access.__members__:
         raise InputError(f"Expected access label, probabilities, logits or white_box, got {access!r}. Choose one of them.")
+    job = None if ci is None else job_file(ci)
     signals = Path(target).suffix in (".csv", ".npz", ".parquet")
     kind = "signals" if signals else "url" if target.startswith(("http://", "https://")) else "model"
     quoted = quote(target)
@@ -85,6 +88,9 @@ def init(
     )
     write_bytes(file, text.encode())
     typer.echo(f"Written to {file}. Next: memberscope plan {file}")
+    if job is not None:
+        write_bytes(job, job_text(str(ci), file.as_posix(), target).encode())
+        typer.echo(f"Written to {job}." + (f" {INCLUDE}" if job.name == "memberscope.gitlab-ci.yml" else ""))
 
 
 def quote(text: str) -> str:

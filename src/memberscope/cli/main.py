@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from memberscope.cli import audit, canaries, check, defend, demo, doctor, explain, init, listing, plan, report, verify
+from memberscope.cli import audit, canaries, check, compare, defend, demo, doctor, explain, init, listing, plan, report, verify
 from memberscope.errors import MemberscopeError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("doctor")(doctor.doctor)
 app.command("plan")(plan.plan)
 app.command("audit")(audit.audit)
 app.command("check")(check.check)
+app.command("compare")(compare.compare)
 app.command("defend")(defend.defend)
 app.command("report")(report.report)
 app.command("explain")(explain.explain)

@@ -1,6 +1,8 @@
 """Reports: the result as a document, a web page, a terminal summary, a table of records, and a CI verdict."""
 
 from memberscope.reports.arrays import read_arrays, write_arrays
+from memberscope.reports.comparison import compared_summary, comparison_json, comparison_schema, write_comparison
+from memberscope.reports.comparison_html import render_comparison, write_comparison_page
 from memberscope.reports.document import read_result, schema, to_json, write_result
 from memberscope.reports.explain import explain, explain_record, topics
 from memberscope.reports.folder import write_all
@@ -11,6 +13,9 @@ from memberscope.reports.records import same_records, write_records
 from memberscope.reports.terminal import summary
 
 __all__ = [
+    "compared_summary",
+    "comparison_json",
+    "comparison_schema",
     "explain",
     "explain_record",
     "frontier_schema",
@@ -19,6 +24,7 @@ __all__ = [
     "read_frontier",
     "read_result",
     "render",
+    "render_comparison",
     "same_records",
     "schema",
     "summary",
@@ -26,6 +32,8 @@ __all__ = [
     "topics",
     "write_all",
     "write_arrays",
+    "write_comparison",
+    "write_comparison_page",
     "write_frontier",
     "write_junit",
     "write_records",

@@ -38,7 +38,7 @@ def source_hash(text: str) -> str:
 
 def content_policy(scripts: list[str], styles: list[str]) -> str:
     """Nothing but the blocks with these contents, and no connection anywhere."""
-    script, style = (" ".join(map(source_hash, blocks)) for blocks in (scripts, styles))
+    script, style = (" ".join(map(source_hash, blocks)) or "'none'" for blocks in (scripts, styles))
     return f"default-src 'none'; script-src {script}; style-src {style}; img-src data:; base-uri 'none'; form-action 'none'"
 
 

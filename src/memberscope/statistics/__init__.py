@@ -4,6 +4,7 @@ from memberscope.statistics.auc import auc_difference, auc_interval
 from memberscope.statistics.bootstrap import bootstrap
 from memberscope.statistics.canaries import epsilon_from_one_run
 from memberscope.statistics.confusion import Counts, best_balanced, best_rates, rates
+from memberscope.statistics.difference import auc_change, correlation, difference_p_value, drawn_together, mover
 from memberscope.statistics.epsilon import epsilon_empirical, epsilon_one_run, one_run_guesses, one_run_p_value
 from memberscope.statistics.intervals import Interval, clopper_pearson, kolmogorov_band, ratio, weighted_sum
 from memberscope.statistics.many_runs import epsilon_from_counts, epsilon_from_runs
@@ -24,6 +25,7 @@ __all__ = [
     "Point",
     "Roc",
     "accused_within_fold",
+    "auc_change",
     "auc_difference",
     "auc_interval",
     "auc_value",
@@ -31,7 +33,10 @@ __all__ = [
     "best_rates",
     "bootstrap",
     "clopper_pearson",
+    "correlation",
+    "difference_p_value",
     "distinct_rankings",
+    "drawn_together",
     "epsilon_empirical",
     "epsilon_from_counts",
     "epsilon_from_one_run",
@@ -43,6 +48,7 @@ __all__ = [
     "kolmogorov_band",
     "minimum_detectable_auc",
     "minimum_detectable_tpr",
+    "mover",
     "one_run_guesses",
     "one_run_p_value",
     "operating_point",

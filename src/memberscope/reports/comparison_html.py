@@ -1,0 +1,111 @@
+"""`comparison.html`: one file without scripts that works offline, its figures drawn as SVG."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from memberscope.auditing import STRONGEST, Comparison
+from memberscope.auditing.comparison import Point
+from memberscope.reports import comparison as words
+from memberscope.reports.html import content_policy, template_text
+from memberscope.reports.lookup import percent
+from memberscope.signals import write_bytes
+
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 640, 240, 56, 14, 40
+CLASSES = {"LEAKS_MORE": "fail", "NOT_MORE": "pass", "INCONCLUSIVE": "inconclusive"}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One release in a figure: where its value and limits stand, and what a reader without the figure is told."""
+
+    release: str
+    x: float
+    y: float
+    top: float
+    bottom: float
+    words: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number over the releases, with the ticks of its axis (height, words)."""
+
+    name: str
+    marks: list[Mark]
+    ticks: list[tuple[float, str]]
+
+
+def figures(comparison: Comparison) -> list[Figure]:
+    """A figure for the AUC and for each claimed rate; none for two releases, which the tables tell."""
+    if len(comparison.releases) < 3:
+        return []
+    kinds = dict.fromkeys((point.metric, point.fpr) for point in comparison.trend)
+    return [figure(comparison, [p for p in comparison.trend if (p.metric, p.fpr) == kind]) for kind in kinds]
+
+
+def figure(comparison: Comparison, points: list[Point]) -> Figure:
+    """Marks and ticks of one number."""
+    low, high = min(point.low for point in points), max(point.high for point in points)
+    reach = max(high - low, 0.02)
+    low, high = max(0.0, low - 0.1 * reach), min(1.0, high + 0.1 * reach)
+    write = (lambda value: f"{value:.3f}") if points[0].metric == "auc" else percent
+    names = [release.name for release in comparison.releases]
+
+    def y(value: float) -> float:
+        return round(TOP + (HEIGHT - TOP - BOTTOM) * (high - value) / (high - low), 1)
+
+    step = (WIDTH - LEFT) / len(names)
+    marks = [
+        Mark(
+            point.release,
+            round(LEFT + step * (names.index(point.release) + 0.5), 1),
+            y(point.value),
+            y(point.high),
+            y(point.low),
+            f"{point.release}: {write(point.value)} ({write(point.low)} to {write(point.high)})",
+        )
+        for point in points
+    ]
+    ticks = [(y(low + share * (high - low)), write(low + share * (high - low))) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    name = "AUC" if points[0].metric == "auc" else f"Members found at {percent(points[0].fpr)} false positives"
+    return Figure(f"{name}, strongest attack", marks, ticks)
+
+
+def render_comparison(comparison: Comparison) -> str:
+    """The comparison as one HTML text."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    blocks = {"style": template_text("report.css"), "own_style": template_text("comparison.css")}
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["percent"] = percent
+    for name in ("number_name", "told", "change", "place", "led"):
+        environment.globals[name] = getattr(words, name)
+    strongest = [entry for entry in comparison.compared if entry.attack in (STRONGEST, None)]
+    spans = [abs(limit) for entry in strongest for limit in (entry.difference.low, entry.difference.high)]
+    text = environment.from_string(template_text("comparison.html.j2")).render(
+        comparison=comparison,
+        verdict=words.WORDS[comparison.verdict],
+        tone=CLASSES[comparison.verdict],
+        strongest=strongest,
+        others=[entry for entry in comparison.compared if entry not in strongest],
+        claims=[entry for entry in comparison.compared if entry.claim],
+        methods=list(dict.fromkeys(entry.method for entry in comparison.compared)),
+        scale=max([*spans, 0.01]),
+        figures=figures(comparison),
+        size=(WIDTH, HEIGHT, LEFT, TOP, BOTTOM),
+        policy=Markup(content_policy([], list(blocks.values()))),
+        **{name: Markup(block) for name, block in blocks.items()},
+    )
+    return str(text)
+
+
+def write_comparison_page(comparison: Comparison, path: Path) -> None:
+    """Write the page, whole or not at all.
+
+    Raises:
+        InputError: The disk is full or the folder cannot be written.
+    """
+    write_bytes(path, render_comparison(comparison).encode())
