@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from memberscope.reports import comparison_schema, schema
+from memberscope.reports import comparison_schema, frontier_schema, schema
 
 folder = Path(__file__).resolve().parent.parent / "schema"
-for name, found in (("result", schema()), ("comparison", comparison_schema())):
+for name, found in (("result", schema()), ("comparison", comparison_schema()), ("frontier", frontier_schema())):
     path = folder / f"{name}.schema.json"
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(f"Written to {path.name}")

@@ -107,7 +107,7 @@ def rows_of(frontier: Frontier) -> dict[str, Row]:
 def test_a_defence_that_stops_overfitting_buys_what_it_should(swept):
     rows = rows_of(swept[0])
     none, l2 = rows["none"], rows["l2:0.02"]
-    assert none.train_accuracy.value > 0.95 > l2.train_accuracy.value > 0.5
+    assert none.train_accuracy.value > 0.95 > l2.train_accuracy.value > 0.4
     assert none.auc.low > l2.auc.high and none.worst.value > l2.worst.value
     assert none.measured and max(bound["epsilon"] for bound in none.measured) > 1
     assert max(bound["epsilon"] for bound in l2.measured) < max(bound["epsilon"] for bound in none.measured)
