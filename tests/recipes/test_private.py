@@ -371,8 +371,8 @@ def test_watched_from_inside_enough_noise_hides_who_was_in():
     assert max(bound.epsilon for bound in privacy_bounds(scores, inside, 1e-5)) <= proven < 1
 
 
-def test_a_score_is_the_inner_product_with_what_is_unexpected():
-    """One full-batch step: the update by autograd, less what everybody gives on average, times each canary's clipped gradient."""
+def test_a_score_is_the_best_linear_estimate_of_a_coin():
+    """One full-batch step by autograd: what the update holds beyond everybody's expected part, regressed on clipped gradients."""
     pool, rng = records(30), np.random.default_rng(0)
     inside = rng.random(20) < 0.5
     recipe = TorchRecipe(deep, SGD(0.5, momentum=0.0), epochs=1, batch_size=100, label_smoothing=0.1, privacy=NOISY)
@@ -389,7 +389,10 @@ def test_a_score_is_the_inner_product_with_what_is_unexpected():
     before, after = (nn.utils.parameters_to_vector(m.parameters()).detach().double().numpy() for m in (module, target.module))
     n = 10 + inside.sum()
     expected = (clipped[:10].sum(0) + clipped[10:].sum(0) / 2) / n
-    np.testing.assert_allclose(scores, clipped[10:] @ ((before - after) / 0.5 - expected), atol=1e-5)
+    products = clipped[10:] @ ((before - after) / 0.5 - expected)
+    deviation = 0.8 * 0.5 / n  # the noise's, on the mean; a coin less a half has variance 1/4
+    coins = np.linalg.solve(clipped[10:] @ clipped[10:].T / n**2 / 4 + deviation**2 * np.eye(20), products / n / 4)
+    np.testing.assert_allclose(scores, coins, atol=1e-4)
 
 
 def test_what_cannot_be_watched_is_told():
