@@ -25,6 +25,13 @@ def fashion_mnist() -> tuple[np.ndarray, np.ndarray]:
         return stored["X_train"].astype(np.float32)[:, None] / 255, stored["y_train"].astype(np.int64)
 
 
+def mnist() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """MNIST: 60,000 training images scaled to [0, 1], as (n, 1, 28, 28), their labels, and 10,000 for testing with theirs."""
+    with np.load(FOLDER / "mnist.npz") as stored:
+        images = [stored[f"X_{part}"].astype(np.float32)[:, None] / 255 for part in ("train", "test")]
+        return images[0], stored["y_train"].astype(np.int64), images[1], stored["y_test"].astype(np.int64)
+
+
 def cifar10(n: int) -> tuple[np.ndarray, np.ndarray]:
     """CIFAR-10 (JPEG quality 75): `n` training images drawn at random, scaled to [0, 1], as (n, 3, 32, 32)."""
     from PIL import Image

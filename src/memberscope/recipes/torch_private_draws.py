@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -66,16 +66,19 @@ def poisson_steps(task: Task) -> Iterator[tuple[Step, list[int]]]:
 
 def drawn(task: Task, step: Step, sizes: list[int]) -> tuple[Any, Any]:
     """Records (b, r, ...) and labels (b, r) of a step; each model's are augmented apart from the others'."""
-    import torch
-
     if not task.recipe.augmentation:
         return batch(task, step)
     x, y = task.x[step.index], task.y[step.index]
     for i, size in enumerate(sizes):
-        one = Task(task.recipe, task.modules[i : i + 1], task.x, task.y, task.rows[i : i + 1], task.seeds[i : i + 1])
+        one = alone(task, i)
         if size:
             x[i, :size] = batch(one, Step(step.index[i : i + 1, :size], step.rate, step.epoch, step.number))[0][0]
-    return torch.as_tensor(x), y
+    return x, y
+
+
+def alone(task: Task, i: int) -> Task:
+    """The task of model `i` only."""
+    return replace(task, modules=task.modules[i : i + 1], rows=task.rows[i : i + 1], seeds=task.seeds[i : i + 1])
 
 
 def weights_of(sizes: list[int], like: Any) -> Any:

@@ -10,13 +10,13 @@ from memberscope.recipes.privacy import Privacy
 from memberscope.recipes.torch import Task
 from memberscope.recipes.torch_loop import dropout_seed, optimiser_of
 from memberscope.recipes.torch_matrices import layers
-from memberscope.recipes.torch_private_draws import drawn, mechanism_of, noise_generator, poisson_steps
+from memberscope.recipes.torch_private_draws import alone, drawn, mechanism_of, noise_generator, poisson_steps
 
 
 def fit(task: Task) -> None:
     """Train the task's modules in place, one by one."""
     for i in range(len(task.modules)):
-        fit_one(Task(task.recipe, task.modules[i : i + 1], task.x, task.y, task.rows[i : i + 1], task.seeds[i : i + 1]))
+        fit_one(alone(task, i))
 
 
 def fit_one(task: Task) -> None:

@@ -1,8 +1,9 @@
 """Private training watched from inside: canaries are scored on every noisy gradient, as an adversary who sees all models could.
 
-From each published mean gradient is taken what somebody who knows all records, and not the coins, would expect; what is left
-points a little along the gradients of the canaries that are in. A canary's score is the sum of its inner products with it, each a
-sum over layers of products of activations and slopes: no gradient of a single record is written out.
+From each published mean gradient is taken what somebody who knows all records, and not the coins, would expect. What is left is
+a sum of the canaries' own gradients, each times its coin less a half, and noise. Its inner products with those gradients are added
+up over training, and the coins are read from them by the linear estimate of least error: canaries whose gradients resemble each
+other, as natural ones' do, would otherwise drown each other out. All needs products of activations and slopes only.
 
 References:
     [1] M. Nasr et al., "Tight Auditing of Differentially Private Machine Learning", USENIX Security 2023, arXiv:2302.07956.
@@ -11,16 +12,21 @@ References:
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memberscope.errors import InputError
 from memberscope.recipes.torch import Task, TorchRecipe, flushed_denormals, initial, rows_of, tensors
 from memberscope.recipes.torch_choice import engine_of
-from memberscope.recipes.torch_private import Factors, Network, add_sums, clipping, factored, fit
+from memberscope.recipes.torch_private import Network, add_sums, clipping, factored, fit
+from memberscope.recipes.torch_private_draws import mechanism_of
 from memberscope.targets import TorchTarget
 from memberscope.types import Bools, Floats, Records
+
+RARELY = 10  # inner products among canaries change slowly: they are taken at every tenth update that is looked at
 
 
 def watched_training(
@@ -28,8 +34,9 @@ def watched_training(
 ) -> tuple[TorchTarget, Floats]:
     """A model trained privately on `records` and on the `canaries` under `inside` (m,), and a score (m,) of each canary.
 
-    The adversary knows every intermediate model, hence every noisy gradient, all records and all candidates, and not which
-    canaries are in nor who joins a step. Scores use neither. Every `every`-th update is looked at.
+    The adversary knows every intermediate model, hence every noisy gradient, all records and all candidates, how many are in, and
+    the settings, but not which canaries are in nor who joins a step: scores use neither. A score estimates the canary's coin less
+    a half. Every `every`-th update is looked at; memory and time grow by the square of the number of canaries.
 
     Raises:
         InputError: The recipe is not private, its model is no fully connected network, or nothing would be looked at.
@@ -54,16 +61,42 @@ def watched_training(
     )
     x, y = tensors(recipe, joined, module)
     mask = np.concatenate([np.ones(len(records), dtype=bool), inside])
-    scores = np.zeros(len(canaries))
+    seen = Seen(np.zeros(len(canaries)), np.zeros((len(canaries), len(canaries))))
     task = Task(recipe, [module], x, y, rows_of(mask[None]), [seed])
 
     def watch(number: int, net: Network, gradients: list[list[Any]]) -> None:
         if number % every == 0:
-            scores[:] += products(task, net, gradients, len(records))
+            seen.add(*products(task, net, gradients, len(records), seen.looks % RARELY == 0))
 
     with flushed_denormals():
         fit(task, watch)
-    return TorchTarget(module.eval(), device=recipe.device), scores
+    return TorchTarget(module.eval(), device=recipe.device), coins(seen, task)
+
+
+@dataclass(eq=False)
+class Seen:
+    """Sums over updates: `products` (m,) of canaries with the surprise, and among themselves (m, m), with how many of each."""
+
+    products: Floats
+    among: Floats
+    looks: int = field(default=0)
+    rare: int = field(default=0)
+
+    def add(self, products: Floats, among: Floats | None) -> None:
+        """One more update."""
+        self.products += products
+        self.looks += 1
+        if among is not None:
+            self.among += among
+            self.rare += 1
+
+
+def coins(seen: Seen, task: Task) -> Floats:
+    """The linear estimate of least error of each canary's coin less a half, (m,)."""
+    mechanism, n = mechanism_of(task), task.rows.shape[1]
+    among = seen.among * (seen.looks / seen.rare)
+    ridge = max((2 * n * mechanism.deviation) ** 2, 1e-4 * float(np.trace(among)) / len(among))
+    return np.asarray(n * np.linalg.solve(among + ridge * np.eye(len(among)), seen.products), dtype=np.float64)
 
 
 def checked(recipe: TorchRecipe, canaries: Records, inside: Bools, every: int, seed: int) -> Any:
@@ -89,8 +122,10 @@ def checked(recipe: TorchRecipe, canaries: Records, inside: Bools, every: int, s
     return module
 
 
-def products(task: Task, net: Network, gradients: list[list[Any]], n_known: int) -> Floats:
-    """Inner product (m,) of the surprise in `gradients` with each canary's clipped gradient; the first `n_known` are surely in."""
+def products(
+    task: Task, net: Network, gradients: list[list[Any]], n_known: int, rarely: bool
+) -> tuple[Floats, NDArray[Any] | None]:
+    """Inner products of canaries' clipped gradients with the surprise in `gradients`, (m,), and if `rarely` among them, (m, m)."""
     import torch
 
     inputs = task.x.reshape(1, len(task.x), net.width).to(gradients[0][0].dtype)
@@ -101,8 +136,16 @@ def products(task: Task, net: Network, gradients: list[list[Any]], n_known: int)
     chance[:, n_known:] /= 2
     surprise = [[-value for value in values] for values in gradients]
     add_sums(surprise, factors, scale * chance)
-    later = Factors([a[:, n_known:] for a in factors.seen], [d[:, n_known:] for d in factors.slopes])
-    found = torch.zeros_like(scale[:, n_known:])
-    for values, a, d in zip(surprise, later.seen, later.slopes, strict=True):
-        found -= ((torch.bmm(a, values[0]) + (values[1] if len(values) == 2 else 0)) * d).sum(-1)
-    return np.asarray((found * scale[:, n_known:])[0].double().cpu().numpy(), dtype=np.float64)
+    found, among = torch.zeros_like(scale[0, n_known:]), None
+    for values, a, d in zip(surprise, factors.seen, factors.slopes, strict=True):
+        a, d = a[0, n_known:], (d * scale[..., None])[0, n_known:]
+        found -= ((a @ values[0][0] + (values[1][0] if len(values) == 2 else 0)) * d).sum(-1)
+        if rarely:
+            own = (a @ a.T + (len(values) - 1)) * (d @ d.T)
+            among = own if among is None else among + own
+    return as_numbers(found), None if among is None else as_numbers(among)
+
+
+def as_numbers(tensor: Any) -> Floats:
+    """A tensor as an array of float64."""
+    return np.asarray(tensor.double().cpu().numpy(), dtype=np.float64)
