@@ -43,6 +43,8 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/training.py w2
 	$(BIN)/python benchmarks/endpoint.py
 	$(BIN)/python benchmarks/memguard.py speed
+	$(BIN)/python benchmarks/dp_sgd.py speed
+	$(BIN)/python benchmarks/defended_training.py
 	$(MAKE) bench-label-only
 
 # What benchmarks compare with lives in an environment of its own.
@@ -67,6 +69,11 @@ reproduce: $(VENV)/.dev
 	$(BIN)/python benchmarks/white_box.py cifar10
 	$(BIN)/python benchmarks/label_only_real.py
 	$(BIN)/python benchmarks/memguard.py location30
+	$(BIN)/python benchmarks/dp_sgd.py mnist
+	$(BIN)/python benchmarks/dp_sgd.py claimed
+	$(BIN)/python benchmarks/defences.py location30 --write
+	$(BIN)/python benchmarks/defences.py location30 selena:25:10
+	$(BIN)/python benchmarks/defences.py fashion --write
 
 docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -W -q -b html docs docs/_build
