@@ -6,6 +6,7 @@ seconds that each way of training took; `location30 selena:25:10` runs SELENA al
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 import time
@@ -129,6 +130,20 @@ def line(row: Row) -> str:
     )
 
 
+def drawn(frontier: Frontier, picture: Path) -> None:
+    """Both pictures of the frontier's page, as the browser shows them."""
+    from playwright.sync_api import sync_playwright
+
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as browsers:
+        file = Path(folder) / "frontier.html"
+        file.write_text(page(frontier), encoding="utf-8")
+        browser = browsers.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        sheet = browser.new_page(viewport={"width": 1160, "height": 800}, device_scale_factor=1.5)
+        sheet.goto(file.as_uri())
+        sheet.locator(".pictures").screenshot(path=picture)
+        browser.close()
+
+
 def main(arguments: list[str]) -> None:
     write = "--write" in arguments
     kind, *names = [word for word in arguments if not word.startswith("--")]
@@ -143,7 +158,7 @@ def main(arguments: list[str]) -> None:
         f"\n{kind}: {len(work.members)} members, {REFERENCES} reference models, {total:.0f} s in all: {', '.join(f'{n} {s:.0f}' for n, s in seconds.items())}"
     )
     if write:
-        (DOCS / f"frontier-{kind}.html").write_text(page(frontier), encoding="utf-8")
+        drawn(frontier, DOCS / f"frontier-{kind}.png")
 
 
 if __name__ == "__main__":

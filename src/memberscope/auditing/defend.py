@@ -27,12 +27,13 @@ from memberscope.auditing.subject import Subject, make_subject
 from memberscope.auditing.training import Training
 from memberscope.defences import Answering, Defended, defended, restriction, sweep
 from memberscope.errors import InputError, MemberscopeError
-from memberscope.recipes import SklearnRecipe, TorchRecipe, balanced
+from memberscope.recipes import TorchRecipe, balanced
 from memberscope.recipes.execution import threads_at_most
 from memberscope.recipes.observe import subset, trained_models
 from memberscope.recipes.settle import settled
 from memberscope.recipes.worst_case import GROUP, NATURAL, planted
-from memberscope.signals import Store, digest_array, digest_records
+from memberscope.signals import Store
+from memberscope.signals.rows import chosen
 from memberscope.types import Access, Bools, Ints, Recipe, Records, Target
 
 # Attacks that learn from known records, or that search with new queries under each reference model, seldom are the strongest and
@@ -100,6 +101,8 @@ def defend(
         InputError: A defence is unknown or cannot be applied to the recipe, or the records do not allow the canaries.
     """
     report = progress or (lambda stage, done, total: None)
+    if "gap" not in plan.attacks:
+        raise InputError("Expected the attack gap among those of the sweep, got others. Add it to --attacks.")
     subject, reserve = set_apart(subject, training, wish, plan.seed)
     every = [defended(name, training.population, reserve) for name in sweep(("none", *wish.names))]
     choices = list({choice.name: choice for choice in every}.values())
@@ -183,8 +186,7 @@ def scene_of(plan: Plan, subject: Subject, n_each: int) -> Scene:
     member = member[unit]
     order = np.concatenate([np.flatnonzero(member), np.flatnonzero(~member)])
     groups = {name: values[order] for name, values in records.groups.items()}
-    x = records.x.iloc[order] if hasattr(records.x, "iloc") else records.x[order]
-    mixed = Records(x, records.y[order], records.ids[order], groups)
+    mixed = Records(chosen(records.x, order), records.y[order], records.ids[order], groups)
     return Scene(mixed, member[order], inside[:, order], subject.class_names, plan.seed)
 
 
@@ -217,7 +219,7 @@ def attempt(plan: Plan, scene: Scene, recipe: Recipe, training: Training, store:
 
 def keeps(recipe: Recipe, store: Store | None) -> bool:
     """Whether models are kept, so that what another defence needs of them is asked without training again."""
-    return store is not None and isinstance(recipe, TorchRecipe | SklearnRecipe) and getattr(recipe, "digest", None) is not None
+    return store is not None and isinstance(recipe, TorchRecipe) and recipe.digest is not None
 
 
 def trained_target(recipe: Recipe, scene: Scene, n_models: int, store: Store | None) -> Target:
@@ -237,13 +239,3 @@ def of_the_unaware(
     got = gather(plan, subject, store, report, own)
     settings = Settings(plan.resolvable_fprs(int((~subject.member).sum())), plan.all_priors(), plan.confidence)
     return score(plan, got, settings, report)[0]
-
-
-def mark_of(plan: Plan, scene: Scene) -> dict[str, str | None]:
-    """What makes a sweep the same one, by content."""
-    return {
-        "plan": plan.digest(),
-        "records": digest_records(scene.records),
-        "member": digest_array(scene.member),
-        "design": digest_array(scene.design),
-    }

@@ -126,7 +126,7 @@ def row_of(limit: str | None, result: Result, unaware: Arrays, shown: Shown, pro
     average = tpr_of(parts, shown.natural, shown.fpr, shown.confidence, NATURAL)
     rows = canary_rows(parts, shown)
     theirs = canary_rows(others, shown)
-    member, right = arrays.member, right_of(result, shown)
+    member, right = arrays.member, right_of(result)
     labels = [part for part in parts if part.scored.access == Access.LABEL.word]
     row = Row(
         name="",
@@ -213,16 +213,10 @@ def highest(rows: list[Estimate]) -> Estimate | None:
     return replace(best, low=max(entry.low for entry in rows), high=max(entry.high for entry in rows))
 
 
-def right_of(result: Result, shown: Shown) -> Bools:
+def right_of(result: Result) -> Bools:
     """Records (n,) whose class the model gets right: what the gap attack scores."""
-    gap = next((entry for entry in result.arrays.scored if entry.attack == "gap"), None)
-    if gap is None:
-        raise InputError("Expected the attack gap among those of the sweep, got others. Add it to --attacks.")
-    return (
-        np.asarray(gap.scores == gap.scores.max())
-        if len(np.unique(gap.scores)) > 1
-        else np.ones(len(shown.natural), dtype=bool)
-    )
+    gap = next(entry for entry in result.arrays.scored if entry.attack == "gap")
+    return np.asarray(gap.scores > 0.5)
 
 
 def measured_epsilon(parts: list[Part], shown: Shown, delta: float) -> list[dict[str, Any]]:
