@@ -148,7 +148,12 @@ def test_resumed_it_trains_nothing_and_another_sweep_needs_a_word(work, swept):
     [
         ("recipe", "distill", 2, "Expected public records to distil on, got none. Give --population, or leave out distill."),
         ("recipe", "dpsgd:noise=0", 2, "Expected noise in a defence, got a noise multiplier of 0."),
-        ("recipe", "dpsgd:eps=1:noise=0", 2, "Expected either a target epsilon or a noise multiplier, got epsilon 1 and noise 0."),
+        (
+            "recipe",
+            "dpsgd:eps=1:noise=0",
+            2,
+            "Expected either a target epsilon or a noise multiplier, got epsilon 1 and noise 0.",
+        ),
         ("recipe", "l2", 2, "Expected a defence such as l2:0.001"),
         ("tree", "l2:1,dropout", 2, "Expected"),
         ("tree", "dpsgd:eps=1", 2, "Expected a TorchRecipe for DP-SGD, got SklearnRecipe."),

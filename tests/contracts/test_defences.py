@@ -22,6 +22,7 @@ from memberscope.defences import (
 )
 from memberscope.errors import InputError, TargetError
 from memberscope.signals import seen_at
+from memberscope.signals.asking import top_labels
 from memberscope.targets import FunctionTarget, RestrictedTarget
 from memberscope.types import Access, Evidence, OutputDefence
 
@@ -199,3 +200,15 @@ def test_filled_in_classes_stay_below_rounded_visible_ones():
 def test_labels_and_losses_cannot_be_restricted_further():
     with pytest.raises(InputError, match="Expected a target that returns probabilities or logits, got labels"):
         RestrictedTarget(FunctionTarget(lambda x: x, n_classes=2, signal="labels"), LabelOnly())
+
+
+@pytest.mark.parametrize("defence", TABLE, ids=IDS)
+def test_searches_by_labels_skip_a_defence_and_find_the_same(defence):
+    """What top_labels asks behind a defence is what the defence itself would have said."""
+    whole = FunctionTarget(lambda x: x, n_classes=6)
+    hidden = RestrictedTarget(whole, defence)
+    given = answers()
+    seen = hidden.query(given)
+    through = seen[:, 0].astype(int) if defence.signal == "labels" else tops_of(seen)
+    np.testing.assert_array_equal(top_labels(hidden, given), through)
+    assert hidden.same_labels is (hidden if defence.signal == "labels" else whole)

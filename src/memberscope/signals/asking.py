@@ -74,6 +74,7 @@ def top_labels(target: Target, x: object, owners: NDArray[np.str_] | None = None
     Raises:
         TargetError: The model fails, or gives another number of rows.
     """
+    target = getattr(target, "same_labels", target)
     try:
         whose: dict[str, Any] = {"owners": owners.tolist()} if owners is not None and metered(target) is not None else {}
         answer = np.asarray(target.query(x, **whose), dtype=np.float64)
