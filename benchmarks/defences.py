@@ -23,7 +23,7 @@ from memberscope.auditing import Plan, Training, make_subject
 from memberscope.auditing.defend import SEARCHED, SWEPT, Wish, defend
 from memberscope.auditing.frontier import Frontier, Row
 from memberscope.recipes import SGD, TorchRecipe
-from memberscope.reports.frontier import canary, page
+from memberscope.reports.frontier import canary, epsilons, page
 from memberscope.signals import Store
 from memberscope.targets import FunctionTarget
 from memberscope.types import Access, Records, ThreatModel
@@ -32,7 +32,7 @@ REFERENCES = 16
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 TRAINED = (
     *("l2:0.003", "dropout:0.5", "early_stopping", "smooth:0.1", "relaxloss:1", "mixup:0.4", "hamp:0.5:0.01+hamp_output"),
-    *("distill:1", "memguard:1", "dpsgd:eps=8+rate:0.5+set:batch_size=256"),
+    *("distill:1", "memguard:1", "dpsgd:eps=8+rate:0.05+set:batch_size=256"),
 )
 HIDING = ("top:1", "label")
 
@@ -108,7 +108,7 @@ def told(frontier: Frontier) -> None:
     """The frontier as a table."""
     low, worst = 100 * frontier.fpr, 100 * (frontier.canary_fpr or 0)
     print(
-        f"\n| defence | accuracy, % | AUC | average TPR at {low:g}% | labels alone | worst-case TPR at {worst:g}% | unaware: average; worst | epsilon proven; measured |"
+        f"\n| defence | accuracy, % | AUC | average TPR at {low:g}% | labels alone | worst-case TPR at {worst:g}% | unaware: average; worst | ε proven; measured (if Gaussian) |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for row in frontier.rows:
@@ -121,12 +121,10 @@ def line(row: Row) -> str:
     if row.why_not is not None or row.auc is None:
         return f"| {row.name} | did not run: {row.why_not} |"
     mark = "" if row.dominated_by else " *"
-    measured = max((bound["epsilon"] for bound in row.measured), default=0.0)
-    proven = "none" if row.proven is None else f"{row.proven['epsilon']:.2f}"
     auc = f"{row.auc.value:.3f} ({row.auc.low:.3f}–{row.auc.high:.3f})"
     return (
         f"| {row.name}{mark} | {share(row.accuracy)} | {auc} | {share(row.average)} | {share(row.label_only)} | {share(row.worst)} "
-        f"{canary(row.worst)} | {share(row.unaware_average)}; {share(row.unaware_worst)} | {proven}; {measured:.2f} |"
+        f"{canary(row.worst)} | {share(row.unaware_average)}; {share(row.unaware_worst)} | {epsilons(row)} |"
     )
 
 

@@ -17,9 +17,10 @@ import numpy as np
 from memberscope.attacks import by_name
 from memberscope.auditing.estimate import Settings
 from memberscope.auditing.frontier import Frontier, Row, Shown, concluded, row_of
-from memberscope.auditing.gather import Progress, gather
+from memberscope.auditing.gather import Progress, duplicates, gather, streams_of, without_duplicates
 from memberscope.auditing.measuring import search_plan
 from memberscope.auditing.plan import Plan
+from memberscope.auditing.policy import Policy
 from memberscope.auditing.result import Arrays, Result
 from memberscope.auditing.run import run
 from memberscope.auditing.scoring import score
@@ -42,6 +43,7 @@ SWEPT = (
     *("gap", "boundary", "loss", "modified_entropy", "logit", "lira", "lira_offline", "lira_robust"),
     *("rmia", "base", "calibrated", "attack_r"),
 )
+OPEN = ("gradient_norm", "self_influence", "lira_gradient_norm")  # beside them where the model itself is open
 SEARCHED = 64  # queries a record for each label-only search of the target
 RESERVED = 0.2  # share of the non-members set apart for defences that are fitted, where no population is given
 Kept = Callable[[str, Result], None]
@@ -70,7 +72,7 @@ class Tried:
     """One way of training as it was attacked: by an adversary who trains so, too, and by one who trains undefended models."""
 
     result: Result
-    unaware: Arrays
+    unaware: Arrays | None
     seconds: float
     proof: Any = None
 
@@ -107,23 +109,27 @@ def defend(
     every = [defended(name, training.population, reserve) for name in sweep(("none", *wish.names))]
     choices = list({choice.name: choice for choice in every}.values())
     recipes = {choice.trains: choice.recipe(training.recipe) for choice in choices}
+    training = replace(training, population=None)  # defences learn from it, so it is no longer what no model saw
     scene = scene_of(plan, subject, wish.canaries)
-    bare, policy = replace(plan, policy=None, targets=0, assume_class_order=True), plan.policy
+    if plan.drop_overlap:
+        subject = without_overlap(plan, subject)
+    bare, policy = replace(plan, policy=None, targets=0, assume_class_order=True, drop_overlap=False), plan.policy
+    shown = Shown.of(bare, policy, scene.records, scene.member, len(choices))
     tried: dict[str, Tried | str] = {}
     for done, (name, recipe) in enumerate(recipes.items()):
         report("defences", done, len(recipes))
         limits = tuple(limit for limit in (choice.restriction for choice in choices if choice.trains == name) if beside(limit))
         try:
             found = attempt(replace(bare, restrictions=limits, title=name), scene, recipe, training, store, report)
-        except MemberscopeError as error:
+        except Exception as error:  # hours of other choices must not be lost with one
             if name == "none":
                 raise
-            tried[name] = str(error)
+            known = isinstance(error, MemberscopeError)
+            tried[name] = str(error) if known else f"Internal error: {type(error).__name__}: {error}. Please report it."
         else:
             tried[name] = found
             wish.kept(name, found.result)
     report("defences", len(recipes), len(recipes))
-    shown = Shown.of(bare, policy, scene.records, scene.member)
     rows = [named_row(choice, tried[choice.trains], shown) for choice in choices]
     return concluded(bare, policy, rows, shown)
 
@@ -133,11 +139,18 @@ def beside(limit: str | None) -> TypeGuard[str]:
     return limit is not None and restriction(limit).signal != "labels"
 
 
+def sweep_attacks(access: Access, policy: Policy | None) -> tuple[str, ...]:
+    """The attacks of a sweep where none are named: those that tend to win at `access`, and what the policy requires."""
+    found = (*SWEPT, *(OPEN if access == Access.WHITE_BOX else ()), *(policy.require if policy else ()))
+    return tuple(dict.fromkeys(found))
+
+
 def named_row(choice: Defended, tried: Tried | str, shown: Shown) -> Row:
     """The row of one choice, or of its failure."""
     if isinstance(tried, str):
         return Row(choice.name, choice.settings, choice.restriction, why_not=tried)
-    row = row_of(choice.restriction, tried.result, tried.unaware, shown, tried.proof)
+    unaware = None if choice.trains == "none" and choice.restriction else tried.unaware
+    row = row_of(choice.restriction, tried.result, unaware, shown, tried.proof)
     return replace(row, name=choice.name, settings=choice.settings, seconds=round(tried.seconds, 2))
 
 
@@ -163,6 +176,14 @@ def set_apart(subject: Subject, training: Training, wish: Wish, seed: int) -> tu
     return take(subject, np.flatnonzero(~apart)), subset(subject.records, apart)
 
 
+def without_overlap(plan: Plan, subject: Subject) -> Subject:
+    """The subject without the non-members that duplicate members."""
+    overlap, _ = duplicates(subject, streams_of(plan)["overlap"])
+    if overlap is None or not len(overlap.non_members()):
+        return subject
+    return without_duplicates(subject, None, overlap)[0]
+
+
 def scene_of(plan: Plan, subject: Subject, n_each: int) -> Scene:
     """The records with their canaries, the target's members, and who is in which reference model.
 
@@ -181,7 +202,7 @@ def scene_of(plan: Plan, subject: Subject, n_each: int) -> Scene:
     kinds = np.asarray(records.groups.get(GROUP, np.full(len(records), NATURAL)))
     n = len(subject.records)
     member = np.where(kinds[:n] == NATURAL, subject.member, rng.random(n) < 0.5)
-    size = plan.reference_size or int(subject.member.sum())
+    size = plan.reference_size or int(subject.member[kinds[:n] == NATURAL].sum())
     inside = units_of(kinds[:n], subject.records.y, size, plan.references, rng)[:, unit]
     member = member[unit]
     order = np.concatenate([np.flatnonzero(member), np.flatnonzero(~member)])
@@ -191,28 +212,26 @@ def scene_of(plan: Plan, subject: Subject, n_each: int) -> Scene:
 
 
 def units_of(kinds: Any, y: Ints, size: int, n_models: int, rng: np.random.Generator) -> Bools:
-    """Membership (m, n) of records that move on their own: balanced, half of the near-duplicates in each model."""
-    pairs = kinds == "near_duplicate"
+    """Membership (m, n) of records that move on their own: `size` natural ones, and half of the canaries of each kind, in each model."""
     inside = np.zeros((n_models, len(kinds)), dtype=bool)
-    rest = ~pairs
-    strata = np.unique([f"{kind}:{label}" for kind, label in zip(kinds[rest], y[rest], strict=True)], return_inverse=True)[1]
-    if pairs.any():
-        inside[:, pairs] = balanced(int(pairs.sum()), int(pairs.sum()) // 2, n_models, rng)
-    inside[:, rest] = balanced(int(rest.sum()), max(1, size - int(pairs.sum()) // 2), n_models, rng, strata=strata)
+    for kind in dict.fromkeys(kinds.tolist()):
+        own = kinds == kind
+        n = int(own.sum())
+        inside[:, own] = balanced(
+            n, size if kind == NATURAL else n // 2, n_models, rng, strata=y[own] if kind == NATURAL else None
+        )
     return inside
 
 
 def attempt(plan: Plan, scene: Scene, recipe: Recipe, training: Training, store: Store | None, report: Progress) -> Tried:
     """Train the target as `recipe` says and audit it twice, with reference models of that recipe and of the undefended one."""
-    started = time.perf_counter()
-    target = trained_target(recipe, scene, plan.references, store)
-    seconds = time.perf_counter() - started
+    proof = getattr(recipe, "proof", None)
+    proven = None if proof is None else proof(int(scene.member.sum()))
+    target, seconds = trained_target(recipe, scene, plan.references, store)
     subject = make_subject(target, *scene.sides(), class_names=scene.class_names)
     undefended = recipe is training.recipe
     own = replace(training, recipe=recipe, design=scene.design, keep_weights=keeps(recipe, store))
     result = run(plan, subject, training=own, store=store, progress=report)
-    proof = getattr(recipe, "proof", None)
-    proven = None if proof is None else proof(int(scene.member.sum()))
     unaware = result.arrays if undefended else of_the_unaware(plan, subject, training, scene, store, report)
     return Tried(result, unaware, seconds, proven)
 
@@ -222,18 +241,22 @@ def keeps(recipe: Recipe, store: Store | None) -> bool:
     return store is not None and isinstance(recipe, TorchRecipe) and recipe.digest is not None
 
 
-def trained_target(recipe: Recipe, scene: Scene, n_models: int, store: Store | None) -> Target:
-    """The model on the target's members, trained as the reference models are."""
+def trained_target(recipe: Recipe, scene: Scene, n_models: int, store: Store | None) -> tuple[Target, float]:
+    """The model on the target's members, trained as the reference models are, and the seconds it took."""
     decided, _ = settled(recipe, scene.records, int(scene.design[0].sum()), n_models, store)
+    started = time.perf_counter()
     with threads_at_most(int(getattr(decided, "threads", 1))):
-        return trained_models(decided, scene.records, scene.member[None], [scene.seed])[0]
+        found = trained_models(decided, scene.records, scene.member[None], [scene.seed])[0]
+    return found, time.perf_counter() - started
 
 
 def of_the_unaware(
     plan: Plan, subject: Subject, training: Training, scene: Scene, store: Store | None, report: Progress
-) -> Arrays:
+) -> Arrays | None:
     """Scores of an adversary who trains undefended reference models and reads confidences, as evaluations used to [1]."""
     above = tuple(name for name in plan.attacks if by_name((name,))[0].needs.access > Access.LABEL)
+    if not above or plan.threat.access == Access.LABEL:
+        return None
     plan = search_plan(replace(plan, attacks=above, references=len(scene.design)), subject)
     own = replace(training, design=scene.design, keep_weights=keeps(training.recipe, store))
     got = gather(plan, subject, store, report, own)

@@ -14,7 +14,7 @@ from memberscope.auditing.plan import Plan
 from memberscope.auditing.policy import Policy
 from memberscope.auditing.privacy import privacy_bounds
 from memberscope.auditing.provenance import tool_version
-from memberscope.auditing.result import Arrays, Result, Tool
+from memberscope.auditing.result import Arrays, Result, Scored, Tool
 from memberscope.auditing.strongest import STRONGEST, candidates, judged_level, levels_in, strongest_of
 from memberscope.defences import restriction
 from memberscope.errors import InputError
@@ -23,11 +23,12 @@ from memberscope.statistics import Interval, auc_interval, clopper_pearson, simu
 from memberscope.types import Access, Bools, Estimate, Records
 
 FORMAT = "memberscope-frontier/1"
-RATES = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # false-positive rates to choose from
-LEAST = 5  # false positives at a rate, below which its interval says little
+RATES = (0.001, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)  # false-positive rates to choose from
+LEAST = 8  # false positives at a rate, below which its interval says little
+FEWEST = 20  # canaries that bound epsilon
 BOUND_BY = ("lira", "rmia", "logit", "confidence")  # whose scores bound epsilon: the first that ran, fixed beforehand
 DELTA = 1e-5
-RUINED = 0.5  # a defence that keeps less than this share of the accuracy above chance is said to destroy it
+RUINED = 0.5  # a defence that keeps less than this share of the accuracy above the commonest class is said to destroy it
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,12 @@ class Shown:
     canary_fpr: float | None
     confidence: float
     policy: Policy | None
-    n_classes: int
+    chance: float
+    n_choices: int
+    wrong: float = 0.0
 
     @classmethod
-    def of(cls, plan: Plan, policy: Policy | None, records: Records, member: Bools) -> Shown:
+    def of(cls, plan: Plan, policy: Policy | None, records: Records, member: Bools, n_choices: int) -> Shown:
         """The rates are the policy's strictest, else 1%, or the smallest that there are records for.
 
         Raises:
@@ -105,27 +108,33 @@ class Shown:
         masks = {kind: kinds == kind for kind in dict.fromkeys(kinds.tolist()) if kind not in (NATURAL, COPY)}
         least = min((int((mask & ~member).sum()) for mask in masks.values()), default=0)
         canary_fpr = smallest(fpr, least) if masks else None
-        n_classes = int(records.y.max()) + 1
-        return cls(natural, masks, fpr, canary_fpr, plan.confidence, policy, n_classes)
+        chance = float(np.bincount(records.y[natural & ~member]).max()) / n_natural
+        wrong = float((~natural)[member].mean())
+        return cls(natural, masks, fpr, canary_fpr, plan.confidence, policy, chance, n_choices, wrong)
 
 
 def smallest(wanted: float, n: int) -> float | None:
     """The rate `wanted`, or the next of `RATES` at which `n` non-members make a few false positives.
 
-    >>> smallest(0.01, 500), smallest(0.01, 499), smallest(0.01, 9)
+    >>> smallest(0.01, 800), smallest(0.01, 799), smallest(0.01, 9)
     (0.01, 0.02, None)
     """
     return next((rate for rate in sorted({wanted, *RATES}) if rate >= wanted and rate * n >= LEAST - 1e-9), None)
 
 
-def row_of(limit: str | None, result: Result, unaware: Arrays, shown: Shown, proof: Any) -> Row:
-    """The row of a choice from its audit; `limit` is the restriction of outputs that belongs to it."""
+def row_of(limit: str | None, result: Result, unaware: Arrays | None, shown: Shown, proof: Any) -> Row:
+    """The row of a choice from its audit; `limit` is the restriction of outputs that belongs to it.
+
+    `unaware` are the scores of an adversary who does not know the defence; None where there is no such evaluation.
+    """
     arrays = result.arrays
-    others = parts_at(unaware, limit)
-    parts = parts_at(arrays, limit) + ([] if unaware is arrays else by_undefended(others))
+    declared = result.plan["threat"]["restriction"]
+    others = [] if unaware is None else parts_at(unaware, limit, declared)
+    parts = parts_at(arrays, limit, declared) + ([] if unaware is arrays else by_undefended(others))
     average = tpr_of(parts, shown.natural, shown.fpr, shown.confidence, NATURAL)
     rows = canary_rows(parts, shown)
     theirs = canary_rows(others, shown)
+    places = {part.scored.level for part in parts}
     member, right = arrays.member, right_of(result)
     labels = [part for part in parts if part.scored.access == Access.LABEL.word]
     row = Row(
@@ -142,19 +151,24 @@ def row_of(limit: str | None, result: Result, unaware: Arrays, shown: Shown, pro
         unaware_average=tpr_of(others, shown.natural, shown.fpr, shown.confidence, NATURAL),
         unaware_worst=highest(theirs),
         proven=None if proof is None else asdict(proof),
-        measured=measured_epsilon(parts, shown, DELTA if proof is None else proof.delta),
+        measured=measured_epsilon(
+            [entry for entry in arrays.scored if entry.level in places],
+            arrays.member,
+            shown,
+            DELTA if proof is None else proof.delta,
+        ),
         controls={name: control.passed for name, control in result.controls.items()},
-        meets=meets(parts, shown),
+        meets=meets(parts, shown, result),
     )
     return replace(row, notes=notes_of(row, shown))
 
 
-def parts_at(arrays: Arrays, limit: str | None) -> list[Part]:
+def parts_at(arrays: Arrays, limit: str | None, declared: str | None = None) -> list[Part]:
     """The attacks of an adversary who sees outputs through the restriction `limit`, or all that the threat model grants."""
     alone = limit is not None and restriction(limit).signal == "labels"
+    wanted = limit if declared is None else f"{declared}+{limit}"
     for entry in levels_in(arrays):
-        hidden = limit is not None and (entry.restriction or "").split("+")[-limit.count("+") - 1 :] == limit.split("+")
-        if entry.access == Access.LABEL.word if alone else hidden:
+        if entry.access == Access.LABEL.word if alone else limit is not None and entry.restriction == wanted:
             return candidates(arrays, entry)
     if alone:
         return []
@@ -219,24 +233,37 @@ def right_of(result: Result) -> Bools:
     return np.asarray(gap.scores > 0.5)
 
 
-def measured_epsilon(parts: list[Part], shown: Shown, delta: float) -> list[dict[str, Any]]:
+def measured_epsilon(scored: list[Scored], member: Bools, shown: Shown, delta: float) -> list[dict[str, Any]]:
     """Lower bounds on epsilon from the canaries that coins put in or left out one by one, by an attack fixed beforehand."""
     alone = [mask for kind, mask in shown.kinds.items() if kind != "near_duplicate"]
-    fixed = [part for name in BOUND_BY for part in parts if part.scored.attack == name and not part.scored.learned]
-    if not (alone and fixed):
+    ran = {entry.attack: entry for entry in scored if not entry.learned}  # the highest level of each comes last
+    chosen = next((ran[name] for name in BOUND_BY if name in ran), None)
+    if not alone or chosen is None:
         return []
     mask = np.logical_or.reduce(alone)
-    found = privacy_bounds(fixed[0].scores[mask], fixed[0].member[mask], delta, confidence=shown.confidence)
-    return [{"attack": fixed[0].scored.attack} | asdict(bound) for bound in found]
+    if int(mask.sum()) < FEWEST or len(np.unique(member[mask])) < 2:
+        return []
+    found = privacy_bounds(chosen.scores[mask], member[mask], delta, confidence=shown.confidence)
+    return [{"attack": chosen.attack} | asdict(bound) for bound in found]
 
 
-def meets(parts: list[Part], shown: Shown) -> str | None:
-    """Whether the natural records meet the policy: `meets`, `breaks` or `undecided`, by limits that hold for all claims at once."""
+def meets(parts: list[Part], shown: Shown, result: Result) -> str | None:
+    """Whether the natural records meet the policy: `meets`, `breaks` or `undecided`.
+
+    Limits hold for all claims and all choices at once, since the best choice is taken by looking. Nothing is decided where a control
+    failed, and nothing meets a policy whose required attacks did not run.
+    """
     if shown.policy is None:
         return None
-    found = []
+    controls = {name: result.controls[name].passed for name in ("null", "blind") if name in result.controls}
+    if not all(passed is not False for passed in controls.values()):
+        return "undecided"
+    ran = {entry.attack for entry in result.arrays.scored}
+    shaky = result.controls["references"].passed is False if "references" in result.controls else False
+    found = ["undecided"] if shaky or not set(shown.policy.require) <= ran else []
+    family = len(shown.policy.max_tpr) * shown.n_choices
     for claim in shown.policy.max_tpr:
-        entry = tpr_of(parts, shown.natural, claim.fpr, shown.confidence, NATURAL, len(shown.policy.max_tpr))
+        entry = tpr_of(parts, shown.natural, claim.fpr, shown.confidence, NATURAL, family)
         if entry is None:
             found.append("undecided")
         else:
@@ -247,10 +274,14 @@ def meets(parts: list[Part], shown: Shown) -> str | None:
 def notes_of(row: Row, shown: Shown) -> list[str]:
     """Sentences about a row that a reader must not miss."""
     found = []
-    if row.proven is not None and any(bound["epsilon"] > row.proven["epsilon"] for bound in row.measured):
+    if row.proven is not None and any(
+        bound["epsilon"] > row.proven["epsilon"] for bound in row.measured if bound["form"] == "one_run"
+    ):
         found.append("The canaries refute the proven epsilon: training is not what the accounting says.")
     if row.controls.get("null") is False:
         found.append("The null control failed: do not use this row.")
+    if row.controls.get("blind") is False:
+        found.append("Members and non-members differ without the model: its numbers mix that with leakage.")
     if row.controls.get("references") is False:
         found.append("The reference models failed their control: an adaptive attacker may do better.")
     return found
@@ -287,7 +318,7 @@ def concluded(plan: Plan, policy: Policy | None, rows: list[Row], shown: Shown) 
         canary_fpr=shown.canary_fpr,
         rows=rows,
         undominated=undominated,
-        advice=advice(rows, undominated, policy),
+        advice=[*advice(rows, undominated, shown), *about_canaries(shown)],
     )
 
 
@@ -316,16 +347,29 @@ def ruined(row: Row, base: Row, shown: Shown) -> Row:
     """The row with a sentence if the defence destroys accuracy."""
     if row.accuracy is None or base.accuracy is None:
         return row
-    chance = 1 / shown.n_classes
-    if row.accuracy.high - chance >= RUINED * (base.accuracy.value - chance):
+    if row.accuracy.high - shown.chance >= RUINED * (base.accuracy.value - shown.chance):
         return row
     words = f"Destroys accuracy: {100 * row.accuracy.value:.3g}% where {100 * base.accuracy.value:.3g}% is had without it."
     return replace(row, notes=[*row.notes, words])
 
 
-def advice(rows: list[Row], undominated: list[str], policy: Policy | None) -> list[str]:
+def about_canaries(shown: Shown) -> list[str]:
+    """What the inserted records cost, and whether they were enough."""
+    if not shown.kinds:
+        return ["No records were inserted, so nothing is said of the worst case."]
+    found = [
+        f"{100 * shown.wrong:.2g}% of the target's training records were inserted with wrong labels, which costs accuracy in every row."
+    ]
+    if shown.canary_fpr is None:
+        found.append("Too few records were inserted to say anything of the worst case: raise --canaries.")
+    return found
+
+
+def advice(rows: list[Row], undominated: list[str], shown: Shown) -> list[str]:
     """What the frontier means."""
-    found = [f"Undominated in accuracy, average and worst-case leakage: {', '.join(undominated)}."]
+    policy = shown.policy
+    axes_words = "accuracy, average and worst-case leakage" if shown.canary_fpr is not None else "accuracy and average leakage"
+    found = [f"Undominated in {axes_words}: {', '.join(undominated)}."]
     if policy is not None:
         good = [row for row in rows if row.meets == "meets" and row.accuracy is not None]
         if good:

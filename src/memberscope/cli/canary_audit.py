@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from memberscope.cli.options import Options
     from memberscope.types import Bools, Floats, Recipe, Records
 
+LEAST = 20
 ATTACKS = ("logit", "boundary", "gap")  # the one whose scores bound epsilon, fixed beforehand: the first that ran
 DELTA = 1e-5
 
@@ -43,16 +44,20 @@ def run_canaries(options: Options, m: int, kind: Any, claimed: float | None, *, 
         )
     recipe = with_precision(load_recipe(options.recipe), options.precision)
     plan, subject = plan_of(options), subject_of(options)
+    if m < LEAST or not set(ATTACKS) & set(plan.attacks):
+        raise InputError(
+            f"Expected at least {LEAST} canaries and an attack among {', '.join(ATTACKS)}, got {m} and {', '.join(plan.attacks)}. Repair both."
+        )
+    proof = getattr(recipe, "proof", None)
     members, others = subset(subject.records, subject.member), subset(subject.records, ~subject.member)
     planted, inside = canaries(others, m, kind, plan.seed, subject.target.n_classes)
     typer.echo(f"Training on {len(members)} members and {int(inside.sum())} of {m} canaries.")
+    proven = None if proof is None else proof(len(members) + int(inside.sum()))
     target, watched = trained(recipe, members, planted, inside, plan.seed)
     plan = replace(plan, assignment="independent_coins", assume_class_order=True, title=options.title or f"{m} canaries")
     tested = make_subject(target, subset(planted, inside), subset(planted, ~inside), class_names=subject.class_names)
     out = Path(options.out or "memberscope-canaries")
     result = audited(plan, tested, out, overwrite=overwrite)
-    proof = getattr(recipe, "proof", None)
-    proven = None if proof is None else proof(len(members) + int(inside.sum()))
     bounds = told(result, watched, inside, DELTA if proven is None else proven.delta, plan.confidence)
     document = {
         "format": "memberscope-canaries/1",
@@ -80,7 +85,7 @@ def trained(recipe: Recipe, members: Records, planted: Records, inside: Bools, s
     from memberscope.targets import wrap
 
     if isinstance(recipe, TorchRecipe) and recipe.privacy is not None and layers(recipe.built()) is not None:
-        model, scores = watched_training(recipe, members, planted, inside, seed)
+        model, scores = watched_training(replace(recipe, engine="matrices"), members, planted, inside, seed)
         return wrap(model), scores
     union = joined(members, subset(planted, inside))
     return trained_models(recipe, union, np.ones((1, len(union)), dtype=bool), [seed])[0], None
@@ -98,8 +103,10 @@ def joined(first: Records, second: Records) -> Records:
 
 
 def told(result: Any, watched: Floats | None, inside: Bools, delta: float, confidence: float) -> dict[str, list[Bound]]:
-    """The bounds by who could have found them."""
+    """The bounds by who could have found them, each at its share of the significance."""
     from memberscope.auditing import privacy_bounds
+
+    confidence = confidence if watched is None else 1 - (1 - confidence) / 2
 
     usable = {entry.attack: entry for entry in result.arrays.scored if not entry.learned and entry.declared}
     attack = next(name for name in ATTACKS if name in usable)

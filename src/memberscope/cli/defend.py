@@ -48,8 +48,9 @@ USUAL = (
     "label",
 )
 OWN = ("depth:2|4|8", "leaf_size:10|50", "top:1", "label")
+SHARED = 30  # records for each canary of a kind, where their number is not given: about an eighth of the training data
 Defences = Annotated[str | None, typer.Option(help="Comma-separated: l2:0.001,dropout:0.5,dpsgd:eps=8,memguard:1,depth:2|4.")]
-Canaries = Annotated[int | None, typer.Option(help="Worst-case records of each kind to insert (240; 0 for none).")]
+Canaries = Annotated[int | None, typer.Option(help="Worst-case records of each kind to insert (up to 240; 0 for none).")]
 
 
 def defend(
@@ -114,7 +115,7 @@ def run_defend(options: Options, *, overwrite: bool = False) -> Frontier:
 
     from rich.console import Console
 
-    from memberscope.auditing.defend import SEARCHED, SWEPT, Wish
+    from memberscope.auditing.defend import SEARCHED, Wish, sweep_attacks
     from memberscope.auditing.defend import defend as swept
     from memberscope.cli.audit import identity, progress_bar, refuse_other
     from memberscope.cli.options import plan_of, subject_of, training_of
@@ -124,13 +125,16 @@ def run_defend(options: Options, *, overwrite: bool = False) -> Frontier:
 
     if options.recipe is None:
         raise InputError("Expected a recipe to train defended models, got none. Add --recipe module:function.")
-    options = replace(options, attacks=options.attacks or SWEPT)
+    named = options.attacks
     options = replace(options, search_queries=SEARCHED if options.search_queries is None else options.search_queries)
     plan, subject = plan_of(options), subject_of(options)
+    if named is None:
+        plan = replace(plan, attacks=sweep_attacks(plan.threat.access, plan.policy))
     training = training_of(options, subject)
     assert training is not None
     names = options.defences or usual(training.recipe)
-    wish = Wish(names, 240 if options.canaries is None else options.canaries)
+    some = min(240, len(subject.records) // SHARED)
+    wish = Wish(names, some if options.canaries is None else options.canaries)
     out, console = Path(options.out or "memberscope-defend"), Console()
     mark = identity(plan, subject, training) | {"defences": list(names), "canaries": wish.canaries}
     refuse_other(out, mark, overwrite=overwrite, file="frontier.json")

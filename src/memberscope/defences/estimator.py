@@ -95,7 +95,10 @@ class Setting:
         if isinstance(recipe, SklearnRecipe):
             return with_parameters(recipe, {self.key: self.value})
         if isinstance(recipe, TorchRecipe) and self.key in {entry.name for entry in fields(recipe)} - {"model"}:
-            return replace(recipe, **{self.key: self.value})
+            try:
+                return replace(recipe, **{self.key: self.value})
+            except (TypeError, ValueError) as error:
+                raise InputError(f"Expected another value for {self.key}, got {self.value!r} ({error}). Repair it.") from error
         raise InputError(f"Expected a recipe with the setting {self.key!r}, got {type(recipe).__name__}. Check its name.")
 
 

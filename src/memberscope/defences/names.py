@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -148,10 +149,21 @@ def sweep(names: tuple[str, ...]) -> tuple[str, ...]:
 
     >>> sweep(("depth:2|4", "top:1"))
     ('depth:2', 'depth:4', 'top:1')
+    >>> sweep(("l2:0.1|0.2+top:1",))
+    ('l2:0.1+top:1', 'l2:0.2+top:1')
     """
     found: list[str] = []
     for name in names:
-        first, *others = name.split("|")
-        stem = first[: max(first.rfind(":"), first.rfind("=")) + 1]
-        found += [first, *(stem + other for other in others)]
+        found += ["+".join(parts) for parts in itertools.product(*map(alternatives, name.split("+")))]
     return tuple(dict.fromkeys(found))
+
+
+def alternatives(part: str) -> list[str]:
+    """A part once for each of its values.
+
+    >>> alternatives("dpsgd:eps=2|8")
+    ['dpsgd:eps=2', 'dpsgd:eps=8']
+    """
+    first, *others = part.split("|")
+    stem = first[: max(first.rfind(":"), first.rfind("=")) + 1]
+    return [first, *(stem + other for other in others)]

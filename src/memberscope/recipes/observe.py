@@ -15,6 +15,7 @@ from memberscope.signals.rows import chosen
 from memberscope.targets import wrap
 from memberscope.types import Access, Bools, Floats, Recipe, Records, Signal, Target
 
+LARGEST = 1e15  # beyond which a signal of a model that all but diverged is cut, so that its square stays finite
 ACCESS: dict[Signal, Access] = {"labels": Access.LABEL, "probabilities": Access.PROBABILITIES, "logits": Access.LOGITS}
 
 
@@ -168,7 +169,7 @@ def signals_of(look: Observation, answers: list[Floats], records: Records, part:
         views = answers[:1] if wanted.spec.name == "outputs" else answers
         clean = views if finite else [np.full_like(outputs, 1.0 / outputs.shape[1]) for outputs in views]
         values = [reduced(wanted, look.signal, outputs, records.y)[1] for outputs in clean]
-        found[f"{part} {number}"] = np.stack(values, axis=1).astype(np.float32)
+        found[f"{part} {number}"] = np.clip(np.stack(values, axis=1), -LARGEST, LARGEST).astype(np.float32)
     return found
 
 

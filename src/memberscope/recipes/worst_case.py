@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.errors import InputError
+from memberscope.errors import InputError, UnmetNeedError
 from memberscope.signals.domain import encoded
 from memberscope.types import Ints, Records
 
@@ -44,8 +44,7 @@ def planted(records: Records, n_each: int, seed: int, n_classes: int) -> Planted
     with them: a model that never saw the one knows it from the other.
 
     Raises:
-        InputError: There are too few records or classes.
-        UnmetNeedError: The records have no features that could be mixed.
+        InputError: There are too few records or classes, or they have no features that could be mixed.
 
     >>> pool = Records(np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 2, np.arange(40).astype(str))
     >>> found = planted(pool, 4, 0, 2)
@@ -67,10 +66,14 @@ def planted(records: Records, n_each: int, seed: int, n_classes: int) -> Planted
         kind[where] = name
         y[where] = (y[where] + rng.integers(1, n_classes, n_each)) % n_classes
     kind[n:] = COPY
-    domain, z = encoded(records.x)
+    try:
+        domain, z = encoded(records.x)
+    except UnmetNeedError as error:
+        raise InputError(f"Expected records whose features can be mixed for canaries. {error} Or give --canaries 0.") from error
     z[rows[1]] = mixed(z, n_each, rng)
     copies = z[rows[2]]
     other = rng.random(copies.shape) >= COPIED
+    other[np.arange(n_each), rng.integers(0, copies.shape[1], n_each)] = True
     copies[other] = mixed(z, n_each, rng)[other]
     x = domain.decode(domain.inside(np.concatenate([z, copies])))
     every = np.concatenate([np.arange(n), rows[2]])

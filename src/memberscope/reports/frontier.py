@@ -65,6 +65,7 @@ def page(frontier: Frontier) -> str:
     environment.globals |= {
         "number": lookup.number,
         "cell": cell,
+        "epsilons": epsilons,
         "canary": canary,
         "words": WORDS,
         "reached_by": lookup.reached_by,
@@ -236,7 +237,7 @@ def brief(entry: Any) -> str:
 
 
 def epsilons(row: Row) -> str:
-    """Proven epsilon and the largest measured bound."""
+    """Proven epsilon, and what the canaries prove without an assumption and, in brackets, with that of a Gaussian curve."""
     proven = "none" if row.proven is None else f"{row.proven['epsilon']:.3g}"
-    measured = max((bound["epsilon"] for bound in row.measured), default=None)
-    return f"{proven}, {'–' if measured is None else f'{measured:.2f}'}"
+    measured = [f"{bound['epsilon']:.2f}" for bound in row.measured]
+    return f"{proven}; {measured[0]} ({measured[1]})" if len(measured) == 2 else f"{proven}; –"
