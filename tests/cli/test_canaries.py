@@ -105,3 +105,20 @@ def test_an_audit_without_coins_proves_nothing(planted):
     assert call("audit", "--model", "t:target", *data, "--assume-class-order", "--out", "plain", cwd=planted).returncode == 0
     done = call("canaries", "score", "plain", cwd=planted)
     assert done.returncode == 2 and "--coins" in done.stderr
+
+
+def test_randomised_response_of_the_claimed_epsilon_is_not_refuted(capsys):
+    """Its trade-off curve is no Gaussian one's, so the f-DP form exceeds the truth there; that may not refute anything."""
+    from memberscope.auditing import privacy_bounds
+    from memberscope.cli.canaries import refuted
+
+    doubts = 0
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        inside = rng.random(1000) < 0.5
+        kept = rng.random(1000) < np.e / (1 + np.e)  # 1-DP: the coin itself with this probability, else the other side
+        bounds = privacy_bounds(np.where(kept, inside, ~inside) + 1e-3 * rng.random(1000), inside, 1e-9)
+        assert not refuted(bounds, 1.0)
+        doubts += "In doubt" in capsys.readouterr().out
+    assert doubts > 0
+    assert refuted(bounds, 0.3)

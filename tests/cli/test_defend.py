@@ -200,7 +200,9 @@ def test_private_training_keeps_its_promise_black_and_white_box(work):
     [
         (("--claimed", 1), "Expected --canaries with --claimed, got none."),
         (("--canaries", 1000), "Expected 2 to 300 canaries from a pool of 300 records, got 1000."),
-        (("--canaries", 10, "--canary-kind", "odd"), "Expected canaries that are natural or mislabelled, got 'odd'."),
+        (("--canaries", 30, "--canary-kind", "odd"), "Expected canaries that are natural or mislabelled, got 'odd'."),
+        (("--canaries", 10), "Expected at least 20 canaries and an attack among logit, boundary, gap, got 10"),
+        (("--canaries", 100, "--attacks", "loss"), "an attack among logit, boundary, gap, got 100 and loss."),
     ],
 )
 def test_mistakes_with_canaries_are_one_sentence(work, more, sentence):

@@ -105,14 +105,14 @@ def defend(
     report = progress or (lambda stage, done, total: None)
     if "gap" not in plan.attacks:
         raise InputError("Expected the attack gap among those of the sweep, got others. Add it to --attacks.")
+    if plan.drop_overlap:
+        subject = without_overlap(plan, subject)
     subject, reserve = set_apart(subject, training, wish, plan.seed)
     every = [defended(name, training.population, reserve) for name in sweep(("none", *wish.names))]
     choices = list({choice.name: choice for choice in every}.values())
     recipes = {choice.trains: choice.recipe(training.recipe) for choice in choices}
     training = replace(training, population=None)  # defences learn from it, so it is no longer what no model saw
     scene = scene_of(plan, subject, wish.canaries)
-    if plan.drop_overlap:
-        subject = without_overlap(plan, subject)
     bare, policy = replace(plan, policy=None, targets=0, assume_class_order=True, drop_overlap=False), plan.policy
     shown = Shown.of(bare, policy, scene.records, scene.member, len(choices))
     tried: dict[str, Tried | str] = {}
