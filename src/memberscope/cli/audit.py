@@ -121,18 +121,26 @@ def audit(
         **{"jobs": jobs, "model_timeout": model_timeout, "targets": targets, "design": design, "keep_weights": keep_weights},
         **{"precision": precision, "outputs": outputs},
         **{"restrict": restrict, "restrictions": words(restrictions), "search_queries": search_queries},
-        **{"drop_overlap": drop_overlap, "trust_code": trust_code, "trust_types": tuple(trust_type) if trust_type else None},
+        **{"drop_overlap": drop_overlap, "trust_code": trust_code, "trust_types": tuple(trust_type or ()) or None},
     }
     options = merged(config, given | endpoint)
-    if canaries is not None:
-        from memberscope.cli.canary_audit import run_canaries
-
-        wrong = run_canaries(options, canaries, canary_kind, claimed, overwrite=overwrite)
-        raise typer.Exit(1 if wrong else 0)
-    if claimed is not None:
-        raise InputError("Expected --canaries with --claimed, got none. Add --canaries 1000, or leave out --claimed.")
+    if canaries is not None or claimed is not None:
+        raise typer.Exit(canaries_exit(options, canaries, canary_kind, claimed, overwrite=overwrite))
     result = run_audit(options, records=not no_records, show_ids=show_ids, overwrite=overwrite)
     raise typer.Exit(EXIT[result.verdict])
+
+
+def canaries_exit(options: Options, m: int | None, kind: str, claimed: float | None, *, overwrite: bool) -> int:
+    """The exit code of an audit with canaries: 1 if they refute a claim.
+
+    Raises:
+        InputError: There are none.
+    """
+    from memberscope.cli.canary_audit import run_canaries
+
+    if m is None:
+        raise InputError("Expected --canaries with --claimed, got none. Add --canaries 1000, or leave out --claimed.")
+    return int(run_canaries(options, m, kind, claimed, overwrite=overwrite))
 
 
 def run_audit(options: Options, *, records: bool = True, show_ids: bool = False, overwrite: bool = False) -> Result:
