@@ -47,7 +47,7 @@ references = 4
 jobs = 1
 [defend]
 defences = ["depth:1", "top:1"]
-canaries = 20
+canaries = 48
 [policy]
 max_tpr = [{ fpr = 0.1, tpr = 0.6 }]
 [audit]

@@ -17,7 +17,7 @@ from memberscope.reports.html import content_policy, template_text
 from memberscope.signals import write_bytes
 from memberscope.types import Estimate
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 520, 360, 52, 46, 12, 16
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 520, 360, 52, 46, 12, 26
 WORDS = {"meets": "meets it", "breaks": "breaks it", "undecided": "undecided", None: ""}
 
 
