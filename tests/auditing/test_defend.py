@@ -112,7 +112,7 @@ def test_a_defence_that_stops_overfitting_buys_what_it_should(swept):
     assert none.measured and max(bound["epsilon"] for bound in none.measured) > 1
     assert max(bound["epsilon"] for bound in l2.measured) < max(bound["epsilon"] for bound in none.measured)
     assert l2.dominated_by == [] and "none" not in swept[0].undominated
-    assert all(row.controls["null"] for row in (none, l2))
+    assert all(row.controls[name] for row in (none, l2) for name in ("null", "blind"))
 
 
 def test_output_defences_share_the_model_and_leave_labels_what_they_tell(swept):

@@ -32,7 +32,7 @@ from memberscope.recipes import TorchRecipe, balanced
 from memberscope.recipes.execution import threads_at_most
 from memberscope.recipes.observe import subset, trained_models
 from memberscope.recipes.settle import settled
-from memberscope.recipes.worst_case import GROUP, NATURAL, planted
+from memberscope.recipes.worst_case import COPY, GROUP, NATURAL, planted
 from memberscope.signals import Store
 from memberscope.signals.rows import chosen
 from memberscope.types import Access, Bools, Ints, Recipe, Records, Target
@@ -229,6 +229,8 @@ def attempt(plan: Plan, scene: Scene, recipe: Recipe, training: Training, store:
     proven = None if proof is None else proof(int(scene.member.sum()))
     target, seconds = trained_target(recipe, scene, plan.references, store)
     subject = make_subject(target, *scene.sides(), class_names=scene.class_names)
+    if GROUP in subject.records.groups:
+        subject = replace(subject, copies=np.asarray(subject.records.groups[GROUP] == COPY))
     undefended = recipe is training.recipe
     own = replace(training, recipe=recipe, design=scene.design, keep_weights=keeps(recipe, store))
     result = run(plan, subject, training=own, store=store, progress=report)

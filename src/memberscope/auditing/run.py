@@ -125,7 +125,10 @@ def control(plan: Plan, got: Collected, arrays: Arrays, report: Progress) -> dic
     report("control", 1, 2)
     best = best_scores(arrays, plan)
     rng = np.random.default_rng(got.streams["blind"])
-    blind = blind_control(got.subject.features, got.subject.records.y, got.subject.member, best, rng)
+    subject = got.subject
+    alone = np.ones(len(subject.member), dtype=bool) if subject.copies is None else ~subject.copies
+    seen = None if subject.features is None else subject.features[alone]
+    blind = blind_control(seen, subject.records.y[alone], subject.member[alone], None if best is None else best[alone], rng)
     report("control", 2, 2)
     found = {"null": null, "blind": blind, "determinism": determinism(got.observed)}
     if got.references is not None:

@@ -24,7 +24,8 @@ Pair = tuple[Any, Any]
 class Subject:
     """A target with all its records, members first; `member` (n,) and `features` (n, f) go with `records`.
 
-    `class_names` has one name a class; `notes` are sentences for the reader, such as what was trusted when loading.
+    `class_names` has one name a class; `notes` are sentences for the reader, such as what was trusted when loading. `copies` (n,) are
+    records inserted beside near-duplicates that share their membership: the blind control would know one from the other.
     """
 
     target: Target
@@ -33,6 +34,7 @@ class Subject:
     features: Floats | None
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    copies: Bools | None = None
 
 
 def make_subject(
@@ -241,7 +243,8 @@ def take(subject: Subject, keep: Ints) -> Subject:
     groups = {name: values[keep] for name, values in records.groups.items()}
     features = None if subject.features is None else subject.features[keep]
     chosen = Records(x, records.y[keep], records.ids[keep], groups)
-    return replace(subject, records=chosen, member=subject.member[keep], features=features)
+    copies = None if subject.copies is None else subject.copies[keep]
+    return replace(subject, records=chosen, member=subject.member[keep], features=features, copies=copies)
 
 
 def coded_groups(subject: Subject) -> tuple[dict[str, Ints], dict[str, tuple[str, ...]]]:
