@@ -126,7 +126,9 @@ def test_the_noise_on_an_update_has_the_deviation_it_should(engine):
     assert abs(np.corrcoef(noise)[np.triu_indices(30, 1)]).max() < 5 / np.sqrt(noise.shape[1])
 
 
-@pytest.mark.parametrize("settings", [{}, {"model": dropping}, {"augmentation": ("noise:0.1",)}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{}, {"model": dropping}, {"augmentation": ("noise:0.1",)}], ids=str, ids=["plain", "dropout", "augmented"]
+)
 def test_models_of_a_stack_do_not_influence_each_other(settings):
     pool = records()
     recipe = TorchRecipe(**{"model": deep, "epochs": 3, "batch_size": 16, "privacy": NOISY, "precision": "float64", **settings})
