@@ -127,7 +127,7 @@ def test_the_noise_on_an_update_has_the_deviation_it_should(engine):
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"model": dropping}, {"augmentation": ("noise:0.1",)}], ids=str, ids=["plain", "dropout", "augmented"]
+    "settings", [{}, {"model": dropping}, {"augmentation": ("noise:0.1",)}], ids=["plain", "dropout", "augmented"]
 )
 def test_models_of_a_stack_do_not_influence_each_other(settings):
     pool = records()
