@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from torch import nn
 
 from memberscope.auditing import Plan, Policy, Training, make_subject
@@ -282,4 +281,3 @@ def test_what_cannot_be_done_is_said_before_anything_is_trained():
         defend(PLAN, audited, Training(RECIPE, HERE), Wish((), 100))
     with pytest.raises(InputError, match="Expected the attack gap"):
         defend(replace(PLAN, attacks=("loss",)), audited, Training(RECIPE, HERE), Wish((), 0))
-    assert torch.is_grad_enabled()

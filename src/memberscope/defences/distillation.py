@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from memberscope.defences.regularise import torch_recipe
+from memberscope.defences.students import StudentRecipe
 from memberscope.errors import InputError
-from memberscope.recipes import Distilling, TorchRecipe
+from memberscope.recipes import Distilling
 from memberscope.signals import digest_records, softmax
 from memberscope.targets import TorchTarget
 from memberscope.types import Bools, Recipe, Records
@@ -54,10 +55,9 @@ class Distillation:
 
 
 @dataclass(frozen=True, eq=False)
-class DistilledRecipe:
+class DistilledRecipe(StudentRecipe):
     """Train a teacher on the records, and on `public` records a student of it, both as `base` says."""
 
-    base: TorchRecipe
     public: Records
     temperature: float
 
@@ -73,25 +73,6 @@ class DistilledRecipe:
         """Models trained together."""
         return self.base.stack
 
-    @property
-    def threads(self) -> int:
-        """Of a job."""
-        return self.base.threads
-
-    @property
-    def device(self) -> str:
-        """Where models are trained."""
-        return self.base.device
-
-    @property
-    def model(self) -> Any:
-        """What builds the module."""
-        return self.base.model
-
-    def __call__(self, records: Records, seed: int) -> TorchTarget:
-        """A student of a model trained on `records`."""
-        return next(self.many(records, np.ones((1, len(records)), dtype=bool), [seed]))
-
     def many(self, pool: Records, inside: Bools, seeds: Sequence[int]) -> Iterator[TorchTarget]:
         """A student for each row of `inside` (b, n); its first weights and batches are not its teacher's."""
         teachers = self.base.many(pool, inside, seeds)
@@ -104,7 +85,3 @@ class DistilledRecipe:
         """This recipe with the stacks of its teachers chosen by measurement."""
         base, choice = self.base.tuned(pool, size, n_models)
         return replace(self, base=base), choice
-
-    def chosen(self, choice: dict[str, Any]) -> DistilledRecipe:
-        """This recipe with an earlier choice."""
-        return replace(self, base=self.base.chosen(choice))

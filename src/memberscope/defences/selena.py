@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from memberscope.defences.regularise import torch_recipe
+from memberscope.defences.students import StudentRecipe
 from memberscope.errors import InputError
-from memberscope.recipes import TorchRecipe
 from memberscope.signals import softmax
 from memberscope.targets import TorchTarget
 from memberscope.types import Bools, Floats, Recipe, Records
@@ -47,11 +47,10 @@ class Selena:
         return SelenaRecipe(torch_recipe(recipe, self.name), self.k, self.l)
 
 
-@dataclass(frozen=True)
-class SelenaRecipe:
+@dataclass(frozen=True, eq=False)
+class SelenaRecipe(StudentRecipe):
     """Train `k` models and their student, all as `base` says; the `k` in stacks of the base's size."""
 
-    base: TorchRecipe
     k: int
     l: int  # noqa: E741
 
@@ -60,25 +59,6 @@ class SelenaRecipe:
         """Hash of the base's digest and both numbers."""
         inner = self.base.digest
         return None if inner is None else hashlib.sha256(f"selena:1:{inner}:{self.k}:{self.l}".encode()).hexdigest()
-
-    @property
-    def threads(self) -> int:
-        """Of a job."""
-        return self.base.threads
-
-    @property
-    def device(self) -> str:
-        """Where models are trained."""
-        return self.base.device
-
-    @property
-    def model(self) -> Any:
-        """What builds the module."""
-        return self.base.model
-
-    def __call__(self, records: Records, seed: int) -> TorchTarget:
-        """A student of models trained on `records`."""
-        return next(self.many(records, np.ones((1, len(records)), dtype=bool), [seed]))
 
     def many(self, pool: Records, inside: Bools, seeds: Sequence[int]) -> Iterator[TorchTarget]:
         """A student for each row of `inside` (b, n), one after another.
@@ -115,10 +95,6 @@ class SelenaRecipe:
         """This recipe with the stacks of its teachers chosen by measurement."""
         base, choice = self.base.tuned(pool, max(2, size * (self.k - self.l) // self.k), self.k * n_models)
         return replace(self, base=base), choice | {"note": f"{self.k} teachers a model: {choice['note']}"}
-
-    def chosen(self, choice: dict[str, Any]) -> SelenaRecipe:
-        """This recipe with an earlier choice."""
-        return replace(self, base=self.base.chosen(choice))
 
 
 def left_out(n: int, k: int, l: int, rng: np.random.Generator) -> Bools:  # noqa: E741
