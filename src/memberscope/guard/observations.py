@@ -1,0 +1,140 @@
+"""What the guard remembers of queries: keyed hashes and sketches, one line a request, never an input.
+
+A live monitor, a replayed log and a simulation all feed the same detectors with these arrays.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.errors import InputError
+from memberscope.types import Floats, Ints
+
+POINT, BINS = 16, 8  # numbers in a sketch
+FORMAT = "memberscope-access/1"
+
+
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """n queries in the order in which they were answered; one query is about one record.
+
+    `time` (n,) is in seconds since 1970 and never falls. `client` (n,) uint64 is the keyed hash of who asked, `record` (n,) uint64 that of the
+    record asked about: equal records have equal hashes. `point` (n, 16) float32 is the record's keyed projection: near records have near
+    points. `bins` (n, 8) uint8 is where the record lies, 0 to 31, on eight features. `label` (n,) is the answered top class, or -1.
+    """
+
+    time: Floats
+    client: NDArray[np.uint64]
+    record: NDArray[np.uint64]
+    point: NDArray[np.float32]
+    bins: NDArray[np.uint8]
+    label: Ints
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def take(self, where: Any) -> Observations:
+        """Those at the positions, or where the mask, `where`."""
+        return Observations(*(getattr(self, name)[where] for name in self.__dataclass_fields__))
+
+
+def joined(parts: Sequence[Observations]) -> Observations:
+    """All parts one after the other."""
+    return Observations(
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in Observations.__dataclass_fields__)
+    )
+
+
+def line_of(seen: Observations, *, kind: str = "default", key: str = "", status: int = 200) -> str:
+    """One request's observations as a line of the access log (JSON); all have the same time and client.
+
+    >>> line_of(example(2))[:60]
+    '{"format":"memberscope-access/1","time":1700000000.0,"client'
+    """
+    document = {
+        "format": FORMAT,
+        "time": float(seen.time[0]),
+        "client": f"{int(seen.client[0]):016x}",
+        "class": kind,
+        "key": key,
+        "status": status,
+        "record": [f"{int(value):016x}" for value in seen.record],
+        "point": packed(seen.point.astype("<f4")),
+        "bins": packed(seen.bins),
+        "label": seen.label.tolist(),
+    }
+    return json.dumps(document, separators=(",", ":"))
+
+
+def read_line(line: str | bytes) -> Observations:
+    """The observations in a line of the access log.
+
+    Raises:
+        InputError: It is none.
+
+    >>> len(read_line(line_of(example(2))))
+    2
+    """
+    try:
+        found = json.loads(line)
+        if found["format"] != FORMAT:
+            raise ValueError(found["format"])
+        n = len(found["record"])
+        return Observations(
+            np.full(n, float(found["time"])),
+            np.full(n, int(found["client"], 16), dtype=np.uint64),
+            np.array([int(value, 16) for value in found["record"]], dtype=np.uint64),
+            unpacked(found["point"], "<f4", n, POINT).astype(np.float32),
+            unpacked(found["bins"], "u1", n, BINS),
+            np.array(found["label"], dtype=np.int64).reshape(n),
+        )
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        start = (line if isinstance(line, str) else line.decode(errors="replace"))[:40]
+        raise InputError(
+            f"Expected a line of a guard's access log, got {start!r}. Replay the log that the guard wrote."
+        ) from error
+
+
+def blocks(lines: Iterable[str | bytes], size: int = 4096) -> Iterator[Observations]:
+    """The log in blocks of about `size` queries, so that it need not fit into memory."""
+    parts: list[Observations] = []
+    n = 0
+    for line in lines:
+        if line.strip():
+            parts.append(read_line(line))
+            n += len(parts[-1])
+        if n >= size:
+            yield joined(parts)
+            parts, n = [], 0
+    if parts:
+        yield joined(parts)
+
+
+def packed(values: NDArray[Any]) -> str:
+    """Numbers as text."""
+    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
+
+
+def unpacked(text: str, kind: str, n: int, width: int) -> NDArray[Any]:
+    """Numbers (n, width) from text."""
+    return np.frombuffer(base64.b64decode(text, validate=True), dtype=kind).reshape(n, width)
+
+
+def example(n: int) -> Observations:
+    """Some queries, for examples in documents."""
+    rng = np.random.default_rng(0)
+    return Observations(
+        np.full(n, 1.7e9),
+        np.full(n, 7, dtype=np.uint64),
+        rng.integers(0, 2**63, n).astype(np.uint64),
+        rng.normal(size=(n, POINT)).astype(np.float32),
+        rng.integers(0, 32, (n, BINS)).astype(np.uint8),
+        rng.integers(0, 3, n),
+    )
