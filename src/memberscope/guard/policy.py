@@ -53,12 +53,13 @@ class Rate(Part):
         return cls(n=int(found[1]), seconds=int(found[2] or 1) * SECONDS[found[3]])
 
 
-class Allowed(Part):
+class Allowed(BaseModel):
     """What one class of clients gets: the output defence by its name (`none`, `top:3+round:2`, `label`) and budgets in records.
 
     `per_record` counts how often one client may ask about the same record. None is no limit.
     """
 
+    model_config = Part.model_config
     restrict: str = "none"
     per_client: Rate | None = None
     per_record: Rate | None = None
@@ -180,22 +181,22 @@ class Identity(Part):
     jwt: Jwt | None = None
     mtls_header: str = "x-ssl-client-s-dn"
     trusted_proxies: tuple[str, ...] = ()
-    prefix_v4: int = Field(32, ge=8, le=32)
-    prefix_v6: int = Field(64, ge=16, le=128)
+    prefix_v4: int = Field(default=32, ge=8, le=32)
+    prefix_v6: int = Field(default=64, ge=16, le=128)
 
 
 class Limits(Part):
     """How much and how long: bytes, records, seconds and requests at once; what waits beyond `queue` gets 503."""
 
-    max_body_bytes: int = Field(8 * 2**20, ge=1024)
-    max_answer_bytes: int = Field(64 * 2**20, ge=1024)
-    max_records: int = Field(4096, ge=1)
-    body_timeout: float = Field(10.0, gt=0)
-    connect_timeout: float = Field(5.0, gt=0)
-    answer_timeout: float = Field(60.0, gt=0)
-    concurrency: int = Field(64, ge=1)
-    queue: int = Field(256, ge=0)
-    least_seconds: float = Field(0.0, ge=0)  # answers are held until so long after the request, so that time tells less
+    max_body_bytes: int = Field(default=8 * 2**20, ge=1024)
+    max_answer_bytes: int = Field(default=64 * 2**20, ge=1024)
+    max_records: int = Field(default=4096, ge=1)
+    body_timeout: float = Field(default=10.0, gt=0)
+    connect_timeout: float = Field(default=5.0, gt=0)
+    answer_timeout: float = Field(default=60.0, gt=0)
+    concurrency: int = Field(default=64, ge=1)
+    queue: int = Field(default=256, ge=0)
+    least_seconds: float = Field(default=0.0, ge=0)  # answers are held until so long after the request, so that time tells less
 
 
 class Watch(Part):
@@ -212,8 +213,8 @@ class Watch(Part):
     tuned: str | None = None
     fingerprints: str | None = None
     log: str | None = None
-    retention_days: float = Field(30.0, gt=0)
-    clients: int = Field(100_000, ge=1)
+    retention_days: float = Field(default=30.0, gt=0)
+    clients: int = Field(default=100_000, ge=1)
 
 
 class Respond(Part):
@@ -223,7 +224,7 @@ class Respond(Part):
     probing: Response = "alert"
     boundary: Response = "alert"
     coverage: Response = "alert"
-    minutes: float = Field(60.0, gt=0)
+    minutes: float = Field(default=60.0, gt=0)
     throttle: Rate = Rate(n=60, seconds=3600.0)
     coarsen: str = "label"
 
@@ -239,16 +240,16 @@ class Alerts(Part):
     log: str | None = None
     webhook: str | None = None
     webhook_secret_env: str | None = None
-    digest_minutes: float = Field(60.0, gt=0)
-    digest_least: int = Field(5, ge=2)
+    digest_minutes: float = Field(default=60.0, gt=0)
+    digest_least: int = Field(default=5, ge=2)
 
 
 class Stored(Part):
     """Where budgets and the monitor's state live: in this process, or in Redis for several workers."""
 
     redis: str | None = None
-    prefix: str = Field("memberscope", pattern=r"^[A-Za-z0-9_.-]{1,40}$")
-    timeout: float = Field(0.25, gt=0)
+    prefix: str = Field(default="memberscope", pattern=r"^[A-Za-z0-9_.-]{1,40}$")
+    timeout: float = Field(default=0.25, gt=0)
 
 
 class Measured(Part):
