@@ -157,7 +157,7 @@ def knots_of(values: Numbers) -> Numbers:
 
 def scaled(values: Numbers, knots: Numbers) -> Numbers:
     """Each column (n, d) on its scale: straight between knots, 0 below the first and 1 above the last, NaN as 0.5."""
-    found = np.zeros(values.shape, dtype=np.float32)
+    found: Numbers = np.zeros(values.shape, dtype=np.float32)
     for low, slope, most in pieces(knots.tobytes(), len(knots)):
         part = (values - low) * slope
         found += np.minimum(np.maximum(part, 0, out=part), most, out=part)
@@ -179,7 +179,8 @@ def pieces(knots: bytes, d: int) -> list[tuple[Numbers, Numbers, np.float32]]:
 @lru_cache(maxsize=16384)
 def direction(secret: Secret, word: str) -> Numbers:
     """The keyed direction (16,) of a category or a shingle."""
-    return (secret.generator("project", word.encode()).normal(size=POINT) * APART / np.sqrt(POINT)).astype(np.float32)
+    drawn: Numbers = (secret.generator("project", word.encode()).normal(size=POINT) * APART / np.sqrt(POINT)).astype(np.float32)
+    return drawn
 
 
 def image_features(flat: Numbers, shape: Sequence[int]) -> Numbers:
