@@ -7,7 +7,7 @@ Buckets of one kind and one refill time lie in a table of sets of 16, a bucket's
 place of one that is full again. Where all 16 are in use it takes the place of the fullest and *starts from that one's level*, and so does
 every later newcomer to the set until that time has passed (the rule of Space-Saving [1], with time in place of counts). So whatever was
 dropped comes back with no more tokens than it had: no flood of identities buys anybody a token. What a flood does cost is paid by newcomers,
-who start with less: once a table holds more than the clients it was made for, about as many tokens less as each flooding identity took.
+who start with less: by about as many tokens as the flood took in all, divided by the places of the table.
 
 References:
     1. A. Metwally, D. Agrawal, A. El Abbadi: Efficient Computation of Frequent and Top-k Elements in Data Streams. ICDT 2005.
@@ -44,7 +44,7 @@ class Table:
         self.keys = array("q", bytes(8 * WAYS * self.sets))
         self.times = array("d", bytes(8 * WAYS * self.sets))
         self.floors = array("d", bytes(8 * self.sets))  # the latest time of all that a set has dropped
-        self.last = 0.0
+        self.last = 0.0  # when all will be full, or when the table was last looked at
 
     def full_at(self, key: int) -> float:
         """When the bucket will be full; for one that may have been dropped, when it will be at the latest."""
@@ -148,9 +148,10 @@ class MemoryState:
         kind = bucket.key.rpartition(":")[0].partition(":")[0]
         table = self._tables.get((kind, bucket.rate.seconds))
         if table is None:
-            # Rates that a reload took away leave tables behind; those without debts go.
-            self._tables = {name: other for name, other in self._tables.items() if other.last > now}
+            # Rates that a reload took away leave tables behind; those without debts go, but none that this request has found.
+            self._tables = {name: other for name, other in self._tables.items() if other.last >= now}
             table = self._tables[kind, bucket.rate.seconds] = Table(self._clients * SHARE.get(kind, 1))
+        table.last = max(table.last, now)
         key = hash(bucket.key)
         return table, key, table.full_at(key)
 
