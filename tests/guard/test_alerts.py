@@ -377,7 +377,7 @@ def test_enough_hits_are_told_together_at_the_digests_time_and_only_then(tmp_pat
     assert [line["detector"] for line in lines] == [hook["detector"] for hook in hooks] == [found.detector for found in told]
     digest = lines[1]
     assert (digest["time"], digest["subject"], digest["statistic"], digest["queries"]) == (3600.0, DIGEST, 5.0, 100)
-    assert digest["clients"] == ["00", "01", "02", "03"]
+    assert digest["clients"] == ["00", "01", "02", "03"] and digest["told"] == 3600.0
 
 
 def test_closing_tells_no_digest_before_its_time(tmp_path):

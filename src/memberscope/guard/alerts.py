@@ -105,7 +105,7 @@ class Alerter:
         now = self.clock()
         due = self.digest.due(now)
         if due is not None:
-            self._out(due, now)
+            self._out(due, due.time)  # not the moment at which an alarm woke this thread
         if alarm is not None and alarm.detector == "membership":
             self.digest.add(alarm, now)
         elif alarm is not None:
