@@ -215,7 +215,9 @@ def test_tensors_that_are_read_in_two_ways_are_refused(change, status):
 @given(
     document=st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["inputs", "a", "data"]), inner, max_size=3),
+        lambda inner: (
+            st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["inputs", "a", "data"]), inner, max_size=3)
+        ),
         max_leaves=12,
     ),
     protocol=st.sampled_from(sorted(SERVINGS)),

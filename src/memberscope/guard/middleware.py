@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,8 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from memberscope.defences import restriction
-from memberscope.errors import InputError, MemberscopeError
+from memberscope.errors import MemberscopeError
 from memberscope.guard.bodies import (
     JSON,
     TOO_LONG,
@@ -35,9 +33,11 @@ from memberscope.guard.bodies import (
     read_body,
     told,
 )
+from memberscope.guard.budget import retry_after
+from memberscope.guard.classes import DEFAULT
 from memberscope.guard.counters import Counters, Faulty, Uncounted
-from memberscope.guard.identifying import Client, Identify
 from memberscope.guard.log import say
+from memberscope.guard.memory import MemoryState
 from memberscope.guard.naming import Keyed, Names
 from memberscope.guard.observing import Overheard
 from memberscope.guard.passing import Passing
@@ -45,9 +45,9 @@ from memberscope.guard.policy import GuardPolicy
 from memberscope.guard.refused import Refused
 from memberscope.guard.requests import Query
 from memberscope.guard.routes import Route, path_of, route
-from memberscope.guard.rules import Fit, Group, Rules, policy_from, rules_of
+from memberscope.guard.rules import Group, Identify, Rules, policy_from, rules_of
 from memberscope.guard.seen import Seen
-from memberscope.guard.state import Bucket, State, StateError
+from memberscope.guard.state import State, StateError
 from memberscope.targets.batches import Batch
 from memberscope.types import Ints, OutputDefence
 
@@ -100,12 +100,12 @@ class Trace:
 class GuardMiddleware:
     """`app` behind the policy: a file's name or a policy that was read. Use it as `app.add_middleware(GuardMiddleware, policy="guard.toml")`.
 
-    `state` keeps budgets and responses; `identify` tells who sent an ASGI scope; `watch` is told of each query after it was answered;
-    `counters` count; `names` are the keyed names of clients and records; `fit` gives the output defence of a name.
+    `state` keeps budgets and responses, by default in this process; `identify` tells who sent an ASGI scope; `watch` is told of each
+    query after it was answered; `counters` count; `names` are the keyed names of clients and records.
 
     >>> guard = GuardMiddleware(None, policy=GuardPolicy.model_validate({"serving": {"n_classes": 3}}))
-    >>> guard.rules.default.name
-    'default'
+    >>> list(guard.rules.groups)
+    ['default']
     """
 
     def __init__(
@@ -118,15 +118,14 @@ class GuardMiddleware:
         watch: Watch | None = None,
         counters: Counters | None = None,
         names: Names | None = None,
-        fit: Fit = restriction,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Read the policy.
 
         Raises:
-            InputError: It is not usable, or sets budgets while there is no state to keep them.
+            InputError: It is not usable.
         """
-        self.app, self.state, self.watch, self.clock, self._fit, self._identify = app, state, watch, clock, fit, identify
+        self.app, self.state, self.watch, self.clock, self._identify = app, state, watch, clock, identify
         self.counters = counters or Uncounted()
         self.names = names or Keyed()
         self.rules = self.prepared(policy)
@@ -137,9 +136,9 @@ class GuardMiddleware:
         Raises:
             InputError: It is not usable.
         """
-        rules = rules_of(policy_from(policy), identify=self._identify, fit=self._fit)
-        if self.state is None and needs_state(rules):
-            self.state = default_state(rules.policy)
+        rules = rules_of(policy_from(policy), self._identify)
+        if self.state is None and rules.keeps:
+            self.state = MemoryState(rules.policy.monitor.clients)
         return rules
 
     def swap(self, rules: Rules) -> None:
@@ -222,7 +221,7 @@ class GuardMiddleware:
 
     def _who(self, rules: Rules, trace: Trace, scope: Scope) -> Group:
         try:
-            client: Client = rules.identify(scope)
+            client = rules.identify(scope)
             group = rules.group(client)
         except Refused:
             raise
@@ -230,8 +229,8 @@ class GuardMiddleware:
             self._fault(trace, "identity", error)
             if rules.policy.guard.on_fault == "closed":
                 raise Refused(503, NOT_NOW) from None
-            trace.client, trace.key, trace.group = "unknown", self.names.client("unknown"), rules.default.name
-            return rules.default
+            trace.client, trace.key, trace.group = "unknown", self.names.client("unknown"), DEFAULT
+            return rules.groups[DEFAULT]
         trace.client, trace.key, trace.group = client.text, self.names.client(client.text), group.name
         return group
 
@@ -256,8 +255,7 @@ class GuardMiddleware:
         Raises:
             Refused: The client may not ask now.
         """
-        buckets = rules.buckets(group, trace.key, batch, self.names)
-        defence, respond = group.defence, rules.policy.respond
+        defence, throttle = group.defence, None
         try:
             standing = await self.state.standing(trace.key) if self.state is not None and rules.responds else None
             response = None if standing is None else standing.response
@@ -268,9 +266,10 @@ class GuardMiddleware:
                 challenge = 'Bearer error="insufficient_user_authentication"'
                 raise Refused(401, STEP_UP, (("www-authenticate", challenge),))
             if response == "throttle":
-                buckets.append(Bucket(f"throttle:{trace.key}", respond.throttle, len(batch)))
+                throttle = rules.policy.respond.throttle
             if response == "coarsen":
                 defence = group.coarse
+            buckets = rules.buckets(group, trace.key, batch, self.names, throttle)
             taken = await self.state.take(buckets) if self.state is not None and buckets else None
         except StateError as error:
             self._fault(trace, "state", error)
@@ -278,8 +277,8 @@ class GuardMiddleware:
                 raise Refused(503, NOT_NOW) from None
             return defence
         if taken is not None and not taken.allowed:
-            wait = (("retry-after", str(math.ceil(taken.retry_after))),) if math.isfinite(taken.retry_after) else ()
-            raise Refused(429, SPENT, wait)
+            wait = retry_after(taken.retry_after)
+            raise Refused(429, SPENT, () if wait is None else (("retry-after", wait),))
         return defence
 
     async def _asked(self, rules: Rules, trace: Trace, query: Query, scope: Scope, receive: Receive) -> Captured:
@@ -415,21 +414,6 @@ class GuardMiddleware:
             self.watch(Seen(trace.batch, trace.client, trace.key, trace.group, labels, trace.status, seconds))
         except Exception as error:
             self._fault(trace, "watch", error)
-
-
-def default_state(policy: GuardPolicy) -> State:
-    """Where budgets are kept when no state was given.
-
-    Raises:
-        InputError: There is none.
-    """
-    raise InputError("Expected a state for the budgets of the policy, got none. Give GuardMiddleware a state.")
-
-
-def needs_state(rules: Rules) -> bool:
-    """Whether some budget or response must be kept."""
-    groups = (*rules.groups, rules.default)
-    return rules.responds or rules.policy.guard.total is not None or not all(group.unlimited for group in groups)
 
 
 def rewritten(scope: Scope, body: bytes) -> Scope:

@@ -1,10 +1,10 @@
-"""What a client and a record are called in budgets and in the state: keyed hashes."""
+"""What a client and a record are called in budgets and in the state: keyed hashes of 64 bits."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -13,13 +13,13 @@ from memberscope.targets.batches import Batch
 
 
 class Names(Protocol):
-    """Keyed hashes as hexadecimal digits. Workers that share a state need the same key."""
+    """Keyed hashes. Workers that share a state need the same key."""
 
     def client(self, text: str) -> str:
-        """The hash of a client's `kind:subject`."""
+        """The hash of a client's `kind:subject`, as 16 hexadecimal digits."""
         ...
 
-    def records(self, batch: Batch) -> list[str]:
+    def records(self, batch: Batch) -> Sequence[int]:
         """A hash for each record; equal records have equal hashes."""
         ...
 
@@ -37,18 +37,18 @@ class Keyed:
         self._key = os.urandom(32) if key is None else key
 
     def client(self, text: str) -> str:
-        """The hash of a client's `kind:subject`."""
+        """The hash of a client's `kind:subject`, as 16 hexadecimal digits."""
         found = hashlib.blake2b(text.encode(errors="replace"), digest_size=8, key=self._key, person=b"client").digest()
         return f"{int.from_bytes(found, 'little'):016x}"
 
-    def records(self, batch: Batch) -> list[str]:
+    def records(self, batch: Batch) -> Sequence[int]:
         """A hash for each record, by its values alone, whatever the shape."""
-        start = hashlib.blake2b(digest_size=16, key=self._key, person=b"record")
+        start = hashlib.blake2b(digest_size=8, key=self._key, person=b"record")
         found = []
         for text in texts(batch):
             one = start.copy()
             one.update(text)
-            found.append(one.hexdigest())
+            found.append(int.from_bytes(one.digest(), "little"))
         return found
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
 from memberscope.errors import InputError
 from memberscope.guard.bodies import Headers, Receive, Reply, Scope, Send, header
+from memberscope.guard.identity import network_of, peer_of
 from memberscope.guard.policy import GuardPolicy
 from memberscope.guard.refused import Refused
 
@@ -58,13 +58,20 @@ class Proxy:
                 f"Expected a URL such as http://localhost:8080 as upstream, got {parts.hostname!r}. Repair --upstream."
             )
         self.upstream, self._ca_file = upstream.rstrip("/"), ca_file
-        self.limits = policy.limits
         self._session: Any = None
-        identity = policy.identity
-        listed = [entry for entry in identity.trusted_proxies if entry != "unix"]
-        self._trusted = [ipaddress.ip_network(entry, strict=False) for entry in listed]
-        self._unix = len(listed) < len(identity.trusted_proxies)
         self._stripped = {name.lower().encode("latin-1") for name in stripped}
+        self.follow(policy)
+
+    def follow(self, policy: GuardPolicy) -> None:
+        """Keep to the time-outs and the listed proxies of `policy`.
+
+        Raises:
+            InputError: A proxy's network cannot be read.
+        """
+        self.limits, identity = policy.limits, policy.identity
+        listed = [entry for entry in identity.trusted_proxies if entry != "unix"]
+        self._trusted = [network_of(entry) for entry in listed]
+        self._unix = len(listed) < len(identity.trusted_proxies)
         self._spoofable = FORWARDED | {identity.mtls_header.lower().encode("latin-1")}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,6 +88,7 @@ class Proxy:
                 self._url(scope),
                 data=data,
                 headers=self._onward(scope, body.alone),
+                timeout=self._patience(),
                 allow_redirects=False,
             ) as answer:
                 await relayed(answer, send)
@@ -117,16 +125,20 @@ class Proxy:
                 import ssl
 
                 context = ssl.create_default_context(cafile=self._ca_file)
-            limits = self.limits
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE, ssl=context),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_timeout, sock_read=limits.answer_timeout),
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
                 trust_env=False,
             )
         return self._session
+
+    def _patience(self) -> Any:
+        import aiohttp
+
+        limits = self.limits
+        return aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_timeout, sock_read=limits.answer_timeout)
 
     def _url(self, scope: Scope) -> Any:
         from yarl import URL
@@ -153,14 +165,8 @@ class Proxy:
         return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in kept]
 
     def _trusts(self, scope: Scope) -> bool:
-        if not scope.get("client"):
-            return self._unix
-        try:
-            address = ipaddress.ip_address(scope["client"][0])
-        except ValueError:
-            return False
-        address = getattr(address, "ipv4_mapped", None) or address
-        return any(address in network for network in self._trusted)
+        peer = peer_of(scope)
+        return self._unix if peer is None else any(peer in network for network in self._trusted)
 
 
 class Body:

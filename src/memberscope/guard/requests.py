@@ -107,7 +107,11 @@ def rows_of(found: Any, text: bytes) -> Batch:
     """Records as lists, as objects with the same keys, or as one list for each name."""
     if isinstance(found, dict):
         columns = {str(name): column_of(values) for name, values in found.items() if isinstance(values, list)}
-        if len(columns) < len(found) or not all(map(len, columns.values())) or len({len(column) for column in columns.values()}) != 1:
+        if (
+            len(columns) < len(found)
+            or not all(map(len, columns.values()))
+            or len({len(column) for column in columns.values()}) != 1
+        ):
             raise Odd("columns of one length")
         return Batch(columns=columns)
     if isinstance(found, list) and found and isinstance(found[0], dict):

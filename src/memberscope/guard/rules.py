@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import ipaddress
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from memberscope.defences import restriction
-from memberscope.errors import InputError
+from memberscope.guard.budget import buckets_of
+from memberscope.guard.classes import Classes
 from memberscope.guard.exchange import Exchange, coarser
-from memberscope.guard.identifying import Client, Identify, identifier, meant
+from memberscope.guard.identity import Client, Identifier
 from memberscope.guard.naming import Names
 from memberscope.guard.policy import Allowed, GuardPolicy, Rate, read_policy
 from memberscope.guard.refused import Refused
@@ -22,7 +22,7 @@ from memberscope.targets.batches import Batch
 from memberscope.types import OutputDefence
 
 BUSY = "Expected fewer requests at once. Send it again a little later."
-Fit = Callable[[str], OutputDefence]
+Identify = Callable[[Mapping[str, Any]], Client]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +32,7 @@ class Group:
     name: str
     allowed: Allowed
     defence: OutputDefence | None
-    who: tuple[str, ...] = ()
-    coarse: OutputDefence | None = None
+    coarse: OutputDefence | None  # after an alarm
 
     @property
     def unlimited(self) -> bool:
@@ -77,12 +76,12 @@ class Slots:
 
 @dataclass(frozen=True, eq=False)
 class Rules:
-    """What is in force."""
+    """What is in force: the policy, and all that is made of it."""
 
     policy: GuardPolicy
     exchange: Exchange
-    groups: tuple[Group, ...]
-    default: Group
+    classes: Classes
+    groups: Mapping[str, Group]
     identify: Identify
     slots: Slots
     digest: str
@@ -93,73 +92,41 @@ class Rules:
         respond = self.policy.respond
         return any(word != "alert" for word in (respond.volume, respond.probing, respond.boundary, respond.coverage))
 
+    @property
+    def keeps(self) -> bool:
+        """Whether budgets or responses must be kept."""
+        limited = self.policy.guard.total is not None or not all(group.unlimited for group in self.groups.values())
+        return limited or self.responds
+
     def group(self, client: Client) -> Group:
         """The first class that the client belongs to."""
-        for group in self.groups:
-            if any(meant(who, client) for who in group.who):
-                return group
-        return self.default
+        return self.groups[self.classes.of(client)[0]]
 
-    def buckets(self, group: Group, client: str, batch: Batch, names: Names) -> list[Bucket]:
+    def buckets(self, group: Group, client: str, batch: Batch, names: Names, throttle: Rate | None) -> list[Bucket]:
         """What the budgets count for this query; `client` is its keyed hash."""
-        found, n = [], len(batch)
-        if self.policy.guard.total is not None:
-            found.append(Bucket("total", self.policy.guard.total, n))
-        if group.allowed.per_client is not None:
-            found.append(Bucket(f"client:{group.name}:{client}", group.allowed.per_client, n))
-        if group.allowed.per_record is not None:
-            found += per_record(group.allowed.per_record, client, names.records(batch))
-        return found
+        records = range(len(batch)) if group.allowed.per_record is None else names.records(batch)
+        return buckets_of(client, group.name, group.allowed, self.policy.guard.total, records, throttle)
 
 
-def per_record(rate: Rate, client: str, records: list[str]) -> list[Bucket]:
-    """One bucket for each different record."""
-    times: dict[str, int] = {}
-    for record in records:
-        times[record] = times.get(record, 0) + 1
-    return [Bucket(f"record:{client}:{record}", rate, n) for record, n in times.items()]
-
-
-def rules_of(policy: GuardPolicy, *, identify: Identify | None = None, fit: Fit = restriction) -> Rules:
-    """The policy made ready; `fit` gives the defence of a name, fitted where that is needed.
+def rules_of(policy: GuardPolicy, identify: Identify | None = None) -> Rules:
+    """The policy made ready.
 
     Raises:
-        InputError: A defence cannot be made, a network cannot be read, or what identifies clients is not usable.
+        InputError: A defence is not fitted, a network cannot be read, or what identifies clients is not usable.
 
     >>> from memberscope.guard.policy import policy_of
-    >>> rules_of(policy_of({"serving": {"n_classes": 3}, "default": {"restrict": "top:1"}})).default.defence
+    >>> rules_of(policy_of({"serving": {"n_classes": 3}, "default": {"restrict": "top:1"}})).groups["default"].defence
     TopK(k=1)
     """
-    coarse = restriction(policy.respond.coarsen)
-
-    def group(name: str, allowed: Allowed, who: tuple[str, ...] = ()) -> Group:
-        defence = None if allowed.restrict == "none" else fit(allowed.restrict)
-        return Group(name, allowed, defence, who, coarser(defence, coarse))
-
-    for entry in policy.clients:
-        for who in entry.who:
-            check_network(who)
-    return Rules(
-        policy,
-        Exchange.of(policy.serving),
-        tuple(group(entry.name, entry, entry.who) for entry in policy.clients),
-        group("default", policy.default),
-        identify or identifier(policy),
-        Slots(policy.limits.concurrency, policy.limits.queue),
-        hashlib.sha256(policy.model_dump_json(exclude={"home"}).encode()).hexdigest(),
-    )
-
-
-def check_network(who: str) -> None:
-    """Refuse a network that cannot be read: it would hold for nobody."""
-    kind, _, subject = who.partition(":")
-    if kind == "network":
-        try:
-            ipaddress.ip_network(subject)
-        except ValueError as error:
-            raise InputError(
-                f"Expected a network such as network:10.0.0.0/8 in who, got {who!r}: {error}. Repair it."
-            ) from None
+    classes = Classes(policy)
+    groups = {}
+    for name, allowed in classes.allowed.items():
+        defence, coarse = classes.defence(name), classes.coarsened
+        groups[name] = Group(name, allowed, defence, defence if coarse is None else coarser(defence, coarse))
+    digest = hashlib.sha256(policy.model_dump_json(exclude={"home"}).encode()).hexdigest()
+    slots = Slots(policy.limits.concurrency, policy.limits.queue)
+    identify = identify or Identifier(policy.identity, Path(policy.home)).client
+    return Rules(policy, Exchange.of(policy.serving), classes, groups, identify, slots, digest)
 
 
 def policy_from(source: GuardPolicy | str | Path) -> GuardPolicy:
