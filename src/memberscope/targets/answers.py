@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from memberscope.types import Floats
 
 Level = Literal["labels", "probabilities", "logits"]
 NAMES = ("label", "class", "name")
+CLASSIFIED = re.compile(r"([-+0-9.e]{1,40}):(\d{1,9})(?::(.+))?", re.DOTALL)
 VALUES = ("score", "probability", "prob", "confidence", "value", "logit")
 
 
@@ -89,19 +91,24 @@ def outputs_of(answers: Any, declared: Declared) -> Floats:
     """Outputs (n, k), or labels (n, 1) as positions, of the `answers` to n records; what is hidden is NaN.
 
     An answer is a label or its number; a list with one score a class; one score, of the second of two classes; or scores
-    by name, as an object, as pairs, or as objects such as {"label": …, "score": …}.
+    by name, as an object, as pairs, as objects such as {"label": …, "score": …}, or as the texts `score:place[:name]` of the Open
+    Inference Protocol's classification extension.
 
     Raises:
         TargetError: They are not what was declared: another shape, a value that is no number, or a class that is unknown.
 
     >>> outputs_of([{"b": 0.9}, {"a": 0.6, "b": 0.4}], Declared(names=("b", "a"), top_k=2)).tolist()
     [[0.9, nan], [0.4, 0.6]]
+    >>> outputs_of([["0.9:0:b"], ["0.6:1:a"]], Declared(names=("b", "a"), top_k=1)).tolist()
+    [[0.9, nan], [nan, 0.6]]
     >>> outputs_of(["b", "a"], Declared("labels", names=("b", "a"))).tolist()
     [[0.0], [1.0]]
     """
     listed: Any = answers.tolist() if isinstance(answers, np.ndarray) and answers.dtype.kind == "O" else answers
     if declared.level == "labels":
         return labels_of(listed, declared)
+    if len(listed) and classified(listed[0]):
+        listed = [[scored(text, declared) for text in answer] for answer in listed]
     if len(listed) and named(listed[0]):
         return by_name(listed, declared)
     return dense(listed, declared)
@@ -113,6 +120,26 @@ def named(answer: Any) -> bool:
         return True
     first = answer[0] if isinstance(answer, list) and answer else None
     return isinstance(first, Mapping) or (isinstance(first, list | tuple) and len(first) == 2 and isinstance(first[0], str))
+
+
+def classified(answer: Any) -> bool:
+    """Whether one answer is in the form of the classification extension."""
+    first = answer[0] if isinstance(answer, list) and answer else None
+    return isinstance(first, str) and CLASSIFIED.fullmatch(first) is not None
+
+
+def scored(text: Any, declared: Declared) -> tuple[str, float]:
+    """The class and the score that `score:place[:name]` tells; places are those of the server's order.
+
+    Raises:
+        TargetError: It tells none.
+    """
+    found = CLASSIFIED.fullmatch(text) if isinstance(text, str) else None
+    names = declared.names or tuple(map(str, range(declared.n or 0)))
+    place = int(found[2]) if found else len(names)
+    if found is None or (found[3] is None and place >= len(names)):
+        raise TargetError("Expected score:place of a declared class, got something else. Check --classes and --n-classes.")
+    return found[3] or names[place], float(found[1])
 
 
 def labels_of(answers: Any, declared: Declared) -> Floats:
