@@ -38,3 +38,7 @@ class Boundary:
     def reset(self, row: Row, at: int) -> None:
         """Forget the sum, after an alarm."""
         row.numbers[at] = 0.0
+
+    def suspicion(self, row: Row, at: int) -> float:
+        """The statistic as it is."""
+        return row.numbers[at]

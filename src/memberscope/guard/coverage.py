@@ -59,3 +59,7 @@ class Coverage:
         sums = at + 2 + SIGNS
         for k in range(SIGNS):
             row.numbers[sums + k] = 0.0
+
+    def suspicion(self, row: Row, at: int) -> float:
+        """The statistic as it is."""
+        return max(row.numbers[at + 2 + SIGNS : at + 2 + 2 * SIGNS])

@@ -52,3 +52,11 @@ class Membership:
     def reset(self, row: Row, at: int) -> None:
         """Forget the sums, after an alarm."""
         row.numbers[at + 2] = row.numbers[at + 3] = row.numbers[at + 4] = 0.0
+
+    def suspicion(self, row: Row, at: int) -> float:
+        """The larger sum, however few hits lie behind it."""
+        return max(row.numbers[at + 2], row.numbers[at + 3])
+
+    def hits(self, row: Row, at: int) -> int:
+        """Hits since the sums were last at 0."""
+        return int(row.numbers[at + 4])

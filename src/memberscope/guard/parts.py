@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from memberscope.guard.counters import Counters, Uncounted
+from memberscope.guard.equipment import equipment_of
 from memberscope.guard.fallback import LocalAfterFault
+from memberscope.guard.lease import Consumer
+from memberscope.guard.live import Alone, Judge, Sketched, Together
+from memberscope.guard.log import say
 from memberscope.guard.memory import MemoryState
+from memberscope.guard.metrics import Metrics
 from memberscope.guard.middleware import Watch
 from memberscope.guard.naming import Keyed, Names
 from memberscope.guard.policy import GuardPolicy
@@ -49,6 +55,22 @@ def state_of(policy: GuardPolicy, counters: Counters) -> State:
 
 
 def parts_of(policy: GuardPolicy, secret: bytes) -> Parts:
-    """The parts of one worker; all workers have the same `secret`."""
-    counters = Uncounted()
-    return Parts(state_of(policy, counters), Keyed(secret), counters=counters)
+    """The parts of one worker; all workers have the same `secret`, which is the monitor's where there is one.
+
+    Raises:
+        InputError: What [monitor] or [alerts] names is not usable.
+    """
+    metrics = Metrics()
+    state = state_of(policy, metrics)
+    equipment = equipment_of(policy)
+    if equipment is None:
+        say(logging.WARNING, "not_watching", why="[monitor] names no key and no sketch")
+        return Parts(state, Keyed(secret), counters=metrics, metrics=metrics.exposition)
+    if equipment.tuned is None:
+        say(logging.WARNING, "not_tuned", why="[monitor] names no tuned, so that nothing alarms")
+    sketched, judge = Sketched(equipment, metrics), Judge(policy, equipment, metrics, state)
+    worker: Alone | Together = Alone(sketched, judge)
+    if policy.state.redis is not None:
+        worker = Together(sketched, judge, Consumer(policy.state.redis, policy.state.prefix, policy.state.timeout))
+    names = Keyed(equipment.secret.key)
+    return Parts(state, names, sketched.watch, metrics, metrics.exposition, worker.start, worker.stop)

@@ -44,3 +44,7 @@ class Probing:
     def reset(self, row: Row, at: int) -> None:
         """Forget the sums, after an alarm."""
         row.numbers[at + 3] = row.numbers[at + 4] = 0.0
+
+    def suspicion(self, row: Row, at: int) -> float:
+        """The statistic as it is."""
+        return max(row.numbers[at + 3], row.numbers[at + 4])

@@ -78,3 +78,7 @@ class Volume:
     def reset(self, row: Row, at: int) -> None:
         """Forget the sums, after an alarm."""
         row.numbers[at + 12] = row.numbers[at + 13] = row.numbers[at + 14] = 0.0
+
+    def suspicion(self, row: Row, at: int) -> float:
+        """The statistic as it is."""
+        return max(0.0, *(self._sum(row, at, k) for k in range(3)))
