@@ -153,8 +153,8 @@ def batch_in(path: Path, policy: GuardPolicy, drop: list[str] | None) -> Batch:
         InputError: The file is not usable, or a column to drop is not there.
     """
     from memberscope.targets.batches import batch_of
-    from memberscope.targets.columns import read_columns
-    from memberscope.targets.tables import inputs, is_numeric
+    from memberscope.targets.columns import is_numeric, read_columns
+    from memberscope.targets.tables import inputs
 
     table = read_columns(path)
     missing = [name for name in drop or [] if name not in table]

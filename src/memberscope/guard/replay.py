@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from memberscope.guard.alarm import Alarm
+from memberscope.guard.alarm import Alarm, Scope
 from memberscope.guard.campaigns import Calibration, Day, Replay, Threshold
 from memberscope.guard.digest import only_digests
 from memberscope.guard.equipment import Equipment
 from memberscope.guard.monitor import STREAMS, Monitor
 from memberscope.guard.observations import Observations
-from memberscope.guard.policy import GuardPolicy
+from memberscope.guard.policy import Detector, GuardPolicy
 from memberscope.guard.tune import Tuned
 from memberscope.guard.volume import DAY
 
@@ -71,7 +71,8 @@ def replay_of(name: str, alarms: list[Alarm], counted: Counted, policy: GuardPol
 def thresholds_of(tuned: Tuned) -> tuple[Threshold, ...]:
     """Every stream's threshold, with its share of the stated rate."""
     limits, share = tuned.settings.thresholds, tuned.rate / len(STREAMS)
-    return tuple(Threshold(*stream.split("."), limits[stream], share) for stream in STREAMS if stream in limits)  # type: ignore[arg-type]
+    places: list[tuple[Detector, Scope]] = [stream.split(".") for stream in STREAMS if stream in limits]  # type: ignore[misc]
+    return tuple(Threshold(name, scope, limits[f"{name}.{scope}"], share) for name, scope in places)
 
 
 def calibration_of(tuned: Tuned) -> Calibration:
