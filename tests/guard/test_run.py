@@ -146,12 +146,12 @@ def test_the_log_is_json_lines_without_inputs_or_credentials(tmp_path):
         port = guard.said("serving")["port"]
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         secret = {"authorization": "Bearer s3cret\u0085{}", "x-api-key": "s3cret", "content-type": "application/json"}
-        connection.request("POST", "/score", json.dumps({"records": [[1234.5, 2]]}), secret)
+        connection.request("POST", "/score", json.dumps({"records": [[3.1415, 2]]}), secret)
         connection.getresponse().read()
         connection.close()
         guard.said("query")
         text = json.dumps(guard.lines)
-        assert "s3cret" not in text and "1234.5" not in text
+        assert "s3cret" not in text and "3.1415" not in text
         assert any(line["event"] == "fault" for line in guard.lines)
 
 
@@ -169,7 +169,14 @@ def test_a_certificate_of_a_client_names_it(tmp_path):
         POLICY.replace("RESTRICT", "label")
         + '[identity]\nby = ["mtls"]\n[[clients]]\nname = "partner"\nwho = ["mtls:CN=partner*"]\nrestrict = "none"\n'
     )
-    tls = ("--tls-cert", str(tmp_path / "ca.pem"), "--tls-key", str(tmp_path / "ca.key"), "--client-ca", str(tmp_path / "ca.pem"))
+    tls = (
+        "--tls-cert",
+        str(tmp_path / "ca.pem"),
+        "--tls-key",
+        str(tmp_path / "ca.key"),
+        "--client-ca",
+        str(tmp_path / "ca.pem"),
+    )
     with serving(Unruly()) as upstream, running(tmp_path, upstream, *tls) as (guard, _):
         port = guard.said("serving")["port"]
         stranger, partner = (ssl.create_default_context(cafile=str(tmp_path / "ca.pem")) for _ in range(2))
