@@ -7,7 +7,7 @@ Buckets of one kind and one refill time lie in a table of sets of 16, a bucket's
 place of one that is full again. Where all 16 are in use it takes the place of the fullest and *starts from that one's level*, and so does
 every later newcomer to the set until that time has passed (the rule of Space-Saving [1], with time in place of counts). So whatever was
 dropped comes back with no more tokens than it had: no flood of identities buys anybody a token. What a flood does cost is paid by newcomers,
-who start with less: once a table holds more than the clients it was made for, about as many tokens less as each flooding identity took.
+who start with less: by about as many tokens as the flood took in all, divided by the places of the table.
 
 References:
     1. A. Metwally, D. Agrawal, A. El Abbadi: Efficient Computation of Frequent and Top-k Elements in Data Streams. ICDT 2005.
@@ -44,7 +44,7 @@ class Table:
         self.keys = array("q", bytes(8 * WAYS * self.sets))
         self.times = array("d", bytes(8 * WAYS * self.sets))
         self.floors = array("d", bytes(8 * self.sets))  # the latest time of all that a set has dropped
-        self.last = 0.0
+        self.last = 0.0  # when all will be full, or when the table was last looked at
 
     def full_at(self, key: int) -> float:
         """When the bucket will be full; for one that may have been dropped, when it will be at the latest."""
@@ -100,11 +100,11 @@ class MemoryState:
         wanted: dict[tuple[str, float], tuple[Table, int, float]] = {}
         longest, lacking = 0.0, None
         for place, bucket in enumerate(buckets):
-            whole = bucket.rate.seconds
+            holds, whole = bucket.rate.n, bucket.rate.seconds
             name = (bucket.key, whole)
-            table, key, full_at = wanted.get(name) or self._found(bucket, now)
-            full_at = min(max(full_at, now), now + whole) + bucket.n * whole / bucket.rate.n
-            wait = inf if bucket.n > bucket.rate.n else full_at - now - whole
+            table, key, full_at = wanted.get(name) or self._found(bucket.key, whole, now)
+            full_at = min(max(full_at, now), now + whole) + bucket.n * whole / holds
+            wait = inf if bucket.n > holds else full_at - now - whole
             if wait > max(longest, ROUNDING * whole):
                 longest, lacking = wait, place
             wanted[name] = table, key, full_at
@@ -144,15 +144,18 @@ class MemoryState:
         self._seen = seen
         return self._time
 
-    def _found(self, bucket: Bucket, now: float) -> tuple[Table, int, float]:
-        kind = bucket.key.rpartition(":")[0].partition(":")[0]
-        table = self._tables.get((kind, bucket.rate.seconds))
-        if table is None:
-            # Rates that a reload took away leave tables behind; those without debts go.
-            self._tables = {name: other for name, other in self._tables.items() if other.last > now}
-            table = self._tables[kind, bucket.rate.seconds] = Table(self._clients * SHARE.get(kind, 1))
-        key = hash(bucket.key)
+    def _found(self, name: str, whole: float, now: float) -> tuple[Table, int, float]:
+        kind, colon, _ = name.partition(":")
+        table = self._tables.get((kind if colon else "", whole)) or self._table(kind if colon else "", whole, now)
+        table.last = max(table.last, now)
+        key = hash(name)
         return table, key, table.full_at(key)
+
+    def _table(self, kind: str, whole: float, now: float) -> Table:
+        """A new table; those that a reload's rates left behind go when they are without debts, but none that this request has found."""
+        self._tables = {name: other for name, other in self._tables.items() if other.last >= now}
+        table = self._tables[kind, whole] = Table(self._clients * SHARE.get(kind, 1))
+        return table
 
     def _forget(self, now: float) -> None:
         """Drop the clients whose responses are over, or else the tenth that end first."""

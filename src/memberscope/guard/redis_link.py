@@ -17,13 +17,14 @@ from memberscope.guard.state import StateError
 
 CONNECTIONS = 64
 PATIENCE = 3  # failures in a row after which only one question at a time tries whether Redis is back
+REST = 0.25  # seconds between such questions
 
 
 class Link:
     """A Redis at `url` that answers within `timeout` seconds, or StateError.
 
     Nothing is asked twice: a question whose answer was late may have been carried out. Connections are made anew when they broke. After
-    three failures in a row one question in each `timeout` is sent and the others fail at once, so that a Redis that comes back is not
+    three failures in a row one question at a time is sent, with rests, and the others fail at once, so that a Redis that comes back is not
     met by a storm.
 
     Raises:
@@ -71,7 +72,7 @@ class Link:
                 answer = await question()
         except (RedisError, OSError, TimeoutError) as error:
             self._failures += 1
-            self._rest_until = time.monotonic() + self.timeout
+            self._rest_until = time.monotonic() + REST
             raise StateError(f"Redis did not answer within {self.timeout:g} s: {type(error).__name__}.") from error
         self._failures = 0
         return answer
