@@ -73,6 +73,13 @@ def test_a_listed_key_proves_its_owner_and_nothing_else_does(keyed):
         assert (found.text, found.proven) == (f"network:{OUTSIDE}/32", False)
 
 
+def test_a_key_may_come_in_the_header_that_tokens_use():
+    found = Identifier(
+        Identity(by=("api_key", "network"), api_key_header="Authorization", keys=(key("a", "Key x"),)), Path(".")
+    )
+    assert text(found, ("authorization", "Key x")) == "api_key:a"
+
+
 def test_new_random_keys_are_no_new_client(keyed):
     assert len({text(keyed, ("x-api-key", f"guess {i}")) for i in range(100)}) == 1
 

@@ -14,6 +14,7 @@ import hashlib
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -80,15 +81,14 @@ class Identifier:
                 "Expected a source that proves who asks for required = true, got network alone. Add api_key to by."
             )
         self.tokens = Tokens(identity.jwt, home) if identity.jwt is not None and "jwt" in identity.by else None
-        self.names = {
-            source: name.lower().encode("latin-1")
-            for source, name in (
-                ("api_key", identity.api_key_header),
-                ("jwt", "authorization"),
-                ("mtls", identity.mtls_header),
-                ("network", "x-forwarded-for"),
-            )
-        }
+        self.names: dict[bytes, list[str]] = {}
+        for source, name in (
+            ("api_key", identity.api_key_header),
+            ("jwt", "authorization"),
+            ("mtls", identity.mtls_header),
+            ("network", "x-forwarded-for"),
+        ):
+            self.names.setdefault(name.lower().encode("latin-1", errors="replace"), []).append(source)
 
     def client(self, scope: Mapping[str, Any]) -> Client:
         """Who sent the request of this ASGI scope.
@@ -113,12 +113,10 @@ class Identifier:
 
     def headers(self, scope: Mapping[str, Any]) -> dict[str, list[bytes]]:
         """The values of each header that may identify, in order."""
-        found: dict[str, list[bytes]] = {source: [] for source in self.names}
+        found: dict[str, list[bytes]] = {source: [] for sources in self.names.values() for source in sources}
         for name, value in scope.get("headers") or ():
-            lowered = name.lower()
-            for source, wanted in self.names.items():
-                if lowered == wanted:
-                    found[source].append(value)
+            for source in self.names.get(name.lower(), ()):
+                found[source].append(value)
         return found
 
     def proof(self, source: str, scope: Mapping[str, Any], found: Mapping[str, list[bytes]], trusted: bool) -> str | None:
@@ -155,7 +153,8 @@ class Identifier:
         if address is None:
             return NOWHERE
         bits = self.identity.prefix_v4 if address.version == 4 else self.identity.prefix_v6
-        return str(ipaddress.ip_network((address.packed, bits), strict=False))
+        hidden = address.max_prefixlen - bits
+        return f"{type(address)(int(address) >> hidden << hidden)}/{bits}"
 
 
 class Tokens:
@@ -288,8 +287,12 @@ def address_of(value: bytes) -> Address | None:
     >>> address_of(b"[::ffff:192.0.2.7]:443"), address_of(b"unknown")
     (IPv4Address('192.0.2.7'), None)
     """
-    if len(value) > ADDRESS_LENGTH:
-        return None
+    return parsed(value) if len(value) <= ADDRESS_LENGTH else None
+
+
+@lru_cache(maxsize=8192)
+def parsed(value: bytes) -> Address | None:
+    """`address_of` a short value; the same clients and proxies come again."""
     text = value.decode("latin-1").strip(" \t")
     if text.startswith("["):
         text, _, rest = text[1:].partition("]")
