@@ -201,3 +201,24 @@ def test_what_does_not_fit_together_is_refused_before_anything_listens(tmp_path,
     file.write_text(POLICY.replace("RESTRICT", "label"))
     with pytest.raises(InputError, match=words):
         Run(**{"upstream": "http://localhost:1", "policy": file} | settings).checked()
+
+
+def test_workers_share_budgets_are_restarted_and_end_together(tmp_path, redis_here):
+    (tmp_path / "guard.toml").write_text(
+        POLICY.replace("RESTRICT", "label") + f'per_client = "20/d"\n[state]\nredis = "{redis_here.url}"\ntimeout = 5.0\n'
+    )
+    with serving(Unruly()) as upstream, running(tmp_path, upstream, "--workers", "2") as (guard, file):
+        ports = [guard.said("serving") for _ in range(2)]
+        statuses = [ask(ports[0]["port"], "POST", "/score", ROWS)[0] for _ in range(14)]
+        assert statuses == [200] * 10 + [429] * 4
+        file.write_text(file.read_text().replace('"20/d"', '"40/d"'))
+        assert ask(ports[0]["admin_port"], "POST", "/reload")[0] == 200
+        digests: set[str] = set()
+        while len(digests) != 1:  # the other worker is told by the first process
+            digests = {json.loads(ask(port["admin_port"], "GET", "/policy")[1])["digest"] for port in ports}
+            time.sleep(0.05)
+        os.kill(ports[1]["process"], signal.SIGKILL)
+        assert guard.said("serving")["digest"] in digests
+        assert ask(ports[0]["port"], "POST", "/score", ROWS)[0] == 429  # a budget outlives its worker
+        guard.process.send_signal(signal.SIGTERM)
+        assert guard.process.wait(30) == 0

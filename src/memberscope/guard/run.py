@@ -118,6 +118,7 @@ class Worker:
         say(
             logging.INFO,
             "serving",
+            process=os.getpid(),
             port=listening.getsockname()[1],
             admin_port=inward.getsockname()[1],
             digest=self.guard.rules.digest,
