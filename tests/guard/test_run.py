@@ -146,12 +146,12 @@ def test_the_log_is_json_lines_without_inputs_or_credentials(tmp_path):
         port = guard.said("serving")["port"]
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         secret = {"authorization": "Bearer s3cret\u0085{}", "x-api-key": "s3cret", "content-type": "application/json"}
-        connection.request("POST", "/score", json.dumps({"records": [[1234.5, 2]]}), secret)
+        connection.request("POST", "/score", json.dumps({"records": [[3.1415, 2]]}), secret)
         connection.getresponse().read()
         connection.close()
         guard.said("query")
         text = json.dumps(guard.lines)
-        assert "s3cret" not in text and "1234.5" not in text
+        assert "s3cret" not in text and "3.1415" not in text
         assert any(line["event"] == "fault" for line in guard.lines)
 
 
@@ -169,7 +169,14 @@ def test_a_certificate_of_a_client_names_it(tmp_path):
         POLICY.replace("RESTRICT", "label")
         + '[identity]\nby = ["mtls"]\n[[clients]]\nname = "partner"\nwho = ["mtls:CN=partner*"]\nrestrict = "none"\n'
     )
-    tls = ("--tls-cert", str(tmp_path / "ca.pem"), "--tls-key", str(tmp_path / "ca.key"), "--client-ca", str(tmp_path / "ca.pem"))
+    tls = (
+        "--tls-cert",
+        str(tmp_path / "ca.pem"),
+        "--tls-key",
+        str(tmp_path / "ca.key"),
+        "--client-ca",
+        str(tmp_path / "ca.pem"),
+    )
     with serving(Unruly()) as upstream, running(tmp_path, upstream, *tls) as (guard, _):
         port = guard.said("serving")["port"]
         stranger, partner = (ssl.create_default_context(cafile=str(tmp_path / "ca.pem")) for _ in range(2))
@@ -194,3 +201,24 @@ def test_what_does_not_fit_together_is_refused_before_anything_listens(tmp_path,
     file.write_text(POLICY.replace("RESTRICT", "label"))
     with pytest.raises(InputError, match=words):
         Run(**{"upstream": "http://localhost:1", "policy": file} | settings).checked()
+
+
+def test_workers_share_budgets_are_restarted_and_end_together(tmp_path, redis_here):
+    (tmp_path / "guard.toml").write_text(
+        POLICY.replace("RESTRICT", "label") + f'per_client = "20/d"\n[state]\nredis = "{redis_here.url}"\ntimeout = 5.0\n'
+    )
+    with serving(Unruly()) as upstream, running(tmp_path, upstream, "--workers", "2") as (guard, file):
+        ports = [guard.said("serving") for _ in range(2)]
+        statuses = [ask(ports[0]["port"], "POST", "/score", ROWS)[0] for _ in range(14)]
+        assert statuses == [200] * 10 + [429] * 4
+        file.write_text(file.read_text().replace('"20/d"', '"40/d"'))
+        assert ask(ports[0]["admin_port"], "POST", "/reload")[0] == 200
+        digests: set[str] = set()
+        while len(digests) != 1:  # the other worker is told by the first process
+            digests = {json.loads(ask(port["admin_port"], "GET", "/policy")[1])["digest"] for port in ports}
+            time.sleep(0.05)
+        os.kill(ports[1]["process"], signal.SIGKILL)
+        assert guard.said("serving")["digest"] in digests
+        assert ask(ports[0]["port"], "POST", "/score", ROWS)[0] == 429  # a budget outlives its worker
+        guard.process.send_signal(signal.SIGTERM)
+        assert guard.process.wait(30) == 0

@@ -23,7 +23,6 @@ from unruly import Unruly, model, serving
 from memberscope.defences import restriction
 from memberscope.guard.counters import Uncounted
 from memberscope.guard.memory import MemoryState
-from memberscope.guard.policy import policy_of
 from memberscope.guard.state import Standing
 from memberscope.targets import Endpoint, FunctionTarget, HttpTarget, RestrictedTarget
 
@@ -74,8 +73,8 @@ def test_an_audit_through_the_guard_reads_what_it_reads_in_process(path, declare
             endpoint = Endpoint(guard.url + path, model_name="m", **keys | audit(name))
             with HttpTarget(endpoint) as target:
                 np.testing.assert_array_equal(target.query(X), expected)
-            told = [seen.labels.tolist() for seen in guard.watched(2 if target._serving.one_by_one else 1)]
-            assert sorted(sum(told, [])) == [0, 2] == sorted(model(X).argmax(axis=1))
+            told = [seen.labels for seen in guard.watched(2 if target._serving.one_by_one else 1)]
+            assert sorted(np.concatenate(told)) == [0, 2] == sorted(model(X).argmax(axis=1))
 
 
 def test_headers_and_errors_of_the_upstream_tell_nothing():
@@ -182,7 +181,10 @@ class Counted(Uncounted):
 
 def test_open_it_is_given_as_it_is_and_counted():
     counters = Counted()
-    with serving(Unruly("shape")) as upstream, guarded(upstream, policy(guard={"on_fault": "open"}), counters=counters) as guard:
+    with (
+        serving(Unruly("shape")) as upstream,
+        guarded(upstream, policy(guard={"on_fault": "open"}), counters=counters) as guard,
+    ):
         answer = guard.score()
         assert answer.status == 200
         np.testing.assert_array_equal(answer.json["predictions"], model(X)[:, :2])

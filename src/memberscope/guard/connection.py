@@ -17,7 +17,7 @@ def protocol(patience: float) -> Any:
     """The protocol class for uvicorn: so many seconds for a request's head, and for a client to go on reading an answer."""
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-    class Connection(HttpToolsProtocol):  # type: ignore[misc]
+    class Connection(HttpToolsProtocol):
         """One connection."""
 
         _timer: TimerHandle | None = None

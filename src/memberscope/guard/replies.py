@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,14 @@ def outputs_read(answers: Any, declared: Declared, n: int) -> Floats:
     if not isinstance(answers, list | np.ndarray) or len(answers) != n:
         raise TargetError(f"Expected {n} answers from the server, got another number. Repair answer in the policy.")
     if declared.n_classes is None:
-        declared = replace(declared, n=classes_in(answers, declared))
+        declared = sized(declared, classes_in(answers, declared))
     return outputs_of(answers, declared)
+
+
+@lru_cache(maxsize=8)
+def sized(declared: Declared, n: int) -> Declared:
+    """What is declared, with the number of classes."""
+    return replace(declared, n=n)
 
 
 def classes_in(answers: Any, declared: Declared) -> int:
@@ -76,10 +83,7 @@ def plain_answers(outputs: Floats, signal: str, declared: Declared) -> Any:
 
 def in_order(outputs: Floats, declared: Declared) -> Floats:
     """Outputs (n, k) with the classes in the server's order."""
-    order = declared.order
-    if order and order != list(range(len(order))):
-        outputs = outputs[:, np.argsort(order)]
-    return np.ascontiguousarray(outputs)
+    return np.ascontiguousarray(outputs[:, declared.back] if declared.n_classes else outputs)
 
 
 def tensor_answer(name: str, outputs: Floats, signal: str, declared: Declared) -> dict[str, Any]:

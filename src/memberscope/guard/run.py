@@ -118,6 +118,7 @@ class Worker:
         say(
             logging.INFO,
             "serving",
+            process=os.getpid(),
             port=listening.getsockname()[1],
             admin_port=inward.getsockname()[1],
             digest=self.guard.rules.digest,
@@ -167,10 +168,18 @@ class Worker:
         def end() -> None:
             public.force_exit, public.should_exit = public.should_exit, True
 
-        handlers = {signal.SIGTERM: end, signal.SIGINT: end, signal.SIGHUP: self.reloads}
+        def again() -> None:
+            self.reloads()
+
+        handlers = {signal.SIGTERM: end, signal.SIGINT: end, signal.SIGHUP: again}
         for number, handler in handlers.items():
             loop.add_signal_handler(number, handler)
-        return lambda: [loop.remove_signal_handler(number) for number in handlers] and None
+
+        def stop() -> None:
+            for number in handlers:
+                loop.remove_signal_handler(number)
+
+        return stop
 
     async def _orphaned(self, public: Any) -> None:
         """End when the first process has gone."""
@@ -184,14 +193,20 @@ def server(app: App, settings: dict[str, Any]) -> Any:
     """A server of uvicorn that leaves signals and logging to us."""
     import uvicorn
 
-    class Server(uvicorn.Server):  # type: ignore[misc]
+    class Server(uvicorn.Server):
         """Handles no signals."""
 
         def capture_signals(self) -> Any:
             """None."""
             return nullcontext()
 
-    base = {"lifespan": "off", "ws": "none", "proxy_headers": False, "server_header": False, "access_log": False}
+    base: dict[str, Any] = {
+        "lifespan": "off",
+        "ws": "none",
+        "proxy_headers": False,
+        "server_header": False,
+        "access_log": False,
+    }
     return Server(uvicorn.Config(app, log_config=None, **base | settings))
 
 

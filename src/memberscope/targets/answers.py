@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memberscope.errors import InputError, TargetError
 from memberscope.targets.paths import described
 from memberscope.targets.tables import plainly
-from memberscope.types import Floats
+from memberscope.types import Floats, Ints
 
 Level = Literal["labels", "probabilities", "logits"]
 NAMES = ("label", "class", "name")
@@ -57,7 +57,7 @@ class Declared:
         """Number of classes, or None if it was not declared."""
         return len(self.names) if self.names is not None else self.n
 
-    @property
+    @cached_property
     def order(self) -> list[int]:
         """For each class of the audit, its place in the server's answer: sorted where all names are whole numbers, else as it is.
 
@@ -67,12 +67,22 @@ class Declared:
         places = range(len(names))
         return sorted(places, key=lambda k: int(names[k])) if all(name.isdigit() for name in names) else list(places)
 
-    @property
+    @cached_property
+    def columns(self) -> Ints:
+        """`order` (k,) as an array."""
+        return np.array(self.order, dtype=np.int64)
+
+    @cached_property
+    def back(self) -> Ints:
+        """For each class of the server's answer, its place in the audit's order (k,)."""
+        return np.asarray(np.argsort(self.columns), dtype=np.int64)
+
+    @cached_property
     def classes(self) -> tuple[str, ...] | None:
         """Names of the classes in the audit's order, or None if they have none."""
         return None if self.names is None else tuple(self.names[k] for k in self.order)
 
-    @property
+    @cached_property
     def places(self) -> dict[str, int]:
         """The audit's column of each class: by its name as programs write it, and by its place in the server's order.
 
@@ -224,7 +234,7 @@ def dense(answers: Any, declared: Declared) -> Floats:
         raise TargetError(f"Expected {k} scores a record, got shape {values.shape}. Check --classes and --answer.")
     if declared.top_k is not None and declared.top_k < k:
         raise TargetError(f"Expected {declared.top_k} classes a record as --top-k says, got all {k}. Leave out --top-k.")
-    return values[:, declared.order]
+    return values[:, declared.columns]
 
 
 def numbers(values: Any) -> Floats:
@@ -259,5 +269,4 @@ def answers_of(outputs: Floats, declared: Declared) -> list[Any]:
         return [
             {str(name): value for name, value in zip(names, row, strict=True) if value == value} for row in outputs.tolist()
         ]
-    back: NDArray[np.int64] = np.argsort(declared.order)
-    return outputs[:, back].tolist()  # type: ignore[no-any-return]
+    return outputs[:, declared.back].tolist()  # type: ignore[no-any-return]
