@@ -40,7 +40,7 @@ from memberscope.guard.log import say
 from memberscope.guard.memory import MemoryState
 from memberscope.guard.naming import Keyed, Names
 from memberscope.guard.observing import Overheard
-from memberscope.guard.passing import Passing
+from memberscope.guard.passing import Passing, patient
 from memberscope.guard.policy import GuardPolicy
 from memberscope.guard.refused import Refused
 from memberscope.guard.requests import Query
@@ -162,16 +162,22 @@ class GuardMiddleware:
             elif found.kind == "query":
                 await self._query(rules, scope, receive, send)
             elif found.kind == "passed":
-                await self._pass(scope, receive, send)
+                await self._pass(rules, scope, receive, send)
             else:
                 await self._refuse(found, scope, send)
 
-    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _pass(self, rules: Rules, scope: Scope, receive: Receive, send: Send) -> None:
+        """A request that passes unchanged, in parts; what only reads brings no body."""
         assert self.app is not None
-        start = self.clock()
-        passing = Passing(send)
+        start, passing = self.clock(), Passing(send)
+        reads = scope["method"] in ("GET", "HEAD")
+        receive = replayed(b"", receive) if reads else patient(receive, rules.policy.limits.body_timeout)
         try:
             await self.app(scope, receive, passing)
+        except Refused as refused:
+            if passing.started:
+                raise
+            await Reply.of(refused).send(passing)
         finally:
             self.counters.request("passed", passing.status, self.clock() - start)
 
@@ -328,11 +334,12 @@ class GuardMiddleware:
         """A query and an answer that pass as they are; faults still tell nothing."""
         assert self.app is not None
         limits = rules.policy.limits
-        passing = Passing(send, neutral=True, most=limits.max_body_bytes)
+        passing = Passing(send, neutral=True)
+        receive = patient(receive, limits.body_timeout, limits.max_body_bytes)
         async with rules.slots.one(limits.answer_timeout):
             try:
                 async with asyncio.timeout(limits.answer_timeout):
-                    await self.app(scope, passing.counted(receive), passing)
+                    await self.app(scope, receive, passing)
             except Exception as error:
                 late, client = isinstance(error, TimeoutError), isinstance(error, Refused)
                 if not client:
