@@ -91,6 +91,7 @@ class Trace:
     key: str = ""
     group: str = ""
     reason: str = ""
+    whole: bool = False  # whether the request's body was read to its end
     batch: Batch | None = None
     labels: Callable[[], Ints] | None = None
     status: int = 499
@@ -186,7 +187,9 @@ class GuardMiddleware:
         if found.status == 405 and scope["method"] == "OPTIONS":
             status = 200
         reply = Reply.of(Refused(status, NOT_HERE))
-        await Reply(status, b"{}" if status == 200 else reply.body, headers).send(send, head=scope["method"] == "HEAD")
+        reply = Reply(status, b"{}" if status == 200 else reply.body, headers)
+        reads = scope["method"] in ("GET", "HEAD", "OPTIONS")
+        await (reply if reads else reply.last()).send(send, head=scope["method"] == "HEAD")
         self.counters.request("refused", status, 0.0)
 
     async def _query(self, rules: Rules, scope: Scope, receive: Receive, send: Send) -> None:
@@ -202,7 +205,8 @@ class GuardMiddleware:
         except Refused as refused:
             trace.reason = trace.reason or REASONS.get(refused.status, "other")
             self.counters.refused(trace.reason)
-            await self._answer(rules, trace, Reply.of(refused), send, hold=trace.batch is not None)
+            reply = Reply.of(refused) if trace.whole else Reply.of(refused).last()
+            await self._answer(rules, trace, reply, send, hold=trace.batch is not None)
         except Gone:
             trace.reason = "gone"
         except Exception as error:
@@ -243,6 +247,7 @@ class GuardMiddleware:
     async def _reply(self, rules: Rules, trace: Trace, group: Group, scope: Scope, receive: Receive) -> Reply:
         limits = rules.policy.limits
         body = await read_body(receive, scope["headers"], limits.max_body_bytes, limits.body_timeout)
+        trace.whole = True
         query = rules.exchange.query(body, restricted=group.defence is not None)
         if len(query.batch) > limits.max_records:
             raise Refused(413, TOO_LONG)
