@@ -60,6 +60,16 @@ class Slots:
             Refused: There is none (503).
         """
         self.check()
+        if self._room.locked():
+            await self._wait(seconds)
+        else:
+            await self._room.acquire()  # at once
+        try:
+            yield
+        finally:
+            self._room.release()
+
+    async def _wait(self, seconds: float) -> None:
         self._waiting += 1
         try:
             async with asyncio.timeout(seconds):
@@ -68,10 +78,6 @@ class Slots:
             raise Refused(503, BUSY, (("retry-after", "1"),)) from None
         finally:
             self._waiting -= 1
-        try:
-            yield
-        finally:
-            self._room.release()
 
 
 @dataclass(frozen=True, eq=False)
