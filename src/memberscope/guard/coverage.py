@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -42,12 +43,11 @@ class Coverage:
                 for k in self.telling:
                     kept = -1.5 < bins[k - 1] - numbers[last + k - 1] < 1.5 if k else 0 <= query.label == numbers[at + 1]
                     rate = (STRENGTH * self.usual[k] + numbers[counts + k]) * weight
-                    if rate < HIGH:
+                    if rate < HIGH and (kept or numbers[sums + k]):  # a sum of 0 stays 0 where nothing happened
                         numbers[sums + k] = risen(numbers[sums + k], kept, max(rate, EDGE), SORTED)
                     numbers[counts + k] += kept
             numbers[at], numbers[at + 1] = asked + 1, query.label
-            for k, value in enumerate(query.bins):
-                numbers[last + k] = value
+            numbers[last : last + BINS] = array("d", list(query.bins))
             if asked >= LONG:
                 numbers[at] = asked / 2
                 for k in range(SIGNS):

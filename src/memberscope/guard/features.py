@@ -88,11 +88,18 @@ class Table:
 
     def features(self, matrix: NDArray[Any]) -> Numbers:
         """Numeric columns (n, d) on their scales, 0 to 1; what is missing lies in the middle."""
-        if matrix.shape[1] != len(self.numeric) + len(self.wordy):
-            raise InputError(
-                f"Expected {len(self.numeric) + len(self.wordy)} features, got {matrix.shape[1]}. Check the records."
-            )
+        self.check(matrix)
         return scaled(numbers_in(matrix, self.numeric), self.knots)
+
+    def check(self, matrix: NDArray[Any]) -> None:
+        """Refuse records (n, d) with another number of features.
+
+        Raises:
+            InputError: They have.
+        """
+        d = len(self.numeric) + len(self.wordy)
+        if matrix.shape[1] != d:
+            raise InputError(f"Expected {d} features, got {matrix.shape[1]}. Check the records.")
 
     def directions(self, matrix: NDArray[Any], secret: Secret) -> Numbers:
         """The sum (n, 16) of the directions of each record's categories."""
@@ -104,6 +111,7 @@ class Table:
 
     def codes(self, matrix: NDArray[Any], secret: Secret) -> Numbers:
         """Eight columns (n, 8) to look for order in; categories by a keyed code."""
+        self.check(matrix)
         found = np.zeros((len(matrix), BINS), dtype=np.float32)
         if matrix.dtype != object:
             found[:, : len(self.ordered)] = matrix[:, list(self.ordered)]

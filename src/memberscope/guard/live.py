@@ -7,7 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +19,17 @@ from memberscope.guard.equipment import Equipment
 from memberscope.guard.lease import Consumer, LeaseLost
 from memberscope.guard.log import say
 from memberscope.guard.metrics import Metrics
-from memberscope.guard.observations import Observations, line_of, read_line
+from memberscope.guard.observations import Observations, joined, line_of, read_line
 from memberscope.guard.policy import GuardPolicy
 from memberscope.guard.responses import responses_of
 from memberscope.guard.seen import Seen
 from memberscope.guard.snapshots import restore, snapshot
 from memberscope.guard.state import State, StateError
 from memberscope.signals import write_bytes
+from memberscope.targets.batches import Batch
 
 WAITING, TURN = 100_000, 16  # records that may wait; records looked at before other work gets its turn
+GATHERED = 0.02  # seconds in which queries gather to be looked at together
 SAVED, RESTED = 300.0, 0.2  # seconds between snapshots; after a fault
 CHECKED = 5.0  # seconds between checkpoints in Redis
 
@@ -62,37 +64,95 @@ class Sketched:
         self.awake.set()
 
     async def lines(self) -> list[tuple[Observations, str]]:
-        """The observations of the next queries, about `TURN` records of them, in the order in which they were answered."""
+        """The observations of the next queries, about `TURN` records of them, in the order in which they were answered.
+
+        Those that come within `GATHERED` seconds are sketched together, which takes a fraction of the time.
+        """
         while not self.waiting:
             self.awake.clear()
             await self.awake.wait()
+        if self.records < TURN:
+            await asyncio.sleep(GATHERED)
         found: list[tuple[Observations, str]] = []
-        n = 0
-        while self.waiting and n < TURN:
-            first = self.waiting.popleft()
-            self.records -= first.seen.records
-            n += first.seen.records
-            found += await self._observed(first)
+        for taken in runs(self._next()):
+            found += await self._long(taken[0]) if taken[0].seen.records > TURN else self._together(taken)
         self.metrics.waiting(self.records)
         return found
 
-    async def _observed(self, waiting: Waiting) -> list[tuple[Observations, str]]:
-        seen, found = waiting.seen, []
+    def _next(self) -> list[Waiting]:
+        """About `TURN` records of those that wait."""
+        found: list[Waiting] = []
+        n = 0
+        while self.waiting and n < TURN:
+            found.append(self.waiting.popleft())
+            n += found[-1].seen.records
+        self.records -= n
+        return found
+
+    async def _long(self, one: Waiting) -> list[tuple[Observations, str]]:
+        """A query about many records, `TURN` of them at a time."""
+        seen, found = one.seen, []
         for start in range(0, seen.records, TURN):
             if start:
                 await asyncio.sleep(0)
-            stop = min(start + TURN, seen.records)
-            part = seen.batch if seen.records <= TURN else seen.batch.take(list(range(start, stop)))
-            try:
-                record, point, bins = self.equipment.sketcher.sketch(part)
-            except (MemberscopeError, ValueError, TypeError, OverflowError):
-                self.metrics.dropped(stop - start)  # such as records that the model's server refused too
-                continue
-            n = len(record)
-            client = np.full(n, int(seen.key, 16), dtype=np.uint64)
-            whole = Observations(np.full(n, waiting.at), client, record, point, bins, seen.labels[start:stop])
-            found.append((whole, line_of(whole, kind=seen.group, key=self.equipment.secret.id, status=seen.status)))
+            where = range(start, min(start + TURN, seen.records))
+            part = replace(seen, batch=seen.batch.take(list(where)), labels=seen.labels[start : start + TURN])
+            found += self._together([Waiting(part, one.at)])
         return found
+
+    def _together(self, taken: list[Waiting]) -> list[tuple[Observations, str]]:
+        """Queries about records of one form."""
+        batch = taken[0].seen.batch if len(taken) == 1 else stacked([one.seen.batch for one in taken])
+        try:
+            record, point, bins = self.equipment.sketcher.sketch(batch)
+        except Exception:  # whatever a client sent, the monitor goes on
+            if len(taken) > 1:  # one of them spoils it for all
+                return [found for one in taken for found in self._together([one])]
+            self.metrics.dropped(taken[0].seen.records)  # such as records that the model's server refused too
+            return []
+        found, start = [], 0
+        for one in taken:
+            seen, n = one.seen, one.seen.records
+            part = slice(start, start + n)
+            client = np.full(n, int(seen.key, 16), dtype=np.uint64)
+            whole = Observations(np.full(n, one.at), client, record[part], point[part], bins[part], seen.labels)
+            found.append((whole, line_of(whole, kind=seen.group, key=self.equipment.secret.id, status=seen.status)))
+            start += n
+        return found
+
+
+def runs(taken: list[Waiting]) -> list[list[Waiting]]:
+    """Queries in their order, with those that follow one another and whose records have one form together; long ones alone."""
+    found: list[list[Waiting]] = []
+    last: object = None
+    for one in taken:
+        form = None if one.seen.records > TURN else form_of(one.seen.batch)
+        if found and form is not None and form == last:
+            found[-1].append(one)
+        else:
+            found.append([one])
+        last = form
+    return found
+
+
+def form_of(batch: Batch) -> object:
+    """What records must share to be put into one batch: types, shapes, and names of columns."""
+    if batch.columns is None:
+        array = np.asarray(batch.array)
+        return array.dtype, array.shape[1:]
+    return tuple((name, column.dtype, column.shape[1:]) for name, column in batch.columns.items())
+
+
+def stacked(batches: list[Batch]) -> Batch:
+    """Batches of one form as one.
+
+    >>> len(stacked([Batch(np.eye(2)), Batch(np.eye(2))]))
+    4
+    """
+    if batches[0].columns is None:
+        return Batch(np.concatenate([np.asarray(batch.array) for batch in batches]))
+    names = batches[0].columns
+    return Batch(columns={name: np.concatenate([(batch.columns or {})[name] for batch in batches]) for name in names})
 
 
 class Judge:
@@ -114,14 +174,13 @@ class Judge:
             except OSError as error:
                 self.metrics.alert_lost("log")
                 say(logging.ERROR, "access_log_failed", error=type(error).__name__)
-        for seen, _ in parts:
-            for alarm in self.monitor.observe(seen):
-                self.alerter.tell(alarm)
-                for client, standing, seconds in responses_of(alarm, self.policy.respond):
-                    try:
-                        await self.state.stand(client, standing, seconds)
-                    except StateError:
-                        self.metrics.fault("state")
+        for alarm in self.monitor.observe(joined([seen for seen, _ in parts])) if parts else ():
+            self.alerter.tell(alarm)
+            for client, standing, seconds in responses_of(alarm, self.policy.respond):
+                try:
+                    await self.state.stand(client, standing, seconds)
+                except StateError:
+                    self.metrics.fault("state")
         if parts:
             self.metrics.watched(len(self.monitor.rows), max(0.0, now - float(parts[-1][0].time[-1])))
 

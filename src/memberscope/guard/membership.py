@@ -38,9 +38,10 @@ class Membership:
             query.base = base
             hit = query.hit > 0
             for k, share in enumerate((SOME, MANY)):
-                numbers[at + 2 + k] = risen(numbers[at + 2 + k], hit, base, base + share * (1 - base)) + HONEY * (
-                    query.hit == 2
-                )
+                if hit or numbers[at + 2 + k]:  # a sum of 0 stays 0 where nothing happened
+                    numbers[at + 2 + k] = risen(numbers[at + 2 + k], hit, base, base + share * (1 - base)) + HONEY * (
+                        query.hit == 2
+                    )
             if numbers[at + 2] == 0.0 and numbers[at + 3] == 0.0:
                 numbers[at + 4] = 0.0
             numbers[at + 4] += hit

@@ -71,13 +71,19 @@ class Metrics:
         self._clients = self._gauge("monitor_clients", "Clients whose state the monitor holds.", "livemax")
         self._lag = self._gauge("monitor_lag_seconds", "Seconds from a query to the monitor's look at it.", "livemax")
         self._digest: str | None = None
+        self._children: dict[tuple[str, int], tuple[Any, Any]] = {}
         self._begin()
 
     def request(self, kind: str, status: int, seconds: float) -> None:
         """A request of this kind (query, passed, refused) was answered with `status` after `seconds`."""
-        kind = known(kind, KINDS)
-        self._requests.labels(kind, known(str(status), STATUSES)).inc()
-        self._seconds.labels(kind).observe(seconds)
+        found = self._children.get((kind, status))
+        if found is None:
+            name, code = known(kind, KINDS), known(str(status), STATUSES)
+            found = self._requests.labels(name, code), self._seconds.labels(name)
+            if name == kind and code != OTHER:
+                self._children[kind, status] = found
+        found[0].inc()
+        found[1].observe(seconds)
 
     def refused(self, reason: str) -> None:
         """A query was refused."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
@@ -70,7 +71,7 @@ def line_of(seen: Observations, *, kind: str = "default", key: str = "", status:
         "bins": packed(seen.bins),
         "label": seen.label.tolist(),
     }
-    return json.dumps(document, separators=(",", ":"))
+    return orjson.dumps(document).decode()
 
 
 def read_line(line: str | bytes) -> Observations:

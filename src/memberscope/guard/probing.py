@@ -33,7 +33,8 @@ class Probing:
             for k, size in enumerate(SIZES):
                 usual = expected(self.usual[k], numbers[at + 1 + k], asked, STRENGTH)
                 near = query.before >= size
-                numbers[at + 3 + k] = risen(numbers[at + 3 + k], near, usual, usual + CAMPAIGN * (1 - usual))
+                if near or numbers[at + 3 + k]:  # a sum of 0 stays 0 where nothing happened
+                    numbers[at + 3 + k] = risen(numbers[at + 3 + k], near, usual, usual + CAMPAIGN * (1 - usual))
                 numbers[at + 1 + k] += near
             numbers[at] = asked + 1
             if asked >= LONG:

@@ -70,6 +70,16 @@ class Slots:
 
     async def _wait(self, seconds: float) -> None:
         self.check()
+        if self._room.locked():
+            await self._wait(seconds)
+        else:
+            await self._room.acquire()  # at once
+        try:
+            yield
+        finally:
+            self._room.release()
+
+    async def _wait(self, seconds: float) -> None:
         self._waiting += 1
         try:
             async with asyncio.timeout(seconds):

@@ -91,7 +91,10 @@ def work(
     run: Run, listening: socket.socket, secret: bytes, parts: Callable[[GuardPolicy, bytes], Parts], place: int = 0
 ) -> None:
     """One worker, until a signal ends it."""
+    from threadpoolctl import threadpool_limits
+
     logging_to_stderr(run.log_level)
+    threadpool_limits(1)  # the monitor's products are small: threads would only wait for one another
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(Worker(run, parts(run.checked(), secret), place).serve(listening))
 
