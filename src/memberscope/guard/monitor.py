@@ -113,19 +113,18 @@ class Monitor:
 
     def observe(self, seen: Observations) -> list[Alarm]:
         """The alarms that these queries cause, which come after all earlier ones; a clock that steps back stands still."""
-        placed = self.families.place(seen.point, seen.record, seen.label, seen.client)
+        placed = self.families.each(seen.point, seen.record, seen.label, seen.client)
         hit = [-1] * len(seen) if self.fingerprints is None else self.fingerprints.hits(seen.record).tolist()
         found: list[Alarm] = []
         bins = np.ascontiguousarray(seen.bins)
         columns = zip(seen.time.tolist(), seen.client.tolist(), seen.record.tolist(), seen.label.tolist(), strict=True)
-        families, before, step = placed.family.tolist(), placed.before.tolist(), placed.step.tolist()
-        for i, (time, client, record, label) in enumerate(columns):
+        for i, ((time, client, record, label), (family, before, step)) in enumerate(zip(columns, placed, strict=True)):
             self.now = max(self.now, time)
             row = self.rows.of(client)
-            query = Query(self.now, row.is_fresh(record), before[i], step[i], hit[i], label, bins[i].tobytes())
+            query = Query(self.now, row.is_fresh(record), before, step, hit[i], label, bins[i].tobytes())
             self._one(query, row, client, found)
-            if step[i] >= 0:
-                self._family(query, families[i], found)
+            if step >= 0:
+                self._family(query, family, found)
         self.queries += len(seen)
         return found
 
