@@ -26,10 +26,14 @@ from memberscope.guard.seen import Seen
 from memberscope.guard.snapshots import restore, snapshot
 from memberscope.guard.state import State, StateError
 from memberscope.signals import write_bytes
+from memberscope.targets.batches import Batch
 
-WAITING, TURN = 100_000, 16  # records that may wait; records looked at before other work gets its turn
-SAVED, RESTED = 300.0, 0.2  # seconds between snapshots; after a fault
-CHECKED = 5.0  # seconds between checkpoints in Redis
+WAITING, WEIGHT = 100_000, 2**26  # records that may wait, and bytes of them
+TURN = 16  # records looked at before other work gets its turn; texts, which take longer, one by one
+SAVED, RESTED, TIDIED = 300.0, 0.2, 3600.0  # seconds between snapshots; after a fault; between looks for old files
+ENDED = 5.0  # seconds for what still waits at the end
+HELD = 20_000  # lines that wait for a checkpoint at most
+CHECKED, SHARE = 5.0, 50.0  # seconds between checkpoints in Redis; how many times as long as the last one took, at least
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +42,14 @@ class Waiting:
 
     seen: Seen
     at: float
+    weight: int
+
+
+def weight_of(batch: Batch) -> int:
+    """About how many bytes the records take."""
+    parts = list(batch.columns.values()) if batch.columns else [np.asarray(batch.array)]
+    numbers = sum(part.nbytes for part in parts)
+    return numbers + sum(len(str(value)) for part in parts if part.dtype == object for value in part.ravel())
 
 
 class Sketched:
@@ -49,28 +61,41 @@ class Sketched:
     def __init__(self, equipment: Equipment, metrics: Metrics, clock: Callable[[], float] = time.time) -> None:
         self.equipment, self.metrics, self.clock = equipment, metrics, clock
         self.waiting: deque[Waiting] = deque()
-        self.records = 0
+        self.records = self.weight = 0
+        self.busy = False  # what was taken from those that wait is not yet judged
         self.awake = asyncio.Event()
+        self.turn = 1 if equipment.sketcher.kind == "text" else TURN
 
     def watch(self, seen: Seen) -> None:
         """Take a query."""
-        if self.records + seen.records > WAITING:
+        weight = weight_of(seen.batch)
+        if self.records + seen.records > WAITING or self.weight + weight > WEIGHT:
             self.metrics.dropped(seen.records)
             return
-        self.waiting.append(Waiting(seen, self.clock()))
+        self.waiting.append(Waiting(seen, self.clock(), weight))
         self.records += seen.records
+        self.weight += weight
         self.awake.set()
+
+    async def finished(self, seconds: float) -> None:
+        """Wait, for so long at most, until nothing waits and all that was taken is judged."""
+        until = time.monotonic() + seconds
+        while (self.waiting or self.busy) and time.monotonic() < until:
+            await asyncio.sleep(0.01)
 
     async def lines(self) -> list[tuple[Observations, str]]:
         """The observations of the next queries, about `TURN` records of them, in the order in which they were answered."""
+        self.busy = False
         while not self.waiting:
             self.awake.clear()
             await self.awake.wait()
+        self.busy = True
         found: list[tuple[Observations, str]] = []
         n = 0
-        while self.waiting and n < TURN:
+        while self.waiting and n < self.turn:
             first = self.waiting.popleft()
             self.records -= first.seen.records
+            self.weight -= first.weight
             n += first.seen.records
             found += await self._observed(first)
         self.metrics.waiting(self.records)
@@ -78,11 +103,11 @@ class Sketched:
 
     async def _observed(self, waiting: Waiting) -> list[tuple[Observations, str]]:
         seen, found = waiting.seen, []
-        for start in range(0, seen.records, TURN):
+        for start in range(0, seen.records, self.turn):
             if start:
                 await asyncio.sleep(0)
-            stop = min(start + TURN, seen.records)
-            part = seen.batch if seen.records <= TURN else seen.batch.take(list(range(start, stop)))
+            stop = min(start + self.turn, seen.records)
+            part = seen.batch if seen.records <= self.turn else seen.batch.take(list(range(start, stop)))
             try:
                 record, point, bins = self.equipment.sketcher.sketch(part)
             except (MemberscopeError, ValueError, TypeError, OverflowError):
@@ -106,14 +131,28 @@ class Judge:
         self.memory = None if watch.memory is None else policy.path(watch.memory)
         self.alerter = Alerter(policy.alerts, home=Path(policy.home), retention_days=watch.retention_days, tally=metrics)
 
+    def write(self, lines: list[str], now: float) -> None:
+        """Append to the access log; a disk that is full is told and counted."""
+        if self.log is None or not lines:
+            return
+        try:
+            self.log.write(lines, now)
+        except OSError as error:
+            self.metrics.alert_lost("log")
+            say(logging.ERROR, "access_log_failed", error=type(error).__name__)
+
+    async def tidy(self, clock: Callable[[], float]) -> None:
+        """Remove what is too old from the access log, now and every hour, whether or not queries come."""
+        while True:
+            if self.log is not None:
+                try:
+                    self.log.tidy(clock())
+                except OSError as error:
+                    say(logging.ERROR, "access_log_failed", error=type(error).__name__)
+            await asyncio.sleep(TIDIED)
+
     async def take(self, parts: list[tuple[Observations, str]], now: float) -> None:
-        """Log the queries, judge them, and act on alarms."""
-        if self.log is not None and parts:
-            try:
-                self.log.write([line for _, line in parts], now)
-            except OSError as error:
-                self.metrics.alert_lost("log")
-                say(logging.ERROR, "access_log_failed", error=type(error).__name__)
+        """Judge queries, and act on alarms."""
         for seen, _ in parts:
             for alarm in self.monitor.observe(seen):
                 self.alerter.tell(alarm)
@@ -154,21 +193,20 @@ class Alone:
 
     def __init__(self, sketched: Sketched, judge: Judge) -> None:
         self.sketched, self.judge = sketched, judge
-        self.task: asyncio.Task[None] | None = None
+        self.tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Begin, with what was remembered at the last end."""
         memory = self.judge.memory
         self.judge.remember(memory.read_bytes() if memory is not None and memory.is_file() else None)
-        self.task = asyncio.create_task(self._work())
+        self.tasks = [asyncio.create_task(self._work()), asyncio.create_task(self.judge.tidy(self.sketched.clock))]
 
     async def stop(self) -> None:
         """Look at what waits, and end."""
-        while self.sketched.waiting:
-            await asyncio.sleep(0.01)
-        if self.task is not None:
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
+        await self.sketched.finished(ENDED)
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.judge.save()
         await asyncio.to_thread(self.judge.alerter.close)
 
@@ -177,6 +215,7 @@ class Alone:
         while True:
             parts = await self.sketched.lines()
             try:
+                self.judge.write([line for _, line in parts], self.sketched.clock())
                 await self.judge.take(parts, self.sketched.clock())
             except Exception as error:  # a monitor that ends would see nothing any more
                 self.sketched.metrics.fault("watch")
@@ -188,24 +227,35 @@ class Alone:
 
 
 class Together:
-    """One of several workers: each publishes what it saw, and whoever holds the lease judges all of it."""
+    """One of several workers: each publishes what it saw, and whoever holds the lease judges all of it.
+
+    Lines go to the access log when the checkpoint that contains them is stored, so that whoever takes over writes none again. Alarms
+    are told at once: one after the last checkpoint of a holder that died is told twice.
+    """
 
     def __init__(self, sketched: Sketched, judge: Judge, consumer: Consumer) -> None:
         self.sketched, self.judge, self.consumer = sketched, judge, consumer
         self.tasks: list[asyncio.Task[None]] = []
+        self.judged: list[str] = []  # lines since the last checkpoint
+        self.lock = asyncio.Lock()
+        self.last, self.due = "", 0.0  # the id of the last of them; when the next checkpoint is due
 
     async def start(self) -> None:
         """Begin to publish, and to wait for the lease."""
-        self.tasks = [asyncio.create_task(self._publish()), asyncio.create_task(self._judge())]
+        work = (self._publish(), self._judge(), self._store(), self.judge.tidy(self.sketched.clock))
+        self.tasks = [asyncio.create_task(task) for task in work]
 
     async def stop(self) -> None:
-        """Publish what waits, and let go of the lease."""
-        until = time.monotonic() + 5.0
-        while self.sketched.waiting and time.monotonic() < until:
-            await asyncio.sleep(0.01)
-        for task in self.tasks:
-            task.cancel()
+        """Publish what waits, store what was judged, and let go of the lease."""
+        await self.sketched.finished(ENDED)
+        async with self.lock:  # not in the midst of a line
+            for task in self.tasks:
+                task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+        try:
+            await self._checkpoint()
+        except StateError:
+            self.sketched.metrics.fault("state")
         await self.consumer.close()
         await asyncio.to_thread(self.judge.alerter.close)
 
@@ -222,7 +272,9 @@ class Together:
         """Hold the lease, judge, checkpoint; after a fault go on, and after a lost lease begin from the snapshot again."""
         while True:
             try:
-                self.judge.remember(await self.consumer.resume())
+                snapshot = await self.consumer.resume()
+                self.judged, self.last = [], ""
+                self.judge.remember(snapshot)
                 await self._read()
             except LeaseLost:
                 say(logging.INFO, "lease_lost")
@@ -234,20 +286,60 @@ class Together:
                 await asyncio.sleep(RESTED)
 
     async def _read(self) -> None:
-        saved, clock = time.monotonic(), self.sketched.clock
         while True:
             try:
                 async for id, line in self.consumer.lines():
-                    try:
-                        await self.judge.take([(read_line(line), line)], clock())
-                    except MemberscopeError:
-                        self.sketched.metrics.dropped(1)
-                    if time.monotonic() - saved > CHECKED:
-                        await self.consumer.checkpoint(id, snapshot(self.judge.monitor))
-                        saved = time.monotonic()
+                    async with self.lock:
+                        await self._one(line)
+                        self.judged.append(line)
+                        self.last = id
+                        if time.monotonic() > self.due:
+                            await self._checkpoint()
+                        if len(self.judged) >= HELD:
+                            self._write()
                     await asyncio.sleep(0)
             except LeaseLost:
                 raise
             except StateError:
                 self.sketched.metrics.fault("state")
                 await asyncio.sleep(RESTED)
+
+    async def _one(self, line: str) -> None:
+        """Judge a line; one that cannot be judged is left out, since it would come again after every start."""
+        try:
+            await self.judge.take([(read_line(line), line)], self.sketched.clock())
+        except MemberscopeError:
+            self.sketched.metrics.dropped(1)
+        except Exception as error:
+            self.sketched.metrics.fault("watch")
+            say(logging.ERROR, "monitor_failed", error=type(error).__name__)
+
+    async def _checkpoint(self) -> None:
+        """Store the monitor's memory with the place it has reached, and write the lines up to there to the log.
+
+        Raises:
+            StateError: Redis does not answer, or another worker holds the lease; what was judged goes with the next one.
+        """
+        if not self.last:
+            return
+        begin = time.monotonic()
+        self.due = begin + CHECKED  # also after a failure: memory that is not stored at once is not stored at every line
+        await self.consumer.checkpoint(self.last, snapshot(self.judge.monitor))
+        self.due = begin + max(CHECKED, SHARE * (time.monotonic() - begin))
+        self.last = ""
+        self._write()
+
+    def _write(self) -> None:
+        lines, self.judged = self.judged, []
+        self.judge.write(lines, self.sketched.clock())
+
+    async def _store(self) -> None:
+        """See to checkpoints also where no line comes."""
+        while True:
+            await asyncio.sleep(1.0)
+            try:
+                async with self.lock:
+                    if time.monotonic() > self.due:
+                        await self._checkpoint()
+            except StateError:
+                continue  # whoever reads lines hears of it
