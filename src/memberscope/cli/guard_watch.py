@@ -12,6 +12,7 @@ from memberscope.errors import InputError
 if TYPE_CHECKING:
     from memberscope.guard.equipment import Equipment
     from memberscope.guard.keys import Secret
+    from memberscope.guard.logs import Log
     from memberscope.guard.policy import GuardPolicy
     from memberscope.targets.batches import Batch
 
@@ -33,6 +34,7 @@ def prepare(
 ) -> None:
     """Make the key, the sketch, and salted fingerprints of the training set."""
     from memberscope.guard.fingerprints import Fingerprints, write_fingerprints
+    from memberscope.guard.keys import write_secrets
     from memberscope.guard.policy import read_policy
     from memberscope.guard.sketches import Sketcher, write_sketcher
 
@@ -43,14 +45,18 @@ def prepare(
         raise InputError(f"Expected the files to write as {wanted} in [monitor] of {str(policy)!r}, got none. Name them there.")
     if honey is not None and members is None:
         raise InputError("Expected --members beside --honey, got none. Both are kept in one file.")
-    secret = secret_for(declared.path(watch.key), rotate)
+    secrets = secrets_for(declared.path(watch.key), rotate)
+    secret = secrets[-1]
     sketcher = Sketcher.fit(watch.kind, batch_in(population, declared, drop), secret, watch.shape)
-    write_sketcher(declared.path(watch.sketch), sketcher)
-    typer.echo(f"Sketch of {watch.kind} records with the key {secret.id}; near-duplicates lie within {sketcher.radius:.3g}.")
+    found = None
     if members is not None:
         inside = sketcher.records(batch_in(members, declared, drop))
         planted = inside[:0] if honey is None else sketcher.records(batch_in(honey, declared, drop))
         found = Fingerprints.of(inside, planted, secret.id, false_rate)
+    write_secrets(declared.path(watch.key), secrets)
+    write_sketcher(declared.path(watch.sketch), sketcher)
+    typer.echo(f"Sketch of {watch.kind} records with the key {secret.id}; near-duplicates lie within {sketcher.radius:.3g}.")
+    if found is not None:
         write_fingerprints(declared.path(str(watch.fingerprints)), found)
         typer.echo(f"{len(found.members)} fingerprints, {len(found.honey)} of honey records. Keep them apart from the key.")
 
@@ -74,12 +80,16 @@ def tune(
     if declared.monitor.tuned is None:
         raise InputError(f"Expected the file to write as tuned in [monitor] of {str(policy)!r}, got none. Name it there.")
     blocks = Log(ordered(log), declared, equipment.sketcher)
-    found = tuned_on(blocks, equipment.fingerprints, radius=equipment.sketcher.radius, rate=rate)
+    try:
+        found = tuned_on(blocks, equipment.fingerprints, radius=equipment.sketcher.radius, rate=rate)
+    except InputError:
+        of_this_key(blocks, 0, equipment.secret)
+        raise
     found = replace(found, key=equipment.secret.id)
     write_tuned(declared.path(declared.monitor.tuned), found)
     typer.echo(
         f"{found.queries} queries, {found.client_days} client-days"
-        + (f", {blocks.skipped} lines left out" if blocks.skipped else "")
+        + of_this_key(blocks, found.queries, equipment.secret)
         + ". "
         f"On its last quarter: {found.alarms} alarms in {found.days} client-days, a rate within [{found.low:.2g}, {found.high:.2g}] "
         f"(95%), for {rate:g} asked."
@@ -102,13 +112,14 @@ def replay(
     paths = ordered(log)
     blocks = Log(paths, declared, equipment.sketcher)
     alarms, counted = judged(fresh(equipment, declared), blocks)
+    told = of_this_key(blocks, sum(counted.queries.values()), equipment.secret)
     if not counted.queries:
         raise InputError(
             f"Expected queries in {str(log[0])!r}, got none in {blocks.lines} lines. Check the log and the policy."
         )
     found = replay_of(paths[-1].name, alarms, counted, declared, equipment.tuned)
     write_replay(found.model_copy(update={"skipped": blocks.skipped}), out)
-    typer.echo(f"{found.verdict()}. Written to {out / 'campaigns.html'}")
+    typer.echo(f"{found.verdict()}{told}. Written to {out / 'campaigns.html'}")
     if equipment.tuned is None:
         typer.echo("No thresholds, so nothing could alarm. Find them with memberscope guard tune.")
         raise typer.Exit(3)
@@ -135,15 +146,26 @@ def equipped(path: Path) -> tuple[GuardPolicy, Equipment]:
     return declared, found
 
 
-def secret_for(path: Path, rotate: bool) -> Secret:
-    """The newest secret of a key file, which is made if it is not there."""
-    from memberscope.guard.keys import Secret, read_secrets, write_secrets
+def secrets_for(path: Path, rotate: bool) -> list[Secret]:
+    """The secrets of a key file, with a fresh one at the end where there is none or it is to `rotate`; nothing is written."""
+    from memberscope.guard.keys import Secret, read_secrets
 
     kept = read_secrets(path) if path.is_file() else []
-    if rotate or not kept:
-        kept = [*kept, Secret.new()]
-        write_secrets(path, kept)
-    return kept[-1]
+    return [*kept, Secret.new()] if rotate or not kept else kept
+
+
+def of_this_key(blocks: Log, queries: int, secret: Secret) -> str:
+    """What to say of lines that were made with another key, or that could not be read.
+
+    Raises:
+        InputError: All were made with another key.
+    """
+    if blocks.foreign and not queries:
+        raise InputError(
+            f"Expected a log made with the key {secret.id}, got {blocks.foreign} lines of another. Take a log from after the key was made."
+        )
+    told = ((blocks.skipped, "lines left out"), (blocks.foreign, "lines of another key left out"))
+    return "".join(f", {n} {words}" for n, words in told if n)
 
 
 def batch_in(path: Path, policy: GuardPolicy, drop: list[str] | None) -> Batch:

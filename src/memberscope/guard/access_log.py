@@ -13,7 +13,7 @@ DAY, STAMP = 86400.0, "%Y%m%dT%H%M%SZ"
 class AccessLog:
     r"""Appends lines to `path`; at the first line of another day (UTC) the file is put aside, named by its day, for `days` days.
 
-    A file that was cut off by a crash is gone on with on a new line.
+    A file that was cut off by a crash is gone on with on a new line. Where the clock stepped back over midnight a day has several files.
 
     >>> import tempfile
     >>> log = AccessLog(Path(tempfile.mkdtemp()) / "access.jsonl", days=30)
@@ -50,11 +50,29 @@ class AccessLog:
         with suppress(FileNotFoundError):
             last = self.path.stat().st_mtime if self.day < 0 else self.day * DAY
             if last // DAY < now // DAY:
-                day = datetime.fromtimestamp(last // DAY * DAY, UTC)
-                os.replace(self.path, f"{self.path}.{day:{STAMP}}")
+                os.replace(self.path, self._aside(last // DAY * DAY))
+        self.tidy(now)
+        self.day = now // DAY
+
+    def _aside(self, begin: float) -> Path:
+        """A name that no file has, for a day's file."""
+        for second in range(int(DAY)):
+            path = Path(f"{self.path}.{datetime.fromtimestamp(begin + second, UTC):{STAMP}}")
+            if not path.exists():
+                return path
+        raise OSError("too many files of one day")
+
+    def tidy(self, now: float) -> None:
+        """Remove the files of days that ended more than `days` before `now`; also the newest one, where no line has come since.
+
+        Raises:
+            OSError: The folder cannot be written.
+        """
+        with suppress(FileNotFoundError):
+            if (self.path.stat().st_mtime // DAY + 1) * DAY < now - self.days * DAY:
+                self.path.unlink()
         for file in self.path.parent.glob(f"{self.path.name}.*Z"):
             with suppress(ValueError, FileNotFoundError):
-                day = datetime.strptime(file.name[-16:], STAMP).replace(tzinfo=UTC)
-                if day.timestamp() + DAY < now - self.days * DAY:
+                begin = datetime.strptime(file.name[-16:], STAMP).replace(tzinfo=UTC).timestamp()
+                if (begin // DAY + 1) * DAY < now - self.days * DAY:
                     file.unlink()
-        self.day = now // DAY

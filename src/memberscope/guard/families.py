@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ from memberscope.types import Ints
 CHUNK = 64  # queries placed with one matrix product
 COLLINEAR = 0.98  # cosine of two successive steps on one line, either way
 ROOT = 100  # clients that a family remembers
+FAR = 1000.0  # beyond which points are not told apart; ordinary ones are about 1 apart
+SLACK = 1e-5  # share of squares by which a distance from a matrix product may err
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,47 +58,74 @@ class Families:
 
     def place(self, point: NDArray[np.float32], record: NDArray[np.uint64], label: Ints, client: NDArray[np.uint64]) -> Placed:
         """Place n queries in their order."""
-        n = len(record)
-        found = Placed(np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64), np.full(n, -1, dtype=np.int64))
-        for start in range(0, n, CHUNK):
-            part = slice(start, min(start + CHUNK, n))
-            self._chunk(point[part], record[part].tolist(), label[part].tolist(), client[part].tolist(), found, start)
-        return found
+        spots = np.array(list(self.each(point, record, label, client)), dtype=np.int64).reshape(len(record), 3)
+        return Placed(*np.ascontiguousarray(spots.T))
 
-    def _chunk(
-        self, point: NDArray[np.float32], record: list[int], label: list[int], client: list[int], found: Placed, start: int
-    ) -> None:
-        filled = min(self.added, self.window)
-        own = (point * point).sum(axis=1)
-        limit = self.radius**2
-        if filled:
-            distance = self.squares[:filled] - 2 * (point @ self.points[:filled].T)
-            where = distance.argmin(axis=1)
-            near = (distance[np.arange(len(point)), where] + own).tolist()
-            owner = self.family[where].tolist()
+    def each(
+        self, point: NDArray[np.float32], record: NDArray[np.uint64], label: Ints, client: NDArray[np.uint64]
+    ) -> Iterator[tuple[int, int, int]]:
+        """`family`, `before` and `step` of one query after the other; each is placed when it is asked for, however many are given at once."""
+        if len(point) and not np.abs(point).max() <= FAR:
+            point = np.clip(np.nan_to_num(point, nan=0.0), -FAR, FAR)
+        for start in range(0, len(record), CHUNK):
+            part = slice(start, start + CHUNK)
+            nearest = self._nearest(point[part])
+            columns = zip(point[part], record[part].tolist(), label[part].tolist(), client[part].tolist(), strict=True)
+            for i, (at, known, told, who) in enumerate(columns):
+                yield self._one(nearest, i, at, known, (told, who))
+
+    def _one(
+        self, nearest: Callable[[int], int], i: int, point: NDArray[np.float32], record: int, told: tuple[int, int]
+    ) -> tuple[int, int, int]:
+        slot = self.slots.get(record)
+        if slot is not None:
+            return int(self.family[slot]), -1, -1
+        family, before, step = nearest(i), 0, -1
+        if family < 0 or self.number[family % self.window] != family:
+            family = self._found(point, told[0])
         else:
-            near, owner = [np.inf] * len(point), [-1] * len(point)
-        among = own[:, None] + own[None, :] - 2 * point @ point.T
-        added: list[tuple[int, int]] = []
-        for i in range(len(point)):
-            slot = self.slots.get(record[i])
-            if slot is not None:
-                found.family[start + i], found.before[start + i] = self.family[slot], -1
-                continue
-            best, family = near[i], owner[i]
-            if added:
-                row = among[i]
-                nearest = min(added, key=lambda other: row[other[0]])
-                if row[nearest[0]] < best:
-                    best, family = float(row[nearest[0]]), nearest[1]
-            if best > limit or self.number[family % self.window] != family:
-                family = self._found(point[i], label[i])
-            else:
-                found.before[start + i] = self.variants[family % self.window]
-                found.step[start + i] = self._joined(family, point[i], label[i], client[i])
-            self._add(point[i], float(own[i]), record[i], family)
-            added.append((i, family))
-            found.family[start + i] = family
+            before = int(self.variants[family % self.window])
+            step = self._joined(family, point, *told)
+        self._add(point, record, family)
+        return family, before, step
+
+    def _nearest(self, point: NDArray[np.float32]) -> Callable[[int], int]:
+        """For the i-th of some points (n, 16), asked in order: the family of the nearest record within the radius, -1 for none.
+
+        One matrix product finds who may be the nearest; distances between those are then taken one by one, so that the answer does
+        not depend on how many queries came together. Of equals the oldest counts.
+        """
+        begin, filled = self.added, min(self.added, self.window)
+        own = (point * point).sum(axis=1)
+        product = (-2 * point) @ self.points[:filled].T
+        product += self.squares[:filled]
+        limits = (self.radius**2 + SLACK * (own + self.radius**2) - own).tolist()
+        least = product.min(axis=1).tolist() if filled else [np.inf] * len(point)
+        close: dict[int, list[int]] = {}
+        if len(point) > 1:
+            for i, j in np.argwhere(np.tril(own - 2 * point @ point.T <= np.array(limits)[:, None], -1)).tolist():
+                close.setdefault(i, []).append(j)
+        put: dict[int, int] = {}  # the slots of those of the points that were added
+
+        def family(i: int) -> int:
+            slots: list[int] = []
+            if least[i] <= limits[i]:
+                row = product[i]
+                row[[(begin + k) % self.window for k in range(self.added - begin) if begin + k >= self.window]] = np.inf
+                most = min(float(row.min()) + 2 * SLACK * float(own[i] + self.radius**2), limits[i])
+                slots = np.flatnonzero(row <= most).tolist()
+            slots += [put[j] for j in close.get(i, ()) if j in put]
+            put[i] = self.added % self.window
+            return self._closest(point[i], slots) if slots else -1
+
+        return family
+
+    def _closest(self, point: NDArray[np.float32], slots: list[int]) -> int:
+        """The family of the record nearest to the point, among those in `slots`; -1 where none is within the radius."""
+        away = self.points[slots].astype(np.float64) - point
+        distance = (away * away).sum(axis=1).tolist()
+        best, _, slot = min((d, (slot - self.added) % self.window, slot) for d, slot in zip(distance, slots, strict=True))
+        return int(self.family[slot]) if best <= self.radius**2 else -1
 
     def _found(self, point: NDArray[np.float32], label: int) -> int:
         """A new family, in the place of the oldest."""
@@ -125,11 +155,12 @@ class Families:
             self.clients.popitem(last=False)
         return 2 * straight + changed
 
-    def _add(self, point: NDArray[np.float32], square: float, record: int, family: int) -> None:
+    def _add(self, point: NDArray[np.float32], record: int, family: int) -> None:
         """Remember a distinct record in the place of the oldest."""
         slot = self.added % self.window
         if self.added >= self.window:
             self.slots.pop(int(self.records[slot]), None)
-        self.points[slot], self.squares[slot], self.records[slot], self.family[slot] = point, square, record, family
+        self.points[slot], self.squares[slot] = point, point @ point
+        self.records[slot], self.family[slot] = record, family
         self.slots[record] = slot
         self.added += 1

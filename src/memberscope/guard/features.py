@@ -23,6 +23,7 @@ Numbers = NDArray[np.float32]
 KNOTS = 8  # pieces of the scale of one column
 FEW = 16  # distinct values up to which a column's scale is straight
 FREQUENCIES = 6  # along each axis of an image, from zero
+BRIGHT = 1e6  # beyond which an image's values are cut off, so that sums stay finite
 APART = 0.7  # length of a category's direction: two categories are as far apart as the ends of a column
 
 
@@ -37,20 +38,30 @@ def matrix_of(batch: Batch, columns: Sequence[str]) -> NDArray[Any]:
         if missing:
             raise InputError(f"Expected the columns {', '.join(columns)}, got none called {missing[0]!r}. Check the records.")
         parts = [np.asarray(batch.columns[name]).reshape(len(batch)) for name in columns or batch.columns]
-        kind: Any = object if any(part.dtype.kind not in "biuf" for part in parts) else np.float32
-        return np.stack([part.astype(kind) for part in parts], axis=1)
+        if all(part.dtype.kind in "biuf" for part in parts):
+            return np.stack([single(part) for part in parts], axis=1)
+        return np.stack([part.astype(object) for part in parts], axis=1)
     array = np.asarray(batch.array)
     if array.ndim == 0 or array.dtype.kind not in "biufOUS":
         raise InputError(
             f"Expected records as an array of numbers or words, got {array.dtype} of shape {array.shape}. Check them."
         )
-    return array.reshape(len(array), -1).astype(object if array.dtype.kind in "OUS" else np.float32)
+    flat = array.reshape(len(array), -1)
+    return flat.astype(object) if array.dtype.kind in "OUS" else single(flat)
+
+
+def single(values: NDArray[Any]) -> Numbers:
+    """Numbers in single precision; those beyond it are infinite."""
+    with np.errstate(over="ignore"):
+        found: Numbers = values.astype(np.float32)
+    return found
 
 
 def canonical(matrix: NDArray[Any]) -> list[bytes]:
-    """Each record (n, d) as bytes that do not depend on how its numbers were written: single precision, no negative zero."""
+    """Each record (n, d) as bytes that do not depend on how its numbers were written: single precision, one zero, one NaN."""
     if matrix.dtype != object:
         rows = np.ascontiguousarray(matrix + np.float32(0))
+        rows[np.isnan(rows)] = np.nan
         return [row.tobytes() for row in rows]
     return ["\x1f".join(word_of(value) for value in row).encode() for row in matrix]
 
@@ -58,12 +69,17 @@ def canonical(matrix: NDArray[Any]) -> list[bytes]:
 def word_of(value: Any) -> str:
     """A value as text; numbers as single precision says them.
 
-    >>> word_of(1), word_of(1.0), word_of("a"), word_of(None)
-    ('1.0', '1.0', "'a'", 'None')
+    >>> word_of(1), word_of(1.0), word_of("a"), word_of(None), word_of(float("nan"))
+    ('1.0', '1.0', "'a'", 'None', 'None')
     """
-    if isinstance(value, bool | int | float | np.number):
-        return repr(float(np.float32(value)) + 0.0)
+    if is_number(value):
+        return "None" if value != value else repr(float(single(np.array(value))) + 0.0)
     return "None" if value is None else repr(str(value))
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number or a truth value."""
+    return isinstance(value, bool | int | float | np.number | np.bool_)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +102,12 @@ class Table:
         knots = knots_of(numbers_in(matrix, numeric))
         return cls(columns, numeric, wordy, knots, in_order(knots, numeric, wordy))
 
+    def settled(self, matrix: NDArray[Any]) -> NDArray[Any]:
+        """Records (n, d) as this table has them, whatever came beside them: numbers alone where no column has words."""
+        if self.wordy:
+            return matrix if matrix.dtype == object else matrix.astype(object)
+        return numbers_in(matrix, range(matrix.shape[1]))
+
     def features(self, matrix: NDArray[Any]) -> Numbers:
         """Numeric columns (n, d) on their scales, 0 to 1; what is missing lies in the middle."""
         self.check(matrix)
@@ -105,8 +127,7 @@ class Table:
         """The sum (n, 16) of the directions of each record's categories."""
         found = np.zeros((len(matrix), POINT), dtype=np.float32)
         for j in self.wordy:
-            for i, value in enumerate(matrix[:, j]):
-                found[i] += direction(secret, f"{j}={word_of(value)[:200]}")
+            found += direction(secret, [f"{j}={word_of(value)[:200]}" for value in matrix[:, j]])
         return found
 
     def codes(self, matrix: NDArray[Any], secret: Secret) -> Numbers:
@@ -134,7 +155,7 @@ def in_order(knots: Numbers, numeric: tuple[int, ...], wordy: tuple[int, ...]) -
 
 def is_numeric(values: NDArray[Any]) -> bool:
     """Whether a column of objects holds numbers or nothing."""
-    return all(value is None or isinstance(value, bool | int | float | np.number) for value in values)
+    return all(value is None or is_number(value) for value in values)
 
 
 def numbers_in(matrix: NDArray[Any], columns: Sequence[int]) -> Numbers:
@@ -142,9 +163,8 @@ def numbers_in(matrix: NDArray[Any], columns: Sequence[int]) -> Numbers:
     if matrix.dtype != object:
         return matrix if len(columns) == matrix.shape[1] else matrix[:, list(columns)]
     chosen = matrix[:, list(columns)]
-    return np.array(
-        [[np.nan if value is None or isinstance(value, str) else value for value in row] for row in chosen], dtype=np.float32
-    ).reshape(chosen.shape)
+    numbers = [[float(value) if is_number(value) else np.nan for value in row] for row in chosen]
+    return single(np.array(numbers, dtype=np.float64).reshape(chosen.shape))
 
 
 def knots_of(values: Numbers) -> Numbers:
@@ -184,11 +204,11 @@ def pieces(knots: bytes, d: int) -> list[tuple[Numbers, Numbers, np.float32]]:
     return [(np.ascontiguousarray(table[:, k]), np.ascontiguousarray(slopes[:, k]), heights) for k in range(slopes.shape[1])]
 
 
-@lru_cache(maxsize=16384)
-def direction(secret: Secret, word: str) -> Numbers:
-    """The keyed direction (16,) of a category or a shingle."""
-    drawn: Numbers = (secret.generator("project", word.encode()).normal(size=POINT) * APART / np.sqrt(POINT)).astype(np.float32)
-    return drawn
+def direction(secret: Secret, words: Sequence[str]) -> Numbers:
+    """The keyed directions (n, 16) of categories or shingles: evenly spread numbers, from one hash each."""
+    drawn = np.frombuffer(secret.wide("project", (word.encode(errors="replace") for word in words)), dtype="<u4")
+    even = drawn.reshape(len(words), POINT) / np.float32(2**32) - np.float32(0.5)
+    return np.asarray(even * np.float32(APART * np.sqrt(12 / POINT)), dtype=np.float32)
 
 
 def image_features(flat: Numbers, shape: Sequence[int]) -> Numbers:
@@ -201,7 +221,7 @@ def image_features(flat: Numbers, shape: Sequence[int]) -> Numbers:
     """
     if flat.shape[1] != int(np.prod(shape)):
         raise InputError(f"Expected images of shape {tuple(shape)}, got records of {flat.shape[1]} values. Repair shape.")
-    images = np.nan_to_num(flat).reshape(len(flat), *shape)
+    images = np.clip(np.nan_to_num(flat), -BRIGHT, BRIGHT).reshape(len(flat), *shape)
     if len(shape) == 3 and shape[-1] <= 4:
         images = np.moveaxis(images, -1, 1)
     elif len(shape) == 2:
@@ -241,8 +261,8 @@ def text_points(texts: Sequence[str], secret: Secret) -> Numbers:
     """Sums (n, 16) of the shingles' directions, each divided by the root of their number."""
     found = np.zeros((len(texts), POINT), dtype=np.float32)
     for i, text in enumerate(texts):
-        runs = shingles(text)
-        found[i] = sum((direction(secret, run) for run in runs), np.zeros(POINT, dtype=np.float32)) / np.sqrt(max(len(runs), 1))
+        runs = sorted(shingles(text))
+        found[i] = direction(secret, runs).sum(axis=0) / np.sqrt(len(runs))
     return found
 
 

@@ -52,9 +52,19 @@ class Secret:
         """64 keyed bits for each text (n,)."""
         return np.frombuffer(b"".join(self._hash(purpose, text) for text in texts), dtype="<u8").astype(np.uint64)
 
+    def wide(self, purpose: Purpose, texts: Iterable[bytes]) -> bytes:
+        """512 keyed bits for each text, one after the other."""
+        start = hashlib.blake2b(key=self.key, person=purpose.encode() + b"/wide")
+        found = []
+        for text in texts:
+            one = start.copy()
+            one.update(text)
+            found.append(one.digest())
+        return b"".join(found)
+
     def client(self, text: str) -> int:
         """The keyed hash of a client's identity."""
-        return self.hash64("client", text.encode())
+        return self.hash64("client", text.encode(errors="replace"))
 
     def generator(self, purpose: Purpose, text: bytes = b"") -> np.random.Generator:
         """A generator of numbers that only this secret gives."""

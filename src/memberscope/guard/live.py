@@ -28,10 +28,13 @@ from memberscope.guard.state import State, StateError
 from memberscope.signals import write_bytes
 from memberscope.targets.batches import Batch
 
-WAITING, TURN = 100_000, 16  # records that may wait; records looked at before other work gets its turn
+WAITING, WEIGHT = 100_000, 2**26  # records that may wait, and bytes of them
+TURN = 16  # records looked at before other work gets its turn; texts, which take longer, one by one
 GATHERED = 0.02  # seconds in which queries gather to be looked at together
-SAVED, RESTED = 300.0, 0.2  # seconds between snapshots; after a fault
-CHECKED = 5.0  # seconds between checkpoints in Redis
+SAVED, RESTED, TIDIED = 300.0, 0.2, 3600.0  # seconds between snapshots; after a fault; between looks for old files
+ENDED = 5.0  # seconds for what still waits at the end
+HELD = 20_000  # lines that wait for a checkpoint at most
+CHECKED, SHARE = 5.0, 50.0  # seconds between checkpoints in Redis; how many times as long as the last one took, at least
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +43,14 @@ class Waiting:
 
     seen: Seen
     at: float
+    weight: int
+
+
+def weight_of(batch: Batch) -> int:
+    """About how many bytes the records take."""
+    parts = list(batch.columns.values()) if batch.columns else [np.asarray(batch.array)]
+    numbers = sum(part.nbytes for part in parts)
+    return numbers + sum(len(str(value)) for part in parts if part.dtype == object for value in part.ravel())
 
 
 class Sketched:
@@ -51,53 +62,66 @@ class Sketched:
     def __init__(self, equipment: Equipment, metrics: Metrics, clock: Callable[[], float] = time.time) -> None:
         self.equipment, self.metrics, self.clock = equipment, metrics, clock
         self.waiting: deque[Waiting] = deque()
-        self.records = 0
+        self.records = self.weight = 0
+        self.busy = False  # what was taken from those that wait is not yet judged
         self.awake = asyncio.Event()
+        self.turn = 1 if equipment.sketcher.kind == "text" else TURN
 
     def watch(self, seen: Seen) -> None:
         """Take a query."""
-        if self.records + seen.records > WAITING:
+        weight = weight_of(seen.batch)
+        if self.records + seen.records > WAITING or self.weight + weight > WEIGHT:
             self.metrics.dropped(seen.records)
             return
-        self.waiting.append(Waiting(seen, self.clock()))
+        self.waiting.append(Waiting(seen, self.clock(), weight))
         self.records += seen.records
+        self.weight += weight
         self.awake.set()
 
+    async def finished(self, seconds: float) -> None:
+        """Wait, for so long at most, until nothing waits and all that was taken is judged."""
+        until = time.monotonic() + seconds
+        while (self.waiting or self.busy) and time.monotonic() < until:
+            await asyncio.sleep(0.01)
+
     async def lines(self) -> list[tuple[Observations, str]]:
-        """The observations of the next queries, about `TURN` records of them, in the order in which they were answered.
+        """The observations of the next queries, about `turn` records of them, in the order in which they were answered.
 
         Those that come within `GATHERED` seconds are sketched together, which takes a fraction of the time.
         """
+        self.busy = False
         while not self.waiting:
             self.awake.clear()
             await self.awake.wait()
-        if self.records < TURN:
+        if self.records < self.turn:
             await asyncio.sleep(GATHERED)
+        self.busy = True
         found: list[tuple[Observations, str]] = []
-        for taken in runs(self._next()):
-            found += await self._long(taken[0]) if taken[0].seen.records > TURN else self._together(taken)
+        for taken in runs(self._next(), self.turn):
+            found += await self._long(taken[0]) if taken[0].seen.records > self.turn else self._together(taken)
         self.metrics.waiting(self.records)
         return found
 
     def _next(self) -> list[Waiting]:
-        """About `TURN` records of those that wait."""
+        """About `turn` records of those that wait."""
         found: list[Waiting] = []
         n = 0
-        while self.waiting and n < TURN:
+        while self.waiting and n < self.turn:
             found.append(self.waiting.popleft())
             n += found[-1].seen.records
+            self.weight -= found[-1].weight
         self.records -= n
         return found
 
     async def _long(self, one: Waiting) -> list[tuple[Observations, str]]:
-        """A query about many records, `TURN` of them at a time."""
+        """A query about many records, `turn` of them at a time."""
         seen, found = one.seen, []
-        for start in range(0, seen.records, TURN):
+        for start in range(0, seen.records, self.turn):
             if start:
                 await asyncio.sleep(0)
-            where = range(start, min(start + TURN, seen.records))
-            part = replace(seen, batch=seen.batch.take(list(where)), labels=seen.labels[start : start + TURN])
-            found += self._together([Waiting(part, one.at)])
+            where = range(start, min(start + self.turn, seen.records))
+            part = replace(seen, batch=seen.batch.take(list(where)), labels=seen.labels[start : start + self.turn])
+            found += self._together([Waiting(part, one.at, 0)])
         return found
 
     def _together(self, taken: list[Waiting]) -> list[tuple[Observations, str]]:
@@ -121,12 +145,12 @@ class Sketched:
         return found
 
 
-def runs(taken: list[Waiting]) -> list[list[Waiting]]:
+def runs(taken: list[Waiting], turn: int = TURN) -> list[list[Waiting]]:
     """Queries in their order, with those that follow one another and whose records have one form together; long ones alone."""
     found: list[list[Waiting]] = []
     last: object = None
     for one in taken:
-        form = None if one.seen.records > TURN else form_of(one.seen.batch)
+        form = None if one.seen.records > turn else form_of(one.seen.batch)
         if found and form is not None and form == last:
             found[-1].append(one)
         else:
@@ -166,14 +190,28 @@ class Judge:
         self.memory = None if watch.memory is None else policy.path(watch.memory)
         self.alerter = Alerter(policy.alerts, home=Path(policy.home), retention_days=watch.retention_days, tally=metrics)
 
+    def write(self, lines: list[str], now: float) -> None:
+        """Append to the access log; a disk that is full is told and counted."""
+        if self.log is None or not lines:
+            return
+        try:
+            self.log.write(lines, now)
+        except OSError as error:
+            self.metrics.alert_lost("log")
+            say(logging.ERROR, "access_log_failed", error=type(error).__name__)
+
+    async def tidy(self, clock: Callable[[], float]) -> None:
+        """Remove what is too old from the access log, now and every hour, whether or not queries come."""
+        while True:
+            if self.log is not None:
+                try:
+                    self.log.tidy(clock())
+                except OSError as error:
+                    say(logging.ERROR, "access_log_failed", error=type(error).__name__)
+            await asyncio.sleep(TIDIED)
+
     async def take(self, parts: list[tuple[Observations, str]], now: float) -> None:
-        """Log the queries, judge them, and act on alarms."""
-        if self.log is not None and parts:
-            try:
-                self.log.write([line for _, line in parts], now)
-            except OSError as error:
-                self.metrics.alert_lost("log")
-                say(logging.ERROR, "access_log_failed", error=type(error).__name__)
+        """Judge queries, and act on alarms."""
         for alarm in self.monitor.observe(joined([seen for seen, _ in parts])) if parts else ():
             self.alerter.tell(alarm)
             for client, standing, seconds in responses_of(alarm, self.policy.respond):
@@ -213,21 +251,20 @@ class Alone:
 
     def __init__(self, sketched: Sketched, judge: Judge) -> None:
         self.sketched, self.judge = sketched, judge
-        self.task: asyncio.Task[None] | None = None
+        self.tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Begin, with what was remembered at the last end."""
         memory = self.judge.memory
         self.judge.remember(memory.read_bytes() if memory is not None and memory.is_file() else None)
-        self.task = asyncio.create_task(self._work())
+        self.tasks = [asyncio.create_task(self._work()), asyncio.create_task(self.judge.tidy(self.sketched.clock))]
 
     async def stop(self) -> None:
         """Look at what waits, and end."""
-        while self.sketched.waiting:
-            await asyncio.sleep(0.01)
-        if self.task is not None:
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
+        await self.sketched.finished(ENDED)
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.judge.save()
         await asyncio.to_thread(self.judge.alerter.close)
 
@@ -236,6 +273,7 @@ class Alone:
         while True:
             parts = await self.sketched.lines()
             try:
+                self.judge.write([line for _, line in parts], self.sketched.clock())
                 await self.judge.take(parts, self.sketched.clock())
             except Exception as error:  # a monitor that ends would see nothing any more
                 self.sketched.metrics.fault("watch")
@@ -247,24 +285,35 @@ class Alone:
 
 
 class Together:
-    """One of several workers: each publishes what it saw, and whoever holds the lease judges all of it."""
+    """One of several workers: each publishes what it saw, and whoever holds the lease judges all of it.
+
+    Lines go to the access log when the checkpoint that contains them is stored, so that whoever takes over writes none again. Alarms
+    are told at once: one after the last checkpoint of a holder that died is told twice.
+    """
 
     def __init__(self, sketched: Sketched, judge: Judge, consumer: Consumer) -> None:
         self.sketched, self.judge, self.consumer = sketched, judge, consumer
         self.tasks: list[asyncio.Task[None]] = []
+        self.judged: list[str] = []  # lines since the last checkpoint
+        self.lock = asyncio.Lock()
+        self.last, self.due = "", 0.0  # the id of the last of them; when the next checkpoint is due
 
     async def start(self) -> None:
         """Begin to publish, and to wait for the lease."""
-        self.tasks = [asyncio.create_task(self._publish()), asyncio.create_task(self._judge())]
+        work = (self._publish(), self._judge(), self._store(), self.judge.tidy(self.sketched.clock))
+        self.tasks = [asyncio.create_task(task) for task in work]
 
     async def stop(self) -> None:
-        """Publish what waits, and let go of the lease."""
-        until = time.monotonic() + 5.0
-        while self.sketched.waiting and time.monotonic() < until:
-            await asyncio.sleep(0.01)
-        for task in self.tasks:
-            task.cancel()
+        """Publish what waits, store what was judged, and let go of the lease."""
+        await self.sketched.finished(ENDED)
+        async with self.lock:  # not in the midst of a line
+            for task in self.tasks:
+                task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+        try:
+            await self._checkpoint()
+        except StateError:
+            self.sketched.metrics.fault("state")
         await self.consumer.close()
         await asyncio.to_thread(self.judge.alerter.close)
 
@@ -281,7 +330,9 @@ class Together:
         """Hold the lease, judge, checkpoint; after a fault go on, and after a lost lease begin from the snapshot again."""
         while True:
             try:
-                self.judge.remember(await self.consumer.resume())
+                snapshot = await self.consumer.resume()
+                self.judged, self.last = [], ""
+                self.judge.remember(snapshot)
                 await self._read()
             except LeaseLost:
                 say(logging.INFO, "lease_lost")
@@ -293,20 +344,60 @@ class Together:
                 await asyncio.sleep(RESTED)
 
     async def _read(self) -> None:
-        saved, clock = time.monotonic(), self.sketched.clock
         while True:
             try:
                 async for id, line in self.consumer.lines():
-                    try:
-                        await self.judge.take([(read_line(line), line)], clock())
-                    except MemberscopeError:
-                        self.sketched.metrics.dropped(1)
-                    if time.monotonic() - saved > CHECKED:
-                        await self.consumer.checkpoint(id, snapshot(self.judge.monitor))
-                        saved = time.monotonic()
+                    async with self.lock:
+                        await self._one(line)
+                        self.judged.append(line)
+                        self.last = id
+                        if time.monotonic() > self.due:
+                            await self._checkpoint()
+                        if len(self.judged) >= HELD:
+                            self._write()
                     await asyncio.sleep(0)
             except LeaseLost:
                 raise
             except StateError:
                 self.sketched.metrics.fault("state")
                 await asyncio.sleep(RESTED)
+
+    async def _one(self, line: str) -> None:
+        """Judge a line; one that cannot be judged is left out, since it would come again after every start."""
+        try:
+            await self.judge.take([(read_line(line), line)], self.sketched.clock())
+        except MemberscopeError:
+            self.sketched.metrics.dropped(1)
+        except Exception as error:
+            self.sketched.metrics.fault("watch")
+            say(logging.ERROR, "monitor_failed", error=type(error).__name__)
+
+    async def _checkpoint(self) -> None:
+        """Store the monitor's memory with the place it has reached, and write the lines up to there to the log.
+
+        Raises:
+            StateError: Redis does not answer, or another worker holds the lease; what was judged goes with the next one.
+        """
+        if not self.last:
+            return
+        begin = time.monotonic()
+        self.due = begin + CHECKED  # also after a failure: memory that is not stored at once is not stored at every line
+        await self.consumer.checkpoint(self.last, snapshot(self.judge.monitor))
+        self.due = begin + max(CHECKED, SHARE * (time.monotonic() - begin))
+        self.last = ""
+        self._write()
+
+    def _write(self) -> None:
+        lines, self.judged = self.judged, []
+        self.judge.write(lines, self.sketched.clock())
+
+    async def _store(self) -> None:
+        """See to checkpoints also where no line comes."""
+        while True:
+            await asyncio.sleep(1.0)
+            try:
+                async with self.lock:
+                    if time.monotonic() > self.due:
+                        await self._checkpoint()
+            except StateError:
+                continue  # whoever reads lines hears of it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from math import inf
 from typing import NamedTuple, Protocol
 
@@ -23,6 +24,7 @@ from memberscope.guard.volume import DAY, Volume
 
 WEEK = 7 * DAY  # how long a client is a newcomer
 NAMED = 100  # clients that an alarm names
+LATELY = 2_000  # clients seen last among whom those are looked for; more would take so long that clients could tell when
 POOLS = ("newcomers", "established")
 NAMES: tuple[Detector, ...] = ("volume", "probing", "boundary", "membership", "coverage")
 STREAMS = (*(f"{name}.{scope}" for name in NAMES for scope in ("client", "pool")), "probing.family", "boundary.family")
@@ -113,19 +115,18 @@ class Monitor:
 
     def observe(self, seen: Observations) -> list[Alarm]:
         """The alarms that these queries cause, which come after all earlier ones; a clock that steps back stands still."""
-        placed = self.families.place(seen.point, seen.record, seen.label, seen.client)
+        placed = self.families.each(seen.point, seen.record, seen.label, seen.client)
         hit = [-1] * len(seen) if self.fingerprints is None else self.fingerprints.hits(seen.record).tolist()
         found: list[Alarm] = []
         bins = np.ascontiguousarray(seen.bins)
         columns = zip(seen.time.tolist(), seen.client.tolist(), seen.record.tolist(), seen.label.tolist(), strict=True)
-        families, before, step = placed.family.tolist(), placed.before.tolist(), placed.step.tolist()
-        for i, (time, client, record, label) in enumerate(columns):
+        for i, ((time, client, record, label), (family, before, step)) in enumerate(zip(columns, placed, strict=True)):
             self.now = max(self.now, time)
             row = self.rows.of(client)
-            query = Query(self.now, row.is_fresh(record), before[i], step[i], hit[i], label, bins[i].tobytes())
+            query = Query(self.now, row.is_fresh(record), before, step, hit[i], label, bins[i].tobytes())
             self._one(query, row, client, found)
-            if step[i] >= 0:
-                self._family(query, families[i], found)
+            if step >= 0:
+                self._family(query, family, found)
         self.queries += len(seen)
         return found
 
@@ -190,7 +191,7 @@ class Monitor:
         found.append(Alarm(query.time, detector, who[0], subject, values[0], values[1], counts[0], clients, counts[1]))
 
     def _concerned(self, name: str, scope: Scope, subject: str) -> tuple[str, ...]:
-        """The clients behind an alarm: of a pool, those active within a day whose own statistics are highest."""
+        """The clients behind an alarm: of a pool, those seen last and within a day whose own statistics are highest."""
         if scope == "client":
             return (subject,)
         if scope == "family":
@@ -198,7 +199,7 @@ class Monitor:
         place = next(place for place in self.places if place.name == name)
         active = [
             (place.detector.suspicion(row, place.at), client)
-            for client, row in self.rows.kept.items()
+            for client, row in islice(reversed(self.rows.kept.items()), LATELY)
             if self.now - row.numbers[1] < DAY and (self.now - row.numbers[0] >= WEEK) == (subject == POOLS[1])
         ]
         return tuple(f"{client:016x}" for value, client in sorted(active, reverse=True)[:NAMED] if value > 0)

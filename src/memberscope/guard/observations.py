@@ -89,14 +89,14 @@ def read_line(line: str | bytes) -> Observations:
             raise ValueError(found["format"])
         n = len(found["record"])
         return Observations(
-            np.full(n, float(found["time"])),
+            np.full(n, float(finite(found["time"]))),
             np.full(n, int(found["client"], 16), dtype=np.uint64),
             np.array([int(value, 16) for value in found["record"]], dtype=np.uint64),
-            unpacked(found["point"], "<f4", n, POINT).astype(np.float32),
+            finite(unpacked(found["point"], "<f4", n, POINT).astype(np.float32)),
             unpacked(found["bins"], "u1", n, BINS),
             np.array(found["label"], dtype=np.int64).reshape(n),
         )
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         start = (line if isinstance(line, str) else line.decode(errors="replace"))[:40]
         raise InputError(
             f"Expected a line of a guard's access log, got {start!r}. Replay the log that the guard wrote."
@@ -126,6 +126,17 @@ def packed(values: NDArray[Any]) -> str:
 def unpacked(text: str, kind: str, n: int, width: int) -> NDArray[Any]:
     """Numbers (n, width) from text."""
     return np.frombuffer(base64.b64decode(text, validate=True), dtype=kind).reshape(n, width)
+
+
+def finite(value: Any) -> Any:
+    """A number, or numbers, of which none is infinite or NaN.
+
+    Raises:
+        ValueError: One is.
+    """
+    if isinstance(value, bool | str) or not np.isfinite(value).all():
+        raise ValueError(value)
+    return value
 
 
 def example(n: int) -> Observations:

@@ -6,7 +6,7 @@ from array import array
 from collections import OrderedDict
 from dataclasses import dataclass
 
-SEEN, WAYS = 64, 4  # records that a client is known to have asked about, by 32 bits each, in sets of four
+SEEN, WAYS = 64, 4  # records that a client is known to have asked about, by 16 bits each, in sets of four
 HEAD = 4  # first seen, last seen, queries, alarms
 
 
@@ -36,7 +36,7 @@ class Row:
 
     def is_fresh(self, record: int) -> bool:
         """Whether this record is new among those lately asked about; it is not from now on."""
-        start, mark = (record % (SEEN // WAYS)) * WAYS, (record >> 32) | 1
+        start, mark = (record % (SEEN // WAYS)) * WAYS, (record >> 48) | 1
         among = self.seen[start : start + WAYS]
         if mark in among:
             return False
@@ -63,7 +63,7 @@ class Rows:
         if row is None:
             if len(self.kept) >= self.most:
                 self.kept.popitem(last=False)
-            row = self.kept[client] = Row(array("d", bytes(8 * self.width)), array("I", bytes(4 * SEEN)))
+            row = self.kept[client] = Row(array("d", bytes(8 * self.width)), array("H", bytes(2 * SEEN)))
         else:
             self.kept.move_to_end(client)
         return row

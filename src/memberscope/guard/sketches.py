@@ -105,7 +105,9 @@ class Sketcher:
         matrix = matrix_of(batch, self.table.columns)
         if self.kind == "image" and matrix.dtype == object:
             raise InputError("Expected images as numbers, got words. Check kind in [monitor].")
-        return matrix
+        return (
+            self.table.settled(matrix) if self.kind == "tabular" and len(self.table.knots) + len(self.table.wordy) else matrix
+        )
 
     def _points(self, matrix: NDArray[Any]) -> Numbers:
         if self.kind == "text":

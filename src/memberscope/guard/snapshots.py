@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from array import array
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -14,23 +16,24 @@ from memberscope.guard.monitor import Monitor
 from memberscope.guard.rows import SEEN, Row, Rows
 
 FORMAT = "memberscope-monitor/1"
+KINDS = {"f4": "F32", "f8": "F64", "i8": "I64", "u8": "U64"}
+Buffer = Any  # bytes or an array
 FAMILY = ("points", "squares", "records", "family", "number", "variants", "last", "step", "label", "evidence")
 
 
 def snapshot(monitor: Monitor) -> bytes:
     """All that the monitor remembers, in safetensors; no input is in it, and neither is a key."""
-    from safetensors.numpy import save
-
-    arrays: dict[str, NDArray[Any]] = {}
-    for name, rows in (("rows", monitor.rows), ("pools", monitor.pools)):
-        arrays[f"{name}.who"] = np.array(list(rows.kept), dtype=np.uint64)
-        arrays[f"{name}.numbers"] = stacked([row.numbers for row in rows.kept.values()], "f8", rows.width)
-        arrays[f"{name}.seen"] = stacked([row.seen for row in rows.kept.values()], "u4", SEEN)
     families = monitor.families
-    filled = min(families.added, families.window)
-    founded = min(families.founded, families.window)
+    filled, founded = (min(n, families.window) for n in (families.added, families.founded))
+    parts: dict[str, tuple[str, tuple[int, ...], Iterable[Buffer]]] = {}
+    for name, rows in (("rows", monitor.rows), ("pools", monitor.pools)):
+        n, kept_rows = len(rows), rows.kept
+        parts[f"{name}.who"] = "U64", (n,), [array("Q", kept_rows)]
+        parts[f"{name}.numbers"] = "F64", (n, rows.width), (row.numbers for row in kept_rows.values())
+        parts[f"{name}.seen"] = "U16", (n, SEEN), (row.seen for row in kept_rows.values())
     for name in FAMILY:
-        arrays[name] = np.ascontiguousarray(getattr(families, name)[: filled if name in FAMILY[:4] else founded])
+        values = np.ascontiguousarray(getattr(families, name)[: filled if name in FAMILY[:4] else founded])
+        parts[name] = KINDS[values.dtype.str[1:]], values.shape, [values.tobytes()]
     kept = {
         "format": FORMAT,
         "counts": [families.added, families.founded, families.window, monitor.queries],
@@ -39,7 +42,19 @@ def snapshot(monitor: Monitor) -> bytes:
         "clients": [[family, clients] for family, clients in families.clients.items()],
         "told": [[*key, time] for key, time in monitor.told.items()],
     }
-    return bytes(save(arrays, metadata={"monitor": json.dumps(kept)}))
+    return written(parts, {"monitor": json.dumps(kept)})
+
+
+def written(parts: dict[str, tuple[str, tuple[int, ...], Iterable[Buffer]]], metadata: dict[str, str]) -> bytes:
+    """A safetensors file of arrays, each by its kind, shape and pieces; there are never two copies of what may be large."""
+    head: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name, (kind, shape, _) in parts.items():
+        begin, end = end, end + int(np.prod(shape)) * int(kind[1:]) // 8
+        head[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [begin, end]}
+    text = json.dumps(head).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join(chain([len(text).to_bytes(8, "little"), text], *(pieces for _, _, pieces in parts.values())))
 
 
 def restore(monitor: Monitor, data: bytes) -> None:
@@ -89,9 +104,4 @@ def fill(rows: Rows, who: NDArray[np.uint64], numbers: NDArray[Any], seen: NDArr
     if numbers.shape != (len(who), rows.width) or seen.shape != (len(who), SEEN):
         raise ValueError("other widths")
     for client, own, lately in zip(who.tolist()[-rows.most :], numbers[-rows.most :], seen[-rows.most :], strict=True):
-        rows.kept[client] = Row(array("d", own.tobytes()), array("I", lately.tobytes()))
-
-
-def stacked(parts: list[array[Any]], kind: str, width: int) -> NDArray[Any]:
-    """Rows of equal length as one array (n, width)."""
-    return np.frombuffer(b"".join(part.tobytes() for part in parts), dtype=kind).reshape(len(parts), width)
+        rows.kept[client] = Row(array("d", own.tobytes()), array("H", lately.tobytes()))
