@@ -1,0 +1,57 @@
+"""Systematic coverage: one class at a time, or features that move in small steps, as sorted and gridded queries do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log
+from typing import ClassVar
+
+from memberscope.guard.observations import BINS
+from memberscope.guard.rows import Query, Row
+
+STRENGTH, LONG = 100.0, 2000.0  # queries that the population counts for; after which half of a client's history is forgotten
+SORTED = 0.9  # how often an enumeration keeps the class, or moves a feature by at most one bin
+LOW, HIGH = 0.02, 0.88  # expected rates beyond which order tells nothing
+SIGNS = 1 + BINS
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """`usual` (9,) is how often benign clients ask twice running for one class, and move each of eight features by at most a bin.
+
+    The statistic is the largest of nine cumulative sums of log likelihood ratios. A client's expected rates move to its own.
+    """
+
+    usual: tuple[float, ...] = (0.3,) * SIGNS
+    name: ClassVar[str] = "coverage"
+    width: ClassVar[int] = 2 + 2 * SIGNS + BINS
+
+    def step(self, row: Row, at: int, query: Query) -> float:
+        """Take note of a query, and say the statistic; only a client's fresh records count."""
+        numbers, counts, sums, last = row.numbers, at + 2, at + 2 + SIGNS, at + 2 + 2 * SIGNS
+        if query.fresh:
+            asked = numbers[at]
+            if asked > 0:
+                kept = [query.label >= 0 and numbers[at + 1] == query.label]
+                kept += [-1.5 < value - numbers[last + k] < 1.5 for k, value in enumerate(query.bins)]
+                scale = 1.0 / (STRENGTH + asked)
+                for k in range(SIGNS):
+                    rate = (STRENGTH * self.usual[k] + numbers[counts + k]) * scale
+                    if LOW < rate < HIGH:
+                        gain = log(SORTED / rate) if kept[k] else log((1 - SORTED) / (1 - rate))
+                        numbers[sums + k] = max(0.0, numbers[sums + k] + gain)
+                    numbers[counts + k] += kept[k]
+            numbers[at], numbers[at + 1] = asked + 1, query.label
+            for k, value in enumerate(query.bins):
+                numbers[last + k] = value
+            if asked >= LONG:
+                numbers[at] = asked / 2
+                for k in range(SIGNS):
+                    numbers[counts + k] /= 2
+        return max(numbers[sums : sums + SIGNS])
+
+    def reset(self, row: Row, at: int) -> None:
+        """Forget the sums, after an alarm."""
+        sums = at + 2 + SIGNS
+        for k in range(SIGNS):
+            row.numbers[sums + k] = 0.0

@@ -1,0 +1,55 @@
+"""Membership campaigns: a client that hits the training set's fingerprints more often than it used to, or than clients do.
+
+What it finds is for operators alone, and late: an answer that depended on a hit would tell who is a member.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log
+from typing import ClassVar
+
+from memberscope.guard.rows import Query, Row
+
+STRENGTH = 100.0  # queries that the population's rate counts for
+LONG = 5000.0  # queries after which half of a client's history is forgotten
+SOME = 0.1  # share of members among the foreign records of a weak campaign
+HONEY = 4.0  # what a honey record adds
+EDGE = 1e-4
+
+
+@dataclass(frozen=True)
+class Membership:
+    """`usual` is the population's rate of hits. Two cumulative sums of log likelihood ratios, against rates a little and much higher.
+
+    A client's expected rate moves from the population's to its own. The statistic is 0 until `least` hits lie behind it.
+    """
+
+    usual: float = 0.01
+    least: int = 3
+    name: ClassVar[str] = "membership"
+    width: ClassVar[int] = 5
+
+    def step(self, row: Row, at: int, query: Query) -> float:
+        """Take note of a query, and say the statistic; only a client's fresh records count."""
+        numbers = row.numbers
+        if query.hit >= 0 and query.fresh:
+            asked, hits = numbers[at], numbers[at + 1]
+            own = (STRENGTH * self.usual + hits) / (STRENGTH + asked)
+            base = min(max(own if query.base < 0 else query.base, EDGE), 1 - EDGE)
+            query.base = base
+            hit = query.hit > 0
+            for k, rate in enumerate((base + SOME * (1 - base), (1 + base) / 2)):
+                gain = log(rate / base) if hit else log((1 - rate) / (1 - base))
+                numbers[at + 2 + k] = max(0.0, numbers[at + 2 + k] + gain + HONEY * (query.hit == 2))
+            if numbers[at + 2] == 0.0 and numbers[at + 3] == 0.0:
+                numbers[at + 4] = 0.0
+            numbers[at + 4] += hit
+            numbers[at], numbers[at + 1] = asked + 1, hits + hit
+            if asked >= LONG:
+                numbers[at], numbers[at + 1] = asked / 2, hits / 2
+        return max(numbers[at + 2], numbers[at + 3]) if numbers[at + 4] >= self.least else 0.0
+
+    def reset(self, row: Row, at: int) -> None:
+        """Forget the sums, after an alarm."""
+        row.numbers[at + 2] = row.numbers[at + 3] = row.numbers[at + 4] = 0.0

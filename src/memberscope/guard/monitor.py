@@ -1,0 +1,176 @@
+"""The monitor: every query goes through every detector, for its client, for the pool that the client is in, and for its family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from memberscope.guard.alarm import Alarm, Scope
+from memberscope.guard.boundary import Boundary
+from memberscope.guard.coverage import Coverage
+from memberscope.guard.families import Families
+from memberscope.guard.fingerprints import Fingerprints
+from memberscope.guard.membership import Membership
+from memberscope.guard.observations import Observations
+from memberscope.guard.policy import Detector
+from memberscope.guard.probing import Probing
+from memberscope.guard.rows import HEAD, Query, Row, Rows
+from memberscope.guard.volume import DAY, Volume
+
+WEEK = 7 * DAY  # how long a client is a newcomer
+NAMED = 100  # clients that an alarm names
+POOLS = ("newcomers", "established")
+NAMES: tuple[Detector, ...] = ("volume", "probing", "boundary", "membership", "coverage")
+STREAMS = (*(f"{name}.{scope}" for name in NAMES for scope in ("client", "pool")), "probing.family", "boundary.family")
+
+
+class Sequential(Protocol):
+    """A detector: numbers of a row, and how a query changes them."""
+
+    @property
+    def name(self) -> str:
+        """Which detector it is."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """How many numbers it keeps of a client."""
+        ...
+
+    def step(self, row: Row, at: int, query: Query) -> float:
+        """Take note of a query in the numbers from `at`, and say the statistic."""
+        ...
+
+    def reset(self, row: Row, at: int) -> None:
+        """Forget what an alarm was about."""
+        ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What detectors take for usual, from which `thresholds` by stream, such as `probing.client`, they alarm, and the `radius` of families."""
+
+    thresholds: dict[str, float]
+    radius: float
+    volume: Volume = field(default_factory=Volume)
+    probing: Probing = field(default_factory=Probing)
+    boundary: Boundary = field(default_factory=Boundary)
+    membership: Membership = field(default_factory=Membership)
+    coverage: Coverage = field(default_factory=Coverage)
+    window: int = 16_384
+
+    @property
+    def detectors(self) -> tuple[Sequential, ...]:
+        """All five."""
+        return (self.volume, self.probing, self.boundary, self.membership, self.coverage)
+
+
+Peak = Callable[[str, str, float, float], None]  # stream, subject, time, statistic
+
+
+class Monitor:
+    """Detectors at work on queries in order of time; the same for live traffic, replayed logs and simulations.
+
+    A client, family or pool that alarmed is not told again by the same detector for a day, and its sum starts anew. `peak` is told
+    every statistic, for calibration.
+    """
+
+    def __init__(
+        self, settings: Settings, fingerprints: Fingerprints | None = None, *, clients: int = 100_000, peak: Peak | None = None
+    ) -> None:
+        self.settings, self.fingerprints, self.peak = settings, fingerprints, peak
+        self.places: list[tuple[Sequential, int, str]] = []
+        width = HEAD
+        for detector in settings.detectors:
+            self.places.append((detector, width, detector.name))
+            width += detector.width
+        self.rows, self.pools = Rows(width, clients), Rows(width, len(POOLS))
+        self.families = Families(settings.radius, settings.window)
+        self.limits = {stream: settings.thresholds.get(stream, float("inf")) for stream in STREAMS}
+        self.boundary_gains = [settings.boundary.gain(step) for step in range(4)]
+        self.told: dict[tuple[str, str], float] = {}
+        self.now = 0.0
+        self.queries = 0
+
+    def observe(self, seen: Observations) -> list[Alarm]:
+        """The alarms that these queries cause, which come after all earlier ones; a clock that steps back stands still."""
+        placed = self.families.place(seen.point, seen.record, seen.label, seen.client)
+        hit = [-1] * len(seen) if self.fingerprints is None else self.fingerprints.hits(seen.record).tolist()
+        found: list[Alarm] = []
+        bins = np.ascontiguousarray(seen.bins)
+        columns = zip(seen.time.tolist(), seen.client.tolist(), seen.record.tolist(), seen.label.tolist(), strict=True)
+        families, before, step = placed.family.tolist(), placed.before.tolist(), placed.step.tolist()
+        for i, (time, client, record, label) in enumerate(columns):
+            self.now = max(self.now, time)
+            row = self.rows.of(client)
+            query = Query(self.now, row.is_fresh(record), before[i], step[i], hit[i], label, bins[i].tobytes())
+            self._one(query, row, client, found)
+            if step[i] >= 0:
+                self._family(query, families[i], found)
+        self.queries += len(seen)
+        return found
+
+    def _one(self, query: Query, row: Row, client: int, found: list[Alarm]) -> None:
+        numbers = row.numbers
+        if numbers[2] == 0:
+            numbers[0] = query.time
+        numbers[1] = query.time
+        numbers[2] += 1
+        which = int(query.time - numbers[0] >= WEEK)
+        pool = self.pools.of(which)
+        pool.numbers[2] += 1
+        for detector, at, name in self.places:
+            value = detector.step(row, at, query)
+            if self.peak:
+                self.peak(f"{name}.client", f"{client:016x}", query.time, value)
+            if value > self.limits[f"{name}.client"]:
+                self._alarm(query, name, "client", f"{client:016x}", value, int(numbers[2]), found)
+                detector.reset(row, at)
+            value = detector.step(pool, at, query)
+            if self.peak:
+                self.peak(f"{name}.pool", POOLS[which], query.time, value)
+            if value > self.limits[f"{name}.pool"]:
+                self._alarm(query, name, "pool", POOLS[which], value, int(pool.numbers[2]), found)
+                detector.reset(pool, at)
+
+    def _family(self, query: Query, family: int, found: list[Alarm]) -> None:
+        at = family % self.families.window
+        evidence = self.families.evidence
+        evidence[at] = max(0.0, float(evidence[at]) + self.boundary_gains[query.step])
+        variants = int(self.families.variants[at])
+        for name, value in (("probing", float(variants)), ("boundary", float(evidence[at]))):
+            if self.peak:
+                self.peak(f"{name}.family", str(family), query.time, value)
+            if value > self.limits[f"{name}.family"]:
+                self._alarm(query, name, "family", str(family), value, variants, found)
+                if name == "boundary":
+                    evidence[at] = 0.0
+
+    def _alarm(self, query: Query, name: str, scope: Scope, subject: str, value: float, n: int, found: list[Alarm]) -> None:
+        stream = f"{name}.{scope}"
+        if query.time - self.told.get((stream, subject), -DAY) < DAY:
+            return
+        if len(self.told) > 10_000:
+            self.told = {key: time for key, time in self.told.items() if query.time - time < DAY}
+        self.told[stream, subject] = query.time
+        clients = self._concerned(name, scope, subject)
+        detector: Detector = name  # type: ignore[assignment]
+        found.append(Alarm(query.time, detector, scope, subject, value, self.limits[stream], n, clients))
+
+    def _concerned(self, name: str, scope: Scope, subject: str) -> tuple[str, ...]:
+        """The clients behind an alarm: of a pool, those active within a day whose own statistics are highest."""
+        if scope == "client":
+            return (subject,)
+        if scope == "family":
+            return tuple(f"{client:016x}" for client in self.families.clients.get(int(subject), []))
+        detector, at, _ = next(place for place in self.places if place[2] == name)
+        idle = Query(self.now, False, -1, -1, -1, -1, b"")
+        active = [
+            (detector.step(Row(row.numbers[:], row.seen), at, idle), client)
+            for client, row in self.rows.kept.items()
+            if self.now - row.numbers[1] < DAY and (self.now - row.numbers[0] >= WEEK) == (subject == POOLS[1])
+        ]
+        return tuple(f"{client:016x}" for value, client in sorted(active, reverse=True)[:NAMED] if value > 0)
