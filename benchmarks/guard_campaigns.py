@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from guard_traffic import DAY, DEPLOYMENTS, START, Deployment, Stream, hours
+from guard_traffic import DAY, DEPLOYMENTS, START, Deployment, Stream, customers, hours
 from memberscope.errors import UnmetNeedError
 from memberscope.signals import measure
 from memberscope.signals.asking import top_labels
@@ -29,6 +29,7 @@ SPECS = {
     "boundary": SignalSpec("boundary"),
     "hopskipjump": SignalSpec("boundary", parameters=(("hopskipjump", 1.0), ("queries", 256.0))),
 }
+DAYS_LONG = ("control: ordinary newcomers", "sweep, 100 identities", "slow-and-low", "knows the detectors")  # a day or more
 CANDIDATES, PROBED, IDENTITIES, A_DAY, MEDIAN = 1000, 40, 100, 20, 8
 
 
@@ -165,7 +166,7 @@ def sweep(arena: Arena, rng: np.random.Generator, first: float, *, name: str, sh
     return made(name, asked, steady(rng, len(rows), first, 2.0), np.zeros(len(rows), dtype=np.int64))
 
 
-def slow(arena: Arena, rng: np.random.Generator, first: float, *, days: int = 14) -> Campaign:
+def slow(arena: Arena, rng: np.random.Generator, first: float, *, days: int = 10) -> Campaign:
     """One client, twenty candidates a day."""
     rows = candidates(arena.served, rng, A_DAY * days, 0.5)
     asked = Recording(rows, np.arange(len(rows)))
@@ -179,7 +180,7 @@ def spread(arena: Arena, rng: np.random.Generator, first: float) -> Campaign:
     return made("sweep, 100 identities", Recording(rows, np.arange(len(rows))), daily(rng, len(rows), first, len(rows)), client)
 
 
-def knowing(arena: Arena, rng: np.random.Generator, first: float, *, days: int = 10, identities: int = 10) -> Campaign:
+def knowing(arena: Arena, rng: np.random.Generator, first: float, *, days: int = 8, identities: int = 10) -> Campaign:
     """Knows the detectors: random order, one query a record, as many about ordinary records, at the median client's rate.
 
     It has so many identities at a time, and new ones every third day.
@@ -204,6 +205,14 @@ def probing(
     return made(name, asked, steady(rng, len(asked.row), first, 2.0), client)
 
 
+def control(arena: Arena, rng: np.random.Generator, first: float) -> Campaign:
+    """No campaign: a hundred newcomers who ask ten ordinary records each within a day. Detections of it are chance."""
+    rows = customers(arena.served, rng, 10 * IDENTITIES, 0.05)
+    client = rng.permutation(np.arange(len(rows)) % IDENTITIES)
+    name = "control: ordinary newcomers"
+    return made(name, Recording(rows, np.arange(len(rows))), daily(rng, len(rows), first, len(rows)), client)
+
+
 Make = Callable[[Arena, np.random.Generator, float], Campaign]
 
 
@@ -216,7 +225,7 @@ def campaigns() -> dict[str, Make]:
             ("sweep, class at a time", {"order": "class"}), ("sweep, sorted", {"order": "feature"}),
         )
     }  # fmt: skip
-    found |= {"sweep, 100 identities": spread, "slow-and-low": slow, "knows the detectors": knowing}
+    found |= dict(zip(DAYS_LONG, (control, spread, slow, knowing), strict=True))
     for attack in SPECS:
         found[attack] = partial(probing, name=attack, attack=attack)
         found[f"{attack}, interleaved"] = partial(probing, name=f"{attack}, interleaved", attack=attack, ordered=False)

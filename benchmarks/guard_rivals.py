@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import warnings
-from dataclasses import dataclass, field
+from collections import Counter
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -29,65 +29,78 @@ Q, WINDOW, TOP, SHARED = (
     50,
     25,
 )  # Blacklight: quantisation, window at step 1, hashes of a fingerprint, and those of an attack
+DENSE = 4000  # distinct inputs of a class up to which all distances are taken at once
 FEW = 8  # times as many of the largest hashes as are needed are sorted first, since windows may repeat
 
 
-@dataclass(eq=False)
-class Prada:
-    """One client's state: for each answered class its growing set, the distances of that set, all distances, and the threshold."""
+class Growing:
+    """PRADA's state for one class of one client's distinct inputs (m, f): how far each is from the growing set, and the threshold."""
 
-    sets: dict[int, np.ndarray] = field(default_factory=dict)
-    size: dict[int, int] = field(default_factory=dict)
-    grown: dict[int, list[float]] = field(default_factory=dict)
-    distances: dict[int, list[float]] = field(default_factory=dict)
-    threshold: dict[int, float] = field(default_factory=dict)
+    def __init__(self, points: np.ndarray) -> None:
+        self.points, self.nearest = points, np.full(len(points), np.inf)
+        self.n, self.total, self.squares, self.threshold = (
+            1,
+            0.0,
+            0.0,
+            0.0,
+        )  # of the growing set's distances, which start with a 0
+        self.distance = between(points) if len(points) <= DENSE else None
 
-    def see(self, x: np.ndarray, label: int) -> None:
-        """Take in one query x (f,) that was answered by a class."""
-        if label not in self.sets:
-            self.sets[label] = np.empty((16, len(x)), dtype=np.float32)
-            self.size[label], self.grown[label], self.distances[label], self.threshold[label] = 0, [0.0], [], 0.0
-            self.grow(x, label)
-            return
-        known = self.sets[label][: self.size[label]]
-        apart = known - x
-        nearest = float(np.sqrt(np.einsum("if,if->i", apart, apart).min()))
-        self.distances[label].append(nearest)
-        if nearest > self.threshold[label]:
-            self.grow(x, label)
-            self.grown[label].append(nearest)
-            values = np.array(self.grown[label])
-            self.threshold[label] = max(self.threshold[label], float(values.mean() - values.std()))
+    def see(self, i: int) -> float:
+        """The distance of input `i` from the growing set, which it joins beyond the threshold; infinite for the first."""
+        nearest = float(self.nearest[i])
+        if nearest > self.threshold:
+            self.join(i)
+            if np.isfinite(nearest):
+                self.n, self.total, self.squares = self.n + 1, self.total + nearest, self.squares + nearest**2
+                mean = self.total / self.n
+                self.threshold = max(self.threshold, mean - max(self.squares / self.n - mean**2, 0.0) ** 0.5)
+        return nearest
 
-    def grow(self, x: np.ndarray, label: int) -> None:
-        """One more input in the growing set of its class."""
-        n = self.size[label]
-        if n == len(self.sets[label]):
-            self.sets[label] = np.concatenate([self.sets[label], np.empty_like(self.sets[label])])
-        self.sets[label][n], self.size[label] = x, n + 1
-
-    def normality(self) -> float:
-        """Shapiro and Wilk's W of the distances within three standard deviations, or infinity if there are too few."""
-        pooled = [values for values in self.distances.values() if len(values) >= LEAST]
-        if not pooled:
-            return np.inf
-        values = np.concatenate(pooled)
-        inside = values[np.abs(values - values.mean()) <= 3 * values.std()]
-        if len(inside) <= KEPT or np.ptp(inside) == 0:
-            return np.inf
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its p-value, which is not used, is inexact beyond 5,000 values
-            return float(shapiro(inside).statistic)
+    def join(self, i: int) -> None:
+        """Input `i` is in the growing set from now on."""
+        dense = self.distance is not None
+        apart = self.distance[i] if dense else np.sqrt(((self.points - self.points[i]) ** 2).sum(axis=1))
+        np.minimum(self.nearest, apart, out=self.nearest)
 
 
-def prada(x: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """W (n,) after each of one client's queries x (n, f) answered by classes (n,); infinite where it is not tested."""
-    state, found = Prada(), np.full(len(x), np.inf)
-    for place, (point, own) in enumerate(zip(x, label.tolist(), strict=True)):
-        state.see(point, own)
-        if (place + 1) % EVERY == 0:
-            found[place] = state.normality()
+def between(points: np.ndarray) -> np.ndarray:
+    """Distances (m, m) between points (m, f), zero from each to itself."""
+    squares = (points**2).sum(axis=1)
+    found = np.sqrt(np.maximum(squares[:, None] + squares - 2 * points @ points.T, 0))
+    np.fill_diagonal(found, 0.0)
     return found
+
+
+def prada(x: np.ndarray, row: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """W (n,) after each of one client's queries, rows (n,) of x (p, f) answered by classes (n,); infinite where it is not tested."""
+    distinct, first, where = np.unique(row, return_index=True, return_inverse=True)
+    points, classes = x[distinct].astype(np.float64), label[first]
+    names, own = np.unique(classes, return_inverse=True)
+    place = np.zeros(len(distinct), dtype=np.int64)
+    for c in range(len(names)):
+        place[own == c] = np.arange(int((own == c).sum()))
+    growing = [Growing(points[own == c]) for c in range(len(names))]
+    values, kinds, found, n = np.zeros(len(row)), np.zeros(len(row), dtype=np.int64), np.full(len(row), np.inf), 0
+    for step, i in enumerate(where.tolist()):
+        apart = growing[own[i]].see(int(place[i]))
+        if np.isfinite(apart):
+            values[n], kinds[n] = apart, own[i]
+            n += 1
+        if (step + 1) % EVERY == 0 and n > KEPT:
+            found[step] = normality(values[:n], kinds[:n])
+    return found
+
+
+def normality(values: np.ndarray, kinds: np.ndarray) -> float:
+    """Shapiro and Wilk's W of distances (n,), of classes that have ten, within three standard deviations; infinite if they are few."""
+    pooled = values[(np.bincount(kinds) >= LEAST)[kinds]]
+    inside = pooled[np.abs(pooled - pooled.mean()) <= 3 * pooled.std()] if len(pooled) else pooled
+    if len(inside) <= KEPT or np.ptp(inside) == 0:
+        return np.inf
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its p-value, which is not used, is inexact beyond 5,000 values
+        return float(shapiro(inside).statistic)
 
 
 def prada_stream(x: np.ndarray, client: np.ndarray, row: np.ndarray, label: np.ndarray) -> np.ndarray:
@@ -95,7 +108,7 @@ def prada_stream(x: np.ndarray, client: np.ndarray, row: np.ndarray, label: np.n
     flat, found = x.reshape(len(x), -1), np.full(len(client), np.inf)
     order = np.argsort(client, kind="stable")
     for own in np.split(order, np.flatnonzero(np.diff(client[order])) + 1):
-        found[own] = prada(flat[row[own]], label[own])
+        found[own] = prada(flat, row[own], label[own])
     return found
 
 
@@ -148,30 +161,49 @@ def largest(hashes: np.ndarray) -> np.ndarray:
     return found
 
 
-def blacklight(prints: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """Most hashes (n,) that each query of a stream shares with an earlier one; `row` (n,) says which of the fingerprints it has.
+class Index:
+    """Blacklight's inverted index: the rows that have each hash, and the rows that have each whole fingerprint."""
 
-    A row asked again shares all of its own. The index is global and never reset.
+    def __init__(self, prints: np.ndarray, row: np.ndarray) -> None:
+        """The index of rows (n,) with fingerprints (p, 50)."""
+        self.holders: dict[int, list[int]] = {}
+        self.whole: dict[bytes, list[int]] = {}
+        self.rows: set[int] = set()
+        for i in np.unique(row).tolist():
+            self.enter(prints[i], i)
+
+    def enter(self, values: np.ndarray, row: int) -> None:
+        """One more row; where a hundred share a hash no more are kept, so that the most may be understated."""
+        self.rows.add(row)
+        self.whole.setdefault(values.tobytes(), []).append(row)
+        for value in values[values > 0].tolist():
+            holders = self.holders.setdefault(value, [])
+            if len(holders) < KEPT:
+                holders.append(row)
+
+    def most(self, values: np.ndarray, row: int) -> int:
+        """Most hashes that another row shares."""
+        if any(other != row for other in self.whole.get(values.tobytes(), ())):
+            return int((values > 0).sum())
+        counts = Counter(holder for value in values[values > 0].tolist() for holder in self.holders.get(value, ()))
+        counts.pop(row, None)
+        return max(counts.values(), default=0)
+
+
+def blacklight(prints: np.ndarray, row: np.ndarray, index: Index | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Most hashes (n,) that each query of a stream shares with an earlier one, and the same where repeats count for nothing.
+
+    `row` (n,) says which of the fingerprints (p, 50) a query has; a row asked again shares all of its own. The index is global and
+    never reset; an `index` of earlier queries is read and left as it is.
     """
-    own = (prints > 0).sum(axis=1)
-    first = np.unique(row, return_index=True)[1]
-    found = own[row]
-    index: dict[int, list[int]] = {}
-    for place in np.sort(first):
-        found[place] = shared(index, prints[row[place]], int(row[place]))
-    return found
-
-
-def shared(index: dict[int, list[int]], values: np.ndarray, row: int) -> int:
-    """Most hashes that one earlier row shares, by the inverted index, which then gets this row."""
-    counts: dict[int, int] = {}
-    for value in values[values > 0].tolist():
-        holders = index.setdefault(value, [])
-        for holder in holders:
-            counts[holder] = counts.get(holder, 0) + 1
-        if len(holders) < KEPT:  # where a hundred share a hash, a hundred are compared: the most may be understated
-            holders.append(row)
-    return max(counts.values(), default=0)
+    own, repeats, alone = Index(prints, row[:0]), (prints > 0).sum(axis=1)[row], np.zeros(len(row), dtype=np.int64)
+    for place in np.sort(np.unique(row, return_index=True)[1]):
+        values, i = prints[row[place]], int(row[place])
+        alone[place] = max(own.most(values, i), index.most(values, i) if index else 0)
+        if not index or i not in index.rows:
+            repeats[place] = alone[place]
+        own.enter(values, i)
+    return repeats, alone
 
 
 def literal(x: np.ndarray, salt: np.ndarray) -> set[str]:
@@ -210,7 +242,7 @@ def check_blacklight() -> None:
     print(f"rows of 600 bits share {matches(bits[:-1], bits[1:]).mean():.1f} of 50")
     narrow = fingerprints(np.repeat(rng.random((50, 30)), 2, axis=0))
     print(
-        f"equal rows of 30 features share {blacklight(narrow, np.arange(100)).max()}, of 14 {fingerprints(x[:, 0, 0, :14]).max()}"
+        f"equal rows of 30 features share {blacklight(narrow, np.arange(100))[0].max()}, of 14 {fingerprints(x[:, 0, 0, :14]).max()}"
     )
 
 
@@ -237,7 +269,7 @@ def check_prada() -> None:
     }  # fmt: skip
     print("\n| queries | least W | first alarm |\n|---|---|---|")
     for name, (points, classes) in cases.items():
-        w = prada(points, classes)
+        w = prada(points, np.arange(len(points)), classes)
         alarm = np.flatnonzero(w < DELTA)
         print(f"| {name} | {w.min():.3f} | {alarm[0] + 1 if len(alarm) else 'none'} |")
 

@@ -89,7 +89,7 @@ def test_records_are_decided_by_their_last_query():
     field = attacks.arena(served())
     rng = np.random.default_rng(0)
     for name, make in attacks.campaigns().items():
-        if name.startswith(("augmentation", "sweep, 100", "hopskipjump")):
+        if name.startswith(("augmentation", "hopskipjump")):
             continue
         found = make(field, rng, 1.4)
         assert (np.diff(found.stream.time) >= 0).all() and (np.diff(found.decided) >= 0).all()
@@ -105,4 +105,4 @@ def test_the_knowing_attacker_mixes_in_as_many_ordinary_records():
     found = attacks.knowing(field, np.random.default_rng(1), 2.0)
     days = np.unique(found.stream.client * 1000 + found.stream.days(), return_counts=True)[1]
     assert found.n_records == len(found.stream) // 2 and days.mean() < 12
-    assert len(found.stream.names) == 40
+    assert len(found.stream.names) == 30
