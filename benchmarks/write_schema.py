@@ -1,14 +1,21 @@
-"""Write schema/result.schema.json and schema/comparison.schema.json from their types; a test says when one is out of date."""
+"""Write the schemas of the documents into schema/ from their types; a test says when one is out of date."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+from memberscope.guard.campaigns_page import campaigns_schema
 from memberscope.reports import comparison_schema, frontier_schema, schema
 
 folder = Path(__file__).resolve().parent.parent / "schema"
-for name, found in (("result", schema()), ("comparison", comparison_schema()), ("frontier", frontier_schema())):
+schemas = {
+    "result": schema(),
+    "comparison": comparison_schema(),
+    "frontier": frontier_schema(),
+    "campaigns": campaigns_schema(),
+}
+for name, found in schemas.items():
     path = folder / f"{name}.schema.json"
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(f"Written to {path.name}")

@@ -83,6 +83,7 @@ def test_an_audit_over_http_pays_once_and_keeps_no_secret(folder):
         port = url.rpartition(":")[2]
     found = document(folder)
     assert found["cost"]["queries"] == 2 * N + 32 and "target" not in found["digests"]
+    assert (found["diagnostics"]["endpoint"]["protocol"], found["diagnostics"]["endpoint"]["path"]) == ("json", "/score")
     assert f"Asked http://127.0.0.1:{port}/score over HTTP (protocol json) without encryption." in found["diagnostics"]["notes"]
     strongest = next(e for e in found["estimates"] if e["attack"] == "loss" and e["metric"] == "auc" and not e["group"])
     assert strongest["value"] > 0.6

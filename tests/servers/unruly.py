@@ -51,7 +51,7 @@ class Unruly:
             event = await receive()
             body, more = body + event.get("body", b""), event.get("more_body", False)
         self.seen.append({name.decode(): value.decode() for name, value in scope["headers"]})
-        if scope["method"] == "GET":
+        if scope["method"] in ("GET", "HEAD"):
             status = 200 if self.metadata is not None else 404
             await reply(send, status, json.dumps(self.metadata or {"error": "no such thing"}).encode())
             return

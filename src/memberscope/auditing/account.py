@@ -16,6 +16,7 @@ from memberscope.auditing.subject import keyed_hashes
 from memberscope.auditing.training import fidelity
 from memberscope.auditing.vulnerability import vulnerability_summary
 from memberscope.statistics import auc_value, roc, smallest_fpr
+from memberscope.targets.metered import metered
 from memberscope.types import Access, Floats
 
 
@@ -58,6 +59,9 @@ def diagnose(plan: Plan, got: Collected, arrays: Arrays, settings: Settings) -> 
         "n_parameters": count,
         "ratio": int(member.sum()) / count if count else None,
     }
+    endpoint = getattr(metered(subject.target), "endpoint", None)
+    if endpoint is not None:
+        found["endpoint"] = endpoint.declaration
     best = leading(arrays, plan)
     if best:
         found["reliability"] = diagnostics.reliability_of(arrays, best, plan.threat.prior)

@@ -26,7 +26,7 @@ from memberscope.auditing.run import run
 from memberscope.auditing.scoring import score
 from memberscope.auditing.subject import Subject, make_subject
 from memberscope.auditing.training import Training
-from memberscope.defences import Answering, Defended, defended, restriction, sweep
+from memberscope.defences import Answering, Chain, Defended, defended, restriction, sweep
 from memberscope.errors import InputError, MemberscopeError
 from memberscope.recipes import TorchRecipe, balanced
 from memberscope.recipes.execution import threads_at_most
@@ -35,7 +35,8 @@ from memberscope.recipes.settle import settled
 from memberscope.recipes.worst_case import COPY, GROUP, NATURAL, planted
 from memberscope.signals import Store
 from memberscope.signals.rows import chosen
-from memberscope.types import Access, Bools, Ints, Recipe, Records, Target
+from memberscope.targets import RestrictedTarget
+from memberscope.types import Access, Bools, Ints, OutputDefence, Recipe, Records, Target
 
 # Attacks that learn from known records, or that search with new queries under each reference model, seldom are the strongest and
 # take most of the time: they run if they are named.
@@ -75,15 +76,20 @@ class Tried:
     unaware: Arrays | None
     seconds: float
     proof: Any = None
+    fitted: OutputDefence | None = None
 
 
 @dataclass(frozen=True)
 class Wish:
-    """Names of the defences to try (`none` is always tried, first), and canaries of each kind."""
+    """Names of the defences to try (`none` is always tried, first), and canaries of each kind.
+
+    `kept` gets the audit of each way of training, and `fitted` the output defence that was fitted to its target, where there is one.
+    """
 
     names: tuple[str, ...]
     canaries: int = 240
     kept: Kept = field(default=lambda name, result: None)
+    fitted: Callable[[str, OutputDefence], None] = field(default=lambda name, defence: None)
 
 
 def defend(
@@ -129,6 +135,8 @@ def defend(
         else:
             tried[name] = found
             wish.kept(name, found.result)
+            if found.fitted is not None:
+                wish.fitted(name, found.fitted)
     report("defences", len(recipes), len(recipes))
     rows = [named_row(choice, tried[choice.trains], shown) for choice in choices]
     return concluded(bare, policy, rows, shown)
@@ -235,7 +243,16 @@ def attempt(plan: Plan, scene: Scene, recipe: Recipe, training: Training, store:
     own = replace(training, recipe=recipe, design=scene.design, keep_weights=keeps(recipe, store))
     result = run(plan, subject, training=own, store=store, progress=report)
     unaware = result.arrays if undefended else of_the_unaware(plan, subject, training, scene, store, report)
-    return Tried(result, unaware, seconds, proven)
+    return Tried(result, unaware, seconds, proven, fitted_to(target))
+
+
+def fitted_to(target: Target) -> OutputDefence | None:
+    """The output defences that training put in front of the model, the first one first; None where there are none."""
+    found: list[OutputDefence] = []
+    while isinstance(target, RestrictedTarget):
+        found.insert(0, target.defence)
+        target = target.target
+    return Chain(tuple(found)) if len(found) > 1 else found[0] if found else None
 
 
 def keeps(recipe: Recipe, store: Store | None) -> bool:

@@ -119,6 +119,7 @@ def run_defend(options: Options, *, overwrite: bool = False) -> Frontier:
     from memberscope.auditing.defend import defend as swept
     from memberscope.cli.audit import identity, progress_bar, refuse_other
     from memberscope.cli.options import plan_of, subject_of, training_of
+    from memberscope.defences.saving import fitted_file, save_fitted
     from memberscope.reports import write_all, write_frontier
     from memberscope.reports.frontier import frontier_summary
     from memberscope.signals import Store, write_bytes
@@ -143,8 +144,13 @@ def run_defend(options: Options, *, overwrite: bool = False) -> Frontier:
         write_all(result, out / folder_name(name))
         console.print(f"{name}: {result.cost.models_trained} models, report in {out / folder_name(name)}/", soft_wrap=True)
 
+    def fitted(name: str, defence: Any) -> None:
+        save_fitted([defence], out / fitted_file(name))
+        console.print(f"{name}: what it fitted to its own model in {out / fitted_file(name)}", soft_wrap=True)
+
+    wish = replace(wish, kept=kept, fitted=fitted)
     with progress_bar(console) as report:
-        frontier = swept(plan, subject, training, replace(wish, kept=kept), store=Store(out / "signals"), progress=report)
+        frontier = swept(plan, subject, training, wish, store=Store(out / "signals"), progress=report)
     write_bytes(out / "plan.json", (json.dumps(mark, indent=1, sort_keys=True) + "\n").encode())
     write_frontier(frontier, out)
     frontier_summary(frontier, console, out)

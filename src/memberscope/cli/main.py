@@ -9,7 +9,22 @@ import sys
 
 import typer
 
-from memberscope.cli import audit, canaries, check, compare, defend, demo, doctor, explain, init, listing, plan, report, verify
+from memberscope.cli import (
+    audit,
+    canaries,
+    check,
+    compare,
+    defend,
+    demo,
+    doctor,
+    explain,
+    guard,
+    init,
+    listing,
+    plan,
+    report,
+    verify,
+)
 from memberscope.errors import MemberscopeError
 
 app = typer.Typer(
@@ -32,6 +47,7 @@ app.command("report")(report.report)
 app.command("explain")(explain.explain)
 app.command("verify")(verify.verify)
 app.add_typer(canaries.app, name="canaries")
+app.add_typer(guard.app, name="guard")
 app.command("list")(listing.listing)
 
 

@@ -92,8 +92,13 @@ def fitted(outputs: Floats, member: Bools, seed: int) -> SortedClassifier:
         (np.ascontiguousarray(weights, dtype=np.float32), offset.astype(np.float32))
         for weights, offset in zip(model.coefs_, model.intercepts_, strict=True)
     )
+    return SortedClassifier(content_digest(layers), layers)
+
+
+def content_digest(layers: tuple[Layer, ...]) -> str:
+    """Hash of all weights and offsets."""
     content = hashlib.sha256(b"".join(part.tobytes() for layer in layers for part in layer))
-    return SortedClassifier(content.hexdigest()[:16], layers)
+    return content.hexdigest()[:16]
 
 
 def evenly(outputs: Floats, member: Bools, seed: int) -> NDArray[np.int64]:

@@ -16,6 +16,7 @@ class Alarm:
 
     `subject` is who or what: a client's keyed hash, a family of near-duplicate records (its number), or a pool of clients such as `all`.
     `clients` are the keyed hashes of those who took part, at most 100, and `queries` how many the subject had asked by then.
+    An alarm of `membership` says in `hits` how many hits on fingerprints or honey records stand behind it; no other alarm has any.
 
     >>> Alarm(0.0, "probing", "client", "00000000000000ff", 12.5, 10.0, 40, ("00000000000000ff",)).sentence()
     'probing by client 00000000000000ff after 40 queries (12.5, threshold 10)'
@@ -29,6 +30,7 @@ class Alarm:
     threshold: float
     queries: int
     clients: tuple[str, ...]
+    hits: int = 0
 
     def sentence(self) -> str:
         """What happened, in words."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import log
 from typing import ClassVar
 
+from memberscope.guard.cusum import FORGET
 from memberscope.guard.rows import Query, Row
 
 SEARCH = (0.4, 0.3, 0.15, 0.15)  # elsewhere with the same label; with another; on the line with the same; with another
@@ -31,9 +32,13 @@ class Boundary:
     def step(self, row: Row, at: int, query: Query) -> float:
         """Take note of a query, and say the statistic."""
         if query.step >= 0:
-            row.numbers[at] = max(0.0, row.numbers[at] + self.gain(query.step))
+            row.numbers[at] = max(0.0, FORGET * row.numbers[at] + self.gain(query.step))
         return row.numbers[at]
 
     def reset(self, row: Row, at: int) -> None:
         """Forget the sum, after an alarm."""
         row.numbers[at] = 0.0
+
+    def suspicion(self, row: Row, at: int) -> float:
+        """The statistic as it is."""
+        return row.numbers[at]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log
+from functools import cached_property
 from typing import ClassVar
 
+from memberscope.guard.cusum import EDGE, risen
 from memberscope.guard.observations import BINS
 from memberscope.guard.rows import Query, Row
 
 STRENGTH, LONG = 100.0, 2000.0  # queries that the population counts for; after which half of a client's history is forgotten
 SORTED = 0.9  # how often an enumeration keeps the class, or moves a feature by at most one bin
-LOW, HIGH = 0.02, 0.88  # expected rates beyond which order tells nothing
+HIGH = 0.6  # expected rate from which order tells nothing
 SIGNS = 1 + BINS
 
 
@@ -26,21 +27,24 @@ class Coverage:
     name: ClassVar[str] = "coverage"
     width: ClassVar[int] = 2 + 2 * SIGNS + BINS
 
+    @cached_property
+    def telling(self) -> tuple[int, ...]:
+        """The signs that are not usual anyway."""
+        return tuple(k for k in range(SIGNS) if self.usual[k] < HIGH)
+
     def step(self, row: Row, at: int, query: Query) -> float:
         """Take note of a query, and say the statistic; only a client's fresh records count."""
         numbers, counts, sums, last = row.numbers, at + 2, at + 2 + SIGNS, at + 2 + 2 * SIGNS
         if query.fresh:
             asked = numbers[at]
             if asked > 0:
-                kept = [query.label >= 0 and numbers[at + 1] == query.label]
-                kept += [-1.5 < value - numbers[last + k] < 1.5 for k, value in enumerate(query.bins)]
-                scale = 1.0 / (STRENGTH + asked)
-                for k in range(SIGNS):
-                    rate = (STRENGTH * self.usual[k] + numbers[counts + k]) * scale
-                    if LOW < rate < HIGH:
-                        gain = log(SORTED / rate) if kept[k] else log((1 - SORTED) / (1 - rate))
-                        numbers[sums + k] = max(0.0, numbers[sums + k] + gain)
-                    numbers[counts + k] += kept[k]
+                weight, bins = 1.0 / (STRENGTH + asked), query.bins
+                for k in self.telling:
+                    kept = -1.5 < bins[k - 1] - numbers[last + k - 1] < 1.5 if k else 0 <= query.label == numbers[at + 1]
+                    rate = (STRENGTH * self.usual[k] + numbers[counts + k]) * weight
+                    if rate < HIGH:
+                        numbers[sums + k] = risen(numbers[sums + k], kept, max(rate, EDGE), SORTED)
+                    numbers[counts + k] += kept
             numbers[at], numbers[at + 1] = asked + 1, query.label
             for k, value in enumerate(query.bins):
                 numbers[last + k] = value
@@ -55,3 +59,7 @@ class Coverage:
         sums = at + 2 + SIGNS
         for k in range(SIGNS):
             row.numbers[sums + k] = 0.0
+
+    def suspicion(self, row: Row, at: int) -> float:
+        """The statistic as it is."""
+        return max(row.numbers[at + 2 + SIGNS : at + 2 + 2 * SIGNS])

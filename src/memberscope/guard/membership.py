@@ -6,16 +6,15 @@ What it finds is for operators alone, and late: an answer that depended on a hit
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log
 from typing import ClassVar
 
+from memberscope.guard.cusum import expected, risen
 from memberscope.guard.rows import Query, Row
 
-STRENGTH = 100.0  # queries that the population's rate counts for
+STRENGTH = 50.0  # queries that the population's rate counts for
 LONG = 5000.0  # queries after which half of a client's history is forgotten
-SOME = 0.1  # share of members among the foreign records of a weak campaign
+SOME, MANY = 0.1, 0.5  # share of members among a weak campaign's foreign records, and among a strong one's
 HONEY = 4.0  # what a honey record adds
-EDGE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -35,13 +34,13 @@ class Membership:
         numbers = row.numbers
         if query.hit >= 0 and query.fresh:
             asked, hits = numbers[at], numbers[at + 1]
-            own = (STRENGTH * self.usual + hits) / (STRENGTH + asked)
-            base = min(max(own if query.base < 0 else query.base, EDGE), 1 - EDGE)
+            base = expected(self.usual, hits, asked, STRENGTH) if query.base < 0 else query.base
             query.base = base
             hit = query.hit > 0
-            for k, rate in enumerate((base + SOME * (1 - base), (1 + base) / 2)):
-                gain = log(rate / base) if hit else log((1 - rate) / (1 - base))
-                numbers[at + 2 + k] = max(0.0, numbers[at + 2 + k] + gain + HONEY * (query.hit == 2))
+            for k, share in enumerate((SOME, MANY)):
+                numbers[at + 2 + k] = risen(numbers[at + 2 + k], hit, base, base + share * (1 - base)) + HONEY * (
+                    query.hit == 2
+                )
             if numbers[at + 2] == 0.0 and numbers[at + 3] == 0.0:
                 numbers[at + 4] = 0.0
             numbers[at + 4] += hit
@@ -53,3 +52,11 @@ class Membership:
     def reset(self, row: Row, at: int) -> None:
         """Forget the sums, after an alarm."""
         row.numbers[at + 2] = row.numbers[at + 3] = row.numbers[at + 4] = 0.0
+
+    def suspicion(self, row: Row, at: int) -> float:
+        """The larger sum, however few hits lie behind it."""
+        return max(row.numbers[at + 2], row.numbers[at + 3])
+
+    def hits(self, row: Row, at: int) -> int:
+        """Hits since the sums were last at 0."""
+        return int(row.numbers[at + 4])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from math import inf
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -48,6 +49,10 @@ class Sequential(Protocol):
         """Forget what an alarm was about."""
         ...
 
+    def suspicion(self, row: Row, at: int) -> float:
+        """How much of the evidence is this row's, alarm or not; 0 for none."""
+        ...
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -68,6 +73,16 @@ class Settings:
         return (self.volume, self.probing, self.boundary, self.membership, self.coverage)
 
 
+class Place(NamedTuple):
+    """A detector, where its numbers begin in a row, and its thresholds for a client and for a pool."""
+
+    detector: Sequential
+    at: int
+    name: str
+    own: float
+    pool: float
+
+
 Peak = Callable[[str, str, float, float], None]  # stream, subject, time, statistic
 
 
@@ -82,14 +97,15 @@ class Monitor:
         self, settings: Settings, fingerprints: Fingerprints | None = None, *, clients: int = 100_000, peak: Peak | None = None
     ) -> None:
         self.settings, self.fingerprints, self.peak = settings, fingerprints, peak
-        self.places: list[tuple[Sequential, int, str]] = []
+        self.places: list[Place] = []
         width = HEAD
         for detector in settings.detectors:
-            self.places.append((detector, width, detector.name))
+            own, pool = (settings.thresholds.get(f"{detector.name}.{scope}", inf) for scope in ("client", "pool"))
+            self.places.append(Place(detector, width, detector.name, own, pool))
             width += detector.width
         self.rows, self.pools = Rows(width, clients), Rows(width, len(POOLS))
         self.families = Families(settings.radius, settings.window)
-        self.limits = {stream: settings.thresholds.get(stream, float("inf")) for stream in STREAMS}
+        self.family_limits = {name: settings.thresholds.get(f"{name}.family", inf) for name in ("probing", "boundary")}
         self.boundary_gains = [settings.boundary.gain(step) for step in range(4)]
         self.told: dict[tuple[str, str], float] = {}
         self.now = 0.0
@@ -122,18 +138,21 @@ class Monitor:
         which = int(query.time - numbers[0] >= WEEK)
         pool = self.pools.of(which)
         pool.numbers[2] += 1
-        for detector, at, name in self.places:
-            value = detector.step(row, at, query)
+        for place in self.places:
+            detector, at = place.detector, place.at
+            value, pooled = detector.step(row, at, query), detector.step(pool, at, query)
             if self.peak:
-                self.peak(f"{name}.client", f"{client:016x}", query.time, value)
-            if value > self.limits[f"{name}.client"]:
-                self._alarm(query, name, "client", f"{client:016x}", value, int(numbers[2]), found)
+                self.peak(f"{place.name}.client", f"{client:016x}", query.time, value)
+                self.peak(f"{place.name}.pool", POOLS[which], query.time, pooled)
+            if value > place.own:
+                hits = detector.hits(row, at) if isinstance(detector, Membership) else 0
+                self._alarm(query, place.name, ("client", f"{client:016x}"), (value, place.own), (int(numbers[2]), hits), found)
                 detector.reset(row, at)
-            value = detector.step(pool, at, query)
-            if self.peak:
-                self.peak(f"{name}.pool", POOLS[which], query.time, value)
-            if value > self.limits[f"{name}.pool"]:
-                self._alarm(query, name, "pool", POOLS[which], value, int(pool.numbers[2]), found)
+            if pooled > place.pool:
+                hits = detector.hits(pool, at) if isinstance(detector, Membership) else 0
+                self._alarm(
+                    query, place.name, ("pool", POOLS[which]), (pooled, place.pool), (int(pool.numbers[2]), hits), found
+                )
                 detector.reset(pool, at)
 
     def _family(self, query: Query, family: int, found: list[Alarm]) -> None:
@@ -144,21 +163,31 @@ class Monitor:
         for name, value in (("probing", float(variants)), ("boundary", float(evidence[at]))):
             if self.peak:
                 self.peak(f"{name}.family", str(family), query.time, value)
-            if value > self.limits[f"{name}.family"]:
-                self._alarm(query, name, "family", str(family), value, variants, found)
+            limit = self.family_limits[name]
+            if value > limit:
+                self._alarm(query, name, ("family", str(family)), (value, limit), (variants, 0), found)
                 if name == "boundary":
                     evidence[at] = 0.0
 
-    def _alarm(self, query: Query, name: str, scope: Scope, subject: str, value: float, n: int, found: list[Alarm]) -> None:
-        stream = f"{name}.{scope}"
+    def _alarm(
+        self,
+        query: Query,
+        name: str,
+        who: tuple[Scope, str],
+        values: tuple[float, float],
+        counts: tuple[int, int],
+        found: list[Alarm],
+    ) -> None:
+        """Tell of a statistic above its threshold, once a day for each subject; `counts` are queries and hits."""
+        stream, subject = f"{name}.{who[0]}", who[1]
         if query.time - self.told.get((stream, subject), -DAY) < DAY:
             return
         if len(self.told) > 10_000:
             self.told = {key: time for key, time in self.told.items() if query.time - time < DAY}
         self.told[stream, subject] = query.time
-        clients = self._concerned(name, scope, subject)
+        clients = self._concerned(name, *who)
         detector: Detector = name  # type: ignore[assignment]
-        found.append(Alarm(query.time, detector, scope, subject, value, self.limits[stream], n, clients))
+        found.append(Alarm(query.time, detector, who[0], subject, values[0], values[1], counts[0], clients, counts[1]))
 
     def _concerned(self, name: str, scope: Scope, subject: str) -> tuple[str, ...]:
         """The clients behind an alarm: of a pool, those active within a day whose own statistics are highest."""
@@ -166,10 +195,9 @@ class Monitor:
             return (subject,)
         if scope == "family":
             return tuple(f"{client:016x}" for client in self.families.clients.get(int(subject), []))
-        detector, at, _ = next(place for place in self.places if place[2] == name)
-        idle = Query(self.now, False, -1, -1, -1, -1, b"")
+        place = next(place for place in self.places if place.name == name)
         active = [
-            (detector.step(Row(row.numbers[:], row.seen), at, idle), client)
+            (place.detector.suspicion(row, place.at), client)
             for client, row in self.rows.kept.items()
             if self.now - row.numbers[1] < DAY and (self.now - row.numbers[0] >= WEEK) == (subject == POOLS[1])
         ]

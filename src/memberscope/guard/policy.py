@@ -202,17 +202,20 @@ class Limits(Part):
 class Watch(Part):
     """What the monitor looks at and keeps. Paths are relative to the policy's folder.
 
-    `shape` (h, w, c) or (c, h, w) makes images of flat records. `key` holds the secret of all hashes; the fingerprints of the
-    training set lie elsewhere. `log` is the access log of hashes and sketches, kept for `retention_days`.
+    `key` holds the secret of all hashes, and `sketch` how records are sketched: without both nothing is watched. `fingerprints` of
+    the training set lie elsewhere. `tuned` holds thresholds; without it nothing alarms. `log` is the access log of hashes and
+    sketches, kept for `retention_days`. What the monitor knows of up to `clients` clients is kept in `memory` over a restart.
     """
 
     enabled: bool = True
     kind: Kind = "tabular"
-    shape: tuple[int, ...] | None = None
+    shape: tuple[int, ...] | None = None  # (h, w, c) or (c, h, w), where records are flat images
     key: str | None = None
+    sketch: str | None = None
     tuned: str | None = None
     fingerprints: str | None = None
     log: str | None = None
+    memory: str | None = None
     retention_days: float = Field(default=30.0, gt=0)
     clients: int = Field(default=100_000, ge=1)
 

@@ -6,7 +6,7 @@ from array import array
 from collections import OrderedDict
 from dataclasses import dataclass
 
-SEEN = 64  # records that a client is known to have asked about, by 32 bits each
+SEEN, WAYS = 64, 4  # records that a client is known to have asked about, by 32 bits each, in sets of four
 HEAD = 4  # first seen, last seen, queries, alarms
 
 
@@ -36,10 +36,12 @@ class Row:
 
     def is_fresh(self, record: int) -> bool:
         """Whether this record is new among those lately asked about; it is not from now on."""
-        place, mark = record & (SEEN - 1), (record >> 32) | 1
-        if self.seen[place] == mark:
+        start, mark = (record % (SEEN // WAYS)) * WAYS, (record >> 32) | 1
+        among = self.seen[start : start + WAYS]
+        if mark in among:
             return False
-        self.seen[place] = mark
+        self.seen[start + 1 : start + WAYS] = among[: WAYS - 1]
+        self.seen[start] = mark
         return True
 
 

@@ -6,16 +6,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from memberscope.errors import InputError
 from memberscope.guard.policy import Rate, Response
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """`n` tokens wanted from the bucket `key`, which holds `rate.n` and is full again after `rate.seconds`."""
+    """`n` tokens wanted from the bucket `key`, which holds `rate.n` and is full again after `rate.seconds`.
+
+    A bucket is its key and its refill time: under another refill time, the same key is another bucket. What stands before the key's first
+    colon is its kind. Keys hold hashes, never what a client sent.
+
+    Raises:
+        InputError: n is negative.
+    """
 
     key: str
     rate: Rate
     n: int
+
+    def __post_init__(self) -> None:
+        """Tokens are taken, never given."""
+        if self.n < 0:
+            raise InputError(f"Expected tokens to take, got {self.n}. Ask for 0 or more.")
 
 
 @dataclass(frozen=True)

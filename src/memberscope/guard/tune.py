@@ -16,7 +16,8 @@ from memberscope.guard.volume import DAY
 from memberscope.statistics import clopper_pearson
 from memberscope.types import Floats
 
-TRAIN = 2 / 3  # share of the log's time that thresholds are first chosen on, and checked on the rest
+WARM = 1 / 4  # share of the log's time in which clients become known; what they do then counts for nothing
+TRAIN = 3 / 4  # share of it up to which thresholds are first chosen, to be checked on the rest
 TOP, FEWEST = 0.05, 30  # share of the peaks that the tail is fitted to, and how many at least
 
 
@@ -24,8 +25,8 @@ TOP, FEWEST = 0.05, 30  # share of the peaks that the tail is fitted to, and how
 class Tuned:
     """Settings, and how they were found: the `rate` of false alarms a client-day asked for, over all streams together.
 
-    Thresholds chosen on the first two thirds of the log gave `alarms` in `days` client-days of the last third: a rate within
-    [`low`, `high`] with 95% confidence. The settings are those chosen on all of it.
+    In the first quarter of the log clients become known. Thresholds chosen on the second and third gave `alarms` in `days` client-days
+    of the last: a rate within [`low`, `high`] with 95% confidence. The settings are those chosen on the last three quarters.
     """
 
     settings: Settings
@@ -52,15 +53,15 @@ def tune(
     if iter(blocks) is blocks:
         raise InputError("Expected a log that can be read twice, got one that is used up. Give a list or a Log.")
     usual, times = learned(blocks, fingerprints, radius)
-    if times[1] - times[0] < 2 * DAY:
-        raise InputError(f"Expected a log of at least two days, got {(times[1] - times[0]) / DAY:.2f}. Observe for longer.")
+    if times[1] - times[0] < 4 * DAY:
+        raise InputError(f"Expected a log of at least four days, got {(times[1] - times[0]) / DAY:.2f}. Observe for longer.")
     peaks, asked = peaks_of(blocks, fingerprints, usual)
-    border = (times[0] + TRAIN * (times[1] - times[0])) // DAY
-    early, late = (sum(n for day, n in asked.items() if (day < border) == first) for first in (True, False))
-    chosen = thresholds(peaks, rate, early, lambda day: day < border)
+    begin, border = ((times[0] + share * (times[1] - times[0])) // DAY + 1 for share in (WARM, TRAIN))
+    early, late = (sum(n for day, n in asked.items() if day >= begin and (day < border) == first) for first in (True, False))
+    chosen = thresholds(peaks, rate, early, lambda day: begin <= day < border)
     alarms = exceeded(peaks, chosen, border)
     low, high = clopper_pearson(min(alarms, late), late, 0.95)
-    settings = replace(usual, thresholds=thresholds(peaks, rate, early + late, lambda day: True))
+    settings = replace(usual, thresholds=thresholds(peaks, rate, early + late, lambda day: day >= begin))
     n = sum(len(block) for block in blocks)
     return Tuned(settings, rate, early + late, n, alarms, late, float(low), float(high))
 

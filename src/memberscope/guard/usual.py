@@ -16,7 +16,7 @@ from memberscope.guard.fingerprints import Fingerprints
 from memberscope.guard.membership import Membership
 from memberscope.guard.monitor import Settings
 from memberscope.guard.observations import Observations
-from memberscope.guard.probing import BUCKETS, Probing, bucket_of
+from memberscope.guard.probing import SIZES, Probing
 from memberscope.guard.rows import Rows
 from memberscope.guard.volume import DAY, MINUTE, Volume
 
@@ -26,9 +26,9 @@ CLIENTS = 1_000_000
 
 @dataclass
 class Counts:
-    """What is counted on the way: `buckets` (8,), `steps` (4,), fresh queries and hits, `kept` (9,) out of `pairs`, and days."""
+    """What is counted on the way: fresh queries, `near` ones (2,) and hits among them, `steps` (4,), `kept` (9,) out of `pairs`, and days."""
 
-    buckets: list[float] = field(default_factory=lambda: [HALF] * BUCKETS)
+    near: list[float] = field(default_factory=lambda: [HALF] * len(SIZES))
     steps: list[float] = field(default_factory=lambda: [HALF] * 4)
     kept: list[float] = field(default_factory=lambda: [HALF] * SIGNS)
     pairs: float = 1.0
@@ -60,13 +60,13 @@ def learned(
         ):
             fresh = rows.of(client).is_fresh(record)
             noted(counts, time, client, fresh)
-            if placed.before[i] >= 0:
-                counts.buckets[bucket_of(int(placed.before[i]))] += 1
             if placed.step[i] >= 0:
                 counts.steps[placed.step[i]] += 1
             if fresh:
                 counts.fresh += 1
                 counts.hits += hit[i] > 0
+                for k, size in enumerate(SIZES):
+                    counts.near[k] += placed.before[i] >= size
                 followed(counts, client, label, bins[i].tobytes())
     if not counts.days:
         raise InputError("Expected a log of benign queries, got an empty one. Observe for some days.")
@@ -100,12 +100,13 @@ def settings_of(counts: Counts, radius: float, marked: bool) -> Settings:
     """The detectors' settings from what was counted."""
     logs = np.log1p(np.array([day[:3] for day in counts.days.values()]))
     mean, spread = logs.mean(axis=0).tolist(), np.maximum(logs.std(axis=0), 0.3).tolist()
-    buckets, steps = np.array(counts.buckets), np.array(counts.steps)
+    steps = np.array(counts.steps)
+    small, large = (near / (counts.fresh + 1) for near in counts.near)
     return Settings(
         {},
         radius,
         Volume((mean[0], mean[1], mean[2]), (spread[0], spread[1], spread[2])),
-        Probing(tuple((buckets / buckets.sum()).tolist())),
+        Probing((small, large)),
         Boundary(tuple((steps / steps.sum()).tolist())),
         Membership((counts.hits + HALF) / (counts.fresh + 1) if marked else 0.0),
         Coverage(tuple(min(kept / counts.pairs, 1.0) for kept in counts.kept)),

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memberscope.errors import InputError, TargetError
 from memberscope.targets.paths import described
 from memberscope.targets.tables import plainly
-from memberscope.types import Floats
+from memberscope.types import Floats, Ints
 
 Level = Literal["labels", "probabilities", "logits"]
 NAMES = ("label", "class", "name")
+CLASSIFIED = re.compile(r"([-+0-9.e]{1,40}):(\d{1,9})(?::(.+))?", re.DOTALL)
 VALUES = ("score", "probability", "prob", "confidence", "value", "logit")
 
 
@@ -55,7 +57,7 @@ class Declared:
         """Number of classes, or None if it was not declared."""
         return len(self.names) if self.names is not None else self.n
 
-    @property
+    @cached_property
     def order(self) -> list[int]:
         """For each class of the audit, its place in the server's answer: sorted where all names are whole numbers, else as it is.
 
@@ -65,12 +67,22 @@ class Declared:
         places = range(len(names))
         return sorted(places, key=lambda k: int(names[k])) if all(name.isdigit() for name in names) else list(places)
 
-    @property
+    @cached_property
+    def columns(self) -> Ints:
+        """`order` (k,) as an array."""
+        return np.array(self.order, dtype=np.int64)
+
+    @cached_property
+    def back(self) -> Ints:
+        """For each class of the server's answer, its place in the audit's order (k,)."""
+        return np.asarray(np.argsort(self.columns), dtype=np.int64)
+
+    @cached_property
     def classes(self) -> tuple[str, ...] | None:
         """Names of the classes in the audit's order, or None if they have none."""
         return None if self.names is None else tuple(self.names[k] for k in self.order)
 
-    @property
+    @cached_property
     def places(self) -> dict[str, int]:
         """The audit's column of each class: by its name as programs write it, and by its place in the server's order.
 
@@ -89,19 +101,24 @@ def outputs_of(answers: Any, declared: Declared) -> Floats:
     """Outputs (n, k), or labels (n, 1) as positions, of the `answers` to n records; what is hidden is NaN.
 
     An answer is a label or its number; a list with one score a class; one score, of the second of two classes; or scores
-    by name, as an object, as pairs, or as objects such as {"label": …, "score": …}.
+    by name, as an object, as pairs, as objects such as {"label": …, "score": …}, or as the texts `score:place[:name]` of the Open
+    Inference Protocol's classification extension.
 
     Raises:
         TargetError: They are not what was declared: another shape, a value that is no number, or a class that is unknown.
 
     >>> outputs_of([{"b": 0.9}, {"a": 0.6, "b": 0.4}], Declared(names=("b", "a"), top_k=2)).tolist()
     [[0.9, nan], [0.4, 0.6]]
+    >>> outputs_of([["0.9:0:b"], ["0.6:1:a"]], Declared(names=("b", "a"), top_k=1)).tolist()
+    [[0.9, nan], [nan, 0.6]]
     >>> outputs_of(["b", "a"], Declared("labels", names=("b", "a"))).tolist()
     [[0.0], [1.0]]
     """
     listed: Any = answers.tolist() if isinstance(answers, np.ndarray) and answers.dtype.kind == "O" else answers
     if declared.level == "labels":
         return labels_of(listed, declared)
+    if len(listed) and classified(listed[0]):
+        listed = [[scored(text, declared) for text in answer] for answer in listed]
     if len(listed) and named(listed[0]):
         return by_name(listed, declared)
     return dense(listed, declared)
@@ -113,6 +130,26 @@ def named(answer: Any) -> bool:
         return True
     first = answer[0] if isinstance(answer, list) and answer else None
     return isinstance(first, Mapping) or (isinstance(first, list | tuple) and len(first) == 2 and isinstance(first[0], str))
+
+
+def classified(answer: Any) -> bool:
+    """Whether one answer is in the form of the classification extension."""
+    first = answer[0] if isinstance(answer, list) and answer else None
+    return isinstance(first, str) and CLASSIFIED.fullmatch(first) is not None
+
+
+def scored(text: Any, declared: Declared) -> tuple[str, float]:
+    """The class and the score that `score:place[:name]` tells; places are those of the server's order.
+
+    Raises:
+        TargetError: It tells none.
+    """
+    found = CLASSIFIED.fullmatch(text) if isinstance(text, str) else None
+    names = declared.names or tuple(map(str, range(declared.n or 0)))
+    place = int(found[2]) if found else len(names)
+    if found is None or (found[3] is None and place >= len(names)):
+        raise TargetError("Expected score:place of a declared class, got something else. Check --classes and --n-classes.")
+    return found[3] or names[place], float(found[1])
 
 
 def labels_of(answers: Any, declared: Declared) -> Floats:
@@ -197,7 +234,7 @@ def dense(answers: Any, declared: Declared) -> Floats:
         raise TargetError(f"Expected {k} scores a record, got shape {values.shape}. Check --classes and --answer.")
     if declared.top_k is not None and declared.top_k < k:
         raise TargetError(f"Expected {declared.top_k} classes a record as --top-k says, got all {k}. Leave out --top-k.")
-    return values[:, declared.order]
+    return values[:, declared.columns]
 
 
 def numbers(values: Any) -> Floats:
@@ -232,5 +269,4 @@ def answers_of(outputs: Floats, declared: Declared) -> list[Any]:
         return [
             {str(name): value for name, value in zip(names, row, strict=True) if value == value} for row in outputs.tolist()
         ]
-    back: NDArray[np.int64] = np.argsort(declared.order)
-    return outputs[:, back].tolist()  # type: ignore[no-any-return]
+    return outputs[:, declared.back].tolist()  # type: ignore[no-any-return]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from memberscope.errors import InputError
@@ -95,6 +95,19 @@ class Endpoint:
                 'Expected the body of a request for protocol json, got none. Give --body \'{"instances": "$records"}\'.'
             )
         return TemplatedJSON(self.body, self.answer or "")
+
+    @property
+    def declaration(self) -> dict[str, Any]:
+        """How it is asked and what it answers, for results: no host, and no template, which may hold a secret.
+
+        >>> Endpoint("http://localhost:1/score", model_name="iris", n_classes=3).declaration["path"]
+        '/score'
+        """
+        names = ("protocol", "model_name", "answer", "outputs", "classes", "n_classes", "columns")
+        found = {name: getattr(self, name) for name in names} | {"path": urlsplit(self.url).path}
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in found.items() if value not in (None, ())
+        }
 
     @property
     def declared(self) -> Declared:

@@ -1,0 +1,170 @@
+"""`memberscope guard prepare`, `tune` and `replay`: what the monitor needs, its thresholds, and a log looked at afterwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from memberscope.errors import InputError
+
+if TYPE_CHECKING:
+    from memberscope.guard.equipment import Equipment
+    from memberscope.guard.keys import Secret
+    from memberscope.guard.policy import GuardPolicy
+    from memberscope.targets.batches import Batch
+
+POLICY = Annotated[Path, typer.Option(help="guard.toml; its [monitor] names the files.")]
+
+
+def prepare(
+    policy: POLICY,
+    population: Annotated[
+        Path, typer.Option(help="Ordinary records as clients send them, nobody's in particular (.csv, .npz, .parquet).")
+    ],
+    members: Annotated[Path | None, typer.Option(help="The training set, to fingerprint.")] = None,
+    honey: Annotated[Path | None, typer.Option(help="Records that nobody has a reason to ask about.")] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option(help="A column that clients do not send, such as the label; again for more.")
+    ] = None,
+    false_rate: Annotated[float, typer.Option(help="Share of foreign records that share a member's fingerprint.")] = 0.001,
+    rotate: Annotated[bool, typer.Option("--rotate", help="Draw a new key; everything is made anew with it.")] = False,
+) -> None:
+    """Make the key, the sketch, and salted fingerprints of the training set."""
+    from memberscope.guard.fingerprints import Fingerprints, write_fingerprints
+    from memberscope.guard.policy import read_policy
+    from memberscope.guard.sketches import Sketcher, write_sketcher
+
+    declared = read_policy(policy)
+    watch = declared.monitor
+    if watch.key is None or watch.sketch is None or (members is not None and watch.fingerprints is None):
+        wanted = "key, sketch" + (" and fingerprints" if members is not None else "")
+        raise InputError(f"Expected the files to write as {wanted} in [monitor] of {str(policy)!r}, got none. Name them there.")
+    if honey is not None and members is None:
+        raise InputError("Expected --members beside --honey, got none. Both are kept in one file.")
+    secret = secret_for(declared.path(watch.key), rotate)
+    sketcher = Sketcher.fit(watch.kind, batch_in(population, declared, drop), secret, watch.shape)
+    write_sketcher(declared.path(watch.sketch), sketcher)
+    typer.echo(f"Sketch of {watch.kind} records with the key {secret.id}; near-duplicates lie within {sketcher.radius:.3g}.")
+    if members is not None:
+        inside = sketcher.records(batch_in(members, declared, drop))
+        planted = inside[:0] if honey is None else sketcher.records(batch_in(honey, declared, drop))
+        found = Fingerprints.of(inside, planted, secret.id, false_rate)
+        write_fingerprints(declared.path(str(watch.fingerprints)), found)
+        typer.echo(f"{len(found.members)} fingerprints, {len(found.honey)} of honey records. Keep them apart from the key.")
+
+
+def tune(
+    log: Annotated[
+        list[Path],
+        typer.Argument(help="Access logs without attacks: a guard's, or JSON lines or Parquet with request and answer."),
+    ],
+    policy: POLICY,
+    rate: Annotated[float, typer.Option(help="False alarms a client-day, over all detectors together.")] = 0.001,
+) -> None:
+    """Find thresholds with a stated false-alarm rate on a benign log."""
+    from dataclasses import replace
+
+    from memberscope.guard.logs import Log, ordered
+    from memberscope.guard.tune import tune as tuned_on
+    from memberscope.guard.tuned_file import write_tuned
+
+    declared, equipment = equipped(policy)
+    if declared.monitor.tuned is None:
+        raise InputError(f"Expected the file to write as tuned in [monitor] of {str(policy)!r}, got none. Name it there.")
+    blocks = Log(ordered(log), declared, equipment.sketcher)
+    found = tuned_on(blocks, equipment.fingerprints, radius=equipment.sketcher.radius, rate=rate)
+    found = replace(found, key=equipment.secret.id)
+    write_tuned(declared.path(declared.monitor.tuned), found)
+    typer.echo(
+        f"{found.queries} queries, {found.client_days} client-days"
+        + (f", {blocks.skipped} lines left out" if blocks.skipped else "")
+        + ". "
+        f"On its last quarter: {found.alarms} alarms in {found.days} client-days, a rate within [{found.low:.2g}, {found.high:.2g}] "
+        f"(95%), for {rate:g} asked."
+    )
+
+
+def replay(
+    log: Annotated[
+        list[Path], typer.Argument(help="Access logs: a guard's, or JSON lines or Parquet with request and answer.")
+    ],
+    policy: POLICY,
+    out: Annotated[Path, typer.Option(help="Folder for campaigns.html and replay.json.")] = Path("memberscope-replay"),
+) -> None:
+    """Look at a log as the live monitor would: exit 1 where it finds campaigns, 3 without thresholds."""
+    from memberscope.guard.campaigns_page import write_replay
+    from memberscope.guard.logs import Log, ordered
+    from memberscope.guard.replay import fresh, judged, replay_of
+
+    declared, equipment = equipped(policy)
+    paths = ordered(log)
+    blocks = Log(paths, declared, equipment.sketcher)
+    alarms, counted = judged(fresh(equipment, declared), blocks)
+    if not counted.queries:
+        raise InputError(
+            f"Expected queries in {str(log[0])!r}, got none in {blocks.lines} lines. Check the log and the policy."
+        )
+    found = replay_of(paths[-1].name, alarms, counted, declared, equipment.tuned)
+    write_replay(found.model_copy(update={"skipped": blocks.skipped}), out)
+    typer.echo(f"{found.verdict()}. Written to {out / 'campaigns.html'}")
+    if equipment.tuned is None:
+        typer.echo("No thresholds, so nothing could alarm. Find them with memberscope guard tune.")
+        raise typer.Exit(3)
+    raise typer.Exit(1 if found.campaigns else 0)
+
+
+def equipped(path: Path) -> tuple[GuardPolicy, Equipment]:
+    """The policy and what its monitor works with.
+
+    Raises:
+        InputError: The monitor is not set up.
+    """
+    from memberscope.guard.equipment import equipment_of
+    from memberscope.guard.policy import read_policy
+
+    declared = read_policy(path)
+    missing = declared.monitor.tuned is not None and not declared.path(declared.monitor.tuned).is_file()
+    usable = (
+        declared.model_copy(update={"monitor": declared.monitor.model_copy(update={"tuned": None})}) if missing else declared
+    )
+    found = equipment_of(usable)
+    if found is None:
+        raise InputError(f"Expected key and sketch in [monitor] of {str(path)!r}, got none. See memberscope guard prepare.")
+    return declared, found
+
+
+def secret_for(path: Path, rotate: bool) -> Secret:
+    """The newest secret of a key file, which is made if it is not there."""
+    from memberscope.guard.keys import Secret, read_secrets, write_secrets
+
+    kept = read_secrets(path) if path.is_file() else []
+    if rotate or not kept:
+        kept = [*kept, Secret.new()]
+        write_secrets(path, kept)
+    return kept[-1]
+
+
+def batch_in(path: Path, policy: GuardPolicy, drop: list[str] | None) -> Batch:
+    """The records of a table as clients send them.
+
+    Raises:
+        InputError: The file is not usable, or a column to drop is not there.
+    """
+    from memberscope.targets.batches import batch_of
+    from memberscope.targets.columns import is_numeric, read_columns
+    from memberscope.targets.tables import inputs
+
+    table = read_columns(path)
+    missing = [name for name in drop or [] if name not in table]
+    if missing:
+        raise InputError(f"Expected a column {missing[0]!r} in {str(path)!r} to drop, got none. Repair --drop.")
+    names = [name for name in policy.serving.columns or table if name not in (drop or [])]
+    absent = [name for name in names if name not in table]
+    if absent:
+        raise InputError(f"Expected the column {absent[0]!r} of [serving] in {str(path)!r}, got none. Repair columns.")
+    numeric = all(is_numeric(table[name]) for name in names if table[name].ndim == 1)
+    named = bool(policy.serving.columns) or not numeric
+    x = inputs(table, names, path, numeric=numeric, named=named)
+    return batch_of(x, tuple(policy.serving.columns) if not hasattr(x, "columns") else ())

@@ -1,0 +1,183 @@
+"""Bodies read and written within limits: bytes, seconds, and what compression may unfold to."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from memberscope.guard.refused import Refused
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+JSON = b"application/json"
+TOLD = (b"date", b"x-request-id", b"traceparent", b"retry-after")  # of an answer's headers
+CLOSE = (("connection", "close"),)
+TOO_LONG = "Expected a shorter request, got one above the limit. Send fewer records at once."
+TOO_SLOW = "Expected the whole request sooner. Send it again."
+FORM = "Expected JSON, plain or as gzip or deflate, got another form. Send application/json."
+
+
+class Gone(Exception):
+    """The client left before its request was whole."""
+
+
+class Unreadable(Exception):
+    """An answer that is too long, or in a form that is not read."""
+
+
+def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
+    """The value of a header that is there once or more, or None."""
+    found = [value for key, value in headers if key.lower() == name]
+    return b",".join(found) if found else None
+
+
+async def read_body(receive: Receive, headers: Headers, most: int, seconds: float) -> bytes:
+    """The whole body of a request, at most `most` bytes within so many seconds, unfolded.
+
+    Raises:
+        Refused: It is too long (413), too slow (408), or of another form than JSON (415).
+        Gone: The client left.
+    """
+    declared = header(headers, b"content-length")
+    if declared is not None and not (declared.isdigit() and int(declared[:20]) <= most):
+        raise Refused(413, TOO_LONG, CLOSE)
+    kind = (header(headers, b"content-type") or JSON).partition(b";")[0].strip().lower()
+    if (kind != JSON and not kind.endswith(b"+json")) or header(headers, b"inference-header-content-length") is not None:
+        raise Refused(415, FORM, CLOSE)
+    try:
+        async with asyncio.timeout(seconds):
+            raw = await whole(receive, most)
+    except TimeoutError:
+        raise Refused(408, TOO_SLOW, CLOSE) from None
+    coding = header(headers, b"content-encoding")
+    try:
+        return raw if coding is None else unfolded(raw, coding, most)
+    except Unreadable:
+        raise Refused(413, TOO_LONG) from None
+    except ValueError:
+        raise Refused(415, FORM) from None
+
+
+async def whole(receive: Receive, most: int) -> bytes:
+    """The body's parts put together."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Gone
+        part = message.get("body", b"")
+        size += len(part)
+        if size > most:
+            raise Refused(413, TOO_LONG, CLOSE)
+        parts.append(part)
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def unfolded(raw: bytes, coding: bytes, most: int) -> bytes:
+    """A body as it was before compression.
+
+    Raises:
+        Unreadable: It unfolds to more than `most` bytes.
+        ValueError: It is not whole, or in a coding that is not read.
+
+    >>> unfolded(zlib.compress(b"[1]"), b"deflate", 10)
+    b'[1]'
+    """
+    word = coding.strip().lower()
+    if word in (b"", b"identity"):
+        return raw
+    if word not in (b"gzip", b"x-gzip", b"deflate"):
+        raise ValueError(word)
+    reader = zlib.decompressobj(31 if word != b"deflate" else 15 if raw[:1] == b"\x78" else -15)
+    try:
+        found = reader.decompress(raw, most + 1)
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+    if len(found) > most:
+        raise Unreadable
+    if not reader.eof or reader.unused_data:
+        raise ValueError("cut off, or with something behind it")
+    return found
+
+
+@dataclass
+class Captured:
+    """An answer that is held back: used as the `send` of the application that gives it."""
+
+    most: int
+    status: int = 0
+    headers: Headers = field(default_factory=list)
+    parts: list[bytes] = field(default_factory=list)
+    size: int = 0
+    ended: bool = False
+
+    async def __call__(self, message: Message) -> None:
+        """Keep one message.
+
+        Raises:
+            Unreadable: The body grows beyond `most` bytes.
+        """
+        if message["type"] == "http.response.start":
+            self.status, self.headers = message["status"], list(message.get("headers", ()))
+        elif message["type"] == "http.response.body":
+            part = message.get("body", b"")
+            self.size += len(part)
+            if self.size > self.most:
+                self.parts.clear()
+                raise Unreadable("an answer above max_answer_bytes")
+            self.parts.append(bytes(part))
+            self.ended = not message.get("more_body", False)
+
+    def body(self) -> bytes:
+        """The whole body, unfolded.
+
+        Raises:
+            Unreadable: It has not ended, unfolds to too much, or is in a form that is not read.
+        """
+        if not self.ended:
+            raise Unreadable("an answer that was cut off")
+        raw = b"".join(self.parts)
+        try:
+            coding = header(self.headers, b"content-encoding")
+            return raw if coding is None else unfolded(raw, coding, self.most)
+        except ValueError:
+            raise Unreadable("an answer in a coding that is not read") from None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a client gets."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    kind: bytes = JSON
+
+    @classmethod
+    def of(cls, refused: Refused) -> Reply:
+        """The neutral answer to a refused request."""
+        extra = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in refused.headers)
+        return cls(refused.status, orjson.dumps({"error": refused.sentence}), extra)
+
+    async def send(self, send: Send, *, head: bool = False) -> None:
+        """Answer, without the body where HEAD was asked."""
+        headers = [(b"content-type", self.kind), (b"content-length", b"%d" % len(self.body)), *self.headers]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if head else self.body})
+
+
+def told(headers: Headers) -> tuple[tuple[bytes, bytes], ...]:
+    """Those headers of an answer that may pass."""
+    return tuple((name.lower(), value) for name, value in headers if name.lower() in TOLD)

@@ -1,0 +1,49 @@
+"""What a monitor works with, from the files that a policy names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from memberscope.errors import InputError
+from memberscope.guard.fingerprints import Fingerprints, read_fingerprints
+from memberscope.guard.keys import Secret, read_secret
+from memberscope.guard.monitor import Monitor, Settings
+from memberscope.guard.policy import GuardPolicy
+from memberscope.guard.sketches import Sketcher, read_sketcher
+from memberscope.guard.tune import Tuned
+from memberscope.guard.tuned_file import read_tuned
+
+
+@dataclass(frozen=True, eq=False)
+class Equipment:
+    """The secret, the sketch, and what may be missing: fingerprints and thresholds."""
+
+    secret: Secret
+    sketcher: Sketcher
+    fingerprints: Fingerprints | None
+    tuned: Tuned | None
+
+    def monitor(self, clients: int) -> Monitor:
+        """A monitor that remembers nothing yet; without thresholds it only counts."""
+        settings = Settings({}, self.sketcher.radius) if self.tuned is None else self.tuned.settings
+        return Monitor(settings, self.fingerprints, clients=clients)
+
+
+def equipment_of(policy: GuardPolicy) -> Equipment | None:
+    """All that [monitor] names; None where it is not enabled or has neither key nor sketch.
+
+    Raises:
+        InputError: A file is missing or damaged, or was made with another key, or one of key and sketch is not named.
+    """
+    watch = policy.monitor
+    if not watch.enabled or (watch.key is None and watch.sketch is None):
+        return None
+    if watch.key is None or watch.sketch is None:
+        raise InputError("Expected key and sketch in [monitor], got one of them. Make both with memberscope guard prepare.")
+    secret = read_secret(policy.path(watch.key))
+    sketcher = read_sketcher(policy.path(watch.sketch), secret)
+    if sketcher.kind != watch.kind:
+        raise InputError(f"Expected a sketch of {watch.kind} records, got one of {sketcher.kind}. Repair kind in [monitor].")
+    fingerprints = None if watch.fingerprints is None else read_fingerprints(policy.path(watch.fingerprints), secret)
+    tuned = None if watch.tuned is None else read_tuned(policy.path(watch.tuned), secret.id)
+    return Equipment(secret, sketcher, fingerprints, tuned)

@@ -1,0 +1,373 @@
+"""What an audit or a sweep of defences lets a guard serve: the least restrictive outputs whose measured leakage meets every limit.
+
+Who sees more also has the attacks of who sees less, so a level's upper limit is the largest of its own and of all levels that can
+be worked out from it. Along a chain of such levels the search costs no confidence: to accept wrongly, the audit has to be wrong
+about the most restrictive level that leaks too much, and its limits hold for all attacks there at once. Levels of which neither tells the
+other, such as `top:3` and `round:2`, each have that chance of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from memberscope.auditing.again import plan_of
+from memberscope.auditing.frontier import Frontier, Row
+from memberscope.auditing.plan import Plan
+from memberscope.auditing.policy import Claim
+from memberscope.auditing.result import Result
+from memberscope.auditing.strongest import STRONGEST
+from memberscope.defences import Answering, defended
+from memberscope.defences.saving import fitted_file
+from memberscope.errors import InputError
+from memberscope.guard.restrictiveness import LABEL, NONE, plain, restrictiveness, tells
+from memberscope.reports import read_frontier, read_result
+from memberscope.types import Estimate, Records
+
+Outputs = Literal["labels", "probabilities", "logits"]
+Outcome = Literal["meets", "breaks", "undecided"]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What was measured for one claim: limits of the TPR at `fpr` of the strongest attack, beside the `limit` that it must keep."""
+
+    fpr: float
+    limit: float
+    low: float
+    high: float
+    attack: str
+
+    @property
+    def outcome(self) -> Outcome:
+        """`meets`, `breaks`, or `undecided` where the limit lies between."""
+        return "breaks" if self.low > self.limit else "meets" if self.high <= self.limit else "undecided"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Outputs that a guard could serve, with what was measured of them and of all that can be worked out from them."""
+
+    restrict: str
+    outputs: Outputs
+    bounds: tuple[Bound, ...]
+    outcome: Outcome
+
+    def tightest(self) -> Bound:
+        """The claim with the least room between upper limit and limit."""
+        return max(self.bounds, key=lambda bound: bound.high / bound.limit)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a policy is written from: candidates, least restrictive first, or in `gaps` why there is nothing to go by.
+
+    `asked` are the queries a record that the audit's attackers had at most; `notes` go into the policy as comments.
+    """
+
+    file: str
+    digest: str
+    title: str
+    threat: str
+    confidence: float
+    n_classes: int
+    asked: int
+    candidates: tuple[Candidate, ...] = ()
+    gaps: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    endpoint: Mapping[str, Any] = field(default_factory=dict)
+    fitted: str | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The candidate to serve, or None with the exit code 1 (no outputs meet the limits) or 3 (it is open), and a sentence."""
+
+    candidate: Candidate | None
+    code: int
+    sentence: str
+
+
+def read_evidence(path: Path) -> Evidence:
+    """The evidence in an audit's folder or result.json, or in a sweep's folder or frontier.json.
+
+    Raises:
+        InputError: There is none, or it is broken.
+    """
+    swept = path.name == "frontier.json" or (path / "frontier.json").is_file()
+    file = path / ("frontier.json" if swept else "result.json") if path.is_dir() else path
+    if swept:
+        return of_frontier(read_frontier(file), file)
+    return of_result(read_result(file), file)
+
+
+def choose(evidence: Evidence) -> Choice:
+    """The least restrictive outputs that meet every claim.
+
+    >>> bound = Bound(0.01, 0.03, 0.01, 0.02, "gap")
+    >>> found = Evidence("result.json", "", "", "", 0.95, 3, 1, (Candidate("label", "probabilities", (bound,), "meets"),))
+    >>> choose(found).sentence
+    'label meets every limit: at most 2% of members at 1% false positives where 3% is allowed.'
+    """
+    if evidence.gaps:
+        return Choice(None, 3, evidence.gaps[0])
+    good = next((entry for entry in evidence.candidates if entry.outcome == "meets"), None)
+    if good is not None:
+        bound = good.tightest()
+        words = f"at most {percent(bound.high)} of members at {percent(bound.fpr)} false positives where {percent(bound.limit)} is allowed"
+        return Choice(good, 0, f"{good.restrict} meets every limit: {words}.")
+    last = next(entry for entry in evidence.candidates if entry.restrict == LABEL)
+    bound = max(last.bounds, key=lambda entry: (entry.outcome == "breaks", entry.high / entry.limit))
+    between = (
+        f"{percent(bound.low)} to {percent(bound.high)} of members at {percent(bound.fpr)} false positives by {bound.attack}"
+    )
+    if last.outcome == "breaks":
+        return Choice(
+            None,
+            1,
+            f"Even labels alone exceed the limit of {percent(bound.limit)}: {between}. No restriction of outputs helps: train the model "
+            f"otherwise (see `memberscope defend`), and audit it again.",
+        )
+    return Choice(
+        None,
+        1,
+        f"It is not shown that labels alone keep the limit of {percent(bound.limit)}: {between}. Audit with more records, or train the "
+        f"model otherwise (see `memberscope defend`).",
+    )
+
+
+def of_result(result: Result, file: Path) -> Evidence:
+    """The evidence in an audit."""
+    plan = plan_of(result)
+    searches = result.diagnostics.get("searches", {})
+    n_classes = len(result.diagnostics["class_sizes"])
+    asked = max([len(plan.views), *(int(entry["budget"]) for entry in searches.values())])
+    asked = asked if plan.threat.query_budget is None else min(asked, plan.threat.query_budget)
+    notes = []
+    if "determinism" in result.controls and result.controls["determinism"].passed is False:
+        asked, notes = 1, [f"{result.controls['determinism'].why} So one answer a record is allowed."]
+    endpoint = result.diagnostics.get("endpoint", {})
+    levels = levels_of(result, endpoint)
+    gaps = gaps_of(result, plan, levels)
+    claims = plan.policy.max_tpr if plan.policy else ()
+    found = [] if gaps else [candidate(name, outputs, levels, claims) for name, outputs in levels]
+    granted = max(result.threat_models, key=lambda threat: threat.access)
+    words = (
+        f"access {plan.threat.access.word}, {result.diagnostics['n_members']} members and {result.diagnostics['n_non_members']} "
+        f"non-members, {granted.references} reference models, {asked} queries a record at most"
+    )
+    return Evidence(
+        file.name,
+        hashlib.sha256(file.read_bytes()).hexdigest(),
+        result.title,
+        words,
+        plan.confidence,
+        n_classes,
+        asked,
+        in_order(found, n_classes),
+        tuple(gaps),
+        tuple(notes),
+        endpoint,
+    )
+
+
+Levels = dict[tuple[str, Outputs], dict[float, Estimate]]
+
+
+def levels_of(result: Result, endpoint: Mapping[str, Any]) -> Levels:
+    """The strongest attack's TPR at each level that a guard could serve, by restriction and outputs, and by false-positive rate.
+
+    A guard passes logits on or answers with probabilities; what an endpoint answers unrestricted it cannot change.
+    """
+    strongest = [
+        entry
+        for entry in result.estimates
+        if (entry.attack, entry.metric, entry.target, entry.group) == (STRONGEST, "tpr", "target", None)
+        and entry.fpr is not None
+    ]
+    logits = any(entry.access == "logits" for entry in strongest)
+    serves: Outputs = endpoint.get("outputs", "logits" if logits else "probabilities")
+    found: Levels = {}
+    for entry in strongest:
+        name = LABEL if entry.access == "label" else plain(entry.restriction or NONE)
+        unrestricted = name == NONE and entry.access == "probabilities"
+        if entry.access == "white_box" or (unrestricted and endpoint and serves == "logits"):
+            continue
+        outputs: Outputs = "probabilities" if unrestricted else serves
+        found.setdefault((name, outputs), {})[entry.fpr or 0.0] = entry
+    return found
+
+
+def gaps_of(result: Result, plan: Plan, levels: Levels) -> list[str]:
+    """Why nothing can be concluded from an audit, in sentences; empty if something can."""
+    if plan.policy is None:
+        return ["The audit was judged by no policy, so there is no limit to keep. Audit again with a [policy]."]
+    found = [
+        f"{finding.claim} This did not hold or was not checked: {finding.rule.rstrip('.')}. {finding.advice}"
+        for finding in result.findings
+        if finding.attack != STRONGEST and finding.verdict != "PASS"
+    ]
+    if not result.diagnostics.get("searches"):
+        why = next((entry.why for entry in result.not_run if entry.access == "label"), "no such attack was among the plan's.")
+        found.append(
+            f"Labels alone were not searched, so nothing is known of what they tell: {why} "
+            f"Audit the model itself with the attack boundary and --search-queries 128."
+        )
+    labels = next((by_rate for (name, _), by_rate in levels.items() if name == LABEL), {})
+    missing = [claim.fpr for claim in plan.policy.max_tpr if claim.fpr not in labels]
+    if missing:
+        found.append(f"No attack on labels resolves {percent(min(missing))} false positives. Audit with more non-members.")
+    return found
+
+
+def candidate(name: str, outputs: Outputs, levels: Levels, claims: tuple[Claim, ...]) -> Candidate:
+    """A level with the largest limits of all levels that can be worked out from it; undecided where a rate is not resolved."""
+    above = {(NONE, "logits")} if outputs == "probabilities" else set()
+    weaker = [by_rate for at, by_rate in levels.items() if tells(name, at[0]) and at not in above]
+    bounds = []
+    for claim in claims:
+        seen = [by_rate[claim.fpr] for by_rate in weaker if claim.fpr in by_rate]
+        top = max(seen, key=lambda entry: entry.high)
+        low = max(entry.low for entry in seen)
+        bounds.append(Bound(claim.fpr, claim.tpr, low, top.high, top.method.rsplit("reached by ", 1)[-1]))
+    known = all(claim.fpr in levels[name, outputs] for claim in claims)
+    return Candidate(
+        name, outputs, tuple(bounds), worst([bound.outcome for bound in bounds] + ([] if known else ["undecided"]))
+    )
+
+
+def worst(outcomes: list[Outcome]) -> Outcome:
+    """`breaks` before `undecided` before `meets`."""
+    order: tuple[Outcome, ...] = ("breaks", "undecided", "meets")
+    return min(outcomes, key=order.index)
+
+
+def in_order(found: list[Candidate], n_classes: int) -> tuple[Candidate, ...]:
+    """The least restrictive first; logits before probabilities."""
+    return tuple(sorted(found, key=lambda entry: (restrictiveness(entry.restrict, n_classes), entry.outputs)))
+
+
+def of_frontier(frontier: Frontier, file: Path) -> Evidence:
+    """The evidence in a sweep of defences: its rows that change outputs alone.
+
+    Whether a row meets the policy holds for all claims and all choices at once, as the sweep judged it.
+
+    Raises:
+        InputError: The audit of undefended training is not beside it.
+    """
+    bare = undefended(file)
+    claims = {claim["fpr"]: claim["tpr"] for claim in (frontier.policy or {}).get("max_tpr", ())}
+    access, n_classes = frontier.plan["threat"]["access"], len(bare.diagnostics["class_sizes"])
+    asked = max([1, *(int(entry["budget"]) for entry in bare.diagnostics.get("searches", {}).values())])
+    served = [row for row in frontier.rows if row.why_not is None and row.average is not None and not trains(row.name)]
+    gaps = gaps_of_frontier(frontier, bare, served)
+    outputs: Outputs = "logits" if access == "logits" else "probabilities"
+    found = in_order([] if gaps else [judged(row, served, outputs, claims) for row in served], n_classes)
+    chosen = next((entry.restrict for entry in found if entry.outcome == "meets"), None)
+    notes = [
+        f"{row.name} meets the policy, too, but changes training, which a guard cannot: train the served model so, and audit that."
+        for row in frontier.rows
+        if row.meets == "meets" and trains(row.name)
+    ]
+    fitted = next((fitted_of(row) for row in served if restricts(row) == chosen), None)
+    if fitted is not None:
+        notes.append(
+            "What is fitted belongs to the sweep's own model: fit it to the served one with `memberscope guard fit --force`."
+        )
+    return Evidence(
+        file.name,
+        hashlib.sha256(file.read_bytes()).hexdigest(),
+        frontier.title,
+        f"access {access}, a sweep of {len(frontier.rows)} choices with {frontier.plan['references']} reference models each, "
+        f"{asked} queries a record at most",
+        float(frontier.plan["confidence"]),
+        n_classes,
+        asked,
+        found,
+        tuple(gaps),
+        tuple(notes),
+        fitted=fitted,
+    )
+
+
+def fitted_of(row: Row) -> str | None:
+    """The file that a sweep left of a row's fitted parts, if it has any."""
+    name = defended(row.name, NOBODY, NOBODY).trains
+    return None if name == NONE else fitted_file(name)
+
+
+NOBODY = Records(np.zeros((0, 1)), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.str_), {})
+
+
+def trains(name: str) -> bool:
+    """Whether a choice changes training, which a guard cannot.
+
+    >>> trains("l2:0.01+top:3"), trains("memguard:1"), trains("top:3")
+    (True, False, False)
+    """
+    return any(not isinstance(part, Answering) for part in defended(name, NOBODY, NOBODY).training)
+
+
+def restricts(row: Row) -> str:
+    """What a guard has to do to outputs for a row that changes nothing else."""
+    return plain(row.name)
+
+
+def judged(row: Row, rows: list[Row], outputs: Outputs, claims: Mapping[float, float]) -> Candidate:
+    """A row as a candidate: it meets the policy if it and every row that can be worked out from it do."""
+    name = restricts(row)
+    weaker = [other for other in rows if tells(name, restricts(other))]
+    seen = [other.average for other in weaker if other.average is not None]
+    top = max(seen, key=lambda entry: entry.high)
+    fpr = top.fpr or 0.0
+    attack = top.method.rsplit("reached by ", 1)[-1]
+    bound = Bound(fpr, claims[fpr], max(entry.low for entry in seen), top.high, attack)
+    return Candidate(name, outputs, (bound,), worst([other.meets for other in weaker]))  # type: ignore[misc]
+
+
+def gaps_of_frontier(frontier: Frontier, bare: Result, served: list[Row]) -> list[str]:
+    """Why nothing can be concluded from a sweep, in sentences; empty if something can."""
+    if frontier.policy is None:
+        return ["The sweep was judged by no policy, so there is no limit to keep. Run it again with a [policy]."]
+    found = []
+    for name in ("null", "blind", "references"):
+        passed = frontier.rows[0].controls.get(name, True)
+        if passed is False or (passed is None and not frontier.plan["assume_exchangeable"]):
+            found.append(f"The {name} control of the sweep did not pass, so its numbers decide nothing. See its audits.")
+    if frontier.fpr not in [claim["fpr"] for claim in frontier.policy["max_tpr"]]:
+        found.append(
+            f"The policy says nothing of {percent(frontier.fpr)} false positives, the least that was told. Give more records."
+        )
+    if not bare.diagnostics.get("searches"):
+        found.append("Labels alone were not searched. Run the sweep with the attack boundary and --search-queries 64.")
+    if not any(restricts(row) == LABEL for row in served):
+        found.append("Labels alone are not among the choices that were judged. Add label to --defences.")
+    return found
+
+
+def undefended(file: Path) -> Result:
+    """The audit of undefended training beside a frontier.
+
+    Raises:
+        InputError: It is not there.
+    """
+    try:
+        return read_result(file.parent / "none")
+    except InputError as error:
+        raise InputError(
+            f"Expected the sweep's audit of undefended training in {str(file.parent / 'none')!r}, got none. Give the sweep's folder."
+        ) from error
+
+
+def percent(rate: float) -> str:
+    """A rate for readers.
+
+    >>> percent(0.0123)
+    '1.23%'
+    """
+    return f"{100 * rate:.3g}%"

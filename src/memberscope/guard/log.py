@@ -1,0 +1,44 @@
+"""The guard's own log: one JSON object a line, without inputs or credentials."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+LOGGER = logging.getLogger("memberscope.guard")
+LONGEST = 300  # characters of one value
+
+
+def say(level: int, event: str, **fields: Any) -> None:
+    """Log `event` with its fields."""
+    if LOGGER.isEnabledFor(level):
+        LOGGER.log(level, event, extra={"fields": fields})
+
+
+class JsonLines(logging.Formatter):
+    r"""Each record as one line of JSON in ASCII: what a client may have written cannot begin a line of its own.
+
+    >>> record = logging.LogRecord("a", logging.INFO, "", 0, "came", (), None)
+    >>> record.created, record.fields = 0.0, {"client": "x\n{}"}
+    >>> JsonLines().format(record)
+    '{"time": "1970-01-01T00:00:00.000+00:00", "level": "info", "event": "came", "client": "x\\n{}"}'
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        found = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage()[:LONGEST],
+            **{name: short(value) for name, value in getattr(record, "fields", {}).items()},
+        }
+        if record.exc_info and record.exc_info[0] is not None:
+            found["error"] = record.exc_info[0].__name__
+        return json.dumps(found).replace("\x7f", "\\u007f")
+
+
+def short(value: Any) -> Any:
+    """A value for the log."""
+    return value if isinstance(value, int | float | None) else str(value)[:LONGEST]

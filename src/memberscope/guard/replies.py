@@ -1,0 +1,133 @@
+"""Answers written anew: the declared output as the defence leaves it, and nothing that was not declared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from memberscope.errors import TargetError
+from memberscope.targets.answers import Declared, outputs_of
+from memberscope.targets.protocols import listed
+from memberscope.targets.tensors import tensor_of
+from memberscope.types import Floats
+
+NUMPY = orjson.OPT_SERIALIZE_NUMPY
+NAMED = ("model_name", "model_version", "id")
+LONGEST = 200  # characters of a name or an id in an answer
+
+
+def outputs_read(answers: Any, declared: Declared, n: int) -> Floats:
+    """The outputs (n, k), or labels (n, 1), that `answers` hold about n records.
+
+    Raises:
+        TargetError: They are about another number of records, or not what was declared.
+
+    >>> outputs_read([[0.25, 0.75]], Declared(), 1).tolist()
+    [[0.25, 0.75]]
+    """
+    if not isinstance(answers, list | np.ndarray) or len(answers) != n:
+        raise TargetError(f"Expected {n} answers from the server, got another number. Repair answer in the policy.")
+    if declared.n_classes is None:
+        declared = sized(declared, classes_in(answers, declared))
+    return outputs_of(answers, declared)
+
+
+@lru_cache(maxsize=8)
+def sized(declared: Declared, n: int) -> Declared:
+    """What is declared, with the number of classes."""
+    return replace(declared, n=n)
+
+
+def classes_in(answers: Any, declared: Declared) -> int:
+    """The number of classes where none was declared: what the first answer holds; for labels, as many as it takes."""
+    first = answers[0]
+    if declared.level == "labels":
+        return max(2, int(np.max(np.asarray(answers, dtype=np.float64))) + 1)
+    return max(2, len(first) if isinstance(first, list | dict | np.ndarray) else 2)
+
+
+def labels(outputs: Floats, declared: Declared) -> list[str] | NDArray[np.int64]:
+    """Labels (n,): the classes' names, or their numbers where they have none."""
+    codes = outputs[:, 0].astype(np.int64)
+    return codes if declared.classes is None else [declared.classes[code] for code in codes.tolist()]
+
+
+def told(outputs: Floats) -> list[list[tuple[int, float]]]:
+    """The classes of each record that are not hidden, with their scores, the likeliest first."""
+    found: list[list[tuple[int, float]]] = [[] for _ in outputs]
+    rows, columns = np.nonzero(~np.isnan(outputs))
+    for row, column, value in zip(rows.tolist(), columns.tolist(), outputs[rows, columns].tolist(), strict=True):
+        found[row].append((column, value))
+    return [sorted(pairs, key=lambda pair: -pair[1]) for pairs in found]
+
+
+def plain_answers(outputs: Floats, signal: str, declared: Declared) -> Any:
+    """What JSON says of each record: a label, a list in the server's order, or an object where classes are hidden.
+
+    >>> plain_answers(np.array([[0.9, np.nan]]), "probabilities", Declared(names=("b", "a")))
+    [{'b': 0.9}]
+    """
+    if signal == "labels":
+        return labels(outputs, declared)
+    if np.isnan(outputs).any():
+        names = declared.classes or tuple(map(str, range(outputs.shape[1])))
+        return [{names[column]: value for column, value in pairs} for pairs in told(outputs)]
+    return in_order(outputs, declared)
+
+
+def in_order(outputs: Floats, declared: Declared) -> Floats:
+    """Outputs (n, k) with the classes in the server's order."""
+    return np.ascontiguousarray(outputs[:, declared.back] if declared.n_classes else outputs)
+
+
+def tensor_answer(name: str, outputs: Floats, signal: str, declared: Declared) -> dict[str, Any]:
+    """The output tensor: FP64 (n, k), labels (n, 1), or, where classes are hidden, BYTES (n, told) of `score:place[:name]`.
+
+    The last form is that of the protocol's classification extension; places are those of the server's order.
+
+    >>> tensor_answer("p", np.array([[0.9, np.nan]]), "probabilities", Declared(n=2))
+    {'name': 'p', 'shape': [1, 1], 'datatype': 'BYTES', 'data': ['0.9:0']}
+    """
+    if signal == "labels":
+        found = labels(outputs, declared)
+        kind = "INT64" if declared.classes is None else "BYTES"
+        return {"name": name, "shape": [len(outputs), 1], "datatype": kind, "data": found}
+    if np.isnan(outputs).any():
+        rows = told(outputs)
+        order, names = declared.order or list(range(outputs.shape[1])), declared.classes
+        data = [
+            f"{value!r}:{order[column]}" + (f":{names[column]}" if names else "") for pairs in rows for column, value in pairs
+        ]
+        return {"name": name, "shape": [len(rows), len(data) // len(rows)], "datatype": "BYTES", "data": data}
+    return {"name": name, "shape": list(outputs.shape), "datatype": "FP64", "data": in_order(outputs, declared).ravel()}
+
+
+def v2_tensors(document: Any, answer: str | None, also: Sequence[str]) -> tuple[str, NDArray[Any], list[dict[str, Any]]]:
+    """The declared output's name and values in an answer, and the documents of the outputs that pass beside it.
+
+    Raises:
+        TargetError: There is no such output, or there are two.
+    """
+    entries = [entry for entry in listed(document, "outputs") if isinstance(entry, dict)]
+    wanted = [entry for entry in entries if (entry.get("name") == answer if answer else entry.get("name") not in also)]
+    if len(wanted) != 1 or not isinstance(wanted[0].get("name"), str):
+        raise TargetError(
+            f"Expected one output {answer or 'that is not named in also'}, got {len(wanted)}. Set answer in the policy."
+        )
+    beside = [
+        {key: entry[key] for key in ("name", "shape", "datatype", "data") if key in entry}
+        for entry in entries
+        if entry.get("name") in also and entry is not wanted[0]
+    ]
+    return wanted[0]["name"], tensor_of(wanted[0]), beside
+
+
+def named(document: Any) -> dict[str, str]:
+    """What an answer of the Open Inference Protocol says of itself."""
+    return {key: document[key][:LONGEST] for key in NAMED if isinstance(document.get(key), str)}

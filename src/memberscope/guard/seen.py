@@ -1,0 +1,34 @@
+"""What the monitor is told of one request, after it was answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from memberscope.targets.batches import Batch
+from memberscope.types import Ints
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """Who asked about which records, and what they got.
+
+    `client` is `kind:subject`, `key` its keyed hash, `group` the name of its class. `labels` (n,) are the answered top classes, -1
+    where none was answered. `status` is the answer's, 499 if the client left before. `seconds` is the time that it took.
+
+    >>> import numpy as np
+    >>> Seen(Batch(np.eye(2)), "network:192.0.2.7/32", "00", "default", np.array([-1, -1]), 429, 0.001).records
+    2
+    """
+
+    batch: Batch
+    client: str
+    key: str
+    group: str
+    labels: Ints
+    status: int
+    seconds: float
+
+    @property
+    def records(self) -> int:
+        """How many records were asked about."""
+        return len(self.labels)

@@ -1,0 +1,64 @@
+"""Several workers that share one listening socket, started again when one dies."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from memberscope.guard.log import say
+from memberscope.guard.parts import Parts
+from memberscope.guard.policy import GuardPolicy
+from memberscope.guard.run import Run, logging_to_stderr, work
+
+EVERY, SOONEST = 0.1, 1.0  # seconds between looks at the workers, and from a worker's start to its next
+
+
+def supervise(run: Run, listening: socket.socket, secret: bytes, parts: Callable[[GuardPolicy, bytes], Parts]) -> None:
+    """Keep `run.workers` processes serving until SIGTERM or SIGINT; SIGHUP goes to each of them."""
+    logging_to_stderr(run.log_level)
+    asked: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda got, _: asked.append(got))
+    context = multiprocessing.get_context("spawn")
+
+    def begun(place: int) -> tuple[Any, float]:
+        process = context.Process(target=work, args=(run, listening, secret, parts, place))
+        process.start()
+        return process, time.monotonic()
+
+    workers = [begun(place) for place in range(run.workers)]
+    while not {signal.SIGTERM, signal.SIGINT} & set(asked):
+        time.sleep(EVERY)
+        if signal.SIGHUP in asked:
+            asked.remove(signal.SIGHUP)
+            tell([process for process, _ in workers], signal.SIGHUP)
+        for place, (process, since) in enumerate(workers):
+            if not process.is_alive() and time.monotonic() - since > SOONEST:
+                say(logging.ERROR, "worker_ended", place=place, code=process.exitcode)
+                workers[place] = begun(place)
+    ended([process for process, _ in workers], run.grace)
+
+
+def tell(processes: list[Any], number: int) -> None:
+    """Send a signal to those that live."""
+    for process in processes:
+        if process.is_alive():
+            os.kill(process.pid, number)
+
+
+def ended(processes: list[Any], grace: float) -> None:
+    """Wait for all to end, and kill those that do not."""
+    tell(processes, signal.SIGTERM)
+    until = time.monotonic() + grace + 5.0
+    for process in processes:
+        process.join(max(0.0, until - time.monotonic()))
+    for process in processes:
+        if process.is_alive():
+            process.kill()
+            process.join()

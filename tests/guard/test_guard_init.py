@@ -1,0 +1,422 @@
+"""From an audit to a guard's policy: the least restrictive outputs that it shows to be safe, or a reason why there are none."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from sklearn.tree import DecisionTreeClassifier
+from typer.testing import CliRunner
+
+import memberscope
+from memberscope.auditing import Claim, Plan, Policy
+from memberscope.cli import guard_init
+from memberscope.defences import restriction
+from memberscope.defences.saving import load_fitted, with_fitted
+from memberscope.errors import InputError
+from memberscope.guard import read_policy
+from memberscope.guard.classes import Classes
+from memberscope.guard.draft import draft
+from memberscope.guard.evidence import Bound, Candidate, Evidence, candidate, choose, read_evidence
+from memberscope.guard.restrictiveness import restrictiveness, tells
+from memberscope.reports import read_result, write_all
+from memberscope.targets import Endpoint, FunctionTarget
+from memberscope.types import Access, ThreatModel
+
+N, K = 300, 5
+PLAN = Plan(title="shop", attacks=("gap", "boundary", "confidence"), fprs=(0.1,), search_queries=16, seed=1)
+ROOMY, TIGHT = Policy("roomy", (Claim(0.1, 0.3),)), Policy("tight", (Claim(0.1, 0.101),))
+app = typer.Typer()
+app.command("init")(guard_init.init)
+app.command("fit")(guard_init.fit)
+
+
+def call(*arguments: object) -> tuple[int, str]:
+    found = CliRunner().invoke(app, [str(entry) for entry in arguments])
+    if found.exception is not None and not isinstance(found.exception, SystemExit):
+        raise found.exception
+    return found.exit_code, " ".join(found.output.split())
+
+
+WEIGHTS = np.random.default_rng(50).normal(size=(6, K))
+
+
+def sides():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2 * N, 6))
+    y = (x @ WEIGHTS + 0.5 * rng.gumbel(size=(2 * N, K))).argmax(axis=1)
+    return (x[:N], y[:N]), (x[N:], y[N:])
+
+
+def served(leak: float) -> FunctionTarget:
+    """A linear model that is nearly sure of its top class, `leak` times nearer for its members: rounded, all are alike."""
+    (members, _), _ = sides()
+    known = {row.tobytes() for row in members}
+
+    def answer(x):
+        x = np.ascontiguousarray(x, dtype=np.float64)
+        inside = np.array([row.tobytes() in known for row in x])
+        doubt = 1e-3 * (1 + np.modf(np.abs(1e4 * x.sum(axis=1)))[0]) / np.where(inside, leak, 1.0)
+        p = np.tile(doubt[:, None] / (K - 1), (1, K))
+        p[np.arange(len(x)), (x @ WEIGHTS).argmax(axis=1)] = 1 - doubt
+        return p
+
+    return FunctionTarget(answer, n_classes=K)
+
+
+def audited(folder: Path, model, plan: Plan = PLAN, policy: Policy | None = ROOMY) -> Path:
+    write_all(memberscope.audit(model, *sides(), plan=plan, policy=policy), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    base = tmp_path_factory.mktemp("audits")
+    overfitted = DecisionTreeClassifier(random_state=0).fit(*sides()[0])
+    return {
+        "clean": audited(base / "clean", served(1.0)),
+        "digits": audited(base / "digits", served(30.0)),
+        "tight": audited(base / "tight", served(1.0), policy=TIGHT),
+        "tree": audited(base / "tree", overfitted, replace(PLAN, fprs=(0.6,)), Policy("p", (Claim(0.6, 0.75),))),
+    }
+
+
+def test_a_model_that_leaks_nothing_is_served_as_it_is(folders, tmp_path):
+    code, said = call("init", "--from", folders["clean"], "--out", tmp_path / "guard.toml")
+    assert code == 0 and said.startswith("none meets every limit: at most ") and "Edit [serving]" in said
+    policy = read_policy(tmp_path / "guard.toml")
+    assert policy.default.restrict == "none" and (policy.default.per_record.n, policy.default.per_record.seconds) == (
+        16,
+        365 * 86400,
+    )
+    assert policy.measured.upper <= policy.measured.limit == 0.3 and policy.measured.fpr == 0.1
+
+
+def test_the_least_restrictive_outputs_that_keep_the_limit_are_taken(folders, tmp_path):
+    """The leak is in the third and further decimals: fewer classes do not hide it, two decimals do."""
+    code, said = call("init", "--from", folders["digits"] / "result.json", "--out", tmp_path / "guard.toml")
+    assert code == 0, said
+    policy = read_policy(tmp_path / "guard.toml")
+    assert policy.default.restrict == "round:2" and Classes(policy).defence("default").name == "round:2"
+    text = (tmp_path / "guard.toml").read_text()
+    outcomes = {line.split()[1]: line for line in text.splitlines() if line.startswith("#   ")}
+    assert [name for name in outcomes] == ["none", "top:3", "top:1", "round:2", "label"]
+    assert [line.split(":")[-1].split()[0] for line in outcomes.values()] == ["breaks", "breaks", "breaks", "meets", "meets"]
+    assert policy.measured.result in text.splitlines()[1]
+
+
+def test_the_measured_limit_is_the_audits_own(folders):
+    result = read_result(folders["digits"])
+    evidence = read_evidence(folders["digits"])
+    rows = {(e.access, e.restriction): e for e in result.estimates if (e.attack, e.metric, e.fpr) == ("strongest", "tpr", 0.1)}
+    found = {entry.restrict: entry.bounds[0] for entry in evidence.candidates}
+    assert found["label"].high == rows["label", None].high
+    assert found["round:2"].high == max(rows["probabilities", "round:2"].high, rows["label", None].high)
+    assert found["none"].high == max(entry.high for entry in rows.values())
+
+
+def test_labels_that_leak_too_much_leave_no_policy(folders, tmp_path):
+    code, said = call("init", "--from", folders["tree"], "--out", tmp_path / "guard.toml")
+    assert code == 1 and "No policy was written. Even labels alone exceed the limit of 75%" in said
+    assert not (tmp_path / "guard.toml").exists()
+
+
+def test_what_is_not_shown_leaves_no_policy(folders, tmp_path):
+    code, said = call("init", "--from", folders["tight"], "--out", tmp_path / "guard.toml")
+    assert code == 1 and "It is not shown that labels alone keep the limit of 10.1%" in said
+    assert not (tmp_path / "guard.toml").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "policy", "sentence"),
+    [
+        ({}, None, "was judged by no policy"),
+        ({"search_queries": 0}, ROOMY, "Labels alone were not searched"),
+        ({"attacks": ("gap", "logit")}, ROOMY, "Labels alone were not searched"),
+        ({}, Policy("p", (Claim(0.1, 0.3),), ("lira",)), "The policy requires the attack lira."),
+        ({"threat": ThreatModel(access=Access.LABEL), "attacks": ("gap",)}, ROOMY, "Labels alone were not searched"),
+    ],
+)
+def test_an_audit_that_leaves_something_open_decides_nothing(tmp_path, changed, policy, sentence):
+    folder = audited(tmp_path / "audit", served(1.0), replace(PLAN, **changed), policy)
+    code, said = call("init", "--from", folder, "--out", tmp_path / "guard.toml")
+    assert code == 3 and said.startswith("No policy was written.") and sentence in said
+    assert not (tmp_path / "guard.toml").exists()
+
+
+def test_a_control_that_failed_decides_nothing(tmp_path):
+    """Members come from somewhere else, so that a classifier of records alone finds them."""
+    members, others = sides()
+    moved = (members[0] + np.array([2.0, 0, 0, 0, 0, 0]), members[1])
+    write_all(memberscope.audit(served(1.0), moved, others, plan=PLAN, policy=ROOMY), tmp_path / "audit")
+    code, said = call("init", "--from", tmp_path / "audit", "--out", tmp_path / "guard.toml")
+    assert code == 3 and "cannot be told apart without the model" in said and not (tmp_path / "guard.toml").exists()
+
+
+@pytest.mark.parametrize("control", ["null", "blind", "references"])
+def test_no_control_is_forgotten(folders, tmp_path, control):
+    document = json.loads((folders["clean"] / "result.json").read_text())
+    template = next(entry for entry in document["findings"] if entry["attack"] == "null")
+    kept = [entry for entry in document["findings"] if entry["attack"] != control]
+    document["findings"] = [*kept, template | {"attack": control, "verdict": "INCONCLUSIVE", "rule": "it failed."}]
+    (tmp_path / "result.json").write_text(json.dumps(document))
+    assert choose(read_evidence(tmp_path / "result.json")).code == 3
+
+
+def test_a_declared_budget_bounds_what_clients_may_ask(tmp_path):
+    plan = replace(PLAN, search_queries=None, threat=ThreatModel(query_budget=20))
+    folder = audited(tmp_path / "audit", served(1.0), plan)
+    assert call("init", "--from", folder, "--out", tmp_path / "guard.toml")[0] == 0
+    assert read_policy(tmp_path / "guard.toml").default.per_record.n == 20
+
+
+def test_a_restriction_that_was_declared_is_the_most_that_is_served(tmp_path):
+    plan = replace(PLAN, threat=ThreatModel(restriction="top:3"))
+    folder = audited(tmp_path / "audit", served(1.0), plan)
+    assert call("init", "--from", folder, "--out", tmp_path / "guard.toml")[0] == 0
+    assert read_policy(tmp_path / "guard.toml").default.restrict == "top:3"
+
+
+def test_a_file_that_is_there_stays_without_a_word(folders, tmp_path):
+    out = tmp_path / "guard.toml"
+    out.write_text("mine")
+    with pytest.raises(InputError, match="Expected a new file"):
+        call("init", "--from", folders["clean"], "--out", out)
+    assert out.read_text() == "mine"
+    assert call("init", "--from", folders["clean"], "--out", out, "--force")[0] == 0 and read_policy(out)
+    with pytest.raises(InputError, match="holds none"):
+        call("init", "--from", tmp_path / "nothing", "--out", tmp_path / "other.toml")
+
+
+def evidence_of(**changed: object) -> Evidence:
+    bound = Bound(0.01, 0.03, 0.01, 0.02, "gap")
+    labels = Candidate("label", "probabilities", (bound,), "meets")
+    return replace(Evidence("result.json", "00", "a", "b", 0.95, 3, 9, (labels,)), **changed)
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        Endpoint("http://h/", model_name="iris", classes=("no", 'ye"s'), answer="p"),
+        Endpoint(
+            "http://h/score", protocol="json", body='{"a": "$records", "token": "s3cret"}', n_classes=3, columns=("a", "b")
+        ),
+        Endpoint("http://h/invocations", protocol="mlflow", n_classes=3, outputs="labels"),
+    ],
+)
+def test_serving_is_what_the_audit_was_told(declared):
+    found = evidence_of(endpoint=json.loads(json.dumps(declared.declaration)))
+    text = draft(found, found.candidates[0], Path("."))
+    serving = tomllib.loads(text)["serving"]
+    assert "s3cret" not in text and serving["protocol"] == declared.protocol and serving["outputs"] == declared.outputs
+    assert serving.get("classes", []) == list(declared.classes or ()) and serving.get("columns", []) == list(declared.columns)
+    assert serving.get("path") == ("/score" if declared.protocol == "json" else None)
+
+
+def test_a_title_writes_no_keys_of_its_own():
+    found = evidence_of(title='a"\n[guard]\nmode = "observe"\n\x1b[2J\x7f', notes=("b\n[guard]",))
+    text = draft(found, found.candidates[0], Path("."))
+    assert "guard" not in tomllib.loads(text) and "\x1b" not in text
+
+
+def test_every_level_below_must_keep_the_limit_too(folders):
+    """An attacker who sees three classes also sees the first, and one who sees that sees the label."""
+    base = next(e for e in read_result(folders["clean"]).estimates if (e.attack, e.metric) == ("strongest", "tpr"))
+    highs = {"none": 0.1, "top:3": 0.1, "top:1": 0.5, "round:2": 0.2, "label": 0.1}
+    levels = {(name, "probabilities"): {0.1: replace(base, fpr=0.1, low=0.0, high=high)} for name, high in highs.items()}
+    found = {name: candidate(name, "probabilities", levels, (Claim(0.1, 0.3),)).outcome for name in highs}
+    assert found == {"none": "undecided", "top:3": "undecided", "top:1": "undecided", "round:2": "meets", "label": "meets"}
+
+
+def test_telling_is_an_order_and_agrees_with_restrictiveness():
+    names = [
+        "none",
+        "top:3",
+        "top:1",
+        "round:3",
+        "round:1",
+        "top:3+round:2",
+        "top:1+round:1",
+        "memguard:1",
+        "memguard:1+top:1",
+        "label",
+    ]
+    for a in names:
+        assert tells(a, a) and tells("none", a) and tells(a, "label")
+        for b in names:
+            if a != b and tells(a, b):
+                assert restrictiveness(a, 10) < restrictiveness(b, 10) and not tells(b, a)
+            for c in names:
+                assert not (tells(a, b) and tells(b, c)) or tells(a, c)
+
+
+@pytest.mark.parametrize(
+    "names", [("top:3", "top:1"), ("round:3", "round:1"), ("top:3", "top:3+round:1"), ("round:2", "top:2+round:1")]
+)
+def test_what_is_said_to_follow_does(names):
+    """From the answers behind the first, those behind the second."""
+    more, less = map(restriction, names)
+    whole = np.random.default_rng(0).dirichlet(np.ones(6), 300)
+    assert tells(*names)
+    again = less(more(whole))
+    agree = np.isclose(again, less(whole), atol=1e-9, equal_nan=True).mean()
+    assert agree > 0.9  # what is rounded twice is at times one unit off
+
+
+MODULE = """
+import numpy as np
+from sklearn.tree import DecisionTreeClassifier
+from memberscope import Records
+from memberscope.recipes import SklearnRecipe
+
+tree = SklearnRecipe(DecisionTreeClassifier(max_depth=2))
+
+def target():
+    data = np.load("members.npz")
+    return tree(Records(data["x"], data["y"], data["y"].astype(str)), 0)
+"""
+CONFIG = """
+[target]
+model = "own:target"
+[data]
+members = "members.npz"
+non_members = "others.npz"
+[recipe]
+train = "own:tree"
+references = 4
+jobs = 1
+[defend]
+defences = ["memguard:1", "depth:1", "label", "round:1"]
+canaries = 0
+[policy]
+max_tpr = [{ fpr = 0.1, tpr = 0.45 }]
+[audit]
+attacks = ["gap", "boundary", "logit"]
+out = "swept"
+"""
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sweep")
+    (folder / "own.py").write_text(MODULE)
+    (folder / "audit.toml").write_text(CONFIG)
+    rng = np.random.default_rng(0)
+    for name in ("members", "others"):
+        x = rng.normal(size=(350, 6))
+        np.savez(folder / f"{name}.npz", x=x, y=(x[:, 0] + 0.5 * rng.normal(size=350) > 0).astype(int))
+    command = [
+        sys.executable,
+        "-c",
+        "from memberscope.cli.main import run; run()",
+        "defend",
+        "audit.toml",
+        "--search-queries",
+        "16",
+    ]
+    found = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert "memguard:1: what it fitted to its own model in swept/fitted-memguard-1.safetensors" in found.stdout
+    return folder / "swept"
+
+
+def test_a_sweep_leaves_what_it_fitted(swept):
+    found = load_fitted(swept / "fitted-memguard-1.safetensors")
+    assert with_fitted(restriction("memguard:1"), found, 2).digest.startswith("memguard:1@")
+    assert [path.name for path in swept.glob("fitted-*")] == ["fitted-memguard-1.safetensors"]
+
+
+def test_a_sweep_gives_a_policy_of_outputs_alone(swept, tmp_path):
+    code, said = call("init", "--from", swept, "--out", tmp_path / "guard.toml")
+    assert code == 0, said
+    policy = read_policy(tmp_path / "guard.toml")
+    assert policy.default.restrict == "none" and policy.default.per_record.n == 16 and policy.measured.upper <= 0.45
+    assert "depth:1 meets the policy, too, but changes training" in said
+
+
+def changed_sweep(swept: Path, folder: Path, change) -> Path:
+    shutil.copytree(swept, folder)
+    document = json.loads((folder / "frontier.json").read_text())
+    change(document, {row["name"]: row for row in document["rows"]})
+    (folder / "frontier.json").write_text(json.dumps(document))
+    return folder
+
+
+def test_a_fitted_choice_names_its_file(swept, tmp_path):
+    folder = changed_sweep(swept, tmp_path / "a", lambda document, rows: rows["none"].update(meets="breaks"))
+    code, said = call("init", "--from", folder / "frontier.json", "--out", tmp_path / "guard.toml")
+    assert code == 0 and "fit it to the served one with `memberscope guard fit --force`" in said
+    policy = read_policy(tmp_path / "guard.toml")
+    assert policy.default.restrict == "memguard:1" and Classes(policy).defence("default").digest.startswith("memguard:1@")
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "sentence"),
+    [
+        (lambda document, rows: [row.update(meets="breaks") for row in rows.values()], 1, "labels alone"),
+        (lambda document, rows: rows["label"].update(meets="undecided"), 1, "labels alone"),
+        (lambda document, rows: document.update(policy=None), 3, "no policy"),
+        (lambda document, rows: document["rows"].remove(rows["label"]), 3, "Add label to --defences"),
+        (lambda document, rows: rows["none"]["controls"].update(null=False), 3, "null control"),
+        (lambda document, rows: rows["none"]["controls"].update(blind=None), 3, "blind control"),
+        (lambda document, rows: rows["none"]["controls"].update(references=False), 3, "references control"),
+        (lambda document, rows: document.update(fpr=0.2), 3, "says nothing of 20%"),
+    ],
+)
+def test_a_sweep_that_shows_nothing_gives_none(swept, tmp_path, change, code, sentence):
+    folder = changed_sweep(swept, tmp_path / "a", change)
+    found, said = call("init", "--from", folder, "--out", tmp_path / "guard.toml")
+    assert found == code and sentence in said and not (tmp_path / "guard.toml").exists()
+
+
+def test_a_sweep_without_its_audits_is_refused(swept, tmp_path):
+    shutil.copy(swept / "frontier.json", tmp_path)
+    with pytest.raises(InputError, match="audit of undefended training"):
+        read_evidence(tmp_path)
+
+
+POLICY = 'fitted = "f.safetensors"\n[serving]\nmodel_name = "m"\nn_classes = 3\n[default]\nrestrict = "{}"\n'
+
+
+def test_fit_writes_what_the_policy_names(tmp_path):
+    (tmp_path / "guard.toml").write_text(POLICY.format("memguard:1+hamp_output:5"))
+    rng = np.random.default_rng(0)
+    answers = rng.dirichlet(np.ones(3), 60)
+    np.savez(tmp_path / "o.npz", outputs=answers, member=np.arange(60) < 30, random=rng.dirichlet(np.ones(3), 20))
+    code, said = call("fit", "--policy", tmp_path / "guard.toml", "--outputs", tmp_path / "o.npz")
+    assert code == 0 and "Fitted memguard:1, memguard:1+hamp_output:5 to 60 answers" in said
+    defence = Classes(read_policy(tmp_path / "guard.toml")).defence("default")
+    assert defence(answers).shape == (60, 3) and (defence(answers).argmax(axis=1) == answers.argmax(axis=1)).all()
+    with pytest.raises(InputError, match="Expected a new file"):
+        call("fit", "--policy", tmp_path / "guard.toml", "--outputs", tmp_path / "o.npz")
+
+
+@pytest.mark.parametrize(
+    ("policy", "arrays", "sentence"),
+    [
+        (POLICY.format("top:1"), {}, "Nothing else is fitted"),
+        (POLICY.format("memguard:1").removeprefix('fitted = "f.safetensors"'), {}, "Add fitted"),
+        (POLICY.format("hamp_output"), {}, "Add them as the array random"),
+        (POLICY.format("memguard:1"), {"outputs": np.ones((4, 3))}, "do not sum to 1"),
+        (POLICY.format("memguard:1"), {"outputs": np.full((4, 2), 0.5)}, "Expected outputs of 3 classes"),
+        (POLICY.format("memguard:1"), {"member": np.arange(4)}, "Expected member of zeros and ones"),
+        (POLICY.format("memguard:1"), {"member": np.ones(3, bool)}, "Expected outputs"),
+        (POLICY.format("memguard:1"), {"member": np.ones(4, bool)}, "only one kind"),
+        (POLICY.format("memguard:1"), {"outputs": np.array([None, 1], dtype=object)}, "Expected an NPZ"),
+    ],
+)
+def test_what_cannot_be_fitted_is_one_sentence(tmp_path, policy, arrays, sentence):
+    (tmp_path / "guard.toml").write_text(policy)
+    usual = {"outputs": np.full((4, 3), 1 / 3), "member": np.array([0, 1, 0, 1])}
+    np.savez(tmp_path / "o.npz", **(usual | arrays))
+    with pytest.raises(InputError, match=sentence):
+        call("fit", "--policy", tmp_path / "guard.toml", "--outputs", tmp_path / "o.npz")
+    assert not (tmp_path / "f.safetensors").exists()

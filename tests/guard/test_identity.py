@@ -1,0 +1,351 @@
+"""Who asks: what proves a client, what does not, and that no header from outside changes who somebody is."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import time
+from pathlib import Path
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from memberscope.errors import InputError
+from memberscope.guard.identity import Client, Identifier, address_of
+from memberscope.guard.policy import ApiKey, Identity, Jwt
+from memberscope.guard.refused import Refused
+
+FAR = int(time.time()) + 10**8
+SECRET = b"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+PROXY, OUTSIDE = "10.0.0.1", "192.0.2.7"
+
+
+def key(name: str, text: str) -> ApiKey:
+    return ApiKey(name=name, sha256=hashlib.sha256(text.encode()).hexdigest())
+
+
+def scope(*headers: tuple[str, str | bytes], peer: str | None = OUTSIDE, **more: object) -> dict:
+    raw = [(name.lower().encode(), value if isinstance(value, bytes) else value.encode()) for name, value in headers]
+    return {"type": "http", "client": None if peer is None else (peer, 40000), "headers": raw, **more}
+
+
+def text(identifier: Identifier, *headers: tuple[str, str | bytes], **more: object) -> str:
+    return identifier.client(scope(*headers, **more)).text
+
+
+def public(private) -> bytes:
+    return private.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+@pytest.fixture(scope="module")
+def signer():
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+@pytest.fixture
+def tokens(tmp_path, signer) -> Identifier:
+    (tmp_path / "issuer.pem").write_bytes(public(signer))
+    declared = Jwt(key_file="issuer.pem", audience="scores", issuer="https://id.example")
+    return Identifier(Identity(by=("jwt", "network"), jwt=declared), tmp_path)
+
+
+def claims(**changed: object) -> dict:
+    found = {"sub": "team-a", "exp": FAR, "aud": "scores", "iss": "https://id.example"} | changed
+    return {name: value for name, value in found.items() if value is not None}
+
+
+@pytest.fixture
+def keyed() -> Identifier:
+    listed = (key("partner", "s3cret"), key("batch", "other"))
+    return Identifier(Identity(by=("api_key", "network"), keys=listed), Path("."))
+
+
+def test_a_listed_key_proves_its_owner_and_nothing_else_does(keyed):
+    assert keyed.client(scope(("X-Api-Key", "s3cret"))) == Client("api_key", "partner", True, ipaddress.ip_address(OUTSIDE))
+    assert text(keyed, ("x-api-key", " other ")) == "api_key:batch"
+    for wrong in ("S3cret", "s3cret2", "", "partner", hashlib.sha256(b"s3cret").hexdigest()):
+        found = keyed.client(scope(("x-api-key", wrong)))
+        assert (found.text, found.proven) == (f"network:{OUTSIDE}/32", False)
+
+
+def test_a_key_may_come_in_the_header_that_tokens_use():
+    found = Identifier(
+        Identity(by=("api_key", "network"), api_key_header="Authorization", keys=(key("a", "Key x"),)), Path(".")
+    )
+    assert text(found, ("authorization", "Key x")) == "api_key:a"
+
+
+def test_new_random_keys_are_no_new_client(keyed):
+    assert len({text(keyed, ("x-api-key", f"guess {i}")) for i in range(100)}) == 1
+
+
+def test_a_key_that_is_sent_twice_or_is_huge_proves_nothing(keyed):
+    assert text(keyed, ("x-api-key", "s3cret"), ("x-api-key", "s3cret")) == f"network:{OUTSIDE}/32"
+    assert text(keyed, ("x-api-key", "s3cret"), ("x-api-key", "other")) == f"network:{OUTSIDE}/32"
+    assert text(keyed, ("x-api-key", "s3cret" + " " * 5000)) == f"network:{OUTSIDE}/32"
+
+
+def test_two_keys_may_belong_to_one_client_so_that_keys_can_be_renewed():
+    rotating = Identifier(Identity(by=("api_key",), keys=(key("partner", "old"), key("partner", "new"))), Path("."))
+    assert text(rotating, ("x-api-key", "old")) == text(rotating, ("x-api-key", "new")) == "api_key:partner"
+
+
+def test_sources_are_asked_in_the_policys_order(tmp_path, signer):
+    (tmp_path / "issuer.pem").write_bytes(public(signer))
+    token = jwt.encode(claims(aud=None, iss=None), signer, algorithm="RS256")
+    headers = (("x-api-key", "s3cret"), ("authorization", f"Bearer {token}"))
+    for by, first in (
+        (("api_key", "jwt"), "api_key:partner"),
+        (("jwt", "api_key"), "jwt:team-a"),
+        (("network",), "network:192.0.2.7/32"),
+    ):
+        declared = Identity(by=by, keys=(key("partner", "s3cret"),), jwt=Jwt(key_file="issuer.pem"))
+        assert text(Identifier(declared, tmp_path), *headers) == first
+
+
+def test_a_signed_token_proves_its_subject(tokens, signer):
+    for scheme in ("Bearer", "bearer", "BEARER"):
+        header = ("Authorization", f"{scheme} {jwt.encode(claims(), signer, algorithm='RS256')}")
+        assert text(tokens, header) == "jwt:team-a"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"exp": 1},
+        {"exp": None},
+        {"exp": "soon"},
+        {"exp": 1e400},
+        {"nbf": FAR},
+        {"aud": "else"},
+        {"aud": None},
+        {"iss": "https://evil.example"},
+        {"iss": None},
+        {"sub": None},
+        {"sub": ""},
+        {"sub": "a" * 300},
+        {"sub": "a\nverdict=ok"},
+    ],
+)
+def test_a_token_that_lacks_something_proves_nothing(tokens, signer, changed):
+    header = ("authorization", f"Bearer {jwt.encode(claims(**changed), signer, algorithm='RS256')}")
+    assert text(tokens, header) == f"network:{OUTSIDE}/32"
+
+
+def test_a_token_that_others_signed_or_nobody_proves_nothing(tokens, signer):
+    stranger = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    good = jwt.encode(claims(), signer, algorithm="RS256")
+    head, body, signature = good.split(".")
+    other = jwt.encode(claims(sub="admin"), stranger, algorithm="RS256")
+    forged = [
+        other,
+        jwt.encode(claims(), None, algorithm="none"),
+        jwt.encode(claims(), SECRET, algorithm="HS256"),
+        jwt.encode(claims(), signer, algorithm="RS512"),  # signed well, by an algorithm that is not listed
+        f"{head}.{other.split('.')[1]}.{signature}",
+        f"{head}.{body}.",
+        f"{head}.{body}",
+        good[:-4],
+        "x" * 9000,
+        "..",
+        "",
+    ]
+    for token in forged:
+        assert text(tokens, ("authorization", f"Bearer {token}")) == f"network:{OUTSIDE}/32", token[:60]
+    assert text(tokens, ("authorization", f"Basic {good}")) == f"network:{OUTSIDE}/32"
+
+
+def test_a_token_of_nested_lists_raises_nothing(tokens):
+    import base64
+
+    deep = base64.urlsafe_b64encode(b"[" * 5000).rstrip(b"=")
+    assert text(tokens, ("authorization", b"Bearer " + deep + b".e30.AA")) == f"network:{OUTSIDE}/32"
+
+
+def test_a_public_key_is_no_secret(tmp_path, signer):
+    """The old trick: HS256 with the public key's text as its secret."""
+    pem = public(signer)
+    (tmp_path / "issuer.pem").write_bytes(pem)
+    with pytest.raises(InputError, match="one family"):
+        Identifier(Identity(by=("jwt",), jwt=Jwt(key_file="issuer.pem", algorithms=("RS256", "HS256"))), tmp_path)
+    with pytest.raises(InputError, match="Expected a key for HS256"):
+        Identifier(Identity(by=("jwt",), jwt=Jwt(key_file="issuer.pem", algorithms=("HS256",))), tmp_path)
+    with pytest.raises(ValidationError):
+        Jwt(key_file="issuer.pem", algorithms=("none",))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "maker"),
+    [("ES256", lambda: ec.generate_private_key(ec.SECP256R1())), ("EdDSA", ed25519.Ed25519PrivateKey.generate)],
+)
+def test_other_families_of_keys(tmp_path, algorithm, maker):
+    private = maker()
+    (tmp_path / "key.pem").write_bytes(public(private))
+    found = Identifier(Identity(by=("jwt",), jwt=Jwt(key_file="key.pem", algorithms=(algorithm,))), tmp_path)
+    assert (
+        text(found, ("authorization", f"Bearer {jwt.encode({'sub': 'a', 'exp': FAR}, private, algorithm=algorithm)}"))
+        == "jwt:a"
+    )
+
+
+def test_a_shared_secret_and_a_subject_by_another_name(tmp_path):
+    (tmp_path / "secret").write_bytes(SECRET + b"\n")
+    declared = Jwt(key_file="secret", algorithms=("HS256",), subject="client_id")
+    found = Identifier(Identity(by=("jwt",), jwt=declared), tmp_path)
+    token = jwt.encode({"client_id": "b", "sub": "a", "exp": FAR}, SECRET, algorithm="HS256")
+    assert text(found, ("authorization", f"Bearer {token}")) == "jwt:b"
+
+
+@pytest.mark.parametrize(
+    ("content", "algorithm", "sentence"),
+    [
+        (b"short", "HS256", "secret of at least 32 bytes"),
+        (SECRET[:40], "HS512", "secret of at least 64 bytes"),
+        (b"no key at all", "RS256", "Expected a key for RS256"),
+        (None, "RS256", "Check key_file"),
+    ],
+)
+def test_a_key_file_that_cannot_serve_is_refused_at_the_start(tmp_path, content, algorithm, sentence):
+    if content is not None:
+        (tmp_path / "key").write_bytes(content)
+    with pytest.raises(InputError, match=sentence):
+        Identifier(Identity(by=("jwt",), jwt=Jwt(key_file="key", algorithms=(algorithm,))), tmp_path)
+
+
+def test_a_private_key_has_no_place_in_a_guard(tmp_path, signer):
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (tmp_path / "key").write_bytes(signer.private_bytes(*form))
+    with pytest.raises(InputError, match="got a private one"):
+        Identifier(Identity(by=("jwt",), jwt=Jwt(key_file="key")), tmp_path)
+
+
+def test_a_certificate_that_the_server_verified_proves_its_subject():
+    found = Identifier(Identity(by=("mtls", "network")), Path("."))
+    good = {"extensions": {"tls": {"client_cert_name": "CN=partner,O=Example", "client_cert_error": None}}}
+    assert text(found, **good) == "mtls:CN=partner,O=Example"
+    for tls in ({"client_cert_name": None}, {"client_cert_name": "CN=a", "client_cert_error": "expired"}, {}):
+        assert text(found, extensions={"tls": tls}) == f"network:{OUTSIDE}/32"
+
+
+def test_a_certificates_header_counts_from_listed_proxies_alone():
+    found = Identifier(Identity(by=("mtls", "network"), trusted_proxies=("10.0.0.0/8",)), Path("."))
+    header = ("X-SSL-Client-S-DN", "CN=partner")
+    assert text(found, header, peer=PROXY) == "mtls:CN=partner"
+    assert text(found, header) == f"network:{OUTSIDE}/32"
+    assert text(found, header, header, peer=PROXY) == f"network:{PROXY}/32"
+    for empty in ("", "(null)", "CN=a\x00b", "CN=\u202e"):
+        assert text(found, ("X-SSL-Client-S-DN", empty), peer=PROXY) == f"network:{PROXY}/32"
+
+
+@pytest.mark.parametrize(
+    ("headers", "client"),
+    [
+        (["203.0.113.9"], "203.0.113.9/32"),
+        (["1.1.1.1, 203.0.113.9"], "203.0.113.9/32"),  # what the client itself put in stands on the left
+        (["1.1.1.1, 203.0.113.9, 10.9.9.9"], "203.0.113.9/32"),
+        (["1.1.1.1", "203.0.113.9, 10.9.9.9"], "203.0.113.9/32"),
+        (["203.0.113.9:5555"], "203.0.113.9/32"),
+        (["[2001:db8:1:2:3::4]:443"], "2001:db8:1:2::/64"),
+        (["2001:db8:1:2:ffff::9"], "2001:db8:1:2::/64"),
+        (["::ffff:203.0.113.9"], "203.0.113.9/32"),
+        (["fe80::1%eth0"], "fe80::/64"),
+        (["10.1.1.1, 10.2.2.2"], "10.1.1.1/32"),
+        (["203.0.113.9, unknown, 10.2.2.2"], "10.2.2.2/32"),
+        (["203.0.113.9, "], f"{PROXY}/32"),
+        (["' OR 1=1"], f"{PROXY}/32"),
+        ([""], f"{PROXY}/32"),
+        ([], f"{PROXY}/32"),
+        (["1.1.1.1, " * 5000 + "10.3.3.3"], "1.1.1.1/32"),
+        (["10.3.3.3, " * 5000 + "10.3.3.4"], "10.3.3.3/32"),
+        (["9" * 100_000], f"{PROXY}/32"),
+    ],
+)
+def test_forwarded_addresses_are_read_from_the_right(headers, client):
+    found = Identifier(Identity(trusted_proxies=("10.0.0.0/8",)), Path("."))
+    assert text(found, *(("X-Forwarded-For", value) for value in headers), peer=PROXY) == f"network:{client}"
+    assert text(found, *(("X-Forwarded-For", value) for value in headers)) == f"network:{OUTSIDE}/32"
+
+
+def test_prefixes_pool_neighbours_and_mapped_addresses_are_what_they_map():
+    found = Identifier(Identity(prefix_v4=24, prefix_v6=48), Path("."))
+    assert text(found, peer="192.0.2.7") == text(found, peer="::ffff:192.0.2.250") == "network:192.0.2.0/24"
+    assert text(found, peer="2001:db8:1:2::3") == "network:2001:db8:1::/48"
+    assert text(found, peer="::1") == "network:::/48"
+
+
+def test_a_unix_socket_is_a_proxy_only_if_it_is_listed():
+    header = ("x-forwarded-for", "203.0.113.9")
+    listed = Identifier(Identity(trusted_proxies=("unix",)), Path("."))
+    for peer in (None, ""):
+        assert text(Identifier(Identity(), Path(".")), header, peer=peer) == "network:unix"
+        assert text(listed, header, peer=peer) == "network:203.0.113.9/32"
+    assert text(listed, header, peer="testclient") == "network:unix", "an address that is none is no socket"
+
+
+def test_what_is_required_and_not_proven_is_refused(keyed):
+    strict = Identifier(keyed.identity.model_copy(update={"required": True}), Path("."))
+    assert text(strict, ("x-api-key", "s3cret")) == "api_key:partner"
+    for headers in ([], [("x-api-key", "guess")], [("x-api-key", "s3cret"), ("x-api-key", "s3cret")]):
+        with pytest.raises(Refused) as refused:
+            strict.client(scope(*headers))
+        assert refused.value.status == 401 and dict(refused.value.headers)["www-authenticate"] == "ApiKey"
+        assert "guess" not in refused.value.sentence
+
+
+@pytest.mark.parametrize(
+    ("declared", "sentence"),
+    [
+        (Identity(required=True), "got network alone"),
+        (Identity(by=("network", "api_key"), keys=(key("a", "b"),)), "Expected network last"),
+        (Identity(trusted_proxies=("10.0.0.0/33",)), "Expected a network such as"),
+        (Identity(trusted_proxies=("proxy.internal",)), "Expected a network such as"),
+        (Identity(by=("api_key",), keys=(key("a", "same"), key("b", "same"))), "Expected different keys"),
+    ],
+)
+def test_a_policy_that_cannot_be_meant_is_refused(declared, sentence):
+    with pytest.raises(InputError, match=sentence):
+        Identifier(declared, Path("."))
+
+
+NAMES = st.sampled_from(
+    ["x-forwarded-for", "X-Forwarded-For", "forwarded", "x-real-ip", "x-ssl-client-s-dn", "x-api-key", "authorization", "via"]
+)
+VALUES = st.one_of(
+    st.binary(max_size=200),
+    st.sampled_from(
+        [b"10.0.0.1", b"203.0.113.9", b"CN=partner", b"Bearer a.b.c", b"for=203.0.113.9", b"::1", b"10.0.0.1, 1.1.1.1"]
+    ),
+)
+HEADERS = st.lists(st.tuples(NAMES, VALUES), max_size=8)
+
+
+@settings(deadline=None)
+@given(headers=HEADERS, peer=st.ip_addresses().filter(lambda found: found not in ipaddress.ip_network("10.0.0.0/8")))
+def test_no_header_from_outside_changes_who_somebody_is(headers, peer):
+    declared = Identity(by=("api_key", "mtls", "network"), keys=(key("partner", "s3cret"),), trusted_proxies=("10.0.0.0/8",))
+    found = Identifier(declared, Path("."))
+    address = address_of(str(peer).encode())
+    if found.trusts(address):  # a mapped address of the proxies' network
+        return
+    assert found.client(scope(*headers, peer=str(peer))) == found.client(scope(peer=str(peer)))
+
+
+@settings(deadline=None)
+@given(headers=HEADERS, peer=st.one_of(st.just(PROXY), st.none(), st.text(max_size=20)))
+def test_no_header_from_a_proxy_raises_or_proves_a_key(headers, peer):
+    declared = Identity(by=("api_key", "network"), keys=(key("partner", "s3cret"),), trusted_proxies=("10.0.0.0/8", "unix"))
+    found = Identifier(declared, Path(".")).client(scope(*headers, peer=peer))
+    assert found.kind == "network" and not found.proven and found.text.isprintable()
+
+
+@settings(deadline=None)
+@given(before=st.lists(st.one_of(st.ip_addresses().map(str), st.text(max_size=10)), max_size=6))
+def test_what_a_client_writes_before_its_proxys_entry_changes_nothing(before):
+    found = Identifier(Identity(trusted_proxies=("10.0.0.0/8",)), Path("."))
+    value = ", ".join([*before, "203.0.113.9"]).encode(errors="replace")
+    assert text(found, ("x-forwarded-for", value), peer=PROXY) == "network:203.0.113.9/32"
