@@ -3,7 +3,8 @@
 `python benchmarks/guard_detection.py location30|adult|fashion|cifar10` tunes the detectors on one benign stream to one false alarm in 1,000
 client-days over all of them together, counts false alarms on another stream of other clients, and lets each campaign begin at
 several moments of that other stream. The rivals see the same queries, with their published thresholds and with thresholds that
-gave one false alarm in 1,000 client-days on the first stream. `alone` leaves the rivals out, `rivals` leaves ours out.
+gave one false alarm in 1,000 client-days on the first stream. `alone` leaves the rivals out, `rivals` leaves ours out;
+`headroom` prints instead how near each statistic came to its threshold on the other stream, and who brought it there.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 import time as clock
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from memberscope.errors import UnmetNeedError
 from memberscope.guard.alarm import Alarm
 from memberscope.guard.fingerprints import Fingerprints
 from memberscope.guard.keys import Secret
-from memberscope.guard.monitor import Monitor
+from memberscope.guard.monitor import STREAMS, Monitor
 from memberscope.guard.observations import Observations
 from memberscope.guard.sketches import Sketcher
 from memberscope.guard.tune import Tuned, tune
@@ -143,6 +144,28 @@ def quiet(bench: Bench, tuned: Tuned) -> dict[float, bytes]:
     whose = Counter(names[alarm.clients[0]] for alarm in alarms if alarm.scope == "client")
     print("Clients' alarms by kind of client: " + (", ".join(f"{key} {n}" for key, n in whose.most_common()) or "none") + ".")
     return kept
+
+
+def headroom(bench: Bench, tuned: Tuned) -> None:
+    """Print the highest statistics of the second stream's client-days beside the thresholds, without the first week."""
+    stream, peaks = bench.streams[1], {key: dict[tuple[str, float], float]() for key in STREAMS}
+
+    def peak(key: str, subject: str, time: float, value: float) -> None:
+        day = (time - START) // DAY
+        if day >= 7 and value > peaks[key].get((subject, day), 0.0):
+            peaks[key][subject, day] = value
+
+    monitor = Monitor(replace(tuned.settings, thresholds={}), bench.fingerprints, peak=peak)
+    for part in blocks(bench.observed(stream)):
+        monitor.observe(part)
+    names = {f"{SECRET.client(name):016x}": kind_of(name) for name in stream.names.tolist()}
+    print("\n| stream | threshold | highest | second | fifth | twentieth | whose are the five |\n" + "|---" * 7 + "|")
+    for key, found in peaks.items():
+        ordered = sorted(found.items(), key=lambda pair: -pair[1])
+        ranks = [f"{ordered[k][1]:.1f}" if k < len(ordered) else "–" for k in (0, 1, 4, 19)]
+        whose = Counter(names.get(subject, "–") for (subject, _), _ in ordered[:5])
+        limit = tuned.settings.thresholds[key]
+        print(f"| {key} | {limit:.1f} | {' | '.join(ranks)} | {', '.join(f'{kind} {n}' for kind, n in whose.items())} |")
 
 
 def said(alarm: Alarm) -> str:
@@ -293,8 +316,9 @@ def main(arguments: list[str]) -> None:
             list(blocks(bench.observed(bench.streams[0]))), bench.fingerprints, radius=bench.sketcher.radius, rate=RATE
         )
         print(f"Thresholds: {', '.join(f'{key} {value:.1f}' for key, value in tuned.settings.thresholds.items())}.", flush=True)
-        states = quiet(bench, tuned)
-        detected(bench, states)
+        if "headroom" in arguments:
+            return headroom(bench, tuned)
+        detected(bench, quiet(bench, tuned))
     if "alone" not in arguments:
         beside(bench)
     print(f"\n{clock.perf_counter() - started:.0f} s in all, {clock.process_time():.0f} s of a processor.")
