@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import json
 import socket
 import sys
@@ -21,6 +22,7 @@ from guarded import JSON, ROWS, Broken, guarded, policy
 from unruly import Unruly, model, serving
 
 from memberscope.defences import restriction
+from memberscope.defences.saving import save_fitted
 from memberscope.guard.counters import Uncounted
 from memberscope.guard.memory import MemoryState
 from memberscope.guard.state import Standing
@@ -282,17 +284,22 @@ HEAD = b"POST /score HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
 
 
 def test_slow_clients_are_cut_off_and_others_served_meanwhile():
-    with serving(Unruly()) as upstream, guarded(upstream, policy(limits={"body_timeout": 0.3})) as guard:
-        idle, head, body, endless = (connected(guard.url) for _ in range(4))
+    given = policy(serving=JSON | {"passed": ["POST /upload"]}, limits={"body_timeout": 0.3})
+    with serving(Unruly()) as upstream, guarded(upstream, given) as guard:
+        idle, head, body, endless, health, nowhere = (connected(guard.url) for _ in range(6))
         head.sendall(b"POST /score HTTP/1.1\r\nhost: ")
         body.sendall(HEAD + b"content-length: 90\r\n\r\n{")
+        health.sendall(b"POST /upload HTTP/1.1\r\nhost: a\r\ncontent-length: 90\r\n\r\n{")
+        nowhere.sendall(b"POST /nothing HTTP/1.1\r\nhost: a\r\ncontent-length: 90\r\n\r\n{")
         assert guard.score().status == 200
         with pytest.raises(OSError):
             for _ in range(10_000):
                 endless.sendall(b"GET / HTTP/1.1\r\n" + b"x-a: b\r\n" * 8192)
         assert until_closed(idle) == until_closed(head) == b""
         assert until_closed(body).startswith(b"HTTP/1.1 408 ")
-        for connection in (idle, head, body, endless):
+        assert until_closed(health).startswith(b"HTTP/1.1 408 ")
+        assert until_closed(nowhere).startswith(b"HTTP/1.1 404 ")
+        for connection in (idle, head, body, endless, health, nowhere):
             connection.close()
 
 
@@ -354,6 +361,12 @@ def test_upstreams_that_are_away_silent_or_killed():
         given = policy(limits={"answer_timeout": 0.3})
         with guarded(f"http://127.0.0.1:{deaf.getsockname()[1]}", given) as guard:
             assert guard.score().status == 504
+    with serving(Unruly()) as upstream:
+        front = guarded(upstream, policy())
+        guard = front.__enter__()
+        assert guard.score().status == 200
+    assert guard.score().status == 502  # killed in mid-run
+    front.__exit__(None, None, None)
     with serving(app := Unruly()) as upstream, guarded(upstream, policy()) as guard:
         assert guard.score().status == 200 == guard.score().status and app.requests == 2
         app.always = "truncated"
@@ -436,3 +449,30 @@ def test_streams_pass_in_parts_and_websockets_are_refused(restrict):
                     b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
                 )
                 assert until_closed(connection).startswith(b"HTTP/1.1 405 ")
+
+
+def test_an_unrestricted_query_is_limited_and_its_faults_tell_nothing():
+    app = Unruly("fine", "503", "truncated")
+    given = policy(default={"restrict": "none"}, limits={"max_body_bytes": 2048, "answer_timeout": 5.0, "body_timeout": 0.3})
+    with serving(app) as upstream, guarded(upstream, given, watch=None) as guard:
+        np.testing.assert_array_equal(guard.score().json["predictions"], model(X))
+        answer = guard.score()
+        assert answer.status == 503 and "broken" not in answer.body.decode()
+        with pytest.raises(http.client.IncompleteRead):
+            guard.score()
+        assert guard.score(b"x" * 3000).status == 413
+        with connected(guard.url) as connection:
+            connection.sendall(HEAD + b"content-length: 90\r\n\r\n{")
+            assert until_closed(connection).startswith(b"HTTP/1.1 408 ")
+        assert sum(app.reached.values()) == 6
+
+
+def test_memguard_behind_the_guard_is_memguard_in_process(tmp_path):
+    rng = np.random.default_rng(0)
+    member = np.arange(400) < 200
+    answers = np.vstack([rng.dirichlet(np.ones(3) * 0.2, 200), rng.dirichlet(np.ones(3), 200)])
+    fitted = restriction("memguard:1:0:30").fit(answers, member)
+    save_fitted([fitted], tmp_path / "fitted.safetensors")
+    given = policy(default={"restrict": "memguard:1:0:30"}, fitted="fitted.safetensors", home=str(tmp_path))
+    with serving(Unruly()) as upstream, guarded(upstream, given) as guard:
+        np.testing.assert_array_equal(guard.score().json["predictions"], fitted(model(X)))

@@ -24,8 +24,12 @@ def run(
     log_level: Annotated[str, typer.Option(help="debug (each query), info, warning or error.")] = "info",
 ) -> None:
     """Serve what was measured: restrict answers, keep budgets, and watch for campaigns."""
-    from memberscope.guard.run import Run, serve
+    from memberscope.errors import InputError
 
+    try:
+        from memberscope.guard.run import Run, serve
+    except ImportError as error:
+        raise InputError(f"Expected {error.name} for the guard, got none. Run pip install 'memberscope[guard]'.") from error
     settings = Run(
         upstream=upstream,
         policy=policy,

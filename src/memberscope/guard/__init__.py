@@ -1,5 +1,24 @@
 """The guard in front of a served model: it answers with what was measured, within budgets, and watches for campaigns."""
 
-from memberscope.guard.policy import GuardPolicy, read_policy
+from __future__ import annotations
 
-__all__ = ["GuardPolicy", "read_policy"]
+from typing import TYPE_CHECKING, Any
+
+from memberscope.errors import InputError
+from memberscope.guard.policy import GuardPolicy, policy_of, read_policy
+
+if TYPE_CHECKING:
+    from memberscope.guard.middleware import GuardMiddleware
+
+__all__ = ["GuardMiddleware", "GuardPolicy", "policy_of", "read_policy"]
+
+
+def __getattr__(name: str) -> Any:
+    """The middleware, which needs what the extra `guard` brings; policies do not."""
+    if name != "GuardMiddleware":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from memberscope.guard.middleware import GuardMiddleware
+    except ImportError as error:
+        raise InputError(f"Expected {error.name} for the guard, got none. Run pip install 'memberscope[guard]'.") from error
+    return GuardMiddleware

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -170,6 +170,14 @@ class Reply:
         """The neutral answer to a refused request."""
         extra = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in refused.headers)
         return cls(refused.status, orjson.dumps({"error": refused.sentence}), extra)
+
+    def last(self) -> Reply:
+        """The same as the connection's last, so that nobody keeps it open with a body that is not read."""
+        return (
+            self
+            if (b"connection", b"close") in self.headers
+            else replace(self, headers=(*self.headers, (b"connection", b"close")))
+        )
 
     async def send(self, send: Send, *, head: bool = False) -> None:
         """Answer, without the body where HEAD was asked."""

@@ -40,7 +40,7 @@ from memberscope.guard.log import say
 from memberscope.guard.memory import MemoryState
 from memberscope.guard.naming import Keyed, Names
 from memberscope.guard.observing import Overheard
-from memberscope.guard.passing import Passing
+from memberscope.guard.passing import Passing, patient
 from memberscope.guard.policy import GuardPolicy
 from memberscope.guard.refused import Refused
 from memberscope.guard.requests import Query
@@ -91,6 +91,7 @@ class Trace:
     key: str = ""
     group: str = ""
     reason: str = ""
+    whole: bool = False  # whether the request's body was read to its end
     batch: Batch | None = None
     labels: Callable[[], Ints] | None = None
     status: int = 499
@@ -162,16 +163,22 @@ class GuardMiddleware:
             elif found.kind == "query":
                 await self._query(rules, scope, receive, send)
             elif found.kind == "passed":
-                await self._pass(scope, receive, send)
+                await self._pass(rules, scope, receive, send)
             else:
                 await self._refuse(found, scope, send)
 
-    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _pass(self, rules: Rules, scope: Scope, receive: Receive, send: Send) -> None:
+        """A request that passes unchanged, in parts; what only reads brings no body."""
         assert self.app is not None
-        start = self.clock()
-        passing = Passing(send)
+        start, passing = self.clock(), Passing(send)
+        reads = scope["method"] in ("GET", "HEAD")
+        receive = replayed(b"", receive) if reads else patient(receive, rules.policy.limits.body_timeout)
         try:
             await self.app(scope, receive, passing)
+        except Refused as refused:
+            if passing.started:
+                raise
+            await Reply.of(refused).send(passing)
         finally:
             self.counters.request("passed", passing.status, self.clock() - start)
 
@@ -180,7 +187,9 @@ class GuardMiddleware:
         if found.status == 405 and scope["method"] == "OPTIONS":
             status = 200
         reply = Reply.of(Refused(status, NOT_HERE))
-        await Reply(status, b"{}" if status == 200 else reply.body, headers).send(send, head=scope["method"] == "HEAD")
+        reply = Reply(status, b"{}" if status == 200 else reply.body, headers)
+        reads = scope["method"] in ("GET", "HEAD", "OPTIONS")
+        await (reply if reads else reply.last()).send(send, head=scope["method"] == "HEAD")
         self.counters.request("refused", status, 0.0)
 
     async def _query(self, rules: Rules, scope: Scope, receive: Receive, send: Send) -> None:
@@ -196,7 +205,8 @@ class GuardMiddleware:
         except Refused as refused:
             trace.reason = trace.reason or REASONS.get(refused.status, "other")
             self.counters.refused(trace.reason)
-            await self._answer(rules, trace, Reply.of(refused), send, hold=trace.batch is not None)
+            reply = Reply.of(refused) if trace.whole else Reply.of(refused).last()
+            await self._answer(rules, trace, reply, send, hold=trace.batch is not None)
         except Gone:
             trace.reason = "gone"
         except Exception as error:
@@ -237,6 +247,7 @@ class GuardMiddleware:
     async def _reply(self, rules: Rules, trace: Trace, group: Group, scope: Scope, receive: Receive) -> Reply:
         limits = rules.policy.limits
         body = await read_body(receive, scope["headers"], limits.max_body_bytes, limits.body_timeout)
+        trace.whole = True
         query = rules.exchange.query(body, restricted=group.defence is not None)
         if len(query.batch) > limits.max_records:
             raise Refused(413, TOO_LONG)
@@ -328,11 +339,12 @@ class GuardMiddleware:
         """A query and an answer that pass as they are; faults still tell nothing."""
         assert self.app is not None
         limits = rules.policy.limits
-        passing = Passing(send, neutral=True, most=limits.max_body_bytes)
+        passing = Passing(send, neutral=True)
+        receive = patient(receive, limits.body_timeout, limits.max_body_bytes)
         async with rules.slots.one(limits.answer_timeout):
             try:
                 async with asyncio.timeout(limits.answer_timeout):
-                    await self.app(scope, passing.counted(receive), passing)
+                    await self.app(scope, receive, passing)
             except Exception as error:
                 late, client = isinstance(error, TimeoutError), isinstance(error, Refused)
                 if not client:

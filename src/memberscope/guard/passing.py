@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from memberscope.guard.bodies import CLOSE, TOO_LONG, Headers, Message, Receive, Send, told
+import asyncio
+
+from memberscope.guard.bodies import CLOSE, TOO_LONG, TOO_SLOW, Headers, Message, Receive, Send, told
 from memberscope.guard.refused import Refused
 
 
 class Passing:
     """A `send` that lets an answer through; with `neutral`, only one that is a success, and of its headers those that may pass."""
 
-    def __init__(self, send: Send, *, neutral: bool = False, most: int | None = None) -> None:
-        """Pass to `send`; a request may hold `most` bytes."""
-        self._send, self._neutral, self._most = send, neutral, most
-        self.status, self.started, self.headers, self._size = 499, False, Headers(), 0
+    def __init__(self, send: Send, *, neutral: bool = False) -> None:
+        """Pass to `send`."""
+        self._send, self._neutral = send, neutral
+        self.status, self.started, self.headers = 499, False, Headers()
 
     async def __call__(self, message: Message) -> None:
         """Pass one message on."""
@@ -27,17 +29,26 @@ class Passing:
             return
         await self._send(message)
 
-    def counted(self, receive: Receive) -> Receive:
-        """A `receive` that refuses (413) what is too long."""
 
-        async def one() -> Message:
-            message = await receive()
-            self._size += len(message.get("body", b""))
-            if self._most is not None and self._size > self._most:
-                raise Refused(413, TOO_LONG, CLOSE)
-            return message
+def patient(receive: Receive, seconds: float, most: int | None = None) -> Receive:
+    """A `receive` that refuses a body whose next part takes longer (408), or that holds more than `most` bytes (413)."""
+    size, whole = 0, False
 
-        return one
+    async def one() -> Message:
+        nonlocal size, whole
+        if whole:
+            return await receive()
+        try:
+            async with asyncio.timeout(seconds):
+                message = await receive()
+        except TimeoutError:
+            raise Refused(408, TOO_SLOW, CLOSE) from None
+        size, whole = size + len(message.get("body", b"")), not message.get("more_body", False)
+        if most is not None and size > most:
+            raise Refused(413, TOO_LONG, CLOSE)
+        return message
+
+    return one
 
 
 def kept(headers: Headers) -> Headers:

@@ -76,8 +76,8 @@ def plain_answers(outputs: Floats, signal: str, declared: Declared) -> Any:
     if signal == "labels":
         return labels(outputs, declared)
     if np.isnan(outputs).any():
-        names = declared.classes or tuple(map(str, range(outputs.shape[1])))
-        return [{names[column]: value for column, value in pairs} for pairs in told(outputs)]
+        names = declared.classes
+        return [{names[column] if names else str(column): value for column, value in pairs} for pairs in told(outputs)]
     return in_order(outputs, declared)
 
 
@@ -100,9 +100,11 @@ def tensor_answer(name: str, outputs: Floats, signal: str, declared: Declared) -
         return {"name": name, "shape": [len(outputs), 1], "datatype": kind, "data": found}
     if np.isnan(outputs).any():
         rows = told(outputs)
-        order, names = declared.order or list(range(outputs.shape[1])), declared.classes
+        order, names = declared.order, declared.classes
         data = [
-            f"{value!r}:{order[column]}" + (f":{names[column]}" if names else "") for pairs in rows for column, value in pairs
+            f"{value!r}:{order[column] if order else column}" + (f":{names[column]}" if names else "")
+            for pairs in rows
+            for column, value in pairs
         ]
         return {"name": name, "shape": [len(rows), len(data) // len(rows)], "datatype": "BYTES", "data": data}
     return {"name": name, "shape": list(outputs.shape), "datatype": "FP64", "data": in_order(outputs, declared).ravel()}

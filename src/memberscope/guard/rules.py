@@ -59,6 +59,16 @@ class Slots:
         Raises:
             Refused: There is none (503).
         """
+        if self._room.locked():
+            await self._wait(seconds)
+        else:
+            await self._room.acquire()
+        try:
+            yield
+        finally:
+            self._room.release()
+
+    async def _wait(self, seconds: float) -> None:
         self.check()
         self._waiting += 1
         try:
@@ -68,10 +78,6 @@ class Slots:
             raise Refused(503, BUSY, (("retry-after", "1"),)) from None
         finally:
             self._waiting -= 1
-        try:
-            yield
-        finally:
-            self._room.release()
 
 
 @dataclass(frozen=True, eq=False)

@@ -101,8 +101,8 @@ def thresholds(peaks: Peaks, rate: float, days: int, when: Callable[[float], boo
 def exceeded_by(values: Floats, expected: float, least: float) -> float:
     """The threshold that on average `expected` of the peaks exceed, beyond them by the tail of a generalised Pareto distribution.
 
-    Its shape is kept between 0, which sums of log likelihood ratios have, and 1. `least` is where too few peaks tell; for such sums it
-    is Wald's bound. Reference: J. Pickands, "Statistical Inference Using Extreme Order Statistics", Annals of Statistics 1975.
+    Its shape is kept between -0.3, for sums that forget and so are bounded, and 1. `least` is where too few peaks tell; for such sums
+    it is Wald's bound. Reference: J. Pickands, "Statistical Inference Using Extreme Order Statistics", Annals of Statistics 1975.
 
     >>> rng = np.random.default_rng(0)
     >>> peaks = rng.exponential(size=20_000)
@@ -118,13 +118,13 @@ def exceeded_by(values: Floats, expected: float, least: float) -> float:
     base, beyond = float(values[top]), values[:top] - values[top]
     shape, scale = pareto(beyond)
     ratio = top / expected
-    tail = scale * (np.log(ratio) if shape < 1e-6 else (ratio**shape - 1) / shape)
+    tail = scale * (np.log(ratio) if abs(shape) < 1e-6 else (ratio**shape - 1) / shape)
     observed = float(values[int(expected)]) if expected >= 1 else float(values[0])
     return max(base + float(tail), float(np.nextafter(observed, np.inf)))
 
 
 def pareto(beyond: Floats) -> tuple[float, float]:
-    """Shape, between 0 and 1, and scale of a generalised Pareto distribution by probability-weighted moments of what is beyond (n,).
+    """Shape, between -0.3 and 1, and scale of a generalised Pareto distribution by probability-weighted moments of what is beyond (n,).
 
     Reference: J. R. M. Hosking, J. R. Wallis, "Parameter and Quantile Estimation for the Generalized Pareto Distribution",
     Technometrics 1987.
@@ -135,10 +135,14 @@ def pareto(beyond: Floats) -> tuple[float, float]:
     weighted = float((rising * (1 - (np.arange(1, n + 1) - 0.35) / n)).mean())
     if mean - 2 * weighted <= 0 or mean <= 0:
         return 0.0, max(mean, 1e-12)
-    shape = min(max(2 - mean / (mean - 2 * weighted), 0.0), 0.95)
+    shape = min(max(2 - mean / (mean - 2 * weighted), -0.3), 0.95)
     return shape, mean * (1 - shape)
 
 
 def exceeded(peaks: Peaks, limits: dict[str, float], border: float) -> int:
-    """How many subject-days from `border` on exceed their stream's threshold."""
-    return sum(value > limits[stream] and day >= border for stream in STREAMS for (_, day), value in peaks[stream].items())
+    """How many alarms `limits` give from the day `border` on; a subject that exceeds one day after day alarms once."""
+    found = 0
+    for stream in STREAMS:
+        days = {key for key, value in peaks[stream].items() if value > limits[stream] and key[1] >= border}
+        found += sum((subject, day - 1) not in days for subject, day in days)
+    return found

@@ -101,7 +101,7 @@ def settings_of(counts: Counts, radius: float, marked: bool) -> Settings:
     logs = np.log1p(np.array([day[:3] for day in counts.days.values()]))
     mean, spread = logs.mean(axis=0).tolist(), np.maximum(logs.std(axis=0), 0.3).tolist()
     steps = np.array(counts.steps)
-    small, large = (near / (counts.fresh + 1) for near in counts.near)
+    small, large = (float(near / (counts.fresh + 1)) for near in counts.near)
     return Settings(
         {},
         radius,
