@@ -18,7 +18,7 @@ from memberscope.types import Floats
 
 WARM = 1 / 4  # share of the log's time in which clients become known; what they do then counts for nothing
 TRAIN = 3 / 4  # share of it up to which thresholds are first chosen, to be checked on the rest
-TOP, FEWEST = 0.05, 30  # share of the peaks that the tail is fitted to, and how many at least
+TOP, FEWEST = 0.01, 50  # share of the peaks that the tail is fitted to, and how many at least
 
 
 @dataclass(frozen=True)
