@@ -160,7 +160,7 @@ class Monitor:
         at = family % self.families.window
         evidence = self.families.evidence
         evidence[at] = max(0.0, float(evidence[at]) + self.boundary_gains[query.step])
-        variants = int(self.families.variants[at])
+        variants = query.before + 1  # as of this query: the family itself already has those of the whole block
         for name, value in (("probing", float(variants)), ("boundary", float(evidence[at]))):
             if self.peak:
                 self.peak(f"{name}.family", str(family), query.time, value)
