@@ -59,16 +59,6 @@ class Slots:
         Raises:
             Refused: There is none (503).
         """
-        if self._room.locked():
-            await self._wait(seconds)
-        else:
-            await self._room.acquire()
-        try:
-            yield
-        finally:
-            self._room.release()
-
-    async def _wait(self, seconds: float) -> None:
         self.check()
         if self._room.locked():
             await self._wait(seconds)
