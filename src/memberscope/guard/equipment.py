@@ -30,16 +30,16 @@ class Equipment:
 
 
 def equipment_of(policy: GuardPolicy) -> Equipment | None:
-    """All that [monitor] names; None where it is not enabled or has neither key nor sketch.
+    """All that [monitor] names; None where it is not enabled or has no sketch.
 
     Raises:
-        InputError: A file is missing or damaged, or was made with another key, or one of key and sketch is not named.
+        InputError: A file is missing or damaged, or was made with another key, or a sketch is named without one.
     """
     watch = policy.monitor
-    if not watch.enabled or (watch.key is None and watch.sketch is None):
+    if not watch.enabled or watch.sketch is None:
         return None
-    if watch.key is None or watch.sketch is None:
-        raise InputError("Expected key and sketch in [monitor], got one of them. Make both with memberscope guard prepare.")
+    if watch.key is None:
+        raise InputError("Expected key beside sketch in [monitor], got none. Make both with memberscope guard prepare.")
     secret = read_secret(policy.path(watch.key))
     sketcher = read_sketcher(policy.path(watch.sketch), secret)
     if sketcher.kind != watch.kind:

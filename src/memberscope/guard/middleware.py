@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from memberscope.errors import MemberscopeError
+from memberscope.errors import InputError, MemberscopeError
 from memberscope.guard.bodies import (
     JSON,
     TOO_LONG,
@@ -50,6 +51,9 @@ from memberscope.guard.seen import Seen
 from memberscope.guard.state import State, StateError
 from memberscope.targets.batches import Batch
 from memberscope.types import Ints, OutputDefence
+
+if TYPE_CHECKING:
+    from memberscope.guard.embedding import Embedded
 
 Watch = Callable[[Seen], None]
 REASONS = {
@@ -101,8 +105,9 @@ class Trace:
 class GuardMiddleware:
     """`app` behind the policy: a file's name or a policy that was read. Use it as `app.add_middleware(GuardMiddleware, policy="guard.toml")`.
 
-    `state` keeps budgets and responses, by default in this process; `identify` tells who sent an ASGI scope; `watch` is told of each
-    query after it was answered; `counters` count; `names` are the keyed names of clients and records.
+    `state` keeps budgets and responses, `watch` is told of each query after it was answered, `counters` count, and `names` are the
+    keyed names of clients and records: without any of them, all are what the policy names, the monitor too, which begins and ends
+    with the application (`embedded`). `identify` tells who sent an ASGI scope.
 
     >>> guard = GuardMiddleware(None, policy=GuardPolicy.model_validate({"serving": {"n_classes": 3}}))
     >>> list(guard.rules.groups)
@@ -127,6 +132,12 @@ class GuardMiddleware:
             InputError: It is not usable.
         """
         self.app, self.state, self.watch, self.clock, self._identify = app, state, watch, clock, identify
+        self.embedded = None
+        if app is not None and state is None and watch is None and names is None and counters is None:
+            self.embedded = embedded(policy_from(policy))
+            if self.embedded is not None:
+                parts = self.embedded.parts
+                self.state, self.watch, names, counters = parts.state, parts.watch, parts.names, parts.counters
         self.counters = counters or Uncounted()
         self.names = names or Keyed()
         self.rules = self.prepared(policy)
@@ -150,6 +161,10 @@ class GuardMiddleware:
         """Serve one request."""
         assert self.app is not None
         rules = self.rules
+        if self.embedded is not None and scope["type"] == "lifespan":
+            receive, send = self.embedded.around(receive, send)
+        elif self.embedded is not None and not self.embedded.started:
+            await self.embedded.start()
         observed = rules.policy.guard.mode == "observe"
         if scope["type"] == "websocket" and not observed:
             await receive()
@@ -426,6 +441,24 @@ class GuardMiddleware:
             self.watch(Seen(trace.batch, trace.client, trace.key, trace.group, labels, trace.status, seconds))
         except Exception as error:
             self._fault(trace, "watch", error)
+
+
+def embedded(policy: GuardPolicy) -> Embedded | None:
+    """What the policy names beside its rules; None where that is nothing but budgets in this process.
+
+    Raises:
+        InputError: It is not usable, or workers that share a Redis have no key to know clients by.
+    """
+    if policy.state.redis is None and policy.monitor.key is None:
+        return None
+    if policy.monitor.key is None:
+        raise InputError(
+            "Expected key in [monitor] beside [state] redis, got none: workers would not know the same client. Name a key file."
+        )
+    from memberscope.guard.embedding import Embedded
+    from memberscope.guard.parts import parts_of
+
+    return Embedded(parts_of(policy, b""))
 
 
 def rewritten(scope: Scope, body: bytes) -> Scope:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from memberscope.guard.counters import Counters, Uncounted
 from memberscope.guard.equipment import equipment_of
 from memberscope.guard.fallback import LocalAfterFault
+from memberscope.guard.keys import read_secret
 from memberscope.guard.lease import Consumer
 from memberscope.guard.live import Alone, Judge, Sketched, Together
 from memberscope.guard.log import say
@@ -62,9 +63,14 @@ def parts_of(policy: GuardPolicy, secret: bytes) -> Parts:
     """
     metrics = Metrics()
     state = state_of(policy, metrics)
+    key = policy.monitor.key
+    if key is not None:
+        secret = read_secret(policy.path(key)).key
+    elif policy.state.redis is not None:
+        say(logging.WARNING, "no_key", why="[monitor] names no key, so that budgets in Redis begin anew at each start")
     equipment = equipment_of(policy)
     if equipment is None:
-        say(logging.WARNING, "not_watching", why="[monitor] names no key and no sketch")
+        say(logging.WARNING, "not_watching", why="[monitor] names no sketch")
         return Parts(state, Keyed(secret), counters=metrics, metrics=metrics.exposition)
     if equipment.tuned is None:
         say(logging.WARNING, "not_tuned", why="[monitor] names no tuned, so that nothing alarms")
@@ -72,5 +78,4 @@ def parts_of(policy: GuardPolicy, secret: bytes) -> Parts:
     worker: Alone | Together = Alone(sketched, judge)
     if policy.state.redis is not None:
         worker = Together(sketched, judge, Consumer(policy.state.redis, policy.state.prefix, policy.state.timeout))
-    names = Keyed(equipment.secret.key)
-    return Parts(state, names, sketched.watch, metrics, metrics.exposition, worker.start, worker.stop)
+    return Parts(state, Keyed(secret), sketched.watch, metrics, metrics.exposition, worker.start, worker.stop)

@@ -202,7 +202,7 @@ class Limits(Part):
 class Watch(Part):
     """What the monitor looks at and keeps. Paths are relative to the policy's folder.
 
-    `key` holds the secret of all hashes, and `sketch` how records are sketched: without both nothing is watched. `fingerprints` of
+    `key` holds the secret of all hashes, and `sketch` how records are sketched: without it nothing is watched. `fingerprints` of
     the training set lie elsewhere. `tuned` holds thresholds; without it nothing alarms. `log` is the access log of hashes and
     sketches, kept for `retention_days`. What the monitor knows of up to `clients` clients is kept in `memory` over a restart.
     """

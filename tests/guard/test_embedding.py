@@ -1,0 +1,59 @@
+"""The guard as middleware of an application: the monitor that its policy names begins and ends with it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from memberscope.errors import InputError
+from memberscope.guard import GuardMiddleware, policy_of
+from memberscope.guard.keys import Secret, write_secrets
+from memberscope.guard.sketches import Sketcher, write_sketcher
+from memberscope.targets.batches import Batch
+
+RNG = np.random.default_rng(0)
+SERVING = {"protocol": "mlflow", "n_classes": 2}
+
+
+async def predict(request):
+    return JSONResponse({"predictions": [[0.25, 0.75] for _ in (await request.json())["inputs"]]})
+
+
+def guarded(policy) -> Starlette:
+    app = Starlette(routes=[Route("/invocations", predict, methods=["POST"])])
+    app.add_middleware(GuardMiddleware, policy=policy)
+    return app
+
+
+@pytest.fixture
+def policy(tmp_path):
+    secret = Secret.new()
+    write_secrets(tmp_path / "guard.key", [secret])
+    write_sketcher(tmp_path / "sketch", Sketcher.fit("tabular", Batch(RNG.normal(size=(50, 3))), secret))
+    watch = {"key": "guard.key", "sketch": "sketch", "log": "access.jsonl", "memory": "memory"}
+    return policy_of({"serving": SERVING, "monitor": watch, "default": {"restrict": "top:1"}, "home": str(tmp_path)})
+
+
+@pytest.mark.parametrize("lifespan", [True, False])
+def test_the_monitor_logs_what_was_asked(policy, tmp_path, lifespan):
+    app = guarded(policy)
+    if lifespan:
+        with TestClient(app) as client:
+            answers = [client.post("/invocations", json={"inputs": RNG.normal(size=(2, 3)).tolist()}) for _ in range(5)]
+        lines = (tmp_path / "access.jsonl").read_text().splitlines()
+        assert [len(json.loads(line)["record"]) for line in lines] == [2] * 5, "the end waits for what was asked"
+        assert (tmp_path / "memory").stat().st_size > 0
+    else:  # a server that knows no lifespan, where each request has a loop of its own
+        answers = [TestClient(app).post("/invocations", json={"inputs": [[1.0, 2.0, 3.0]]})]
+    assert all(answer.json() == {"predictions": [{"1": 0.75}] * len(answer.json()["predictions"])} for answer in answers)
+
+
+def test_workers_that_share_a_redis_need_a_key():
+    with pytest.raises(InputError, match=r"Expected key in \[monitor\]"):
+        GuardMiddleware(predict, policy=policy_of({"serving": SERVING, "state": {"redis": "redis://localhost:1"}}))
