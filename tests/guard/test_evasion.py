@@ -19,7 +19,7 @@ from guarded import JSON, guarded, policy
 from unruly import model
 
 from memberscope.errors import InputError
-from memberscope.guard.run import Run
+from memberscope.guard.run import Run, listener, serve
 
 ALONE = JSON | {"body": '{"record": "$record"}'}
 V2 = {"protocol": "v2", "n_classes": 3}
@@ -68,6 +68,42 @@ def test_records_packed_into_one_are_answered_only_where_none_are_counted(declar
         assert ("0." in packed.body.decode()) == (not budget)
 
 
+def test_two_records_cannot_stand_for_one_where_columns_are_named():
+    for names, status in (((), 200), (("a", "b"), 400)):
+        declared = ALONE | {"answer": "scores", "n_classes": 2, "columns": names}
+        with guarded(scores, policy(serving=declared, default={"restrict": "label"})) as guard:
+            assert guard.score({"record": [0.5, 0.1]}).json == {"scores": 0}
+            assert guard.score({"record": [0.5, 0.1, 0.6, 0.1]}).status == status
+
+
+async def scores(scope, receive, send):
+    """A server that answers with one score for each two numbers."""
+    values = json.loads((await receive())["body"])["record"]
+    told = {"scores": np.reshape(values, (-1, 2)).sum(axis=1).tolist() if len(values) > 2 else 0.4}
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.body", "body": json.dumps(told).encode()})
+
+
+def test_whoever_asks_can_open_what_fails_open():
+    async def app(scope, receive, send):
+        rows = json.loads((await receive())["body"])["records"]
+        told = {"predictions": model(np.array(rows, dtype=np.float64)).tolist()}
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+        await send({"type": "http.response.body", "body": json.dumps(told).encode()})
+
+    for on_fault, status in (("open", 200), ("closed", 502)):
+        given = policy(guard={"on_fault": on_fault}, default={"restrict": "label"})
+        with guarded(app, given) as guard:
+            answer = guard.score({"records": [[0.5, 0.25], [None, 0.0]]})
+            assert answer.status == status
+            assert ("0." in answer.body.decode()) == (on_fault == "open")  # as docs/guard.md warns
+
+
+def test_counts_of_all_clients_do_not_pass_as_a_model_of_that_name():
+    with guarded(lenient, policy(serving=V2)) as guard:
+        assert [guard.ask("GET", f"/v2/models/{name}").status for name in ("m", "stats")] == [200, 404]
+
+
 @pytest.mark.parametrize(("path", "then"), [(b"/v2", b"\r\n"), (b"/v2", b"a"), (b"/nothing", b"a")])
 def test_a_connection_is_not_held_by_what_follows_an_answer(path, then):
     with guarded(lenient, policy(serving=V2, limits={"body_timeout": 0.2})) as guard, connected(guard.url) as held:
@@ -99,6 +135,21 @@ def test_certificates_that_cannot_be_read_are_told_before_serving(tmp_path, opti
     run = Run(upstream="http://localhost:1", policy=tmp_path / "guard.toml", **given | {option: file})
     with pytest.raises(InputError, match=r"file\.pem"):
         run.checked()
+
+
+def test_an_operators_port_that_is_taken_is_told_before_workers_start(tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr("memberscope.guard.workers.supervise", lambda *given: started.append(given[1].close()))
+    text = '[serving]\nprotocol = "mlflow"\nn_classes = 3\n[state]\nredis = "redis://127.0.0.1:1/0"\n'
+    (tmp_path / "guard.toml").write_text(text)
+    given = {"upstream": "http://localhost:1", "policy": tmp_path / "guard.toml", "port": 0, "workers": 2}
+    with listener("127.0.0.1", 0) as taken:
+        second = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f"free address, got 127.0.0.1:{second}"):
+            serve(Run(**given, admin_port=second - 1))
+    assert not started
+    serve(Run(**given, admin_port=0))
+    assert len(started) == 1
 
 
 WITHOUT = """
