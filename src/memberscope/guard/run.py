@@ -108,6 +108,8 @@ def serve(run: Run, parts: Callable[[GuardPolicy, bytes], Parts] = parts_of) -> 
         InputError: The policy or an option is not usable, or an address is taken.
     """
     run.checked()
+    for place in range(run.workers if run.admin_port else 0):  # where a port is taken, its worker would begin for ever
+        listener(run.admin_host, run.admin_port + place).close()
     listening, secret = listener(run.host, run.port), os.urandom(32)
     if run.workers > 1:
         from memberscope.guard.workers import supervise
