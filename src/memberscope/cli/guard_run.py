@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+NEEDED = ("aiohttp", "cryptography", "httptools", "jwt", "orjson", "prometheus_client", "redis", "starlette", "uvicorn")
 
 
 def run(
@@ -26,10 +29,12 @@ def run(
     """Serve what was measured: restrict answers, keep budgets, and watch for campaigns."""
     from memberscope.errors import InputError
 
-    try:
-        from memberscope.guard.run import Run, serve
-    except ImportError as error:
-        raise InputError(f"Expected {error.name} for the guard, got none. Run pip install 'memberscope[guard]'.") from error
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise InputError(f"Expected {missing[0]} for the guard, got none. Run pip install 'memberscope[guard]'.")
+
+    from memberscope.guard.run import Run, serve
+
     settings = Run(
         upstream=upstream,
         policy=policy,

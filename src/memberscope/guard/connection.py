@@ -14,7 +14,10 @@ LONGEST_HEAD = 2**16  # bytes of a request's line and headers
 
 
 def protocol(patience: float) -> Any:
-    """The protocol class for uvicorn: so many seconds for a request's head, and for a client to go on reading an answer."""
+    """The protocol class for uvicorn: so many seconds for a request's head, and for a client to go on reading an answer.
+
+    What is sent after an answer, and is no new request, keeps a connection for as long again at most: bodies that nobody reads, blank lines.
+    """
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
     class Connection(HttpToolsProtocol):
@@ -22,6 +25,7 @@ def protocol(patience: float) -> Any:
 
         _timer: TimerHandle | None = None
         _reader: TimerHandle | None = None
+        _rest: TimerHandle | None = None
         _head = 0
         _heading = True
 
@@ -35,7 +39,7 @@ def protocol(patience: float) -> Any:
 
         def connection_lost(self, exc: Exception | None) -> None:
             """Stop the clocks."""
-            self._stop(self._timer, self._reader)
+            self._stop(self._timer, self._reader, self._rest)
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
@@ -48,7 +52,7 @@ def protocol(patience: float) -> Any:
 
         def on_message_begin(self) -> None:
             """A request begins."""
-            self._stop(self._timer)
+            self._stop(self._timer, self._rest)
             self._await_head()
             super().on_message_begin()
 
@@ -57,6 +61,13 @@ def protocol(patience: float) -> Any:
             self._heading = False
             self._stop(self._timer)
             super().on_headers_complete()
+
+        def on_response_complete(self) -> None:
+            """An answer has ended; with no request behind it, another must begin."""
+            super().on_response_complete()
+            if self.cycle.response_complete and not self._heading:
+                self._stop(self._rest)
+                self._rest = self.loop.call_later(self.timeout_keep_alive + patience, self.transport.abort)
 
         def pause_writing(self) -> None:
             """The client does not take what it is sent."""

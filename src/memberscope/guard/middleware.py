@@ -97,6 +97,7 @@ class Trace:
     reason: str = ""
     whole: bool = False  # whether the request's body was read to its end
     batch: Batch | None = None
+    counted: bool = False  # whether budgets count its records
     labels: Callable[[], Ints] | None = None
     status: int = 499
     faults: list[str] = field(default_factory=list)
@@ -296,6 +297,7 @@ class GuardMiddleware:
             if response == "coarsen":
                 defence = group.coarse
             buckets = rules.buckets(group, trace.key, batch, self.names, throttle)
+            trace.counted = bool(buckets)
             taken = await self.state.take(buckets) if self.state is not None and buckets else None
         except StateError as error:
             self._fault(trace, "state", error)
@@ -335,6 +337,8 @@ class GuardMiddleware:
             body = captured.body()
             if defence is None:
                 trace.labels = lambda: rules.exchange.tops(body, n)
+                if trace.counted:  # several records in the place of one would cost one
+                    rules.exchange.read(body, n)
                 return Reply(captured.status, body, told(captured.headers), header(captured.headers, b"content-type") or JSON)
             if "memguard" in defence.name:  # which searches for milliseconds a record
                 found, labels = await asyncio.to_thread(rules.exchange.answer, body, n, defence)

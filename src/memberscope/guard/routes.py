@@ -74,7 +74,7 @@ def harmless(serving: Serving, path: str) -> bool:
     if path in OPEN[serving.protocol]:
         return True
     found = DESCRIBED.fullmatch(path) if serving.protocol == "v2" else None
-    return bool(found and serving.model_name in (None, found[1]))
+    return bool(found and found[1] != "stats" and serving.model_name in (None, found[1]))  # Triton's counts of all clients
 
 
 def fits(entry: str, method: str, path: str) -> bool:

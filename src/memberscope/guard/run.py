@@ -66,9 +66,39 @@ class Run:
             raise InputError(
                 f"Expected a log level of debug, info, warning or error, got {self.log_level!r}. Repair --log-level."
             )
+        for file, certificate_of in (
+            (self.tls_cert, self._own),
+            (self.client_ca, authorities),
+            (self.upstream_ca, authorities),
+        ):
+            if file is not None:
+                usable(file, certificate_of)
         Proxy(self.upstream, policy)
         GuardMiddleware(None, policy=policy)
         return policy
+
+    def _own(self, file: Path) -> None:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(file, self.tls_key)
+
+
+def authorities(file: Path) -> None:
+    """Read the certificates of authorities."""
+    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
+
+
+def usable(file: Path, read: Callable[[Path], None]) -> None:
+    """Read certificates once, before anybody connects.
+
+    Raises:
+        InputError: They cannot be read, or do not fit their key.
+    """
+    try:
+        read(file)
+    except OSError as error:  # as an error of TLS is, too
+        why = error.strerror or type(error).__name__
+        raise InputError(
+            f"Expected certificates (PEM) in {str(file)!r}, with their key, got none: {why}. Check the file."
+        ) from None
 
 
 def serve(run: Run, parts: Callable[[GuardPolicy, bytes], Parts] = parts_of) -> None:
@@ -78,6 +108,8 @@ def serve(run: Run, parts: Callable[[GuardPolicy, bytes], Parts] = parts_of) -> 
         InputError: The policy or an option is not usable, or an address is taken.
     """
     run.checked()
+    for place in range(run.workers if run.admin_port else 0):  # where a port is taken, its worker would begin for ever
+        listener(run.admin_host, run.admin_port + place).close()
     listening, secret = listener(run.host, run.port), os.urandom(32)
     if run.workers > 1:
         from memberscope.guard.workers import supervise
