@@ -30,7 +30,7 @@ from memberscope.auditing import Plan
 from memberscope.cli.guard import app
 from memberscope.defences import restriction
 from memberscope.defences.saving import load_fitted, needs_fit, with_fitted
-from memberscope.statistics import auc, auc_interval
+from memberscope.statistics import auc_interval
 from memberscope.targets import Endpoint, FunctionTarget, HttpTarget, RestrictedTarget
 from memberscope.types import OutputDefence, Records, Target
 
@@ -48,7 +48,7 @@ DEFENCES = (
     "hamp_output",
 )
 PLAN = Plan(restrictions=(), search_queries=0, fprs=(0.1, 0.01), priors=(0.01,))
-HELD = 0.5  # seconds until which answers are held in the last run
+HELD = 0.1  # seconds until which answers are held in the last run
 POLICY = """
 fitted = "fitted.safetensors"
 [serving]
@@ -216,19 +216,19 @@ class Seen:
     seconds: np.ndarray
 
 
-def asked(url: str, work: Work) -> tuple[Seen, np.ndarray]:
-    """Every record asked about `REPEATS` times over one connection, in a random order; and the defended outputs."""
+def asked(url: str, work: Work, repeats: int) -> tuple[Seen, np.ndarray]:
+    """Every record asked about so many times over one connection, in a random order; and the defended outputs."""
     from http.client import HTTPConnection
 
     rng, n = np.random.default_rng(2), len(work.y)
     connection, heads = HTTPConnection(url.removeprefix("http://")), {}
     status, headers, length = (np.zeros(n) for _ in range(3))
-    seconds, bodies = np.zeros((n, REPEATS)), [b""] * n
+    seconds, bodies = np.zeros((n, repeats)), [b""] * n
     d = work.x.shape[1]
     texts = [
         json.dumps({"inputs": [{"name": "x", "shape": [1, d], "datatype": "FP64", "data": row}]}) for row in work.x.tolist()
     ]
-    for repeat in range(REPEATS):
+    for repeat in range(repeats):
         for k in rng.permutation(n):
             begun = time.perf_counter()
             connection.request("POST", "/v2/models/m/infer", texts[k], {"content-type": "application/json"})
@@ -259,9 +259,9 @@ def chances(features: np.ndarray, member: np.ndarray) -> np.ndarray:
     return cross_val_predict(model, features, member, cv=folds, method="decision_function")
 
 
-def beyond(name: str, work: Work, url: str) -> None:
+def beyond(name: str, work: Work, url: str, repeats: int = REPEATS) -> None:
     """Print what status, headers, length and time tell, alone and beside the answer."""
-    seen, outputs = asked(url, work)
+    seen, outputs = asked(url, work, repeats)
     alone = {
         "status": seen.status,
         "headers": seen.headers,
@@ -276,15 +276,20 @@ def beyond(name: str, work: Work, url: str) -> None:
     answer = np.column_stack([outputs, work.y])
     more = np.column_stack([answer, *alone.values(), np.sort(seen.seconds, axis=1)])
     plain, richer = chances(answer, work.member), chances(more, work.member)
-    rng, drawn = np.random.default_rng(3), []
+
+    def area(scores: np.ndarray, rows: np.ndarray) -> float:
+        return auc_interval(scores[rows], work.member[rows]).value
+
+    rng, drawn, every = np.random.default_rng(3), [], np.arange(len(work.y))
     inside, outside = np.flatnonzero(work.member), np.flatnonzero(~work.member)
     for _ in range(DRAWS):
         rows = np.concatenate([rng.choice(inside, len(inside)), rng.choice(outside, len(outside))])
-        drawn.append(auc(richer[rows], work.member[rows]) - auc(plain[rows], work.member[rows]))
+        drawn.append(area(richer, rows) - area(plain, rows))
     low, high = np.percentile(drawn, [2.5, 97.5])
-    gain = auc(richer, work.member) - auc(plain, work.member)
+    gain = area(richer, every) - area(plain, every)
+    slow = np.quantile(seen.seconds, [0.5, 0.99, 1.0]) * 1000
     print(
-        f"  {name}, AUC of each alone: {'; '.join(shown)}. Boosted trees on the answer {auc(plain, work.member):.3f}; with all of these "
+        f"  {name}, {slow[0]:.1f} ms at the median, {slow[1]:.1f} at 99%, {slow[2]:.1f} at most. AUC of each alone: {'; '.join(shown)}. Boosted trees on the answer {area(plain, every):.3f}; with all of these "
         f"{gain:+.4f} [{low:+.4f}, {high:+.4f}] (paired bootstrap)",
         flush=True,
     )
@@ -298,9 +303,9 @@ def main(names: tuple[str, ...]) -> None:
             with guarded(name, work, server.url) as (url, defence):
                 compared(name, work, url, defence)
                 beyond(name, work, url)
-        if "memguard:1" in names:
-            with guarded("memguard:1", work, server.url, HELD) as (url, _):
-                beyond(f"memguard:1 with least_seconds = {HELD}", work, url)
+            if name == "memguard:1":
+                with guarded(name, work, server.url, HELD) as (url, _):
+                    beyond(f"{name} with least_seconds = {HELD}", work, url, 1)
 
 
 if __name__ == "__main__":
