@@ -45,6 +45,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/memguard.py speed
 	$(BIN)/python benchmarks/dp_sgd.py speed
 	$(BIN)/python benchmarks/defended_training.py
+	$(BIN)/python benchmarks/guard_load.py
 	$(MAKE) bench-label-only
 
 # What benchmarks compare with lives in an environment of its own.
@@ -74,6 +75,7 @@ reproduce: $(VENV)/.dev
 	$(BIN)/python benchmarks/defences.py location30 --write
 	$(BIN)/python benchmarks/defences.py location30 selena:25:10
 	$(BIN)/python benchmarks/defences.py fashion --write
+	$(BIN)/python benchmarks/guard_leakage.py
 
 docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -W -q -b html docs docs/_build

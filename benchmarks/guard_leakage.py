@@ -1,0 +1,312 @@
+"""What an attacker learns through the guard that the audit of the wrapped model did not measure.
+
+`python benchmarks/guard_leakage.py [names]`: a random forest that was trained on 400 records of Location-30 answers behind `memberscope
+guard run`, both real servers on the loopback interface. For every output defence the audit through the guard is compared with the audit
+of the wrapped model in this process, estimate by estimate. Then each record is asked about again, in a random order, and an attacker
+reads the status, the headers, the body's length and the time besides the answer.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from typer.testing import CliRunner
+
+from data import location30
+from guard_stand import WATCHED, equip, guard, program
+from memberscope import audit
+from memberscope.auditing import Plan
+from memberscope.cli.guard import app
+from memberscope.defences import restriction
+from memberscope.defences.saving import load_fitted, needs_fit, with_fitted
+from memberscope.statistics import auc_interval
+from memberscope.targets import Endpoint, FunctionTarget, HttpTarget, RestrictedTarget
+from memberscope.types import OutputDefence, Records, Target
+
+N, CLASSES, REPEATS, DRAWS, TREES = 400, 30, 3, 1000, 20
+DEFENCES = (
+    "none",
+    "top:1",
+    "top:3",
+    "round:2",
+    "temperature:2",
+    "noise:0.5",
+    "label",
+    "top:3+round:2",
+    "memguard:1",
+    "hamp_output",
+)
+PLAN = Plan(restrictions=(), search_queries=0, fprs=(0.1, 0.01), priors=(0.01,))
+HELD = 0.1  # seconds until which answers are held in the last run
+POLICY = """
+fitted = "fitted.safetensors"
+[serving]
+protocol = "v2"
+model_name = "m"
+answer = "p"
+n_classes = 30
+[default]
+restrict = "RESTRICT"
+per_client = "100000000/h"
+per_record = "100000000/h"
+[limits]
+least_seconds = HELD
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """The model with its members, first, and non-members."""
+
+    forest: RandomForestClassifier
+    x: np.ndarray
+    y: np.ndarray
+    member: np.ndarray
+
+    def answers(self, x: np.ndarray) -> np.ndarray:
+        """The forest's probabilities (n, 30), tree by tree: quicker for single records than its own method."""
+        trees = [tree.predict_proba(x.astype(np.float32), check_input=False) for tree in self.forest.estimators_]
+        return np.mean(trees, axis=0)
+
+    @property
+    def sides(self) -> tuple[Records, Records]:
+        """Members and non-members."""
+        ids = np.arange(len(self.y)).astype(str)
+        return tuple(Records(self.x[side], self.y[side], ids[side]) for side in (self.member, ~self.member))  # type: ignore[return-value]
+
+
+def worked() -> Work:
+    """The same at every call, so that the server's process has the same model."""
+    x, y = location30()
+    order = np.random.default_rng(0).permutation(len(y))[: 2 * N]
+    x, y, member = x[order].astype(np.float64), y[order].astype(np.int64), np.arange(2 * N) < N
+    forest = RandomForestClassifier(TREES, min_samples_leaf=2, random_state=0).fit(x[member], y[member])
+    return Work(forest, x, y, member)
+
+
+def serve() -> None:
+    """The model's server: the Open Inference Protocol, until killed."""
+    import orjson
+    import uvicorn
+
+    work = worked()
+
+    async def answering(scope, receive, send):
+        body, more = b"", True
+        while more:
+            event = await receive()
+            body, more = body + event.get("body", b""), event.get("more_body", False)
+        status, told = 404, b"{}"
+        if scope["method"] == "POST":
+            tensor = orjson.loads(body)["inputs"][0]
+            p = work.answers(np.reshape(tensor["data"], tensor["shape"]))
+            output = {"name": "p", "datatype": "FP64", "shape": list(p.shape), "data": p.ravel().tolist()}
+            status, told = 200, orjson.dumps({"model_name": "m", "outputs": [output]})
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(told))]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": told})
+
+    taken = socket.create_server(("127.0.0.1", 0))
+    print(taken.getsockname()[1], flush=True)
+    uvicorn.Server(uvicorn.Config(answering, log_level="critical", lifespan="off")).run(sockets=[taken])
+
+
+def answers_file(work: Work, folder: Path) -> Path:
+    """What `guard fit` takes: the model's answers about half of the members and as many others, and about random inputs."""
+    some = np.flatnonzero(np.arange(2 * N) % 2 == 0)
+    random = np.random.default_rng(1).integers(0, 2, (300, work.x.shape[1])).astype(np.float64)
+    file = folder / "answers.npz"
+    np.savez(file, outputs=work.answers(work.x[some]), member=work.member[some], random=work.answers(random))
+    return file
+
+
+def fitted(name: str, folder: Path, answers: Path) -> OutputDefence | None:
+    """The policy's defence as the guard has it."""
+    if name == "none":
+        return None
+    plain = restriction(name)
+    if not needs_fit(plain):
+        return plain
+    done = CliRunner().invoke(app, ["fit", "--policy", str(folder / "guard.toml"), "--outputs", str(answers), "--force"])
+    assert done.exit_code == 0, done.output
+    return with_fitted(plain, load_fitted(folder / "fitted.safetensors"), CLASSES)
+
+
+@contextmanager
+def guarded(name: str, work: Work, url: str, held: float = 0.0) -> Iterator[tuple[str, OutputDefence | None]]:
+    """The guard's URL, and the defence that it applies."""
+    with tempfile.TemporaryDirectory() as kept:
+        folder = Path(kept)
+        equip(folder, work.x, work.x[work.member])
+        text = POLICY.replace("RESTRICT", name).replace("HELD", str(held)) + WATCHED
+        needed = name != "none" and needs_fit(restriction(name))
+        (folder / "guard.toml").write_text(text if needed else text.replace("fitted =", "# fitted ="))
+        defence = fitted(name, folder, answers_file(work, folder))
+        with guard(folder / "guard.toml", url) as served:
+            yield served.url, defence
+
+
+def declared(name: str, url: str) -> Endpoint:
+    """The endpoint as an audit declares it."""
+    kind = "labels" if name == "label" else "probabilities"
+    top = next((int(part[4:]) for part in name.split("+") if part.startswith("top:")), None)
+    return Endpoint(url, model_name="m", answer="p", outputs=kind, n_classes=CLASSES, top_k=top)  # type: ignore[arg-type]
+
+
+def estimates(target: Target, work: Work) -> dict[tuple, dict]:
+    """The audit's estimates, intervals and all, by what each is about."""
+    result = audit(target, *work.sides, plan=PLAN)
+    keys = ("attack", "access", "metric", "fpr", "prior", "group", "threshold", "target")
+    found = {}
+    for estimate in result.estimates:
+        document = asdict(estimate) if not hasattr(estimate, "model_dump") else estimate.model_dump()
+        document.pop("restriction", None)  # an endpoint does not say what is in force behind it
+        found[tuple(str(document.get(key)) for key in keys)] = document
+    assert len(found) == len(result.estimates)
+    return found
+
+
+def compared(name: str, work: Work, url: str, defence: OutputDefence | None) -> None:
+    """Print whether the audit through the guard is that of the wrapped model."""
+    wrapped: Target = FunctionTarget(work.answers, n_classes=CLASSES)
+    with HttpTarget(declared(name, url)) as target:
+        served = estimates(target, work)
+    here = estimates(wrapped if defence is None else RestrictedTarget(wrapped, defence), work)
+    differ = sum(repr(served.get(key)) != repr(here.get(key)) for key in {*served, *here})
+    best = max((e for e in here.values() if e["metric"] == "auc" and e["group"] is None), key=lambda e: e["value"])
+    tpr = next(
+        e
+        for e in here.values()
+        if same(e, best) and e["metric"] == "tpr" and e["fpr"] == 0.01 and e["threshold"] != "transferred"
+    )
+    print(
+        f"{name}: {differ} of {len(here)} estimates differ; highest AUC {told(best)} ({best['attack']}), its TPR at 1% {told(tpr)}",
+        flush=True,
+    )
+
+
+def same(one: dict, other: dict) -> bool:
+    """Whether two estimates are of one attack on all records."""
+    return one["group"] is None and all(one[key] == other[key] for key in ("attack", "access", "target"))
+
+
+def told(estimate: dict) -> str:
+    """A value with its interval."""
+    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What n answers showed besides what they say: codes of status and headers (n,), length (n,), and seconds (n, repeats)."""
+
+    status: np.ndarray
+    headers: np.ndarray
+    length: np.ndarray
+    seconds: np.ndarray
+
+
+def asked(url: str, work: Work, repeats: int) -> tuple[Seen, np.ndarray]:
+    """Every record asked about so many times over one connection, in a random order; and the defended outputs."""
+    from http.client import HTTPConnection
+
+    rng, n = np.random.default_rng(2), len(work.y)
+    connection, heads = HTTPConnection(url.removeprefix("http://")), {}
+    status, headers, length = (np.zeros(n) for _ in range(3))
+    seconds, bodies = np.zeros((n, repeats)), [b""] * n
+    d = work.x.shape[1]
+    texts = [
+        json.dumps({"inputs": [{"name": "x", "shape": [1, d], "datatype": "FP64", "data": row}]}) for row in work.x.tolist()
+    ]
+    for repeat in range(repeats):
+        for k in rng.permutation(n):
+            begun = time.perf_counter()
+            connection.request("POST", "/v2/models/m/infer", texts[k], {"content-type": "application/json"})
+            answer = connection.getresponse()
+            bodies[k] = answer.read()
+            seconds[k, repeat] = time.perf_counter() - begun
+            shown = tuple((name, "" if name in ("date", "content-length") else value) for name, value in answer.getheaders())
+            status[k], headers[k], length[k] = answer.status, heads.setdefault(shown, len(heads)), len(bodies[k])
+    return Seen(status, headers, length, seconds), np.array([values_of(body) for body in bodies])
+
+
+def values_of(body: bytes) -> np.ndarray:
+    """The numbers of an answer, NaN where a class is hidden."""
+    tensor, found = json.loads(body)["outputs"][0], np.full(CLASSES, np.nan)
+    if tensor["datatype"] == "BYTES":
+        for text in tensor["data"]:
+            score, place = text.split(":")[:2]
+            found[int(place)] = float(score)
+    else:
+        found[: len(tensor["data"])] = tensor["data"]
+    return found
+
+
+def chances(features: np.ndarray, member: np.ndarray) -> np.ndarray:
+    """Cross-fitted log-odds of membership (n,) by boosted trees."""
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    model = HistGradientBoostingClassifier(max_iter=60, learning_rate=0.1, random_state=0)
+    return cross_val_predict(model, features, member, cv=folds, method="decision_function")
+
+
+def beyond(name: str, work: Work, url: str, repeats: int = REPEATS) -> None:
+    """Print what status, headers, length and time tell, alone and beside the answer."""
+    seen, outputs = asked(url, work, repeats)
+    alone = {
+        "status": seen.status,
+        "headers": seen.headers,
+        "length": seen.length,
+        "median time": np.median(seen.seconds, axis=1),
+        "least time": seen.seconds.min(axis=1),
+    }
+    shown = []
+    for title, values in alone.items():
+        found = auc_interval(values, work.member)
+        shown.append(f"{title} {found.value:.3f} [{found.low:.3f}, {found.high:.3f}]")
+    answer = np.column_stack([outputs, work.y])
+    more = np.column_stack([answer, *alone.values(), np.sort(seen.seconds, axis=1)])
+    plain, richer = chances(answer, work.member), chances(more, work.member)
+
+    def area(scores: np.ndarray, rows: np.ndarray) -> float:
+        return auc_interval(scores[rows], work.member[rows]).value
+
+    rng, drawn, every = np.random.default_rng(3), [], np.arange(len(work.y))
+    inside, outside = np.flatnonzero(work.member), np.flatnonzero(~work.member)
+    for _ in range(DRAWS):
+        rows = np.concatenate([rng.choice(inside, len(inside)), rng.choice(outside, len(outside))])
+        drawn.append(area(richer, rows) - area(plain, rows))
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    gain = area(richer, every) - area(plain, every)
+    slow = np.quantile(seen.seconds, [0.5, 0.99, 1.0]) * 1000
+    print(
+        f"  {name}, {slow[0]:.1f} ms at the median, {slow[1]:.1f} at 99%, {slow[2]:.1f} at most. AUC of each alone: {'; '.join(shown)}. Boosted trees on the answer {area(plain, every):.3f}; with all of these "
+        f"{gain:+.4f} [{low:+.4f}, {high:+.4f}] (paired bootstrap)",
+        flush=True,
+    )
+
+
+def main(names: tuple[str, ...]) -> None:
+    """All defences, and MemGuard once more with answers held."""
+    work = worked()
+    with program(__file__, "serve") as server:
+        for name in names:
+            with guarded(name, work, server.url) as (url, defence):
+                compared(name, work, url, defence)
+                beyond(name, work, url)
+            if name == "memguard:1":
+                with guarded(name, work, server.url, HELD) as (url, _):
+                    beyond(f"{name} with least_seconds = {HELD}", work, url, 1)
+
+
+if __name__ == "__main__":
+    serve() if sys.argv[1:] == ["serve"] else main(tuple(sys.argv[1:]) or DEFENCES)

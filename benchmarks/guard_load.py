@@ -1,0 +1,325 @@
+"""What the guard costs beside the same proxy in pass-through, in one run on the loopback interface.
+
+`python benchmarks/guard_load.py` runs all parts; `latency`, `throughput`, `clients`, `hour [requests]` and `workers` run one. Both guards are
+real processes before the same server, which answers over 1,000 classes with precomputed bytes. One passes everything on
+(`restrict = "none"`, no budgets, nothing watched); the other answers with `top:3+round:2`, keeps budgets for each client, each record and all
+together, runs all detectors and writes the access log. Blocks of requests alternate between them, since other work shares the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from guard_stand import WATCHED, Served, equip, guard, program, resident
+
+FEATURES, BODIES, KEPT, CONNECTIONS = 30, 20_000, 20_000, 16
+STAND = Path(__file__).with_name("guard_stand.py")
+RESTRICTED = 'restrict = "top:3+round:2"'
+SERVING = """
+[serving]
+protocol = "v2"
+model_name = "m"
+answer = "p"
+n_classes = CLASSES
+[limits]
+concurrency = 256
+"""
+PASSING = SERVING + '[monitor]\nenabled = false\n[default]\nrestrict = "none"\n'
+GUARDED = (
+    '[guard]\ntotal = "1000000000/h"\n'
+    + SERVING
+    + '[identity]\ntrusted_proxies = ["127.0.0.0/8"]\n[default]\n'
+    + RESTRICTED
+    + "\n"
+    + 'per_client = "100000000/h"\nper_record = "100000/h"\n'
+    + WATCHED
+)
+
+
+def records(n: int = KEPT) -> np.ndarray:
+    """Ordinary records (n, 30)."""
+    return np.random.default_rng(0).normal(size=(n, FEATURES))
+
+
+def bodies(n: int = BODIES) -> list[bytes]:
+    """Requests about one record each, as clients write them."""
+    return [
+        json.dumps({"inputs": [{"name": "x", "shape": [1, FEATURES], "datatype": "FP64", "data": row}]}).encode()
+        for row in records(n).round(4).tolist()
+    ]
+
+
+@contextmanager
+def upstream(classes: int) -> Iterator[tuple[Path, str]]:
+    """A folder with what the monitor needs, and the URL of a server that answers at once."""
+    with tempfile.TemporaryDirectory() as name, program(str(STAND), "fixed", str(classes)) as server:
+        equip(Path(name), records())
+        yield Path(name), server.url
+
+
+def written_policy(folder: Path, name: str, text: str, classes: int) -> Path:
+    """The policy's file."""
+    path = folder / name
+    path.write_text(text.replace("CLASSES", str(classes)))
+    return path
+
+
+@contextmanager
+def both(classes: int = 1000, guarded: str = "") -> Iterator[tuple[Served, Served]]:
+    """The proxy in pass-through and the whole guard, before the same server."""
+    with upstream(classes) as (folder, url):
+        passing = written_policy(folder, "passing.toml", PASSING, classes)
+        whole = written_policy(folder, "guarded.toml", guarded or GUARDED, classes)
+        with guard(passing, url) as first, guard(whole, url) as second:
+            yield first, second
+
+
+class Client:
+    """One connection that asks and waits, without a library's own time."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def ask(self, request: bytes) -> int:
+        """Send one request, read its whole answer, and say the status."""
+        self.socket.sendall(request)
+        found = b""
+        while (end := found.find(b"\r\n\r\n")) < 0:
+            found += self.some()
+        head = found[:end].lower()
+        left = int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0]) - (len(found) - end - 4)
+        while left > 0:
+            left -= len(self.some())
+        return int(head[9:12])
+
+    def some(self) -> bytes:
+        """The next bytes."""
+        part = self.socket.recv(1 << 20)
+        assert part, "the guard closed the connection"
+        return part
+
+
+def written(body: bytes, client: int) -> bytes:
+    """A whole request by one of many clients, told apart by the address that a listed proxy writes."""
+    address = f"10.{client >> 16 & 255}.{client >> 8 & 255}.{client & 255}"
+    head = (
+        f"POST /v2/models/m/infer HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\nx-forwarded-for: {address}\r\n"
+        f"content-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def latency(blocks: int = 40, size: int = 250) -> None:
+    """Milliseconds added at the median and at the 99th percentile, one request after the other."""
+    requests = [written(body, place % 100) for place, body in enumerate(bodies())]
+    with both() as sides:
+        clients = [Client(side.port) for side in sides]
+        taken: list[list[np.ndarray]] = [[], []]
+        for block in range(-2, blocks):
+            for side, client in enumerate(clients):
+                times = np.empty(size)
+                for k in range(size):
+                    request = requests[(block * size + k) % len(requests)]
+                    begun = time.perf_counter()
+                    assert client.ask(request) == 200
+                    times[k] = time.perf_counter() - begun
+                if block >= 0:
+                    taken[side].append(1000 * times)
+    for share, aim in ((50, 1.0), (99, 5.0)):
+        passing, whole = (np.array([np.percentile(times, share) for times in side]) for side in taken)
+        rng = np.random.default_rng(0)
+        drawn = [np.median((whole - passing)[rng.integers(0, blocks, blocks)]) for _ in range(2000)]
+        low, high = np.percentile(drawn, [2.5, 97.5])
+        print(
+            f"latency at {share}%: pass-through {np.median(passing):.2f} ms, guarded {np.median(whole):.2f} ms, added "
+            f"{np.median(whole - passing):.2f} ms [{low:.2f}, {high:.2f}] (aim under {aim:g}; medians of {blocks} pairs of blocks of {size}, bootstrap over pairs)",
+            flush=True,
+        )
+
+
+SCRIPT = """
+local bodies, n = {}, 0
+for line in io.lines("BODIES") do n = n + 1; bodies[n] = line end
+local turn, address = FROM, ""
+request = function()
+  turn = turn + 1
+  local client = turn % CLIENTS
+  address = string.format("10.%d.%d.%d", math.floor(client / 65536), math.floor(client / 256) % 256, client % 256)
+  local headers = {["content-type"] = "application/json", ["x-forwarded-for"] = address}
+  return wrk.format("POST", "/v2/models/m/infer", headers, bodies[turn % n + 1])
+end
+done = function(summary, latency, requests)
+  local bad = summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout
+  print(string.format("RESULT %d %d %d", summary.requests, summary.duration, bad))
+end
+"""
+
+
+def wrk(port: int, *, clients: int, first: int = 0, seconds: int = 2) -> tuple[int, float]:
+    """Requests answered and seconds taken, over 16 connections, by so many clients in turn beginning with the `first`."""
+    if shutil.which("wrk") is None:
+        raise SystemExit("Expected wrk on the path, got none. Install it with the system's package manager.")
+    with tempfile.TemporaryDirectory() as name:
+        written, script = Path(name) / "bodies", Path(name) / "ask.lua"
+        written.write_bytes(b"\n".join(bodies()))
+        script.write_text(SCRIPT.replace("BODIES", str(written)).replace("CLIENTS", str(clients)).replace("FROM", str(first)))
+        command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{port}"]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    requests, microseconds, bad = map(int, said.partition("RESULT ")[2].split())
+    assert not bad, said
+    return requests, microseconds / 1e6
+
+
+def throughput(blocks: int = 12, seconds: int = 2) -> None:
+    """Requests a second of both, and their ratio: everything over 1,000 classes and over 10, and detectors alone."""
+    alone = GUARDED.replace(RESTRICTED, 'restrict = "none"').replace("total = ", "# total = ").replace("per_", "# per_")
+    for title, classes, policy in (
+        ("all, 1,000 classes", 1000, GUARDED),
+        ("all, 10 classes", 10, GUARDED),
+        ("detectors alone, 10 classes", 10, alone),
+    ):
+        rates: list[list[float]] = [[], []]
+        spent = [0.0, 0.0]
+        with both(classes, policy) as sides:
+            for block in range(-1, blocks):
+                for side, served in enumerate(sides):
+                    before = busy(served.pids)
+                    requests, taken = wrk(served.port, clients=100, seconds=seconds)
+                    if block >= 0:
+                        rates[side].append(requests / taken)
+                        spent[side] += (busy(served.pids) - before) / requests / blocks
+        ratios = [whole / passing for passing, whole in zip(*rates, strict=True)]
+        print(
+            f"throughput ({title}): pass-through {median(rates[0]):.0f}/s, guarded {median(rates[1]):.0f}/s, ratio {median(ratios):.2f} "
+            f"({min(ratios):.2f} to {max(ratios):.2f}) (aim at least 0.70; median of {blocks} pairs of blocks of {seconds} s, {CONNECTIONS} "
+            f"connections); CPU {1e6 * spent[0]:.0f} and {1e6 * spent[1]:.0f} microseconds a request",
+            flush=True,
+        )
+
+
+@contextmanager
+def one(classes: int, text: str, workers: int = 1) -> Iterator[Served]:
+    """One guard."""
+    with upstream(classes) as (folder, url), guard(written_policy(folder, "guard.toml", text, classes), url, workers) as served:
+        yield served
+
+
+def clients(n: int = 100_000) -> None:
+    """Megabytes above the idle process for so many distinct clients."""
+    with one(10, GUARDED) as served:
+        time.sleep(1)
+        idle, asked = resident(served.pids), 0
+        while asked < n:
+            asked += wrk(served.port, clients=1 << 24, first=asked, seconds=10)[0]
+        settled(served)
+        kept = gauge(served, "memberscope_guard_monitor_clients")
+        print(
+            f"memory: {idle:.0f} MB idle, {resident(served.pids) - idle:.0f} MB more after {asked} requests of as many clients, "
+            f"of which the monitor holds {kept:.0f} (aim under 200)",
+            flush=True,
+        )
+
+
+def hour(n: int = 500_000) -> None:
+    """Megabytes held while `n` requests by 1,000 clients come as fast as they are answered."""
+    with one(10, GUARDED) as served:
+        asked, held = 0, []
+        while asked < n:
+            asked += wrk(served.port, clients=1000, first=asked, seconds=10)[0]
+            held.append((asked, resident(served.pids)))
+        at, memory = np.array(held).T
+        late = at >= n / 3  # by then tables are full
+        slope = np.polyfit(at[late], memory[late], 1)[0] if late.sum() > 2 else np.nan
+        shown = ", ".join(f"{memory[place]:.0f}" for place in np.linspace(0, len(at) - 1, 8).astype(int))
+        print(
+            f"hour: {asked} requests; memory in MB at even steps {shown}; over the last two thirds {1e5 * slope:+.2f} MB in 100,000 requests; "
+            f"{gauge(served, 'memberscope_guard_monitor_dropped_total'):.0f} queries not watched",
+            flush=True,
+        )
+
+
+def settled(served: Served) -> None:
+    """Wait until the monitor has seen all."""
+    while gauge(served, "memberscope_guard_monitor_queue") > 0:
+        time.sleep(0.2)
+
+
+def gauge(served: Served, name: str) -> float:
+    """A number that operators read."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{served.admin_port}/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name) and not line.startswith("#"))
+
+
+def workers(budget: int = 2000) -> None:
+    """How many records one client gets of a budget that two workers share through Redis, asked over 16 connections."""
+    program_ = shutil.which("redis-server")
+    if program_ is None:
+        raise SystemExit("Expected redis-server on the path, got none. Install it.")
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    server = subprocess.Popen([program_, "--port", str(port), "--bind", "127.0.0.1", "--save", ""], stdout=subprocess.DEVNULL)
+    try:
+        time.sleep(1)
+        text = GUARDED.replace('per_client = "100000000/h"', f'per_client = "{budget}/d"').replace("per_record", "# per_record")
+        text += f'[state]\nredis = "redis://127.0.0.1:{port}/0"\ntimeout = 5.0\n'
+        requests = [written(body, 7) for body in bodies(500)]
+        with one(10, text, workers=2) as served:
+            before = [busy((pid,)) for pid in served.pids]
+            started = time.perf_counter()
+            with ThreadPoolExecutor(CONNECTIONS) as pool:
+                each = budget * 3 // 2 // CONNECTIONS
+                statuses = list(pool.map(lambda _: asked(served.port, requests, each), range(CONNECTIONS)))
+            seconds = time.perf_counter() - started
+            shares = [busy((pid,)) - start for pid, start in zip(served.pids, before, strict=True)]
+    finally:
+        server.kill()
+        server.wait()
+    answered = sum(statuses)
+    refill = budget * seconds / 86400
+    print(
+        f"two workers: {answered} of a budget of {budget} records ({100 * (answered / budget - 1):+.2f}%, of which {refill:.1f} were refilled; aim "
+        f"within 1%) in {seconds:.1f} s; the workers spent {shares[0]:.1f} and {shares[1]:.1f} s of CPU",
+        flush=True,
+    )
+
+
+def asked(port: int, requests: list[bytes], n: int) -> int:
+    """How many of `n` requests over one connection are answered; all others are beyond the budget."""
+    client = Client(port)
+    statuses = [client.ask(requests[k % len(requests)]) for k in range(n)]
+    assert set(statuses) <= {200, 429}, set(statuses)
+    return statuses.count(200)
+
+
+def busy(pids: tuple[int, ...]) -> float:
+    """Seconds of CPU that processes have spent."""
+    found = [Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split() for pid in pids]
+    return sum(int(fields[11]) + int(fields[12]) for fields in found) / os.sysconf("SC_CLK_TCK")
+
+
+PARTS = {"latency": latency, "throughput": throughput, "clients": clients, "hour": hour, "workers": workers}
+
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        PARTS[sys.argv[1]](*map(int, sys.argv[2:]))
+    else:
+        for part in PARTS.values():
+            part()
