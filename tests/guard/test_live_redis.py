@@ -20,7 +20,6 @@ from memberscope.guard.equipment import equipment_of
 from memberscope.guard.lease import Consumer
 from memberscope.guard.live import Together
 from memberscope.guard.logs import Log, ordered
-from memberscope.guard.metrics import Metrics
 from memberscope.guard.parts import state_of
 from memberscope.guard.replay import fresh, judged
 
@@ -30,7 +29,8 @@ class Worker(Live):
 
     def __init__(self, file: Path, clock: Clock, lease: float = 0.5, on_fault: str = "closed") -> None:
         policy = read_policy(file)
-        super().__init__(policy, clock, state_of(policy, Metrics()))
+        super().__init__(policy, clock)
+        self.state = self.guard.state = self.judge.state = state_of(policy, self.metrics)
         stored = policy.state
         self.consumer = Consumer(stored.redis, stored.prefix, stored.timeout, lease=lease, poll=0.01)
         self.worker = Together(self.sketched, self.judge, self.consumer)
