@@ -275,13 +275,13 @@ def test_a_log_larger_than_the_bound_is_never_whole_in_memory(played, tmp_path):
     lines = b"".join(path.read_bytes() for path in ordered([policy.path(policy.monitor.log)]))
     big = tmp_path / "big.jsonl"
     with big.open("wb") as stream:
-        for _ in range(20):
+        for _ in range(40):
             stream.write(lines)
     tracemalloc.start()
     n = sum(len(block) for block in Log([big], policy, equipment_of(policy).sketcher))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert n == 20 * sum(len(records) for _, _, records in script())
+    assert n == 40 * sum(len(records) for _, _, records in script())
     assert peak < 6e6 < big.stat().st_size
 
 
