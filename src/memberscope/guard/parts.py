@@ -17,6 +17,7 @@ from memberscope.guard.memory import MemoryState
 from memberscope.guard.metrics import Metrics
 from memberscope.guard.middleware import Watch
 from memberscope.guard.naming import Keyed, Names
+from memberscope.guard.observations import read_line
 from memberscope.guard.policy import GuardPolicy
 from memberscope.guard.redis_state import RedisState
 from memberscope.guard.state import State
@@ -46,7 +47,12 @@ def state_of(policy: GuardPolicy, counters: Counters) -> State:
     >>> type(state_of(policy_of({"serving": {"n_classes": 3}}), Uncounted())).__name__
     'MemoryState'
     """
-    local = MemoryState(policy.monitor.clients)
+
+    def lost(line: str) -> None:
+        if isinstance(counters, Metrics):
+            counters.dropped(len(read_line(line)))
+
+    local = MemoryState(policy.monitor.clients, publish=lost)  # what cannot be shared nobody judges
     if policy.state.redis is None:
         return local
     shared = RedisState(policy.state.redis, policy.state.prefix, policy.state.timeout)
