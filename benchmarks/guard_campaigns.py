@@ -225,12 +225,12 @@ def campaigns() -> dict[str, Make]:
             ("sweep, class at a time", {"order": "class"}), ("sweep, sorted", {"order": "feature"}),
         )
     }  # fmt: skip
-    found |= dict(zip(DAYS_LONG, (control, spread, slow, knowing), strict=True))
     for attack in SPECS:
         found[attack] = partial(probing, name=attack, attack=attack)
         found[f"{attack}, interleaved"] = partial(probing, name=f"{attack}, interleaved", attack=attack, ordered=False)
         many = f"{attack}, 100 identities"
         found[many] = partial(probing, name=many, attack=attack, identities=IDENTITIES)
+    found |= dict(zip(DAYS_LONG, (control, spread, slow, knowing), strict=True))
     return found
 
 

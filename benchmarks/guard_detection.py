@@ -257,6 +257,10 @@ def quartiles(values: list[int]) -> str:
 def detected(bench: Bench, states: dict[float, bytes]) -> None:
     """Print how each campaign was detected by our detectors."""
     print(
+        f"\nEach campaign begins {REPEATED} times, {LONG} times if it lasts a day or more; all records count as decided where it was"
+    )
+    print("not detected.")
+    print(
         "\n| campaign | queries; records | detected, % | queries until | records decided before | first by |\n"
         + "|---" * 6
         + "|"
