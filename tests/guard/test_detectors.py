@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from math import log1p
 
 import numpy as np
@@ -14,7 +15,7 @@ from memberscope.guard.families import Families
 from memberscope.guard.fingerprints import Fingerprints
 from memberscope.guard.membership import Membership
 from memberscope.guard.monitor import Monitor, Settings
-from memberscope.guard.observations import Observations
+from memberscope.guard.observations import Observations, example
 from memberscope.guard.probing import Probing
 from memberscope.guard.rows import HEAD, Query, Rows
 from memberscope.guard.snapshots import snapshot
@@ -194,7 +195,7 @@ def test_a_clock_that_steps_back_stands_still():
     plain = noise(3, 5, 3)
     late = plain.take(slice(len(plain) // 2, None))
     steps = Observations(
-        late.time - DAY * (np.arange(len(late)) % 7 == 3),
+        late.time - 1800 * (np.arange(len(late)) % 7 == 3),
         *(getattr(late, name) for name in list(late.__dataclass_fields__)[1:]),
     )
     stood = Observations(
@@ -231,3 +232,11 @@ def test_a_hundred_thousand_clients_fit_in_their_bound():
     assert len(monitor.rows) == 3 * n
     assert 100_000 * each < 150e6, each
     assert len(snapshot(monitor)) < 800 * 3 * n + 5e6
+
+
+def test_a_clock_that_was_ahead_is_set_right():
+    monitor = Monitor(Settings({}, 0.1))
+    many = example(3)
+    for time, now in ((1e9, 1e9), (1e9 - 60, 1e9), (1e9 + 7 * DAY, 1e9 + 7 * DAY), (1e9, 1e9)):
+        monitor.observe(replace(many, time=np.full(3, time)))
+        assert monitor.now == now

@@ -184,6 +184,7 @@ class Judge:
 
     def __init__(self, policy: GuardPolicy, equipment: Equipment, metrics: Metrics, state: State) -> None:
         self.policy, self.equipment, self.metrics, self.state = policy, equipment, metrics, state
+        self.respond = policy.respond
         self.monitor = equipment.monitor(policy.monitor.clients)
         watch = policy.monitor
         self.log = None if watch.log is None else AccessLog(policy.path(watch.log), watch.retention_days)
@@ -214,13 +215,17 @@ class Judge:
         """Judge queries, and act on alarms."""
         for alarm in self.monitor.observe(joined([seen for seen, _ in parts])) if parts else ():
             self.alerter.tell(alarm)
-            for client, standing, seconds in responses_of(alarm, self.policy.respond):
+            for client, standing, seconds in responses_of(alarm, self.respond):
                 try:
                     await self.state.stand(client, standing, seconds)
                 except StateError:
                     self.metrics.fault("state")
         if parts:
             self.metrics.watched(len(self.monitor.rows), max(0.0, now - float(parts[-1][0].time[-1])))
+
+    def follow(self, policy: GuardPolicy) -> None:
+        """Respond from now on as a policy that was read again says; where files lie is settled."""
+        self.respond = policy.respond
 
     def forget(self) -> None:
         """Begin anew, with nothing remembered."""

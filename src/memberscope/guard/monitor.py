@@ -22,7 +22,7 @@ from memberscope.guard.probing import Probing
 from memberscope.guard.rows import HEAD, Query, Row, Rows
 from memberscope.guard.volume import DAY, Volume
 
-WEEK = 7 * DAY  # how long a client is a newcomer
+HOUR, WEEK = 3600.0, 7 * DAY  # how long a client is a newcomer
 NAMED = 100  # clients that an alarm names
 LATELY = 2_000  # clients seen last among whom those are looked for; more would take so long that clients could tell when
 POOLS = ("newcomers", "established")
@@ -114,14 +114,15 @@ class Monitor:
         self.queries = 0
 
     def observe(self, seen: Observations) -> list[Alarm]:
-        """The alarms that these queries cause, which come after all earlier ones; a clock that steps back stands still."""
+        """The alarms that these queries cause, which come after all earlier ones; a clock that steps back stands still for up to an hour."""
         placed = self.families.each(seen.point, seen.record, seen.label, seen.client)
         hit = [-1] * len(seen) if self.fingerprints is None else self.fingerprints.hits(seen.record).tolist()
         found: list[Alarm] = []
         bins = np.ascontiguousarray(seen.bins)
         columns = zip(seen.time.tolist(), seen.client.tolist(), seen.record.tolist(), seen.label.tolist(), strict=True)
         for i, ((time, client, record, label), (family, before, step)) in enumerate(zip(columns, placed, strict=True)):
-            self.now = max(self.now, time)
+            if time > self.now or time < self.now - HOUR:  # a clock that was ahead for longer is set right
+                self.now = time
             row = self.rows.of(client)
             query = Query(self.now, row.is_fresh(record), before, step, hit[i], label, bins[i].tobytes())
             self._one(query, row, client, found)

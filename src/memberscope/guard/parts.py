@@ -29,7 +29,7 @@ async def nothing() -> None:
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """Where state is kept, who watches and counts, and what must be started before and stopped after."""
+    """Where state is kept, who watches and counts, what is started before and stopped after, and what follows a reloaded policy."""
 
     state: State
     names: Names
@@ -38,6 +38,7 @@ class Parts:
     metrics: Callable[[], bytes] = bytes
     start: Callable[[], Awaitable[None]] = nothing
     stop: Callable[[], Awaitable[None]] = nothing
+    follow: Callable[[GuardPolicy], None] = lambda policy: None
 
 
 def state_of(policy: GuardPolicy, counters: Counters) -> State:
@@ -84,4 +85,4 @@ def parts_of(policy: GuardPolicy, secret: bytes) -> Parts:
     worker: Alone | Together = Alone(sketched, judge)
     if policy.state.redis is not None:
         worker = Together(sketched, judge, Consumer(policy.state.redis, policy.state.prefix, policy.state.timeout))
-    return Parts(state, Keyed(secret), sketched.watch, metrics, metrics.exposition, worker.start, worker.stop)
+    return Parts(state, Keyed(secret), sketched.watch, metrics, metrics.exposition, worker.start, worker.stop, judge.follow)

@@ -142,7 +142,11 @@ class Worker:
         self.guard = GuardMiddleware(
             self.proxy, policy=policy, state=parts.state, watch=parts.watch, counters=parts.counters, names=parts.names
         )
-        self.reloads = Reloads(self.guard, run.policy, self.proxy.follow)
+        self.reloads = Reloads(self.guard, run.policy, self._follow)
+
+    def _follow(self, policy: GuardPolicy) -> None:
+        self.proxy.follow(policy)
+        self.parts.follow(policy)
 
     async def serve(self, listening: socket.socket) -> None:
         """Until a signal ends it."""
