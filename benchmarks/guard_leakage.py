@@ -254,9 +254,10 @@ def values_of(body: bytes) -> np.ndarray:
 
 def chances(features: np.ndarray, member: np.ndarray) -> np.ndarray:
     """Cross-fitted log-odds of membership (n,) by boosted trees."""
+    varied = [len(np.unique(column[~np.isnan(column)])) > 1 for column in features.T]
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
     model = HistGradientBoostingClassifier(max_iter=60, learning_rate=0.1, random_state=0)
-    return cross_val_predict(model, features, member, cv=folds, method="decision_function")
+    return cross_val_predict(model, features[:, varied], member, cv=folds, method="decision_function")
 
 
 def beyond(name: str, work: Work, url: str, repeats: int = REPEATS) -> None:

@@ -20,6 +20,7 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -56,6 +57,7 @@ def records(n: int = KEPT) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(n, FEATURES))
 
 
+@cache
 def bodies(n: int = BODIES) -> list[bytes]:
     """Requests about one record each, as clients write them."""
     return [
