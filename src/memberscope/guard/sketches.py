@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,9 @@ class Sketcher:
 
     def _matrix(self, batch: Batch) -> NDArray[Any]:
         matrix = matrix_of(batch, self.table.columns)
+        if self.kind != "text" and matrix.dtype == object and not self.table.wordy:
+            with suppress(ValueError, TypeError):  # numbers that came as words, which servers read too
+                matrix = matrix.astype(np.float32)
         if self.kind == "image" and matrix.dtype == object:
             raise InputError("Expected images as numbers, got words. Check kind in [monitor].")
         return (
