@@ -18,7 +18,7 @@ from memberscope.guard import live as module
 from memberscope.guard import read_policy
 from memberscope.guard.equipment import equipment_of
 from memberscope.guard.lease import Consumer
-from memberscope.guard.live import Together
+from memberscope.guard.live import Together, ended
 from memberscope.guard.logs import Log, ordered
 from memberscope.guard.parts import state_of
 from memberscope.guard.replay import fresh, judged
@@ -37,9 +37,7 @@ class Worker(Live):
 
     async def die(self) -> None:
         """End as a process that was killed: nothing is stored, the lease is not given back."""
-        for task in self.worker.tasks:
-            task.cancel()
-        await asyncio.gather(*self.worker.tasks, return_exceptions=True)
+        await ended(self.worker.tasks, asyncio.Lock())
         await self.consumer._link.close()
         await self.state.close()
         self.judge.alerter.close()

@@ -251,6 +251,16 @@ class Judge:
                 say(logging.ERROR, "memory_not_saved", said=str(error))
 
 
+async def ended(tasks: list[asyncio.Task[None]], lock: asyncio.Lock) -> None:
+    """Cancel tasks, nobody holding the lock, until all have ended: a client of Redis can take the first time for a fault of its own."""
+    while left := [task for task in tasks if not task.done()]:
+        async with lock:
+            for task in left:
+                task.cancel()
+        await asyncio.wait(left, timeout=RESTED)
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 class Alone:
     """The monitor of a single process."""
 
@@ -267,9 +277,7 @@ class Alone:
     async def stop(self) -> None:
         """Look at what waits, and end."""
         await self.sketched.finished(ENDED)
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await ended(self.tasks, asyncio.Lock())
         await self.judge.save()
         await asyncio.to_thread(self.judge.alerter.close)
 
@@ -311,10 +319,7 @@ class Together:
     async def stop(self) -> None:
         """Publish what waits, store what was judged, and let go of the lease."""
         await self.sketched.finished(ENDED)
-        async with self.lock:  # not in the midst of a line
-            for task in self.tasks:
-                task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await ended(self.tasks, self.lock)  # not in the midst of a line
         try:
             await self._checkpoint()
         except StateError:
