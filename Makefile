@@ -46,6 +46,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/dp_sgd.py speed
 	$(BIN)/python benchmarks/defended_training.py
 	$(BIN)/python benchmarks/guard_load.py
+	$(BIN)/python benchmarks/guard_state.py
 	$(MAKE) bench-label-only
 
 # What benchmarks compare with lives in an environment of its own.
@@ -76,6 +77,10 @@ reproduce: $(VENV)/.dev
 	$(BIN)/python benchmarks/defences.py location30 selena:25:10
 	$(BIN)/python benchmarks/defences.py fashion --write
 	$(BIN)/python benchmarks/guard_leakage.py
+	$(BIN)/python benchmarks/guard_rivals.py check
+	$(BIN)/python benchmarks/guard_detection.py location30
+	$(BIN)/python benchmarks/guard_detection.py adult
+	$(BIN)/python benchmarks/guard_detection.py fashion
 
 docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -W -q -b html docs docs/_build
