@@ -136,7 +136,7 @@ def quiet(bench: Bench, tuned: Tuned) -> dict[float, bytes]:
     seconds = clock.process_time() - started
     days = stream.client_days()
     print(f"Tuned on {tuned.queries} queries and {tuned.client_days} client-days to one false alarm in 1,000; its own check on the "
-          f"last third: {tuned.alarms} in {tuned.days} client-days.")  # fmt: skip
+          f"last quarter: {tuned.alarms} in {tuned.days} client-days.")  # fmt: skip
     print(f"False alarms on {len(stream)} queries of other clients: {len(alarms)} in {days} client-days, in 1,000: "
           f"{rate(len(alarms), days)}. {1e6 * seconds / len(stream):.0f} microseconds a query.")  # fmt: skip
     print("By stream: " + (", ".join(f"{key} {n}" for key, n in Counter(map(said, alarms)).most_common()) or "none") + ".")
