@@ -13,7 +13,7 @@ ldconfig -p 2>/dev/null | grep -q "libgomp\.so\.1" || wanted="$wanted libgomp1"
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     apt-get update -qq
     # shellcheck disable=SC2086
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $wanted >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $wanted >/dev/null
 else
     echo "Missing $wanted: the tests that need it will say so." >&2
 fi
