@@ -14,6 +14,9 @@ from starlette.testclient import TestClient
 from memberscope.errors import InputError
 from memberscope.guard import GuardMiddleware, policy_of
 from memberscope.guard.keys import Secret, write_secrets
+from memberscope.guard.parts import parts_of
+from memberscope.guard.policy import Allowed
+from memberscope.guard.rules import digest_of
 from memberscope.guard.sketches import Sketcher, write_sketcher
 from memberscope.targets.batches import Batch
 
@@ -57,3 +60,11 @@ def test_the_monitor_logs_what_was_asked(policy, tmp_path, lifespan):
 def test_workers_that_share_a_redis_need_a_key():
     with pytest.raises(InputError, match=r"Expected key in \[monitor\]"):
         GuardMiddleware(predict, policy=policy_of({"serving": SERVING, "state": {"redis": "redis://localhost:1"}}))
+
+
+def test_the_metrics_tell_which_policy_is_in_force(policy):
+    parts = parts_of(policy, b"")
+    first, second = policy, policy.model_copy(update={"default": Allowed(restrict="label")})
+    assert digest_of(first)[:16].encode() in parts.metrics()
+    parts.follow(second)
+    assert digest_of(second)[:16].encode() in parts.metrics() and digest_of(first)[:16].encode() not in parts.metrics()

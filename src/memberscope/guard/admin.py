@@ -22,6 +22,8 @@ def admin(reloads: Reloads, reachable: Reach, metrics: Callable[[], bytes], relo
     from starlette.responses import JSONResponse, Response
     from starlette.routing import Route
 
+    from memberscope.guard.metrics import CONTENT_TYPE
+
     guard = reloads.guard
 
     async def live(request: Request) -> Response:
@@ -33,7 +35,7 @@ def admin(reloads: Reloads, reachable: Reach, metrics: Callable[[], bytes], relo
         return JSONResponse({"ready": all(found.values()), **found, **said}, 200 if all(found.values()) else 503)
 
     async def measured(request: Request) -> Response:
-        return Response(metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(metrics(), media_type=CONTENT_TYPE)
 
     async def policy(request: Request) -> Response:
         return JSONResponse(in_force(reloads))

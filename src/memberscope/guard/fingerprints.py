@@ -16,7 +16,7 @@ from memberscope.errors import InputError
 from memberscope.guard.keys import Secret
 from memberscope.signals import write_bytes
 
-HIT, HONEY = 1, 2
+HONEY = 2  # what a honey record counts as; a member is 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,13 +8,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from memberscope.errors import MemberscopeError
 from memberscope.guard.access_log import AccessLog
-from memberscope.guard.alerts import Alerter
+from memberscope.guard.alerts import alerter_of
 from memberscope.guard.equipment import Equipment
 from memberscope.guard.lease import Consumer, LeaseLost
 from memberscope.guard.log import say
@@ -56,7 +55,7 @@ def weight_of(batch: Batch) -> int:
 class Sketched:
     """Queries on their way to observations: `watch` takes them from the middleware and never waits; what has no room is counted.
 
-    `passed` gets each query's observations, with the line of the log that they make.
+    `lines` gives each query's observations, with the line of the log that they make.
     """
 
     def __init__(self, equipment: Equipment, metrics: Metrics, clock: Callable[[], float] = time.time) -> None:
@@ -189,7 +188,7 @@ class Judge:
         watch = policy.monitor
         self.log = None if watch.log is None else AccessLog(policy.path(watch.log), watch.retention_days)
         self.memory = None if watch.memory is None else policy.path(watch.memory)
-        self.alerter = Alerter(policy.alerts, home=Path(policy.home), retention_days=watch.retention_days, tally=metrics)
+        self.alerter = alerter_of(policy, tally=metrics)
 
     def write(self, lines: list[str], now: float) -> None:
         """Append to the access log; a disk that is full is told and counted."""

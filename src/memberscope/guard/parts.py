@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -20,6 +21,7 @@ from memberscope.guard.naming import Keyed, Names
 from memberscope.guard.observations import read_line
 from memberscope.guard.policy import GuardPolicy
 from memberscope.guard.redis_state import RedisState
+from memberscope.guard.rules import digest_of
 from memberscope.guard.state import State
 
 
@@ -75,14 +77,24 @@ def parts_of(policy: GuardPolicy, secret: bytes) -> Parts:
         secret = read_secret(policy.path(key)).key
     elif policy.state.redis is not None:
         say(logging.WARNING, "no_key", why="[monitor] names no key, so that budgets in Redis begin anew at each start")
+
+    def told(new: GuardPolicy) -> None:
+        metrics.policy(digest_of(new), time.time())
+
+    told(policy)
     equipment = equipment_of(policy)
     if equipment is None:
         say(logging.WARNING, "not_watching", why="[monitor] names no sketch")
-        return Parts(state, Keyed(secret), counters=metrics, metrics=metrics.exposition)
+        return Parts(state, Keyed(secret), counters=metrics, metrics=metrics.exposition, follow=told)
     if equipment.tuned is None:
         say(logging.WARNING, "not_tuned", why="[monitor] names no tuned, so that nothing alarms")
     sketched, judge = Sketched(equipment, metrics), Judge(policy, equipment, metrics, state)
     worker: Alone | Together = Alone(sketched, judge)
     if policy.state.redis is not None:
         worker = Together(sketched, judge, Consumer(policy.state.redis, policy.state.prefix, policy.state.timeout))
-    return Parts(state, Keyed(secret), sketched.watch, metrics, metrics.exposition, worker.start, worker.stop, judge.follow)
+
+    def follow(new: GuardPolicy) -> None:
+        told(new)
+        judge.follow(new)
+
+    return Parts(state, Keyed(secret), sketched.watch, metrics, metrics.exposition, worker.start, worker.stop, follow)

@@ -129,10 +129,14 @@ def rules_of(policy: GuardPolicy, identify: Identify | None = None) -> Rules:
     for name, allowed in classes.allowed.items():
         defence, coarse = classes.defence(name), classes.coarsened
         groups[name] = Group(name, allowed, defence, defence if coarse is None else coarser(defence, coarse))
-    digest = hashlib.sha256(policy.model_dump_json(exclude={"home"}).encode()).hexdigest()
     slots = Slots(policy.limits.concurrency, policy.limits.queue)
     identify = identify or Identifier(policy.identity, Path(policy.home)).client
-    return Rules(policy, Exchange.of(policy.serving), classes, groups, identify, slots, digest)
+    return Rules(policy, Exchange.of(policy.serving), classes, groups, identify, slots, digest_of(policy))
+
+
+def digest_of(policy: GuardPolicy) -> str:
+    """What a policy says, as a hash in hexadecimal digits."""
+    return hashlib.sha256(policy.model_dump_json(exclude={"home"}).encode()).hexdigest()
 
 
 def policy_from(source: GuardPolicy | str | Path) -> GuardPolicy:
