@@ -164,7 +164,7 @@ def test_a_stop_loses_nothing_that_was_answered(tmp_path):
 
 
 def test_the_queue_is_bound_in_records_and_in_bytes_and_what_is_dropped_is_counted(tmp_path, monkeypatch):
-    from memberscope.guard import live as module
+    from memberscope.guard import waiting as module
 
     live = Live(read_policy(prepared(tmp_path)))
     monkeypatch.setattr(module, "WAITING", 100)

@@ -33,7 +33,7 @@ class Worker(Live):
         self.state = self.guard.state = self.judge.state = state_of(policy, self.metrics)
         stored = policy.state
         self.consumer = Consumer(stored.redis, stored.prefix, stored.timeout, lease=lease, poll=0.01)
-        self.worker = Together(self.sketched, self.judge, self.consumer)
+        self.worker = Together(self.sketched, self.judge, self.consumer, self.state)
 
     async def die(self) -> None:
         """End as a process that was killed: nothing is stored, the lease is not given back."""

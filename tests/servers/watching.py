@@ -13,7 +13,8 @@ from memberscope.cli.main import app as cli
 from memberscope.errors import MemberscopeError
 from memberscope.guard.alarm import Alarm
 from memberscope.guard.equipment import equipment_of
-from memberscope.guard.live import Alone, Judge, Sketched
+from memberscope.guard.judge import Judge
+from memberscope.guard.live import Alone, Sketched
 from memberscope.guard.memory import MemoryState
 from memberscope.guard.metrics import Metrics
 from memberscope.guard.middleware import GuardMiddleware

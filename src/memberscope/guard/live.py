@@ -5,249 +5,41 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-
-import numpy as np
 
 from memberscope.errors import MemberscopeError
-from memberscope.guard.access_log import AccessLog
-from memberscope.guard.alerts import alerter_of
 from memberscope.guard.equipment import Equipment
+from memberscope.guard.judge import Counted, Judge
 from memberscope.guard.lease import Consumer, LeaseLost
+from memberscope.guard.lines import Lines, lines_of
 from memberscope.guard.log import say
-from memberscope.guard.metrics import Metrics
-from memberscope.guard.observations import Observations, joined, line_of, read_line
-from memberscope.guard.policy import GuardPolicy
-from memberscope.guard.responses import responses_of
-from memberscope.guard.seen import Seen
-from memberscope.guard.snapshots import restore, snapshot
+from memberscope.guard.observations import read_line
+from memberscope.guard.snapshots import snapshot
 from memberscope.guard.state import State, StateError
-from memberscope.signals import write_bytes
-from memberscope.targets.batches import Batch
+from memberscope.guard.waiting import Queue, pieces
 
-WAITING, WEIGHT = 100_000, 2**26  # records that may wait, and bytes of them
 TURN = 16  # records looked at before other work gets its turn; texts, which take longer, one by one
-GATHERED = 0.02  # seconds in which queries gather to be looked at together
-SAVED, RESTED, TIDIED = 300.0, 0.2, 3600.0  # seconds between snapshots; after a fault; between looks for old files
+SAVED, RESTED = 300.0, 0.2  # seconds between snapshots; after a fault
 ENDED = 5.0  # seconds for what still waits at the end
 HELD = 20_000  # lines that wait for a checkpoint at most
 CHECKED, SHARE = 5.0, 50.0  # seconds between checkpoints in Redis; how many times as long as the last one took, at least
 
 
-@dataclass(frozen=True, eq=False)
-class Waiting:
-    """A query that waits for its turn."""
+class Sketched(Queue):
+    """Queries on their way to observations in the process that serves: `lines` gives them a few at a time, so that requests get their turn."""
 
-    seen: Seen
-    at: float
-    weight: int
+    def __init__(self, equipment: Equipment, metrics: Counted, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(metrics, 1 if equipment.sketcher.kind == "text" else TURN, clock)
+        self.equipment, self.metrics = equipment, metrics
 
-
-def weight_of(batch: Batch) -> int:
-    """About how many bytes the records take."""
-    parts = list(batch.columns.values()) if batch.columns else [np.asarray(batch.array)]
-    numbers = sum(part.nbytes for part in parts)
-    return numbers + sum(len(str(value)) for part in parts if part.dtype == object for value in part.ravel())
-
-
-class Sketched:
-    """Queries on their way to observations: `watch` takes them from the middleware and never waits; what has no room is counted.
-
-    `lines` gives each query's observations, with the line of the log that they make.
-    """
-
-    def __init__(self, equipment: Equipment, metrics: Metrics, clock: Callable[[], float] = time.time) -> None:
-        self.equipment, self.metrics, self.clock = equipment, metrics, clock
-        self.waiting: deque[Waiting] = deque()
-        self.records = self.weight = 0
-        self.busy = False  # what was taken from those that wait is not yet judged
-        self.awake = asyncio.Event()
-        self.turn = 1 if equipment.sketcher.kind == "text" else TURN
-
-    def watch(self, seen: Seen) -> None:
-        """Take a query."""
-        weight = weight_of(seen.batch)
-        if self.records + seen.records > WAITING or self.weight + weight > WEIGHT:
-            self.metrics.dropped(seen.records)
-            return
-        self.waiting.append(Waiting(seen, self.clock(), weight))
-        self.records += seen.records
-        self.weight += weight
-        self.awake.set()
-
-    async def finished(self, seconds: float) -> None:
-        """Wait, for so long at most, until nothing waits and all that was taken is judged."""
-        until = time.monotonic() + seconds
-        while (self.waiting or self.busy) and time.monotonic() < until:
-            await asyncio.sleep(0.01)
-
-    async def lines(self) -> list[tuple[Observations, str]]:
-        """The observations of the next queries, about `turn` records of them, in the order in which they were answered.
-
-        Those that come within `GATHERED` seconds are sketched together, which takes a fraction of the time.
-        """
-        self.busy = False
-        while not self.waiting:
-            self.awake.clear()
-            await self.awake.wait()
-        if self.records < self.turn:
-            await asyncio.sleep(GATHERED)
-        self.busy = True
-        found: list[tuple[Observations, str]] = []
-        for taken in runs(self._next(), self.turn):
-            found += await self._long(taken[0]) if taken[0].seen.records > self.turn else self._together(taken)
-        self.metrics.waiting(self.records)
-        return found
-
-    def _next(self) -> list[Waiting]:
-        """About `turn` records of those that wait."""
-        found: list[Waiting] = []
-        n = 0
-        while self.waiting and n < self.turn:
-            found.append(self.waiting.popleft())
-            n += found[-1].seen.records
-            self.weight -= found[-1].weight
-        self.records -= n
-        return found
-
-    async def _long(self, one: Waiting) -> list[tuple[Observations, str]]:
-        """A query about many records, `turn` of them at a time."""
-        seen, found = one.seen, []
-        for start in range(0, seen.records, self.turn):
-            if start:
+    async def lines(self) -> Lines:
+        """The observations of the next queries, with the lines of the log that they make."""
+        found: Lines = []
+        for place, piece in enumerate(pieces(await self.gathered(), self.turn)):
+            if place:
                 await asyncio.sleep(0)
-            where = range(start, min(start + self.turn, seen.records))
-            part = replace(seen, batch=seen.batch.take(list(where)), labels=seen.labels[start : start + self.turn])
-            found += self._together([Waiting(part, one.at, 0)])
+            found += lines_of(piece, self.equipment, self.metrics.dropped)
         return found
-
-    def _together(self, taken: list[Waiting]) -> list[tuple[Observations, str]]:
-        """Queries about records of one form."""
-        batch = taken[0].seen.batch if len(taken) == 1 else stacked([one.seen.batch for one in taken])
-        try:
-            record, point, bins = self.equipment.sketcher.sketch(batch)
-        except Exception:  # whatever a client sent, the monitor goes on
-            if len(taken) > 1:  # one of them spoils it for all
-                return [found for one in taken for found in self._together([one])]
-            self.metrics.dropped(taken[0].seen.records)  # such as records that the model's server refused too
-            return []
-        found, start = [], 0
-        for one in taken:
-            seen, n = one.seen, one.seen.records
-            part = slice(start, start + n)
-            client = np.full(n, int(seen.key, 16), dtype=np.uint64)
-            whole = Observations(np.full(n, one.at), client, record[part], point[part], bins[part], seen.labels)
-            found.append((whole, line_of(whole, kind=seen.group, key=self.equipment.secret.id, status=seen.status)))
-            start += n
-        return found
-
-
-def runs(taken: list[Waiting], turn: int = TURN) -> list[list[Waiting]]:
-    """Queries in their order, with those that follow one another and whose records have one form together; long ones alone."""
-    found: list[list[Waiting]] = []
-    last: object = None
-    for one in taken:
-        form = None if one.seen.records > turn else form_of(one.seen.batch)
-        if found and form is not None and form == last:
-            found[-1].append(one)
-        else:
-            found.append([one])
-        last = form
-    return found
-
-
-def form_of(batch: Batch) -> object:
-    """What records must share to be put into one batch: types, shapes, and names of columns."""
-    if batch.columns is None:
-        array = np.asarray(batch.array)
-        return array.dtype, array.shape[1:]
-    return tuple((name, column.dtype, column.shape[1:]) for name, column in batch.columns.items())
-
-
-def stacked(batches: list[Batch]) -> Batch:
-    """Batches of one form as one.
-
-    >>> len(stacked([Batch(np.eye(2)), Batch(np.eye(2))]))
-    4
-    """
-    if batches[0].columns is None:
-        return Batch(np.concatenate([np.asarray(batch.array) for batch in batches]))
-    names = batches[0].columns
-    return Batch(columns={name: np.concatenate([(batch.columns or {})[name] for batch in batches]) for name in names})
-
-
-class Judge:
-    """One monitor with what follows from its alarms: the log, alerts, and responses in the state that all workers share."""
-
-    def __init__(self, policy: GuardPolicy, equipment: Equipment, metrics: Metrics, state: State) -> None:
-        self.policy, self.equipment, self.metrics, self.state = policy, equipment, metrics, state
-        self.respond = policy.respond
-        self.monitor = equipment.monitor(policy.monitor.clients)
-        watch = policy.monitor
-        self.log = None if watch.log is None else AccessLog(policy.path(watch.log), watch.retention_days)
-        self.memory = None if watch.memory is None else policy.path(watch.memory)
-        self.alerter = alerter_of(policy, tally=metrics)
-
-    def write(self, lines: list[str], now: float) -> None:
-        """Append to the access log; a disk that is full is told and counted."""
-        if self.log is None or not lines:
-            return
-        try:
-            self.log.write(lines, now)
-        except OSError as error:
-            self.metrics.alert_lost("log")
-            say(logging.ERROR, "access_log_failed", error=type(error).__name__)
-
-    async def tidy(self, clock: Callable[[], float]) -> None:
-        """Remove what is too old from the access log, now and every hour, whether or not queries come."""
-        while True:
-            if self.log is not None:
-                try:
-                    self.log.tidy(clock())
-                except OSError as error:
-                    say(logging.ERROR, "access_log_failed", error=type(error).__name__)
-            await asyncio.sleep(TIDIED)
-
-    async def take(self, parts: list[tuple[Observations, str]], now: float) -> None:
-        """Judge queries, and act on alarms."""
-        for alarm in self.monitor.observe(joined([seen for seen, _ in parts])) if parts else ():
-            self.alerter.tell(alarm)
-            for client, standing, seconds in responses_of(alarm, self.respond):
-                try:
-                    await self.state.stand(client, standing, seconds)
-                except StateError:
-                    self.metrics.fault("state")
-        if parts:
-            self.metrics.watched(len(self.monitor.rows), max(0.0, now - float(parts[-1][0].time[-1])))
-
-    def follow(self, policy: GuardPolicy) -> None:
-        """Respond from now on as a policy that was read again says; where files lie is settled."""
-        self.respond = policy.respond
-
-    def forget(self) -> None:
-        """Begin anew, with nothing remembered."""
-        self.monitor = self.equipment.monitor(self.policy.monitor.clients)
-
-    def remember(self, data: bytes | None) -> None:
-        """Go on from a snapshot; one of other settings, such as after tuning, is left."""
-        self.forget()
-        if data is not None:
-            try:
-                restore(self.monitor, data)
-            except MemberscopeError as error:
-                self.forget()
-                say(logging.WARNING, "memory_left", said=str(error))
-
-    async def save(self) -> None:
-        """Write down what is remembered, where the policy says so."""
-        if self.memory is not None:
-            data = snapshot(self.monitor)
-            try:
-                await asyncio.to_thread(write_bytes, self.memory, data, mode=0o600)
-            except MemberscopeError as error:
-                say(logging.ERROR, "memory_not_saved", said=str(error))
 
 
 async def ended(tasks: list[asyncio.Task[None]], lock: asyncio.Lock) -> None:
@@ -303,8 +95,8 @@ class Together:
     are told at once: one after the last checkpoint of a holder that died is told twice.
     """
 
-    def __init__(self, sketched: Sketched, judge: Judge, consumer: Consumer) -> None:
-        self.sketched, self.judge, self.consumer = sketched, judge, consumer
+    def __init__(self, sketched: Sketched, judge: Judge, consumer: Consumer, state: State) -> None:
+        self.sketched, self.judge, self.consumer, self.state = sketched, judge, consumer, state
         self.tasks: list[asyncio.Task[None]] = []
         self.judged: list[str] = []  # lines since the last checkpoint
         self.lock = asyncio.Lock()
@@ -330,7 +122,7 @@ class Together:
         while True:
             for seen, line in await self.sketched.lines():
                 try:
-                    await self.judge.state.publish(line)
+                    await self.state.publish(line)
                 except StateError:
                     self.sketched.metrics.fault("state")
                     self.sketched.metrics.dropped(len(seen))

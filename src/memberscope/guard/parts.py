@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from memberscope.guard.counters import Counters, Uncounted
 from memberscope.guard.equipment import equipment_of
 from memberscope.guard.fallback import LocalAfterFault
+from memberscope.guard.judge import Judge
 from memberscope.guard.keys import read_secret
 from memberscope.guard.lease import Consumer
-from memberscope.guard.live import Alone, Judge, Sketched, Together
+from memberscope.guard.live import Alone, Sketched, Together
 from memberscope.guard.log import say
 from memberscope.guard.memory import MemoryState
 from memberscope.guard.metrics import Metrics
@@ -91,7 +92,7 @@ def parts_of(policy: GuardPolicy, secret: bytes) -> Parts:
     sketched, judge = Sketched(equipment, metrics), Judge(policy, equipment, metrics, state)
     worker: Alone | Together = Alone(sketched, judge)
     if policy.state.redis is not None:
-        worker = Together(sketched, judge, Consumer(policy.state.redis, policy.state.prefix, policy.state.timeout))
+        worker = Together(sketched, judge, Consumer(policy.state.redis, policy.state.prefix, policy.state.timeout), state)
 
     def follow(new: GuardPolicy) -> None:
         told(new)
