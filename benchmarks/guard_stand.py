@@ -91,11 +91,17 @@ def guard(policy: Path, upstream: str, workers: int = 1) -> Iterator[Served]:
             found = json.loads(line)
             said += [found] if found["event"] == "serving" else []
         threading.Thread(target=drain, args=(process.stderr,), daemon=True).start()
-        pids = tuple(found["process"] for found in said)
+        pids = tuple(pid for found in said for pid in family(found["process"]))
         yield Served(said[0]["port"], pids, said[0]["admin_port"], process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
+
+
+def family(pid: int) -> tuple[int, ...]:
+    """A process and those that it has started, such as a monitor's."""
+    found = Path(f"/proc/{pid}/task").glob("*/children")
+    return (pid, *(int(word) for file in found for word in file.read_text().split()))
 
 
 def drain(stream: object) -> None:

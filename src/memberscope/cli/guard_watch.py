@@ -132,7 +132,7 @@ def equipped(path: Path) -> tuple[GuardPolicy, Equipment]:
     Raises:
         InputError: The monitor is not set up.
     """
-    from memberscope.guard.equipment import equipment_of
+    from memberscope.guard.equipment import equipment_of, watched
     from memberscope.guard.policy import read_policy
 
     declared = read_policy(path)
@@ -140,10 +140,9 @@ def equipped(path: Path) -> tuple[GuardPolicy, Equipment]:
     usable = (
         declared.model_copy(update={"monitor": declared.monitor.model_copy(update={"tuned": None})}) if missing else declared
     )
-    found = equipment_of(usable)
-    if found is None:
+    if not watched(usable):
         raise InputError(f"Expected key and sketch in [monitor] of {str(path)!r}, got none. See memberscope guard prepare.")
-    return declared, found
+    return declared, equipment_of(usable)
 
 
 def secrets_for(path: Path, rotate: bool) -> list[Secret]:

@@ -29,15 +29,20 @@ class Equipment:
         return Monitor(settings, self.fingerprints, clients=clients)
 
 
-def equipment_of(policy: GuardPolicy) -> Equipment | None:
-    """All that [monitor] names; None where it is not enabled or has no sketch.
+def watched(policy: GuardPolicy) -> bool:
+    """Whether [monitor] is enabled and has a sketch."""
+    return policy.monitor.enabled and policy.monitor.sketch is not None
+
+
+def equipment_of(policy: GuardPolicy) -> Equipment:
+    """All that [monitor] names.
 
     Raises:
         InputError: A file is missing or damaged, or was made with another key, or a sketch is named without one.
     """
     watch = policy.monitor
     if not watch.enabled or watch.sketch is None:
-        return None
+        raise InputError("Expected a sketch in [monitor], got none. Make one with memberscope guard prepare.")
     if watch.key is None:
         raise InputError("Expected key beside sketch in [monitor], got none. Make both with memberscope guard prepare.")
     secret = read_secret(policy.path(watch.key))

@@ -70,12 +70,16 @@ class Judge:
     async def tidy(self, clock: Callable[[], float]) -> None:
         """Remove what is too old from the access log, now and every hour, whether or not queries come."""
         while True:
-            if self.log is not None:
-                try:
-                    self.log.tidy(clock())
-                except OSError as error:
-                    say(logging.ERROR, "access_log_failed", error=type(error).__name__)
+            self.tidied(clock())
             await asyncio.sleep(TIDIED)
+
+    def tidied(self, now: float) -> None:
+        """Remove what is too old from the access log."""
+        if self.log is not None:
+            try:
+                self.log.tidy(now)
+            except OSError as error:
+                say(logging.ERROR, "access_log_failed", error=type(error).__name__)
 
     async def take(self, parts: Lines, now: float) -> None:
         """Judge queries, and act on alarms."""
@@ -106,6 +110,10 @@ class Judge:
             except MemberscopeError as error:
                 self.forget()
                 say(logging.WARNING, "memory_left", said=str(error))
+
+    def recall(self) -> None:
+        """Go on from what was saved last."""
+        self.remember(self.memory.read_bytes() if self.memory is not None and self.memory.is_file() else None)
 
     async def save(self) -> None:
         """Write down what is remembered, where the policy says so."""

@@ -57,12 +57,12 @@ class Alone:
 
     def __init__(self, sketched: Sketched, judge: Judge) -> None:
         self.sketched, self.judge = sketched, judge
+        self.watch, self.follow = sketched.watch, judge.follow
         self.tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Begin, with what was remembered at the last end."""
-        memory = self.judge.memory
-        self.judge.remember(memory.read_bytes() if memory is not None and memory.is_file() else None)
+        self.judge.recall()
         self.tasks = [asyncio.create_task(self._work()), asyncio.create_task(self.judge.tidy(self.sketched.clock))]
 
     async def stop(self) -> None:
@@ -97,6 +97,7 @@ class Together:
 
     def __init__(self, sketched: Sketched, judge: Judge, consumer: Consumer, state: State) -> None:
         self.sketched, self.judge, self.consumer, self.state = sketched, judge, consumer, state
+        self.watch, self.follow = sketched.watch, judge.follow
         self.tasks: list[asyncio.Task[None]] = []
         self.judged: list[str] = []  # lines since the last checkpoint
         self.lock = asyncio.Lock()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -42,3 +43,13 @@ class JsonLines(logging.Formatter):
 def short(value: Any) -> Any:
     """A value for the log."""
     return value if isinstance(value, int | float | None) else str(value)[:LONGEST]
+
+
+def logging_to_stderr(level: str | int) -> None:
+    """Log as JSON lines: the guard's own from `level` on, and warnings of the server."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    for logger in (LOGGER, logging.getLogger("uvicorn")):
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.WARNING)
+    LOGGER.setLevel(level.upper() if isinstance(level, str) else level)

@@ -6,9 +6,11 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from memberscope.guard.apart import Apart
 from memberscope.guard.counters import Counters, Uncounted
-from memberscope.guard.equipment import equipment_of
+from memberscope.guard.equipment import equipment_of, watched
 from memberscope.guard.fallback import LocalAfterFault
 from memberscope.guard.judge import Judge
 from memberscope.guard.keys import read_secret
@@ -23,6 +25,7 @@ from memberscope.guard.observations import read_line
 from memberscope.guard.policy import GuardPolicy
 from memberscope.guard.redis_state import RedisState
 from memberscope.guard.rules import digest_of
+from memberscope.guard.seen import Seen
 from memberscope.guard.state import State
 
 
@@ -65,8 +68,30 @@ def state_of(policy: GuardPolicy, counters: Counters) -> State:
     return LocalAfterFault(shared, local, lambda error: counters.fault("state"))
 
 
-def parts_of(policy: GuardPolicy, secret: bytes) -> Parts:
+class Watching(Protocol):
+    """A monitor, wherever it runs."""
+
+    def watch(self, seen: Seen) -> None:
+        """Take a query that was answered."""
+        ...
+
+    async def start(self) -> None:
+        """Begin."""
+        ...
+
+    async def stop(self) -> None:
+        """Look at what waits, and end."""
+        ...
+
+    def follow(self, policy: GuardPolicy) -> None:
+        """Respond from now on as a policy that was read again says."""
+        ...
+
+
+def parts_of(policy: GuardPolicy, secret: bytes, *, apart: bool = False) -> Parts:
     """The parts of one worker; all workers have the same `secret`, which is the monitor's where there is one.
+
+    With `apart`, a monitor that no other worker shares gets a process of its own.
 
     Raises:
         InputError: What [monitor] or [alerts] names is not usable.
@@ -83,19 +108,42 @@ def parts_of(policy: GuardPolicy, secret: bytes) -> Parts:
         metrics.policy(digest_of(new), time.time())
 
     told(policy)
-    equipment = equipment_of(policy)
-    if equipment is None:
-        say(logging.WARNING, "not_watching", why="[monitor] names no sketch")
+    watching = watching_of(policy, metrics, state, apart=apart)
+    if watching is None:
         return Parts(state, Keyed(secret), counters=metrics, metrics=metrics.exposition, follow=told)
-    if equipment.tuned is None:
-        say(logging.WARNING, "not_tuned", why="[monitor] names no tuned, so that nothing alarms")
-    sketched, judge = Sketched(equipment, metrics), Judge(policy, equipment, metrics, state)
-    worker: Alone | Together = Alone(sketched, judge)
-    if policy.state.redis is not None:
-        worker = Together(sketched, judge, Consumer(policy.state.redis, policy.state.prefix, policy.state.timeout), state)
 
     def follow(new: GuardPolicy) -> None:
         told(new)
-        judge.follow(new)
+        watching.follow(new)
 
-    return Parts(state, Keyed(secret), sketched.watch, metrics, metrics.exposition, worker.start, worker.stop, follow)
+    watch, start, stop = watching.watch, watching.start, watching.stop
+    return Parts(state, Keyed(secret), watch, metrics, metrics.exposition, start, stop, follow)
+
+
+def parts_served(policy: GuardPolicy, secret: bytes) -> Parts:
+    """The parts of a process that does nothing but serve: its monitor runs beside it.
+
+    Raises:
+        InputError: What [monitor] names is not usable; what its own process finds so, is told when it starts.
+    """
+    return parts_of(policy, secret, apart=True)
+
+
+def watching_of(policy: GuardPolicy, metrics: Metrics, state: State, *, apart: bool) -> Watching | None:
+    """The monitor that the policy names, if it does.
+
+    Raises:
+        InputError: What it works with is not usable.
+    """
+    if not watched(policy):
+        say(logging.WARNING, "not_watching", why="[monitor] names no sketch")
+        return None
+    if policy.monitor.tuned is None:
+        say(logging.WARNING, "not_tuned", why="[monitor] names no tuned, so that nothing alarms")
+    if apart and policy.state.redis is None:
+        return Apart(policy, metrics, state)
+    equipment = equipment_of(policy)
+    sketched, judge = Sketched(equipment, metrics), Judge(policy, equipment, metrics, state)
+    if policy.state.redis is None:
+        return Alone(sketched, judge)
+    return Together(sketched, judge, Consumer(policy.state.redis, policy.state.prefix, policy.state.timeout), state)

@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import ssl
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -19,9 +18,9 @@ from memberscope.errors import InputError
 from memberscope.guard.admin import admin
 from memberscope.guard.bodies import App
 from memberscope.guard.connection import protocol
-from memberscope.guard.log import LOGGER, JsonLines, say
+from memberscope.guard.log import logging_to_stderr, say
 from memberscope.guard.middleware import GuardMiddleware
-from memberscope.guard.parts import Parts, parts_of
+from memberscope.guard.parts import Parts, parts_served
 from memberscope.guard.policy import GuardPolicy, read_policy
 from memberscope.guard.proxy import Proxy
 from memberscope.guard.reloading import Reloads
@@ -101,7 +100,7 @@ def usable(file: Path, read: Callable[[Path], None]) -> None:
         ) from None
 
 
-def serve(run: Run, parts: Callable[[GuardPolicy, bytes], Parts] = parts_of) -> None:
+def serve(run: Run, parts: Callable[[GuardPolicy, bytes], Parts] = parts_served) -> None:
     """Serve until a signal ends it; queries in flight get `grace` seconds.
 
     Raises:
@@ -272,12 +271,3 @@ def loop_factory() -> Any:
         return uvloop.new_event_loop
     except ImportError:
         return None
-
-
-def logging_to_stderr(level: str) -> None:
-    """Log as JSON lines."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
-    for logger in (LOGGER, logging.getLogger("uvicorn")):
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level.upper() if logger is LOGGER else logging.WARNING)

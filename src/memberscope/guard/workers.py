@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from memberscope.guard.log import say
+from memberscope.guard.log import logging_to_stderr, say
 from memberscope.guard.parts import Parts
 from memberscope.guard.policy import GuardPolicy
-from memberscope.guard.run import Run, logging_to_stderr, work
+from memberscope.guard.run import Run, work
 
 EVERY, SOONEST = 0.1, 1.0  # seconds between looks at the workers, and from a worker's start to its next
 

@@ -1,0 +1,140 @@
+"""The monitor's own process: `python -m memberscope.guard.watcher SOCKET`, which `Apart` starts, feeds, and ends by hanging up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from memberscope.errors import InputError
+from memberscope.guard.alarm import Alarm
+from memberscope.guard.counters import Faulty
+from memberscope.guard.equipment import equipment_of
+from memberscope.guard.frames import Begin, Done, Look, packed, received
+from memberscope.guard.judge import TIDIED, Judge
+from memberscope.guard.lines import Lines, lines_of
+from memberscope.guard.log import logging_to_stderr, say
+from memberscope.guard.state import Standing
+from memberscope.guard.waiting import pieces
+
+PIECE = 64  # records that are sketched at once
+SAVED = 300.0  # seconds between snapshots
+
+
+class Report:
+    """What the serving process is to count and to put in force, kept until it next asks; alerts count from a thread of their own."""
+
+    def __init__(self) -> None:
+        self.calls: deque[tuple[str, tuple[Any, ...]]] = deque()
+
+    def alarm(self, alarm: Alarm) -> None:
+        """An alarm was told."""
+        self.calls.append(("alarm", (alarm,)))
+
+    def alert_lost(self, where: str) -> None:
+        """An alert could not be told."""
+        self.calls.append(("alert_lost", (where,)))
+
+    def waiting(self, n: int) -> None:
+        """Nothing waits here."""
+
+    def dropped(self, n: int) -> None:
+        """So many queries could not be sketched."""
+        self.calls.append(("dropped", (n,)))
+
+    def fault(self, which: Faulty) -> None:
+        """Something has failed."""
+        self.calls.append(("fault", (which,)))
+
+    def watched(self, clients: int, lag: float) -> None:
+        """The monitor holds the state of so many clients and is `lag` seconds behind."""
+        self.calls.append(("watched", (clients, lag)))
+
+    async def stand(self, client: str, standing: Standing, seconds: float) -> None:
+        """A response is to be put in force for so long."""
+        self.calls.append(("stand", (client, standing, seconds)))
+
+    def taken(self) -> Done:
+        """All of it, once."""
+        return Done(tuple(self.calls.popleft() for _ in range(len(self.calls))))
+
+
+class Watcher:
+    """A judge that looks at what it is sent, and now and then at the clock."""
+
+    def __init__(self, begin: Begin, clock: Callable[[], float] = time.time) -> None:
+        """Read what the policy names.
+
+        Raises:
+            InputError: A file is missing or damaged.
+        """
+        equipment = equipment_of(begin.policy)
+        self.equipment, self.report, self.clock = equipment, Report(), clock
+        self.judge = Judge(begin.policy, equipment, self.report, self.report)
+        self.judge.recall()
+        self.saved = self.tidied = time.monotonic()
+        self.judge.tidied(clock())
+
+    async def look(self, look: Look) -> Done:
+        """Sketch, log and judge; and what the clock asks for."""
+        if look.follow is not None:
+            self.judge.follow(look.follow)
+        try:
+            lines: Lines = []
+            for piece in pieces(list(look.taken), PIECE):
+                lines += lines_of(piece, self.equipment, self.report.dropped)
+            self.judge.write([line for _, line in lines], self.clock())
+            await self.judge.take(lines, self.clock())
+        except Exception as error:  # a monitor that ends would see nothing any more
+            self.report.fault("watch")
+            say(logging.ERROR, "monitor_failed", error=type(error).__name__)
+        now = time.monotonic()
+        if now - self.saved > SAVED:
+            self.saved = now
+            await self.judge.save()
+        if now - self.tidied > TIDIED:
+            self.tidied = now
+            self.judge.tidied(self.clock())
+        return self.report.taken()
+
+    async def end(self) -> None:
+        """Save what is remembered, and tell the alerts that wait."""
+        await self.judge.save()
+        await asyncio.to_thread(self.judge.alerter.close)
+
+
+async def watched(ours: socket.socket) -> None:
+    """Answer each message until the other end hangs up, also because its process is gone."""
+    with ours, ours.makefile("rb") as stream:
+        begin: Begin | None = received(stream)
+        if begin is None:
+            return
+        logging_to_stderr(begin.log_level)
+        try:
+            watcher = Watcher(begin)
+        except InputError as error:
+            ours.sendall(packed(Done((("refused", (str(error),)),))))
+            return
+        ours.sendall(packed(Done((("begun", ()),))))
+        try:
+            while (look := received(stream)) is not None:
+                ours.sendall(packed(await watcher.look(look)))
+        except (ConnectionError, TimeoutError):
+            pass
+        finally:
+            await watcher.end()
+
+
+if __name__ == "__main__":
+    from threadpoolctl import threadpool_limits
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the serving process ends it when it has ended itself
+        signal.signal(number, signal.SIG_IGN)
+    threadpool_limits(1)  # the products are small: threads would only wait for one another
+    asyncio.run(watched(socket.socket(fileno=int(sys.argv[1]))))

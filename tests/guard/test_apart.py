@@ -1,0 +1,228 @@
+"""The monitor in a process of its own: the same verdicts, and what happens when either process ends."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
+
+from watching import START, Live, population, prepared, script
+
+from memberscope.errors import InputError
+from memberscope.guard import read_policy
+from memberscope.guard.apart import Apart
+from memberscope.guard.equipment import equipment_of
+from memberscope.guard.frames import Done, packed, received
+from memberscope.guard.logs import Log, ordered
+from memberscope.guard.replay import fresh, judged
+from memberscope.guard.snapshots import snapshot
+from memberscope.guard.state import Standing
+
+PATIENCE = 60.0
+
+
+class LiveApart(Live):
+    """The guard of the other tests, with the monitor's process in place of its own."""
+
+    def __init__(self, policy) -> None:
+        super().__init__(policy)
+        self.worker = self.apart = Apart(policy, self.metrics, self.state)
+        self.apart.queue.clock = self.clock
+        self.guard.watch = self.apart.watch
+
+    async def settled(self) -> None:
+        """Wait until all was judged."""
+        await self.apart.queue.finished(PATIENCE)
+        assert not self.apart.queue.waiting and not self.apart.queue.busy
+
+
+async def until(true) -> None:
+    """Wait until a condition holds."""
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.05)
+
+
+def replayed(file: Path):
+    policy = read_policy(file)
+    equipment = equipment_of(policy)
+    monitor = fresh(equipment, policy)
+    return judged(monitor, Log(ordered([policy.path(policy.monitor.log)]), policy, equipment.sketcher))[0], monitor
+
+
+def test_its_verdicts_are_those_of_a_replay_and_its_responses_come_back(tmp_path):
+    file = prepared(tmp_path)
+
+    async def run():
+        live = LiveApart(read_policy(file))
+        await live.worker.start()
+        answers = []
+        for place, (seconds, client, records) in enumerate(script()):
+            live.clock.now = START + seconds
+            answers.append(await live.ask(client, records))
+            if place % 20 == 0:
+                await live.settled()
+        await live.settled()
+        told = live.count("alarms_total")
+        await live.worker.stop()
+        return live, answers, told
+
+    live, answers, told = asyncio.run(run())
+    alarms, monitor = replayed(file)
+    assert monitor.queries == sum(len(records) for _, _, records in script())
+    assert snapshot(monitor) == (file.parent / "memory.safetensors").read_bytes()
+    assert {"probing", "membership"} <= {alarm.detector for alarm in alarms}
+    lines = [json.loads(line) for line in (file.parent / "alerts.jsonl").read_text().splitlines()]
+    plain = [alarm for alarm in alarms if alarm.detector != "membership"]
+    assert [line["subject"] for line in lines if line["detector"] != "membership"] == [alarm.subject for alarm in plain]
+    assert told == len(plain)
+    assert live.count("monitor_clients") == len(monitor.rows) and live.count("faults_total") == 0
+    coarse = [body for (_, client, _), (_, body) in zip(script(), answers, strict=True) if client == "10.0.1.1"]
+    assert "{" in coarse[0].decode()[1:-1] and set(json.loads(coarse[-1])["predictions"]) <= {0, 1, 2}
+
+
+def test_one_that_is_killed_is_counted_and_followed_by_another_that_goes_on(tmp_path):
+    file = prepared(tmp_path)
+
+    async def run():
+        live = LiveApart(read_policy(file))
+        await live.worker.start()
+        first = live.apart.link.process
+        os.kill(first.pid, signal.SIGKILL)
+        await live.ask("10.0.0.1", population(5))
+        await until(lambda: live.apart.link is not None and live.apart.link.process.pid != first.pid)
+        lost, faults = live.count("monitor_dropped_total"), live.count('faults_total{which="watch"}')
+        await live.ask("10.0.0.2", population(7))
+        await live.settled()
+        await live.worker.stop()
+        return lost, faults
+
+    lost, faults = asyncio.run(run())
+    _, monitor = replayed(file)
+    assert faults == 1 and lost + monitor.queries == 12 and monitor.queries >= 7
+
+
+def test_a_policy_that_is_read_again_is_followed_also_by_the_next_process(tmp_path):
+    file = prepared(tmp_path)
+    policy = read_policy(file)
+    blocking = policy.model_copy(update={"respond": policy.respond.model_copy(update={"probing": "block"})})
+    records = population(3)
+
+    async def run():
+        live = LiveApart(policy)
+        found = []
+        await live.worker.start()
+        for place, client in enumerate(("10.0.2.1", "10.0.2.2", "10.0.2.3")):
+            if place == 1:
+                live.apart.follow(blocking)
+            if place == 2:
+                pid = live.apart.link.process.pid
+                os.kill(pid, signal.SIGKILL)
+                await until(lambda: live.apart.link is not None and live.apart.link.process.pid != pid)  # noqa: B023
+            for step in range(60):
+                live.clock.now += 30.0
+                await live.ask(client, records[place : place + 1] + 1e-4 * step)
+            await live.settled()
+            found.append(await live.state.standing(live.guard.names.client(f"network:{client}/32")))
+        await live.worker.stop()
+        return found
+
+    assert asyncio.run(run()) == [Standing(word, "probing") for word in ("coarsen", "block", "block")]
+
+
+def test_what_cannot_be_sketched_is_counted_and_the_others_are_not_lost(tmp_path):
+    file = prepared(tmp_path)
+
+    async def run():
+        live = LiveApart(read_policy(file))
+        await live.worker.start()
+        for records in (population(3), population(2)[:, :4], population(300)):
+            seen = len(records)
+            assert seen
+            await live.ask("10.0.0.1", population(1))
+            live.apart.watch(seen_of(live, records))
+        await live.settled()
+        await until(lambda: live.count("monitor_dropped_total") == 2)
+        await live.worker.stop()
+
+    asyncio.run(run())
+    assert replayed(file)[1].queries == 3 + 300 + 3
+
+
+def seen_of(live: Live, records):
+    """What the middleware would tell of a query about such records."""
+    import numpy as np
+
+    from memberscope.guard.seen import Seen
+    from memberscope.targets.batches import Batch
+
+    labels = np.zeros(len(records), dtype=np.int64)
+    return Seen(Batch(records), "network:x", live.guard.names.client("network:x"), "default", labels, 200, 0.001)
+
+
+def test_files_that_are_not_usable_are_told_before_anything_is_served(tmp_path):
+    file = prepared(tmp_path)
+    (tmp_path / "sketch.safetensors").write_bytes(b"no sketch")
+
+    async def run():
+        live = LiveApart.__new__(LiveApart)
+        live.apart = Apart(read_policy(file), None, None)
+        await live.apart.start()
+
+    with pytest.raises(InputError, match="Expected a sketch in"):
+        asyncio.run(run())
+
+
+ORPHAN = """
+import asyncio, os, sys
+from memberscope.guard.apart import Apart
+from memberscope.guard.memory import MemoryState
+from memberscope.guard.metrics import Metrics
+from memberscope.guard.policy import read_policy
+
+async def run():
+    apart = Apart(read_policy(sys.argv[1]), Metrics(), MemoryState(10))
+    await apart.start()
+    print(apart.link.process.pid, flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(run())
+"""
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and that nobody has asked for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_serving_process_that_is_killed_leaves_a_monitor_that_saves_and_ends(tmp_path):
+    file = prepared(tmp_path)
+    with subprocess.Popen([sys.executable, "-c", ORPHAN, str(file)], stdout=subprocess.PIPE) as process:
+        pid = int(process.stdout.readline())
+        os.kill(pid, signal.SIGTERM)  # which it leaves to the serving process
+        time.sleep(0.2)
+        assert alive(pid)
+        process.kill()
+    asyncio.run(until(lambda: not alive(pid)))
+    assert (tmp_path / "memory.safetensors").is_file()
+
+
+def test_a_message_that_is_cut_off_is_none():
+    data = packed(Done((("dropped", (3,)),)))
+    assert received(io.BytesIO(data)) == Done((("dropped", (3,)),))
+    for size in range(len(data)):
+        assert received(io.BytesIO(data[:size])) is None
