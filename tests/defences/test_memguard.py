@@ -152,7 +152,7 @@ def test_without_a_budget_nothing_changes(guard):
     np.testing.assert_array_equal(replace(guard, distortion=0.0)(p), p)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.integers(1, 40))
 def test_an_answer_does_not_depend_on_its_company(guard, seed, n):
     p, _ = answers(n, seed)

@@ -122,7 +122,7 @@ def closed_port() -> int:
 
 
 @given(st.lists(st.text(), min_size=1, max_size=4), st.text())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_whatever_a_subject_holds_an_alert_is_one_line_of_printable_ascii(clients, subject):
     text = line_of(document_of(alarm(subject=subject, clients=tuple(clients)), 0.0))
     assert text.isascii() and text.isprintable()
@@ -403,7 +403,7 @@ moments = st.lists(st.floats(1.0, 3500.0), min_size=1, max_size=8)
 
 
 @given(moments, moments.filter(lambda found: len(found) > 0))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_digest_depends_on_no_moment_within_its_hour(first, second):
     n = min(len(first), len(second))
 

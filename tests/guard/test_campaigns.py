@@ -120,7 +120,7 @@ def slowly(alarms: list[Alarm]) -> set[frozenset[int]]:
 
 
 @given(st.lists(some, max_size=12), st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_campaigns_are_those_of_a_slow_reference_in_any_order(alarms, random):
     expected = sorted(
         (min(alarms[i].time for i in group), max(alarms[i].time for i in group), len(group)) for group in slowly(alarms)

@@ -60,7 +60,7 @@ def read_back(protocol: str, body: bytes, settings: dict, defence) -> np.ndarray
 
 
 @pytest.mark.parametrize("protocol", SERVINGS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     scores=st.lists(st.lists(st.floats(-30, 30), min_size=3, max_size=3), min_size=1, max_size=4),
     name=st.sampled_from(DEFENCES),
@@ -211,7 +211,7 @@ def test_tensors_that_are_read_in_two_ways_are_refused(change, status):
     assert caught.value.status == status
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     document=st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

@@ -37,7 +37,7 @@ def test_no_request_of_the_openapi_document_gets_an_answer_that_it_does_not_name
     app.metadata = {}
     with serving(app) as upstream, guarded(upstream, given) as guard:
 
-        @settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=40, database=None, suppress_health_check=list(HealthCheck))
         def ask(case):
             response = case.call(base_url=guard.url)
             assert str(response.status_code) in ANSWERS

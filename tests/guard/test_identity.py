@@ -11,7 +11,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -324,7 +324,6 @@ VALUES = st.one_of(
 HEADERS = st.lists(st.tuples(NAMES, VALUES), max_size=8)
 
 
-@settings(deadline=None)
 @given(headers=HEADERS, peer=st.ip_addresses().filter(lambda found: found not in ipaddress.ip_network("10.0.0.0/8")))
 def test_no_header_from_outside_changes_who_somebody_is(headers, peer):
     declared = Identity(by=("api_key", "mtls", "network"), keys=(key("partner", "s3cret"),), trusted_proxies=("10.0.0.0/8",))
@@ -335,7 +334,6 @@ def test_no_header_from_outside_changes_who_somebody_is(headers, peer):
     assert found.client(scope(*headers, peer=str(peer))) == found.client(scope(peer=str(peer)))
 
 
-@settings(deadline=None)
 @given(headers=HEADERS, peer=st.one_of(st.just(PROXY), st.none(), st.text(max_size=20)))
 def test_no_header_from_a_proxy_raises_or_proves_a_key(headers, peer):
     declared = Identity(by=("api_key", "network"), keys=(key("partner", "s3cret"),), trusted_proxies=("10.0.0.0/8", "unix"))
@@ -343,7 +341,6 @@ def test_no_header_from_a_proxy_raises_or_proves_a_key(headers, peer):
     assert found.kind == "network" and not found.proven and found.text.isprintable()
 
 
-@settings(deadline=None)
 @given(before=st.lists(st.one_of(st.ip_addresses().map(str), st.text(max_size=10)), max_size=6))
 def test_what_a_client_writes_before_its_proxys_entry_changes_nothing(before):
     found = Identifier(Identity(trusted_proxies=("10.0.0.0/8",)), Path("."))

@@ -87,7 +87,7 @@ def test_only_the_policy_in_force_is_named():
 
 
 @given(st.lists(st.tuples(st.text(), st.integers(0, 10**6)), min_size=1, max_size=30))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_nothing_that_a_client_or_a_server_sends_adds_a_label(events):
     metrics = Metrics()
     usual = {key for key in samples(metrics.exposition())}

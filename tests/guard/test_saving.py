@@ -98,7 +98,7 @@ def test_another_number_of_classes_is_refused(file, fitted):
 
 
 @given(cut=st.integers(0, 10**6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_truncated_file_is_one_sentence(tmp_path_factory, fitted, cut):
     file = tmp_path_factory.mktemp("f") / "f.safetensors"
     save_fitted([fitted], file)

@@ -166,7 +166,6 @@ class Naive:
         return True
 
 
-@settings(deadline=None)
 @given(STEPS)
 def test_memory_agrees_with_counted_tokens_while_the_clock_steps(steps):
     clock = Clock()
@@ -182,7 +181,7 @@ def test_memory_agrees_with_counted_tokens_while_the_clock_steps(steps):
     asyncio.run(body())
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(TAKES, max_size=15))
 def test_redis_agrees_with_counted_tokens(redis_here, steps):
     naive = Naive(AGES)

@@ -50,14 +50,14 @@ def sides(pair):
 
 
 @given(labelled)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_auc_equals_scikit_learn(pair):
     scores, member = sides(pair)
     assert auc_value(roc(scores, member)) == pytest.approx(roc_auc_score(member, scores))
 
 
 @given(labelled, st.sampled_from([0.1, 0.25, 0.5, 0.9]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_operating_point_equals_brute_force(pair, fpr):
     scores, member = sides(pair)
     if fpr * (~member).sum() < 1:
@@ -70,7 +70,7 @@ def test_operating_point_equals_brute_force(pair, fpr):
 
 
 @given(labelled, st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_order_and_monotone_transforms_change_nothing(pair, random):
     scores, member = sides(pair)
     order = list(range(len(scores)))
@@ -82,7 +82,7 @@ def test_order_and_monotone_transforms_change_nothing(pair, random):
 
 
 @given(labelled)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_turning_scores_round_mirrors_the_auc(pair):
     scores, member = sides(pair)
     assert auc_interval(-scores, member).value == pytest.approx(1 - auc_interval(scores, member).value)
