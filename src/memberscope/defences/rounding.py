@@ -50,6 +50,14 @@ class Rounding:
 
     def __call__(self, outputs: Floats) -> Floats:
         """The answers (n, k), rounded; their sum need not be one any more."""
+        told = np.flatnonzero(~np.isnan(outputs).all(axis=0))
+        if len(told) < outputs.shape[1]:  # what is hidden from all needs no work
+            found = np.full_like(outputs, np.nan)
+            found[:, told] = self._rounded(outputs[:, told])
+            return found
+        return self._rounded(outputs)
+
+    def _rounded(self, outputs: Floats) -> Floats:
         rounded: Floats = np.round(outputs, self.decimals)
         top, now = tops_of(outputs), tops_of(rounded)
         moved = np.flatnonzero(top != now)

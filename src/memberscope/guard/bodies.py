@@ -20,7 +20,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 JSON = b"application/json"
-TOLD = (b"date", b"x-request-id", b"traceparent", b"retry-after")  # of an answer's headers
+TOLD = {b"date", b"x-request-id", b"traceparent", b"retry-after"}  # of an answer's headers
+ABOUT = {b"content-length", b"content-type", b"content-encoding", b"inference-header-content-length"}  # a request's body
 CLOSE = (("connection", "close"),)
 TOO_LONG = "Expected a shorter request, got one above the limit. Send fewer records at once."
 TOO_SLOW = "Expected the whole request sooner. Send it again."
@@ -48,18 +49,19 @@ async def read_body(receive: Receive, headers: Headers, most: int, seconds: floa
         Refused: It is too long (413), too slow (408), or of another form than JSON (415).
         Gone: The client left.
     """
-    declared = header(headers, b"content-length")
+    found = {name: header(headers, name) for name in {name.lower() for name, _ in headers} & ABOUT}
+    declared = found.get(b"content-length")
     if declared is not None and not (declared.isdigit() and int(declared[:20]) <= most):
         raise Refused(413, TOO_LONG, CLOSE)
-    kind = (header(headers, b"content-type") or JSON).partition(b";")[0].strip().lower()
-    if (kind != JSON and not kind.endswith(b"+json")) or header(headers, b"inference-header-content-length") is not None:
+    kind = (found.get(b"content-type") or JSON).partition(b";")[0].strip().lower()
+    if (kind != JSON and not kind.endswith(b"+json")) or b"inference-header-content-length" in found:
         raise Refused(415, FORM, CLOSE)
     try:
         async with asyncio.timeout(seconds):
             raw = await whole(receive, most)
     except TimeoutError:
         raise Refused(408, TOO_SLOW, CLOSE) from None
-    coding = header(headers, b"content-encoding")
+    coding = found.get(b"content-encoding")
     try:
         return raw if coding is None else unfolded(raw, coding, most)
     except Unreadable:

@@ -28,7 +28,7 @@ def buckets_of(
     whole = [(f"c:{kind}:{client}", allowed.per_client), ("a:", total), (f"t:{client}", throttle)]
     buckets = [Bucket(key, rate, n) for key, rate in whole if rate is not None]
     if allowed.per_record is not None:
-        times = Counter(map(int, records))
+        times = {int(records[0]): 1} if n == 1 else Counter(map(int, records))
         buckets += [Bucket(f"r:{kind}:{client}:{record:x}", allowed.per_record, often) for record, often in times.items()]
     return buckets
 

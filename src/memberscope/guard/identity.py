@@ -24,6 +24,7 @@ from memberscope.guard.refused import Refused
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Origin = tuple[bool, Address | None, str]  # whether a listed proxy says so, the address, and the network that it counts by
 
 HOPS = 32  # forwarded addresses that are read, from the right
 KEY_LENGTH, TOKEN_LENGTH, SUBJECT_LENGTH, ADDRESS_LENGTH = 1024, 8192, 256, 64
@@ -81,6 +82,7 @@ class Identifier:
                 "Expected a source that proves who asks for required = true, got network alone. Add api_key to by."
             )
         self.tokens = Tokens(identity.jwt, home) if identity.jwt is not None and "jwt" in identity.by else None
+        self._known = lru_cache(maxsize=8192)(self._origin)
         self.names: dict[bytes, list[str]] = {}
         for source, name in (
             ("api_key", identity.api_key_header),
@@ -97,9 +99,7 @@ class Identifier:
             Refused: The policy requires a proof, and there is none.
         """
         found = self.headers(scope)
-        peer = peer_of(scope)
-        trusted = self.trusts_sockets if on_socket(scope) else self.trusts(peer)
-        address = self.forwarded(found["network"], peer) if trusted else peer
+        trusted, address, network = self.origin(scope, found.get("network", []))
         for source in self.identity.by:
             if source == "network":
                 break
@@ -109,24 +109,38 @@ class Identifier:
         if self.identity.required:
             sentence = "Expected credentials that this service knows, got none. Send your key, token or certificate."
             raise Refused(401, sentence, (("www-authenticate", "Bearer" if self.tokens else "ApiKey"),))
-        return Client("network", self.prefix(address), False, address)
+        return Client("network", network, False, address)
 
     def headers(self, scope: Mapping[str, Any]) -> dict[str, list[bytes]]:
-        """The values of each header that may identify, in order."""
-        found: dict[str, list[bytes]] = {source: [] for sources in self.names.values() for source in sources}
+        """The values of each header that may identify and is there, in order."""
+        found: dict[str, list[bytes]] = {}
         for name, value in scope.get("headers") or ():
             for source in self.names.get(name.lower(), ()):
-                found[source].append(value)
+                found.setdefault(source, []).append(value)
         return found
+
+    def origin(self, scope: Mapping[str, Any], forwarded: list[bytes]) -> Origin:
+        """Whether a listed proxy wrote the headers, and where the request came from; the same clients come again."""
+        peer = "" if on_socket(scope) else str(scope["client"][0])
+        if sum(map(len, forwarded)) + len(peer) > ADDRESS_LENGTH:
+            return self._origin(peer, tuple(forwarded))
+        return self._known(peer, tuple(forwarded))
+
+    def _origin(self, peer: str, forwarded: tuple[bytes, ...]) -> Origin:
+        address = address_of(peer.encode(errors="replace")) if peer else None
+        trusted = self.trusts(address) if peer else self.trusts_sockets
+        if trusted:
+            address = self.forwarded([*forwarded], address)
+        return trusted, address, self.prefix(address)
 
     def proof(self, source: str, scope: Mapping[str, Any], found: Mapping[str, list[bytes]], trusted: bool) -> str | None:
         """The name that the request proves by this source, if any; a header that is there twice proves nothing."""
         if source == "mtls":
-            return certified(scope) or (subject_of(sole(found["mtls"], SUBJECT_LENGTH)) if trusted else None)
+            return certified(scope) or (subject_of(sole(found.get("mtls", []), SUBJECT_LENGTH)) if trusted else None)
         if source == "api_key":
-            value = sole(found["api_key"], KEY_LENGTH)
+            value = sole(found.get("api_key", []), KEY_LENGTH)
             return None if value is None else self.keys.get(hashlib.sha256(value).digest())
-        value = sole(found["jwt"], TOKEN_LENGTH)
+        value = sole(found.get("jwt", []), TOKEN_LENGTH)
         return None if value is None or self.tokens is None else self.tokens.subject(value)
 
     def trusts(self, address: Address | None) -> bool:

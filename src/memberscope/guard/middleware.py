@@ -37,7 +37,8 @@ from memberscope.guard.bodies import (
 from memberscope.guard.budget import retry_after
 from memberscope.guard.classes import DEFAULT
 from memberscope.guard.counters import Counters, Faulty, Uncounted
-from memberscope.guard.log import say
+from memberscope.guard.exchange import tops
+from memberscope.guard.log import LOGGER, say
 from memberscope.guard.memory import MemoryState
 from memberscope.guard.naming import Keyed, Names
 from memberscope.guard.observing import Overheard
@@ -73,7 +74,7 @@ SPENT = "Expected a request within the budget, got one beyond it. Wait before th
 BLOCKED = "Expected another client, got one that may not ask now. Write to whoever runs this service."
 STEP_UP = "Expected a stronger proof of who asks, got none. Sign in again."
 REFUSES = {4: "The model's server did not accept the request.", 5: "The model's server failed."}
-DROPPED = (
+DROPPED = {
     b"content-length",
     b"content-type",
     b"content-encoding",
@@ -83,7 +84,7 @@ DROPPED = (
     b"expect",
     b"range",
     b"inference-header-content-length",
-)
+}
 
 
 @dataclass
@@ -338,7 +339,8 @@ class GuardMiddleware:
             if defence is None:
                 trace.labels = lambda: rules.exchange.tops(body, n)
                 if trace.counted:  # several records in the place of one would cost one
-                    rules.exchange.read(body, n)
+                    answer = rules.exchange.read(body, n)
+                    trace.labels = lambda: tops(answer.outputs, rules.exchange.declared.level)
                 return Reply(captured.status, body, told(captured.headers), header(captured.headers, b"content-type") or JSON)
             if "memguard" in defence.name:  # which searches for milliseconds a record
                 found, labels = await asyncio.to_thread(rules.exchange.answer, body, n, defence)
@@ -427,16 +429,18 @@ class GuardMiddleware:
         """Count the query, log it, and tell the monitor, whose own errors change nothing."""
         seconds = self.clock() - trace.start
         self.counters.request("query", trace.status, seconds)
-        say(
-            logging.DEBUG if trace.status < 400 else logging.INFO,
-            "query",
-            status=trace.status,
-            reason=trace.reason,
-            client=trace.key,
-            group=trace.group,
-            records=0 if trace.batch is None else len(trace.batch),
-            milliseconds=round(1000 * seconds, 3),
-        )
+        level = logging.DEBUG if trace.status < 400 else logging.INFO
+        if LOGGER.isEnabledFor(level):
+            say(
+                level,
+                "query",
+                status=trace.status,
+                reason=trace.reason,
+                client=trace.key,
+                group=trace.group,
+                records=0 if trace.batch is None else len(trace.batch),
+                milliseconds=round(1000 * seconds, 3),
+            )
         if self.watch is None or trace.batch is None:
             return
         try:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
 
 from memberscope.targets.batches import Batch
+
+LONGEST = 300  # characters of a client's text that is remembered
 
 
 class Names(Protocol):
@@ -35,9 +38,13 @@ class Keyed:
     def __init__(self, key: bytes | None = None) -> None:
         """Take the key, or draw one."""
         self._key = os.urandom(32) if key is None else key
+        self._known = lru_cache(maxsize=8192)(self._client)
 
     def client(self, text: str) -> str:
         """The hash of a client's `kind:subject`, as 16 hexadecimal digits."""
+        return self._known(text) if len(text) <= LONGEST else self._client(text)
+
+    def _client(self, text: str) -> str:
         found = hashlib.blake2b(text.encode(errors="replace"), digest_size=8, key=self._key, person=b"client").digest()
         return f"{int.from_bytes(found, 'little'):016x}"
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,9 +51,12 @@ class Slots:
         if self._room.locked() and self._waiting >= self._queue:
             raise Refused(503, BUSY, (("retry-after", "1"),))
 
-    @asynccontextmanager
-    async def one(self, seconds: float) -> AsyncIterator[None]:
-        """A place, waited for so long.
+    def one(self, seconds: float) -> Slot:
+        """A place to be entered, waited for so long; refused (503) where there is none."""
+        return Slot(self, seconds)
+
+    async def take(self, seconds: float) -> None:
+        """Take a place.
 
         Raises:
             Refused: There is none (503).
@@ -64,10 +66,10 @@ class Slots:
             await self._wait(seconds)
         else:
             await self._room.acquire()  # at once
-        try:
-            yield
-        finally:
-            self._room.release()
+
+    def give(self) -> None:
+        """Give it back."""
+        self._room.release()
 
     async def _wait(self, seconds: float) -> None:
         self._waiting += 1
@@ -78,6 +80,21 @@ class Slots:
             raise Refused(503, BUSY, (("retry-after", "1"),)) from None
         finally:
             self._waiting -= 1
+
+
+class Slot:
+    """One place, held while its block runs."""
+
+    def __init__(self, slots: Slots, seconds: float) -> None:
+        self._slots, self._seconds = slots, seconds
+
+    async def __aenter__(self) -> None:
+        """Take it."""
+        await self._slots.take(self._seconds)
+
+    async def __aexit__(self, *error: object) -> None:
+        """Give it back."""
+        self._slots.give()
 
 
 @dataclass(frozen=True, eq=False)

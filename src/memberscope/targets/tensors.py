@@ -107,7 +107,8 @@ def tensor_of(entry: Any) -> NDArray[Any]:
         TargetError: Its data are not what its shape says.
     """
     try:
-        values = np.array(entry["data"])
+        numbers = np.float64 if str(entry.get("datatype")).startswith("FP") else None
+        values = np.array(entry["data"], dtype=numbers)
         if entry.get("datatype") == "BYTES":
             values = values.astype(object)
         return values.reshape([int(size) for size in entry["shape"]])
