@@ -9,6 +9,8 @@ import numpy as np
 from memberscope.errors import InputError
 from memberscope.types import Bools, Floats, Ints, Signal
 
+WIDE = 64  # classes from which on it takes less time to look for those that are told
+
 
 @dataclass(frozen=True)
 class Rounding:
@@ -50,18 +52,20 @@ class Rounding:
 
     def __call__(self, outputs: Floats) -> Floats:
         """The answers (n, k), rounded; their sum need not be one any more."""
-        told = np.flatnonzero(~np.isnan(outputs).all(axis=0))
-        if len(told) < outputs.shape[1]:  # what is hidden from all needs no work
+        hidden = np.isnan(outputs) if outputs.shape[1] > WIDE else np.zeros(0)
+        if hidden.any():  # of many classes, those that are hidden from all need no work
+            told = np.flatnonzero(~hidden.all(axis=0))
             found = np.full_like(outputs, np.nan)
             found[:, told] = self._rounded(outputs[:, told])
             return found
         return self._rounded(outputs)
 
     def _rounded(self, outputs: Floats) -> Floats:
-        rounded: Floats = np.round(outputs, self.decimals)
+        rounded: Floats = outputs.round(self.decimals)
         top, now = tops_of(outputs), tops_of(rounded)
-        moved = np.flatnonzero(top != now)
-        rounded[moved, top[moved]] = np.round(rounded[moved, now[moved]] + 10.0**-self.decimals, self.decimals)
+        if (top != now).any():
+            moved = np.flatnonzero(top != now)
+            rounded[moved, top[moved]] = np.round(rounded[moved, now[moved]] + 10.0**-self.decimals, self.decimals)
         return rounded
 
 
@@ -71,4 +75,6 @@ def tops_of(outputs: Floats) -> Ints:
     >>> tops_of(np.array([[np.nan, 0.4, 0.4]])).tolist()
     [1]
     """
-    return np.asarray(np.where(np.isnan(outputs), -np.inf, outputs).argmax(axis=1), dtype=np.int64)
+    hidden = np.isnan(outputs)
+    known = np.where(hidden, -np.inf, outputs) if hidden.any() else outputs
+    return np.asarray(known.argmax(axis=1), dtype=np.int64)

@@ -52,7 +52,8 @@ class TopK:
         """The answers (n, k), NaN where a class is hidden."""
         if self.k >= outputs.shape[1]:
             return outputs
-        known = np.where(np.isnan(outputs), -np.inf, outputs)
+        hidden = np.isnan(outputs)
+        known = np.where(hidden, -np.inf, outputs) if hidden.any() else outputs
         least = np.partition(known, -self.k, axis=1)[:, -self.k, None]
         kept = known >= least
         if np.count_nonzero(kept) > self.k * len(outputs):  # equals: the first of them stay

@@ -14,6 +14,7 @@ import numpy as np
 import orjson
 
 from memberscope.defences import Chain
+from memberscope.defences.rounding import tops_of
 from memberscope.errors import InputError, TargetError
 from memberscope.guard.policy import Serving
 from memberscope.guard.refused import Refused
@@ -157,7 +158,7 @@ def tops(outputs: Floats, signal: str) -> Ints:
     """The top classes (n,) that outputs tell, the first of equals."""
     if signal == "labels":
         return outputs[:, 0].astype(np.int64)
-    return np.asarray(np.where(np.isnan(outputs), -np.inf, outputs).argmax(axis=1), dtype=np.int64)
+    return tops_of(outputs)
 
 
 def coarser(defence: OutputDefence | None, more: OutputDefence) -> OutputDefence:

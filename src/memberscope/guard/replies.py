@@ -83,7 +83,7 @@ def plain_answers(outputs: Floats, signal: str, declared: Declared) -> Any:
 
 def in_order(outputs: Floats, declared: Declared) -> Floats:
     """Outputs (n, k) with the classes in the server's order."""
-    return np.ascontiguousarray(outputs[:, declared.back] if declared.n_classes else outputs)
+    return np.ascontiguousarray(outputs if declared.straight or not declared.n_classes else outputs[:, declared.back])
 
 
 def tensor_answer(name: str, outputs: Floats, signal: str, declared: Declared) -> dict[str, Any]:

@@ -73,6 +73,11 @@ class Declared:
         return np.array(self.order, dtype=np.int64)
 
     @cached_property
+    def straight(self) -> bool:
+        """Whether the server's order is that of the audit."""
+        return self.order == list(range(len(self.order)))
+
+    @cached_property
     def back(self) -> Ints:
         """For each class of the server's answer, its place in the audit's order (k,)."""
         return np.asarray(np.argsort(self.columns), dtype=np.int64)
@@ -234,7 +239,7 @@ def dense(answers: Any, declared: Declared) -> Floats:
         raise TargetError(f"Expected {k} scores a record, got shape {values.shape}. Check --classes and --answer.")
     if declared.top_k is not None and declared.top_k < k:
         raise TargetError(f"Expected {declared.top_k} classes a record as --top-k says, got all {k}. Leave out --top-k.")
-    return values[:, declared.columns]
+    return values if declared.straight else values[:, declared.columns]
 
 
 def numbers(values: Any) -> Floats:
