@@ -197,20 +197,20 @@ def throughput(blocks: int = 12, seconds: int = 2) -> None:
         ("detectors alone, 10 classes", 10, alone),
     ):
         rates: list[list[float]] = [[], []]
-        spent = [0.0, 0.0]
+        spent = np.zeros((2, 2))  # of each side, by the process that serves and by its monitor's
         with both(classes, policy) as sides:
             for block in range(-1, blocks):
                 for side, served in enumerate(sides):
-                    before = busy(served.pids)
+                    before = shares(served.pids)
                     requests, taken = wrk(served.port, clients=100, seconds=seconds)
                     if block >= 0:
                         rates[side].append(requests / taken)
-                        spent[side] += (busy(served.pids) - before) / requests / blocks
+                        spent[side] += (shares(served.pids) - before) / requests / blocks
         ratios = [whole / passing for passing, whole in zip(*rates, strict=True)]
         print(
             f"throughput ({title}): pass-through {median(rates[0]):.0f}/s, guarded {median(rates[1]):.0f}/s, ratio {median(ratios):.2f} "
             f"({min(ratios):.2f} to {max(ratios):.2f}) (aim at least 0.70; median of {blocks} pairs of blocks of {seconds} s, {CONNECTIONS} "
-            f"connections); CPU {1e6 * spent[0]:.0f} and {1e6 * spent[1]:.0f} microseconds a request",
+            f"connections); CPU {1e6 * spent[0, 0]:.0f} and {1e6 * spent[1, 0]:.0f} microseconds a request, and {1e6 * spent[1, 1]:.0f} of the monitor's process",
             flush=True,
         )
 
@@ -315,6 +315,11 @@ def busy(pids: tuple[int, ...]) -> float:
     """Seconds of CPU that processes have spent."""
     found = [Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split() for pid in pids]
     return sum(int(fields[11]) + int(fields[12]) for fields in found) / os.sysconf("SC_CLK_TCK")
+
+
+def shares(pids: tuple[int, ...]) -> np.ndarray:
+    """Seconds of CPU that the first process and that the others have spent."""
+    return np.array([busy(pids[:1]), busy(pids[1:])])
 
 
 PARTS = {"latency": latency, "throughput": throughput, "clients": clients, "hour": hour, "workers": workers}

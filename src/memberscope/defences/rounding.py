@@ -52,17 +52,22 @@ class Rounding:
 
     def __call__(self, outputs: Floats) -> Floats:
         """The answers (n, k), rounded; their sum need not be one any more."""
-        hidden = np.isnan(outputs) if outputs.shape[1] > WIDE else np.zeros(0)
-        if hidden.any():  # of many classes, those that are hidden from all need no work
+        hidden = np.isnan(outputs)
+        if not hidden.any():
+            return self._rounded(outputs)
+        known = np.where(hidden, -np.inf, outputs)
+        if outputs.shape[1] > WIDE:  # of many classes, those that are hidden from all need no work
             told = np.flatnonzero(~hidden.all(axis=0))
-            found = np.full_like(outputs, np.nan)
-            found[:, told] = self._rounded(outputs[:, told])
-            return found
-        return self._rounded(outputs)
+            known[:, told] = self._rounded(known[:, told])
+        else:
+            known = self._rounded(known)
+        known[hidden] = np.nan
+        return known
 
-    def _rounded(self, outputs: Floats) -> Floats:
-        rounded: Floats = outputs.round(self.decimals)
-        top, now = tops_of(outputs), tops_of(rounded)
+    def _rounded(self, known: Floats) -> Floats:
+        """Answers rounded, where none is NaN."""
+        rounded: Floats = known.round(self.decimals)
+        top, now = known.argmax(axis=1), rounded.argmax(axis=1)
         if (top != now).any():
             moved = np.flatnonzero(top != now)
             rounded[moved, top[moved]] = np.round(rounded[moved, now[moved]] + 10.0**-self.decimals, self.decimals)

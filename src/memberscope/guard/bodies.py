@@ -49,7 +49,11 @@ async def read_body(receive: Receive, headers: Headers, most: int, seconds: floa
         Refused: It is too long (413), too slow (408), or of another form than JSON (415).
         Gone: The client left.
     """
-    found = {name: header(headers, name) for name in {name.lower() for name, _ in headers} & ABOUT}
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        name = name.lower()
+        if name in ABOUT:
+            found[name] = value if name not in found else found[name] + b"," + value
     declared = found.get(b"content-length")
     if declared is not None and not (declared.isdigit() and int(declared[:20]) <= most):
         raise Refused(413, TOO_LONG, CLOSE)

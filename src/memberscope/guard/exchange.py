@@ -18,7 +18,7 @@ from memberscope.defences.rounding import tops_of
 from memberscope.errors import InputError, TargetError
 from memberscope.guard.policy import Serving
 from memberscope.guard.refused import Refused
-from memberscope.guard.replies import NUMPY, named, outputs_read, plain_answers, tensor_answer, v2_tensors
+from memberscope.guard.replies import NUMPY, Pairs, named, outputs_read, plain_answers, tensor_answer, told_of, v2_tensors
 from memberscope.guard.requests import UNREADABLE, Query, in_order, mlflow_query, read_request, template_query, v2_query
 from memberscope.targets.answers import Declared
 from memberscope.targets.paths import Step, pick, put, steps_of
@@ -110,12 +110,12 @@ class Exchange:
         name, values, beside = v2_tensors(document, self.serving.answer, self.serving.also)
         return Answer(outputs_read(values, self.declared, n), name, tuple(beside), tuple(named(document).items()))
 
-    def write(self, answer: Answer, outputs: Floats, signal: str) -> bytes:
-        """The body that says `outputs` in place of the answer's own."""
+    def write(self, answer: Answer, outputs: Floats, told: Pairs | None, signal: str) -> bytes:
+        """The body that says `outputs` in place of the answer's own; where classes are hidden, those that are `told`."""
         if self.serving.protocol == "v2":
-            tensor = tensor_answer(answer.name, outputs, signal, self.declared)
+            tensor = tensor_answer(answer.name, outputs, told, signal, self.declared)
             return orjson.dumps({**dict(answer.says), "outputs": [tensor, *answer.beside]}, option=NUMPY)
-        found = plain_answers(outputs, signal, self.declared)
+        found = plain_answers(outputs, told, signal, self.declared)
         return orjson.dumps(put(self.path, found[0] if self.alone else found), option=NUMPY)
 
     def answer(self, body: bytes, n: int, defence: OutputDefence) -> tuple[bytes, Ints]:
@@ -127,7 +127,9 @@ class Exchange:
         """
         answer = self.read(body, n)
         outputs, signal = defended(answer.outputs, self.declared, defence)
-        return self.write(answer, outputs, signal), tops(outputs, signal)
+        told = None if signal == "labels" else told_of(outputs)
+        first = tops(outputs, signal) if told is None else np.array([pairs[0][0] if pairs else 0 for pairs in told])
+        return self.write(answer, outputs, told, signal), first
 
     def tops(self, body: bytes, n: int) -> Ints:
         """The top classes (n,) of an answer that passes as it is; -1 where it cannot be read."""

@@ -100,12 +100,17 @@ class MemoryState:
         wanted: dict[tuple[str, float], tuple[Table, int, float]] = {}
         longest, lacking = 0.0, None
         for place, bucket in enumerate(buckets):
-            holds, whole = bucket.rate.n, bucket.rate.seconds
+            rate, n = bucket.rate, bucket.n
+            holds, whole = rate.n, rate.seconds
             name = (bucket.key, whole)
             table, key, full_at = wanted.get(name) or self._found(bucket.key, whole, now)
-            full_at = min(max(full_at, now), now + whole) + bucket.n * whole / holds
-            wait = inf if bucket.n > holds else full_at - now - whole
-            if wait > max(longest, ROUNDING * whole):
+            if full_at < now:
+                full_at = now
+            elif full_at > now + whole:
+                full_at = now + whole
+            full_at += n * whole / holds
+            wait = inf if n > holds else full_at - now - whole
+            if wait > longest and wait > ROUNDING * whole:
                 longest, lacking = wait, place
             wanted[name] = table, key, full_at
         if lacking is not None:
@@ -147,7 +152,8 @@ class MemoryState:
     def _found(self, name: str, whole: float, now: float) -> tuple[Table, int, float]:
         kind, colon, _ = name.partition(":")
         table = self._tables.get((kind if colon else "", whole)) or self._table(kind if colon else "", whole, now)
-        table.last = max(table.last, now)
+        if table.last < now:
+            table.last = now
         key = hash(name)
         return table, key, table.full_at(key)
 

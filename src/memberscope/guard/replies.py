@@ -58,26 +58,39 @@ def labels(outputs: Floats, declared: Declared) -> list[str] | NDArray[np.int64]
     return codes if declared.classes is None else [declared.classes[code] for code in codes.tolist()]
 
 
-def told(outputs: Floats) -> list[list[tuple[int, float]]]:
-    """The classes of each record that are not hidden, with their scores, the likeliest first."""
-    found: list[list[tuple[int, float]]] = [[] for _ in outputs]
-    rows, columns = np.nonzero(~np.isnan(outputs))
-    for row, column, value in zip(rows.tolist(), columns.tolist(), outputs[rows, columns].tolist(), strict=True):
+Pairs = list[list[tuple[int, float]]]
+
+
+def told_of(outputs: Floats) -> Pairs | None:
+    """The classes of each record that are not hidden, with their scores, the likeliest first; None where nothing is hidden.
+
+    >>> told_of(np.array([[0.2, np.nan, 0.7]])), told_of(np.array([[0.3, 0.7]]))
+    ([[(2, 0.7), (0, 0.2)]], None)
+    """
+    hidden = np.isnan(outputs)
+    if not hidden.any():
+        return None
+    shown = ~hidden
+    rows, columns = np.nonzero(shown)
+    found: Pairs = [[] for _ in outputs]
+    for row, column, value in zip(rows.tolist(), columns.tolist(), outputs[shown].tolist(), strict=True):
         found[row].append((column, value))
-    return [sorted(pairs, key=lambda pair: -pair[1]) for pairs in found]
+    for pairs in found:
+        pairs.sort(key=lambda pair: -pair[1])
+    return found
 
 
-def plain_answers(outputs: Floats, signal: str, declared: Declared) -> Any:
+def plain_answers(outputs: Floats, told: Pairs | None, signal: str, declared: Declared) -> Any:
     """What JSON says of each record: a label, a list in the server's order, or an object where classes are hidden.
 
-    >>> plain_answers(np.array([[0.9, np.nan]]), "probabilities", Declared(names=("b", "a")))
+    >>> plain_answers(np.array([[0.9, np.nan]]), [[(0, 0.9)]], "probabilities", Declared(names=("b", "a")))
     [{'b': 0.9}]
     """
     if signal == "labels":
         return labels(outputs, declared)
-    if np.isnan(outputs).any():
+    if told is not None:
         names = declared.classes
-        return [{names[column] if names else str(column): value for column, value in pairs} for pairs in told(outputs)]
+        return [{names[column] if names else str(column): value for column, value in pairs} for pairs in told]
     return in_order(outputs, declared)
 
 
@@ -86,27 +99,26 @@ def in_order(outputs: Floats, declared: Declared) -> Floats:
     return np.ascontiguousarray(outputs if declared.straight or not declared.n_classes else outputs[:, declared.back])
 
 
-def tensor_answer(name: str, outputs: Floats, signal: str, declared: Declared) -> dict[str, Any]:
+def tensor_answer(name: str, outputs: Floats, told: Pairs | None, signal: str, declared: Declared) -> dict[str, Any]:
     """The output tensor: FP64 (n, k), labels (n, 1), or, where classes are hidden, BYTES (n, told) of `score:place[:name]`.
 
     The last form is that of the protocol's classification extension; places are those of the server's order.
 
-    >>> tensor_answer("p", np.array([[0.9, np.nan]]), "probabilities", Declared(n=2))
+    >>> tensor_answer("p", np.array([[0.9, np.nan]]), [[(0, 0.9)]], "probabilities", Declared(n=2))
     {'name': 'p', 'shape': [1, 1], 'datatype': 'BYTES', 'data': ['0.9:0']}
     """
     if signal == "labels":
         found = labels(outputs, declared)
         kind = "INT64" if declared.classes is None else "BYTES"
         return {"name": name, "shape": [len(outputs), 1], "datatype": kind, "data": found}
-    if np.isnan(outputs).any():
-        rows = told(outputs)
+    if told is not None:
         order, names = declared.order, declared.classes
         data = [
             f"{value!r}:{order[column] if order else column}" + (f":{names[column]}" if names else "")
-            for pairs in rows
+            for pairs in told
             for column, value in pairs
         ]
-        return {"name": name, "shape": [len(rows), len(data) // len(rows)], "datatype": "BYTES", "data": data}
+        return {"name": name, "shape": [len(told), len(data) // len(told)], "datatype": "BYTES", "data": data}
     return {"name": name, "shape": list(outputs.shape), "datatype": "FP64", "data": in_order(outputs, declared).ravel()}
 
 
