@@ -16,6 +16,7 @@ from memberscope.guard.keys import Secret
 from memberscope.guard.live import TURN, Sketched
 from memberscope.guard.metrics import Metrics
 from memberscope.guard.observations import read_line
+from memberscope.guard.policy import Serving
 from memberscope.guard.seen import Seen
 from memberscope.guard.sketches import Sketcher
 from memberscope.targets.batches import Batch
@@ -32,7 +33,7 @@ def seen(batch: Batch, client: int) -> Seen:
 
 def observed(queries: list[Seen], *, together: bool) -> list:
     async def run() -> list:
-        sketched, found = Sketched(EQUIPMENT, Metrics(), clock=lambda: 5.0), []
+        sketched, found = Sketched(EQUIPMENT, Serving(n_classes=200), Metrics(), clock=lambda: 5.0), []
         for query in queries:
             sketched.watch(query)
             if not together:

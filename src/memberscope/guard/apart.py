@@ -16,9 +16,9 @@ from memberscope.guard.log import LOGGER, say
 from memberscope.guard.metrics import Metrics
 from memberscope.guard.policy import GuardPolicy
 from memberscope.guard.state import State, StateError
-from memberscope.guard.waiting import Queue
+from memberscope.guard.waiting import Queue, pieces
 
-TURN = 256  # records that are sent at once
+TURN, PIECE = 256, 64  # records that are sent at once; that are sketched at once
 SILENCE = 1.0  # seconds after which the monitor is asked without queries: for what it counted, and for its own clock
 RESTED = 1.0  # seconds from a monitor's end to the next one's start
 ENDED = 10.0  # seconds for what still waits at the end, and for a monitor that saves what it remembers
@@ -119,7 +119,7 @@ class Apart:
             taken = await self.queue.gathered(SILENCE)
             follow = None if self.followed is self.told else self.followed
             try:
-                done = await self.link.ask(Look(tuple(taken), follow))
+                done = await self.link.ask(Look(tuple(pieces(taken, PIECE)), follow))
                 self.told = follow or self.told
             except (OSError, asyncio.IncompleteReadError):
                 self.metrics.dropped(sum(one.seen.records for one in taken))

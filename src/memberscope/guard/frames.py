@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from memberscope.guard.policy import GuardPolicy
-from memberscope.guard.waiting import Waiting
+from memberscope.guard.waiting import Piece
 
 SIZE = 8  # bytes of a length
 
@@ -25,7 +25,7 @@ class Begin:
 class Look:
     """Queries to look at, perhaps none; `follow` is the policy that was read since."""
 
-    taken: tuple[Waiting, ...] = ()
+    taken: tuple[Piece, ...] = ()
     follow: GuardPolicy | None = None
 
 

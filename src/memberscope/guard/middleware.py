@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from memberscope.guard.embedding import Embedded
 
 Watch = Callable[[Seen], None]
+LATER = 16  # records up to which an answer that passes as it is is read by the monitor
 REASONS = {
     400: "unreadable",
     401: "identity",
@@ -99,7 +100,8 @@ class Trace:
     whole: bool = False  # whether the request's body was read to its end
     batch: Batch | None = None
     counted: bool = False  # whether budgets count its records
-    labels: Callable[[], Ints] | None = None
+    labels: Ints | None = None
+    passed: bytes = b""  # the body of an answer that nobody has read
     status: int = 499
     faults: list[str] = field(default_factory=list)
 
@@ -337,10 +339,12 @@ class GuardMiddleware:
         try:
             body = captured.body()
             if defence is None:
-                trace.labels = lambda: rules.exchange.tops(body, n)
                 if trace.counted:  # several records in the place of one would cost one
-                    answer = rules.exchange.read(body, n)
-                    trace.labels = lambda: tops(answer.outputs, rules.exchange.declared.level)
+                    trace.labels = tops(rules.exchange.read(body, n).outputs, rules.exchange.declared.level)
+                elif n > LATER:
+                    trace.labels = rules.exchange.tops(body, n)
+                else:
+                    trace.passed = body
                 return Reply(captured.status, body, told(captured.headers), header(captured.headers, b"content-type") or JSON)
             if "memguard" in defence.name:  # which searches for milliseconds a record
                 found, labels = await asyncio.to_thread(rules.exchange.answer, body, n, defence)
@@ -353,7 +357,7 @@ class GuardMiddleware:
             self.counters.exposed()
             say(logging.ERROR, "exposed", client=trace.key)
             return Reply(captured.status, body, told(captured.headers), header(captured.headers, b"content-type") or JSON)
-        trace.labels = lambda: labels
+        trace.labels = labels
         return Reply(captured.status, found, told(captured.headers))
 
     async def _stream(self, rules: Rules, trace: Trace, scope: Scope, receive: Receive, send: Send) -> None:
@@ -444,9 +448,10 @@ class GuardMiddleware:
         if self.watch is None or trace.batch is None:
             return
         try:
-            n = len(trace.batch)
-            labels = trace.labels() if trace.labels is not None and trace.status < 300 else np.full(n, -1, dtype=np.int64)
-            self.watch(Seen(trace.batch, trace.client, trace.key, trace.group, labels, trace.status, seconds))
+            answered = trace.status < 300
+            labels = trace.labels if answered and trace.labels is not None else np.full(len(trace.batch), -1, dtype=np.int64)
+            passed = trace.passed if answered else b""
+            self.watch(Seen(trace.batch, trace.client, trace.key, trace.group, labels, trace.status, seconds, passed))
         except Exception as error:
             self._fault(trace, "watch", error)
 

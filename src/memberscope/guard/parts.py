@@ -143,7 +143,7 @@ def watching_of(policy: GuardPolicy, metrics: Metrics, state: State, *, apart: b
     if apart and policy.state.redis is None:
         return Apart(policy, metrics, state)
     equipment = equipment_of(policy)
-    sketched, judge = Sketched(equipment, metrics), Judge(policy, equipment, metrics, state)
+    sketched, judge = Sketched(equipment, policy.serving, metrics), Judge(policy, equipment, metrics, state)
     if policy.state.redis is None:
         return Alone(sketched, judge)
     return Together(sketched, judge, Consumer(policy.state.redis, policy.state.prefix, policy.state.timeout), state)

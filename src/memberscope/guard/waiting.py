@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from memberscope.guard.seen import Seen
 from memberscope.targets.batches import Batch
+from memberscope.types import Ints
 
 WAITING, WEIGHT = 100_000, 2**26  # records that may wait, and bytes of them
 GATHERED = 0.02  # seconds in which queries gather to be looked at together
@@ -61,7 +62,7 @@ class Queue:
 
     def watch(self, seen: Seen) -> None:
         """Take a query."""
-        weight = weight_of(seen.batch)
+        weight = weight_of(seen.batch) + len(seen.answer)
         if self.records + seen.records > WAITING or self.weight + weight > WEIGHT:
             self.counts.dropped(seen.records)
             return
@@ -106,16 +107,51 @@ class Queue:
             await asyncio.sleep(0.01)
 
 
-def pieces(taken: list[Waiting], turn: int) -> Iterator[list[Waiting]]:
+class Asked(NamedTuple):
+    """One query of a piece: when it was answered, by whom it was asked, how it ended, and about how many records it was."""
+
+    at: float
+    key: str
+    group: str
+    status: int
+    records: int
+    answer: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Queries in their order, with all their records (n) as one batch, and `labels` (n,)."""
+
+    asked: list[Asked]
+    batch: Batch
+    labels: Ints
+
+    def alone(self) -> Iterator[Piece]:
+        """Each query by itself."""
+        start = 0
+        for one in self.asked:
+            part = slice(start, start + one.records)
+            yield Piece([one], self.batch.take(range(part.start, part.stop)), self.labels[part])
+            start = part.stop
+
+
+def pieces(taken: Sequence[Waiting], turn: int) -> Iterator[Piece]:
     """Queries in their order: those that follow one another and whose records have one form together, long ones in parts of `turn` records."""
     for together in runs(taken, turn):
         if together[0].seen.records > turn:
             yield from parts(together[0], turn)
         else:
-            yield together
+            batch = together[0].seen.batch if len(together) == 1 else stacked([one.seen.batch for one in together])
+            yield Piece([asked(one) for one in together], batch, np.concatenate([one.seen.labels for one in together]))
 
 
-def runs(taken: list[Waiting], turn: int) -> list[list[Waiting]]:
+def asked(one: Waiting) -> Asked:
+    """What is kept of a query beside its records."""
+    seen = one.seen
+    return Asked(one.at, seen.key, seen.group, seen.status, seen.records, seen.answer)
+
+
+def runs(taken: Sequence[Waiting], turn: int) -> list[list[Waiting]]:
     """Queries of one form together; those about more than `turn` records alone."""
     found: list[list[Waiting]] = []
     last: object = None
@@ -129,13 +165,14 @@ def runs(taken: list[Waiting], turn: int) -> list[list[Waiting]]:
     return found
 
 
-def parts(one: Waiting, turn: int) -> Iterator[list[Waiting]]:
-    """A query about many records, `turn` of them at a time."""
-    seen = one.seen
+def parts(one: Waiting, turn: int) -> Iterator[Piece]:
+    """A query about many records, `turn` of them at a time; an answer that is still to be read keeps it in one piece."""
+    whole, seen = asked(one), one.seen
+    if whole.answer:
+        turn = seen.records
     for start in range(0, seen.records, turn):
-        where = list(range(start, min(start + turn, seen.records)))
-        part = replace(seen, batch=seen.batch.take(where), labels=seen.labels[start : start + turn])
-        yield [Waiting(part, one.at, 0)]
+        where = range(start, min(start + turn, seen.records))
+        yield Piece([whole._replace(records=len(where))], seen.batch.take(where), seen.labels[start : start + turn])
 
 
 def form_of(batch: Batch) -> object:
@@ -144,3 +181,15 @@ def form_of(batch: Batch) -> object:
         array = np.asarray(batch.array)
         return array.dtype, array.shape[1:]
     return tuple((name, column.dtype, column.shape[1:]) for name, column in batch.columns.items())
+
+
+def stacked(batches: list[Batch]) -> Batch:
+    """Batches of one form as one.
+
+    >>> len(stacked([Batch(np.eye(2)), Batch(np.eye(2))]))
+    4
+    """
+    if batches[0].columns is None:
+        return Batch(np.concatenate([np.asarray(batch.array) for batch in batches]))
+    names = batches[0].columns
+    return Batch(columns={name: np.concatenate([(batch.columns or {})[name] for batch in batches]) for name in names})

@@ -16,14 +16,13 @@ from memberscope.errors import InputError
 from memberscope.guard.alarm import Alarm
 from memberscope.guard.counters import Faulty
 from memberscope.guard.equipment import equipment_of
+from memberscope.guard.exchange import Exchange
 from memberscope.guard.frames import Begin, Done, Look, packed, received
 from memberscope.guard.judge import TIDIED, Judge
 from memberscope.guard.lines import Lines, lines_of
 from memberscope.guard.log import logging_to_stderr, say
 from memberscope.guard.state import Standing
-from memberscope.guard.waiting import pieces
 
-PIECE = 64  # records that are sketched at once
 SAVED = 300.0  # seconds between snapshots
 
 
@@ -77,6 +76,7 @@ class Watcher:
         equipment = equipment_of(begin.policy)
         self.equipment, self.report, self.clock = equipment, Report(), clock
         self.judge = Judge(begin.policy, equipment, self.report, self.report)
+        self.exchange = Exchange.of(begin.policy.serving)
         self.judge.recall()
         self.saved = self.tidied = time.monotonic()
         self.judge.tidied(clock())
@@ -85,10 +85,11 @@ class Watcher:
         """Sketch, log and judge; and what the clock asks for."""
         if look.follow is not None:
             self.judge.follow(look.follow)
+            self.exchange = Exchange.of(look.follow.serving)
         try:
             lines: Lines = []
-            for piece in pieces(list(look.taken), PIECE):
-                lines += lines_of(piece, self.equipment, self.report.dropped)
+            for piece in look.taken:
+                lines += lines_of(piece, self.equipment, self.exchange, self.report.dropped)
             self.judge.write([line for _, line in lines], self.clock())
             await self.judge.take(lines, self.clock())
         except Exception as error:  # a monitor that ends would see nothing any more
