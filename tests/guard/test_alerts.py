@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from memberscope.errors import InputError
 from memberscope.guard.alarm import Alarm
-from memberscope.guard.alert_log import DAY, AlertLog, line_of
+from memberscope.guard.alert_log import AlertLog, line_of
 from memberscope.guard.alerts import Alerter, alerter_of, document_of
+from memberscope.guard.day_files import DAY
 from memberscope.guard.digest import DIGEST, Digest, only_digests
 from memberscope.guard.policy import Alerts, policy_of
 from memberscope.guard.webhook import DELIVERY, SIGNATURE, Patience, Webhook

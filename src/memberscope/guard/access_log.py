@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
-DAY, STAMP = 86400.0, "%Y%m%dT%H%M%SZ"
+from memberscope.guard.day_files import DAY, aside, forget, over
 
 
 class AccessLog:
@@ -57,7 +56,7 @@ class AccessLog:
     def _aside(self, begin: float) -> Path:
         """A name that no file has, for a day's file."""
         for second in range(int(DAY)):
-            path = Path(f"{self.path}.{datetime.fromtimestamp(begin + second, UTC):{STAMP}}")
+            path = aside(self.path, begin + second)
             if not path.exists():
                 return path
         raise OSError("too many files of one day")
@@ -69,10 +68,6 @@ class AccessLog:
             OSError: The folder cannot be written.
         """
         with suppress(FileNotFoundError):
-            if (self.path.stat().st_mtime // DAY + 1) * DAY < now - self.days * DAY:
+            if over(self.path.stat().st_mtime, self.days, now):
                 self.path.unlink()
-        for file in self.path.parent.glob(f"{self.path.name}.*Z"):
-            with suppress(ValueError, FileNotFoundError):
-                begin = datetime.strptime(file.name[-16:], STAMP).replace(tzinfo=UTC).timestamp()
-                if (begin // DAY + 1) * DAY < now - self.days * DAY:
-                    file.unlink()
+        forget(self.path, self.days, now)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 import stat
-from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-DAY, STAMP = 86400.0, "%Y%m%dT%H%M%SZ"
+from memberscope.guard.day_files import DAY, aside, forget
 
 
 class AlertLog:
@@ -55,23 +53,19 @@ class AlertLog:
             OSError: The folder cannot be written.
         """
         self._turn(now)
-        for file in self.path.parent.glob(f"{self.path.name}.*Z"):
-            with suppress(ValueError, FileNotFoundError):
-                begun = datetime.strptime(file.name[-16:], STAMP).replace(tzinfo=UTC).timestamp()
-                if (begun // DAY + 1) * DAY < now - self.days * DAY:
-                    file.unlink()
+        forget(self.path, self.days, now)
 
     def _turn(self, now: float) -> None:
         started = first_time(self.path)
         if started is not None and started // DAY != now // DAY:
-            aside = f"{self.path}.{datetime.fromtimestamp(started, UTC):{STAMP}}"
+            put = aside(self.path, started)
             try:
-                os.link(self.path, aside)  # unlike a rename it fails where another process was faster
+                os.link(self.path, put)  # unlike a rename it fails where another process was faster
                 self.path.unlink()
             except (FileExistsError, FileNotFoundError):
                 pass
             except OSError:  # a file system without links
-                os.replace(self.path, aside)
+                os.replace(self.path, put)
 
 
 def line_of(document: dict[str, Any]) -> str:

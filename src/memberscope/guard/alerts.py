@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 from memberscope.errors import InputError
 from memberscope.guard.alarm import Alarm
-from memberscope.guard.alert_log import DAY, AlertLog, line_of
+from memberscope.guard.alert_log import AlertLog, line_of
+from memberscope.guard.day_files import DAY
 from memberscope.guard.digest import DIGEST, Digest
 from memberscope.guard.policy import Alerts, GuardPolicy
 from memberscope.guard.webhook import Patience, Webhook
