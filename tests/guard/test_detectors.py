@@ -161,7 +161,7 @@ def test_membership_needs_hits_and_one_honey_hit_is_not_enough():
 
 
 def test_probing_is_found_soon_and_unrelated_records_are_not():
-    detector, rng = Probing((0.02, 0.001)), np.random.default_rng(0)
+    detector, rng = Probing((0.02, 0.001, 0.05)), np.random.default_rng(0)
     planted = one(detector, [query(before=i % 20) for i in range(60)])
     assert next(i for i, value in enumerate(planted) if value > 10.0) < 15
     assert max(one(detector, [query(before=int(rng.random() < 0.02)) for _ in range(3000)])) < 10.0

@@ -100,7 +100,7 @@ def write_limits(file: Path, limits: dict[str, float] = LIMITS) -> None:
     policy = read_policy(file)
     equipment = equipment_of(policy.model_copy(update={"monitor": policy.monitor.model_copy(update={"tuned": None})}))
     assert equipment is not None
-    settings = Settings(limits, equipment.sketcher.radius, probing=Probing((0.02, 0.001)))
+    settings = Settings(limits, equipment.sketcher.radius, probing=Probing((0.02, 0.001, 0.1)))
     write_tuned(policy.path("tuned.json"), Tuned(settings, 0.001, 1, 1, 0, 1, 0.0, 1.0, equipment.secret.id))
 
 

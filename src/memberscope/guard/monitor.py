@@ -21,6 +21,7 @@ from memberscope.guard.policy import Detector
 from memberscope.guard.probing import Probing
 from memberscope.guard.rows import HEAD, Query, Row, Rows
 from memberscope.guard.volume import DAY, Volume
+from memberscope.guard.walks import POOL
 
 HOUR, WEEK = 3600.0, 7 * DAY  # how long a client is a newcomer
 NAMED = 100  # clients that an alarm names
@@ -105,7 +106,7 @@ class Monitor:
             own, pool = (settings.thresholds.get(f"{detector.name}.{scope}", inf) for scope in ("client", "pool"))
             self.places.append(Place(detector, width, detector.name, own, pool))
             width += detector.width
-        self.rows, self.pools = Rows(width, clients), Rows(width, len(POOLS))
+        self.rows, self.pools = Rows(width, clients), Rows(width, len(POOLS), POOL)
         self.families = Families(settings.radius, settings.window)
         self.family_limits = {name: settings.thresholds.get(f"{name}.family", inf) for name in ("probing", "boundary")}
         self.boundary_gains = [settings.boundary.gain(step) for step in range(4)]

@@ -6,6 +6,9 @@ from array import array
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from memberscope.guard.observations import BINS
+from memberscope.guard.walks import CLIENT
+
 SEEN, WAYS = 64, 4  # records that a client is known to have asked about, by 16 bits each, in sets of four
 HEAD = 4  # first seen, last seen, queries, alarms
 
@@ -29,10 +32,16 @@ class Query:
 
 @dataclass(slots=True)
 class Row:
-    """One client: numbers of its detectors, and short hashes of the records that it asked about."""
+    """One client: numbers of its detectors, short hashes of the records that it asked about, and where its last `held` fresh ones lay."""
 
     numbers: array[float]
     seen: array[int]
+    held: int = CLIENT
+    lately: int = 0
+
+    def walked(self) -> bytes:
+        """`lately` as bytes, always as many."""
+        return self.lately.to_bytes(BINS * self.held, "little")
 
     def is_fresh(self, record: int) -> bool:
         """Whether this record is new among those lately asked about; it is not from now on."""
@@ -53,9 +62,9 @@ class Rows:
     ([0.0, 0.0, 0.0], 2, False)
     """
 
-    def __init__(self, width: int, most: int) -> None:
+    def __init__(self, width: int, most: int, held: int = CLIENT) -> None:
         self.kept: OrderedDict[int, Row] = OrderedDict()
-        self.width, self.most = width, most
+        self.width, self.most, self.held = width, most, held
 
     def of(self, client: int) -> Row:
         """The client's row; an empty one if it was never seen, or too long ago."""
@@ -63,7 +72,7 @@ class Rows:
         if row is None:
             if len(self.kept) >= self.most:
                 self.kept.popitem(last=False)
-            row = self.kept[client] = Row(array("d", bytes(8 * self.width)), array("H", bytes(2 * SEEN)))
+            row = self.kept[client] = Row(array("d", bytes(8 * self.width)), array("H", bytes(2 * SEEN)), self.held)
         else:
             self.kept.move_to_end(client)
         return row

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from memberscope.errors import InputError
 from memberscope.guard.monitor import Monitor
+from memberscope.guard.observations import BINS
 from memberscope.guard.rows import SEEN, Row, Rows
 
-FORMAT = "memberscope-monitor/1"
+FORMAT = "memberscope-monitor/2"
 KINDS = {"f4": "F32", "f8": "F64", "i8": "I64", "u8": "U64"}
 Buffer = Any  # bytes or an array
 FAMILY = ("points", "squares", "records", "family", "number", "variants", "last", "step", "label", "evidence")
@@ -31,6 +32,7 @@ def snapshot(monitor: Monitor) -> bytes:
         parts[f"{name}.who"] = "U64", (n,), [array("Q", kept_rows)]
         parts[f"{name}.numbers"] = "F64", (n, rows.width), (row.numbers for row in kept_rows.values())
         parts[f"{name}.seen"] = "U16", (n, SEEN), (row.seen for row in kept_rows.values())
+        parts[f"{name}.lately"] = "U8", (n, BINS * rows.held), (row.walked() for row in kept_rows.values())
     for name in FAMILY:
         values = np.ascontiguousarray(getattr(families, name)[: filled if name in FAMILY[:4] else founded])
         parts[name] = KINDS[values.dtype.str[1:]], values.shape, [values.tobytes()]
@@ -78,10 +80,12 @@ def restore(monitor: Monitor, data: bytes) -> None:
         kept = json.loads(json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["monitor"])
         arrays = load(data)
         families = monitor.families
-        if kept["format"] != FORMAT or kept["radius"] != families.radius or kept["counts"][2] != families.window:
+        if kept["format"] != FORMAT:
+            raise InputError(f"Expected memory of this version ({FORMAT}), got {str(kept['format'])[:40]!r}. Start without it.")
+        if kept["radius"] != families.radius or kept["counts"][2] != families.window:
             raise ValueError("other settings")
         for name, rows in (("rows", monitor.rows), ("pools", monitor.pools)):
-            fill(rows, *(arrays[f"{name}.{part}"] for part in ("who", "numbers", "seen")))
+            fill(rows, *(arrays[f"{name}.{part}"] for part in ("who", "numbers", "seen", "lately")))
         for name in FAMILY:
             getattr(families, name)[: len(arrays[name])] = arrays[name]
         families.added, families.founded, monitor.queries = kept["counts"][0], kept["counts"][1], kept["counts"][3]
@@ -95,13 +99,19 @@ def restore(monitor: Monitor, data: bytes) -> None:
         ) from error
 
 
-def fill(rows: Rows, who: NDArray[np.uint64], numbers: NDArray[Any], seen: NDArray[Any]) -> None:
+def fill(rows: Rows, who: NDArray[np.uint64], numbers: NDArray[Any], seen: NDArray[Any], lately: NDArray[Any]) -> None:
     """Put clients into empty rows, in their order.
 
     Raises:
         ValueError: The arrays do not fit.
     """
-    if numbers.shape != (len(who), rows.width) or seen.shape != (len(who), SEEN):
+    if (
+        numbers.shape != (len(who), rows.width)
+        or seen.shape != (len(who), SEEN)
+        or lately.shape != (len(who), BINS * rows.held)
+    ):
         raise ValueError("other widths")
-    for client, own, lately in zip(who.tolist()[-rows.most :], numbers[-rows.most :], seen[-rows.most :], strict=True):
-        rows.kept[client] = Row(array("d", own.tobytes()), array("H", lately.tobytes()))
+    columns = (who.tolist(), numbers, seen, lately)
+    for client, own, asked, last in zip(*(column[-rows.most :] for column in columns), strict=True):
+        place = int.from_bytes(last.tobytes(), "little")
+        rows.kept[client] = Row(array("d", own.tobytes()), array("H", asked.tobytes()), rows.held, place)

@@ -12,12 +12,13 @@ from memberscope.guard.boundary import Boundary
 from memberscope.guard.coverage import Coverage
 from memberscope.guard.membership import Membership
 from memberscope.guard.monitor import STREAMS, Settings
-from memberscope.guard.probing import Probing
+from memberscope.guard.probing import SIGNS, Probing
 from memberscope.guard.tune import Tuned
 from memberscope.guard.volume import Volume
+from memberscope.guard.walks import NEVER
 from memberscope.signals import write_bytes
 
-FORMAT = "memberscope-tuned/1"
+FORMAT = "memberscope-tuned/2"
 PARTS: dict[str, Any] = {
     "volume": Volume,
     "probing": Probing,
@@ -46,8 +47,11 @@ def read_tuned(path: str | Path, key: str | None = None) -> Tuned:
     """
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
-        if found.pop("format") != FORMAT:
-            raise ValueError("another format")
+        if (written := str(found.pop("format"))) != FORMAT:
+            raise InputError(
+                f"Expected thresholds of this version ({FORMAT}) in {str(path)!r}, got {written[:40]!r}. "
+                "Make them anew with memberscope guard tune."
+            )
         told = found.pop("settings")
         parts = {name: make(**{key: settled(value) for key, value in told.pop(name).items()}) for name, make in PARTS.items()}
         settings = Settings(**told, **parts)
@@ -56,6 +60,8 @@ def read_tuned(path: str | Path, key: str | None = None) -> Tuned:
             isinstance(v, int | float) for v in settings.thresholds.values()
         ):
             raise ValueError("other streams")
+        if len(settings.probing.usual) != SIGNS or settings.probing.level not in range(1, NEVER + 1):
+            raise ValueError("other signs")
         if any(isinstance(getattr(tuned, field.name), str) != (field.name == "key") for field in fields(tuned)):
             raise ValueError("other types")
     except OSError as error:

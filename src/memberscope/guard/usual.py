@@ -9,15 +9,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from memberscope.errors import InputError
+from memberscope.guard import walks
 from memberscope.guard.boundary import Boundary
 from memberscope.guard.coverage import SIGNS, Coverage
 from memberscope.guard.families import Families
 from memberscope.guard.fingerprints import Fingerprints
 from memberscope.guard.membership import Membership
 from memberscope.guard.monitor import Settings
-from memberscope.guard.observations import Observations
+from memberscope.guard.observations import BINS, Observations
 from memberscope.guard.probing import SIZES, Probing
-from memberscope.guard.rows import Rows
+from memberscope.guard.rows import Row, Rows
 from memberscope.guard.volume import DAY, MINUTE, Volume
 
 HALF = 0.5  # added to every count, so that nothing is impossible
@@ -26,11 +27,15 @@ CLIENTS = 1_000_000
 
 @dataclass
 class Counts:
-    """What is counted on the way: fresh queries, `near` ones (2,) and hits among them, `steps` (4,), `kept` (9,) out of `pairs`, and days."""
+    """What is counted on the way: fresh queries, `near` ones (2,) and hits among them, `steps` (4,), `kept` (9,) out of `pairs`, and days.
+
+    `agreed` (9,) are the fresh queries by the most positions in which they agree with one of their client's last.
+    """
 
     near: list[float] = field(default_factory=lambda: [HALF] * len(SIZES))
     steps: list[float] = field(default_factory=lambda: [HALF] * 4)
     kept: list[float] = field(default_factory=lambda: [HALF] * SIGNS)
+    agreed: list[float] = field(default_factory=lambda: [HALF] * (BINS + 1))
     pairs: float = 1.0
     fresh: float = 0.0
     hits: float = 0.0
@@ -58,7 +63,8 @@ def learned(
         for i, (time, client, record, label) in enumerate(
             zip(block.time.tolist(), block.client.tolist(), block.record.tolist(), block.label.tolist(), strict=True)
         ):
-            fresh = rows.of(client).is_fresh(record)
+            row = rows.of(client)
+            fresh = row.is_fresh(record)
             noted(counts, time, client, fresh)
             if placed.step[i] >= 0:
                 counts.steps[placed.step[i]] += 1
@@ -67,6 +73,7 @@ def learned(
                 counts.hits += hit[i] > 0
                 for k, size in enumerate(SIZES):
                     counts.near[k] += placed.before[i] >= size
+                walked(counts, row, bins[i].tobytes(), int(placed.before[i]))
                 followed(counts, client, label, bins[i].tobytes())
     if not counts.days:
         raise InputError("Expected a log of benign queries, got an empty one. Observe for some days.")
@@ -83,6 +90,16 @@ def noted(counts: Counts, time: float, client: int, fresh: bool) -> None:
     day[1] += fresh
     day[4] += 1
     day[2] = max(day[2], day[4])
+
+
+def walked(counts: Counts, row: Row, bins: bytes, before: int) -> None:
+    """Count in how many positions a fresh query agrees with one of its client's last."""
+    if before < 0:
+        counts.agreed[0] += 1
+        return
+    mark = walks.mark_of(bins)
+    counts.agreed[walks.most(row.lately, mark, row.held)] += 1
+    row.lately = walks.followed(row.lately, mark, row.held)
 
 
 def followed(counts: Counts, client: int, label: int, bins: bytes) -> None:
@@ -102,11 +119,12 @@ def settings_of(counts: Counts, radius: float, marked: bool) -> Settings:
     mean, spread = logs.mean(axis=0).tolist(), np.maximum(logs.std(axis=0), 0.3).tolist()
     steps = np.array(counts.steps)
     small, large = (float(near / (counts.fresh + 1)) for near in counts.near)
+    level, walking = walks.level_of(counts.agreed, counts.fresh + 1)
     return Settings(
         {},
         radius,
         Volume((mean[0], mean[1], mean[2]), (spread[0], spread[1], spread[2])),
-        Probing((small, large)),
+        Probing((small, large, walking), level),
         Boundary(tuple((steps / steps.sum()).tolist())),
         Membership((counts.hits + HALF) / (counts.fresh + 1) if marked else 0.0),
         Coverage(tuple(min(kept / counts.pairs, 1.0) for kept in counts.kept)),
