@@ -90,7 +90,7 @@ def test_the_level_is_the_least_at_which_few_ordinary_queries_agree():
     rates = plain[::-1].cumsum()[::-1] / len(bins)
     assert rates[found.level] <= OFTEN < rates[found.level - 1]
     assert found.usual[2] == pytest.approx(rates[found.level], abs=0.002)
-    assert level_of([0.0] * 8 + [100.0], 100.0) == (
+    assert level_of([0.0] * 8 + [100.0]) == (
         NEVER,
         1.0,
     )  # everybody asks for the same positions: agreement tells nothing
@@ -102,6 +102,17 @@ def test_where_agreement_tells_nothing_none_is_remembered():
     for bins in walk(5, 20, 1, False):
         assert detector.step(row, HEAD, Query(1e9, True, 0, -1, 0, 0, bins.tobytes())) == 0.0
     assert row.lately == 0
+
+
+@pytest.mark.parametrize("identities", [1, 10])
+def test_a_pools_alarm_names_those_who_walk_among_others(identities):
+    bins, client = table(1200, 9), 100 + np.arange(1200) % 7
+    own = np.arange(1200) % 3 > 0
+    bins[own], client[own] = walk(40, 20, 8, True), np.arange(800) % identities
+    settings = Settings({"probing.pool": 12.0}, 0.1, probing=Probing((0.02, 0.001, 0.05), 6))
+    (alarm,) = Monitor(settings).observe(observed(bins, client))
+    named = {int(name, 16) for name in alarm.clients}
+    assert named <= set(range(identities)) and len(named) > identities / 2
 
 
 @pytest.mark.parametrize("cut", [1, 9, 100])

@@ -125,7 +125,7 @@ class Monitor:
             if time > self.now or time < self.now - HOUR:  # a clock that was ahead for longer is set right
                 self.now = time
             row = self.rows.of(client)
-            query = Query(self.now, row.is_fresh(record), before, step, hit[i], label, bins[i].tobytes())
+            query = Query(self.now, row.is_fresh(record), before, step, hit[i], label, bins[i].tobytes(), -1.0, row)
             self._one(query, row, client, found)
             if step >= 0:
                 self._family(query, family, found)

@@ -18,6 +18,7 @@ class Query:
     """One query as detectors see it: `fresh` if the client did not ask about this record lately, `before` and `step` as families tell.
 
     `hit` is 1 for a member's fingerprint, 2 for a honey record, 0 for none, -1 where nothing is known. `base` is the rate of hits that was expected of the client, for the pool that it is in.
+    `asker` is the client's row.
     """
 
     time: float
@@ -28,6 +29,7 @@ class Query:
     label: int
     bins: bytes
     base: float = -1.0
+    asker: Row | None = None
 
 
 @dataclass(slots=True)

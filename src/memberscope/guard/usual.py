@@ -29,7 +29,7 @@ CLIENTS = 1_000_000
 class Counts:
     """What is counted on the way: fresh queries, `near` ones (2,) and hits among them, `steps` (4,), `kept` (9,) out of `pairs`, and days.
 
-    `agreed` (9,) are the fresh queries by the most positions in which they agree with one of their client's last.
+    `agreed` (9,) are the fresh queries about new records by the most positions in which they agree with one of their client's last.
     """
 
     near: list[float] = field(default_factory=lambda: [HALF] * len(SIZES))
@@ -93,9 +93,8 @@ def noted(counts: Counts, time: float, client: int, fresh: bool) -> None:
 
 
 def walked(counts: Counts, row: Row, bins: bytes, before: int) -> None:
-    """Count in how many positions a fresh query agrees with one of its client's last."""
+    """Count in how many positions a query about a new record agrees with one of its client's last."""
     if before < 0:
-        counts.agreed[0] += 1
         return
     mark = walks.mark_of(bins)
     counts.agreed[walks.most(row.lately, mark, row.held)] += 1
@@ -119,7 +118,7 @@ def settings_of(counts: Counts, radius: float, marked: bool) -> Settings:
     mean, spread = logs.mean(axis=0).tolist(), np.maximum(logs.std(axis=0), 0.3).tolist()
     steps = np.array(counts.steps)
     small, large = (float(near / (counts.fresh + 1)) for near in counts.near)
-    level, walking = walks.level_of(counts.agreed, counts.fresh + 1)
+    level, walking = walks.level_of(counts.agreed)
     return Settings(
         {},
         radius,

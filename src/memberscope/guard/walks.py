@@ -65,16 +65,16 @@ def followed(lately: int, mark: int, n: int) -> int:
     return (lately << 8 * BINS | mark) & (1 << 8 * BINS * n) - 1
 
 
-def level_of(agreed: list[float], fresh: float) -> tuple[int, float]:
+def level_of(agreed: list[float]) -> tuple[int, float]:
     """The fewest positions in which few benign queries agree with an earlier one, and how many do.
 
-    `agreed` (9,) counts the `fresh` queries by the most positions in which they agree with one before.
+    `agreed` (9,) counts queries by the most positions in which they agree with one before.
 
-    >>> level_of([0, 10, 20, 30, 30, 5, 3, 1, 1], 100)
+    >>> level_of([0, 10, 20, 30, 30, 5, 3, 1, 1])
     (5, 0.1)
     """
     for level in range(1, NEVER):
-        rate = sum(agreed[level:]) / fresh
+        rate = sum(agreed[level:]) / sum(agreed)
         if rate <= OFTEN:
             return level, rate
     return NEVER, 1.0
