@@ -24,6 +24,7 @@ import numpy as np
 from memberscope.guard.fingerprints import Fingerprints, write_fingerprints
 from memberscope.guard.keys import Secret, write_secrets
 from memberscope.guard.monitor import STREAMS, Settings
+from memberscope.guard.probing import Probing
 from memberscope.guard.sketches import Sketcher, write_sketcher
 from memberscope.guard.tune import Tuned
 from memberscope.guard.tuned_file import write_tuned
@@ -69,7 +70,7 @@ def equip(folder: Path, records: np.ndarray, members: np.ndarray | None = None) 
     write_sketcher(folder / "sketch.safetensors", sketcher)
     inside = sketcher.records(Batch(records[: len(records) // 10] if members is None else members))
     write_fingerprints(folder / "fingerprints.safetensors", Fingerprints.of(inside, inside[:0], secret.id))
-    settings = Settings(dict.fromkeys(STREAMS, NEVER), sketcher.radius)
+    settings = Settings(dict.fromkeys(STREAMS, NEVER), sketcher.radius, probing=Probing(level=7))
     write_tuned(folder / "tuned.json", Tuned(settings, 1e-3, 0, 0, 0, 0, 0.0, 1.0, secret.id))
 
 
