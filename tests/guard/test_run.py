@@ -1,19 +1,14 @@
-"""`memberscope guard run` as a process: ports, reload, shutdown, TLS, several workers, its log."""
+"""`memberscope guard run` as a process: ports, reload, shutdown, several workers, its log."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import os
-import queue
 import signal
-import ssl
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,75 +17,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
 
 from guarded import ROWS
+from process import POLICY, ask, running
 from unruly import Unruly, model, serving
 
 from memberscope.errors import InputError
 from memberscope.guard.run import Run
 
 X = np.array(ROWS["records"])
-POLICY = """
-[serving]
-protocol = "json"
-path = "/score"
-body = '{"records": "$records"}'
-answer = "predictions"
-n_classes = 3
-[default]
-restrict = "RESTRICT"
-"""
-START = "import sys; from memberscope.cli.guard_run import run; import typer; app = typer.Typer(); app.command()(run); app()"
-
-
-class Process:
-    """A guard in a process of its own, and the lines of its log."""
-
-    def __init__(self, *options: str) -> None:
-        command = [sys.executable, "-c", START, "--port", "0", "--admin-port", "0", "--log-level", "debug", *options]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"})
-        self.lines: list[dict] = []
-        self._queue: queue.Queue[dict] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self._queue.put(json.loads(line))
-
-    def said(self, event: str) -> dict:
-        """The next line about `event`."""
-        while True:
-            self.lines.append(self._queue.get(timeout=40))
-            if self.lines[-1]["event"] == event:
-                return self.lines[-1]
-
-
-@contextmanager
-def running(tmp_path: Path, upstream: str, *options: str, restrict: str = "label") -> Iterator[tuple[Process, Path]]:
-    file = tmp_path / "guard.toml"
-    if not file.exists():
-        file.write_text(POLICY.replace("RESTRICT", restrict))
-    process = Process("--upstream", upstream, "--policy", str(file), *options)
-    try:
-        yield process, file
-    finally:
-        process.process.kill()
-        process.process.wait()
-        process.process.stderr.close()
-
-
-def ask(port: int, method: str, path: str, body: object = None, context: ssl.SSLContext | None = None) -> tuple[int, bytes]:
-    if context is None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    else:
-        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=30, context=context)
-    try:
-        connection.request(method, path, None if body is None else json.dumps(body), {"content-type": "application/json"})
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    finally:
-        connection.close()
-
-
 LABELS = {"predictions": model(X).argmax(axis=1).tolist()}
 
 
@@ -153,36 +86,6 @@ def test_the_log_is_json_lines_without_inputs_or_credentials(tmp_path):
         text = json.dumps(guard.lines)
         assert "s3cret" not in text and "3.1415" not in text
         assert any(line["event"] == "fault" for line in guard.lines)
-
-
-def test_a_certificate_of_a_client_names_it(tmp_path):
-    def openssl(*words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=tmp_path, check=True, capture_output=True)
-
-    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    san = ("-addext", "subjectAltName=IP:127.0.0.1")
-    openssl("req", "-x509", *curve, "-days", "2", "-subj", "/CN=ca", *san, "-keyout", "ca.key", "-out", "ca.pem")
-    openssl("req", *curve, "-subj", "/O=Lab, Inc/CN=partner", "-keyout", "me.key", "-out", "me.csr")
-    signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2")
-    openssl("x509", "-req", "-in", "me.csr", *signing, "-out", "me.pem")
-    (tmp_path / "guard.toml").write_text(
-        POLICY.replace("RESTRICT", "label")
-        + '[identity]\nby = ["mtls"]\n[[clients]]\nname = "partner"\nwho = ["mtls:CN=partner*"]\nrestrict = "none"\n'
-    )
-    tls = (
-        "--tls-cert",
-        str(tmp_path / "ca.pem"),
-        "--tls-key",
-        str(tmp_path / "ca.key"),
-        "--client-ca",
-        str(tmp_path / "ca.pem"),
-    )
-    with serving(Unruly()) as upstream, running(tmp_path, upstream, *tls) as (guard, _):
-        port = guard.said("serving")["port"]
-        stranger, partner = (ssl.create_default_context(cafile=str(tmp_path / "ca.pem")) for _ in range(2))
-        partner.load_cert_chain(tmp_path / "me.pem", tmp_path / "me.key")
-        assert json.loads(ask(port, "POST", "/score", ROWS, stranger)[1]) == LABELS
-        np.testing.assert_array_equal(json.loads(ask(port, "POST", "/score", ROWS, partner)[1])["predictions"], model(X))
 
 
 @pytest.mark.parametrize(
