@@ -25,6 +25,7 @@ test: $(VENV)/.dev
 	sh tests/system-packages.sh
 	PYTHON=$(PYTHON) sh tests/clusters/install.sh
 	PYTHON=$(PYTHON) sh tests/servers/install.sh
+	PYTHON=$(PYTHON) sh tests/hosts/install.sh
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.dev
@@ -89,4 +90,4 @@ schema: $(VENV)/.dev
 	$(BIN)/python benchmarks/write_schema.py
 
 clean:
-	rm -rf $(VENV) .venv-clusters .venv-servers .venv-bench demo-out docs/_build
+	rm -rf $(VENV) .venv-clusters .venv-servers .venv-hosts .venv-bench demo-out docs/_build

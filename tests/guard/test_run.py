@@ -17,7 +17,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
 
 from guarded import ROWS
-from process import POLICY, ask, running
+from running_guard import POLICY, ask, running
 from unruly import Unruly, model, serving
 
 from memberscope.errors import InputError

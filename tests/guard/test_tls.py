@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
-import signal
 import ssl
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
 
 from certificates import Authority
 from guarded import ROWS
-from process import POLICY, ask, running
+from running_guard import POLICY, ask, frozen, running
 from unruly import Unruly, model, serving
 
 X = np.array(ROWS["records"])
@@ -55,16 +51,6 @@ def policy(folder: Path, required: bool = False, more: str = "") -> None:
 def score(port: int, context: ssl.SSLContext | None, host: str = "127.0.0.1", **headers: str) -> tuple[int, object]:
     status, text = ask(port, "POST", "/score", ROWS, context, host, **headers)
     return status, json.loads(text)
-
-
-@contextmanager
-def frozen(process: int) -> Iterator[None]:
-    """A process that does nothing for a while."""
-    os.kill(process, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(process, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("required", [False, True])

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import queue
+import signal
 import ssl
 import subprocess
 import sys
@@ -87,3 +88,13 @@ def ask(
         return answer.status, answer.read()
     finally:
         connection.close()
+
+
+@contextmanager
+def frozen(process: int) -> Iterator[None]:
+    """A process that does nothing for a while."""
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)
