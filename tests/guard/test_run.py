@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
 
 from guarded import ROWS
-from running_guard import POLICY, ask, running
+from running_guard import POLICY, ask, frozen, running
 from unruly import Unruly, model, serving
 
 from memberscope.errors import InputError
@@ -125,3 +126,43 @@ def test_workers_share_budgets_are_restarted_and_end_together(tmp_path, redis_he
         assert ask(ports[0]["port"], "POST", "/score", ROWS)[0] == 429  # a budget outlives its worker
         guard.process.send_signal(signal.SIGTERM)
         assert guard.process.wait(30) == 0
+
+
+def test_each_worker_exposes_what_all_counted_without_what_a_dead_one_had_under_way(tmp_path, redis_here, monkeypatch):
+    def counted(port: dict, name: str) -> float:
+        lines = ask(port["admin_port"], "GET", "/metrics")[1].decode().splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(f"memberscope_guard_{name}"))
+
+    (tmp_path / "guard.toml").write_text(
+        POLICY.replace("RESTRICT", "label") + f'[state]\nredis = "{redis_here.url}"\nprefix = "counted"\ntimeout = 5.0\n'
+    )
+
+    def lost() -> None:
+        with suppress(OSError, http.client.HTTPException):
+            ask(ports[0]["port"], "POST", "/score", ROWS)
+
+    (shared := tmp_path / "shared").mkdir()
+    monkeypatch.setenv("TMPDIR", str(shared))
+    app = Unruly()
+    with serving(app) as upstream, running(tmp_path, upstream, "--workers", "2") as (guard, _):
+        ports = [guard.said("serving") for _ in range(2)]
+        for port, n in zip(ports, (3, 2), strict=True):
+            with frozen(port["process"]):  # so that the other one answers
+                assert [ask(port["port"], "POST", "/score", ROWS)[0] for _ in range(n)] == [200] * n
+        assert [counted(port, "requests_total{") for port in ports] == [5.0, 5.0]
+        (folder,) = shared.iterdir()
+        app.always, before = "wait", app.requests
+        with frozen(ports[0]["process"]):
+            thread = threading.Thread(target=lost)
+            thread.start()
+            while app.requests == before:
+                time.sleep(0.01)
+            os.kill(ports[1]["process"], signal.SIGKILL)
+        thread.join(20)
+        guard.said("worker_ended")
+        again = guard.said("serving")
+        assert [counted(port, "in_flight") for port in (ports[0], again)] == [0.0, 0.0]
+        assert [counted(port, "requests_total{") for port in (ports[0], again)] == [5.0, 5.0]
+        app.open.set()
+        guard.process.send_signal(signal.SIGTERM)
+        assert guard.process.wait(30) == 0 and not folder.exists()

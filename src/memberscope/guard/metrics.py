@@ -2,7 +2,7 @@
 
 One process exposes its own numbers. Several workers of one server answer for one another as prometheus-client has it: the folder in
 the environment variable PROMETHEUS_MULTIPROC_DIR, set before the first import of prometheus_client and empty at the start, holds all
-workers' numbers, and each exposes their sums. Whoever ends a worker calls `forget_worker`.
+workers' numbers, and each exposes their sums. Whoever ends a worker calls `forget_worker`. `guard run --workers` does both.
 """
 
 from __future__ import annotations
