@@ -28,7 +28,7 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "PYTHONUNBUFFERED": "1",
 }
-PATIENCE = 120.0  # seconds that a server may take to answer at all
+PATIENCE = 180.0  # seconds that a server may take to answer at all
 
 
 @dataclass(frozen=True)

@@ -12,4 +12,6 @@ sed -n 's/^\([A-Za-z0-9_.-]*\)==.*/^\1==/p' tests/hosts/requirements.txt >.venv-
 grep -v -i -f .venv-hosts/pinned constraints.txt >.venv-hosts/constraints.txt
 .venv-hosts/bin/pip install --quiet --disable-pip-version-check --no-compile --no-deps \
     --constraint .venv-hosts/constraints.txt --requirement tests/hosts/requirements.txt --editable .
+# Ray gives its processes 30 seconds to start.
+.venv-hosts/bin/python -m compileall -q -x 'ray/(rllib|tune|train|data)/' .venv-hosts/lib/python*/site-packages/ray
 printf '%s' "$wanted" >"$made"

@@ -5,6 +5,7 @@ import signal
 import sys
 from pathlib import Path
 from tempfile import gettempdir
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "clusters"))
 sys.path.insert(0, ".")
@@ -20,14 +21,26 @@ def main(port: str) -> None:
     from app import served
     from ray import serve
 
-    small = {"num_cpus": 2, "object_store_memory": 100_000_000, "include_dashboard": False}
-    ray.init(**small, _node_ip_address=HERE, _temp_dir=gettempdir())
+    begun(ray)
     serve.start(http_options={"host": HERE, "port": int(port)})
     try:
         serve.run(served, route_prefix="/churn")
         signal.pause()
     except KeyboardInterrupt:
         serve.shutdown()
+
+
+def begun(ray: Any) -> None:
+    """Start Ray, again if need be: it gives its node 30 seconds, which a busy machine's first start exceeds."""
+    small = {"num_cpus": 2, "object_store_memory": 100_000_000, "include_dashboard": False}
+    for attempt in range(3):
+        try:
+            ray.init(**small, _node_ip_address=HERE, _temp_dir=gettempdir())
+            return
+        except Exception as error:
+            if attempt == 2 or "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
 
 
 if __name__ == "__main__":
