@@ -131,6 +131,17 @@ def hosted(host: Host, port: int, folder: Path) -> Iterator[Hosted]:
             process.send_signal(host.end)
             process.wait(60)
         finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill the process with all that it began, also what has left its group, as BentoML's workers have."""
+    begun = []
+    with suppress(psutil.NoSuchProcess):
+        begun = psutil.Process(process.pid).children(recursive=True)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    for child in begun:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
+    process.wait()
