@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import signal
 import ssl
 import sys
 from pathlib import Path
@@ -95,6 +96,8 @@ def test_each_worker_knows_a_certificate_and_both_keep_one_budget(tmp_path, ours
             with frozen(one["process"]):
                 assert score(first["port"], partner)[0] == 429
                 assert score(first["port"], ours.trusting()) == (200, LABELS)
+        guard.process.send_signal(signal.SIGTERM)
+        assert guard.process.wait(30) == 0
 
 
 def test_an_ipv6_client_counts_by_its_prefix(tmp_path, ours):
