@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
 from watching import START, Live, population, prepared, script
 
 from memberscope.errors import InputError
+from memberscope.guard import apart as module
 from memberscope.guard import read_policy
 from memberscope.guard.apart import Apart
 from memberscope.guard.equipment import equipment_of
 from memberscope.guard.frames import Done, packed, received
+from memberscope.guard.keys import read_secret
 from memberscope.guard.logs import Log, ordered
 from memberscope.guard.replay import fresh, judged
+from memberscope.guard.run import loop_factory
 from memberscope.guard.snapshots import snapshot
 from memberscope.guard.state import Standing
 
@@ -36,7 +40,7 @@ class LiveApart(Live):
 
     def __init__(self, policy) -> None:
         super().__init__(policy)
-        self.worker = self.apart = Apart(policy, self.metrics, self.state)
+        self.worker = self.apart = Apart(policy, read_secret(policy.path("guard.key")).id, self.metrics, self.state)
         self.apart.queue.clock = self.clock
         self.guard.watch = self.apart.watch
 
@@ -92,25 +96,36 @@ def test_its_verdicts_are_those_of_a_replay_and_its_responses_come_back(tmp_path
     assert "{" in coarse[0].decode()[1:-1] and set(json.loads(coarse[-1])["predictions"]) <= {0, 1, 2}
 
 
-def test_one_that_is_killed_is_counted_and_followed_by_another_that_goes_on(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_one_that_dies_or_hangs_is_counted_and_followed_by_another_that_goes_on(tmp_path, monkeypatch, number):
     file = prepared(tmp_path)
+    if number == signal.SIGSTOP:
+        monkeypatch.setattr(module, "PATIENCE", 20.0)
+        monkeypatch.setattr(module, "ENDED", 0.5)
 
     async def run():
         live = LiveApart(read_policy(file))
         await live.worker.start()
         first = live.apart.link.process
-        os.kill(first.pid, signal.SIGKILL)
+        os.kill(first.pid, number)
+        live.clock.now += 7.0
         await live.ask("10.0.0.1", population(5))
+        await asyncio.sleep(0.1)
+        live.clock.now += 90.0
+        live.apart.tell()
+        late = live.count("monitor_lag_seconds")
         await until(lambda: live.apart.link is not None and live.apart.link.process.pid != first.pid)
         lost, faults = live.count("monitor_dropped_total"), live.count('faults_total{which="watch"}')
         await live.ask("10.0.0.2", population(7))
         await live.settled()
         await live.worker.stop()
-        return lost, faults
+        return late, lost, faults
 
-    lost, faults = asyncio.run(run())
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        late, lost, faults = runner.run(run())
     _, monitor = replayed(file)
     assert faults == 1 and lost + monitor.queries == 12 and monitor.queries >= 7
+    assert number != signal.SIGSTOP or late == 90.0
 
 
 def test_a_policy_that_is_read_again_is_followed_also_by_the_next_process(tmp_path):
@@ -171,13 +186,76 @@ def seen_of(live: Live, records):
     return Seen(Batch(records), "network:x", live.guard.names.client("network:x"), "default", labels, 200, 0.001)
 
 
+def test_whatever_fails_in_sending_or_reading_ends_neither_side(tmp_path, monkeypatch):
+    file = prepared(tmp_path)
+
+    def broken(taken, turn):
+        monkeypatch.undo()
+        raise RuntimeError("odd")
+
+    async def run():
+        live = LiveApart(read_policy(file))
+        await live.worker.start()
+        monkeypatch.setattr(module, "pieces", broken)
+        live.apart.watch(seen_of(live, population(2)))
+        await until(lambda: live.count("monitor_dropped_total") == 2)
+        await until(lambda: live.apart.link is not None)
+        one = replace(seen_of(live, population(1)), answer=b"[" * 5000, serving=live.guard.rules.policy.serving)
+        live.apart.watch(one)
+        live.apart.watch(replace(one, answer=b'{"predictions": [[0.1, 0.2, 0.7]]}'))
+        await live.settled()
+        await live.worker.stop()
+
+    asyncio.run(run())
+    lines = [json.loads(line)["label"] for line in (tmp_path / "logs" / "access.jsonl").read_text().splitlines()]
+    assert lines == [[-1], [2]]
+
+
+def test_another_key_is_refused_by_the_next_process_and_the_pause_grows(tmp_path, monkeypatch, caplog):
+    file = prepared(tmp_path)
+    monkeypatch.setattr(module, "RESTED", 0.1)
+
+    async def run():
+        live = LiveApart(read_policy(file))
+        await live.worker.start()
+        prepared(tmp_path / "other")
+        for name in ("guard.key", "sketch.safetensors", "members.safetensors", "tuned.json"):
+            os.replace(tmp_path / "other" / name, tmp_path / name)
+        os.kill(live.apart.link.process.pid, signal.SIGKILL)
+        await until(lambda: live.count('faults_total{which="watch"}') >= 3)
+        await live.worker.stop()
+
+    asyncio.run(run())
+    said = [getattr(record, "fields", {}).get("said", "") for record in caplog.records]
+    assert sum("that the guard began with" in text for text in said) >= 2
+
+
+def test_modules_in_the_working_directory_are_none_of_the_monitors(tmp_path, monkeypatch):
+    file = prepared(tmp_path)
+    (tmp_path / "queue.py").write_text("raise SystemExit('the wrong queue')")
+    monkeypatch.chdir(tmp_path)
+
+    async def run():
+        live = LiveApart(read_policy(file))
+        await live.worker.start()
+        await live.worker.stop()
+
+    asyncio.run(run())
+
+
+def test_a_process_that_ends_at_once_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "PYTHON", ("/bin/false",))
+    with pytest.raises(InputError, match="Expected the monitor's process to start"):
+        asyncio.run(LiveApart(read_policy(prepared(tmp_path))).worker.start())
+
+
 def test_files_that_are_not_usable_are_told_before_anything_is_served(tmp_path):
     file = prepared(tmp_path)
     (tmp_path / "sketch.safetensors").write_bytes(b"no sketch")
 
     async def run():
         live = LiveApart.__new__(LiveApart)
-        live.apart = Apart(read_policy(file), None, None)
+        live.apart = Apart(read_policy(file), "", None, None)
         await live.apart.start()
 
     with pytest.raises(InputError, match="Expected a sketch in"):
@@ -187,12 +265,14 @@ def test_files_that_are_not_usable_are_told_before_anything_is_served(tmp_path):
 ORPHAN = """
 import asyncio, os, sys
 from memberscope.guard.apart import Apart
+from memberscope.guard.keys import read_secret
 from memberscope.guard.memory import MemoryState
 from memberscope.guard.metrics import Metrics
 from memberscope.guard.policy import read_policy
 
 async def run():
-    apart = Apart(read_policy(sys.argv[1]), Metrics(), MemoryState(10))
+    policy = read_policy(sys.argv[1])
+    apart = Apart(policy, read_secret(policy.path("guard.key")).id, Metrics(), MemoryState(10))
     await apart.start()
     print(apart.link.process.pid, flush=True)
     await asyncio.sleep(600)

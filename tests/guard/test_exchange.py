@@ -294,3 +294,10 @@ def test_routes(method, path, kind):
 def test_a_path_with_escapes_is_read_in_one_way_only():
     assert path_of({"path": "/invocations", "raw_path": b"/%69nvocations"}) is None
     assert path_of({"path": "/api/invocations", "raw_path": b"/api/invocations", "root_path": "/api"}) == "/invocations"
+
+
+def test_a_label_implies_no_more_classes_than_memory_has_room_for():
+    exchange = Exchange.of(Serving(protocol="mlflow", outputs="labels"))
+    assert exchange.tops(b'{"predictions": [2, 0]}', 2).tolist() == [2, 0]
+    for label in (b"3000000", b"9223372036854775808", b"1e300"):
+        assert exchange.tops(b'{"predictions": [%b, 0]}' % label, 2).tolist() == [-1, -1]

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memberscope.defences import TopK
+from memberscope.defences import Rounding, TopK
+from memberscope.defences.rounding import WIDE
 from memberscope.guard.equipment import Equipment
 from memberscope.guard.keys import Secret
 from memberscope.guard.live import TURN, Sketched
 from memberscope.guard.metrics import Metrics
 from memberscope.guard.observations import read_line
-from memberscope.guard.policy import Serving
 from memberscope.guard.seen import Seen
 from memberscope.guard.sketches import Sketcher
 from memberscope.targets.batches import Batch
@@ -33,7 +33,7 @@ def seen(batch: Batch, client: int) -> Seen:
 
 def observed(queries: list[Seen], *, together: bool) -> list:
     async def run() -> list:
-        sketched, found = Sketched(EQUIPMENT, Serving(n_classes=200), Metrics(), clock=lambda: 5.0), []
+        sketched, found = Sketched(EQUIPMENT, Metrics(), clock=lambda: 5.0), []
         for query in queries:
             sketched.watch(query)
             if not together:
@@ -86,6 +86,20 @@ def test_the_likeliest_classes_are_those_of_a_stable_sort(seed, n, classes, k):
     before = outputs.copy()
     np.testing.assert_array_equal(TopK(k)(outputs), sorted_tops(outputs, k))
     np.testing.assert_array_equal(outputs, before)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.sampled_from([2, 5, WIDE + 6]), st.sampled_from([0.0, 0.3, 0.97, 1.0]))
+def test_rounding_hidden_classes_is_rounding_the_others(seed, n, classes, share):
+    rng = np.random.default_rng(seed)
+    outputs = rng.integers(0, 40, (n, classes)) / 40.0
+    outputs[rng.random(outputs.shape) < share] = np.nan
+    found = Rounding(1)(outputs)
+    for row, rounded in zip(outputs, found, strict=True):
+        told = ~np.isnan(row)
+        np.testing.assert_array_equal(np.isnan(rounded), ~told)
+        if told.any():
+            np.testing.assert_array_equal(rounded[told], Rounding(1)(row[told][None])[0])
+            assert np.nanargmax(rounded) == np.nanargmax(row)
 
 
 @pytest.mark.parametrize(("kind", "status", "label"), [("query", 200, "200"), ("query", 799, "other"), ("odd", 200, "200")])

@@ -346,3 +346,18 @@ def test_what_a_client_writes_before_its_proxys_entry_changes_nothing(before):
     found = Identifier(Identity(trusted_proxies=("10.0.0.0/8",)), Path("."))
     value = ", ".join([*before, "203.0.113.9"]).encode(errors="replace")
     assert text(found, ("x-forwarded-for", value), peer=PROXY) == "network:203.0.113.9/32"
+
+
+def test_what_strangers_write_is_not_remembered_nor_what_is_long():
+    identifier = Identifier(Identity(trusted_proxies=("10.0.0.0/8",)), Path("."))
+
+    def asked(peer: str, *values: bytes) -> str:
+        headers = [(b"x-forwarded-for", value) for value in values]
+        return identifier.client({"client": (peer, 1), "headers": headers}).subject
+
+    for k in range(50):
+        assert asked("192.0.2.7", b"1.2.3.%d" % k) == "192.0.2.7/32"
+        assert asked("10.0.0.1", *[b""] * 40, b"1.2.3.%d" % k) == f"1.2.3.{k}/32"
+        assert asked("10.0.0.1", b"9.9.9.9, " * 10 + b"1.2.3.%d" % k) == f"1.2.3.{k}/32"
+    assert identifier._known.cache_info().currsize == 2
+    assert asked("10.0.0.1", b"1.2.3.4") == "1.2.3.4/32" and identifier._known.cache_info().currsize == 3

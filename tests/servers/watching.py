@@ -140,7 +140,7 @@ class Live:
         assert equipment is not None
         self.clock, self.metrics = clock or Clock(), Metrics()
         self.state = state or MemoryState(500, clock=self.clock)
-        self.sketched = Sketched(equipment, policy.serving, self.metrics, self.clock)
+        self.sketched = Sketched(equipment, self.metrics, self.clock)
         self.judge = Judge(policy, equipment, self.metrics, self.state)
         self.alarms: list[Alarm] = []
         tell = self.judge.alerter.tell

@@ -58,7 +58,8 @@ class Rounding:
         known = np.where(hidden, -np.inf, outputs)
         if outputs.shape[1] > WIDE:  # of many classes, those that are hidden from all need no work
             told = np.flatnonzero(~hidden.all(axis=0))
-            known[:, told] = self._rounded(known[:, told])
+            if told.size:
+                known[:, told] = self._rounded(known[:, told])
         else:
             known = self._rounded(known)
         known[hidden] = np.nan

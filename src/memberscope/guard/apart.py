@@ -16,11 +16,16 @@ from memberscope.guard.log import LOGGER, say
 from memberscope.guard.metrics import Metrics
 from memberscope.guard.policy import GuardPolicy
 from memberscope.guard.state import State, StateError
-from memberscope.guard.waiting import Queue, pieces
+from memberscope.guard.waiting import Queue, Waiting, pieces
 
+PYTHON = (sys.executable, "-P")  # what lies in the folder that the guard is started from is none of the monitor's modules
 TURN, PIECE = 256, 64  # records that are sent at once; that are sketched at once
 SILENCE = 1.0  # seconds after which the monitor is asked without queries: for what it counted, and for its own clock
-RESTED = 1.0  # seconds from a monitor's end to the next one's start
+RESTED, LONGEST = (
+    1.0,
+    60.0,
+)  # seconds from a monitor's end to the next one's start; as many as it gets after failing again and again
+PATIENCE = 60.0  # seconds after which a monitor that does not answer is ended
 ENDED = 10.0  # seconds for what still waits at the end, and for a monitor that saves what it remembers
 
 
@@ -40,7 +45,7 @@ class Link:
             asyncio.IncompleteReadError: It has ended at once.
         """
         ours, theirs = socket.socketpair()
-        command = [sys.executable, "-m", "memberscope.guard.watcher", str(theirs.fileno())]
+        command = [*PYTHON, "-m", "memberscope.guard.watcher", str(theirs.fileno())]
         with theirs:
             process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True)
         link = cls(process, *await asyncio.open_connection(sock=ours))
@@ -57,11 +62,12 @@ class Link:
         """What it answers.
 
         Raises:
-            OSError, asyncio.IncompleteReadError: It has ended.
+            OSError, asyncio.IncompleteReadError: It has ended, or does not answer.
         """
-        self.writer.write(packed(message))
-        await self.writer.drain()
-        found: Done = await awaited(self.reader)
+        async with asyncio.timeout(PATIENCE):
+            self.writer.write(packed(message))
+            await self.writer.drain()
+            found: Done = await awaited(self.reader)
         return found
 
     async def close(self, seconds: float) -> None:
@@ -80,10 +86,10 @@ class Apart:
     A process that ends is started again, and goes on from what it saved last; the queries that it had are counted as dropped.
     """
 
-    def __init__(self, policy: GuardPolicy, metrics: Metrics, state: State) -> None:
-        self.policy, self.metrics, self.state = policy, metrics, state
+    def __init__(self, policy: GuardPolicy, key: str, metrics: Metrics, state: State) -> None:
+        self.policy, self.key, self.metrics, self.state = policy, key, metrics, state
         self.queue = Queue(metrics, TURN)
-        self.watch = self.queue.watch
+        self.watch, self.tell = self.queue.watch, self.queue.tell
         self.link: Link | None = None
         self.followed = self.told = policy  # the policy that was read last, and the one that the monitor knows of
         self.task: asyncio.Task[None] | None = None
@@ -98,7 +104,12 @@ class Apart:
         Raises:
             InputError: What the policy names is not usable.
         """
-        self.link = await Link.open(self._begin())
+        try:
+            self.link = await Link.open(self._begin())
+        except (OSError, asyncio.IncompleteReadError) as error:
+            raise InputError(
+                "Expected the monitor's process to start, got one that ended at once. See what it said above."
+            ) from error
         self.task = asyncio.create_task(self._work())
 
     async def stop(self) -> None:
@@ -111,42 +122,46 @@ class Apart:
             await self.link.close(ENDED)
 
     async def _work(self) -> None:
+        rest = RESTED
         while True:
             if self.link is None:
-                await asyncio.sleep(RESTED)
+                await asyncio.sleep(rest)
                 await self._opened()
+                rest = RESTED if self.link is not None else min(2 * rest, LONGEST)
                 continue
             taken = await self.queue.gathered(SILENCE)
-            follow = None if self.followed is self.told else self.followed
             try:
-                done = await self.link.ask(Look(tuple(pieces(taken, PIECE)), follow))
-                self.told = follow or self.told
-            except (OSError, asyncio.IncompleteReadError):
+                await self._ask(taken)
+            except Exception as error:  # whatever it is, another process can go on
                 self.metrics.dropped(sum(one.seen.records for one in taken))
-                await self._lost()
-            else:
-                for name, given in done.calls:
-                    await self._do(name, given)
+                await self._lost(error)
+
+    async def _ask(self, taken: list[Waiting]) -> None:
+        """Have queries looked at, and do what follows."""
+        assert self.link is not None
+        follow = None if self.followed is self.told else self.followed
+        done = await self.link.ask(Look(tuple(pieces(taken, PIECE)), follow))
+        self.told = follow or self.told
+        for name, given in done.calls:
+            await self._do(name, given)
 
     async def _opened(self) -> None:
         try:
             self.link, self.told = await Link.open(self._begin()), self.policy
-        except InputError as error:
-            say(logging.ERROR, "monitor_refused", said=str(error))
-            await self._lost()
-        except (OSError, asyncio.IncompleteReadError):
-            await self._lost()
+        except Exception as error:
+            await self._lost(error)
 
     def _begin(self) -> Begin:
-        return Begin(self.policy, LOGGER.getEffectiveLevel())
+        return Begin(self.policy, self.key, LOGGER.getEffectiveLevel())
 
-    async def _lost(self) -> None:
-        """Count a monitor that has ended."""
+    async def _lost(self, error: Exception) -> None:
+        """Count a monitor that has ended, or end one that does not answer."""
         link, self.link = self.link, None
         if link is not None:
             await link.close(ENDED)
         self.metrics.fault("watch")
-        say(logging.ERROR, "monitor_ended", code=None if link is None else link.process.returncode)
+        code, said = None if link is None else link.process.returncode, str(error) if isinstance(error, InputError) else ""
+        say(logging.ERROR, "monitor_ended", code=code, error=type(error).__name__, said=said)
 
     async def _do(self, name: str, given: tuple[Any, ...]) -> None:
         if name not in CALLS:

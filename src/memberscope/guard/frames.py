@@ -15,9 +15,10 @@ SIZE = 8  # bytes of a length
 
 @dataclass(frozen=True)
 class Begin:
-    """What the monitor's process works by."""
+    """What the monitor's process works by; `key` is the id of the secret that clients are known by."""
 
     policy: GuardPolicy
+    key: str
     log_level: int
 
 

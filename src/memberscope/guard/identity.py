@@ -26,7 +26,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Origin = tuple[bool, Address | None, str]  # whether a listed proxy says so, the address, and the network that it counts by
 
-HOPS = 32  # forwarded addresses that are read, from the right
+HOPS, FEW = 32, 4  # forwarded addresses that are read, from the right; headers of them that are remembered
 KEY_LENGTH, TOKEN_LENGTH, SUBJECT_LENGTH, ADDRESS_LENGTH = 1024, 8192, 256, 64
 ABSENT = ("", "(null)", "-")  # what proxies send where there is no certificate
 NOWHERE = "unix"  # the peer of a Unix socket, in `trusted_proxies` too
@@ -120,11 +120,16 @@ class Identifier:
         return found
 
     def origin(self, scope: Mapping[str, Any], forwarded: list[bytes]) -> Origin:
-        """Whether a listed proxy wrote the headers, and where the request came from; the same clients come again."""
+        """Whether a listed proxy wrote the headers, and where the request came from; the same clients come again.
+
+        What a stranger writes is not remembered, nor what is long.
+        """
         peer = "" if on_socket(scope) else str(scope["client"][0])
-        if sum(map(len, forwarded)) + len(peer) > ADDRESS_LENGTH:
-            return self._origin(peer, tuple(forwarded))
-        return self._known(peer, tuple(forwarded))
+        alone = self._known(peer, ())
+        if not forwarded or not alone[0]:
+            return alone
+        short = len(forwarded) <= FEW and sum(map(len, forwarded)) <= ADDRESS_LENGTH
+        return (self._known if short else self._origin)(peer, tuple(forwarded))
 
     def _origin(self, peer: str, forwarded: tuple[bytes, ...]) -> Origin:
         address = address_of(peer.encode(errors="replace")) if peer else None

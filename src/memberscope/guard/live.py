@@ -9,13 +9,11 @@ from collections.abc import Callable
 
 from memberscope.errors import MemberscopeError
 from memberscope.guard.equipment import Equipment
-from memberscope.guard.exchange import Exchange
 from memberscope.guard.judge import Counted, Judge
 from memberscope.guard.lease import Consumer, LeaseLost
 from memberscope.guard.lines import Lines, lines_of
 from memberscope.guard.log import say
 from memberscope.guard.observations import read_line
-from memberscope.guard.policy import GuardPolicy, Serving
 from memberscope.guard.snapshots import snapshot
 from memberscope.guard.state import State, StateError
 from memberscope.guard.waiting import Queue, pieces
@@ -30,15 +28,9 @@ CHECKED, SHARE = 5.0, 50.0  # seconds between checkpoints in Redis; how many tim
 class Sketched(Queue):
     """Queries on their way to observations in the process that serves: `lines` gives them a few at a time, so that requests get their turn."""
 
-    def __init__(
-        self, equipment: Equipment, serving: Serving, metrics: Counted, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, equipment: Equipment, metrics: Counted, clock: Callable[[], float] = time.time) -> None:
         super().__init__(metrics, 1 if equipment.sketcher.kind == "text" else TURN, clock)
-        self.equipment, self.exchange, self.metrics = equipment, Exchange.of(serving), metrics
-
-    def follow(self, policy: GuardPolicy) -> None:
-        """Read answers from now on as a policy that was read again says."""
-        self.exchange = Exchange.of(policy.serving)
+        self.equipment, self.metrics = equipment, metrics
 
     async def lines(self) -> Lines:
         """The observations of the next queries, with the lines of the log that they make."""
@@ -46,18 +38,8 @@ class Sketched(Queue):
         for place, piece in enumerate(pieces(await self.gathered(), self.turn)):
             if place:
                 await asyncio.sleep(0)
-            found += lines_of(piece, self.equipment, self.exchange, self.metrics.dropped)
+            found += lines_of(piece, self.equipment, self.metrics.dropped)
         return found
-
-
-def followed_by(sketched: Sketched, judge: Judge) -> Callable[[GuardPolicy], None]:
-    """Both follow a policy that was read again."""
-
-    def follow(policy: GuardPolicy) -> None:
-        sketched.follow(policy)
-        judge.follow(policy)
-
-    return follow
 
 
 async def ended(tasks: list[asyncio.Task[None]], lock: asyncio.Lock) -> None:
@@ -75,7 +57,7 @@ class Alone:
 
     def __init__(self, sketched: Sketched, judge: Judge) -> None:
         self.sketched, self.judge = sketched, judge
-        self.watch, self.follow = sketched.watch, followed_by(sketched, judge)
+        self.watch, self.follow, self.tell = sketched.watch, judge.follow, sketched.tell
         self.tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -93,8 +75,8 @@ class Alone:
     async def _work(self) -> None:
         saved = time.monotonic()
         while True:
-            parts = await self.sketched.lines()
             try:
+                parts = await self.sketched.lines()
                 self.judge.write([line for _, line in parts], self.sketched.clock())
                 await self.judge.take(parts, self.sketched.clock())
             except Exception as error:  # a monitor that ends would see nothing any more
@@ -115,7 +97,7 @@ class Together:
 
     def __init__(self, sketched: Sketched, judge: Judge, consumer: Consumer, state: State) -> None:
         self.sketched, self.judge, self.consumer, self.state = sketched, judge, consumer, state
-        self.watch, self.follow = sketched.watch, followed_by(sketched, judge)
+        self.watch, self.follow, self.tell = sketched.watch, judge.follow, sketched.tell
         self.tasks: list[asyncio.Task[None]] = []
         self.judged: list[str] = []  # lines since the last checkpoint
         self.lock = asyncio.Lock()
@@ -139,7 +121,13 @@ class Together:
 
     async def _publish(self) -> None:
         while True:
-            for seen, line in await self.sketched.lines():
+            try:
+                lines = await self.sketched.lines()
+            except Exception as error:
+                self.sketched.metrics.fault("watch")
+                say(logging.ERROR, "monitor_failed", error=type(error).__name__)
+                continue
+            for seen, line in lines:
                 try:
                     await self.state.publish(line)
                 except StateError:

@@ -142,6 +142,10 @@ class Metrics:
         self._clients.set(clients)
         self._lag.set(lag)
 
+    def late(self, seconds: float) -> None:
+        """The first query that waits for the monitor was answered so long ago."""
+        self._lag.set(seconds)
+
     def exposition(self) -> bytes:
         """All of it in Prometheus' text format: this process's, or where a folder is shared, that of all workers."""
         folder = os.environ.get(FOLDER)

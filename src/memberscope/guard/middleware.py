@@ -43,7 +43,7 @@ from memberscope.guard.memory import MemoryState
 from memberscope.guard.naming import Keyed, Names
 from memberscope.guard.observing import Overheard
 from memberscope.guard.passing import Passing, patient
-from memberscope.guard.policy import GuardPolicy
+from memberscope.guard.policy import GuardPolicy, Serving
 from memberscope.guard.refused import Refused
 from memberscope.guard.requests import Query
 from memberscope.guard.routes import Route, path_of, route
@@ -101,7 +101,8 @@ class Trace:
     batch: Batch | None = None
     counted: bool = False  # whether budgets count its records
     labels: Ints | None = None
-    passed: bytes = b""  # the body of an answer that nobody has read
+    passed: bytes = b""  # the body of an answer that nobody has read, and how it is read
+    serving: Serving | None = None
     status: int = 499
     faults: list[str] = field(default_factory=list)
 
@@ -344,7 +345,7 @@ class GuardMiddleware:
                 elif n > LATER:
                     trace.labels = rules.exchange.tops(body, n)
                 else:
-                    trace.passed = body
+                    trace.passed, trace.serving = body, rules.policy.serving
                 return Reply(captured.status, body, told(captured.headers), header(captured.headers, b"content-type") or JSON)
             if "memguard" in defence.name:  # which searches for milliseconds a record
                 found, labels = await asyncio.to_thread(rules.exchange.answer, body, n, defence)
@@ -451,7 +452,8 @@ class GuardMiddleware:
             answered = trace.status < 300
             labels = trace.labels if answered and trace.labels is not None else np.full(len(trace.batch), -1, dtype=np.int64)
             passed = trace.passed if answered else b""
-            self.watch(Seen(trace.batch, trace.client, trace.key, trace.group, labels, trace.status, seconds, passed))
+            told = trace.serving if passed else None
+            self.watch(Seen(trace.batch, trace.client, trace.key, trace.group, labels, trace.status, seconds, passed, told))
         except Exception as error:
             self._fault(trace, "watch", error)
 

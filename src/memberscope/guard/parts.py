@@ -87,6 +87,10 @@ class Watching(Protocol):
         """Respond from now on as a policy that was read again says."""
         ...
 
+    def tell(self) -> None:
+        """Count what waits as of now."""
+        ...
+
 
 def parts_of(policy: GuardPolicy, secret: bytes, *, apart: bool = False) -> Parts:
     """The parts of one worker; all workers have the same `secret`, which is the monitor's where there is one.
@@ -116,8 +120,11 @@ def parts_of(policy: GuardPolicy, secret: bytes, *, apart: bool = False) -> Part
         told(new)
         watching.follow(new)
 
-    watch, start, stop = watching.watch, watching.start, watching.stop
-    return Parts(state, Keyed(secret), watch, metrics, metrics.exposition, start, stop, follow)
+    def exposition() -> bytes:
+        watching.tell()
+        return metrics.exposition()
+
+    return Parts(state, Keyed(secret), watching.watch, metrics, exposition, watching.start, watching.stop, follow)
 
 
 def parts_served(policy: GuardPolicy, secret: bytes) -> Parts:
@@ -140,10 +147,10 @@ def watching_of(policy: GuardPolicy, metrics: Metrics, state: State, *, apart: b
         return None
     if policy.monitor.tuned is None:
         say(logging.WARNING, "not_tuned", why="[monitor] names no tuned, so that nothing alarms")
-    if apart and policy.state.redis is None:
-        return Apart(policy, metrics, state)
+    if apart and policy.state.redis is None and policy.monitor.key is not None:
+        return Apart(policy, read_secret(policy.path(policy.monitor.key)).id, metrics, state)
     equipment = equipment_of(policy)
-    sketched, judge = Sketched(equipment, policy.serving, metrics), Judge(policy, equipment, metrics, state)
+    sketched, judge = Sketched(equipment, metrics), Judge(policy, equipment, metrics, state)
     if policy.state.redis is None:
         return Alone(sketched, judge)
     return Together(sketched, judge, Consumer(policy.state.redis, policy.state.prefix, policy.state.timeout), state)

@@ -19,6 +19,7 @@ from memberscope.types import Floats
 
 NUMPY = orjson.OPT_SERIALIZE_NUMPY
 NAMED = ("model_name", "model_version", "id")
+MOST = 65_536  # classes that an answer may imply where none were declared
 LONGEST = 200  # characters of a name or an id in an answer
 
 
@@ -48,7 +49,10 @@ def classes_in(answers: Any, declared: Declared) -> int:
     """The number of classes where none was declared: what the first answer holds; for labels, as many as it takes."""
     first = answers[0]
     if declared.level == "labels":
-        return max(2, int(np.max(np.asarray(answers, dtype=np.float64))) + 1)
+        most = float(np.max(np.asarray(answers, dtype=np.float64)))
+        if not most < MOST:
+            raise TargetError(f"Expected labels below {MOST}, got {most:g}. Declare n_classes in [serving].")
+        return max(2, int(most) + 1)
     return max(2, len(first) if isinstance(first, list | dict | np.ndarray) else 2)
 
 

@@ -149,10 +149,14 @@ class Worker:
 
     async def serve(self, listening: socket.socket) -> None:
         """Until a signal ends it."""
-        await self.parts.start()
         inward = listener(self.run.admin_host, self.run.admin_port + self.place if self.run.admin_port else 0)
         public, inside = server(self.guard, self._public()), server(self._admin(), {})
         ending = self._signals(public)
+        try:
+            await self.parts.start()
+        except BaseException:
+            ending()
+            raise
         say(
             logging.INFO,
             "serving",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from memberscope.guard.policy import Serving
 from memberscope.targets.batches import Batch
 from memberscope.types import Ints
 
@@ -13,7 +14,8 @@ class Seen:
     """Who asked about which records, and what they got.
 
     `client` is `kind:subject`, `key` its keyed hash, `group` the name of its class. `labels` (n,) are the answered top classes, -1
-    where none was answered, or where they are still to be read from `answer`, the body of one that passed as it was. `status` is the answer's, 499 if the client left before. `seconds` is the time that it took.
+    where none was answered, or where they are still to be read from `answer`, the body of one that passed as it was, in the way
+    of `serving`. `status` is the answer's, 499 if the client left before. `seconds` is the time that it took.
 
     >>> import numpy as np
     >>> Seen(Batch(np.eye(2)), "network:192.0.2.7/32", "00", "default", np.array([-1, -1]), 429, 0.001).records
@@ -28,6 +30,7 @@ class Seen:
     status: int
     seconds: float
     answer: bytes = b""
+    serving: Serving | None = None
 
     @property
     def records(self) -> int:

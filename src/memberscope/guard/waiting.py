@@ -6,11 +6,12 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from memberscope.guard.policy import Serving
 from memberscope.guard.seen import Seen
 from memberscope.targets.batches import Batch
 from memberscope.types import Ints
@@ -28,6 +29,10 @@ class Counts(Protocol):
 
     def dropped(self, n: int) -> None:
         """There was no room for so many."""
+        ...
+
+    def late(self, seconds: float) -> None:
+        """The first of those that wait was answered so long ago."""
         ...
 
 
@@ -58,11 +63,17 @@ class Queue:
         self.waiting: deque[Waiting] = deque()
         self.records = self.weight = 0
         self.busy = False
+        self.first = 0.0  # when the first of those that were taken was answered
         self.awake = asyncio.Event()
 
     def watch(self, seen: Seen) -> None:
         """Take a query."""
-        weight = weight_of(seen.batch) + len(seen.answer)
+        weight = weight_of(seen.batch)
+        if (
+            seen.answer and self.weight + weight + len(seen.answer) > WEIGHT / 2
+        ):  # what was asked counts for more than what was told
+            seen = replace(seen, answer=b"")
+        weight += len(seen.answer)
         if self.records + seen.records > WAITING or self.weight + weight > WEIGHT:
             self.counts.dropped(seen.records)
             return
@@ -86,8 +97,14 @@ class Queue:
                 return []
         if self.records < self.turn:
             await asyncio.sleep(GATHERED)
-        self.busy = True
+        self.busy, self.first = True, self.waiting[0].at
         return self._next()
+
+    def tell(self) -> None:
+        """Count those that wait as of now, also where nobody takes them."""
+        self.counts.waiting(self.records)
+        if self.busy or self.waiting:
+            self.counts.late(max(0.0, self.clock() - (self.first if self.busy else self.waiting[0].at)))
 
     def _next(self) -> list[Waiting]:
         found: list[Waiting] = []
@@ -116,6 +133,7 @@ class Asked(NamedTuple):
     status: int
     records: int
     answer: bytes
+    serving: Serving | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +166,7 @@ def pieces(taken: Sequence[Waiting], turn: int) -> Iterator[Piece]:
 def asked(one: Waiting) -> Asked:
     """What is kept of a query beside its records."""
     seen = one.seen
-    return Asked(one.at, seen.key, seen.group, seen.status, seen.records, seen.answer)
+    return Asked(one.at, seen.key, seen.group, seen.status, seen.records, seen.answer, seen.serving)
 
 
 def runs(taken: Sequence[Waiting], turn: int) -> list[list[Waiting]]:

@@ -16,7 +16,6 @@ from memberscope.errors import InputError
 from memberscope.guard.alarm import Alarm
 from memberscope.guard.counters import Faulty
 from memberscope.guard.equipment import equipment_of
-from memberscope.guard.exchange import Exchange
 from memberscope.guard.frames import Begin, Done, Look, packed, received
 from memberscope.guard.judge import TIDIED, Judge
 from memberscope.guard.lines import Lines, lines_of
@@ -41,6 +40,9 @@ class Report:
         self.calls.append(("alert_lost", (where,)))
 
     def waiting(self, n: int) -> None:
+        """Nothing waits here."""
+
+    def late(self, seconds: float) -> None:
         """Nothing waits here."""
 
     def dropped(self, n: int) -> None:
@@ -71,12 +73,15 @@ class Watcher:
         """Read what the policy names.
 
         Raises:
-            InputError: A file is missing or damaged.
+            InputError: A file is missing or damaged, or there is another key by now.
         """
         equipment = equipment_of(begin.policy)
+        if equipment.secret.id != begin.key:
+            raise InputError(
+                f"Expected the key {begin.key} that the guard began with, got {equipment.secret.id}. Start the guard again."
+            )
         self.equipment, self.report, self.clock = equipment, Report(), clock
         self.judge = Judge(begin.policy, equipment, self.report, self.report)
-        self.exchange = Exchange.of(begin.policy.serving)
         self.judge.recall()
         self.saved = self.tidied = time.monotonic()
         self.judge.tidied(clock())
@@ -85,16 +90,17 @@ class Watcher:
         """Sketch, log and judge; and what the clock asks for."""
         if look.follow is not None:
             self.judge.follow(look.follow)
-            self.exchange = Exchange.of(look.follow.serving)
+        lines: Lines = []
+        for piece in look.taken:
+            try:
+                lines += lines_of(piece, self.equipment, self.report.dropped)
+            except Exception as error:
+                self._failed(error, len(piece.labels))
         try:
-            lines: Lines = []
-            for piece in look.taken:
-                lines += lines_of(piece, self.equipment, self.exchange, self.report.dropped)
             self.judge.write([line for _, line in lines], self.clock())
             await self.judge.take(lines, self.clock())
         except Exception as error:  # a monitor that ends would see nothing any more
-            self.report.fault("watch")
-            say(logging.ERROR, "monitor_failed", error=type(error).__name__)
+            self._failed(error, sum(len(seen) for seen, _ in lines))
         now = time.monotonic()
         if now - self.saved > SAVED:
             self.saved = now
@@ -103,6 +109,11 @@ class Watcher:
             self.tidied = now
             self.judge.tidied(self.clock())
         return self.report.taken()
+
+    def _failed(self, error: Exception, records: int) -> None:
+        self.report.fault("watch")
+        self.report.dropped(records)
+        say(logging.ERROR, "monitor_failed", error=type(error).__name__)
 
     async def end(self) -> None:
         """Save what is remembered, and tell the alerts that wait."""
@@ -122,8 +133,8 @@ async def watched(ours: socket.socket) -> None:
         except InputError as error:
             ours.sendall(packed(Done((("refused", (str(error),)),))))
             return
-        ours.sendall(packed(Done((("begun", ()),))))
         try:
+            ours.sendall(packed(Done((("begun", ()),))))
             while (look := received(stream)) is not None:
                 ours.sendall(packed(await watcher.look(look)))
         except (ConnectionError, TimeoutError):
