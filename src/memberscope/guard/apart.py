@@ -19,7 +19,7 @@ from memberscope.guard.state import State, StateError
 from memberscope.guard.waiting import Queue, Waiting, pieces
 
 PYTHON = (sys.executable, "-P")  # what lies in the folder that the guard is started from is none of the monitor's modules
-TURN, PIECE = 256, 64  # records that are sent at once; that are sketched at once
+TURN, PIECE = 256, 32  # records that are sent at once; that are sketched at once
 SILENCE = 1.0  # seconds after which the monitor is asked without queries: for what it counted, and for its own clock
 RESTED, LONGEST = (
     1.0,
