@@ -82,6 +82,7 @@ reproduce: $(VENV)/.dev
 	$(BIN)/python benchmarks/guard_detection.py location30
 	$(BIN)/python benchmarks/guard_detection.py adult
 	$(BIN)/python benchmarks/guard_detection.py fashion
+	$(BIN)/python benchmarks/guard_detection.py cifar10 alone
 
 docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -W -q -b html docs docs/_build
