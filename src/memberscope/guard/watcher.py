@@ -25,7 +25,7 @@ from memberscope.guard.state import Standing
 
 SAVED = 300.0  # seconds between snapshots
 NICE = 5  # where all processors are busy, answers go first
-STEP = 4  # queries that are judged before whoever serves may have the processor: a scheduler leaves it for milliseconds otherwise
+STEP = 4  # queries at least that are judged before whoever serves may have the processor, which a scheduler does not give for milliseconds
 
 
 class Report:
@@ -101,8 +101,9 @@ class Watcher:
                 self._failed(error, len(piece.labels))
             os.sched_yield()
         self.judge.write([line for _, line in lines], self.clock())
-        for start in range(0, len(lines), STEP):
-            some = lines[start : start + STEP]
+        step = max(STEP, len(lines) // 4)
+        for start in range(0, len(lines), step):
+            some = lines[start : start + step]
             try:
                 await self.judge.take(some, self.clock())
             except Exception as error:  # a monitor that ends would see nothing any more
