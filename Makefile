@@ -23,9 +23,9 @@ demo: $(VENV)/.core
 
 test: $(VENV)/.dev
 	sh tests/system-packages.sh
-	PYTHON=$(PYTHON) sh tests/clusters/install.sh
-	PYTHON=$(PYTHON) sh tests/servers/install.sh
-	PYTHON=$(PYTHON) sh tests/hosts/install.sh
+	PYTHON=$(PYTHON) sh tests/environment.sh clusters
+	PYTHON=$(PYTHON) sh tests/environment.sh servers --no-deps
+	PYTHON=$(PYTHON) sh tests/environment.sh hosts --no-deps
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.dev

@@ -52,7 +52,7 @@ memory = "memory"
 
 
 NEEDED = pytest.mark.skipif(
-    not BIN.exists(), reason="needs the servers in an environment of their own: run `sh tests/hosts/install.sh`"
+    not BIN.exists(), reason="needs the servers in an environment of their own: run `sh tests/environment.sh hosts --no-deps`"
 )
 HERE_ALONE = ("--host", "127.0.0.1")
 HOSTS = [
@@ -132,7 +132,7 @@ def test_workers_of_one_server_share_a_budget_in_redis_alone(tmp_path, redis_her
 
 
 @pytest.mark.skipif(
-    not real.BIN.exists(), reason="needs MLServer in an environment of its own: run `sh tests/servers/install.sh`"
+    not real.BIN.exists(), reason="needs MLServer in an environment of its own: run `sh tests/environment.sh servers --no-deps`"
 )
 def test_the_middleware_guards_the_rest_application_of_mlserver(tmp_path):
     written("MLServer", tmp_path, port := free_port())

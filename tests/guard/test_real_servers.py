@@ -18,7 +18,8 @@ from memberscope.defences import restriction
 from memberscope.targets import Endpoint, HttpTarget, RestrictedTarget
 
 pytestmark = pytest.mark.skipif(
-    not BIN.exists(), reason="needs MLServer and MLflow in an environment of their own: run `sh tests/servers/install.sh`"
+    not BIN.exists(),
+    reason="needs MLServer and MLflow in an environment of their own: run `sh tests/environment.sh servers --no-deps`",
 )
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(200, 6)), RNG.integers(0, 3, 200)

@@ -85,7 +85,7 @@ counted, on_gpu = Counted(), OnGpu()
 CLI = "from memberscope.cli.main import run; run()"
 
 pytestmark = pytest.mark.skipif(
-    not PYTHON.exists(), reason="needs Dask and Ray in an environment of their own: run `sh tests/clusters/install.sh`"
+    not PYTHON.exists(), reason="needs Dask and Ray in an environment of their own: run `sh tests/environment.sh clusters`"
 )
 
 

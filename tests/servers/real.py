@@ -1,4 +1,4 @@
-"""MLServer and `mlflow models serve` on the loopback interface, from the environment that install.sh makes."""
+"""MLServer and `mlflow models serve` on the loopback interface, from the environment that tests/environment.sh makes."""
 
 from __future__ import annotations
 

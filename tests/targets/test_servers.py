@@ -20,7 +20,8 @@ from memberscope.targets import Endpoint, HttpTarget
 from memberscope.targets.ledger import Spent
 
 pytestmark = pytest.mark.skipif(
-    not BIN.exists(), reason="needs MLServer and MLflow in an environment of their own: run `sh tests/servers/install.sh`"
+    not BIN.exists(),
+    reason="needs MLServer and MLflow in an environment of their own: run `sh tests/environment.sh servers --no-deps`",
 )
 N = 300
 RNG = np.random.default_rng(0)
