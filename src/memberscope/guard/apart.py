@@ -21,10 +21,8 @@ from memberscope.guard.waiting import Queue, Waiting, pieces
 PYTHON = (sys.executable, "-P")  # what lies in the folder that the guard is started from is none of the monitor's modules
 TURN, PIECE = 256, 32  # records that are sent at once; that are sketched at once
 SILENCE = 1.0  # seconds after which the monitor is asked without queries: for what it counted, and for its own clock
-RESTED, LONGEST = (
-    1.0,
-    60.0,
-)  # seconds from a monitor's end to the next one's start; as many as it gets after failing again and again
+RESTED = 1.0  # seconds from a monitor's end to the next one's start
+LONGEST = 60.0  # as many after one has failed again and again
 PATIENCE = 60.0  # seconds after which a monitor that does not answer is ended
 ENDED = 10.0  # seconds for what still waits at the end, and for a monitor that saves what it remembers
 
