@@ -22,7 +22,7 @@ from memberscope.guard.state import Standing, StateError
 from memberscope.guard.waiting import Counts
 from memberscope.signals import write_bytes
 
-TIDIED = 3600.0  # seconds between looks for old files
+SAVED, TIDIED = 300.0, 3600.0  # seconds between snapshots; between looks for old files
 
 
 class Counted(Counts, Tally, Protocol):

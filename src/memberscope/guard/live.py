@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from memberscope.errors import MemberscopeError
 from memberscope.guard.equipment import Equipment
-from memberscope.guard.judge import Counted, Judge
+from memberscope.guard.judge import SAVED, Counted, Judge
 from memberscope.guard.lease import Consumer, LeaseLost
 from memberscope.guard.lines import Lines, lines_of
 from memberscope.guard.log import say
@@ -19,7 +19,7 @@ from memberscope.guard.state import State, StateError
 from memberscope.guard.waiting import Queue, pieces
 
 TURN = 16  # records looked at before other work gets its turn; texts, which take longer, one by one
-SAVED, RESTED = 300.0, 0.2  # seconds between snapshots; after a fault
+RESTED = 0.2  # seconds after a fault
 ENDED = 5.0  # seconds for what still waits at the end
 HELD = 20_000  # lines that wait for a checkpoint at most
 CHECKED, SHARE = 5.0, 50.0  # seconds between checkpoints in Redis; how many times as long as the last one took, at least

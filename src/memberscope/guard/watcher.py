@@ -18,12 +18,11 @@ from memberscope.guard.alarm import Alarm
 from memberscope.guard.counters import Faulty
 from memberscope.guard.equipment import equipment_of
 from memberscope.guard.frames import Begin, Done, Look, packed, received
-from memberscope.guard.judge import TIDIED, Judge
+from memberscope.guard.judge import SAVED, TIDIED, Judge
 from memberscope.guard.lines import Lines, lines_of
 from memberscope.guard.log import logging_to_stderr, say
 from memberscope.guard.state import Standing
 
-SAVED = 300.0  # seconds between snapshots
 NICE = 5  # where all processors are busy, answers go first
 STEP = 4  # queries at least that are judged before whoever serves may have the processor, which a scheduler does not give for milliseconds
 
