@@ -13,6 +13,7 @@ import redis
 
 from memberscope.guard.lease import Consumer, LeaseLost
 from memberscope.guard.policy import Rate
+from memberscope.guard.redis_link import Link
 from memberscope.guard.redis_state import RedisState
 from memberscope.guard.state import Bucket, Standing, StateError
 
@@ -414,6 +415,31 @@ def test_after_a_restart_of_redis_the_holder_goes_on_and_stores_its_snapshot_aga
         return line, lines, stored
 
     assert asyncio.run(body()) == ("before", ["after"], b"one")
+
+
+def test_a_question_that_is_cancelled_ends_cancelled_wherever_it_has_come_to(redis_here):
+    """The client's `asyncio.wait_for` swallows a cancel that comes as the question has been sent: a worker that is stopped went on."""
+
+    async def cancelled_after(link, turns):
+        task = asyncio.create_task(link.ask(link.redis.ping))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if task.done():
+            return None
+        task.cancel()
+        await asyncio.wait([task], timeout=PATIENT)
+        return task.cancelled()
+
+    async def body():
+        link = Link(redis_here.url, PATIENT)
+        await link.ask(link.redis.ping)
+        ends = [await cancelled_after(link, turns) for turns in [*range(12)] * 10]
+        assert await link.ask(link.redis.ping)
+        await link.close()
+        return ends
+
+    ends = asyncio.run(body())
+    assert True in ends and False not in ends
 
 
 def test_lines_that_the_stream_dropped_are_counted(redis_here, prefix):

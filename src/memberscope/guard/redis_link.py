@@ -67,13 +67,19 @@ class Link:
             if now < self._rest_until:
                 raise StateError("Redis did not answer the last questions and is not asked again yet.")
             self._rest_until = now + self.timeout
+        asking: Any = asyncio.current_task()
+        cancels, failed = asking.cancelling(), None
         try:
             async with asyncio.timeout(self.timeout):
                 answer = await question()
         except (RedisError, OSError, TimeoutError) as error:
+            failed = error
+        if asking.cancelling() > cancels:
+            raise asyncio.CancelledError from failed  # the client sends with asyncio.wait_for, which loses cancels before Python 3.12
+        if failed:
             self._failures += 1
             self._rest_until = time.monotonic() + REST
-            raise StateError(f"Redis did not answer within {self.timeout:g} s: {type(error).__name__}.") from error
+            raise StateError(f"Redis did not answer within {self.timeout:g} s: {type(failed).__name__}.") from failed
         self._failures = 0
         return answer
 
