@@ -34,12 +34,22 @@ def mnist() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 def cifar10(n: int) -> tuple[np.ndarray, np.ndarray]:
     """CIFAR-10 (JPEG quality 75): `n` training images drawn at random, scaled to [0, 1], as (n, 3, 32, 32)."""
+    return decoded("train", np.random.default_rng(0).permutation(50_000)[:n])
+
+
+def cifar10_test() -> tuple[np.ndarray, np.ndarray]:
+    """The 10,000 test images of CIFAR-10 in the same form."""
+    return decoded("test", np.arange(10_000))
+
+
+def decoded(part: str, pick: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The picked images of a part of CIFAR-10, and their labels."""
     from PIL import Image
 
     with np.load(FOLDER / "cifar10_jpeg.npz") as stored:
-        data, offsets, labels = stored["train_jpeg"].tobytes(), stored["train_offsets"], stored["train_labels"]
-    pick = np.random.default_rng(0).permutation(len(labels))[:n]
-    images = [np.asarray(Image.open(io.BytesIO(data[offsets[i] : offsets[i + 1]])).convert("RGB")) for i in pick]
+        data, offsets, labels = (stored[f"{part}_{name}"] for name in ("jpeg", "offsets", "labels"))
+    raw = data.tobytes()
+    images = [np.asarray(Image.open(io.BytesIO(raw[offsets[i] : offsets[i + 1]])).convert("RGB")) for i in pick]
     return np.stack(images).transpose(0, 3, 1, 2).astype(np.float32) / 255, labels[pick].astype(np.int64)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import sys
 import threading
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from memberscope.recipes import FunctionRecipe, SklearnRecipe, TorchRecipe, as_recipe
+from memberscope.recipes.sources import is_own
 
 
 def made(carried, default=0):
@@ -102,3 +104,20 @@ def test_an_estimator_of_the_users_own_or_with_a_function_is_hashed_by_its_code(
     long = [np.zeros(3000), np.r_[np.zeros(2999), 1.0]]  # their repr is the same
     assert len({SklearnRecipe(LogisticRegression(class_weight={0: value})).digest for value in long}) == 2
     assert SklearnRecipe(make_pipeline(StandardScaler(), LogisticRegression())).digest is not None
+
+
+def test_packages_in_any_folder_of_an_installer_are_not_the_users_own(tmp_path, monkeypatch):
+    """As after `pip install --target`: sending such packages by value to workers would take all they import along."""
+    for path, text in {
+        "thirdparty/__init__.py": "",
+        "thirdparty/deep.py": "def loss(): return 1",
+        "thirdparty-1.dist-info/RECORD": "thirdparty/__init__.py,sha256=x,0\nthirdparty/deep.py,,\n",
+        "mine.py": "",
+    }.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    modules = [importlib.import_module(name) for name in ("thirdparty", "thirdparty.deep", "mine")]
+    for module in modules:
+        del sys.modules[module.__name__]
+    assert [is_own(module) for module in modules] == [False, False, True]

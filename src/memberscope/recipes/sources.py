@@ -21,9 +21,21 @@ INSTALLED = {Path(path) for key, path in sysconfig.get_paths().items() if key.en
 def is_own(module: ModuleType) -> bool:
     """Whether a module is of the working directory or of no package: the user's, which a worker elsewhere could not import."""
     file, name = Path(getattr(module, "__file__", None) or sys.prefix), module.__name__
-    installed = "site-packages" in file.parts or any(file.is_relative_to(place) for place in INSTALLED)
-    ours = name in ("__main__", "__mp_main__") or name.split(".")[0] == "memberscope"
-    return file.suffix == ".py" and not installed and not ours
+    if file.suffix != ".py" or name in ("__main__", "__mp_main__") or name.split(".")[0] == "memberscope":
+        return False
+    if {"site-packages", "dist-packages"} & set(file.parts) or any(file.is_relative_to(place) for place in INSTALLED):
+        return False
+    depth = name.count(".") + (file.name == "__init__.py")
+    above = file.parents[min(depth, len(file.parents) - 1)]
+    return file.relative_to(above).parts[0] not in installed_in(above)
+
+
+@functools.cache
+def installed_in(folder: Path) -> frozenset[str]:
+    """Names of what installers put into a folder, as their records tell; a folder filled with `pip install --target` has such."""
+    records = [path for path in folder.glob("*.dist-info/RECORD") if path.is_file()]
+    lines = [line for path in records for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+    return frozenset(line.split("/")[0].split(",")[0] for line in lines)
 
 
 def own_modules() -> list[ModuleType]:
