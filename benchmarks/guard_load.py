@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -29,6 +30,7 @@ import numpy as np
 from guard_stand import WATCHED, Served, equip, guard, program, resident
 
 FEATURES, BODIES, KEPT, CONNECTIONS = 30, 20_000, 20_000, 16
+FILLING = 60_000  # requests after which all records came three times, more than the monitor remembers, and all clients 60 times
 STAND = Path(__file__).with_name("guard_stand.py")
 RESTRICTED = 'restrict = "top:3+round:2"'
 SERVING = """
@@ -239,21 +241,40 @@ def clients(n: int = 100_000) -> None:
 
 
 def hour(n: int = 500_000) -> None:
-    """Megabytes held while `n` requests by 1,000 clients come as fast as they are answered."""
+    """Megabytes held while `n` requests by 1,000 clients come as fast as they are answered, after those that fill all tables."""
     with one(10, GUARDED) as served:
-        asked, held = 0, []
-        while asked < n:
-            asked += wrk(served.port, clients=1000, first=asked, seconds=10)[0]
-            held.append((asked, resident(served.pids)))
-        at, memory = np.array(held).T
-        late = at >= n / 3  # by then tables are full
-        slope = np.polyfit(at[late], memory[late], 1)[0] if late.sum() > 2 else np.nan
-        shown = ", ".join(f"{memory[place]:.0f}" for place in np.linspace(0, len(at) - 1, 8).astype(int))
-        print(
-            f"hour: {asked} requests; memory in MB at even steps {shown}; over the last two thirds {1e5 * slope:+.2f} MB in 100,000 requests; "
-            f"{gauge(served, 'memberscope_guard_monitor_dropped_total'):.0f} queries not watched",
-            flush=True,
-        )
+        begin = filled(served)
+        held = [(begin, *both_resident(served))]
+        while held[-1][0] < begin + n:
+            asked = held[-1][0] + wrk(served.port, clients=1000, first=held[-1][0], seconds=10)[0]
+            settled(served)
+            held.append((asked, *both_resident(served)))
+        at, *memory = np.array(held).T
+        print(f"hour: {at[-1] - begin:.0f} requests after {begin} that fill all tables")
+        for name, found in zip(("the process that serves", "the monitor's process"), memory, strict=True):
+            shown = ", ".join(f"{found[place]:.2f}" for place in np.linspace(0, len(at) - 1, 8).astype(int))
+            whole, late = (1e5 * np.polyfit(at[part:], found[part:], 1)[0] for part in (0, len(at) // 2))
+            print(
+                f"hour: {name}: {shown} MB at even steps; {whole:+.2f} MB in 100,000 requests, over the last half {late:+.2f}"
+            )
+        print(f"hour: {gauge(served, 'memberscope_guard_monitor_dropped_total'):.0f} queries not watched", flush=True)
+
+
+def filled(served: Served) -> int:
+    """How many requests filled all tables, the last of them while the monitor stood still: then it looks at as many at once as it ever does."""
+    asked = 0
+    while asked < FILLING:
+        asked += wrk(served.port, clients=1000, first=asked, seconds=10)[0]
+    for number in (signal.SIGSTOP, signal.SIGCONT):
+        os.kill(served.pids[1], number)
+        asked += wrk(served.port, clients=1000, first=asked)[0]
+    settled(served)
+    return asked
+
+
+def both_resident(served: Served) -> tuple[float, float]:
+    """Megabytes held by the process that serves, and by its monitor's."""
+    return resident(served.pids[:1]), resident(served.pids[1:])
 
 
 def settled(served: Served) -> None:

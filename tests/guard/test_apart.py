@@ -128,6 +128,33 @@ def test_one_that_dies_or_hangs_is_counted_and_followed_by_another_that_goes_on(
     assert number != signal.SIGSTOP or late == 90.0
 
 
+@pytest.mark.parametrize(("hangs", "given"), [(False, 3.0), (True, 0.0)])
+def test_a_stop_waits_for_a_monitor_that_saves_and_not_for_one_that_hangs(tmp_path, monkeypatch, hangs, given):
+    monkeypatch.setattr(module, "ENDED", 3.0)
+    monkeypatch.setattr(module, "HANGS", 2.0)
+    waited, close = [], module.Link.close
+
+    async def closed(link, seconds) -> None:
+        waited.append(seconds)
+        await close(link, seconds)
+
+    monkeypatch.setattr(module.Link, "close", closed)
+
+    async def run() -> int:
+        live = LiveApart(read_policy(prepared(tmp_path)))
+        await live.worker.start()
+        await live.ask("10.0.0.1", population(1))
+        await live.settled()
+        if hangs:
+            os.kill(live.apart.link.process.pid, signal.SIGSTOP)
+            await live.ask("10.0.0.1", population(2))
+        await live.worker.stop()
+        return live.apart.link.process.returncode
+
+    assert asyncio.run(run()) == (-signal.SIGKILL if hangs else 0) and waited == [given]
+    assert (tmp_path / "memory.safetensors").exists() is not hangs
+
+
 def test_a_policy_that_is_read_again_is_followed_also_by_the_next_process(tmp_path):
     file = prepared(tmp_path)
     policy = read_policy(file)

@@ -167,3 +167,23 @@ def test_each_worker_exposes_what_all_counted_without_what_a_dead_one_had_under_
         app.open.set()
         guard.process.send_signal(signal.SIGTERM)
         assert guard.process.wait(30) == 0 and not folder.exists()
+
+
+def test_workers_whose_first_process_is_killed_end_and_leave_no_folder(tmp_path, redis_here, monkeypatch):
+    (tmp_path / "guard.toml").write_text(
+        POLICY.replace("RESTRICT", "label") + f'[state]\nredis = "{redis_here.url}"\nprefix = "left"\ntimeout = 5.0\n'
+    )
+    (shared := tmp_path / "shared").mkdir()
+    monkeypatch.setenv("TMPDIR", str(shared))
+    with serving(Unruly()) as upstream, running(tmp_path, upstream, "--workers", "2") as (guard, _):
+        ports = [guard.said("serving") for _ in range(2)]
+        assert ask(ports[0]["port"], "POST", "/score", ROWS)[0] == 200
+        os.kill(ports[1]["process"], signal.SIGKILL)  # what a dead worker counted lies there too
+        guard.said("worker_ended")
+        guard.said("serving")
+        (folder,) = shared.iterdir()
+        assert any(folder.glob(f"counter_{ports[1]['process']}.db"))
+        guard.process.kill()
+        for _ in range(2):
+            guard.said("ended")
+        assert not any(shared.iterdir())

@@ -7,6 +7,7 @@ import logging
 import socket
 import subprocess
 import sys
+import time
 from asyncio import StreamReader, StreamWriter
 from typing import Any
 
@@ -25,6 +26,7 @@ RESTED = 1.0  # seconds from a monitor's end to the next one's start
 LONGEST = 60.0  # as many after one has failed again and again
 PATIENCE = 60.0  # seconds after which a monitor that does not answer is ended
 ENDED = 10.0  # seconds for what still waits at the end, and for a monitor that saves what it remembers
+HANGS = 9.0  # seconds without an answer after which it is not waited for at the end
 
 
 class Link:
@@ -32,6 +34,7 @@ class Link:
 
     def __init__(self, process: subprocess.Popen[bytes], reader: StreamReader, writer: StreamWriter) -> None:
         self.process, self.reader, self.writer = process, reader, writer
+        self.asked: float | None = None  # when what is not yet answered was asked
 
     @classmethod
     async def open(cls, begin: Begin) -> Link:
@@ -62,11 +65,17 @@ class Link:
         Raises:
             OSError, asyncio.IncompleteReadError: It has ended, or does not answer.
         """
+        self.asked = time.monotonic()
         async with asyncio.timeout(PATIENCE):
             self.writer.write(packed(message))
             await self.writer.drain()
             found: Done = await awaited(self.reader)
+        self.asked = None
         return found
+
+    def silent(self) -> float:
+        """Seconds for which it has not answered."""
+        return 0.0 if self.asked is None else time.monotonic() - self.asked
 
     async def close(self, seconds: float) -> None:
         """Hang up, and wait for its end; after so long it is killed."""
@@ -111,13 +120,13 @@ class Apart:
         self.task = asyncio.create_task(self._work())
 
     async def stop(self) -> None:
-        """Have what waits looked at, and have the monitor save what it remembers."""
+        """Have what waits looked at, and have the monitor save what it remembers; one that has stopped answering is not waited for."""
         await self.queue.finished(ENDED)
         if self.task is not None:
             self.task.cancel()
             await asyncio.gather(self.task, return_exceptions=True)
         if self.link is not None:
-            await self.link.close(ENDED)
+            await self.link.close(ENDED if self.link.silent() < HANGS else 0.0)
 
     async def _work(self) -> None:
         rest = RESTED

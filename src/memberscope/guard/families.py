@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -54,7 +53,7 @@ class Families:
         self.step = np.zeros((window, POINT), dtype=np.float32)
         self.label = np.full(window, -1, dtype=np.int64)
         self.evidence = np.zeros(window)  # what the boundary detector sums up
-        self.clients: OrderedDict[int, list[int]] = OrderedDict()
+        self.clients: dict[int, list[int]] = {}  # of families that have variants
 
     def place(self, point: NDArray[np.float32], record: NDArray[np.uint64], label: Ints, client: NDArray[np.uint64]) -> Placed:
         """Place n queries in their order."""
@@ -132,6 +131,7 @@ class Families:
         family = self.founded
         self.founded += 1
         at = family % self.window
+        self.clients.pop(int(self.number[at]), None)
         self.number[at], self.variants[at], self.label[at], self.evidence[at] = family, 1, label, 0.0
         self.last[at], self.step[at] = point, 0
         return family
@@ -151,8 +151,6 @@ class Families:
         known = self.clients.setdefault(family, [])
         if client not in known and len(known) < ROOT:
             known.append(client)
-        if len(self.clients) > self.window:
-            self.clients.popitem(last=False)
         return 2 * straight + changed
 
     def _add(self, point: NDArray[np.float32], record: int, family: int) -> None:

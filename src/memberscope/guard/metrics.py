@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, get_args
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -198,3 +200,31 @@ def forget_worker(pid: int) -> None:
     """What an ended worker had under way no longer counts; its counters stay. Nothing to do for a single process."""
     if FOLDER in os.environ:
         mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+def leave_folder() -> None:
+    """For a worker whose first process has gone: remove what it counted, and the folder unless another that counts in it lives."""
+    folder = Path(os.environ[FOLDER])
+    for file in folder.glob(f"*_{os.getpid()}.db"):
+        file.unlink(missing_ok=True)
+    others = [*folder.glob("*_*.db")]
+    if not any(lives(int(file.stem.rpartition("_")[2])) for file in others):
+        for file in others:
+            file.unlink(missing_ok=True)
+        with suppress(OSError):  # another was faster
+            folder.rmdir()
+
+
+def lives(pid: int) -> bool:
+    """Whether there is such a process.
+
+    >>> lives(os.getpid())
+    True
+    """
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -19,6 +19,7 @@ from memberscope.guard.admin import admin
 from memberscope.guard.bodies import App
 from memberscope.guard.connection import protocol
 from memberscope.guard.log import logging_to_stderr, say
+from memberscope.guard.metrics import leave_folder
 from memberscope.guard.middleware import GuardMiddleware
 from memberscope.guard.parts import Parts, parts_served
 from memberscope.guard.policy import GuardPolicy, read_policy
@@ -179,6 +180,8 @@ class Worker:
             await self.parts.stop()
             await self.parts.state.close()
             ending()
+            if self._alone():
+                leave_folder()
             say(logging.INFO, "ended")
 
     def _public(self) -> dict[str, Any]:
@@ -225,10 +228,14 @@ class Worker:
 
     async def _orphaned(self, public: Any) -> None:
         """End when the first process has gone."""
-        while self.run.workers > 1 and os.getppid() == self._parent:
+        while self.run.workers > 1 and not self._alone():
             await asyncio.sleep(1.0)
         if self.run.workers > 1:
             public.should_exit = True
+
+    def _alone(self) -> bool:
+        """Whether the first process of several has gone."""
+        return self.run.workers > 1 and os.getppid() != self._parent
 
 
 def server(app: App, settings: dict[str, Any]) -> Any:

@@ -90,7 +90,8 @@ def restore(monitor: Monitor, data: bytes) -> None:
             getattr(families, name)[: len(arrays[name])] = arrays[name]
         families.added, families.founded, monitor.queries = kept["counts"][0], kept["counts"][1], kept["counts"][3]
         families.slots = {int(record): slot for slot, record in enumerate(arrays["records"].tolist())}
-        families.clients.update((int(family), list(clients)) for family, clients in kept["clients"])
+        known = ((int(family), list(clients)) for family, clients in kept["clients"])
+        families.clients = {family: clients for family, clients in known if families.number[family % families.window] == family}
         monitor.told = {(stream, subject): time for stream, subject, time in kept["told"]}
         monitor.now = float(kept["now"])
     except (ValueError, KeyError, TypeError, IndexError, SafetensorError) as error:

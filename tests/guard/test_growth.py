@@ -1,0 +1,98 @@
+"""What a guard keeps does not grow with the queries that it has answered: counted in objects, once all tables are full."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
+
+from watching import Live, population, prepared, write_limits
+
+from memberscope.guard import read_policy
+from memberscope.guard.apart import Apart
+from memberscope.guard.families import Families
+from memberscope.guard.keys import read_secret
+from memberscope.guard.monitor import STREAMS, Monitor, Settings
+from memberscope.guard.observations import Observations
+from memberscope.guard.snapshots import restore, snapshot
+
+N, RADIUS = 500, 0.1
+
+
+def kept() -> int:
+    """How many objects, of whatever kind, there are."""
+    gc.collect()
+    return sys.getallocatedblocks()
+
+
+def beside(live: Live, policy) -> None:
+    """Put the monitor into a process of its own."""
+    live.worker = Apart(policy, read_secret(policy.path("guard.key")).id, live.metrics, live.state)
+    live.sketched, live.guard.watch = live.worker.queue, live.worker.watch
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_as_many_queries_again_leave_no_objects(tmp_path, apart):
+    file = prepared(tmp_path)
+    file.write_text(file.read_text().replace("[identity]", 'per_client = "9999/h"\nper_record = "999/h"\n[identity]'))
+    write_limits(file, dict.fromkeys(STREAMS, 1e12))
+    policy, plain = read_policy(file), population(3 * N, seed=5)
+    plain[9::10] = plain[8::10] + 1e-4  # variants
+
+    async def run() -> list[int]:
+        live = Live(policy)
+        if apart:
+            beside(live, policy)
+        await live.worker.start()
+        live.judge.monitor.families = Families(live.judge.monitor.families.radius, N // 2)
+        found = []
+        for place, record in enumerate(plain):
+            live.clock.now += 1.0
+            assert (await live.ask(f"10.0.0.{place % 8}", record[None]))[0] == 200
+            if (place + 1) % N == 0:
+                await live.sketched.finished(60.0)
+                found.append(kept())
+        await live.worker.stop()
+        return found
+
+    found = np.diff(asyncio.run(run()))
+    assert (found < N / 4).all(), found  # an object a query would be N
+    assert len((tmp_path / "logs" / "access.jsonl").read_text().splitlines()) == 3 * N
+
+
+def varied(n: int, start: int) -> Observations:
+    """Records far from one another, every tenth a variant of the one before, by many clients."""
+    point = np.random.default_rng(start).normal(size=(n, 16)).astype(np.float32)
+    point[9::10] = point[8::10] + np.float32(1e-3)
+    record = np.arange(start, start + n).astype(np.uint64)
+    return Observations(
+        1e9 + record.astype(float), record % 7, record, point, np.zeros((n, 8), np.uint8), np.zeros(n, np.int64)
+    )
+
+
+def test_the_clients_of_a_family_are_forgotten_with_it():
+    monitor, found = Monitor(Settings({}, RADIUS, window=300)), []
+    for block in range(4):
+        monitor.observe(varied(1000, 1000 * block))
+        families = monitor.families
+        found.append(len(families.clients))
+        assert set(families.clients) <= set(families.number.tolist())
+        variants = families.variants[[family % 300 for family in families.clients]]
+        assert (variants > 1).all() and (families.variants > 1).sum() == len(families.clients)
+    assert len(set(found)) == 1 and 30 <= found[0] <= 35
+
+
+def test_what_an_earlier_version_kept_of_families_that_are_gone_is_left():
+    first, second = (Monitor(Settings({}, RADIUS, window=300)) for _ in range(2))
+    first.observe(varied(1000, 0))
+    whole = json.dumps([[family, clients] for family, clients in first.families.clients.items()])
+    first.families.clients = {3: [4], 5: [6]} | first.families.clients
+    restore(second, snapshot(first))
+    assert json.dumps([[family, clients] for family, clients in second.families.clients.items()]) == whole
