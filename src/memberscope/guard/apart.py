@@ -11,7 +11,7 @@ from asyncio import StreamReader, StreamWriter
 from typing import Any
 
 from memberscope.errors import InputError
-from memberscope.guard.frames import CALLS, Begin, Done, Look, awaited, packed
+from memberscope.guard.frames import CALLS, Begin, Done, Look, awaited, framed
 from memberscope.guard.log import LOGGER, say
 from memberscope.guard.metrics import Metrics
 from memberscope.guard.policy import GuardPolicy
@@ -63,7 +63,7 @@ class Link:
             OSError, asyncio.IncompleteReadError: It has ended, or does not answer.
         """
         async with asyncio.timeout(PATIENCE):
-            self.writer.write(packed(message))
+            self.writer.writelines(framed(message))
             await self.writer.drain()
             found: Done = await awaited(self.reader)
         return found
