@@ -10,9 +10,9 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
@@ -24,13 +24,16 @@ from memberscope.guard import apart as module
 from memberscope.guard import read_policy
 from memberscope.guard.apart import Apart
 from memberscope.guard.equipment import equipment_of
-from memberscope.guard.frames import Done, packed, received
+from memberscope.guard.frames import LONG, Done, Look, framed, packed, received
 from memberscope.guard.keys import read_secret
 from memberscope.guard.logs import Log, ordered
 from memberscope.guard.replay import fresh, judged
 from memberscope.guard.run import loop_factory
+from memberscope.guard.seen import Seen
 from memberscope.guard.snapshots import snapshot
 from memberscope.guard.state import Standing
+from memberscope.guard.waiting import Waiting, pieces
+from memberscope.targets.batches import Batch
 
 PATIENCE = 60.0
 
@@ -204,11 +207,6 @@ def test_what_cannot_be_sketched_is_counted_and_the_others_are_not_lost(tmp_path
 
 def seen_of(live: Live, records):
     """What the middleware would tell of a query about such records."""
-    import numpy as np
-
-    from memberscope.guard.seen import Seen
-    from memberscope.targets.batches import Batch
-
     labels = np.zeros(len(records), dtype=np.int64)
     return Seen(Batch(records), "network:x", live.guard.names.client("network:x"), "default", labels, 200, 0.001)
 
@@ -227,9 +225,9 @@ def test_whatever_fails_in_sending_or_reading_ends_neither_side(tmp_path, monkey
         live.apart.watch(seen_of(live, population(2)))
         await until(lambda: live.count("monitor_dropped_total") == 2)
         await until(lambda: live.apart.link is not None)
-        one = replace(seen_of(live, population(1)), answer=b"[" * 5000, serving=live.guard.rules.policy.serving)
+        one = seen_of(live, population(1))._replace(answer=b"[" * 5000, serving=live.guard.rules.policy.serving)
         live.apart.watch(one)
-        live.apart.watch(replace(one, answer=b'{"predictions": [[0.1, 0.2, 0.7]]}'))
+        live.apart.watch(one._replace(answer=b'{"predictions": [[0.1, 0.2, 0.7]]}'))
         await live.settled()
         await live.worker.stop()
 
@@ -329,7 +327,24 @@ def test_a_serving_process_that_is_killed_leaves_a_monitor_that_saves_and_ends(t
 
 
 def test_a_message_that_is_cut_off_is_none():
-    data = packed(Done((("dropped", (3,)),)))
-    assert received(io.BytesIO(data)) == Done((("dropped", (3,)),))
-    for size in range(len(data)):
-        assert received(io.BytesIO(data[:size])) is None
+    for number in (3, np.arange(300)):  # the latter goes beside the pickle
+        data = packed(Done((("dropped", (number,)),)))
+        ((_, (found,)),) = received(io.BytesIO(data)).calls
+        np.testing.assert_array_equal(found, number)
+        for size in range(len(data)):
+            assert received(io.BytesIO(data[:size])) is None
+
+
+def test_answers_come_whole_and_are_not_copied_into_the_message():
+    answers = [b"", b"short", b"x" * LONG, bytes(range(256)) * 400]
+    taken = [Waiting(seen_with(answer), 1.0, 0) for answer in answers]
+    message = Look(tuple(pieces(taken, 2)))
+    parts = framed(message)
+    assert [getattr(part, "obj", None) for part in parts[4:]] == answers[2:]
+    found = received(io.BytesIO(b"".join(parts)))
+    assert [bytes(one.answer) for piece in found.taken for one in piece.asked] == answers
+
+
+def seen_with(answer: bytes) -> Seen:
+    """A query whose answer is still to be read."""
+    return Seen(Batch(np.eye(1)), "network:x", "00", "default", np.array([-1]), 200, 0.001, answer)

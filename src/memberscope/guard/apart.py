@@ -12,7 +12,7 @@ from asyncio import StreamReader, StreamWriter
 from typing import Any
 
 from memberscope.errors import InputError
-from memberscope.guard.frames import CALLS, Begin, Done, Look, awaited, packed
+from memberscope.guard.frames import CALLS, Begin, Done, Look, awaited, framed
 from memberscope.guard.log import LOGGER, say
 from memberscope.guard.metrics import Metrics
 from memberscope.guard.policy import GuardPolicy
@@ -67,7 +67,7 @@ class Link:
         """
         self.asked = time.monotonic()
         async with asyncio.timeout(PATIENCE):
-            self.writer.write(packed(message))
+            self.writer.writelines(framed(message))
             await self.writer.drain()
             found: Done = await awaited(self.reader)
         self.asked = None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -162,8 +162,7 @@ class Captured:
             raise Unreadable("an answer in a coding that is not read") from None
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """What a client gets."""
 
     status: int
@@ -182,7 +181,7 @@ class Reply:
         return (
             self
             if (b"connection", b"close") in self.headers
-            else replace(self, headers=(*self.headers, (b"connection", b"close")))
+            else self._replace(headers=(*self.headers, (b"connection", b"close")))
         )
 
     async def send(self, send: Send, *, head: bool = False) -> None:
@@ -194,4 +193,4 @@ class Reply:
 
 def told(headers: Headers) -> tuple[tuple[bytes, bytes], ...]:
     """Those headers of an answer that may pass."""
-    return tuple((name.lower(), value) for name, value in headers if name.lower() in TOLD)
+    return tuple([(name.lower(), value) for name, value in headers if name.lower() in TOLD])

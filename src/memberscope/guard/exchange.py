@@ -78,7 +78,8 @@ class Exchange:
         document, odd = read_request(body)
         try:
             query = self._query(document, odd, restricted)
-            return Query(in_order(query.batch, self.serving.columns), query.body)
+            batch = in_order(query.batch, self.serving.columns)
+            return query if batch is query.batch else Query(batch, query.body)
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError):
             raise Refused(400, UNREADABLE) from None
         except (TargetError, InputError):

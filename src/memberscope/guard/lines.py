@@ -44,7 +44,7 @@ def read(one: Asked) -> Ints:
     """The top classes (n,) of an answer that passed as it was; -1 where they cannot be read."""
     try:
         assert one.serving is not None
-        return exchange_of(one.serving).tops(one.answer, one.records)
+        return exchange_of(one.serving).tops(bytes(one.answer), one.records)
     except Exception:  # whatever a server said, the monitor goes on
         return np.full(one.records, -1, dtype=np.int64)
 

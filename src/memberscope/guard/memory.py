@@ -122,8 +122,10 @@ class MemoryState:
 
     async def standing(self, client: str) -> Standing | None:
         """The hardest response in force for `client`."""
+        if client not in self._standing:
+            return None
         now = self._now()
-        in_force = {kind: detector for kind, (end, detector) in self._standing.get(client, {}).items() if end > now}
+        in_force = {kind: detector for kind, (end, detector) in self._standing[client].items() if end > now}
         return next((Standing(kind, in_force[kind]) for kind in reversed(HARDNESS) if kind in in_force), None)
 
     async def stand(self, client: str, standing: Standing, seconds: float) -> None:

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -450,12 +451,20 @@ class GuardMiddleware:
             return
         try:
             answered = trace.status < 300
-            labels = trace.labels if answered and trace.labels is not None else np.full(len(trace.batch), -1, dtype=np.int64)
+            labels = trace.labels if answered and trace.labels is not None else unknown(len(trace.batch))
             passed = trace.passed if answered else b""
             told = trace.serving if passed else None
             self.watch(Seen(trace.batch, trace.client, trace.key, trace.group, labels, trace.status, seconds, passed, told))
         except Exception as error:
             self._fault(trace, "watch", error)
+
+
+@lru_cache(maxsize=64)
+def unknown(n: int) -> Ints:
+    """No top classes (n,), to be read only."""
+    found = np.full(n, -1, dtype=np.int64)
+    found.flags.writeable = False
+    return found
 
 
 def embedded(policy: GuardPolicy) -> Embedded | None:
@@ -485,7 +494,8 @@ def rewritten(scope: Scope, body: bytes) -> Scope:
         (b"accept-encoding", b"identity"),
         (b"content-length", b"%d" % len(body)),
     ]
-    extensions = {name: value for name, value in (scope.get("extensions") or {}).items() if name == "tls"}
+    extensions = scope.get("extensions")
+    extensions = {"tls": extensions["tls"]} if extensions and "tls" in extensions else {}
     return {**scope, "headers": headers, "query_string": b"", "extensions": extensions}
 
 

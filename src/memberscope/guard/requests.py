@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -17,12 +16,12 @@ from memberscope.targets.paths import Step, pick
 from memberscope.targets.protocols import filled
 
 DEEPEST = 16  # lists within lists in a record
+KEYS = frozenset(("id", "inputs", "outputs", "parameters"))
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 UNREADABLE = "Expected a request that the protocol allows, with records of one shape. Repair it."
 
 
-@dataclass(frozen=True, eq=False)
-class Query:
+class Query(NamedTuple):
     """The records that a request asks about, and the body that asks the server about them and nothing else."""
 
     batch: Batch
@@ -145,7 +144,7 @@ def template_query(document: Any, odd: bool, template: bytes, steps: tuple[Step,
 
 def v2_query(document: Any, odd: bool, outputs: Sequence[str] | None) -> Query:
     """A request of the Open Inference Protocol for `outputs` alone; None keeps the client's choice of names."""
-    if not isinstance(document, dict) or not set(document) <= {"id", "inputs", "outputs", "parameters"}:
+    if not isinstance(document, dict) or not document.keys() <= KEYS:
         raise Odd("the protocol's keys")
     tensors, texts = {}, []
     for entry in document["inputs"]:
@@ -156,50 +155,54 @@ def v2_query(document: Any, odd: bool, outputs: Sequence[str] | None) -> Query:
         texts.append(text)
     kept: dict[str, Any] = {"inputs": texts}
     if outputs is None:
-        outputs = [entry["name"] for entry in document.get("outputs") or ()]
+        outputs = [entry["name"] for entry in document["outputs"] or ()] if "outputs" in document else ()
     if outputs:
         kept["outputs"] = [{"name": str(name)} for name in outputs]
     if isinstance(document.get("id"), str):
         kept["id"] = document["id"]
-    frame = (document.get("parameters") or {}).get("content_type") == "pd"
-    if (content := content_type(document)) is not None:
+    content = content_type(document)
+    if content is not None:
         kept["parameters"] = content
-    return Query(together(tensors, frame), orjson.dumps(kept))
+    return Query(together(tensors, content is not None and content["content_type"] == "pd"), orjson.dumps(kept))
 
 
 def tensor(entry: Any, odd: bool) -> tuple[str, NDArray[Any], dict[str, Any]]:
     """One input: its name, its values (n, …), and its document for the server."""
     name, shape, kind = entry["name"], entry["shape"], entry["datatype"]
-    if "binary_data_size" in (entry.get("parameters") or {}):
+    if "parameters" in entry and "binary_data_size" in (entry["parameters"] or {}):
         raise Refused(415, "Expected JSON without the binary tensor extension, got it. Send the data as JSON.")
     if not (isinstance(name, str) and isinstance(kind, str) and isinstance(shape, list) and shape):
         raise Odd("name, datatype and shape")
-    if any(type(size) is not int or size < 1 for size in shape):
-        raise Odd("a shape of positive sizes")
+    for size in shape:
+        if type(size) is not int or size < 1:
+            raise Odd("a shape of positive sizes")
     text = written(entry["data"], odd)
     values = array_of(entry["data"], text)
     if values.dtype == object and kind != "BYTES":
         raise Odd("numbers")
     if values.shape != tuple(shape) and values.ndim != 1:
         raise Odd("data that are flat, or of the shape")
-    document = {"name": name, "shape": shape, "datatype": kind, "data": orjson.Fragment(text)}
+    document: dict[str, Any] = {"name": name, "shape": shape, "datatype": kind, "data": orjson.Fragment(text)}
     content = content_type(entry)
-    return name, values.reshape(shape), document | ({} if content is None else {"parameters": content})
+    if content is not None:
+        document["parameters"] = content
+    return name, values.reshape(shape), document
 
 
 def content_type(entry: Any) -> dict[str, str] | None:
     """The one parameter that is passed on: how the values are meant to be read."""
-    found = (entry.get("parameters") or {}).get("content_type")
+    if "parameters" not in entry:
+        return None
+    found = (entry["parameters"] or {}).get("content_type")
     return {"content_type": found} if isinstance(found, str) else None
 
 
 def together(tensors: dict[str, NDArray[Any]], frame: bool) -> Batch:
     """One tensor as an array; several, or those of a data frame, as columns, or side by side where some are wider."""
-    n = {len(values) for values in tensors.values()}
-    if len(n) != 1:
-        raise Odd("as many records in each input")
     if len(tensors) == 1 and not frame:
         return Batch(next(iter(tensors.values())))
+    if len({len(values) for values in tensors.values()}) != 1:
+        raise Odd("as many records in each input")
     flat = {name: values.reshape(len(values), -1) for name, values in tensors.items()}
     if all(values.shape[1] == 1 for values in flat.values()):
         return Batch(columns={name: values[:, 0] for name, values in flat.items()})
@@ -215,9 +218,9 @@ def in_order(batch: Batch, names: Sequence[str]) -> Batch:
     ['b', 'a']
     """
     if batch.columns is None:
-        array = np.asarray(batch.array)
         if not names:
             return batch
+        array = np.asarray(batch.array)
         if array.ndim != 2 or array.shape[1] != len(names):
             raise Odd("as many columns as declared")
         return Batch(columns={name: array[:, place] for place, name in enumerate(names)})

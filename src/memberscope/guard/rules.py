@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class Group:
     defence: OutputDefence | None
     coarse: OutputDefence | None  # after an alarm
 
-    @property
+    @cached_property
     def unlimited(self) -> bool:
         """Whether it has no budget."""
         return self.allowed.per_client is None and self.allowed.per_record is None
@@ -109,7 +110,7 @@ class Rules:
     slots: Slots
     digest: str
 
-    @property
+    @cached_property
     def responds(self) -> bool:
         """Whether an alarm may change what a client gets."""
         respond = self.policy.respond
@@ -127,6 +128,8 @@ class Rules:
 
     def buckets(self, group: Group, client: str, batch: Batch, names: Names, throttle: Rate | None) -> list[Bucket]:
         """What the budgets count for this query; `client` is its keyed hash."""
+        if group.unlimited and throttle is None and self.policy.guard.total is None:
+            return []
         records = range(len(batch)) if group.allowed.per_record is None else names.records(batch)
         return buckets_of(client, group.name, group.allowed, self.policy.guard.total, records, throttle)
 

@@ -6,7 +6,8 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pickle import PickleBuffer
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -36,8 +37,7 @@ class Counts(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
-class Waiting:
+class Waiting(NamedTuple):
     """A query that waits for its turn, since a time in seconds since 1970, and about how many bytes it takes."""
 
     seen: Seen
@@ -47,6 +47,8 @@ class Waiting:
 
 def weight_of(batch: Batch) -> int:
     """About how many bytes the records take."""
+    if batch.columns is None and (array := np.asarray(batch.array)).dtype.kind != "O":
+        return array.nbytes
     parts = list(batch.columns.values()) if batch.columns else [np.asarray(batch.array)]
     numbers = sum(part.nbytes for part in parts)
     return numbers + sum(len(str(value)) for part in parts if part.dtype == object for value in part.ravel())
@@ -68,17 +70,15 @@ class Queue:
 
     def watch(self, seen: Seen) -> None:
         """Take a query."""
-        weight = weight_of(seen.batch)
-        if (
-            seen.answer and self.weight + weight + len(seen.answer) > WEIGHT / 2
-        ):  # what was asked counts for more than what was told
-            seen = replace(seen, answer=b"")
-        weight += len(seen.answer)
-        if self.records + seen.records > WAITING or self.weight + weight > WEIGHT:
-            self.counts.dropped(seen.records)
+        weight, told, records = weight_of(seen.batch), len(seen.answer), len(seen.labels)
+        if told and self.weight + weight + told > WEIGHT / 2:  # what was asked counts for more than what was told
+            seen, told = seen._replace(answer=b""), 0
+        weight += told
+        if self.records + records > WAITING or self.weight + weight > WEIGHT:
+            self.counts.dropped(records)
             return
         self.waiting.append(Waiting(seen, self.clock(), weight))
-        self.records += seen.records
+        self.records += records
         self.weight += weight
         self.awake.set()
 
@@ -124,6 +124,9 @@ class Queue:
             await asyncio.sleep(0.01)
 
 
+Answer = bytes | PickleBuffer  # the latter goes to another process without a copy
+
+
 class Asked(NamedTuple):
     """One query of a piece: when it was answered, by whom it was asked, how it ended, and about how many records it was."""
 
@@ -132,7 +135,7 @@ class Asked(NamedTuple):
     group: str
     status: int
     records: int
-    answer: bytes
+    answer: Answer
     serving: Serving | None
 
 
@@ -165,8 +168,10 @@ def pieces(taken: Sequence[Waiting], turn: int) -> Iterator[Piece]:
 
 def asked(one: Waiting) -> Asked:
     """What is kept of a query beside its records."""
-    seen = one.seen
-    return Asked(one.at, seen.key, seen.group, seen.status, seen.records, seen.answer, seen.serving)
+    seen, answer = one.seen, one.seen.answer
+    return Asked(
+        one.at, seen.key, seen.group, seen.status, len(seen.labels), PickleBuffer(answer) if answer else answer, seen.serving
+    )
 
 
 def runs(taken: Sequence[Waiting], turn: int) -> list[list[Waiting]]:
@@ -174,7 +179,7 @@ def runs(taken: Sequence[Waiting], turn: int) -> list[list[Waiting]]:
     found: list[list[Waiting]] = []
     last: object = None
     for one in taken:
-        form = None if one.seen.records > turn else form_of(one.seen.batch)
+        form = None if len(one.seen.labels) > turn else form_of(one.seen.batch)
         if found and form is not None and form == last:
             found[-1].append(one)
         else:
