@@ -1,10 +1,10 @@
 """LiRA and RMIA on CIFAR-10 with wide residual networks, trained on a GPU, beside published runs with 16 reference models.
 
 `python benchmarks/lira_cifar10.py train cuda OUT [references] [targets] [epochs]` trains targets, each on a half of its own, and references on
-a balanced design drawn apart from them, and writes what each says of all 50,000 records into the folder OUT, after every four models, so that
-an end before the end loses little. `… score OUT` attacks the targets, on any machine; RMIA's population are the 10,000 test images.
-A WRN-28-2 [1] learns 25,000 records, in batches of 256, by SGD with
-momentum at a rate of 0.1 that falls along a cosine, with weight decay 5e-4, flips and shifts of up to four pixels, as Carlini et al. do [2].
+a balanced design drawn apart from them. It writes what each says of all 50,000 records into the folder OUT, first after the targets and
+four references, then after every four more, so that an end before the end loses little. `… score OUT` attacks the targets, on any machine;
+RMIA's population are the 10,000 test images. A WRN-28-2 [1] learns 25,000 records, in batches of 256, by SGD with momentum at a rate of 0.1
+that falls along a cosine, with weight decay 5e-4, flips and shifts of up to four pixels, as Carlini et al. do [2].
 
 References:
     1. Zagoruyko & Komodakis: Wide residual networks. BMVC 2016 (arXiv:1605.07146).

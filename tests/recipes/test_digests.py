@@ -111,13 +111,14 @@ def test_packages_in_any_folder_of_an_installer_are_not_the_users_own(tmp_path, 
     for path, text in {
         "thirdparty/__init__.py": "",
         "thirdparty/deep.py": "def loss(): return 1",
-        "thirdparty-1.dist-info/RECORD": "thirdparty/__init__.py,sha256=x,0\nthirdparty/deep.py,,\n",
+        "thirdparty/mine.py": "",
+        "thirdparty-1.dist-info/RECORD": "thirdparty/__init__.py,sha256=x,0\nthirdparty/deep.py,,\ntests/test_deep.py,,\n",
         "mine.py": "",
     }.items():
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
-    modules = [importlib.import_module(name) for name in ("thirdparty", "thirdparty.deep", "mine")]
+    modules = [importlib.import_module(name) for name in ("thirdparty", "thirdparty.deep", "thirdparty.mine", "mine")]
     for module in modules:
         del sys.modules[module.__name__]
-    assert [is_own(module) for module in modules] == [False, False, True]
+    assert [is_own(module) for module in modules] == [False, False, True, True]

@@ -120,7 +120,7 @@ class Apart:
         self.task = asyncio.create_task(self._work())
 
     async def stop(self) -> None:
-        """Have what waits looked at, and have the monitor save what it remembers; one that has stopped answering is not waited for."""
+        """Have what waits looked at, and have the monitor save what it remembers; one silent for `HANGS` seconds is ended without."""
         await self.queue.finished(ENDED)
         if self.task is not None:
             self.task.cancel()

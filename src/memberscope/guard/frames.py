@@ -1,6 +1,6 @@
 """Messages between a serving process and its monitor's, over a private pair of sockets that no one else holds.
 
-A message is two lengths, a pickle, the lengths of what is long in it, and that itself, which the sender so need not copy.
+A message is two lengths, a pickle, the lengths of what is long in it, and that itself, which is not copied into the pickle.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ CALLS = ("alarm", "alert_lost", "dropped", "fault", "watched", "stand")
 
 
 def framed(message: Begin | Look | Done) -> list[bytes | memoryview]:
-    """A message as it is sent, in parts."""
+    """A message as it is sent, in parts, none of them empty: a transport of asyncio's own may keep an empty one for ever."""
     beside: list[memoryview] = []
 
     def within(buffer: PickleBuffer) -> bool:
@@ -57,7 +57,7 @@ def framed(message: Begin | Look | Done) -> list[bytes | memoryview]:
 
     data = pickle.dumps(message, protocol=5, buffer_callback=within)
     sizes = b"".join([length(part.nbytes) for part in beside])
-    return [length(len(data)), length(len(sizes)), data, sizes, *beside]
+    return [length(len(data)), length(len(sizes)), data, *([sizes] if beside else []), *beside]
 
 
 def length(size: int) -> bytes:

@@ -203,7 +203,10 @@ def forget_worker(pid: int) -> None:
 
 
 def leave_folder() -> None:
-    """For a worker whose first process has gone: remove what it counted, and the folder unless another that counts in it lives."""
+    """For a worker whose first process has gone: remove what it counted, and the folder unless another that counts in it lives.
+
+    A process that died and was not waited for counts as alive, and its file stays.
+    """
     folder = Path(os.environ[FOLDER])
     for file in folder.glob(f"*_{os.getpid()}.db"):
         file.unlink(missing_ok=True)

@@ -12,7 +12,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +57,8 @@ if TYPE_CHECKING:
     from memberscope.guard.embedding import Embedded
 
 Watch = Callable[[Seen], None]
+NO_LABELS = np.full(64, -1, dtype=np.int64)
+NO_LABELS.flags.writeable = False
 LATER = 16  # records up to which an answer that passes as it is is read by the monitor
 REASONS = {
     400: "unreadable",
@@ -459,12 +460,13 @@ class GuardMiddleware:
             self._fault(trace, "watch", error)
 
 
-@lru_cache(maxsize=64)
 def unknown(n: int) -> Ints:
-    """No top classes (n,), to be read only."""
-    found = np.full(n, -1, dtype=np.int64)
-    found.flags.writeable = False
-    return found
+    """No top classes (n,), to be read only.
+
+    >>> unknown(2).tolist()
+    [-1, -1]
+    """
+    return NO_LABELS[:n] if n <= len(NO_LABELS) else np.full(n, -1, dtype=np.int64)
 
 
 def embedded(policy: GuardPolicy) -> Embedded | None:

@@ -74,12 +74,15 @@ class Link:
                 answer = await question()
         except (RedisError, OSError, TimeoutError) as error:
             failed = error
-        if asking.cancelling() > cancels:
-            raise asyncio.CancelledError from failed  # the client sends with asyncio.wait_for, which loses cancels before Python 3.12
-        if failed:
-            self._failures += 1
-            self._rest_until = time.monotonic() + REST
-            raise StateError(f"Redis did not answer within {self.timeout:g} s: {type(failed).__name__}.") from failed
+        try:
+            if asking.cancelling() > cancels:
+                raise asyncio.CancelledError from failed  # the client sends with asyncio.wait_for, which loses cancels before Python 3.12
+            if failed:
+                self._failures += 1
+                self._rest_until = time.monotonic() + REST
+                raise StateError(f"Redis did not answer within {self.timeout:g} s: {type(failed).__name__}.") from failed
+        finally:
+            failed = None  # the error holds this frame, and the frame would hold the error
         self._failures = 0
         return answer
 

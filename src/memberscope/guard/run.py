@@ -176,13 +176,15 @@ class Worker:
             orphan.cancel()
             inside.should_exit = True
             await within
-            await self.proxy.close()
-            await self.parts.stop()
-            await self.parts.state.close()
-            ending()
-            if self._alone():
-                leave_folder()
-            say(logging.INFO, "ended")
+            try:
+                await self.proxy.close()
+                await self.parts.stop()
+                await self.parts.state.close()
+            finally:
+                ending()
+                if self._alone():
+                    leave_folder()
+                say(logging.INFO, "ended")
 
     def _public(self) -> dict[str, Any]:
         limits, run = self.guard.rules.policy.limits, self.run

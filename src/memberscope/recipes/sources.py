@@ -5,12 +5,14 @@ A stored model is used again only if this hash is the same, so what cannot be ha
 
 from __future__ import annotations
 
+import csv
 import functools
 import hashlib
 import inspect
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,15 +29,21 @@ def is_own(module: ModuleType) -> bool:
         return False
     depth = name.count(".") + (file.name == "__init__.py")
     above = file.parents[min(depth, len(file.parents) - 1)]
-    return file.relative_to(above).parts[0] not in installed_in(above)
+    return file.relative_to(above).as_posix() not in installed_in(above)
 
 
 @functools.cache
 def installed_in(folder: Path) -> frozenset[str]:
-    """Names of what installers put into a folder, as their records tell; a folder filled with `pip install --target` has such."""
-    records = [path for path in folder.glob("*.dist-info/RECORD") if path.is_file()]
-    lines = [line for path in records for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
-    return frozenset(line.split("/")[0].split(",")[0] for line in lines)
+    """Paths of what installers put into a folder, as their records tell; a folder filled with `pip install --target` has such.
+
+    >>> sorted(installed_in(Path("/nowhere")))
+    []
+    """
+    found: set[str] = set()
+    for path in folder.glob("*.dist-info/RECORD"):
+        with suppress(OSError), path.open(encoding="utf-8", errors="replace", newline="") as file:
+            found.update(row[0] for row in csv.reader(file) if row)
+    return frozenset(found)
 
 
 def own_modules() -> list[ModuleType]:
