@@ -67,25 +67,35 @@ class Link:
             if now < self._rest_until:
                 raise StateError("Redis did not answer the last questions and is not asked again yet.")
             self._rest_until = now + self.timeout
-        asking: Any = asyncio.current_task()
-        cancels, failed = asking.cancelling(), None
+        cancels = cancels_of_this()
         try:
             async with asyncio.timeout(self.timeout):
                 answer = await question()
         except (RedisError, OSError, TimeoutError) as error:
-            failed = error
-        try:
-            if asking.cancelling() > cancels:
-                raise asyncio.CancelledError from failed  # the client sends with asyncio.wait_for, which loses cancels before Python 3.12
-            if failed:
-                self._failures += 1
-                self._rest_until = time.monotonic() + REST
-                raise StateError(f"Redis did not answer within {self.timeout:g} s: {type(failed).__name__}.") from failed
-        finally:
-            failed = None  # the error holds this frame, and the frame would hold the error
+            stop_if_cancelled(cancels)
+            self._failures += 1
+            self._rest_until = time.monotonic() + REST
+            raise StateError(f"Redis did not answer within {self.timeout:g} s: {type(error).__name__}.") from error
+        stop_if_cancelled(cancels)
         self._failures = 0
         return answer
 
     async def close(self) -> None:
         """Let go of all connections."""
         await self.redis.aclose()
+
+
+def cancels_of_this() -> int:
+    """How many cancels of the running task are still to be heeded."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
+def stop_if_cancelled(before: int) -> None:
+    """Cancel the running task again if more than `before` came: the client sends with `asyncio.wait_for`, which loses some until Python 3.12.
+
+    Raises:
+        asyncio.CancelledError: One was lost.
+    """
+    if cancels_of_this() > before:
+        raise asyncio.CancelledError
