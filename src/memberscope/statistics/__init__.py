@@ -3,6 +3,7 @@
 from memberscope.statistics.auc import auc_difference, auc_interval
 from memberscope.statistics.bootstrap import bootstrap
 from memberscope.statistics.canaries import epsilon_from_one_run
+from memberscope.statistics.clusters import EffectiveSizes, effective_sizes, kish_number
 from memberscope.statistics.confusion import Counts, best_balanced, best_rates, rates
 from memberscope.statistics.difference import auc_change, correlation, difference_p_value, drawn_together, mover
 from memberscope.statistics.epsilon import epsilon_empirical, epsilon_one_run, one_run_guesses, one_run_p_value
@@ -11,15 +12,30 @@ from memberscope.statistics.many_runs import epsilon_from_counts, epsilon_from_r
 from memberscope.statistics.multiplicity import distinct_rankings, holm, simultaneous_confidence
 from memberscope.statistics.one_run_fdp import epsilon_one_run_fdp
 from memberscope.statistics.posterior import Bin, LikelihoodRatio, fit_likelihood_ratio, reliability
-from memberscope.statistics.power import minimum_detectable_auc, minimum_detectable_tpr
+from memberscope.statistics.power import (
+    can_fail,
+    minimum_detectable_auc,
+    minimum_detectable_tpr,
+    non_member_blocks,
+    records_needed_to_fail,
+)
 from memberscope.statistics.ppv import ppv, ppv_at_fpr, ppv_from_counts
 from memberscope.statistics.ranks import accused_within_fold, within_fold
-from memberscope.statistics.roc import Point, Roc, auc_value, operating_point, roc, smallest_fpr
-from memberscope.statistics.tpr import resolution_warning, roc_band, tpr_at_fpr, tpr_p_value
+from memberscope.statistics.roc import Point, Roc, auc_value, operating_point, randomised_tpr, roc, smallest_fpr
+from memberscope.statistics.tpr import (
+    resolution_warning,
+    roc_band,
+    tpr_at_fpr,
+    tpr_lower,
+    tpr_p_value,
+    tpr_staircase_at_fpr,
+    tpr_upper,
+)
 
 __all__ = [
     "Bin",
     "Counts",
+    "EffectiveSizes",
     "Interval",
     "LikelihoodRatio",
     "Point",
@@ -32,11 +48,13 @@ __all__ = [
     "best_balanced",
     "best_rates",
     "bootstrap",
+    "can_fail",
     "clopper_pearson",
     "correlation",
     "difference_p_value",
     "distinct_rankings",
     "drawn_together",
+    "effective_sizes",
     "epsilon_empirical",
     "epsilon_from_counts",
     "epsilon_from_one_run",
@@ -45,10 +63,12 @@ __all__ = [
     "epsilon_one_run_fdp",
     "fit_likelihood_ratio",
     "holm",
+    "kish_number",
     "kolmogorov_band",
     "minimum_detectable_auc",
     "minimum_detectable_tpr",
     "mover",
+    "non_member_blocks",
     "one_run_guesses",
     "one_run_p_value",
     "operating_point",
@@ -56,7 +76,9 @@ __all__ = [
     "ppv_at_fpr",
     "ppv_from_counts",
     "rates",
+    "randomised_tpr",
     "ratio",
+    "records_needed_to_fail",
     "reliability",
     "resolution_warning",
     "roc",
@@ -64,7 +86,10 @@ __all__ = [
     "simultaneous_confidence",
     "smallest_fpr",
     "tpr_at_fpr",
+    "tpr_lower",
     "tpr_p_value",
+    "tpr_staircase_at_fpr",
+    "tpr_upper",
     "weighted_sum",
     "within_fold",
 ]

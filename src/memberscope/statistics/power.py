@@ -1,21 +1,44 @@
-"""What an audit could have seen: the smallest TPR, and the smallest AUC, that it would have detected."""
+"""What an audit could have seen: the smallest TPR, and the smallest AUC, that it would have detected; whether it could fail."""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import betainc, ndtr, ndtri
 
-from memberscope.statistics.multiplicity import simultaneous_confidence
-from memberscope.statistics.tpr import nodes
+from memberscope._check import rate
+from memberscope.statistics.clusters import effective_sizes, kish_members
+from memberscope.statistics.rank_tails import mixture_weights
+from memberscope.statistics.roc import Roc, allowed_false_positives
+from memberscope.statistics.tpr_limits import mixture_p_value
 from memberscope.types import Floats, Ints
 
-STEPS = 16
-RUNS = 400  # simulated audits; the power is known to two points in a hundred
+STEPS = 14
+RUNS = 1200  # simulated audits; the power is known to one point in a hundred
+TABLE_STEPS = 8  # entries a member of the table of p-values, straight lines between
 
 
-@lru_cache(maxsize=64)
+class Layout(NamedTuple):
+    """Where members are counted: of each cell of scores its place on the curve, and how each rank reads that curve.
+
+    Attributes:
+        edges: True rates (r, c) at the lower ends of the cells, rising from the strictest.
+        fold: Fold (c,) that each cell belongs to.
+        vertex: Vertex (r, c) of the curve at which the members of a cell are accused.
+        below: Vertex (r, k) at which each rank stands.
+        share: Share (r, k) of the members of that vertex which stand above the rank.
+    """
+
+    edges: Floats
+    fold: Ints
+    vertex: Ints
+    below: Ints
+    share: Floats
+
+
+@lru_cache(maxsize=256)
 def minimum_detectable_tpr(
     n_members: int,
     n_non_members: int,
@@ -25,11 +48,25 @@ def minimum_detectable_tpr(
     confidence: float = 0.95,
     n_candidates: int = 1,
     power: float = 0.8,
+    n_folds: int | None = None,
+    blocks: tuple[float, ...] | None = None,
 ) -> float | None:
-    """Smallest true TPR at `fpr` that the rule "lower limit above `limit`" detects with `power`; None if even 1 is missed.
+    """Smallest true TPR at `fpr` that the rule "lower limit above `limit`" detects with `power`; None if none is.
 
-    The ROC curve near `fpr` is taken to have the Gaussian shape; the lower limit is that of `tpr_at_fpr` at the confidence
-    shared among `n_candidates`. The power is that of `RUNS` simulated audits, the same ones at each call.
+    The ROC curve is taken to have the Gaussian shape, with straight lines across ties; the lower limit is that of `tpr_at_fpr`
+    with the error shared among `n_candidates`. The power is that of `RUNS` simulated audits, the same ones at each call.
+
+    Args:
+        n_members: Members, or effective members where records belong to units.
+        n_non_members: Non-members, likewise.
+        fpr: The false-positive rate of the claim.
+        limit: The TPR that the claim allows.
+        confidence: Of the two-sided interval, before it is shared.
+        n_candidates: Attacks times claims that share the error.
+        power: Share of audits that are to detect the TPR.
+        n_folds: Folds of an attack that learns, whose lower limit is taken on the strict curve; None for other attacks.
+        blocks: Non-members with the highest score, with the two highest and so on, from `non_member_blocks`, where scores
+            tie; None where they do not.
 
     Raises:
         InputError: The non-members do not resolve `fpr`.
@@ -37,48 +74,192 @@ def minimum_detectable_tpr(
     >>> 0.05 < minimum_detectable_tpr(500, 500, 0.05, 0.1) < 0.3
     True
     """
-    tail = (1 - simultaneous_confidence(confidence, n_candidates)) / 2
-    kept, weights = nodes(n_non_members, fpr, lower=True)
-    reached = rates_at(kept, n_non_members)
+    allowed_false_positives(fpr, n_non_members)
+    tail = (1 - rate("confidence", confidence)) / 2 / max(n_candidates, 1)
+    ranks, weights = mixture_weights(n_non_members, fpr)
+    layout = _build_layout(ranks, n_non_members, n_folds or 1, blocks)
+    sizes = _fold_sizes(n_members, n_folds or 1)[layout.fold]
+    table = _p_value_table(n_members, limit)
 
-    def detected(tpr: float) -> bool:
-        counts = member_counts(gaussian_curve(tpr, fpr, reached), n_members)
-        below = np.where(counts > 0, betainc(np.maximum(counts, 1), n_members - counts + 1, limit), 1.0)
+    def detected(shift: float) -> bool:
+        heights = ndtr(ndtri(layout.edges) + shift)
+        counts = _counts_at_ranks(_member_counts(heights, sizes, layout.fold), layout)
+        below = np.interp(counts * TABLE_STEPS, np.arange(len(table)), table)
         return bool(np.mean(below @ weights < tail) >= power)
 
-    low, high = max(limit, fpr), 1 - 1e-9
+    low, high = -float(ndtri(fpr)) + float(ndtri(max(limit, fpr))), 7.0 - float(ndtri(fpr))
     if not detected(high):
         return None
     for _ in range(STEPS):
         middle = (low + high) / 2
         low, high = (low, middle) if detected(middle) else (middle, high)
-    return float(high)
+    return _true_tpr(high, fpr, n_non_members, blocks)
 
 
-def gaussian_curve(tpr: float, fpr: float, rates: Floats) -> Floats:
-    """TPR at `rates` (...) on the Gaussian-shift ROC curve through (`fpr`, `tpr`)."""
-    return np.asarray(ndtr(ndtri(rates) + ndtri(tpr) - ndtri(fpr)), dtype=np.float64)
+def can_fail(curve: Roc, fpr: float, limit: float, significance: float = 0.025, *, strict: Roc | None = None) -> bool:
+    """Whether the audit was able to fail "at most `limit` at `fpr`" with this attack, had it been perfect.
+
+    Had every member tied with or beaten the highest non-members, as many of whom share the top score as do, the p-value would
+    be below `significance`. Too few non-members, or so coarse a score that nobody can tell members from them, cannot fail.
+
+    >>> from memberscope.statistics.roc import roc
+    >>> member = np.arange(2000) < 1000
+    >>> can_fail(roc(np.arange(2000.0), member), 0.01, 0.03), can_fail(roc(np.arange(2000.0), member), 0.001, 0.03)
+    (True, False)
+    >>> can_fail(roc(np.arange(2000) % 2 * 1.0, member), 0.01, 0.03)
+    False
+    """
+    counted = strict or curve
+    top = float(counted.fp[np.searchsorted(counted.fp, 0, side="right")])
+    n_members, n_non_members = kish_members(curve), effective_sizes(curve, fpr).n_non_members
+    ranks, weights = mixture_weights(n_non_members, fpr)
+    share = ranks * curve.n_non_members / n_non_members / (top + 1)
+    return mixture_p_value(n_members * np.minimum(1.0, share), weights, n_members, limit) < significance
 
 
-def rates_at(kept: Ints, n: int) -> Floats:
-    """True rates (runs, j) of the most lenient thresholds that accuse `kept` (j,) of `n` non-members: those of the next one."""
+def records_needed_to_fail(fpr: float, significance: float = 0.025) -> int:
+    """Non-members without which no attack can fail a claim at `fpr`: the chance that none exceeds the true threshold is below.
+
+    >>> records_needed_to_fail(0.01), records_needed_to_fail(0.001), records_needed_to_fail(0.01, 0.025 / 20)
+    (368, 3688, 666)
+    """
+    return int(np.floor(np.log(rate("significance", significance)) / np.log1p(-rate("fpr", fpr)))) + 1
+
+
+def non_member_blocks(curve: Roc, fpr: float) -> tuple[float, ...] | None:
+    """Non-members at or above each of the highest distinct scores, as `minimum_detectable_tpr` takes them; None without ties.
+
+    Where records belong to units, the counts are in effective non-members.
+
+    >>> from memberscope.statistics.roc import roc
+    >>> non_member_blocks(roc(np.array([9.0, 9, 9, 5, 5, 4]), np.array([True, False, False, False, False, True])), 0.25)
+    (2.0, 4.0)
+    """
+    n = effective_sizes(curve, fpr).n_non_members
+    ranks, _ = mixture_weights(n, fpr)
+    ends = np.unique(curve.fp)[1:].astype(np.float64)
+    reach = int(np.searchsorted(ends, ranks[-1] * curve.n_non_members / n)) + 1
+    if (np.diff(ends[:reach], prepend=0.0) <= 1).all():
+        return None
+    return tuple((ends[:reach] * n / curve.n_non_members).tolist())
+
+
+def _build_layout(ranks: Floats, n: int, n_folds: int, blocks: tuple[float, ...] | None) -> Layout:
+    """Simulate the non-members of all runs."""
+    if n_folds == 1 and blocks is None:
+        return _untied_layout(ranks, n)
     rng = np.random.default_rng(0)
-    ranks = np.append(kept + 1, n + 1)
-    gaps = rng.standard_gamma(np.diff(ranks, prepend=0), (RUNS, len(ranks)))
+    sizes = _fold_sizes(n, n_folds)
+    parts = [_fold_cells(ranks, int(size), n, n_folds, blocks, rng) for size in sizes]
+    edges, counts = (np.concatenate([part[i] for part in parts], axis=1) for i in range(2))
+    n_cells = parts[0][0].shape[1]
+    fold = np.repeat(np.arange(n_folds), n_cells)
+    if n_folds > 1:
+        place = _strict_places(counts.reshape(RUNS, n_folds, n_cells), sizes)
+    else:
+        place = np.broadcast_to(np.arange(n_cells, dtype=np.float64), counts.shape)
+    return _read_layout(edges, fold, counts, place, ranks)
+
+
+def _strict_places(counts: Ints, sizes: Ints) -> Floats:
+    """Places (r, f * c) on the strict curve of each fold's cells with `counts` (r, f, c) of its `sizes` (f,) non-members.
+
+    The members of a cell without non-members stand at the next lower one that has some.
+    """
+    accused = np.where(counts > 0, np.cumsum(counts, axis=2), sizes.max() + 1)
+    accused = np.minimum.accumulate(accused[:, :, ::-1], axis=2)[:, :, ::-1]
+    return np.asarray((accused / sizes[None, :, None]).reshape(len(counts), -1), dtype=np.float64)
+
+
+def _untied_layout(ranks: Floats, n: int) -> Layout:
+    """Place the non-members at `ranks` (k,) by the law of order statistics; the members of a cell stand above its rank."""
+    rng = np.random.default_rng(0)
+    gaps = rng.standard_gamma(np.diff(np.append(ranks, n + 1), prepend=0), (RUNS, len(ranks) + 1))
     places = np.cumsum(gaps, axis=1)
-    return np.asarray(places[:, :-1] / places[:, -1:], dtype=np.float64)
+    cells = np.arange(len(ranks))
+    vertex = np.broadcast_to(cells, (RUNS, len(ranks)))
+    return Layout(places[:, :-1] / places[:, -1:], np.zeros(len(ranks), dtype=np.int64), vertex, vertex, np.ones((1, 1)))
 
 
-def member_counts(heights: Floats, n: int) -> Ints:
-    """Members (runs, j) of `n` above thresholds that a share `heights` (runs, j), rising, of all members exceed."""
+def _fold_cells(
+    ranks: Floats, size: int, n: int, n_folds: int, blocks: tuple[float, ...] | None, rng: np.random.Generator
+) -> tuple[Floats, Ints]:
+    """Lower edges (r, c) of a fold's cells, and its non-members (r, c) in each: one by one, or by blocks of tied scores."""
+    if blocks is not None:
+        edges = np.append(np.asarray(blocks)[np.asarray(blocks) < n] / n, 1.0)
+        counts = np.diff(_rising_counts(edges[None, :].repeat(RUNS, 0), np.full(len(edges), size), rng), axis=1, prepend=0)
+        return edges[None, :].repeat(RUNS, 0), counts
+    n_cells = min(size, int(ranks[-1] / n_folds) + 8)
+    gaps = rng.standard_gamma(np.append(np.ones(n_cells), size + 1 - n_cells), (RUNS, n_cells + 1))
+    places = np.cumsum(gaps, axis=1)
+    edges = np.append(places[:, :-1] / places[:, -1:], np.ones((RUNS, 1)), axis=1)
+    return edges, np.append(np.ones((RUNS, n_cells), dtype=np.int64), np.full((RUNS, 1), size - n_cells), axis=1)
+
+
+def _read_layout(edges: Floats, fold: Ints, counts: Ints, place: Floats, ranks: Floats) -> Layout:
+    """Order the cells of each run by `place` (r, c), those at one place as one vertex, and find each rank's vertex."""
+    vertex = np.empty(place.shape, dtype=np.int64)
+    below, share = np.zeros((RUNS, len(ranks)), dtype=np.int64), np.zeros((RUNS, len(ranks)))
+    for run in range(RUNS):
+        _, vertex[run] = np.unique(place[run], return_inverse=True)
+        tied = np.bincount(vertex[run], weights=counts[run])
+        ends = np.cumsum(tied)
+        below[run] = np.searchsorted(ends, np.minimum(ranks, ends[-1]), side="left")
+        share[run] = (ranks - ends[below[run]] + tied[below[run]]) / (tied[below[run]] + 1)
+    return Layout(edges, fold, vertex, below, np.where(ranks > 0, share, 0.0))
+
+
+def _counts_at_ranks(counts: Ints, layout: Layout) -> Floats:
+    """Members (r, k) above each rank, from the members (r, c) in each cell."""
+    n_vertices = int(layout.vertex.max()) + 1
+    flat = (np.arange(len(counts))[:, None] * n_vertices + layout.vertex).ravel()
+    tied = np.bincount(flat, weights=counts.ravel(), minlength=len(counts) * n_vertices).reshape(len(counts), n_vertices)
+    above = np.cumsum(tied, axis=1) - tied
+    return np.asarray(
+        np.take_along_axis(above, layout.below, axis=1) + layout.share * np.take_along_axis(tied, layout.below, axis=1)
+    )
+
+
+def _member_counts(heights: Floats, sizes: Ints, fold: Ints) -> Ints:
+    """Members (r, c) in each cell, which a share `heights` (r, c) of the `sizes` (c,) members of its fold exceed or reach."""
     rng = np.random.default_rng(1)
+    parts = []
+    for f in np.unique(fold):
+        own = fold == f
+        parts.append(np.diff(_rising_counts(heights[:, own], sizes[own], rng), axis=1, prepend=0))
+    return np.concatenate(parts, axis=1)
+
+
+def _rising_counts(heights: Floats, sizes: Ints, rng: np.random.Generator) -> Ints:
+    """Binomial counts (r, c) of nested events with chances `heights` (r, c), rising."""
     counts = np.zeros(heights.shape, dtype=np.int64)
     so_far, height = np.zeros(len(heights), dtype=np.int64), np.zeros(len(heights))
     for j in range(heights.shape[1]):
         share = (heights[:, j] - height) / np.maximum(1 - height, 1e-300)
-        so_far = so_far + rng.binomial(n - so_far, np.clip(share, 0.0, 1.0))
+        so_far = so_far + rng.binomial(sizes[j] - so_far, np.clip(share, 0.0, 1.0))
         counts[:, j], height = so_far, heights[:, j]
     return counts
+
+
+def _p_value_table(n: int, limit: float) -> Floats:
+    """P(binomial(n, limit) >= count) at counts of 0, 1/8 and so on, up to where it vanishes."""
+    most = min(float(n), n * limit + 12 * (n * limit) ** 0.5 + 40)
+    counts = np.arange(int(most * TABLE_STEPS) + 1) / TABLE_STEPS
+    table = np.where(counts > 0, betainc(np.maximum(counts, 1e-300), n - counts + 1, limit), 1.0)
+    return np.asarray(np.append(table, table[-1]))
+
+
+def _true_tpr(shift: float, fpr: float, n: int, blocks: tuple[float, ...] | None) -> float:
+    """TPR at exactly `fpr` of the curve with this shift, straight across the blocks of tied scores."""
+    if blocks is None:
+        return float(ndtr(ndtri(fpr) + shift))
+    edges = np.concatenate([[0.0], np.asarray(blocks)[np.asarray(blocks) < n] / n, [1.0]])
+    return float(np.interp(fpr, edges, ndtr(ndtri(edges) + shift)))
+
+
+def _fold_sizes(n: int, n_folds: int) -> Ints:
+    """Records (f,) of each fold."""
+    return n // n_folds + (np.arange(n_folds) < n % n_folds)
 
 
 def minimum_detectable_auc(n_members: int, n_non_members: int, *, confidence: float = 0.95, power: float = 0.8) -> float:

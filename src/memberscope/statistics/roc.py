@@ -12,14 +12,27 @@ from memberscope.types import Bools, Floats, Ints
 
 
 @dataclass(frozen=True, eq=False)
+class UnitRows:
+    """Of each record (n,): its unit, whether it is a member, and the vertex of the curve at which it is first accused."""
+
+    unit: Ints
+    member: Bools
+    vertex: Ints
+
+
+@dataclass(frozen=True, eq=False)
 class Roc:
-    """Vertices of the staircase: at `thresholds` (v,), descending from +inf, the counts `tp` (v,) and `fp` (v,)."""
+    """Vertices of the staircase: at `thresholds` (v,), descending from +inf, the counts `tp` (v,) and `fp` (v,).
+
+    `rows` says which unit (person, document) each record belongs to, None where every record stands by itself.
+    """
 
     thresholds: Floats
     tp: Ints
     fp: Ints
     n_members: int
     n_non_members: int
+    rows: UnitRows | None = None
 
 
 @dataclass(frozen=True)
@@ -31,8 +44,8 @@ class Point:
     fp: int
 
 
-def roc(scores: Floats, member: Bools) -> Roc:
-    """Staircase of `scores` (n,) against `member` (n,).
+def roc(scores: Floats, member: Bools, unit: Ints | None = None) -> Roc:
+    """Build the staircase of `scores` (n,) against `member` (n,), whose records belong to units with codes `unit` (n,).
 
     Raises:
         InputError: A score is not finite, the lengths differ, or one kind is missing.
@@ -47,12 +60,18 @@ def roc(scores: Floats, member: Bools) -> Roc:
     ranked, truth = scores[order], member[order]
     ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
     tp = np.cumsum(truth)[ends]
+    rows = None
+    if unit is not None:
+        unit = np.asarray(unit)
+        _check.same_length(scores=scores, unit=unit)
+        rows = UnitRows(unit[order], truth, 1 + np.searchsorted(ends, np.arange(len(order))))
     return Roc(
         thresholds=np.concatenate([[np.inf], ranked[ends]]),
         tp=np.concatenate([[0], tp]).astype(np.int64),
         fp=np.concatenate([[0], ends + 1 - tp]).astype(np.int64),
         n_members=int(member.sum()),
         n_non_members=int((~member).sum()),
+        rows=rows,
     )
 
 
@@ -103,3 +122,44 @@ def operating_point(curve: Roc, fpr: float) -> Point:
     allowed = allowed_false_positives(fpr, curve.n_non_members)
     at = int(np.searchsorted(curve.fp, allowed, side="right")) - 1
     return Point(float(curve.thresholds[at]), int(curve.tp[at]), int(curve.fp[at]))
+
+
+def randomised_tpr(curve: Roc, fpr: float) -> float:
+    """TPR at exactly the rate `fpr`, linear between the staircase's vertices: a coin decides among records that tie.
+
+    >>> randomised_tpr(roc(np.array([9.0, 9, 9, 5]), np.array([True, True, False, False])), 0.25)
+    0.5
+    """
+    at, share = split_vertex(curve, fpr)
+    below = min(at + 1, len(curve.tp) - 1)
+    return float((curve.tp[at] + share * (curve.tp[below] - curve.tp[at])) / curve.n_members)
+
+
+def split_vertex(curve: Roc, fpr: float) -> tuple[int, float]:
+    """Last vertex within the rate `fpr`, and the share of the next block of tied records that fills the rate up."""
+    wanted = fpr * curve.n_non_members
+    if abs(wanted - round(wanted)) < 1e-9 * max(1.0, wanted):
+        wanted = float(round(wanted))
+    at = int(np.searchsorted(curve.fp, wanted, side="right")) - 1
+    if at + 1 == len(curve.fp):
+        return at, 0.0
+    return at, float((wanted - curve.fp[at]) / (curve.fp[at + 1] - curve.fp[at]))
+
+
+def members_above(curve: Roc, ranks: Floats) -> Floats:
+    """Mean number of members above the non-member of each rank (1 for the highest) when ties are broken at random.
+
+    Args:
+        curve: The curve.
+        ranks: Whole numbers from 0, above which nobody stands, to one more than there are non-members, which all exceed.
+
+    >>> curve = roc(np.array([9.0, 9, 9, 5]), np.array([True, True, False, False]))
+    >>> members_above(curve, np.arange(4.0)).tolist()
+    [0.0, 1.0, 2.0, 2.0]
+    """
+    block = np.searchsorted(curve.fp, np.minimum(ranks, curve.n_non_members), side="left")
+    above = np.maximum(block - 1, 0)
+    tied = curve.fp[block] - curve.fp[above]
+    inside = (ranks - curve.fp[above]) * (curve.tp[block] - curve.tp[above]) / (tied + 1)
+    found = np.where(ranks > 0, curve.tp[above] + inside, 0.0)
+    return np.asarray(np.where(ranks > curve.n_non_members, curve.n_members, found), dtype=np.float64)

@@ -1,0 +1,96 @@
+"""How many non-members stand above the true threshold of a rate, and how an error is shared among those ranks."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import bdtrik, ndtri
+
+from memberscope.types import Floats
+
+N_NODES = 200  # ranks kept in a mixture; the rest are merged towards the conservative side
+N_LEVELS = 4  # steps of the bounds that spare exact limits
+
+
+class RankTails(NamedTuple):
+    """Ranks (k,) of the threshold that matter, the tail (k,) of the error that each may spend, and its normal quantile (k,)."""
+
+    ranks: Floats
+    tails: Floats
+    quantiles: Floats
+
+
+def binomial_weights(n: int, rate: float, smallest: float) -> tuple[Floats, Floats]:
+    """Ranks (k,) from which a binomial(n, rate) count deviates upwards with less than `smallest`, and their probabilities (k,).
+
+    The lower end is cut where less than 1e-14 is left out.
+    """
+    mean, variance = n * rate, n * rate * (1 - rate)
+    first = max(0, int(mean - _reach(variance, 1e-14)) - 1)
+    last = min(n, int(mean + _reach(variance, smallest)) + 2)
+    ranks = np.arange(first, last + 1, dtype=np.float64)
+    steps = np.log(n - ranks[:-1]) - np.log(ranks[1:]) + np.log(rate) - np.log1p(-rate)
+    logs = np.concatenate([[0.0], np.cumsum(steps)])
+    weights = np.exp(logs - logs.max())
+    return ranks, weights / weights.sum()
+
+
+def _reach(variance: float, probability: float) -> float:
+    """Bernstein's deviation of a binomial count that is exceeded with at most `probability`."""
+    log = -float(np.log(probability))
+    return float(log / 3 + np.sqrt(log**2 / 9 + 2 * log * variance))
+
+
+@lru_cache(maxsize=4096)
+def mixture_weights(n: int, rate: float) -> tuple[Floats, Floats]:
+    """Ranks (j,) of the threshold and their weights (j,) for a mixture over ranks, close ones merged into the smallest."""
+    ranks, weights = binomial_weights(n, rate, 1e-14)
+    step = -(-len(ranks) // N_NODES)
+    starts = np.arange(0, len(ranks), step)
+    return ranks[starts], np.add.reduceat(weights, starts)
+
+
+@lru_cache(maxsize=2048)
+def rank_tails(n: int, rate: float, alpha: float) -> RankTails:
+    """Share an error of `alpha` among the ranks K of the true threshold, K ~ binomial(n, rate).
+
+    Rank k may spend min(1, c / P(K >= k)), c such that the mean over K is `alpha`; ranks that may spend everything, and those
+    below which the tail no longer changes, are left out.
+
+    >>> found = rank_tails(100, 0.05, 0.025)
+    >>> found.tails[found.ranks.tolist().index(5)].round(8)
+    np.float64(0.00927134)
+    """
+    if rate == 0:
+        return RankTails(np.zeros(1), np.array([alpha]), ndtri(1 - np.array([alpha])))
+    ranks, weights = binomial_weights(n, rate, alpha * 1e-10)
+    reached = np.minimum(np.cumsum(weights[::-1])[::-1], 1.0)
+    spent = np.cumsum(weights / reached)
+    beyond = np.append(reached[1:], 0.0)
+    scale = (alpha - beyond) / spent  # c if exactly the ranks up to this one spend c / P(K >= k)
+    last = int(np.flatnonzero((scale > beyond) & (scale > 0))[0])
+    c = float(scale[last])
+    first = max(0, int(np.searchsorted(-reached, -(1 - 1e-13), side="right")) - 1)
+    kept = slice(first, last + 1)
+    tails = c / reached[kept]
+    inside = tails < 1
+    tails = tails[inside]
+    return RankTails(ranks[kept][inside], tails, -ndtri(tails))
+
+
+@lru_cache(maxsize=512)
+def rank_bounds(n: int, rates: tuple[float, ...], alpha: float) -> tuple[Floats, Floats]:
+    """Ranks (u, l) and tails (l,) that bound `rank_tails` at each of `rates` (u,): no tail up to that rank is smaller.
+
+    P(K >= K's rank) is stochastically at least uniform, so that c is at least the solution of c (1 + log(1 / c)) = alpha.
+    """
+    c = alpha
+    for _ in range(60):
+        c = alpha / (1 - np.log(c))
+    levels = c ** (np.arange(1, N_LEVELS + 1) / N_LEVELS)
+    tails = c ** (1 - np.arange(N_LEVELS) / N_LEVELS)
+    inside = np.asarray(rates)[:, None]
+    ranks = np.ceil(bdtrik(1 - levels[None, :], n, np.clip(inside, 1e-300, 1 - 1e-16)))
+    return np.where(inside > 0, np.clip(ranks, 0, n), 0.0), tails
