@@ -51,12 +51,12 @@ def quantile_of_old(curve: Roc, fpr: float, level: float, *, lower: bool) -> flo
     return low if lower else high
 
 
-def old_limits(curve: Roc, fpr: float, strict: Roc | None) -> tuple[float, float]:
+def old_limits(curve: Roc, fpr: float, strict: Roc | None, tail: float = 0.025) -> tuple[float, float]:
     """The interval before: the staircase's, with tails halved where non-members tie near the threshold."""
     n = curve.n_non_members
     reach = 4 * (n * fpr * (1 - fpr)) ** 0.5 + 1
     near = (curve.fp[1:] >= n * fpr - reach) & (curve.fp[:-1] <= n * fpr + reach)
-    tail = 0.0125 if (np.diff(curve.fp)[near] > 1).any() else 0.025
+    tail = tail / 2 if (np.diff(curve.fp)[near] > 1).any() else tail
     low = quantile_of_old(strict or curve, fpr, tail, lower=True)
     return low, quantile_of_old(curve, fpr, 1 - tail, lower=False)
 

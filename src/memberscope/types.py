@@ -27,6 +27,7 @@ Threshold = Literal["best", "transferred"]
 Metric = Literal[
     "auc",
     "tpr",
+    "tpr_staircase",
     "ppv",
     "accuracy",
     "balanced_accuracy",
@@ -286,13 +287,16 @@ class ThreatModel:
     """Who the adversary is: what a query returns, what is known, how many queries, and how rare members are.
 
     `prior` is the share of members among the records an adversary would try; `query_budget` counts queries per record.
+    `known_records` grants the truth about other records, `population` records that no model was trained on, `references` models
+    trained like the target, at most so many. None grants what the audit is given. Attacks that need what is not granted are
+    not run.
     """
 
     access: Access = Access.PROBABILITIES
     restriction: str | None = None
     known_records: bool = True
-    population: bool = False
-    references: int = 0
+    population: bool | None = None
+    references: int | None = None
     query_budget: int | None = None
     prior: float = 0.01
 
@@ -328,7 +332,10 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Finding:
-    """One judged claim: the verdict, the rule that led to it, the estimate it rests on, and what to do."""
+    """One judged claim: the verdict, the rule that led to it, the estimate it rests on, and what to do.
+
+    A PASS is `limited` where attacks with reference models, which the policy requires, did not run.
+    """
 
     verdict: Verdict
     claim: str
@@ -337,3 +344,4 @@ class Finding:
     rule: str
     advice: str
     estimate: Estimate | None = None
+    limited: bool = False

@@ -42,7 +42,7 @@ def diagnose(plan: Plan, got: Collected, arrays: Arrays, settings: Settings) -> 
         "n_non_members": int((~member).sum()),
         "smallest_fpr": smallest_fpr(int((~member).sum())),
         "class_sizes": diagnostics.class_sizes(subject.records.y, arrays.group_values["class"]),
-        "groups_too_small": small_groups(arrays),
+        "groups_too_small": small_groups(arrays, settings.fprs),
         "minimum_detectable_tpr": power(plan, arrays, settings.fprs),
         "notes": [*subject.notes, *got.notes],
     }

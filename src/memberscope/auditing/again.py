@@ -15,7 +15,7 @@ from memberscope.auditing.parallel import each
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.policy import Policy, policy_from_table
 from memberscope.auditing.result import Arrays, Result, Scored
-from memberscope.auditing.strongest import judged_level, levels_in, strongest
+from memberscope.auditing.strongest import levels_in, strongest
 from memberscope.signals import digest_array
 from memberscope.types import Access, Estimate, ThreatModel
 
@@ -66,6 +66,7 @@ def digest_arrays(arrays: Arrays) -> str:
     parts: list[tuple[str, Any]] = [("member", arrays.member), ("labels", arrays.labels), ("fold", arrays.fold)]
     parts += [(f"group {name} {arrays.group_values[name]}", codes) for name, codes in sorted(arrays.groups.items())]
     parts += [] if arrays.vulnerability is None else [("vulnerability", arrays.vulnerability)]
+    parts += [] if arrays.overlap is None else [("overlap", arrays.overlap)]
     for entry in arrays.scored:
         name = entry.name
         parts.append((f"{name} {entry.learned} {entry.declared} {entry.queries}", entry.scores))
@@ -154,7 +155,8 @@ def contradictions(result: Result, judgement: Judgement) -> list[str]:
     """Where a result's verdict and findings are not those of `judgement`, in sentences."""
     if judgement.verdict != result.verdict:
         return [f"the stored scores give the verdict {judgement.verdict}, not {result.verdict}"]
-    if judgement.reason != result.reason or judgement.findings != result.findings:
+    stored = (result.reason, result.findings, result.limited)
+    if (judgement.reason, judgement.findings, judgement.limited) != stored:
         return ["the stored scores give other findings"]
     return []
 
@@ -168,6 +170,4 @@ def rejudged(result: Result, arrays: Arrays, policy: Policy | None) -> Judgement
     plan = plan_of(result)
     plan = replace(plan, policy=policy or plan.policy)
     plan.resolvable_fprs(result.diagnostics["n_non_members"])
-    settings = Settings(plan.claim_fprs(), plan.all_priors(), plan.confidence)
-    estimates = strongest(arrays, judged_level(arrays, plan.threat.access), settings)
-    return judge(plan, arrays, estimates, result.controls, result.not_run)
+    return judge(plan, arrays, result.estimates, result.controls, result.not_run)

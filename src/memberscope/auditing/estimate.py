@@ -19,15 +19,16 @@ from memberscope.statistics import (
     best_rates,
     clopper_pearson,
     epsilon_empirical,
-    ppv_at_fpr,
+    ppv,
     ppv_from_counts,
     rates,
     resolution_warning,
     roc,
     tpr_at_fpr,
+    tpr_staircase_at_fpr,
     within_fold,
 )
-from memberscope.types import Access, Bools, Estimate, Floats, Metric, Threshold
+from memberscope.types import Access, Bools, Estimate, Floats, Ints, Metric, Threshold
 
 FITTED = "; conditional on the fitted attack, ranks within each fold"
 SMALLEST_GROUP = 10  # records of each kind below which a group gets no estimates
@@ -56,6 +57,7 @@ class Part:
     member: Bools
     decisions: dict[str, Bools]
     smallest_fold: int
+    unit: Ints | None = None
 
     def estimate(self, metric: Metric, interval: Interval, confidence: float, **conditions: Any) -> Estimate:
         """An estimate of `metric` with this part's attack, group and counts filled in."""
@@ -81,7 +83,8 @@ class Part:
 
     def curves(self) -> tuple[Roc, Roc | None]:
         """ROC staircase, and the one for lower limits if it is another."""
-        return roc(self.scores, self.member), None if self.strict is None else roc(self.strict, self.member)
+        curve = roc(self.scores, self.member, self.unit)
+        return curve, None if self.strict is None else roc(self.strict, self.member, self.unit)
 
     def counts(self, point: str) -> Counts:
         """True and false positives at the transferred threshold of an operating point."""
@@ -95,11 +98,13 @@ class Part:
         )
 
     def resolves(self, fpr: float) -> bool:
-        """Whether the non-members compared with one another (a fold's, for learned attacks) resolve this rate."""
+        """Whether the non-members that are compared with one another resolve this rate."""
+        return fpr * self.n_compared() >= 1 - 1e-9
+
+    def n_compared(self) -> int:
+        """Non-members whose scores are compared with one another: a fold's, for learned attacks."""
         n = int((~self.member).sum())
-        if self.scored.learned:
-            n = min(n, self.smallest_fold)
-        return fpr * n >= 1 - 1e-9
+        return min(n, self.smallest_fold) if self.scored.learned else n
 
 
 def whole(scored: Scored, arrays: Arrays) -> Part:
@@ -110,7 +115,7 @@ def whole(scored: Scored, arrays: Arrays) -> Part:
     strict = accused_within_fold(scored.scores, arrays.member, arrays.fold) if scored.learned else None
     decisions = {name: scored.scores >= cut[arrays.fold] for name, cut in scored.thresholds.items()}
     folds = np.bincount(arrays.fold[~arrays.member])
-    return Part(scored, None, scores, strict, arrays.member, decisions, int(folds.min()))
+    return Part(scored, None, scores, strict, arrays.member, decisions, int(folds.min()), arrays.unit)
 
 
 def comparable(scored: Scored, arrays: Arrays) -> Floats:
@@ -122,7 +127,16 @@ def restrict(part: Part, mask: Bools, group: str) -> Part:
     """The part's records under `mask` (n,)."""
     decisions = {name: called[mask] for name, called in part.decisions.items()}
     strict = None if part.strict is None else part.strict[mask]
-    return replace(part, group=group, scores=part.scores[mask], strict=strict, member=part.member[mask], decisions=decisions)
+    unit = None if part.unit is None else part.unit[mask]
+    return replace(
+        part,
+        group=group,
+        scores=part.scores[mask],
+        strict=strict,
+        member=part.member[mask],
+        decisions=decisions,
+        unit=unit,
+    )
 
 
 def group_masks(arrays: Arrays) -> Iterator[tuple[str, Bools]]:
@@ -135,11 +149,21 @@ def group_masks(arrays: Arrays) -> Iterator[tuple[str, Bools]]:
                 yield f"{name}={value}", codes == code
 
 
-def small_groups(arrays: Arrays) -> list[str]:
-    """Names of groups with too few members or non-members for estimates."""
-    reported = {name for name, _ in group_masks(arrays)}
+def small_groups(arrays: Arrays, fprs: tuple[float, ...] = ()) -> list[str]:
+    """Groups with too few members or non-members for any estimate, and those too small for one of the rates, in words.
+
+    >>> member = np.arange(80) < 40
+    >>> groups = {"sex": np.arange(80) % 2}
+    >>> small_groups(Arrays(np.arange(80), member, groups["sex"], groups["sex"], (), groups, {"sex": ("f", "m")}), (0.01,))
+    ['sex=f at 1%', 'sex=m at 1%']
+    """
+    masks = dict(group_masks(arrays))
     every = [f"{name}={value}" for name, values in arrays.group_values.items() for value in values]
-    return [name for name in every if name not in reported]
+    found = [name for name in every if name not in masks]
+    for fpr in fprs:
+        short = [name for name, mask in masks.items() if fpr * int((mask & ~arrays.member).sum()) < 1 - 1e-9]
+        found += [f"{name} at {100 * fpr:g}%" for name in short]
+    return found
 
 
 def estimates_of(scored: Scored, arrays: Arrays, settings: Settings) -> list[Estimate]:
@@ -187,7 +211,7 @@ def of_group(part: Part, settings: Settings) -> list[Estimate]:
 
 def auc_estimate(part: Part, settings: Settings) -> Estimate:
     """Area under the ROC curve."""
-    interval = auc_interval(part.scores, part.member, settings.confidence)
+    interval = auc_interval(part.scores, part.member, settings.confidence, part.unit)
     return part.estimate("auc", interval, settings.confidence)
 
 
@@ -196,19 +220,30 @@ def at_best(part: Part, curve: Roc, strict: Roc | None, fpr: float, settings: Se
     if not part.resolves(fpr):
         return []
     confidence = settings.confidence
-    compared = min(curve.n_non_members, part.smallest_fold) if part.scored.learned else curve.n_non_members
-    at: dict[str, Any] = {"fpr": fpr, "threshold": "best", "warning": resolution_warning(fpr, compared)}
-    found = [part.estimate("tpr", tpr_at_fpr(curve, fpr, confidence, strict=strict), confidence, **at)]
+    at: dict[str, Any] = {"fpr": fpr, "threshold": "best", "warning": resolution_warning(fpr, part.n_compared())}
+    tpr = tpr_at_fpr(curve, fpr, confidence, strict=strict)
+    found = [part.estimate("tpr", tpr, confidence, **at)]
     if part.group is None:
+        staircase = tpr_staircase_at_fpr(curve, fpr, confidence, strict=strict)
+        found.append(part.estimate("tpr_staircase", staircase, confidence, **at))
         for prior in settings.priors:
-            interval = ppv_at_fpr(curve, fpr, prior, confidence, strict=strict)
-            found.append(part.estimate("ppv", interval, confidence, prior=prior, **at))
+            found.append(part.estimate("ppv", ppv_of_tpr(tpr, fpr, prior), confidence, prior=prior, **at))
     return found
+
+
+def ppv_of_tpr(tpr: Interval, fpr: float, prior: float) -> Interval:
+    """Precision of a rule that accuses exactly `fpr` of the non-members, from the TPR's value and limits.
+
+    >>> ppv_of_tpr(Interval(0.5, 0.01, 0.9, "example"), 0.01, 0.5)[:3] == (ppv(0.5, 0.01, 0.5), 0.5, ppv(0.9, 0.01, 0.5))
+    True
+    """
+    value, low, high = (ppv(rate, fpr, prior) for rate in tpr[:3])
+    return Interval(value, low, high, f"precision at exactly this FPR, from the TPR: {tpr.method}")
 
 
 def at_transferred(part: Part, fpr: float, settings: Settings) -> list[Estimate]:
     """TPR, the FPR really obtained, precision and empirical epsilon at the threshold learned on other folds."""
-    if at_fpr(fpr) not in part.decisions:
+    if at_fpr(fpr) not in part.decisions or fpr * int((~part.member).sum()) < 1 - 1e-9:
         return []
     confidence, counts = settings.confidence, part.counts(at_fpr(fpr))
     at: dict[str, Any] = {"fpr": fpr, "threshold": "transferred"}

@@ -79,6 +79,8 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
         raise InputError(f"Expected a recipe to train {plan.targets} target models, got none. Give --recipe, or no --targets.")
     if training is not None and training.design is not None:
         training = replace(training, design=fixed(training.design, len(subject.records)))
+    if training is not None and plan.threat.population is False:
+        training = replace(training, population=None)
     streams = streams_of(plan)
     overlap, examples = duplicates(subject, streams["overlap"])
     if overlap is not None and plan.drop_overlap and len(overlap.non_members()):

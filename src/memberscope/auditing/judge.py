@@ -1,64 +1,57 @@
-"""The verdict: policy claims, corrected for their number, then controls and requirements; rule 5 of the design."""
+"""The verdict: policy claims, controls and requirements become findings, and findings a verdict (rule 5 of the design)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from memberscope.attacks import by_name
-from memberscope.auditing.estimate import Part, Settings, level, whole
+from memberscope.auditing.claims import Tested, examine_claims, records_needed
+from memberscope.auditing.conclusion import Judgement, conclude
+from memberscope.auditing.estimate import Part, level, whole
 from memberscope.auditing.plan import Plan
-from memberscope.auditing.policy import Claim
-from memberscope.auditing.result import Arrays, Control, NotRun, Scored
-from memberscope.auditing.strongest import STRONGEST, candidates, judged_level, strongest
-from memberscope.statistics import holm, minimum_detectable_tpr, tpr_p_value
-from memberscope.types import Estimate, Finding
+from memberscope.auditing.policy import AucClaim, EpsilonClaim
+from memberscope.auditing.power import stated_power
+from memberscope.auditing.result import Arrays, Control, NotRun
+from memberscope.auditing.strongest import STRONGEST, candidates, judged_level
+from memberscope.statistics import holm
+from memberscope.types import Estimate, Finding, Verdict
 
 RULE = (
-    "FAIL if the lower limit, corrected by Holm over {claims} claim(s) and by Bonferroni over {attacks} attack(s), "
-    "exceeds {limit:.4g}; PASS if the upper limit is within it"
+    "FAIL if a p-value, corrected by Holm over {tests} test(s) of claims and attacks, is below {alpha:.3g}; PASS if the upper limit "
+    "of every attack is at most {limit:.4g} and some attack could have failed"
 )
-
-
 ALONE = "attacks with reference models are left out, since those failed their control"
+CLAIMS = {
+    "null": "The audit finds nothing where there is nothing to find.",
+    "blind": "Members and non-members cannot be told apart without the model.",
+    "references": "Reference models trained like the target.",
+    "direction": "No attack, and no accuracy, points from non-members to members.",
+    "fitted": "The model's answers fit the members' labels better than chance.",
+}
+DECIDES = tuple(CLAIMS)
+ADVICE = {
+    "null": "Do not use these numbers; look for records, labels or outputs that depend on the split.",
+    "blind": "Draw members and non-members at random from one source, remove time or origin markers, and audit again.",
+    "references": "Repair the recipe, so that it trains as the target was trained, and audit again.",
+    "direction": "Check that the members are the records that this model was trained on, and audit again.",
+    "fitted": "Check the model file, its preprocessing and the order of its classes, and audit again.",
+}
+EXCHANGEABLE = "Give the records' features, or declare --assume-exchangeable if the split was random."
+
+__all__ = ["Judgement", "judge", "judged_parts", "without_references"]
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """The verdict with a sentence that explains it; no verdict without a policy."""
+class _Family:
+    """What all claims of a policy share: the number of tests, the significance, the access, and words added to each rule."""
 
-    verdict: str | None
-    reason: str
-    findings: list[Finding]
-
-
-@dataclass(frozen=True)
-class Tested:
-    """One claim's evidence: the strongest attack's estimate, and its p-value over `n_attacks` candidates."""
-
-    claim: Claim
-    estimate: Estimate | None
-    p_value: float
-    n_attacks: int
-
-
-def tested(claim: Claim, arrays: Arrays, at: Scored, estimates: list[Estimate]) -> Tested:
-    """Look up the claim's simultaneous estimate and test TPR <= limit for every candidate."""
-    estimate = next(
-        (
-            entry
-            for entry in estimates
-            if (entry.target, entry.attack, entry.access, entry.restriction) == ("target", STRONGEST, at.access, at.restriction)
-            and (entry.metric, entry.fpr) == ("tpr", claim.fpr)
-        ),
-        None,
-    )
-    usable = [part for part in candidates(arrays, at) if part.resolves(claim.fpr)]
-    if estimate is None or not usable:
-        return Tested(claim, None, 1.0, 0)
-    pairs = [part.curves() for part in usable]
-    smallest = min(tpr_p_value(strict or curve, claim.fpr, claim.tpr) for curve, strict in pairs)
-    policy = replace(estimate, exploratory=False)
-    return Tested(claim, policy, min(1.0, smallest * len(usable)), len(usable))
+    n_tests: int
+    alpha: float
+    access: str
+    words: str
+    excess: int
 
 
 def judge(
@@ -68,24 +61,31 @@ def judge(
     if plan.policy is None:
         return Judgement(None, "No policy was given, so nothing was judged; the numbers below are exploratory.", [])
     at = judged_level(arrays, plan.threat.access)
-    access = at.access
     untrusted = "references" in controls and controls["references"].passed is False
-    judged = without_references(arrays) if untrusted else arrays
-    if untrusted:
-        estimates = strongest(judged, at, Settings(plan.claim_fprs(), plan.all_priors(), plan.confidence))
-    claims = [tested(claim, judged, at, estimates) for claim in plan.policy.max_tpr]
-    corrected = holm([claim.p_value for claim in claims])
+    parts = judged_parts(plan, without_references(arrays) if untrusted else arrays)
+    excess = excess_of(controls)
+    tested = [
+        entry
+        if entry.estimate is None
+        else replace(entry, estimate=replace(entry.estimate, access=at.access, restriction=at.restriction))
+        for entry in examine_claims(plan.policy, arrays, parts, estimates, plan.confidence, excess)
+    ]
     alpha = (1 - plan.confidence) / 2
-    findings = [claim_finding(claim, float(p), alpha, len(claims), access) for claim, p in zip(claims, corrected, strict=True)]
-    if untrusted:
-        findings = [replace(finding, rule=f"{finding.rule}; {ALONE}") for finding in findings]
-    findings += [control_finding(name, control, plan) for name, control in controls.items() if decides(name)]
-    findings += missing(plan, arrays, not_run, access)
-    found = conclude(findings, plan, power(plan, arrays, plan.claim_fprs()))
-    if level(access) < plan.threat.access:
+    family = _Family(sum(len(entry.p_values) for entry in tested), alpha, at.access, f"; {ALONE}" if untrusted else "", excess)
+    findings = claim_findings(tested, family)
+    findings += [control_finding(name, controls[name], plan) for name in DECIDES if name in controls]
+    findings += missing(plan, arrays, not_run, at.access)
+    seen = stated_power(plan, arrays, parts, plan.claim_fprs())
+    found = conclude(plan, findings, seen, [part.scored.attack for part in parts], n_references(controls), tested)
+    if level(at.access) < plan.threat.access:
         above = f" It speaks of {at.level} access: no attack ran at {plan.threat.access.word}, which was declared."
         found = replace(found, reason=found.reason + above)
     return found
+
+
+def judged_parts(plan: Plan, arrays: Arrays) -> list[Part]:
+    """The attacks that a verdict speaks of."""
+    return candidates(arrays, judged_level(arrays, plan.threat.access))
 
 
 def without_references(arrays: Arrays) -> Arrays:
@@ -94,54 +94,109 @@ def without_references(arrays: Arrays) -> Arrays:
     return replace(arrays, scored=tuple(scored for scored in arrays.scored if not sum(needs[scored.attack])))
 
 
-def decides(control: str) -> bool:
-    """Whether a control bears on the verdict; the others only inform."""
-    return control in ("null", "blind", "references")
+def excess_of(controls: dict[str, Control]) -> int:
+    """Records on both sides beyond what chance explains."""
+    control = controls.get("overlap")
+    return 0 if control is None or control.passed is not False else int(control.details["excess"])
 
 
-def claim_finding(claim: Tested, p: float, alpha: float, n_claims: int, access: str) -> Finding:
-    """FAIL, PASS or INCONCLUSIVE for one claim."""
-    rule = RULE.format(claims=n_claims, attacks=claim.n_attacks, limit=claim.claim.tpr)
-    sentence = claim.claim.sentence()
-    if claim.estimate is None:
-        advice = "Give more non-members, so that the audit resolves this false-positive rate."
-        return Finding("NOT_RUN", sentence, STRONGEST, access, rule, advice)
-    if p < alpha:
-        advice = "Regularise or train less, restrict the outputs, or train with differential privacy; then audit again."
-        return Finding("FAIL", sentence, STRONGEST, access, rule, advice, claim.estimate)
-    if claim.estimate.high <= claim.claim.tpr:
-        advice = "Keep auditing each release; the pass holds for the attacks that ran and the power stated."
-        return Finding("PASS", sentence, STRONGEST, access, rule, advice, claim.estimate)
-    advice = "The interval spans the limit: give more members and non-members, or accept a higher limit."
-    return Finding("INCONCLUSIVE", sentence, STRONGEST, access, rule, advice, claim.estimate)
+def n_references(controls: dict[str, Control]) -> int:
+    """Reference models that trained and passed their control."""
+    control = controls.get("references")
+    if control is None or control.passed is False:
+        return 0
+    return int(control.details["models"]) - int(control.details["failed"])
+
+
+def claim_findings(tested: Sequence[Tested], family: _Family) -> list[Finding]:
+    """One finding for each claim about each value of its group."""
+    corrected = _smallest([entry.p_values for entry in tested])
+    worst = _smallest([entry.worst_p_values or entry.p_values for entry in tested])
+    return [
+        _claim_finding(entry, p, p_worst, family) for entry, p, p_worst in zip(tested, corrected, worst, strict=True)
+    ]
+
+
+def _smallest(p_values: Sequence[tuple[float, ...]]) -> list[float]:
+    """For each claim the smallest of its p-values after Holm's correction over all of them together."""
+    adjusted = holm([p for entry in p_values for p in entry]) if any(p_values) else []
+    found, start = [], 0
+    for entry in p_values:
+        found.append(min((float(p) for p in adjusted[start : start + len(entry)]), default=1.0))
+        start += len(entry)
+    return found
+
+
+def _claim_finding(tested: Tested, p: float, p_worst: float, family: _Family) -> Finding:
+    """FAIL, PASS, INCONCLUSIVE or NOT_RUN for one claim."""
+    sentence, limit = tested.question.sentence(), tested.limit
+    rule = RULE.format(tests=family.n_tests, alpha=family.alpha, limit=limit) + family.words
+
+    def finding(verdict: Verdict, advice: str, why: str = "") -> Finding:
+        return Finding(verdict, sentence, STRONGEST, family.access, why or rule, advice, tested.estimate)
+
+    if tested.why_not is not None:
+        return finding("NOT_RUN", "Give what the claim needs, or take it out of the policy.", tested.why_not)
+    fails, passes = p < family.alpha, tested.high <= limit
+    if fails and p_worst >= family.alpha:
+        return finding("INCONCLUSIVE", DROP_OVERLAP, f"{rule}; it fails only with the records that stand on both sides")
+    if fails:
+        return finding(
+            "FAIL", "Regularise or train less, restrict the outputs, or train with differential privacy; then audit again."
+        )
+    if isinstance(tested.question.claim, EpsilonClaim):
+        return finding("INCONCLUSIVE", "A lower bound on epsilon can refute a claim and never show it; prove it by accounting.")
+    if not passes:
+        return finding("INCONCLUSIVE", "Give more members and non-members, or accept a higher limit.")
+    if not tested.able:
+        return finding("INCONCLUSIVE", _records_advice(tested, family), f"{rule}; no model could have failed")
+    if family.excess and tested.worst_high > limit:
+        return finding(
+            "INCONCLUSIVE",
+            DROP_OVERLAP,
+            f"{rule}; with {family.excess} shared records left out in the worst way the upper limit is {tested.worst_high:.3g}",
+        )
+    words = ""
+    if family.excess:
+        words = f"{rule}; with {family.excess} shared records left out in the worst way still at most {tested.worst_high:.3g}"
+    return finding("PASS", "Keep auditing each release; the pass holds for the attacks that ran and the power stated.", words)
+
+
+DROP_OVERLAP = "Leave the records that stand on both sides out of both (--drop-overlap), and audit again."
+
+
+def _records_advice(tested: Tested, family: _Family) -> str:
+    """How many records would let some model fail."""
+    claim = tested.question.claim
+    needed = records_needed(claim, family.alpha)
+    if isinstance(claim, AucClaim) or needed is None:
+        return "Give more members and non-members, so that some attack could exceed the limit."
+    have = tested.estimate.n_non_members if tested.estimate else 0
+    if have < needed:
+        corrected = records_needed(claim, family.alpha / max(family.n_tests, 1))
+        return (
+            f"Give at least {needed} non-members ({corrected} with these {family.n_tests} tests) so that a model could fail "
+            f"at this rate; there are {have}."
+        )
+    return (
+        "The scores of every attack tie too coarsely for this rate: audit finer outputs, add attacks, or judge a larger "
+        "false-positive rate."
+    )
 
 
 def control_finding(name: str, control: Control, plan: Plan) -> Finding:
     """PASS, INCONCLUSIVE or NOT_RUN for one control; a blind control that could not run may be waived by declaration."""
-    claim = {
-        "null": "The audit finds nothing where there is nothing to find.",
-        "blind": "Members and non-members cannot be told apart without the model.",
-        "references": "Reference models trained like the target.",
-    }[name]
     access = plan.threat.access.word
+    if control.passed is None and name in ("direction", "fitted"):
+        return Finding("PASS", CLAIMS[name], name, access, control.why, "Nothing to do.")
     if control.passed is None and name == "blind" and plan.assume_exchangeable:
         why = "Not checked: the caller declares members and non-members exchangeable (--assume-exchangeable)."
-        return Finding("PASS", claim, name, access, "declared by the caller", why)
-    verdicts = {True: "PASS", False: "INCONCLUSIVE", None: "NOT_RUN"}
-    return Finding(verdicts[control.passed], claim, name, access, control.why, control_advice(name, control.passed))  # type: ignore[arg-type]
-
-
-def control_advice(name: str, passed: bool | None) -> str:
-    """What to do about a control's outcome."""
-    if passed:
-        return "Nothing to do."
-    if name == "null":
-        return "Do not use these numbers; look for records, labels or outputs that depend on the split."
-    if name == "references":
-        return "Repair the recipe, so that it trains as the target was trained, and audit again."
-    if passed is None:
-        return "Give the records' features, or declare --assume-exchangeable if the split was random."
-    return "Draw members and non-members at random from one source, remove time or origin markers, and audit again."
+        return Finding("PASS", CLAIMS[name], name, access, "declared by the caller", why)
+    verdicts: dict[bool | None, Verdict] = {True: "PASS", False: "INCONCLUSIVE", None: "NOT_RUN"}
+    advice = "Nothing to do." if control.passed else ADVICE[name]
+    if name == "blind" and control.passed is None:
+        advice = EXCHANGEABLE
+    return Finding(verdicts[control.passed], CLAIMS[name], name, access, control.why, advice)
 
 
 def missing(plan: Plan, arrays: Arrays, not_run: list[NotRun], access: str) -> list[Finding]:
@@ -157,7 +212,7 @@ def missing(plan: Plan, arrays: Arrays, not_run: list[NotRun], access: str) -> l
             why = reasons.get(name, "it is not among the plan's attacks")
             findings.append(absent(name, access, why, "Supply what it needs, or take it out of the policy's require list."))
             continue
-        short = [claim.fpr for claim in plan.policy.max_tpr if not any(part.resolves(claim.fpr) for part in ran[name])]
+        short = [fpr for fpr in plan.claim_fprs() if not any(part.resolves(fpr) for part in ran[name])]
         if short:
             why = f"with these records it cannot resolve a false-positive rate of {100 * min(short):g}%"
             findings.append(absent(name, access, why, "Give more non-members, or take it out of the policy's require list."))
@@ -169,57 +224,6 @@ def absent(name: str, access: str, why: str, advice: str) -> Finding:
     return Finding("NOT_RUN", f"The policy requires the attack {name}.", name, access, why, advice)
 
 
-def conclude(findings: list[Finding], plan: Plan, seen: list[dict[str, float | None]]) -> Judgement:
-    """Controls first, since numbers that rest on a broken comparison neither pass nor fail; then claims; then gaps.
-
-    Where the reference models failed their control, the claims were tested without them (see `judge`): a FAIL that is found so
-    stands by itself, and nothing passes.
-    """
-    broken = [finding for finding in findings if finding.attack in ("null", "blind") and finding.verdict != "PASS"]
-    if broken:
-        return Judgement("INCONCLUSIVE", f"Inconclusive: {broken[0].rule}", findings)
-    failed = [finding for finding in findings if finding.verdict == "FAIL"]
-    if failed:
-        estimate = failed[0].estimate
-        assert estimate is not None
-        reason = (
-            f"Failed: {estimate.method.rsplit('reached by ', 1)[-1]} finds {100 * estimate.value:.3g}% of members "
-            f"({100 * estimate.low:.3g}% to {100 * estimate.high:.3g}%) at {100 * (estimate.fpr or 0):.3g}% false positives."
-        )
-        if any(finding.attack == "references" and finding.verdict != "PASS" for finding in findings):
-            reason += " It needs no reference models, which failed their control."
-        return Judgement("FAIL", reason, findings)
-    untrusted = [finding for finding in findings if finding.attack == "references" and finding.verdict != "PASS"]
-    if untrusted:
-        return Judgement("INCONCLUSIVE", f"Inconclusive: {untrusted[0].rule}", findings)
-    open_points = [finding for finding in findings if finding.verdict != "PASS"]
-    if open_points:
-        reason = f"Inconclusive: {open_points[0].claim} {open_points[0].advice}"
-        return Judgement("INCONCLUSIVE", reason, findings)
-    powers = "; ".join(
-        f"a true rate of {100 * entry['tpr']:.3g}% or more at {100 * (entry['fpr'] or 0):.3g}% false positives"
-        for entry in seen
-        if entry["tpr"] is not None
-    )
-    power_words = f" It would have failed, in 80% of audits, on {powers}." if powers else " It had no power to fail."
-    declared = " Exchangeability was declared, not checked." if plan.assume_exchangeable else ""
-    assert plan.policy is not None
-    return Judgement("PASS", f"Passed: every claim of policy {plan.policy.name!r} holds.{power_words}{declared}", findings)
-
-
-def power(plan: Plan, arrays: Arrays, fprs: tuple[float, ...]) -> list[dict[str, float | None]]:
-    """For each claim, the smallest TPR that this audit would have failed with 80% power; for each rate without a policy."""
-    parts = candidates(arrays, judged_level(arrays, plan.threat.access))
-    limits = {claim.fpr: claim.tpr for claim in plan.policy.max_tpr} if plan.policy else {}
-    n_members, n_others = int(arrays.member.sum()), int((~arrays.member).sum())
-    found: list[dict[str, float | None]] = []
-    for fpr in tuple(limits) or fprs:
-        usable = [part for part in parts if part.resolves(fpr)]
-        if not usable:
-            continue
-        limit = limits.get(fpr, fpr)
-        smallest = minimum_detectable_tpr(
-            n_members, n_others, fpr, limit, confidence=plan.confidence, n_candidates=len(usable) * max(len(limits), 1)
-        )
-        found.append({"fpr": fpr, "limit": limit, "tpr": smallest})
-    return found
+def power(plan: Plan, arrays: Arrays, fprs: tuple[float, ...]) -> list[dict[str, Any]]:
+    """For each claim about a rate, or each rate without a policy, the smallest TPR that this audit would have failed."""
+    return stated_power(plan, arrays, judged_parts(plan, arrays), fprs)

@@ -78,6 +78,9 @@ class Plan:
             check_view(name)
         if self.references < 1:
             raise InputError(f"Expected at least one reference model, got {self.references}. Give --references 16.")
+        granted = self.threat.references
+        if granted is not None and granted < 0:
+            raise InputError(f"Expected references of at least 0 in the threat model, got {granted}. Give 0 for none.")
         if self.targets < 0:
             raise InputError(f"Expected no or some target models, got {self.targets}. Give --targets 3, or leave it out.")
         for name in (*self.restrictions, *((self.threat.restriction,) if self.threat.restriction else ())):
@@ -93,16 +96,35 @@ class Plan:
             by_name(self.policy.require)
 
     def chosen(self) -> tuple[Attack, ...]:
-        """The attacks of the plan, in order."""
-        return by_name(self.attacks)
+        """The attacks of the plan that the threat model allows, in order."""
+        return tuple(attack for attack in by_name(self.attacks) if self.withheld_from(attack) is None)
+
+    def withheld(self) -> list[tuple[Attack, str]]:
+        """The attacks of the plan that need what the threat model does not grant, and why in a sentence."""
+        reasons = [(attack, self.withheld_from(attack)) for attack in by_name(self.attacks)]
+        return [(attack, why) for attack, why in reasons if why is not None]
+
+    def withheld_from(self, attack: Attack) -> str | None:
+        """Why the threat model does not allow an attack, in a sentence; None if it does."""
+        threat, needs = self.threat, attack.needs
+        transfers = needs.spec.name == "transfer"
+        if needs.known != "none" and not threat.known_records:
+            return "It learns from records of known membership; the threat model grants none (known_records = false)."
+        if threat.references == 0 and (sum(needs.references) or transfers):
+            return "It needs reference models; the threat model grants none (references = 0)."
+        if threat.population is False and (needs.population or transfers):
+            return "It needs a population that no model saw; the threat model grants none (population = false)."
+        return None
 
     def all_priors(self) -> tuple[float, ...]:
         """The threat model's prior first, then the other ones."""
-        return tuple(dict.fromkeys((self.threat.prior, *self.priors)))
+        claimed = [claim.prior for claim in self.policy.max_ppv] if self.policy else []
+        return tuple(dict.fromkeys((self.threat.prior, *self.priors, *claimed)))
 
     def claim_fprs(self) -> tuple[float, ...]:
         """False-positive rates that the policy speaks of."""
-        return tuple(claim.fpr for claim in self.policy.max_tpr) if self.policy else ()
+        claims = (*self.policy.max_tpr, *self.policy.max_ppv) if self.policy else ()
+        return tuple(dict.fromkeys(claim.fpr for claim in claims))
 
     def resolvable_fprs(self, n_non_members: int) -> tuple[float, ...]:
         """The rates to report, from large to small.
@@ -125,7 +147,7 @@ class Plan:
         """The plan as plain JSON data, as it stands in the result."""
         plan: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         plan["threat"]["access"] = self.threat.access.word
-        plan["versions"] = {attack.name: attack.version for attack in self.chosen()}
+        plan["versions"] = {attack.name: attack.version for attack in by_name(self.attacks)}
         return plan
 
     def digest(self) -> str:

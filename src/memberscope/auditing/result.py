@@ -13,7 +13,7 @@ from pydantic.json_schema import SkipJsonSchema
 from memberscope.auditing.levels import level_word
 from memberscope.types import Bools, Estimate, Finding, Floats, Ints, ThreatModel
 
-FORMAT = "memberscope-result/1"
+FORMAT = "memberscope-result/2"
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +56,7 @@ class Arrays:
     `group_values`. `posterior` and `comparable` are (n,) for each attack by `attack@level`: the probability of membership
     at the prior, and the score as it is, or, of learned attacks, as a position among the fold's non-members; higher for likelier members.
     `vulnerability` (n, 3) is each record's separation under the reference models, with its limits; NaN where it has none.
+    `overlap` (n,) marks non-members that duplicate a member. `unit` (n,) is the code of the person or document of a record.
     `targets` holds the same of each further target model by its name; the records are the same, `member` and `fold` its own.
     """
 
@@ -70,6 +71,8 @@ class Arrays:
     comparable: dict[str, Floats] = field(default_factory=dict)
     targets: dict[str, Arrays] = field(default_factory=dict)
     vulnerability: Floats | None = None
+    overlap: Bools | None = None
+    unit: Ints | None = None
 
 
 @dataclass(frozen=True)
@@ -142,9 +145,10 @@ class Result(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
-    format: Literal["memberscope-result/1"] = "memberscope-result/1"
+    format: Literal["memberscope-result/2"] = "memberscope-result/2"
     tool: Tool
     verdict: Literal["PASS", "FAIL", "INCONCLUSIVE"] | None
+    limited: bool = False
     reason: str
     title: str
     plan: dict[str, Any]

@@ -21,12 +21,13 @@ from memberscope.auditing.measuring import TRANSFERRED, search_plan, spent
 from memberscope.auditing.null import null_control, of_non_members
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.provenance import digests, environment, tool_version
+from memberscope.auditing.repeats import count_audit
 from memberscope.auditing.result import Arrays, Control, Cost, Result, Tool
 from memberscope.auditing.scoring import score
 from memberscope.auditing.subject import Subject
 from memberscope.auditing.training import Training, designed, reference_control
 from memberscope.auditing.vulnerability import separations
-from memberscope.signals import Observed, Store
+from memberscope.signals import Observed, Store, digest_array
 from memberscope.types import Estimate, ThreatModel
 
 
@@ -66,6 +67,7 @@ def run(
     return Result(
         tool=Tool(version=tool_version()),
         verdict=judgement.verdict,  # type: ignore[arg-type]
+        limited=judgement.limited,
         reason=judgement.reason,
         title=plan.title,
         plan=plan.document() | execution_of(got),
@@ -79,10 +81,17 @@ def run(
         budgets=by_budget(arrays, settings),
         exposed=most_exposed(plan, got, arrays),
         cost=cost(got, time.perf_counter() - started),
-        environment=environment(),
+        environment=environment() | repeated(plan, got, store),
         digests=digests(plan, got, training) | {"arrays": digest_arrays(arrays)},
         arrays=arrays,
     )
+
+
+def repeated(plan: Plan, got: Collected, store: Store | None) -> dict[str, str]:
+    """How many audits of this model with this plan the store has seen, this one included; empty without a store."""
+    if store is None:
+        return {}
+    return count_audit(store, plan, got.subject.target.digest or digest_array(got.observed.outputs))
 
 
 def execution_of(got: Collected) -> dict[str, Any]:
@@ -93,10 +102,9 @@ def execution_of(got: Collected) -> dict[str, Any]:
 def granted(plan: Plan, got: Collected) -> ThreatModel:
     """The plan's threat model with what the audit really gave the adversary: reference models that learned, a population."""
     transfer = transferred(got)
-    if got.references is None:
-        return replace(plan.threat, references=transfer, population=plan.threat.population or transfer > 0)
-    population = got.references.target_population is not None or transfer > 0
-    return replace(plan.threat, references=int(got.references.good.sum()) + transfer, population=population)
+    trained = 0 if got.references is None else int(got.references.good.sum())
+    seen = got.references is not None and got.references.target_population is not None
+    return replace(plan.threat, references=trained + transfer, population=seen or transfer > 0)
 
 
 def transferred(got: Collected) -> int:

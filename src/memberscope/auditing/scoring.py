@@ -56,7 +56,8 @@ def score(plan: Plan, got: Collected, settings: Settings, report: Progress) -> t
     posterior = {entry.name: risk for entry, risk in ran_well if risk is not None}
     refused = [(answer, job[1]) for answer, job in zip(answers, jobs, strict=True) if isinstance(answer, NotRun)]
     said = {(entry.attack, entry.why) for entry, level in refused if level.declared}
-    not_run = declared_too_high(plan, got) + [
+    not_run = [NotRun(attack.name, plan.threat.access.word, why) for attack, why in plan.withheld()]
+    not_run += declared_too_high(plan, got) + [
         entry for entry, level in refused if level.declared or (entry.attack, entry.why) not in said
     ]
     if not scored:

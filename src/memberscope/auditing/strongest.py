@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from memberscope.auditing.estimate import Part, Settings, level, whole
+from memberscope.auditing.estimate import Part, Settings, level, ppv_of_tpr, whole
 from memberscope.auditing.result import Arrays, Scored
 from memberscope.statistics import (
     Interval,
     auc_interval,
     distinct_rankings,
-    ppv,
     resolution_warning,
     simultaneous_confidence,
     tpr_at_fpr,
 )
-from memberscope.types import Access, Estimate
+from memberscope.types import Access, Estimate, Metric
 
 STRONGEST = "strongest"
 
@@ -72,44 +72,60 @@ def strongest(arrays: Arrays, at: Scored, settings: Settings) -> list[Estimate]:
     parts = candidates(arrays, at)
     if not parts:
         return []
-    found = [strongest_auc(parts, at, settings)]
-    curves = [part.curves() for part in parts]
+    found = [strongest_auc(parts, settings.confidence)]
     for fpr in settings.fprs:
-        usable = [index for index, part in enumerate(parts) if part.resolves(fpr)]
+        usable = [part for part in parts if part.resolves(fpr)]
         if not usable:
             continue
-        names = [parts[index].scored.attack for index in usable]
-        confidence = simultaneous_confidence(settings.confidence, len(usable))
-        intervals = [tpr_at_fpr(curves[index][0], fpr, confidence, strict=curves[index][1]) for index in usable]
-        shared = parts[usable[0]]
-        warning = resolution_warning(fpr, int((~shared.member).sum()))
-        best, name = strongest_of(intervals, names)
-        spent = next(part.scored.queries for part in parts if part.scored.attack == name)
-        base = shared.estimate("tpr", best, settings.confidence, fpr=fpr, threshold="best", warning=warning)
-        found.append(named(base, at, best.method, spent))
-        for prior in settings.priors:
-            base = shared.estimate(
-                "ppv", implied(best, fpr, prior), settings.confidence, fpr=fpr, prior=prior, threshold="best", warning=warning
-            )
-            found.append(named(base, at, f"precision at exactly this FPR, from the TPR: {best.method}", spent))
-    return found
+        tpr = strongest_tpr(usable, fpr, settings.confidence)
+        found.append(tpr)
+        found += [precision_of(tpr, prior) for prior in settings.priors]
+    return [replace(entry, access=at.access, restriction=at.restriction) for entry in found]
 
 
-def implied(tpr: Interval, fpr: float, prior: float) -> Interval:
-    """Precision of an adversary who accuses exactly `fpr` of the non-members, from the limits of the TPR."""
-    value, low, high = (ppv(rate, fpr, prior) for rate in tpr[:3])
-    return Interval(value, low, high, tpr.method)
+def strongest_auc(parts: list[Part], confidence: float) -> Estimate:
+    """The largest AUC over the candidates.
+
+    The lower limit is corrected for their number. The upper limit is the largest of theirs, which needs no correction: the
+    largest AUC exceeds it only where the one attack that has it exceeds its own limit.
+    """
+    corrected = simultaneous_confidence(confidence, len(parts))
+    intervals = []
+    for part in parts:
+        plain = auc_interval(part.scores, part.member, confidence, part.unit)
+        low = auc_interval(part.scores, part.member, corrected, part.unit).low if len(parts) > 1 else plain.low
+        intervals.append(plain._replace(low=low))
+    return _named(parts, intervals, confidence, "auc")
 
 
-def strongest_auc(parts: list[Part], at: Scored, settings: Settings) -> Estimate:
-    """The largest AUC over the candidates."""
-    confidence = simultaneous_confidence(settings.confidence, len(parts))
-    intervals = [auc_interval(part.scores, part.member, confidence) for part in parts]
+def strongest_tpr(parts: list[Part], fpr: float, confidence: float) -> Estimate:
+    """The largest TPR at `fpr` over the candidates, all of which resolve it; limits as for the AUC."""
+    corrected = simultaneous_confidence(confidence, len(parts))
+    intervals = []
+    for part in parts:
+        curve, strict = part.curves()
+        intervals.append(tpr_at_fpr(curve, fpr, confidence, strict=strict, low_confidence=corrected))
+    n = min(part.n_compared() for part in parts)
+    return _named(parts, intervals, confidence, "tpr", fpr=fpr, threshold="best", warning=resolution_warning(fpr, n))
+
+
+def strongest_ppv(parts: list[Part], fpr: float, prior: float, confidence: float) -> Estimate:
+    """Precision of the strongest attack at exactly `fpr`."""
+    return precision_of(strongest_tpr(parts, fpr, confidence), prior)
+
+
+def precision_of(tpr: Estimate, prior: float) -> Estimate:
+    """Precision of an adversary who accuses exactly the estimate's rate of the non-members, from the limits of its TPR."""
+    assert tpr.fpr is not None
+    found = ppv_of_tpr(Interval(tpr.value, tpr.low, tpr.high, tpr.method), tpr.fpr, prior)
+    return replace(tpr, metric="ppv", value=found.value, low=found.low, high=found.high, prior=prior, method=found.method)
+
+
+def _named(
+    parts: list[Part], intervals: list[Interval], confidence: float, metric: Metric, **conditions: Any
+) -> Estimate:
+    """The estimate under the name `strongest`, with what the attack that reached it asked."""
     best, name = strongest_of(intervals, [part.scored.attack for part in parts])
-    spent = next(part.scored.queries for part in parts if part.scored.attack == name)
-    return named(parts[0].estimate("auc", best, settings.confidence), at, best.method, spent)
-
-
-def named(estimate: Estimate, at: Scored, method: str, queries: int) -> Estimate:
-    """The estimate under the name `strongest`, at the adversary's level, with what the attack that reached it asked."""
-    return replace(estimate, attack=STRONGEST, access=at.access, restriction=at.restriction, method=method, queries=queries)
+    leader = next(part for part in parts if part.scored.attack == name)
+    found = leader.estimate(metric, best, confidence, **conditions)
+    return replace(found, attack=STRONGEST, method=best.method)

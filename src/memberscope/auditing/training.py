@@ -103,13 +103,19 @@ def order_of(
 
 
 def designed(plan: Plan, training: Training | None) -> Plan:
-    """The plan with the number of reference models of the user's own design, if there is one.
+    """The plan with the number of reference models of the user's own design, or of the threat model if that grants fewer.
 
     Raises:
-        InputError: The plan also says how a design is to be drawn.
+        InputError: The plan also says how a design is to be drawn, or the design has more models than are granted.
     """
+    granted = plan.threat.references
     if training is None or training.design is None:
-        return plan
+        return replace(plan, references=granted) if granted and granted < plan.references else plan
+    if granted is not None and granted < len(training.design):
+        raise InputError(
+            f"Expected a design of at most {granted} reference models, as the threat model grants, got {len(training.design)}. "
+            f"Leave models out of the design, or grant more."
+        )
     if plan.keep_together is not None:
         raise InputError("Expected a design or a group to keep together, got both. Leave one out.")
     return replace(plan, references=max(len(training.design), 1))

@@ -38,7 +38,7 @@ def lines(kind: Kind) -> list[str]:
     if kind is Kind.POLICIES:
         from memberscope.auditing import load_policy, shipped
 
-        return [f"{name}: {' '.join(claim.sentence() for claim in load_policy(name).max_tpr)}" for name in shipped()]
+        return [f"{name}: {' '.join(claim.sentence() for claim in load_policy(name).claims())}" for name in shipped()]
     if kind is Kind.STANDARDS:
         from memberscope.reports.annex import standards
 

@@ -40,6 +40,6 @@ def paragraph(result: Result) -> str:
         f"{found['n_non_members']} records that were not used for training. Threat model: {threat_words(result)} The strongest of the "
         f"attacks that ran found {interval(best)} of members at a false-positive rate of {percent(best.fpr)} "
         f"({percent(best.confidence)} interval, simultaneous over the attacks).{power} Verdict under the stated policy: "
-        f"{result.verdict or 'none (no policy was stated)'}. This is evidence about the attacks listed, on this model and these "
+        f"{result.verdict or 'none (no policy was stated)'}{' (limited)' if result.limited else ''}. This is evidence about the attacks listed, on this model and these "
         f"records; stronger attacks may exist, and it does not by itself establish compliance with any regulation."
     )

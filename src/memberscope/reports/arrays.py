@@ -35,6 +35,8 @@ def write_arrays(arrays: Arrays, path: Path, *, ids: bool = True) -> None:
         tensors |= scored_tensors(other, f"{name}/")
     if arrays.vulnerability is not None:
         tensors["vulnerability"] = arrays.vulnerability
+    if arrays.overlap is not None:
+        tensors["overlap"] = arrays.overlap.astype(np.uint8)
     for group, codes in arrays.groups.items():
         tensors[f"groups/{group}"] = codes
     meta = {
@@ -139,6 +141,7 @@ def read_arrays(path: str | Path) -> Arrays:
             {name: tuple(words) for name, words in values.items()},
             posterior,
             vulnerability=tensors.get("vulnerability"),
+            overlap=tensors["overlap"].astype(bool) if "overlap" in tensors else None,
         )
         for name, listed in others.items():
             member, fold = tensors[f"{name}/member"].astype(bool), tensors[f"{name}/fold"]

@@ -44,7 +44,10 @@ def read_result(path: str | Path) -> Result:
         raise InputError(f"Expected complete JSON in {file}, got: {error}. Run the audit again.") from error
     found = document.get("format") if isinstance(document, dict) else None
     if found != FORMAT:
-        raise InputError(f"Expected the format {FORMAT!r} in {file}, got {found!r}. Use the version that wrote it.")
+        raise InputError(
+            f"Expected a result of this version ({FORMAT}) in {file}, got {found!r}. Audit again: verdicts of other versions "
+            f"rest on other rules."
+        )
     try:
         result = Result.model_validate(document)
         whole(result)

@@ -9,7 +9,7 @@ import numpy as np
 from memberscope.auditing import Arrays, Result
 from memberscope.auditing.estimate import whole
 from memberscope.reports.lookup import headline
-from memberscope.statistics import Roc, roc, roc_band
+from memberscope.statistics import Roc, randomised_tpr, roc, roc_band
 from memberscope.types import Floats
 
 EXACT_CORNERS = 40
@@ -53,10 +53,9 @@ def false_positive_grid(n: int) -> Floats:
 
 
 def curve_on(curves: tuple[Roc, Roc | None], grid: Floats, confidence: float) -> dict[str, list[float | None]]:
-    """TPR at each number of false positives, exact, and its limits at every few of them (None between)."""
+    """TPR at each number of false positives, straight between the vertices where scores tie, and its limits at every few of them (None between)."""
     curve, strict = curves
-    at = np.searchsorted(curve.fp, grid, side="right") - 1
-    tpr = curve.tp[at] / curve.n_members
+    tpr = np.array([randomised_tpr(curve, min(1.0, count / curve.n_non_members)) for count in grid])
     low: list[float | None] = [None] * len(grid)
     high: list[float | None] = [None] * len(grid)
     chosen = [i for i in range(0, len(grid), BAND_EVERY) if grid[i] < curve.n_non_members]

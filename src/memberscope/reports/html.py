@@ -13,6 +13,7 @@ from typing import Any
 
 from memberscope.auditing import STRONGEST, Result, keyed_hashes
 from memberscope.auditing.levels import level_word
+from memberscope.auditing.repeats import repeats_sentence
 from memberscope.errors import InputError
 from memberscope.reports import lookup
 from memberscope.reports.annex import paragraph, standards
@@ -86,6 +87,7 @@ def render(result: Result, *, show_ids: bool = False) -> str:
         result=result,
         diagnostics=result.diagnostics,
         show_ids=show_ids,
+        repeats=repeats_sentence(result.environment),
         threat=lookup.threat_words(result),
         gaps=lookup.gaps(result),
         references=lookup.references(result),

@@ -13,17 +13,19 @@ FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 
 
 def junit(result: Result) -> str:
-    """XML text: FAIL is a failure, what is not decided is an error, so that a viewer never shows it as passed."""
+    """XML text: FAIL is a failure; what is not decided, and a limited pass, is an error, so that no viewer shows it as passed."""
     suite = ElementTree.Element("testsuite", name=clean(f"memberscope {result.title}"), tests=str(len(result.findings)))
     counts = {"FAIL": 0, "INCONCLUSIVE": 0, "NOT_RUN": 0, "PASS": 0}
     for finding in result.findings:
-        counts[finding.verdict] += 1
+        verdict = "INCONCLUSIVE" if finding.limited else finding.verdict
+        counts[verdict] += 1
         name = f"{finding.claim} [{finding.access}]"
         case = ElementTree.SubElement(suite, "testcase", classname=clean(f"memberscope.{finding.attack}"), name=clean(name))
-        if finding.verdict == "PASS":
+        if verdict == "PASS":
             continue
-        kind = "failure" if finding.verdict == "FAIL" else "error"
-        node = ElementTree.SubElement(case, kind, message=clean(f"{finding.verdict}: {finding.rule}"), type=finding.verdict)
+        kind = "failure" if verdict == "FAIL" else "error"
+        said = f"PASS, limited: {result.reason}" if finding.limited else f"{verdict}: {finding.rule}"
+        node = ElementTree.SubElement(case, kind, message=clean(said), type=verdict)
         node.text = clean(finding.advice)
     suite.set("failures", str(counts["FAIL"]))
     suite.set("errors", str(counts["INCONCLUSIVE"] + counts["NOT_RUN"]))

@@ -90,7 +90,7 @@ def privacy(result: Result) -> Section:
 def operations(result: Result) -> Section:
     """What to gate on, and whether the endpoint answers the same twice."""
     sentences = [
-        f"Verdict: {result.verdict or 'none, since no policy was given'}. The command memberscope check returns it as an exit code."
+        f"Verdict: {result.verdict or 'none, since no policy was given'}{' (limited)' if result.limited else ''}. The command memberscope check returns it as an exit code."
     ]
     control = result.controls.get("determinism")
     if control is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -10,6 +11,7 @@ from rich.table import Table
 
 from memberscope.auditing import STRONGEST, Result
 from memberscope.auditing.levels import level_word
+from memberscope.auditing.repeats import repeats_sentence
 from memberscope.reports.lookup import (
     between,
     first,
@@ -24,15 +26,24 @@ from memberscope.reports.lookup import (
     reached_by,
     threat_words,
 )
+from memberscope.reports.next_step import next_step
 
 COLOURS = {"PASS": "bold green", "FAIL": "bold red", "INCONCLUSIVE": "bold yellow", None: "bold"}
 
 
-def summary(result: Result, console: Console, out: Path | None = None) -> None:
-    """Print verdict, threat model, the strongest attack by access level, controls, power and what did not run."""
+def summary(result: Result, console: Console, out: Path | None = None, arguments: str | None = None) -> None:
+    """Print verdict, threat model, the strongest attack by access level, controls, power, what did not run, and the next command.
+
+    `arguments` is what named the model on the command line.
+    """
+    limited = " (limited)" if result.limited else ""
     console.print(
-        f"[{COLOURS[result.verdict]}]{result.verdict or 'NO POLICY'}[/] {escape(result.title)}: {escape(result.reason)}"
+        f"[{COLOURS[result.verdict]}]{result.verdict or 'NO POLICY'}{limited}[/] {escape(result.title)}: {escape(result.reason)}"
     )
+    if (repeats := repeats_sentence(result.environment)) is not None:
+        console.print(f"[yellow]{escape(repeats)}[/]")
+    if (step := next_step(result, arguments, str(out or "DIR"))) is not None:
+        console.print(f"[bold]Next[/]: {escape(step)}", soft_wrap=True)
     console.print(f"[dim]{escape(threat_words(result))}[/]")
     console.print(levels_table(result))
     if result.diagnostics.get("targets"):
@@ -56,7 +67,7 @@ def summary(result: Result, console: Console, out: Path | None = None) -> None:
             if entry["tpr"] is None
             else f"the smallest TPR that would have failed {limit} is {percent(entry['tpr'])}"
         )
-        console.print(f"  power: at {percent(entry['fpr'])} false positives, {power}")
+        console.print(f"  power: at {percent(entry['fpr'])} false positives, {power}{coarse_words(entry)}")
     for names, access, why in gaps(result):
         console.print(f"  [yellow]not run[/] {escape(names)} ({escape(access)}): {escape(why)}")
     for note in result.diagnostics.get("notes", ()):
@@ -64,6 +75,15 @@ def summary(result: Result, console: Console, out: Path | None = None) -> None:
     if out is not None:
         files = (name for name in ("result.json", "report.html", "records.csv", "arrays.safetensors") if (out / name).exists())
         console.print(f"Written to {escape(str(out))}/: {', '.join(files)}")
+
+
+def coarse_words(entry: dict[str, Any]) -> str:
+    """What attacks whose scores tie at a rate would have taken, as the end of a sentence."""
+    rows = sorted(entry.get("coarse", {}).items())
+    if not rows:
+        return ""
+    told = ", ".join(f"{name} {'never' if tpr is None else percent(tpr)}" for name, tpr in rows)
+    return f"; where scores tie: {told}"
 
 
 def levels_table(result: Result) -> Table:

@@ -43,7 +43,7 @@
     names.forEach((name, i) => {
       const colour = palette[i % palette.length], on = i < 3;
       const line = { stroke: colour, show: on, points: { show: false }, spanGaps: true };
-      series.push({ ...line, label: name, width: 2, dash: i >= palette.length ? [6, 4] : undefined, paths: uPlot.paths.stepped({ align: 1 }) });
+      series.push({ ...line, label: name, width: 2, dash: i >= palette.length ? [6, 4] : undefined });
       series.push({ ...line, label: name + " upper", width: 0 }, { ...line, label: name + " lower", width: 0 });
       const at = series.length;
       bands.push({ series: [at - 2, at - 1], fill: colour + "33" });
