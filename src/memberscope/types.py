@@ -78,13 +78,15 @@ class Records:
     """The records of an audit; never part of a result.
 
     `x` is an array (n, ...), a data frame, or None when only stored signals are at hand; `y` (n,) holds 0-based
-    classes; `ids` (n,) are unique strings; each entry of `groups` is (n,) of strings.
+    classes; `ids` (n,) are unique strings; each entry of `groups` is (n,) of strings. `unit` (n,) names the person or
+    document that each record belongs to, None where each record stands for itself.
     """
 
     x: Any
     y: Ints
     ids: NDArray[np.str_]
     groups: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
+    unit: NDArray[np.str_] | None = None
 
     def __len__(self) -> int:
         return len(self.y)

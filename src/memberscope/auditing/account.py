@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from memberscope.auditing import diagnostics
 from memberscope.auditing.estimate import Settings, small_groups
 from memberscope.auditing.gather import Collected
@@ -46,6 +48,12 @@ def diagnose(plan: Plan, got: Collected, arrays: Arrays, settings: Settings) -> 
         "minimum_detectable_tpr": power(plan, arrays, settings.fprs),
         "notes": [*subject.notes, *got.notes],
     }
+    if (codes := subject.unit_codes) is not None:
+        found["units"] = {
+            "column": plan.unit,
+            "n_members": len(np.unique(codes[member])),
+            "n_non_members": len(np.unique(codes[~member])),
+        }
     labels = next((level for level in got.levels if level.access == Access.LABEL), None)
     if labels is not None:
         hits = got.evidence[labels].target[:, 0, 0] == subject.records.y

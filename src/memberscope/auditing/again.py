@@ -67,6 +67,7 @@ def digest_arrays(arrays: Arrays) -> str:
     parts += [(f"group {name} {arrays.group_values[name]}", codes) for name, codes in sorted(arrays.groups.items())]
     parts += [] if arrays.vulnerability is None else [("vulnerability", arrays.vulnerability)]
     parts += [] if arrays.overlap is None else [("overlap", arrays.overlap)]
+    parts += [] if arrays.unit is None else [("unit", arrays.unit)]
     for entry in arrays.scored:
         name = entry.name
         parts.append((f"{name} {entry.learned} {entry.declared} {entry.queries}", entry.scores))

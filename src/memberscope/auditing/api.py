@@ -32,6 +32,7 @@ def audit(
     recipe: Any = None,
     references: int | None = None,
     population: Records | Pair | None = None,
+    unit: tuple[Any, Any] | None = None,
     design: Any = None,
     keep_weights: bool = False,
     execution: Execution | None = None,
@@ -53,6 +54,9 @@ def audit(
     `design` (models, records) says who is in which reference model, members first; without one it is drawn. `keep_weights`
     keeps those models in the `store`.
 
+    Where records belong to people or documents, `unit` names those of the members and of the non-members, one a record (or
+    `Records.unit` does): folds, reference models, controls and intervals then go by unit.
+
     Raises:
         InputError: The records, the model's answers or the plan are not usable.
         TargetError: The model fails when asked.
@@ -68,8 +72,8 @@ def audit(
     """
     wrapped = wrap(target, n_classes=n_classes)
     lookup = class_names_of(wrapped)
-    subject = make_subject(wrapped, members, non_members, class_names=class_names or lookup)
-    plan = settled(plan, threat, policy)
+    subject = make_subject(wrapped, members, non_members, class_names=class_names or lookup, unit=unit)
+    plan = with_unit_name(settled(plan, threat, policy), subject)
     if references is not None:
         plan = replace(plan, references=references)
     training = None
@@ -93,7 +97,8 @@ def audit_signals(
     Raises:
         InputError: The signals or the plan are not usable.
     """
-    return run(settled(plan, threat, policy), signals_subject(signals), progress=progress)
+    subject = signals_subject(signals)
+    return run(with_unit_name(settled(plan, threat, policy), subject), subject, progress=progress)
 
 
 def signals_subject(signals: StoredSignals) -> Subject:
@@ -106,3 +111,8 @@ def settled(plan: Plan | None, threat: ThreatModel | None, policy: Policy | str 
     plan = plan or Plan()
     chosen = load_policy(policy) if isinstance(policy, str) else policy
     return replace(plan, threat=threat or plan.threat, policy=chosen or plan.policy)
+
+
+def with_unit_name(plan: Plan, subject: Subject) -> Plan:
+    """The plan with a name for the units of the records, where they have some that it does not name."""
+    return plan if plan.unit is not None or subject.records.unit is None else replace(plan, unit="unit")

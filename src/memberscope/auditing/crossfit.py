@@ -12,6 +12,7 @@ from itertools import combinations
 
 import numpy as np
 
+from memberscope.errors import InputError
 from memberscope.statistics import best_balanced, fit_likelihood_ratio, operating_point, roc
 from memberscope.types import Attack, Bools, Evidence, Floats, Ints
 
@@ -39,18 +40,45 @@ class CrossFit:
         return self.scores if self.elsewhere is None else self.elsewhere[fold]
 
 
-def assign_folds(member: Bools, n_folds: int, rng: np.random.Generator) -> Ints:
-    """Fold (n,) of each record: equal shares of members and of non-members in each, at random.
+def assign_folds(member: Bools, n_folds: int, rng: np.random.Generator, unit: Ints | None = None) -> Ints:
+    """Draw the fold (n,) of each record: equal shares of members and of non-members in each, at random.
+
+    Records of one `unit` (n,) share a fold; the shares are then as equal as whole units allow.
+
+    Raises:
+        InputError: Some side has fewer units than there are folds.
 
     >>> folds = assign_folds(np.array([True] * 4 + [False] * 4), 4, np.random.default_rng(0))
     >>> sorted(folds[:4].tolist()), sorted(folds[4:].tolist())
     ([0, 1, 2, 3], [0, 1, 2, 3])
     """
+    if unit is not None:
+        return _assign_units(member, n_folds, rng, unit)
     fold = np.empty(len(member), dtype=np.int64)
     for side in (True, False):
         where = np.flatnonzero(member == side)
         fold[rng.permutation(where)] = np.arange(len(where)) % n_folds
     return fold
+
+
+def _assign_units(member: Bools, n_folds: int, rng: np.random.Generator, unit: Ints) -> Ints:
+    """Draw the fold (n,) of each record, unit by unit: the largest first, each into the fold with the fewest records of its side."""
+    codes = np.unique(unit, return_inverse=True)[1]
+    sizes = np.bincount(codes)
+    owns_members = np.bincount(codes, weights=member) > 0
+    fold_of_unit = np.empty(len(sizes), dtype=np.int64)
+    for side in (True, False):
+        own = rng.permutation(np.flatnonzero(owns_members == side))
+        if len(own) < n_folds:
+            kind = "members" if side else "non-members"
+            raise InputError(
+                f"Expected at least {n_folds} units of {kind} for {n_folds} folds, got {len(own)}. Give more units."
+            )
+        filled = np.zeros(n_folds, dtype=np.int64)
+        for number in own[np.argsort(-sizes[own], kind="stable")]:
+            fold_of_unit[number] = np.argmin(filled)
+            filled[fold_of_unit[number]] += sizes[number]
+    return np.asarray(fold_of_unit[codes])
 
 
 def known_outside(member: Bools, fold: Ints, hidden_folds: tuple[int, ...]) -> np.ndarray[tuple[int], np.dtype[np.int8]]:

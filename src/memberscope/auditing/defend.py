@@ -36,7 +36,7 @@ from memberscope.recipes.worst_case import COPY, GROUP, NATURAL, planted
 from memberscope.signals import Store
 from memberscope.signals.rows import chosen
 from memberscope.targets import RestrictedTarget
-from memberscope.types import Access, Bools, Ints, OutputDefence, Recipe, Records, Target
+from memberscope.types import Access, Bools, OutputDefence, Recipe, Records, Target
 
 # Attacks that learn from known records, or that search with new queries under each reference model, seldom are the strongest and
 # take most of the time: they run if they are named.
@@ -211,23 +211,27 @@ def scene_of(plan: Plan, subject: Subject, n_each: int) -> Scene:
     n = len(subject.records)
     member = np.where(kinds[:n] == NATURAL, subject.member, rng.random(n) < 0.5)
     size = plan.reference_size or int(subject.member[kinds[:n] == NATURAL].sum())
-    inside = units_of(kinds[:n], subject.records.y, size, plan.references, rng)[:, unit]
+    inside = units_of(kinds[:n], subject.records, size, plan.references, rng)[:, unit]
     member = member[unit]
     order = np.concatenate([np.flatnonzero(member), np.flatnonzero(~member)])
     groups = {name: values[order] for name, values in records.groups.items()}
-    mixed = Records(chosen(records.x, order), records.y[order], records.ids[order], groups)
+    own = subject.records.unit
+    if own is not None:  # each canary, with its copy, is a unit: it moves on a coin of its own
+        own = np.where(kinds[:n] == NATURAL, own, np.char.add("canary ", subject.records.ids))[unit][order]
+    mixed = Records(chosen(records.x, order), records.y[order], records.ids[order], groups, own)
     return Scene(mixed, member[order], inside[:, order], subject.class_names, plan.seed)
 
 
-def units_of(kinds: Any, y: Ints, size: int, n_models: int, rng: np.random.Generator) -> Bools:
+def units_of(kinds: Any, records: Records, size: int, n_models: int, rng: np.random.Generator) -> Bools:
     """Membership (m, n) of records that move on their own: `size` natural ones, and half of the canaries of each kind, in each model."""
     inside = np.zeros((n_models, len(kinds)), dtype=bool)
     for kind in dict.fromkeys(kinds.tolist()):
         own = kinds == kind
         n = int(own.sum())
-        inside[:, own] = balanced(
-            n, size if kind == NATURAL else n // 2, n_models, rng, strata=y[own] if kind == NATURAL else None
-        )
+        held: dict[str, Any] = {}
+        if kind == NATURAL:
+            held = {"strata": records.y[own], "unit": None if records.unit is None else records.unit[own]}
+        inside[:, own] = balanced(n, size if kind == NATURAL else n // 2, n_models, rng, **held)
     return inside
 
 

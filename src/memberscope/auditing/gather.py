@@ -15,7 +15,7 @@ from memberscope.auditing.order import require_order
 from memberscope.auditing.overlap import EXAMPLES, Overlap, find_overlap
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.procedure import Procedure, target_models
-from memberscope.auditing.subject import Subject, keyed_hashes, take
+from memberscope.auditing.subject import Subject, keyed_hashes, require_named_units, take
 from memberscope.auditing.training import References, Training, reference_models, seed_notes, target_accuracy, wanted_by
 from memberscope.errors import InputError
 from memberscope.recipes import fixed
@@ -75,10 +75,11 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
         InputError: The records do not allow what the plan asks for, or further targets are wanted and there is no recipe.
         TargetError: The model or the recipe fails.
     """
+    require_named_units(plan.unit, subject)
     if plan.targets and training is None:
         raise InputError(f"Expected a recipe to train {plan.targets} target models, got none. Give --recipe, or no --targets.")
     if training is not None and training.design is not None:
-        training = replace(training, design=fixed(training.design, len(subject.records)))
+        training = replace(training, design=fixed(training.design, len(subject.records), subject.records.unit))
     if training is not None and plan.threat.population is False:
         training = replace(training, population=None)
     streams = streams_of(plan)

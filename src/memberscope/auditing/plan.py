@@ -29,7 +29,7 @@ class Plan:
     come from one distribution where the blind control cannot check it.
 
     With a recipe, `references` models of `reference_size` records (None: as many as the members) are trained, and each
-    record is asked about once a view (see `signals.view`). Records of one value of the group `keep_together` move together.
+    record is asked about once a view (see `signals.view`). `unit` is the name of the column whose values stand in `Records.unit`.
     `targets` further models are trained and audited as the target is, each on records drawn for it alone: what the training
     procedure does, besides what this one model does.
 
@@ -53,7 +53,7 @@ class Plan:
     references: int = 16
     reference_size: int | None = None
     views: tuple[str, ...] = ("identity",)
-    keep_together: str | None = None
+    unit: str | None = None
     targets: int = 0
     restrictions: tuple[str, ...] = ("top:1", "top:3", "round:2")
     search_queries: int | None = None

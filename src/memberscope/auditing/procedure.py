@@ -43,7 +43,7 @@ def drawn(plan: Plan, subject: Subject, rng: np.random.Generator) -> Bools:
         InputError: The size leaves no record out.
     """
     size = plan.reference_size or int(subject.member.sum())
-    rows = [balanced(len(subject.records), size, 1, rng, **grouping(plan, subject)) for _ in range(plan.targets)]
+    rows = [balanced(len(subject.records), size, 1, rng, **grouping(subject)) for _ in range(plan.targets)]
     return np.concatenate(rows)
 
 

@@ -56,8 +56,9 @@ class Arrays:
     `group_values`. `posterior` and `comparable` are (n,) for each attack by `attack@level`: the probability of membership
     at the prior, and the score as it is, or, of learned attacks, as a position among the fold's non-members; higher for likelier members.
     `vulnerability` (n, 3) is each record's separation under the reference models, with its limits; NaN where it has none.
-    `overlap` (n,) marks non-members that duplicate a member. `unit` (n,) is the code of the person or document of a record.
+    `overlap` (n,) marks non-members that duplicate a member.
     `targets` holds the same of each further target model by its name; the records are the same, `member` and `fold` its own.
+    `unit` (n,) numbers the people or documents that records belong to; None where each record stands for itself.
     """
 
     ids: NDArray[np.str_]

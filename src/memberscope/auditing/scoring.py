@@ -27,7 +27,8 @@ def score(plan: Plan, got: Collected, settings: Settings, report: Progress) -> t
             f"Expected at least {2 * plan.folds} members and non-members, got {int(member.sum())} and "
             f"{int((~member).sum())}. Give more records."
         )
-    fold = fitting.assign_folds(member, plan.folds, np.random.default_rng(got.streams["folds"]))
+    unit = got.subject.unit_codes
+    fold = fitting.assign_folds(member, plan.folds, np.random.default_rng(got.streams["folds"]), unit)
     jobs = [(attack, level) for level in got.levels for attack in plan.chosen() if runs_at(attack, level)]
 
     def attempt(job: tuple[Attack, Level]) -> tuple[Scored, Floats | None] | NotRun:
@@ -68,7 +69,9 @@ def score(plan: Plan, got: Collected, settings: Settings, report: Progress) -> t
             why = out_of_reach(attack, plan, got)
             not_run.append(NotRun(attack.name, plan.threat.access.word, why))
     groups, values = coded_groups(got.subject)
-    arrays = Arrays(got.subject.records.ids, member, got.subject.records.y, fold, tuple(scored), groups, values, posterior)
+    arrays = Arrays(
+        got.subject.records.ids, member, got.subject.records.y, fold, tuple(scored), groups, values, posterior, unit=unit
+    )
     arrays.comparable.update({entry.name: comparable(entry, arrays) for entry in scored})
     return arrays, not_run + unresolved(plan, arrays, settings)
 

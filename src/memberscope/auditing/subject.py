@@ -12,12 +12,14 @@ import numpy as np
 
 from memberscope import _check
 from memberscope.auditing.features import to_matrix
+from memberscope.auditing.units import IdLike, columns_of, find_id_like_columns, independence_notes
 from memberscope.errors import InputError
 from memberscope.signals.rows import chosen as chosen_rows
 from memberscope.targets import StoredSignals, class_names_of
 from memberscope.types import Bools, Floats, Ints, Records, Target
 
 Pair = tuple[Any, Any]
+FEWEST_UNITS = 10  # a side; an interval over fewer clusters rests on a guess about their distribution
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +38,12 @@ class Subject:
     notes: tuple[str, ...] = ()
     copies: Bools | None = None
 
+    @property
+    def unit_codes(self) -> Ints | None:
+        """Numbers (n,) from 0 of the people or documents that records belong to; None where each record stands for itself."""
+        unit = self.records.unit
+        return None if unit is None else np.unique(unit, return_inverse=True)[1].astype(np.int64)
+
 
 def make_subject(
     target: Target,
@@ -44,8 +52,12 @@ def make_subject(
     *,
     class_names: Sequence[str] | None = None,
     notes: tuple[str, ...] = (),
+    unit: tuple[Any, Any] | None = None,
+    id_like: tuple[IdLike, ...] | None = None,
 ) -> Subject:
-    """Join members and non-members and check them.
+    """Join members and non-members and check them; `unit` names the person or document of each member and of each non-member.
+
+    Without units, columns that look like ids of people are noted: those `id_like`, or else found among what the model gets and groups.
 
     Raises:
         InputError: A side is empty, ids repeat or stand on both sides, or labels are out of range.
@@ -57,30 +69,72 @@ def make_subject(
         for side, kind in ((members, "member"), (non_members, "non-member"))
     )
     check_sides(inside, outside)
+    if unit is not None:
+        inside, outside = with_unit(inside, unit[0], "member"), with_unit(outside, unit[1], "non-member")
     x = None if inside.x is None or outside.x is None else stack(inside.x, outside.x)
     shared = [name for name in inside.groups if name in outside.groups]
     groups = {name: np.concatenate([inside.groups[name], outside.groups[name]]) for name in shared}
-    records = Records(
-        x, np.concatenate([inside.y, outside.y]), np.concatenate([inside.ids, outside.ids]).astype(np.str_), groups
-    )
+    ids = np.concatenate([inside.ids, outside.ids]).astype(np.str_)
+    records = Records(x, np.concatenate([inside.y, outside.y]), ids, groups, joined_units(inside, outside))
     member = np.arange(len(records)) < len(inside)
     names = tuple(class_names or (str(k) for k in range(target.n_classes)))
+    if records.unit is None:
+        found = find_id_like_columns(columns_of(x) | groups) if id_like is None else id_like
+        notes = (*notes, *independence_notes(found))
     return checked(Subject(target, records, member, to_matrix(x), names, notes))
+
+
+def require_named_units(unit: str | None, subject: Subject) -> None:
+    """Refuse a plan that names the column of a `unit` for records that have none.
+
+    Raises:
+        InputError: The records have no units.
+    """
+    if unit is not None and subject.records.unit is None:
+        raise InputError(
+            f"Expected records with units, since the plan names {unit!r}, got none. Give Records(unit=...) or read_signals(unit=...)."
+        )
+
+
+def with_unit(side: Records, unit: Any, kind: str) -> Records:
+    """The records of a side with the person or document (n,) of each.
+
+    Raises:
+        InputError: There are more or fewer than records.
+    """
+    values = np.asarray(unit)
+    _check.same_length(**{f"{kind} records": range(len(side)), f"{kind} units": values})
+    return replace(side, unit=values.astype(np.str_))
+
+
+def joined_units(inside: Records, outside: Records) -> np.ndarray[tuple[int], np.dtype[np.str_]] | None:
+    """The units of both sides one after the other; None where neither side has any.
+
+    Raises:
+        InputError: One side only has units.
+    """
+    if inside.unit is None and outside.unit is None:
+        return None
+    if inside.unit is None or outside.unit is None:
+        without = "members" if inside.unit is None else "non-members"
+        raise InputError(f"Expected units of members and of non-members, got none of the {without}. Give both.")
+    return np.concatenate([inside.unit, outside.unit]).astype(np.str_)
 
 
 def ordered(signals: StoredSignals, target: Target) -> Subject:
     """A subject from stored signals; the model is asked by row number."""
     n = len(signals.labels)
-    records = Records(np.arange(n), signals.labels, signals.ids, dict(signals.groups))
+    records = Records(np.arange(n), signals.labels, signals.ids, dict(signals.groups), signals.unit)
     names = tuple(str(k) for k in range(target.n_classes))
-    return Subject(target, records, signals.member, signals.features, names)
+    notes = () if signals.unit is not None else independence_notes(signals.id_like)
+    return Subject(target, records, signals.member, signals.features, names, notes)
 
 
 def checked(subject: Subject) -> Subject:
     """The subject itself if its records are usable.
 
     Raises:
-        InputError: A side is empty, ids repeat, or only one class is present.
+        InputError: A side is empty, ids repeat, units are too few or stand on both sides, or only one class is present.
     """
     records, member = subject.records, subject.member
     _check.same_length(labels=records.y, ids=records.ids, member=member)
@@ -89,11 +143,37 @@ def checked(subject: Subject) -> Subject:
         kind = "members" if n_members == 0 else "non-members"
         raise InputError(f"Expected records of both kinds, got no {kind}. Give at least a few hundred of each.")
     refuse_repeated(records.ids, member)
+    if records.unit is not None:
+        require_units(records.unit, member)
     if len(np.unique(records.y)) < 2:
         raise InputError(
             f"Expected records of at least two classes, got only class {int(records.y[0])}. Give the other classes too."
         )
     return subject
+
+
+def require_units(unit: np.ndarray[tuple[int], np.dtype[np.str_]], member: Bools) -> None:
+    """Refuse units (n,) that stand on both sides, that nobody named, or that are too few to infer anything from.
+
+    Raises:
+        InputError: There are such units.
+    """
+    _check.same_length(units=unit, member=member)
+    if (unit == "").any():
+        raise InputError(
+            f"Expected the unit of each record, got none of {int((unit == '').sum())} records. Fill the column, or leave them out."
+        )
+    both = np.intersect1d(unit[member], unit[~member])
+    if len(both):
+        raise InputError(
+            f"Expected units whose records are all members or all non-members, got {len(both)} units on both sides, first "
+            f"{str(both[0])!r}. Take them out of one side."
+        )
+    for kind, side in (("members", member), ("non-members", ~member)):
+        if (n_units := len(np.unique(unit[side]))) < FEWEST_UNITS:
+            raise InputError(
+                f"Expected at least {FEWEST_UNITS} units of {kind}, got {n_units}. So few say nothing of others; give more units."
+            )
 
 
 def refuse_repeated(ids: np.ndarray[tuple[int], np.dtype[np.str_]], member: Bools) -> None:
@@ -136,7 +216,8 @@ def as_records(side: Records | Pair, prefix: str, classes: tuple[str, ...] | Non
         InputError: The pair is not two things of one length, or labels are not whole numbers.
     """
     if isinstance(side, Records):
-        return replace(side, y=whole_labels(side.y), ids=np.asarray(side.ids).astype(np.str_))
+        unit = None if side.unit is None else np.asarray(side.unit).astype(np.str_)
+        return replace(side, y=whole_labels(side.y), ids=np.asarray(side.ids).astype(np.str_), unit=unit)
     if not (isinstance(side, tuple) and len(side) == 2):
         raise InputError(f"Expected {prefix}s as (x, y) or Records, got {type(side).__name__}. Pass a pair.")
     x, y = side
@@ -242,7 +323,8 @@ def take(subject: Subject, keep: Ints) -> Subject:
         x = chosen_rows(x, keep)
     groups = {name: values[keep] for name, values in records.groups.items()}
     features = None if subject.features is None else subject.features[keep]
-    chosen = Records(x, records.y[keep], records.ids[keep], groups)
+    unit = None if records.unit is None else records.unit[keep]
+    chosen = Records(x, records.y[keep], records.ids[keep], groups, unit)
     copies = None if subject.copies is None else subject.copies[keep]
     return replace(subject, records=chosen, member=subject.member[keep], features=features, copies=copies)
 

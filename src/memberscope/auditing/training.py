@@ -85,17 +85,17 @@ def order_of(
     """What to train: models of the target's size on the audited records, drawn without looking at membership.
 
     Raises:
-        InputError: The size leaves no record out, the group to keep together is unknown, or the design does not fit.
+        InputError: The size leaves no record out, or the design does not fit.
     """
     records, member = subject.records, subject.member
     if records.x is None:
         raise InputError("Expected records to train reference models on, got signals alone. Give the records, or no recipe.")
     rng = np.random.default_rng(seed)
     if training.design is not None:
-        inside = fixed(training.design, len(records))
+        inside = fixed(training.design, len(records), records.unit)
     else:
         size = plan.reference_size or int(member.sum())
-        inside = balanced(len(records), size, plan.references, rng, **grouping(plan, subject))
+        inside = balanced(len(records), size, plan.references, rng, **grouping(subject))
     seeds = tuple(int(value) for value in rng.integers(0, 2**31 - 1, len(inside)))
     wanted, target = wanted_by(plan, levels), subject.target
     order = Order(training.recipe, records, inside, seeds, wanted, target.signal, target.n_classes, plan.views)
@@ -106,7 +106,7 @@ def designed(plan: Plan, training: Training | None) -> Plan:
     """The plan with the number of reference models of the user's own design, or of the threat model if that grants fewer.
 
     Raises:
-        InputError: The plan also says how a design is to be drawn, or the design has more models than are granted.
+        InputError: The design has more models than are granted.
     """
     granted = plan.threat.references
     if training is None or training.design is None:
@@ -116,8 +116,6 @@ def designed(plan: Plan, training: Training | None) -> Plan:
             f"Expected a design of at most {granted} reference models, as the threat model grants, got {len(training.design)}. "
             f"Leave models out of the design, or grant more."
         )
-    if plan.keep_together is not None:
-        raise InputError("Expected a design or a group to keep together, got both. Leave one out.")
     return replace(plan, references=max(len(training.design), 1))
 
 
@@ -131,19 +129,9 @@ def seed_notes(training: Training | None) -> list[str]:
     ]
 
 
-def grouping(plan: Plan, subject: Subject) -> dict[str, Any]:
-    """What a design keeps together or apart: the group that the plan names, or else each class's share.
-
-    Raises:
-        InputError: The group is unknown.
-    """
-    groups = subject.records.groups
-    if plan.keep_together is None:
-        return {"strata": subject.records.y}
-    if plan.keep_together not in groups:
-        known = ", ".join(groups) or "none"
-        raise InputError(f"Expected a group among {known} to keep together, got {plan.keep_together!r}. Add it to --groups.")
-    return {"groups": groups[plan.keep_together]}
+def grouping(subject: Subject) -> dict[str, Any]:
+    """What a design holds to: each class's share, and units that stay whole where records have them."""
+    return {"strata": subject.records.y, "unit": subject.records.unit}
 
 
 def target_accuracy(subject: Subject, observed: Observed) -> float:
@@ -209,7 +197,7 @@ def reference_models(
 
 def of_view(subject: Subject, records: Records, name: str, store: Store | None) -> Observed:
     """The target's answers about one view of some records."""
-    copies = Records(view(name, records.x), records.y, records.ids, records.groups)
+    copies = replace(records, x=view(name, records.x))
     return collect(subject.target, copies, store=store, probe=False)
 
 

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memberscope.cli.endpoint import with_endpoint_flags
+from memberscope.cli.exits import PASSED, exit_of_verdict
 from memberscope.cli.options import (
+    AcceptLimited,
     Address,
     Backend,
     Design,
     Device,
     Jobs,
-    KeepTogether,
     KeepWeights,
     Members,
     Model,
     ModelTimeout,
     NonMembers,
-    Options,
     Outputs,
     Population,
     Precision,
@@ -35,6 +35,7 @@ from memberscope.cli.options import (
     Targets,
     TrustCode,
     TrustTypes,
+    Unit,
     Views,
     Words,
     merged,
@@ -45,8 +46,7 @@ from memberscope.errors import InputError
 
 if TYPE_CHECKING:
     from memberscope.auditing import Plan, Result, Subject, Training
-
-EXIT = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3, None: 0}
+    from memberscope.cli.keys import Options
 
 
 @with_endpoint_flags
@@ -62,6 +62,7 @@ def audit(
     label: Annotated[str | None, typer.Option(help="Label column (y).")] = None,
     id: Annotated[str | None, typer.Option(help="Id column.")] = None,
     groups: Annotated[str | None, typer.Option(help="Comma-separated columns to report by.")] = None,
+    unit: Unit = None,
     features: Annotated[str | None, typer.Option(help="Feature columns (all).")] = None,
     drop: Annotated[str | None, typer.Option(help="Columns that the model does not get.")] = None,
     recipe: Recipe = None,
@@ -72,7 +73,6 @@ def audit(
     keep_weights: KeepWeights = None,
     precision: Precision = None,
     views: Views = None,
-    keep_together: KeepTogether = None,
     population: Population = None,
     backend: Backend = None,
     address: Address = None,
@@ -98,6 +98,7 @@ def audit(
     ] = None,
     coins: Annotated[bool | None, typer.Option("--coins", help="Declare that fair coins decided membership.")] = None,
     drop_overlap: Annotated[bool | None, typer.Option("--drop-overlap", help="Leave out duplicates of members.")] = None,
+    accept_limited: AcceptLimited = None,
     no_records: Annotated[bool, typer.Option("--no-records", help="Write no ids and no records.csv.")] = False,
     show_ids: Annotated[bool, typer.Option("--show-ids", help="Show ids in the report instead of hashes.")] = False,
     trust_code: TrustCode = None,
@@ -111,13 +112,14 @@ def audit(
     """Audit a model, or stored signals, and write result.json, report.html, records.csv and arrays.safetensors."""
     given = {
         **{"model": model, "factory": factory, "device": device, "signals": signals, "members": members},
-        **{"non_members": non_members, "label": label, "id": id, "groups": words(groups), "features": words(features)},
-        **{"drop": words(drop), "access": access, "query_budget": query_budget, "prior": prior, "policy": policy},
+        **{"non_members": non_members, "label": label, "id": id, "groups": words(groups), "unit": unit},
+        **{"features": words(features), "drop": words(drop), "access": access, "query_budget": query_budget},
+        **{"prior": prior, "policy": policy},
         **{"fprs": rates("fpr", fpr), "attacks": words(attacks), "confidence": confidence, "folds": folds, "seed": seed},
         **{"title": title, "out": out, "assume_exchangeable": assume_exchangeable, "coins": coins},
-        **{"assume_class_order": assume_class_order},
+        **{"assume_class_order": assume_class_order, "accept_limited": accept_limited},
         **{"recipe": recipe, "references": references, "reference_size": reference_size, "views": words(views)},
-        **{"keep_together": keep_together, "population": population, "backend": backend, "address": address},
+        **{"population": population, "backend": backend, "address": address},
         **{"jobs": jobs, "model_timeout": model_timeout, "targets": targets, "design": design, "keep_weights": keep_weights},
         **{"precision": precision, "outputs": outputs},
         **{"restrict": restrict, "restrictions": words(restrictions), "search_queries": search_queries},
@@ -127,7 +129,10 @@ def audit(
     if canaries is not None or claimed is not None:
         raise typer.Exit(canaries_exit(options, canaries, canary_kind, claimed, overwrite=overwrite))
     result = run_audit(options, records=not no_records, show_ids=show_ids, overwrite=overwrite)
-    raise typer.Exit(EXIT[result.verdict])
+    if result.verdict is None:
+        raise typer.Exit(PASSED)
+    accepted = bool(options.accept_limited)
+    raise typer.Exit(exit_of_verdict(result.verdict, limited=result.limited, accept_limited=accepted))
 
 
 def canaries_exit(options: Options, m: int | None, kind: str, claimed: float | None, *, overwrite: bool) -> int:
@@ -202,6 +207,7 @@ def identity(plan: Plan, subject: Subject, training: Training | None = None) -> 
         "plan": plan.digest(),
         "records": digest_records(subject.records),
         "member": digest_array(subject.member),
+        **({} if subject.records.unit is None else {"unit": digest_array(subject.records.unit)}),
         "target": getattr(subject.target, "identity", subject.target.digest),
     }
     if training is not None:

@@ -14,7 +14,7 @@ from memberscope.errors import InputError
 
 if TYPE_CHECKING:
     from memberscope.auditing import Bound
-    from memberscope.cli.options import Options
+    from memberscope.cli.keys import Options
     from memberscope.types import Bools, Floats, Recipe, Records
 
 LEAST = 20
@@ -55,6 +55,7 @@ def run_canaries(options: Options, m: int, kind: Any, claimed: float | None, *, 
     proven = None if proof is None else proof(len(members) + int(inside.sum()))
     target, watched = trained(recipe, members, planted, inside, plan.seed)
     plan = replace(plan, assignment="independent_coins", assume_class_order=True, title=options.title or f"{m} canaries")
+    plan = replace(plan, unit=None)  # each canary has a coin of its own, whomever it belongs to
     tested = make_subject(target, subset(planted, inside), subset(planted, ~inside), class_names=subject.class_names)
     out = Path(options.out or "memberscope-canaries")
     result = audited(plan, tested, out, overwrite=overwrite)

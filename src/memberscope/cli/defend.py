@@ -18,7 +18,6 @@ from memberscope.cli.options import (
     Model,
     ModelTimeout,
     NonMembers,
-    Options,
     Outputs,
     Population,
     Precision,
@@ -28,6 +27,7 @@ from memberscope.cli.options import (
     SearchQueries,
     TrustCode,
     TrustTypes,
+    Unit,
     merged,
     rates,
     words,
@@ -36,6 +36,7 @@ from memberscope.errors import InputError
 
 if TYPE_CHECKING:
     from memberscope.auditing.frontier import Frontier
+    from memberscope.cli.keys import Options
 
 USUAL = (
     "l2:0.001",
@@ -66,6 +67,7 @@ def defend(
     label: Annotated[str | None, typer.Option(help="Label column (y).")] = None,
     id: Annotated[str | None, typer.Option(help="Id column.")] = None,
     groups: Annotated[str | None, typer.Option(help="Comma-separated columns to report by.")] = None,
+    unit: Unit = None,
     features: Annotated[str | None, typer.Option(help="Feature columns (all).")] = None,
     drop: Annotated[str | None, typer.Option(help="Columns that the model does not get.")] = None,
     recipe: Recipe = None,
@@ -94,7 +96,7 @@ def defend(
     given = {
         **{"defences": words(defences), "canaries": canaries, "model": model, "factory": factory, "device": device},
         **{"outputs": outputs, "members": members, "non_members": non_members, "label": label, "id": id},
-        **{"groups": words(groups), "features": words(features), "drop": words(drop), "recipe": recipe},
+        **{"groups": words(groups), "unit": unit, "features": words(features), "drop": words(drop), "recipe": recipe},
         **{"references": references, "reference_size": reference_size, "precision": precision, "population": population},
         **{"backend": backend, "address": address, "jobs": jobs, "model_timeout": model_timeout, "access": access},
         **{"search_queries": search_queries, "prior": prior, "fprs": rates("fpr", fpr), "policy": policy},

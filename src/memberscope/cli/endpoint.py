@@ -5,52 +5,21 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 from urllib.parse import urlsplit
 
 import typer
 
+from memberscope.cli.keys import KEYS, is_list
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
-    from memberscope.cli.options import Options
+    from memberscope.cli.keys import Options
     from memberscope.targets import Loaded
     from memberscope.types import Target
 
-LISTED = ("classes", "columns")  # keys whose value is a list, and whose flag is comma-separated
-
-
-@dataclass(frozen=True)
-class EndpointOptions:
-    """What may be said of an endpoint; None where nothing was said."""
-
-    url: str | None = None
-    protocol: str | None = None
-    model_name: str | None = None
-    model_version: str | None = None
-    body: str | None = None
-    answer: str | None = None
-    outputs: str | None = None
-    classes: tuple[str, ...] | None = None
-    n_classes: int | None = None
-    top_k: int | None = None
-    columns: tuple[str, ...] | None = None
-    batch_size: int | None = None
-    concurrency: int | None = None
-    rate: float | None = None
-    timeout: float | None = None
-    connect_timeout: float | None = None
-    read_timeout: float | None = None
-    retries: int | None = None
-    auth_env: str | None = None
-    auth_header: str | None = None
-    ca_file: str | None = None
-    max_queries: int | None = None
-
-
-KEYS = tuple(entry.name for entry in fields(EndpointOptions))
+LISTED = tuple(name for name in KEYS if is_list(name))  # keys whose flag is comma-separated
 
 
 def flags(

@@ -1,16 +1,17 @@
-"""The options that `audit`, `plan` and `init` share, and `audit.toml`: every key is also a flag, and flags win."""
+"""The options that `audit`, `plan` and `defend` share: flags over `audit.toml`, and the plan, records and recipe they describe."""
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memberscope.cli.endpoint import KEYS, LISTED, EndpointOptions, endpoint_target, no_model_beside
+from memberscope.cli.configuration import read_config
+from memberscope.cli.endpoint import endpoint_target, no_model_beside
+from memberscope.cli.keys import Options
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ ReferenceSize = Annotated[int | None, typer.Option(help="Records a reference mod
 Design = Annotated[str | None, typer.Option(help="An .npz with `inside` (models, records), members first.")]
 KeepWeights = Annotated[bool | None, typer.Option("--keep-weights", help="Keep the trained models too.")]
 Views = Annotated[str | None, typer.Option(help="Queries a record: identity,flip,shift:1:0,noise:0.1.")]
-KeepTogether = Annotated[str | None, typer.Option(help="Group whose records are in the same models.")]
 Population = Annotated[str | None, typer.Option(help="Records that no model saw.")]
 Backend = Annotated[str | None, typer.Option(help="loky, sequential, dask or ray.")]
 Address = Annotated[str | None, typer.Option("--address", "--scheduler", help="Of the cluster.")]
@@ -43,181 +43,9 @@ ModelTimeout = Annotated[float | None, typer.Option(help="Seconds a model may ta
 Restrict = Annotated[str | None, typer.Option(help="What the endpoint does to outputs: top:3, round:2, top:3+round:2, label.")]
 Restrictions = Annotated[str | None, typer.Option(help="Restrictions to try beside it (top:1,top:3,round:2; none).")]
 SearchQueries = Annotated[int | None, typer.Option(help="Queries a record for each label-only search (256; 0 for none).")]
+AcceptLimited = Annotated[bool | None, typer.Option("--accept-limited", help="Exit 0 on a PASS without reference models.")]
+Unit = Annotated[str | None, typer.Option(help="Column of the person or document that records belong to.")]
 Words = Annotated[str | None, typer.Option()]
-
-
-@dataclass(frozen=True)
-class Options(EndpointOptions):
-    """Everything a configuration file or the flags may say; None where nothing was said."""
-
-    model: str | None = None
-    factory: str | None = None
-    device: str | None = None
-    outputs: str | None = None
-    signals: str | None = None
-    trust_code: bool | None = None
-    trust_types: tuple[str, ...] | None = None
-    members: str | None = None
-    non_members: str | None = None
-    label: str | None = None
-    id: str | None = None
-    groups: tuple[str, ...] | None = None
-    features: tuple[str, ...] | None = None
-    drop: tuple[str, ...] | None = None
-    recipe: str | None = None
-    references: int | None = None
-    targets: int | None = None
-    reference_size: int | None = None
-    design: str | None = None
-    keep_weights: bool | None = None
-    precision: str | None = None
-    views: tuple[str, ...] | None = None
-    keep_together: str | None = None
-    population: str | None = None
-    backend: str | None = None
-    address: str | None = None
-    jobs: int | None = None
-    model_timeout: float | None = None
-    access: str | None = None
-    query_budget: int | None = None
-    restrict: str | None = None
-    restrictions: tuple[str, ...] | None = None
-    search_queries: int | None = None
-    prior: float | None = None
-    priors: tuple[float, ...] | None = None
-    policy: Any = None
-    fprs: tuple[float, ...] | None = None
-    confidence: float | None = None
-    folds: int | None = None
-    seed: int | None = None
-    attacks: tuple[str, ...] | None = None
-    title: str | None = None
-    assume_exchangeable: bool | None = None
-    assume_class_order: bool | None = None
-    coins: bool | None = None
-    drop_overlap: bool | None = None
-    defences: tuple[str, ...] | None = None
-    canaries: int | None = None
-    out: str | None = None
-
-
-SECTIONS: dict[str, tuple[str, ...]] = {
-    "target": ("model", "factory", "device", "outputs", "signals", "trust_code", "trust_types", *KEYS),
-    "data": ("members", "non_members", "label", "id", "groups", "features", "drop"),
-    "recipe": (
-        "recipe",
-        "references",
-        "targets",
-        "reference_size",
-        "design",
-        "keep_weights",
-        "precision",
-        "views",
-        "keep_together",
-        "population",
-        "backend",
-        "address",
-        "jobs",
-        "model_timeout",
-    ),
-    "defend": ("defences", "canaries"),
-    "threat": ("access", "restrict", "restrictions", "query_budget", "search_queries", "prior", "priors"),
-    "audit": (
-        "fprs",
-        "confidence",
-        "folds",
-        "seed",
-        "attacks",
-        "title",
-        "assume_exchangeable",
-        "assume_class_order",
-        "coins",
-        "drop_overlap",
-        "out",
-    ),
-}
-LISTS = ("trust_types", "groups", "features", "drop", "priors", "fprs", "attacks", "views", "restrictions", "defences", *LISTED)
-ALIASES = {"train": "recipe"}  # [recipe] train = "module:function"
-
-
-def read_config(path: Path) -> Options:
-    """Options from `audit.toml`; relative paths in it are relative to the file.
-
-    Raises:
-        InputError: It is missing, is no TOML, or has a section, key or type that is unknown.
-    """
-    if not path.is_file():
-        raise InputError(f"Expected a configuration file, got {str(path)!r}, which is not there. Run `memberscope init`.")
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"Expected TOML in {path}, got: {error}. Repair the file.") from error
-    found: dict[str, Any] = {}
-    for section, table in document.items():
-        if section == "policy":
-            found["policy"] = named_policy(table, path)
-            continue
-        if section not in SECTIONS:
-            raise InputError(f"Expected the sections {', '.join([*SECTIONS, 'policy'])} in {path}, got [{section}]. Remove it.")
-        if not isinstance(table, dict):
-            raise InputError(
-                f"Expected a section [{section}] in {path}, got {section} = {table!r}. Write keys below [{section}]."
-            )
-        for word, value in table.items():
-            key = ALIASES.get(word, word)
-            if key not in SECTIONS[section]:
-                raise InputError(f"Expected {', '.join(SECTIONS[section])} in [{section}] of {path}, got {key!r}. Remove it.")
-            found[key] = typed(key, value, path)
-    for key in ("signals", "members", "non_members", "population", "design", "out", "ca_file"):
-        if key in found:
-            found[key] = str(path.parent / found[key])
-    if "model" in found and (Path(found["model"]).suffix or ":" not in found["model"]):
-        found["model"] = str(path.parent / found["model"])
-    return Options(**found)
-
-
-def named_policy(table: Any, path: Path) -> Any:
-    """What `[policy]` says: its own claims, or the policy that it uses, a file's path being relative to the configuration.
-
-    Raises:
-        InputError: It is no table, or has `use` beside claims, one of which would be ignored.
-    """
-    from memberscope.auditing.policy import shipped
-
-    if not isinstance(table, dict):
-        raise InputError(
-            f"Expected a section [policy] in {path}, got policy = {table!r}. Write use = … or max_tpr = [ … ] below it."
-        )
-    if "use" not in table:
-        return table
-    if len(table) > 1 or not isinstance(table["use"], str):
-        raise InputError(
-            f'Expected use = "demo" alone in [policy] of {path}, got {", ".join(table)}. Keep either use or max_tpr.'
-        )
-    return table["use"] if table["use"] in shipped() else str(path.parent / table["use"])
-
-
-def typed(key: str, value: Any, path: Path) -> Any:
-    """A value of the type its key wants.
-
-    Raises:
-        InputError: It has another type.
-    """
-    if key in LISTS:
-        if not isinstance(value, list):
-            raise InputError(f"Expected a list for {key} in {path}, got {value!r}. Write {key} = [ … ].")
-        return tuple(value)
-    kinds: dict[str, tuple[type, ...]] = {
-        "bool": (bool,),
-        "int": (int,),
-        "float": (float, int),
-        "str": (str,),
-    }
-    declared = next(str(entry.type) for entry in fields(Options) if entry.name == key)
-    wanted = kinds[declared.split(" ")[0]]
-    if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
-        raise InputError(f"Expected {declared.split(' ')[0]} for {key} in {path}, got {value!r}. Repair it.")
-    return value
 
 
 def words(text: str | None) -> tuple[str, ...] | None:
@@ -283,7 +111,7 @@ def plan_of(options: Options) -> Plan:
         "targets": options.targets,
         "reference_size": options.reference_size,
         "views": options.views,
-        "keep_together": options.keep_together,
+        "unit": options.unit,
         "restrictions": None
         if options.restrictions is None
         else tuple(name for name in options.restrictions if name != "none"),
@@ -333,7 +161,7 @@ def layout_of(options: Options, target: Target) -> Layout:
     from memberscope.targets import Layout, fitted_columns_of
 
     names = options.groups or (), options.drop or (), fitted_columns_of(target), options.features or ()
-    return Layout(options.label or "y", options.id, *names)
+    return Layout(options.label or "y", options.id, *names, unit=options.unit)
 
 
 def policy_of(given: Any) -> Policy | None:
@@ -356,14 +184,14 @@ def subject_of(options: Options) -> Subject:
         InputError: Neither a model with records nor signals were named, or they cannot be read.
     """
     from memberscope.auditing import make_subject, signals_subject
-    from memberscope.targets import Trust, class_names_of, counted, load_target, read_pair, read_signals
+    from memberscope.targets import Trust, class_names_of, counted, load_target, pair_of, read_signals, read_tables
 
     no_model_beside(options)
     if options.signals:
         if options.model:
             raise InputError("Expected a model or signals, got both. Leave one out.")
-        signals = read_signals(options.signals, groups=options.groups or (), features=options.features or ())
-        return signals_subject(signals)
+        columns = options.groups or (), options.features or ()
+        return signals_subject(read_signals(options.signals, groups=columns[0], features=columns[1], unit=options.unit))
     if not ((options.model or options.url) and options.members and options.non_members):
         raise InputError(
             "Expected --signals FILE, or --model or --url with --members and --non-members, got neither. "
@@ -377,6 +205,8 @@ def subject_of(options: Options) -> Subject:
             options.model or "", factory=options.factory, trust=trust, device=options.device, outputs=options.outputs
         )
     layout = layout_of(options, loaded.target)
-    members, non_members, names = read_pair(options.members, options.non_members, layout, class_names_of(loaded.target))
+    read = read_tables(options.members, options.non_members)
+    members, non_members, names = pair_of(read, layout, class_names_of(loaded.target))
     target = counted(loaded.target, members.x, len(names))
-    return make_subject(target, members, non_members, class_names=names, notes=loaded.notes)
+    id_like = () if options.unit else read.id_like(layout)
+    return make_subject(target, members, non_members, class_names=names, notes=loaded.notes, id_like=id_like)

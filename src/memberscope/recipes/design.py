@@ -23,15 +23,15 @@ def balanced(
     rng: np.random.Generator,
     *,
     strata: Ints | None = None,
-    groups: NDArray[np.str_] | None = None,
+    unit: NDArray[np.generic] | None = None,
 ) -> Bools:
     """Membership (n_models, n): each model has `size` records, each record is in equally many models, give or take one.
 
-    With `strata` (n,) each model has each stratum's share, give or take a record or two. With `groups` (n,) the records of one group, say a person's,
-    move together, and sizes are met on average.
+    With `strata` (n,) each model has each stratum's share, give or take a record or two. With `unit` (n,) the records of one person or document
+    are in the same models: each unit is in equally many models, sizes and strata (a unit counts for its commonest one) are met on average.
 
     Raises:
-        InputError: The size is not between 1 and n - 1, or both strata and groups are given.
+        InputError: The size is not between 1 and n - 1, or all records belong to one unit.
 
     >>> inside = balanced(6, 3, 4, np.random.default_rng(0))
     >>> inside.sum(axis=1).tolist(), inside.sum(axis=0).tolist()
@@ -44,16 +44,28 @@ def balanced(
         )
     if n_models < 1:
         raise InputError(f"Expected at least one reference model, got {n_models}. Give --references 16.")
-    if strata is not None and groups is not None:
-        raise InputError("Expected strata or groups, got both. Leave one out.")
-    if groups is not None:
-        _, unit = np.unique(groups, return_inverse=True)
-        n_units = int(unit.max()) + 1
-        chosen = dealt(n_units, min(max(1, round(size * n_units / n)), n_units - 1), n_models, rng) if n_units > 1 else None
-        if chosen is None:
-            raise InputError("Expected at least two groups of records, got one. Leave the grouping out.")
-        return np.asarray(chosen[:, unit])
-    return dealt(n, size, n_models, rng, None if strata is None else np.unique(strata, return_inverse=True)[1])
+    codes = None if strata is None else np.unique(strata, return_inverse=True)[1]
+    if unit is None:
+        return dealt(n, size, n_models, rng, codes)
+    numbers = np.unique(unit, return_inverse=True)[1]
+    n_units = int(numbers.max()) + 1
+    if n_units < 2:
+        raise InputError("Expected records of at least two units, got one. Leave --unit out.")
+    shared = None if codes is None else _commonest_strata(numbers, codes)
+    return np.asarray(dealt(n_units, min(max(1, round(size * n_units / n)), n_units - 1), n_models, rng, shared)[:, numbers])
+
+
+def _commonest_strata(unit: Ints, codes: Ints) -> Ints:
+    """Find the stratum of `codes` (n,) that each unit (u,) has most records of, the lowest of several.
+
+    >>> _commonest_strata(np.array([0, 0, 0, 1]), np.array([1, 2, 2, 0])).tolist()
+    [1, 0]
+    """
+    width = int(codes.max()) + 1
+    pairs, counts = np.unique(unit * width + codes, return_counts=True)
+    order = np.lexsort((pairs, -counts, pairs // width))
+    first = np.unique((pairs // width)[order], return_index=True)[1]
+    return np.unique((pairs % width)[order][first], return_inverse=True)[1]
 
 
 def spread(order: Ints, codes: Ints, rng: np.random.Generator) -> Ints:
@@ -115,11 +127,12 @@ def read_design(path: str | Path) -> NDArray[np.generic]:
         ) from error
 
 
-def fixed(inside: NDArray[np.generic], n: int) -> Bools:
-    """The user's own membership (m, n), checked.
+def fixed(inside: NDArray[np.generic], n: int, unit: NDArray[np.str_] | None = None) -> Bools:
+    """Check the user's own membership (m, n).
 
     Raises:
-        InputError: Its shape does not fit, it holds something else than 0 and 1, or a model has no records or all of them.
+        InputError: Its shape does not fit, it holds something else than 0 and 1, a model has no records or all of them, or some
+            records of a `unit` (n,) are in a model and others are not.
     """
     values = np.asarray(inside)
     if values.ndim != 2 or values.shape[1] != n:
@@ -132,4 +145,12 @@ def fixed(inside: NDArray[np.generic], n: int) -> Bools:
     sizes = found.sum(axis=1)
     if (sizes == 0).any() or (sizes == n).any():
         raise InputError("Expected models trained on some of the records, got one with none or all of them. Repair its row.")
+    if unit is not None:
+        names, first, codes = np.unique(unit, return_index=True, return_inverse=True)
+        torn = np.flatnonzero((found != found[:, first][:, codes]).any(axis=0))
+        if len(torn):
+            raise InputError(
+                f"Expected all records of a unit in the same models of the design, got {str(names[codes[torn[0]]])!r} in parts. "
+                f"Repair the design, or leave --unit out."
+            )
     return found

@@ -57,7 +57,8 @@ def subset(pool: Records, rows: Bools) -> Records:
     """The records under `rows` (n,)."""
     where = np.flatnonzero(rows)
     groups = {name: values[where] for name, values in pool.groups.items()}
-    return Records(chosen(pool.x, where), pool.y[where], pool.ids[where], groups)
+    unit = None if pool.unit is None else pool.unit[where]
+    return Records(chosen(pool.x, where), pool.y[where], pool.ids[where], groups, unit)
 
 
 def observe(

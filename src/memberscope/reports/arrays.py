@@ -37,6 +37,8 @@ def write_arrays(arrays: Arrays, path: Path, *, ids: bool = True) -> None:
         tensors["vulnerability"] = arrays.vulnerability
     if arrays.overlap is not None:
         tensors["overlap"] = arrays.overlap.astype(np.uint8)
+    if arrays.unit is not None:
+        tensors["unit"] = arrays.unit
     for group, codes in arrays.groups.items():
         tensors[f"groups/{group}"] = codes
     meta = {
@@ -142,11 +144,12 @@ def read_arrays(path: str | Path) -> Arrays:
             posterior,
             vulnerability=tensors.get("vulnerability"),
             overlap=tensors["overlap"].astype(bool) if "overlap" in tensors else None,
+            unit=tensors.get("unit"),
         )
         for name, listed in others.items():
             member, fold = tensors[f"{name}/member"].astype(bool), tensors[f"{name}/fold"]
             found, _ = read_scored(tensors, listed, f"{name}/")
-            arrays.targets[name] = placed(Arrays(ids, member, tensors["labels"], fold, found))
+            arrays.targets[name] = placed(Arrays(ids, member, tensors["labels"], fold, found, unit=arrays.unit))
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(f"Expected the complete arrays of an audit, got {file}: {error}. Run the audit again.") from error
     return placed(arrays)

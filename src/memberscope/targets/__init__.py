@@ -12,7 +12,7 @@ from memberscope.targets.onnx import OnnxTarget
 from memberscope.targets.restricted import RestrictedTarget
 from memberscope.targets.sklearn import SklearnTarget
 from memberscope.targets.stored import StoredSignals, StoredTarget, read_signals
-from memberscope.targets.tables import Layout, read_pair
+from memberscope.targets.tables import Layout, pair_of, read_pair, read_tables
 from memberscope.targets.torch import TorchTarget
 from memberscope.targets.trust import Loaded, Trust
 from memberscope.targets.wrap import class_names_of, counted, fitted_columns_of, wrap
@@ -38,7 +38,9 @@ __all__ = [
     "counted",
     "fitted_columns_of",
     "load_target",
+    "pair_of",
     "read_pair",
     "read_signals",
+    "read_tables",
     "wrap",
 ]

@@ -127,3 +127,24 @@ def is_number(value: Any) -> bool:
 def is_numeric(column: NDArray[Any]) -> bool:
     """Whether every value of a column is a number."""
     return column.dtype.kind in "buif" or all(is_number(value) for value in column)
+
+
+def unit_words(column: NDArray[Any], name: str, path: str | Path) -> NDArray[np.str_]:
+    """Name the person or document (n,) of each record; whole numbers lose their point, so that files of two kinds agree.
+
+    Raises:
+        InputError: Some record has none.
+
+    >>> unit_words(np.array([3.0, 7.0]), "person", "train.csv").tolist()
+    ['3', '7']
+    """
+    if column.ndim != 1:
+        raise InputError(f"Expected one value a record in {name!r} of {path}, got shape {column.shape}. Flatten it to (n,).")
+    missing = np.isnan(column) if column.dtype.kind == "f" else np.isin(column.astype(np.str_), ("", "nan", "None"))
+    if missing.any():
+        raise InputError(
+            f"Expected the unit of each record in {name!r} of {path}, got none in row {int(np.argmax(missing)) + 1}. Fill it in."
+        )
+    if column.dtype.kind == "f" and (column == np.floor(column)).all():
+        column = column.astype(np.int64)
+    return column.astype(np.str_)

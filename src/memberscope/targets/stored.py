@@ -13,13 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.targets.columns import MOST_CLASSES, as_numbers, read_columns
+from memberscope.targets.columns import MOST_CLASSES, as_numbers, read_columns, unit_words
+from memberscope.targets.identifiers import IdLike, find_id_like_columns
 from memberscope.types import Access, Bools, Floats, Ints, Signal
 
 
 @dataclass(frozen=True, eq=False)
 class StoredSignals:
-    """A signals table: `outputs` (n, k) of kind `signal`, `labels` (n,), `member` (n,), `ids` (n,), groups and features."""
+    """A signals table: `outputs` (n, k) of kind `signal`, `labels` (n,), `member` (n,), `ids` (n,), groups and features.
+
+    `unit` (n,) names the person or document that each record belongs to; `id_like` are columns that look as if they did.
+    """
 
     signal: Signal
     outputs: Floats
@@ -29,6 +33,8 @@ class StoredSignals:
     groups: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
     features: Floats | None = None
     digest: str = ""
+    unit: NDArray[np.str_] | None = None
+    id_like: tuple[IdLike, ...] = ()
 
 
 class StoredTarget:
@@ -51,10 +57,13 @@ class StoredTarget:
         return self._outputs[np.asarray(x, dtype=np.int64)]
 
 
-def read_signals(path: str | Path, *, groups: Sequence[str] = (), features: Sequence[str] = ()) -> StoredSignals:
+def read_signals(
+    path: str | Path, *, groups: Sequence[str] = (), features: Sequence[str] = (), unit: str | None = None
+) -> StoredSignals:
     """Signals from a `.csv`, `.npz` or `.parquet` file with the columns member, label and p0.. or z0.. or loss.
 
-    An `.npz` may hold `p` or `z` as one array (n, k). Features that are words become codes.
+    An `.npz` may hold `p` or `z` as one array (n, k). Features that are words become codes. `unit` is the column that names the person
+    or document of each record.
 
     Raises:
         InputError: The file cannot be read, a column is missing, or a value is not usable; the sentence says which.
@@ -77,7 +86,18 @@ def read_signals(path: str | Path, *, groups: Sequence[str] = (), features: Sequ
         groups={name: wanted(columns, name, path).astype(np.str_) for name in groups},
         features=np.column_stack([coded(wanted(columns, name, path), name, path) for name in features]) if features else None,
         digest=hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+        unit=unit_words(wanted(columns, unit, path), unit, path) if unit else None,
+        id_like=find_id_like_columns({name: column for name, column in columns.items() if not is_own(name)}),
     )
+
+
+def is_own(name: str) -> bool:
+    """Tell whether a column is one of a signals table by its name, and no feature or group.
+
+    >>> is_own("p12"), is_own("label"), is_own("person")
+    (True, True, False)
+    """
+    return re.fullmatch(r"member|label|loss|ids?|[pz]\d*", name) is not None
 
 
 def flat(column: NDArray[Any] | None, name: str, path: str | Path) -> None:
@@ -103,7 +123,9 @@ def wanted(columns: Mapping[str, NDArray[Any]], name: str, path: str | Path) -> 
         InputError: There is none.
     """
     if name not in columns:
-        raise InputError(f"Expected the column {name!r} in {path}, got {listed(columns)}. Check --groups and --features.")
+        raise InputError(
+            f"Expected the column {name!r} in {path}, got {listed(columns)}. Check --groups, --features and --unit."
+        )
     return columns[name]
 
 

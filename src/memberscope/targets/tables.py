@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.targets.columns import MOST_CLASSES, Columns, as_numbers, is_number, is_numeric, read_columns
+from memberscope.targets.columns import MOST_CLASSES, Columns, as_numbers, is_number, is_numeric, read_columns, unit_words
+from memberscope.targets.identifiers import IdLike, find_id_like_columns
 from memberscope.types import Ints, Records
 
 
@@ -19,7 +20,9 @@ from memberscope.types import Ints, Records
 class Layout:
     """Which columns are what: the label, an optional id, groups (which stay features) and columns to drop.
 
-    With `features` the model gets these columns only, such as the one that holds the text of each record. `fitted` names the columns that the model was fitted with, in its order; with them nothing else is a feature.
+    With `features` the model gets these columns only, such as the one that holds the text of each record. `fitted` names the columns
+    that the model was fitted with, in its order; with them nothing else is a feature. `unit` names the person or document of each
+    record; the model gets it only if `features` says so.
     """
 
     label: str = "y"
@@ -28,6 +31,32 @@ class Layout:
     drop: tuple[str, ...] = ()
     fitted: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
+    unit: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """The columns of the members' and of the non-members' file, as they were read."""
+
+    paths: tuple[Path, Path]
+    columns: tuple[Columns, Columns]
+
+    def id_like(self, layout: Layout) -> tuple[IdLike, ...]:
+        """Find columns other than the label and the ids that look like people or documents with several records."""
+        first, second = self.columns
+        named = {layout.label, layout.id_column}
+        both = [name for name in first if name in second and name not in named and first[name].ndim == second[name].ndim == 1]
+        return find_id_like_columns({name: np.concatenate([first[name], second[name]]) for name in both})
+
+
+def read_tables(members: str | Path, non_members: str | Path) -> Tables:
+    """Read the two files.
+
+    Raises:
+        InputError: One of them cannot be read.
+    """
+    paths = (Path(members), Path(non_members))
+    return Tables(paths, (read_columns(paths[0]), read_columns(paths[1])))
 
 
 def read_pair(
@@ -41,8 +70,16 @@ def read_pair(
     Raises:
         InputError: A file cannot be read, a column is missing, or the files do not fit together.
     """
-    paths = (Path(members), Path(non_members))
-    tables = [read_columns(path) for path in paths]
+    return pair_of(read_tables(members, non_members), layout, classes)
+
+
+def pair_of(read: Tables, layout: Layout, classes: Sequence[str] | None = None) -> tuple[Records, Records, tuple[str, ...]]:
+    """Members and non-members from tables that were read, as `read_pair` gives them.
+
+    Raises:
+        InputError: A column is missing, or the files do not fit together.
+    """
+    paths, tables = read.paths, read.columns
     names = [feature_names(table, path, layout) for table, path in zip(tables, paths, strict=True)]
     if set(names[0]) != set(names[1]):
         odd = sorted(set(names[0]) ^ set(names[1]))
@@ -61,6 +98,7 @@ def read_pair(
                 y=coded_labels(column, lookup, path),
                 ids=table[layout.id_column].astype(np.str_) if layout.id_column else numbered(prefix, len(column)),
                 groups={group: table[group].astype(np.str_) for group in layout.groups},
+                unit=unit_words(table[layout.unit], layout.unit, path) if layout.unit else None,
             )
         )
     return sides[0], sides[1], lookup
@@ -72,11 +110,11 @@ def feature_names(table: Columns, path: Path, layout: Layout) -> list[str]:
     Raises:
         InputError: A named column is missing, or nothing is left.
     """
-    ids = [layout.id_column] if layout.id_column else []
+    ids = [name for name in (layout.id_column, layout.unit) if name]
     for name in (layout.label, *layout.groups, *layout.drop, *layout.features, *ids):
         if name not in table:
             raise InputError(f"Expected the column {name!r} in {path}, got {', '.join(list(table)[:8])}. Check [data].")
-    apart = {layout.label, layout.id_column, *layout.drop}
+    apart = {layout.label, layout.id_column, *layout.drop} | ({layout.unit} - set(layout.features))
     names = [name for name in table if name not in apart]
     if path.suffix.lower() == ".npz":
         names = [name for name in names if name not in layout.groups]
