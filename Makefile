@@ -89,6 +89,7 @@ docs: $(VENV)/.dev
 
 schema: $(VENV)/.dev
 	$(BIN)/python benchmarks/write_schema.py
+	$(BIN)/python benchmarks/write_configuration.py
 
 clean:
 	rm -rf $(VENV) .venv-clusters .venv-servers .venv-hosts .venv-bench demo-out docs/_build

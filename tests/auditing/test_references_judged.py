@@ -173,8 +173,8 @@ def test_designs_that_do_not_fit_are_refused():
     ):
         with pytest.raises(InputError, match=words):
             audited(recipe, design=design)
-    with pytest.raises(InputError, match="got both"):
-        audited(recipe, design=np.ones((4, 2 * N)), planned={"keep_together": "person"})
+    with pytest.raises(InputError, match="since the plan names 'person', got none"):
+        audited(recipe, planned={"unit": "person"})
 
 
 def test_a_design_follows_the_records_when_duplicates_are_left_out():

@@ -201,7 +201,7 @@ def test_init_writes_a_configuration_that_plan_reads(tmp_path):
 def test_any_title_is_read_back_and_a_policy_file_stands_beside_its_configuration(tmp_path):
     import tomllib
 
-    from memberscope.cli.options import read_config
+    from memberscope.cli.configuration import read_config
 
     title = 'm 🙂 "q" \\ \x7f\n[policy]'
     answers = {"--title": title, "--who": "any\nbody\x01", "--access": "label", "--queries": "1", "--prior": "0.5"}
@@ -262,11 +262,11 @@ MISTAKES = [
     (("audit", "absent.toml"), "memberscope init"),
     (("audit", "typo.toml"), "got 'modell'"),
     (("audit", "section.toml"), "got [recipes]"),
-    (("audit", "kind.toml"), "Expected float for prior"),
+    (("audit", "kind.toml"), "Expected a number for prior in [threat]"),
     (("audit", "--signals", "s.csv", "--out", "s.csv"), "Expected a folder"),
     (("explain", "r0", "--result", "nowhere"), "holds none"),
     (("audit", "scalar.toml"), "Expected a section [target]"),
-    (("audit", "both.toml"), "Keep either use or max_tpr"),
+    (("audit", "both.toml"), "Keep either use or the claims"),
     (("audit", "--signals", "s.csv", "--policy", "scalar.toml"), "Expected a [policy] table"),
     (("audit", "--signals", "s.csv", "--policy", "latin.toml"), "Expected"),
 ]

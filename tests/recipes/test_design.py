@@ -49,12 +49,27 @@ def test_strata_leave_each_record_an_equal_chance_of_one_model():
     assert np.abs(share - 0.5).max() < 0.03  # 4.6 standard errors
 
 
-def test_groups_move_together():
+def test_records_of_a_unit_are_in_the_same_models():
     people = np.array([f"person {i // 3}" for i in range(90)])
-    inside = balanced(90, 45, 8, np.random.default_rng(0), groups=people)
+    inside = balanced(90, 45, 8, np.random.default_rng(0), unit=people)
     for person in np.unique(people):
         assert len({tuple(column) for column in inside[:, people == person].T}) == 1
     assert inside.sum(axis=1).tolist() == [45] * 8 and inside.sum(axis=0).tolist() == [4] * 90
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(4, 40), st.integers(1, 12), st.integers(0, 1000))
+def test_units_of_any_size_stay_whole_beside_strata(n_units, m, seed):
+    rng = np.random.default_rng(seed)
+    unit = np.repeat(np.arange(n_units), rng.geometric(0.3, n_units))
+    own = unit % 2  # each unit of one stratum
+    inside = balanced(len(unit), max(1, len(unit) // 2), m, rng, strata=own, unit=unit)
+    of_units = np.stack([inside[:, unit == one].all(axis=1) for one in range(n_units)], axis=1)
+    assert (of_units[:, unit] == inside).all()
+    assert np.ptp(of_units.sum(axis=0)) <= 1
+    for code in (0, 1):
+        shares = of_units[:, np.arange(n_units) % 2 == code].sum(axis=1)
+        assert np.abs(shares - of_units[0].sum() / n_units * (np.arange(n_units) % 2 == code).sum()).max() <= 2
 
 
 def test_pairs_of_records_are_in_models_independently():
@@ -76,10 +91,8 @@ def test_impossible_designs_are_refused():
             balanced(10, size, 4, rng)
     with pytest.raises(InputError, match="at least one reference model"):
         balanced(10, 5, 0, rng)
-    with pytest.raises(InputError, match="two groups"):
-        balanced(10, 5, 2, rng, groups=np.array(["a"] * 10))
-    with pytest.raises(InputError, match="strata or groups"):
-        balanced(10, 5, 2, rng, groups=np.array(["a", "b"] * 5), strata=np.zeros(10, int))
+    with pytest.raises(InputError, match="at least two units, got one"):
+        balanced(10, 5, 2, rng, unit=np.array(["a"] * 10))
 
 
 def test_the_users_own_design_is_checked():
@@ -91,3 +104,7 @@ def test_the_users_own_design_is_checked():
     ):
         with pytest.raises(InputError, match=words):
             fixed(bad, 3)
+    own = np.array(["a", "a", "b"])
+    assert fixed(np.array([[1, 1, 0], [0, 0, 1]]), 3, own).any()
+    with pytest.raises(InputError, match="all records of a unit in the same models of the design, got 'a' in parts"):
+        fixed(np.array([[1, 1, 0], [0, 1, 1]]), 3, own)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import comb
 
 import numpy as np
 
+from memberscope.auditing.costs import Seconds, Timings, is_search, seconds_of_audit
 from memberscope.auditing.gather import asks_twice, streams_of
 from memberscope.auditing.levels import Level, levels_of, runs_at
 from memberscope.auditing.measuring import search_plan, why_not_searched
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.procedure import target_order
 from memberscope.auditing.result import NotRun
-from memberscope.auditing.subject import Subject
+from memberscope.auditing.subject import Subject, require_named_units
 from memberscope.auditing.training import Training, designed, order_of, seed_notes, wanted_by
 from memberscope.errors import InputError
 from memberscope.recipes.execution import threads_at_most
@@ -24,22 +26,27 @@ from memberscope.recipes.settle import settled
 from memberscope.signals import Store, is_measured
 from memberscope.signals.outputs import PROBE
 from memberscope.statistics import minimum_detectable_tpr, smallest_fpr
-from memberscope.types import MEASURED_AT, Access
-
-SECONDS = (4.0, 1.2e-4)  # per audit, and per record: measured by benchmarks/scale.py with every attack and 20 groups
-CLASSIFIER = 0.06  # seconds to fit one attack classifier: `audit --attacks shokri` on Location-30, 8 references, 28 s for 465
+from memberscope.targets.metered import metered
+from memberscope.types import Access, Attack
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Attacks that run and at which level, those that do not, costs, and (fpr, limit, detectable TPR) rows."""
+    """Attacks that run and at which level, those that do not, costs, and (fpr, limit, detectable TPR) rows.
+
+    `queries` and `model_queries` are the most records that the target, and all other models together, are asked about. `minutes`
+    will pass on this machine, apart from what is `unknown`, in sentences; `seconds` are those of one core by part.
+    """
 
     runs: list[tuple[str, str]]
     not_run: list[NotRun]
     n_members: int
     n_non_members: int
     queries: int
+    model_queries: int
     minutes: float
+    seconds: Seconds
+    unknown: list[str]
     megabytes: float
     models: int
     targets: int
@@ -50,35 +57,102 @@ class Forecast:
     standing: Standing
 
 
-def forecast(plan: Plan, subject: Subject, training: Training | None = None, store: Store | None = None) -> Forecast:
+def forecast(
+    plan: Plan,
+    subject: Subject,
+    training: Training | None = None,
+    store: Store | None = None,
+    timings: Timings | None = None,
+) -> Forecast:
     """Dry run of `plan` on `subject`; the model is not asked and nothing is trained; `store` is what earlier runs left.
 
+    `timings` are what was measured of the models (`time_target`, `seconds_a_model`); without them their own time is not known.
+
     Raises:
-        InputError: The records do not resolve a rate that was asked for.
+        InputError: The records do not resolve a rate that was asked for, or further targets are wanted and there is no recipe.
     """
+    require_named_units(plan.unit, subject)
     plan = search_plan(designed(plan, training), subject)
+    if plan.targets and training is None:
+        raise InputError(f"Expected a recipe to train {plan.targets} target models, got none. Give --recipe, or no --targets.")
+    timings = timings or Timings()
     n_members, n_others = int(subject.member.sum()), int((~subject.member).sum())
-    n, signal = n_members + n_others, subject.target.signal
-    levels = levels_of(subject.target, signal, plan.threat, plan.restrictions)
-    runs, not_run = [], []
+    n, levels = n_members + n_others, levels_of(subject.target, subject.target.signal, plan.threat, plan.restrictions)
+    runs, not_run = split_runs(plan, subject, training, levels)
+    models = 0
+    if training is not None and wanted_by(plan, levels):
+        models = len(order_of(plan, subject, training, levels, np.random.SeedSequence(plan.seed)).inside)
+    left = left_over(plan, subject, training, levels, store)
+    seconds = seconds_of_audit(plan, subject, training, levels, runs, timings)
+    done = 0.0 if not models + plan.targets else 1 - left.stored / (models + plan.targets)
+    queries = queries_of_target(plan, subject, training, runs, models)
+    rest = replace(
+        seconds,
+        asking=at_rate(subject, queries) if seconds.asking is None else seconds.asking,
+        training=None if seconds.training is None else timings.model * left.to_train if timings.model is not None else None,
+        observing=None if seconds.observing is None else seconds.observing * done,
+    )
+    cores = os.cpu_count() or 1
+    stored = n * (2 * len(runs) + 5) * 8 + n * max(len(runs), 1) * 40
+    return Forecast(
+        runs=[(attack.name, level.word) for attack, level in runs],
+        not_run=not_run,
+        n_members=n_members,
+        n_non_members=n_others,
+        queries=queries,
+        model_queries=queries_of_models(plan, subject, training, levels, models),
+        minutes=rest.wall(cores, jobs_at_once(training)) / 60,
+        seconds=rest,
+        unknown=unknown_times(plan, subject, runs, rest, left),
+        megabytes=stored / 1e6,
+        models=models,
+        targets=plan.targets,
+        model_megabytes=stored_of_models(plan, subject, training, levels, models) / 1e6,
+        smallest_fpr=smallest_fpr(n_others),
+        detectable=detectable_rows(plan, n_members, n_others, len({attack.name for attack, _ in runs})),
+        notes=seed_notes(training),
+        standing=left,
+    )
+
+
+def split_runs(
+    plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...]
+) -> tuple[list[tuple[Attack, Level]], list[NotRun]]:
+    """Attacks with the levels they will run at, and those that will not run, with the reason."""
+    runs: list[tuple[Attack, Level]] = []
+    not_run: list[NotRun] = []
     for attack in plan.chosen():
         at = [level for level in levels if runs_at(attack, level)]
-        if not at:
-            not_run.append(
-                NotRun(attack.name, plan.threat.access.word, f"needs {attack.needs.access.word}; the model returns {signal}")
-            )
-        elif is_measured(attack.needs.spec) and at[-1].access == Access.LABEL and not plan.search_queries:
-            not_run.append(NotRun(attack.name, at[-1].word, why_not_searched(plan, subject)))
-        elif attack.needs.spec.name == "augmentation" and len(getattr(subject.records.x, "shape", ())) < 3:
-            not_run.append(NotRun(attack.name, at[-1].word, "needs images"))
-        elif sum(attack.needs.references) and training is None:
-            not_run.append(NotRun(attack.name, at[-1].word, "needs reference models; give a recipe that trains them"))
-        elif signal == "loss" and "loss" not in attack.needs.signals:
-            not_run.append(NotRun(attack.name, at[-1].word, "needs probabilities or logits; only losses are given"))
-        elif attack.needs.features and subject.features is None:
-            not_run.append(NotRun(attack.name, at[-1].word, "needs the records' features"))
+        why = why_not_run(attack, at, plan, subject, training)
+        if why is None:
+            runs += [(attack, level) for level in at]
         else:
-            runs += [(attack.name, level.word) for level in at]
+            not_run.append(NotRun(attack.name, at[-1].word if at else plan.threat.access.word, why))
+    return runs, not_run
+
+
+def why_not_run(attack: Attack, at: list[Level], plan: Plan, subject: Subject, training: Training | None) -> str | None:
+    """The reason why an attack will not run at the levels `at`; None if it will."""
+    signal, needs = subject.target.signal, attack.needs
+    if not at:
+        return f"needs {needs.access.word}; the model returns {signal}"
+    if needs.spec.name == "transfer" and (training is None or training.population is None):
+        return "needs a recipe and a population that the target labels"
+    if is_measured(needs.spec) and at[-1].access == Access.LABEL and needs.spec.name != "transfer" and not plan.search_queries:
+        return why_not_searched(plan, subject)
+    if needs.spec.name == "augmentation" and len(getattr(subject.records.x, "shape", ())) < 3:
+        return "needs images"
+    if sum(needs.references) and training is None:
+        return "needs reference models; give a recipe that trains them"
+    if signal == "loss" and "loss" not in needs.signals:
+        return "needs probabilities or logits; only losses are given"
+    if needs.features and subject.features is None:
+        return "needs the records' features"
+    return None
+
+
+def detectable_rows(plan: Plan, n_members: int, n_others: int, n_attacks: int) -> list[tuple[float, float, float | None]]:
+    """For each rate of the policy (or each that is reported): the limit, and the smallest TPR that would fail it."""
     limits = {claim.fpr: claim.tpr for claim in plan.policy.max_tpr} if plan.policy else {}
     rows = []
     for fpr in plan.resolvable_fprs(n_others):
@@ -86,50 +160,78 @@ def forecast(plan: Plan, subject: Subject, training: Training | None = None, sto
             continue
         limit = limits.get(fpr, fpr)
         tpr = minimum_detectable_tpr(
-            n_members, n_others, fpr, limit, confidence=plan.confidence, n_candidates=max(len({name for name, _ in runs}), 1)
+            n_members, n_others, fpr, limit, confidence=plan.confidence, n_candidates=max(n_attacks, 1)
         )
         rows.append((fpr, limit, tpr))
-    if plan.targets and training is None:
-        raise InputError(f"Expected a recipe to train {plan.targets} target models, got none. Give --recipe, or no --targets.")
-    models = 0
-    if training is not None and wanted_by(plan, levels):
-        models = len(order_of(plan, subject, training, levels, np.random.SeedSequence(plan.seed)).inside)
+    return rows
+
+
+def queries_of_target(
+    plan: Plan, subject: Subject, training: Training | None, runs: list[tuple[Attack, Level]], models: int
+) -> int:
+    """The most records that the target will be asked about: each view, each search, the population, and some a second time."""
+    n = len(subject.records)
     asked = n * len(plan.views) if models else n
-    if models and training is not None and training.population is not None:
-        asked += len(training.population) * len(plan.views)
-    ran = {name for name, _ in runs}
-    specs = {attack.needs.spec for attack in plan.chosen() if attack.name in ran and is_measured(attack.needs.spec)}
-    searched = [spec for spec in specs if MEASURED_AT[spec.name] == Access.LABEL and spec.name != "transfer"]  # type: ignore[index]
-    asked += n * len(searched) * (plan.search_queries or 0)
-    stored = n * (2 * len(runs) + 5) * 8 + n * max(len(runs), 1) * 40
-    each = SECONDS[1] * n * max(len(runs), 1) / 16 + CLASSIFIER * classifiers(plan, runs, subject.target.n_classes)
-    seconds = SECONDS[0] + each * (1 + plan.targets)
-    return Forecast(
-        runs,
-        not_run,
-        n_members,
-        n_others,
-        asked + (min(PROBE, n) if asks_twice(plan, training) else 0),
-        seconds / 60,
-        stored / 1e6,
-        models,
-        plan.targets,
-        stored_of_models(plan, subject, training, levels, models) / 1e6,
-        smallest_fpr(n_others),
-        rows,
-        seed_notes(training),
-        left_over(plan, subject, training, levels, store),
+    n_others = 0 if training is None or training.population is None else len(training.population)
+    if models:
+        asked += n_others * len(plan.views)
+    if any(attack.needs.spec.name == "transfer" for attack, _ in runs):
+        asked += n_others
+    wanted = {level.wanted(attack.needs.spec, plan.search_queries or 0) for attack, level in runs}
+    asked += (
+        (n + (n_others if models else 0))
+        * len({entry.spec for entry in wanted if is_search(entry)})
+        * (plan.search_queries or 0)
     )
+    return asked + (min(PROBE, n) if asks_twice(plan, training) else 0)
 
 
-def classifiers(plan: Plan, runs: list[tuple[str, str]], n_classes: int) -> int:
-    """Attack classifiers that are fitted: one a class and one for all, or one for all, for each fold and pair of folds.
+def queries_of_models(plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...], models: int) -> int:
+    """The most records that reference models and further targets will be asked about, searches included."""
+    if training is None:
+        return 0
+    n = len(subject.records) + (0 if training.population is None else len(training.population))
 
-    >>> classifiers(Plan(folds=5), [("shokri", "probabilities"), ("shokri_statistics", "probabilities")], 30)
-    480
-    """
-    one_fit = {"shokri": 1 + n_classes, "shokri_statistics": 1}
-    return (plan.folds + comb(plan.folds, 2)) * sum(one_fit.get(name, 0) for name, _ in runs)
+    def asked(*, alone: bool) -> int:
+        searched = {entry.spec for entry in wanted_by(plan, levels, alone=alone) if is_search(entry)}
+        return n * (len(plan.views) + len(searched) * (plan.search_queries or 0))
+
+    return models * asked(alone=False) + plan.targets * asked(alone=True)
+
+
+def at_rate(subject: Subject, queries: int) -> float | None:
+    """Seconds that an endpoint's rate limit makes of so many queries; None where there is no limit, since endpoints are not asked."""
+    endpoint = getattr(metered(subject.target), "endpoint", None)
+    if endpoint is None or endpoint.rate is None:
+        return None
+    return float(-(-queries // endpoint.rows_a_request) / endpoint.rate)
+
+
+def unknown_times(
+    plan: Plan, subject: Subject, runs: list[tuple[Attack, Level]], seconds: Seconds, left: Standing
+) -> list[str]:
+    """What the minutes leave out, in sentences."""
+    found = []
+    if metered(subject.target) is not None and seconds.asking is not None:
+        found.append("The endpoint's own time is not known: the minutes are those of its rate limit.")
+    if seconds.asking is None:
+        found.append("The target's own time is not known: nothing was asked of it.")
+    if left.to_train and seconds.training is None:
+        found.append(f"The time to train {left.to_train} models is not known; --measure trains some to see.")
+    if left.to_train + left.kept and seconds.observing is None:
+        found.append("How long reference models take to answer is not known.")
+    inside = sorted(
+        {attack.name for attack, level in runs if level.access == Access.WHITE_BOX and is_measured(attack.needs.spec)}
+    )
+    if inside:
+        found.append(f"The time of gradients and activations ({', '.join(inside)}) is not known.")
+    return found
+
+
+def jobs_at_once(training: Training | None) -> int:
+    """Models that are trained at a time on this machine."""
+    jobs = 1 if training is None or training.execution.backend == "sequential" else training.execution.n_jobs
+    return (os.cpu_count() or 1) if jobs < 0 else max(jobs, 1)
 
 
 def left_over(
@@ -162,14 +264,14 @@ def bytes_of_a_model(plan: Plan, subject: Subject, training: Training | None, le
     return records * per_record
 
 
-def seconds_a_model(plan: Plan, subject: Subject, training: Training) -> float:
+def seconds_a_model(plan: Plan, subject: Subject, training: Training, clock: Callable[[], float] = time.perf_counter) -> float:
     """Seconds that training one batch of reference models takes here on one core, by model; nothing is kept."""
     levels = levels_of(subject.target, subject.target.signal, plan.threat, plan.restrictions)
     order = order_of(plan, subject, training, levels, np.random.SeedSequence(plan.seed))
     recipe, _ = settled(order.recipe, order.pool, int(order.inside[0].sum()), len(order.inside), None)
     order = replace(order, recipe=recipe)
     batch = list(order.batches()[0])
-    started = time.perf_counter()
+    started = clock()
     with threads_at_most(1):
         trained_models(order.recipe, order.pool, order.inside[batch], [order.seeds[row] for row in batch])
-    return (time.perf_counter() - started) / len(batch)
+    return (clock() - started) / len(batch)

@@ -149,8 +149,8 @@ class Result(BaseModel):
     format: Literal["memberscope-result/2"] = "memberscope-result/2"
     tool: Tool
     verdict: Literal["PASS", "FAIL", "INCONCLUSIVE"] | None
-    limited: bool = False
     reason: str
+    limited: bool = False
     title: str
     plan: dict[str, Any]
     threat_models: list[ThreatModel]

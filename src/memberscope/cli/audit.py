@@ -8,40 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memberscope.cli.endpoint import with_endpoint_flags
 from memberscope.cli.exits import PASSED, exit_of_verdict
-from memberscope.cli.options import (
-    AcceptLimited,
-    Address,
-    Backend,
-    Design,
-    Device,
-    Jobs,
-    KeepWeights,
-    Members,
-    Model,
-    ModelTimeout,
-    NonMembers,
-    Outputs,
-    Population,
-    Precision,
-    Recipe,
-    References,
-    ReferenceSize,
-    Restrict,
-    Restrictions,
-    SearchQueries,
-    Signals,
-    Targets,
-    TrustCode,
-    TrustTypes,
-    Unit,
-    Views,
-    Words,
-    merged,
-    rates,
-    words,
-)
+from memberscope.cli.flags import AcceptLimited, of_audit, of_endpoint, of_judging, of_records, of_training, with_flags
+from memberscope.cli.options import merged
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -49,48 +18,12 @@ if TYPE_CHECKING:
     from memberscope.cli.keys import Options
 
 
-@with_endpoint_flags
+@with_flags(of_records, of_training, of_judging, of_audit, of_endpoint)
 def audit(
     config: Annotated[Path | None, typer.Argument(help="audit.toml; flags override it.")] = None,
-    model: Model = None,
-    factory: Annotated[str | None, typer.Option(help="module:function that builds the torch module.")] = None,
-    device: Device = None,
-    outputs: Outputs = None,
-    signals: Signals = None,
-    members: Members = None,
-    non_members: NonMembers = None,
-    label: Annotated[str | None, typer.Option(help="Label column (y).")] = None,
-    id: Annotated[str | None, typer.Option(help="Id column.")] = None,
-    groups: Annotated[str | None, typer.Option(help="Comma-separated columns to report by.")] = None,
-    unit: Unit = None,
-    features: Annotated[str | None, typer.Option(help="Feature columns (all).")] = None,
-    drop: Annotated[str | None, typer.Option(help="Columns that the model does not get.")] = None,
-    recipe: Recipe = None,
-    references: References = None,
-    targets: Targets = None,
-    reference_size: ReferenceSize = None,
-    design: Design = None,
-    keep_weights: KeepWeights = None,
-    precision: Precision = None,
-    views: Views = None,
-    population: Population = None,
-    backend: Backend = None,
-    address: Address = None,
-    jobs: Jobs = None,
-    model_timeout: ModelTimeout = None,
-    access: Annotated[str | None, typer.Option(help="label, probabilities, logits or white_box.")] = None,
-    restrict: Restrict = None,
-    restrictions: Restrictions = None,
-    query_budget: Annotated[int | None, typer.Option(help="Queries per record.")] = None,
-    search_queries: SearchQueries = None,
     prior: Annotated[float | None, typer.Option(help="Share of members among the records tried (0.01).")] = None,
-    fpr: Annotated[str | None, typer.Option(help="False-positive rates, such as 0.01,0.001.")] = None,
-    policy: Annotated[str | None, typer.Option(help="demo, standard, strict or a TOML file.")] = None,
-    attacks: Annotated[str | None, typer.Option(help="Comma-separated attacks (all).")] = None,
-    confidence: Annotated[float | None, typer.Option(help="Of every interval (0.95).")] = None,
     folds: Annotated[int | None, typer.Option(help="Cross-fitting folds (5).")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of every random choice (0).")] = None,
-    title: Words = None,
+    title: Annotated[str | None, typer.Option(help="Title of the report.")] = None,
     out: Annotated[str | None, typer.Option(help="Output folder (memberscope-out).")] = None,
     assume_exchangeable: Annotated[bool | None, typer.Option("--assume-exchangeable", help="Declare the split random.")] = None,
     assume_class_order: Annotated[
@@ -101,31 +34,19 @@ def audit(
     accept_limited: AcceptLimited = None,
     no_records: Annotated[bool, typer.Option("--no-records", help="Write no ids and no records.csv.")] = False,
     show_ids: Annotated[bool, typer.Option("--show-ids", help="Show ids in the report instead of hashes.")] = False,
-    trust_code: TrustCode = None,
-    trust_type: TrustTypes = None,
     canaries: Annotated[int | None, typer.Option(help="Train by the recipe with so many canaries and bound epsilon.")] = None,
     canary_kind: Annotated[str, typer.Option(help="natural, or mislabelled: the worst case.")] = "mislabelled",
     claimed: Annotated[float | None, typer.Option(help="Epsilon claimed (what the recipe proves); exit 1 if refuted.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another plan's result.")] = False,
-    **endpoint: Any,
+    **given: Any,
 ) -> None:
     """Audit a model, or stored signals, and write result.json, report.html, records.csv and arrays.safetensors."""
-    given = {
-        **{"model": model, "factory": factory, "device": device, "signals": signals, "members": members},
-        **{"non_members": non_members, "label": label, "id": id, "groups": words(groups), "unit": unit},
-        **{"features": words(features), "drop": words(drop), "access": access, "query_budget": query_budget},
-        **{"prior": prior, "policy": policy},
-        **{"fprs": rates("fpr", fpr), "attacks": words(attacks), "confidence": confidence, "folds": folds, "seed": seed},
-        **{"title": title, "out": out, "assume_exchangeable": assume_exchangeable, "coins": coins},
-        **{"assume_class_order": assume_class_order, "accept_limited": accept_limited},
-        **{"recipe": recipe, "references": references, "reference_size": reference_size, "views": words(views)},
-        **{"population": population, "backend": backend, "address": address},
-        **{"jobs": jobs, "model_timeout": model_timeout, "targets": targets, "design": design, "keep_weights": keep_weights},
-        **{"precision": precision, "outputs": outputs},
-        **{"restrict": restrict, "restrictions": words(restrictions), "search_queries": search_queries},
-        **{"drop_overlap": drop_overlap, "trust_code": trust_code, "trust_types": tuple(trust_type or ()) or None},
+    own = {
+        **{"prior": prior, "folds": folds, "title": title, "out": out, "drop_overlap": drop_overlap, "coins": coins},
+        **{"assume_exchangeable": assume_exchangeable, "assume_class_order": assume_class_order},
+        "accept_limited": accept_limited,
     }
-    options = merged(config, given | endpoint)
+    options = merged(config, given | own)
     if canaries is not None or claimed is not None:
         raise typer.Exit(canaries_exit(options, canaries, canary_kind, claimed, overwrite=overwrite))
     result = run_audit(options, records=not no_records, show_ids=show_ids, overwrite=overwrite)

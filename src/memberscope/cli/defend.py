@@ -9,29 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memberscope.cli.options import (
-    Address,
-    Backend,
-    Device,
-    Jobs,
-    Members,
-    Model,
-    ModelTimeout,
-    NonMembers,
-    Outputs,
-    Population,
-    Precision,
-    Recipe,
-    References,
-    ReferenceSize,
-    SearchQueries,
-    TrustCode,
-    TrustTypes,
-    Unit,
-    merged,
-    rates,
-    words,
-)
+from memberscope.cli.flags import of_judging, of_records, of_training, with_flags
+from memberscope.cli.options import merged
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -54,56 +33,20 @@ Defences = Annotated[str | None, typer.Option(help="Comma-separated: l2:0.001,dr
 Canaries = Annotated[int | None, typer.Option(help="Worst-case records of each kind to insert (up to 240; 0 for none).")]
 
 
+@with_flags(of_records, of_training, of_judging)
 def defend(
     config: Annotated[Path | None, typer.Argument(help="audit.toml; flags override it.")] = None,
     defences: Defences = None,
     canaries: Canaries = None,
-    model: Model = None,
-    factory: Annotated[str | None, typer.Option(help="module:function that builds the torch module.")] = None,
-    device: Device = None,
-    outputs: Outputs = None,
-    members: Members = None,
-    non_members: NonMembers = None,
-    label: Annotated[str | None, typer.Option(help="Label column (y).")] = None,
-    id: Annotated[str | None, typer.Option(help="Id column.")] = None,
-    groups: Annotated[str | None, typer.Option(help="Comma-separated columns to report by.")] = None,
-    unit: Unit = None,
-    features: Annotated[str | None, typer.Option(help="Feature columns (all).")] = None,
-    drop: Annotated[str | None, typer.Option(help="Columns that the model does not get.")] = None,
-    recipe: Recipe = None,
-    references: References = None,
-    reference_size: ReferenceSize = None,
-    precision: Precision = None,
-    population: Population = None,
-    backend: Backend = None,
-    address: Address = None,
-    jobs: Jobs = None,
-    model_timeout: ModelTimeout = None,
-    access: Annotated[str | None, typer.Option(help="label, probabilities, logits or white_box.")] = None,
-    search_queries: SearchQueries = None,
     prior: Annotated[float | None, typer.Option(help="Share of members among the records tried (0.01).")] = None,
-    fpr: Annotated[str | None, typer.Option(help="False-positive rates, such as 0.01,0.001.")] = None,
-    policy: Annotated[str | None, typer.Option(help="demo, standard, strict or a TOML file.")] = None,
     attacks: Annotated[str | None, typer.Option(help="Comma-separated attacks (those that seldom win are left out).")] = None,
-    confidence: Annotated[float | None, typer.Option(help="Of every interval (0.95).")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of every random choice (0).")] = None,
     out: Annotated[str | None, typer.Option(help="Output folder (memberscope-defend).")] = None,
-    trust_code: TrustCode = None,
-    trust_type: TrustTypes = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another sweep's frontier.")] = False,
+    **given: Any,
 ) -> None:
     """Compare defences: exit 0 if some choice meets the policy (or there is none), 1 if none does, 3 if that is open."""
-    given = {
-        **{"defences": words(defences), "canaries": canaries, "model": model, "factory": factory, "device": device},
-        **{"outputs": outputs, "members": members, "non_members": non_members, "label": label, "id": id},
-        **{"groups": words(groups), "unit": unit, "features": words(features), "drop": words(drop), "recipe": recipe},
-        **{"references": references, "reference_size": reference_size, "precision": precision, "population": population},
-        **{"backend": backend, "address": address, "jobs": jobs, "model_timeout": model_timeout, "access": access},
-        **{"search_queries": search_queries, "prior": prior, "fprs": rates("fpr", fpr), "policy": policy},
-        **{"attacks": words(attacks), "confidence": confidence, "seed": seed, "out": out, "trust_code": trust_code},
-        **{"trust_types": tuple(trust_type) if trust_type else None},
-    }
-    frontier = run_defend(merged(config, given), overwrite=overwrite)
+    own = {"defences": defences, "canaries": canaries, "prior": prior, "attacks": attacks, "out": out}
+    frontier = run_defend(merged(config, given | own), overwrite=overwrite)
     raise typer.Exit(exit_code(frontier))
 
 

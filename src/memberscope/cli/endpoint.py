@@ -2,81 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import typer
-
-from memberscope.cli.keys import KEYS, is_list
+from memberscope.cli.keys import KEYS
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
     from memberscope.cli.keys import Options
     from memberscope.targets import Loaded
     from memberscope.types import Target
-
-LISTED = tuple(name for name in KEYS if is_list(name))  # keys whose flag is comma-separated
-
-
-def flags(
-    *,
-    url: Annotated[str | None, typer.Option(help="A served model to ask over HTTP.")] = None,
-    protocol: Annotated[str | None, typer.Option(help="v2 (Open Inference Protocol), mlflow or json.")] = None,
-    model_name: Annotated[str | None, typer.Option(help="Name of the served model (v2).")] = None,
-    model_version: Annotated[str | None, typer.Option(help="Version of the served model.")] = None,
-    body: Annotated[str | None, typer.Option(help='Request with a place for records: {"instances": "$records"}.')] = None,
-    answer: Annotated[str | None, typer.Option(help="Output wanted (v2), or path such as predictions[*].probs.")] = None,
-    outputs: Annotated[str | None, typer.Option(help="What one answer holds: labels, probabilities or logits.")] = None,
-    classes: Annotated[str | None, typer.Option(help="Names of the classes in the server's order.")] = None,
-    n_classes: Annotated[int | None, typer.Option(help="Number of classes, if they have no names.")] = None,
-    top_k: Annotated[int | None, typer.Option(help="Classes that one answer tells, if not all.")] = None,
-    columns: Annotated[str | None, typer.Option(help="Names of the features, if the server wants them.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Records a request (64).")] = None,
-    concurrency: Annotated[int | None, typer.Option(help="Requests at a time (4).")] = None,
-    rate: Annotated[float | None, typer.Option(help="Most requests a second.")] = None,
-    timeout: Annotated[float | None, typer.Option(help="Seconds a request may take (60).")] = None,
-    connect_timeout: Annotated[float | None, typer.Option(help="Seconds to connect (10).")] = None,
-    read_timeout: Annotated[float | None, typer.Option(help="Seconds without a byte (as --timeout).")] = None,
-    retries: Annotated[int | None, typer.Option(help="Further tries of a request (4).")] = None,
-    auth_env: Annotated[str | None, typer.Option(help="Environment variable that holds the token.")] = None,
-    auth_header: Annotated[str | None, typer.Option(help="Header that takes it (Authorization, as a bearer).")] = None,
-    ca_file: Annotated[str | None, typer.Option(help="Certificates to trust instead of the system's (PEM).")] = None,
-    max_queries: Annotated[int | None, typer.Option(help="Most records ever sent, retries included.")] = None,
-) -> None:
-    """The flags, as a signature for `with_endpoint_flags`."""
-
-
-def with_endpoint_flags(verb: Callable[..., None]) -> Callable[..., None]:
-    """The `verb` with the flags of an endpoint in place of its `**` parameter, which gets them by key.
-
-    >>> def verb(config: str = "", **endpoint: Any) -> None: ...
-    >>> list(inspect.signature(with_endpoint_flags(verb)).parameters)[:3]
-    ['config', 'url', 'protocol']
-    """
-    own = [entry for entry in inspect.signature(verb).parameters.values() if entry.kind is not entry.VAR_KEYWORD]
-    names = {entry.name for entry in own}
-    hints = get_type_hints(flags, include_extras=True) | get_type_hints(verb, include_extras=True)
-    more = [entry for name, entry in inspect.signature(flags).parameters.items() if name not in names]
-    both = [entry.replace(annotation=hints[entry.name]) for entry in (*own, *more)]
-
-    @functools.wraps(verb)
-    def flagged(*args: Any, **given: Any) -> None:
-        split = {key: listed(given[key]) for key in LISTED if key in given}
-        verb(*args, **(given | split))
-
-    flagged.__signature__ = inspect.Signature(both)  # type: ignore[attr-defined]
-    flagged.__annotations__ = {entry.name: hints[entry.name] for entry in both}
-    del flagged.__wrapped__
-    return flagged
-
-
-def listed(text: str | None) -> tuple[str, ...] | None:
-    """A comma-separated flag as its parts."""
-    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def no_model_beside(options: Options) -> None:

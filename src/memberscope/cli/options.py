@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from memberscope.cli.configuration import read_config
 from memberscope.cli.endpoint import endpoint_target, no_model_beside
@@ -18,55 +16,6 @@ if TYPE_CHECKING:
     from memberscope.auditing import Plan, Policy, Subject, Training
     from memberscope.targets import Layout
     from memberscope.types import Target
-
-Model = Annotated[str | None, typer.Option(help="module:factory, a model file or folder, or torch weights with --factory.")]
-Outputs = Annotated[str | None, typer.Option(help="What the model returns: probabilities, logits or labels.")]
-Signals = Annotated[str | None, typer.Option(help="A .csv, .npz or .parquet table of signals instead of a model.")]
-Members = Annotated[str | None, typer.Option(help="Training records (.csv, .npz, .parquet).")]
-NonMembers = Annotated[str | None, typer.Option(help="Hold-out records of the same columns.")]
-Recipe = Annotated[str | None, typer.Option(help="module:function (records, seed) -> model that trains one like the target.")]
-References = Annotated[int | None, typer.Option(help="Reference models to train (16).")]
-TrustCode = Annotated[bool | None, typer.Option("--trust-code", help="Open formats that run code.")]
-TrustTypes = Annotated[list[str] | None, typer.Option("--trust-type", help="A type to trust inside a .skops file.")]
-Precision = Annotated[str | None, typer.Option(help="float32, bfloat16 or float64: how a TorchRecipe trains.")]
-Targets = Annotated[int | None, typer.Option(help="Further target models to train and audit, for the procedure (0).")]
-Device = Annotated[str | None, typer.Option(help="Torch device, such as cpu or cuda.")]
-ReferenceSize = Annotated[int | None, typer.Option(help="Records a reference model (as many as members).")]
-Design = Annotated[str | None, typer.Option(help="An .npz with `inside` (models, records), members first.")]
-KeepWeights = Annotated[bool | None, typer.Option("--keep-weights", help="Keep the trained models too.")]
-Views = Annotated[str | None, typer.Option(help="Queries a record: identity,flip,shift:1:0,noise:0.1.")]
-Population = Annotated[str | None, typer.Option(help="Records that no model saw.")]
-Backend = Annotated[str | None, typer.Option(help="loky, sequential, dask or ray.")]
-Address = Annotated[str | None, typer.Option("--address", "--scheduler", help="Of the cluster.")]
-Jobs = Annotated[int | None, typer.Option(help="Models trained at a time (all cores).")]
-ModelTimeout = Annotated[float | None, typer.Option(help="Seconds a model may take.")]
-Restrict = Annotated[str | None, typer.Option(help="What the endpoint does to outputs: top:3, round:2, top:3+round:2, label.")]
-Restrictions = Annotated[str | None, typer.Option(help="Restrictions to try beside it (top:1,top:3,round:2; none).")]
-SearchQueries = Annotated[int | None, typer.Option(help="Queries a record for each label-only search (256; 0 for none).")]
-AcceptLimited = Annotated[bool | None, typer.Option("--accept-limited", help="Exit 0 on a PASS without reference models.")]
-Unit = Annotated[str | None, typer.Option(help="Column of the person or document that records belong to.")]
-Words = Annotated[str | None, typer.Option()]
-
-
-def words(text: str | None) -> tuple[str, ...] | None:
-    """A comma-separated flag as its parts.
-
-    >>> words("a, b"), words(None)
-    (('a', 'b'), None)
-    """
-    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def rates(name: str, text: str | None) -> tuple[float, ...] | None:
-    """A comma-separated flag as numbers.
-
-    Raises:
-        InputError: Some part is not a number.
-    """
-    try:
-        return None if text is None else tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise InputError(f"Expected numbers such as 0.01,0.001 for --{name}, got {text!r}. Repair it.") from error
 
 
 def merged(config: Path | None, flags: Mapping[str, Any]) -> Options:

@@ -1,0 +1,11 @@
+"""Write docs/configuration.md from the types that read `audit.toml` and policies; a test says when it is out of date."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from memberscope.cli.reference import configuration_page
+
+path = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
+path.write_text(configuration_page(), encoding="utf-8")
+print(f"Written to {path.name}")
