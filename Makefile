@@ -38,6 +38,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/bootstrap.py
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/forecast.py
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/gradients.py
 	$(BIN)/python benchmarks/training.py w1

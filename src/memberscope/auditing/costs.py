@@ -17,6 +17,7 @@ from memberscope.auditing.levels import Level
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.subject import Subject, take
 from memberscope.auditing.training import Training, wanted_by
+from memberscope.errors import MemberscopeError, TargetError
 from memberscope.signals import Wanted, is_measured
 from memberscope.targets.metered import metered
 from memberscope.types import Access, Attack
@@ -74,6 +75,9 @@ def time_target(subject: Subject, clock: Callable[[], float] = time.perf_counter
     """Time a local model on a few dozen of its own records; an endpoint is never asked, and stored signals take no time.
 
     The fastest of three questions of each of two sizes tells what a question costs and what each record adds.
+
+    Raises:
+        TargetError: The model fails.
     """
     target = subject.target
     if getattr(target, "stored", False):
@@ -82,17 +86,25 @@ def time_target(subject: Subject, clock: Callable[[], float] = time.perf_counter
         return Timings()
     some = np.arange(min(PROBED, len(subject.records)))
     few, many = (take(subject, rows).records.x for rows in (some, np.resize(some, LARGE)))
-    target.query(few)
-    seconds = []
-    for x in (few, many):
-        tries = []
-        for _ in range(3):
-            started = clock()
-            target.query(x)
-            tries.append(clock() - started)
-        seconds.append(min(tries))
+    try:
+        target.query(few)
+        seconds = [min(_seconds_of(lambda: target.query(x), clock) for _ in range(3)) for x in (few, many)]  # noqa: B023
+    except MemberscopeError:
+        raise
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise TargetError(
+            f"Expected the model to answer about its own records, got {type(error).__name__}: {first}. Ask it about one to see why."
+        ) from error
     record = max(seconds[1] - seconds[0], 0.0) / (LARGE - len(some))
     return Timings(max(seconds[0] - record * len(some), 0.0), record)
+
+
+def _seconds_of(work: Callable[[], object], clock: Callable[[], float]) -> float:
+    """Seconds by the `clock` that `work` takes."""
+    started = clock()
+    work()
+    return clock() - started
 
 
 def seconds_of_audit(

@@ -89,7 +89,7 @@ def forecast(
     rest = replace(
         seconds,
         asking=at_rate(subject, queries) if seconds.asking is None else seconds.asking,
-        training=None if seconds.training is None else timings.model * left.to_train if timings.model is not None else None,
+        training=None if timings.model is None else timings.model * left.to_train,
         observing=None if seconds.observing is None else seconds.observing * done,
     )
     cores = os.cpu_count() or 1

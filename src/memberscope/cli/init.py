@@ -72,7 +72,7 @@ def init(
     signals = Path(target).suffix in (".csv", ".npz", ".parquet")
     kind = "signals" if signals else "url" if target.startswith(("http://", "https://")) else "model"
     quoted = quote(target)
-    columns = '# groups = ["sex"]\n# features = ["x0", "x1"]\n'
+    columns = '# groups = ["sex"]\n# unit = "person"         # whom records belong to, if several belong to one\n# features = ["x0", "x1"]\n'
     data = columns if signals else f'members = "train.csv"\nnon_members = "holdout.csv"\nlabel = "y"\n{columns}'
     text = TEMPLATE.format(
         file=file.name,
