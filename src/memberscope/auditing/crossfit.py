@@ -86,8 +86,18 @@ def known_outside(member: Bools, fold: Ints, hidden_folds: tuple[int, ...]) -> n
     return np.where(np.isin(fold, hidden_folds), -1, member.astype(np.int8)).astype(np.int8)
 
 
-def crossfit(attack: Attack, evidence: Evidence, member: Bools, fold: Ints, seed: np.random.SeedSequence) -> CrossFit:
+def crossfit(
+    attack: Attack,
+    evidence: Evidence,
+    member: Bools,
+    fold: Ints,
+    seed: np.random.SeedSequence,
+    *,
+    pairs: bool = True,
+) -> CrossFit:
     """Score every record of `evidence`, whose own `known` is replaced, by fits that did not see it.
+
+    Without `pairs` the fits that thresholds and posteriors are learned from are left out (`elsewhere` is NaN): a third of the work.
 
     Raises:
         UnmetNeedError: The evidence lacks what the attack needs.
@@ -104,7 +114,7 @@ def crossfit(attack: Attack, evidence: Evidence, member: Bools, fold: Ints, seed
     elsewhere = np.full((n_folds, len(member)), np.nan)
     for f in range(n_folds):
         scores[fold == f] = scored((f,))[fold == f]
-    for f, g in combinations(range(n_folds), 2):
+    for f, g in combinations(range(n_folds), 2) if pairs else ():
         both = scored((f, g))
         elsewhere[f, fold == g] = both[fold == g]
         elsewhere[g, fold == f] = both[fold == f]

@@ -35,7 +35,7 @@ def score(plan: Plan, got: Collected, settings: Settings, report: Progress) -> t
         attack, level = job
         try:
             seen = got.evidence_for(attack, level)
-            fit = fitting.crossfit(attack, seen, member, fold, got.streams["scores"])
+            fit = fitting.crossfit(attack, seen, member, fold, got.streams["scores"], pairs=level.declared)
         except UnmetNeedError as error:
             return NotRun(attack.name, level.word, str(error))
         entry = Scored(
