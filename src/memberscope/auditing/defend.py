@@ -16,7 +16,8 @@ import numpy as np
 
 from memberscope.attacks import by_name
 from memberscope.auditing.estimate import Settings
-from memberscope.auditing.frontier import Frontier, Row, Shown, concluded, row_of
+from memberscope.auditing.frontier import Frontier, Row, Shown, concluded, meets, row_of
+from memberscope.auditing.full import Coverage, full_set, seen_by
 from memberscope.auditing.gather import Progress, duplicates, gather, streams_of, without_duplicates
 from memberscope.auditing.measuring import search_plan
 from memberscope.auditing.plan import Plan
@@ -38,8 +39,8 @@ from memberscope.signals.rows import chosen
 from memberscope.targets import RestrictedTarget
 from memberscope.types import Access, Bools, OutputDefence, Recipe, Records, Target
 
-# Attacks that learn from known records, or that search with new queries under each reference model, seldom are the strongest and
-# take most of the time: they run if they are named.
+# Attacks that learn from known records, or that search with new queries under each reference model, take most of the time. They run
+# if they are named, and in the second pass over each way of training of which a choice would meet the policy without them.
 SWEPT = (
     *("gap", "boundary", "loss", "modified_entropy", "logit", "lira", "lira_offline", "lira_robust"),
     *("rmia", "base", "calibrated", "attack_r"),
@@ -70,11 +71,15 @@ class Scene:
 
 @dataclass(frozen=True, eq=False)
 class Tried:
-    """One way of training as it was attacked: by an adversary who trains so, too, and by one who trains undefended models."""
+    """One way of training as it was attacked: by an adversary who trains so, too, and by one who trains undefended models.
+
+    `subject` is the target that was trained once, with its records.
+    """
 
     result: Result
     unaware: Arrays | None
     seconds: float
+    subject: Subject
     proof: Any = None
     fitted: OutputDefence | None = None
 
@@ -103,7 +108,8 @@ def defend(
 ) -> Frontier:
     """Train a target and reference models with each defence, attack them, and put accuracy beside leakage.
 
-    The policy is not judged by a single audit here: each row says whether the natural records meet it.
+    The policy is not judged by a single audit here: each row says whether the natural records meet it. A way of training of which
+    a row would meet it by the plan's attacks is attacked again with the full set, and its rows are those of that audit.
 
     Raises:
         InputError: A defence is unknown or cannot be applied to the recipe, or the records do not allow the canaries.
@@ -126,7 +132,12 @@ def defend(
         report("defences", done, len(recipes))
         limits = tuple(limit for limit in (choice.restriction for choice in choices if choice.trains == name) if beside(limit))
         try:
-            found = attempt(replace(bare, restrictions=limits, title=name), scene, recipe, training, store, report)
+            own = replace(bare, restrictions=limits, title=name)
+            found = attempt(own, scene, recipe, training, store, report)
+            if any(could_meet(choice, found, shown, own) for choice in choices if choice.trains == name):
+                own = replace(own, attacks=full_set(own.threat.access, (*own.attacks, *(policy.require if policy else ()))))
+                again = attack_twice(own, found.subject, scene, recipe, training, store=store, report=report)
+                found = replace(found, result=again[0], unaware=again[1])
         except Exception as error:  # hours of other choices must not be lost with one
             if name == "none":
                 raise
@@ -153,12 +164,27 @@ def sweep_attacks(access: Access, policy: Policy | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def could_meet(choice: Defended, tried: Tried, shown: Shown, plan: Plan) -> bool:
+    """Whether a choice may meet the policy once the attacks have run that it lacks."""
+    if shown.policy is None or not plan.search_queries:
+        return False
+    seen = seen_by(choice.restriction, tried.result, unaware_of(choice, tried))
+    if not seen.covered.lacking:
+        return False
+    shown = replace(shown, policy=replace(shown.policy, require=()))
+    return meets(replace(seen, covered=Coverage(seen.covered.ran, ())), shown, tried.result) in ("meets", "not measured")
+
+
+def unaware_of(choice: Defended, tried: Tried) -> Arrays | None:
+    """The scores of an adversary who does not know the defence; there is none where outputs alone are restricted."""
+    return None if choice.trains == "none" and choice.restriction else tried.unaware
+
+
 def named_row(choice: Defended, tried: Tried | str, shown: Shown) -> Row:
     """The row of one choice, or of its failure."""
     if isinstance(tried, str):
         return Row(choice.name, choice.settings, choice.restriction, why_not=tried)
-    unaware = None if choice.trains == "none" and choice.restriction else tried.unaware
-    row = row_of(choice.restriction, tried.result, unaware, shown, tried.proof)
+    row = row_of(choice.restriction, tried.result, unaware_of(choice, tried), shown, tried.proof)
     return replace(row, name=choice.name, settings=choice.settings, seconds=round(tried.seconds, 2))
 
 
@@ -243,11 +269,26 @@ def attempt(plan: Plan, scene: Scene, recipe: Recipe, training: Training, store:
     subject = make_subject(target, *scene.sides(), class_names=scene.class_names)
     if GROUP in subject.records.groups:
         subject = replace(subject, copies=np.asarray(subject.records.groups[GROUP] == COPY))
+    result, unaware = attack_twice(plan, subject, scene, recipe, training, store=store, report=report)
+    return Tried(result, unaware, seconds, subject, proven, fitted_to(target))
+
+
+def attack_twice(
+    plan: Plan,
+    subject: Subject,
+    scene: Scene,
+    recipe: Recipe,
+    training: Training,
+    *,
+    store: Store | None,
+    report: Progress,
+) -> tuple[Result, Arrays | None]:
+    """Audit a trained target with reference models of its own recipe, and with those of the undefended one."""
     undefended = recipe is training.recipe
     own = replace(training, recipe=recipe, design=scene.design, keep_weights=keeps(recipe, store))
     result = run(plan, subject, training=own, store=store, progress=report)
     unaware = result.arrays if undefended else of_the_unaware(plan, subject, training, scene, store, report)
-    return Tried(result, unaware, seconds, proven, fitted_to(target))
+    return result, unaware
 
 
 def fitted_to(target: Target) -> OutputDefence | None:

@@ -8,19 +8,18 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from memberscope.attacks import by_name
 from memberscope.auditing.estimate import Part, restrict
+from memberscope.auditing.full import Seen, has_searched, seen_by
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.policy import Policy
 from memberscope.auditing.privacy import privacy_bounds
 from memberscope.auditing.provenance import tool_version
 from memberscope.auditing.result import Arrays, Result, Scored, Tool
-from memberscope.auditing.strongest import STRONGEST, candidates, judged_level, levels_in, strongest_of
-from memberscope.defences import restriction
+from memberscope.auditing.strongest import STRONGEST, strongest_of
 from memberscope.errors import InputError
 from memberscope.recipes.worst_case import COPY, GROUP, NATURAL
 from memberscope.statistics import Interval, auc_interval, clopper_pearson, simultaneous_confidence, tpr_at_fpr
-from memberscope.types import Access, Bools, Estimate, Records
+from memberscope.types import Access, Bools, Estimate, Ints, Records
 
 FORMAT = "memberscope-frontier/1"
 RATES = (0.001, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)  # false-positive rates to choose from
@@ -53,6 +52,8 @@ class Row:
 
     `average` is the TPR on natural records and `worst` that on the canaries where it is highest; `unaware` repeats both for an
     adversary who does not know the defence. `proven` and `measured` are epsilons: by accounting, and from below by the canaries.
+    `attacks` ran at the row's access or below, and `lacking` are those of the full set that could have run there and did not: a
+    row that lacks any does not meet a policy. At an access where nothing ran, leakage is None and `meets` is `not measured`.
     """
 
     name: str
@@ -70,6 +71,8 @@ class Row:
     proven: dict[str, Any] | None = None
     measured: list[dict[str, Any]] = field(default_factory=list)
     controls: dict[str, bool | None] = field(default_factory=dict)
+    attacks: list[str] = field(default_factory=list)
+    lacking: list[str] = field(default_factory=list)
     meets: str | None = None
     dominated_by: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -99,6 +102,11 @@ class Shown:
             InputError: There are too few records for any.
         """
         kinds = np.asarray(records.groups.get(GROUP, np.full(len(records), NATURAL)))
+        return cls.of_kinds(kinds, records.y, member, policy, plan.confidence, n_choices)
+
+    @classmethod
+    def of_kinds(cls, kinds: Any, y: Ints, member: Bools, policy: Policy | None, confidence: float, n_choices: int) -> Shown:
+        """The same from the kind (n,) of each record, `natural` or a canary's, and its class (n,)."""
         natural = kinds == NATURAL
         n_natural = int((natural & ~member).sum())
         wanted = min((claim.fpr for claim in policy.max_tpr), default=0.01) if policy else 0.01
@@ -108,9 +116,9 @@ class Shown:
         masks = {kind: kinds == kind for kind in dict.fromkeys(kinds.tolist()) if kind not in (NATURAL, COPY)}
         least = min((int((mask & ~member).sum()) for mask in masks.values()), default=0)
         canary_fpr = smallest(fpr, least) if masks else None
-        chance = float(np.bincount(records.y[natural & ~member]).max()) / n_natural
+        chance = float(np.bincount(y[natural & ~member]).max()) / n_natural
         wrong = float((~natural)[member].mean())
-        return cls(natural, masks, fpr, canary_fpr, plan.confidence, policy, chance, n_choices, wrong)
+        return cls(natural, masks, fpr, canary_fpr, confidence, policy, chance, n_choices, wrong)
 
 
 def smallest(wanted: float, n: int) -> float | None:
@@ -127,16 +135,15 @@ def row_of(limit: str | None, result: Result, unaware: Arrays | None, shown: Sho
 
     `unaware` are the scores of an adversary who does not know the defence; None where there is no such evaluation.
     """
-    arrays = result.arrays
-    declared = result.plan["threat"]["restriction"]
-    others = [] if unaware is None else parts_at(unaware, limit, declared)
-    parts = parts_at(arrays, limit, declared) + ([] if unaware is arrays else by_undefended(others))
+    arrays, seen = result.arrays, seen_by(limit, result, unaware)
+    parts, others, covered = seen.parts, seen.others, seen.covered
     average = tpr_of(parts, shown.natural, shown.fpr, shown.confidence, NATURAL)
     rows = canary_rows(parts, shown)
     theirs = canary_rows(others, shown)
     places = {part.scored.level for part in parts}
     member, right = arrays.member, right_of(result)
     labels = [part for part in parts if part.scored.access == Access.LABEL.word]
+    labels = labels if any(has_searched(part.scored) for part in labels) else []
     row = Row(
         name="",
         settings="",
@@ -158,27 +165,11 @@ def row_of(limit: str | None, result: Result, unaware: Arrays | None, shown: Sho
             DELTA if proof is None else proof.delta,
         ),
         controls={name: control.passed for name, control in result.controls.items()},
-        meets=meets(parts, shown, result),
+        attacks=list(covered.ran) if parts else [],
+        lacking=list(covered.lacking),
+        meets=meets(seen, shown, result),
     )
     return replace(row, notes=notes_of(row, shown))
-
-
-def parts_at(arrays: Arrays, limit: str | None, declared: str | None = None) -> list[Part]:
-    """The attacks of an adversary who sees outputs through the restriction `limit`, or all that the threat model grants."""
-    alone = limit is not None and restriction(limit).signal == "labels"
-    wanted = limit if declared is None else f"{declared}+{limit}"
-    for entry in levels_in(arrays):
-        if entry.access == Access.LABEL.word if alone else limit is not None and entry.restriction == wanted:
-            return candidates(arrays, entry)
-    if alone:
-        return []
-    return candidates(arrays, judged_level(arrays, Access.WHITE_BOX))
-
-
-def by_undefended(parts: list[Part]) -> list[Part]:
-    """The attacks with undefended reference models, under a name of their own: who knows the defence can still use them."""
-    own = [part for part in parts if sum(by_name((part.scored.attack,))[0].needs.references)]
-    return [replace(part, scored=replace(part.scored, attack=f"{part.scored.attack} (undefended)")) for part in own]
 
 
 def tpr_of(parts: list[Part], mask: Bools, fpr: float, confidence: float, group: str, n_groups: int = 1) -> Estimate | None:
@@ -193,8 +184,10 @@ def tpr_of(parts: list[Part], mask: Bools, fpr: float, confidence: float, group:
     return named(usable, best, name, confidence, "tpr", fpr=fpr, threshold="best")
 
 
-def auc_of(parts: list[Part], mask: Bools, confidence: float) -> Estimate:
-    """The largest AUC on the records under `mask`."""
+def auc_of(parts: list[Part], mask: Bools, confidence: float) -> Estimate | None:
+    """The largest AUC on the records under `mask`; None where nothing ran."""
+    if not parts:
+        return None
     inside = [restrict(part, mask, f"{GROUP}={NATURAL}") for part in parts]
     each = simultaneous_confidence(confidence, len(inside))
     intervals = [auc_interval(part.scores, part.member, each) for part in inside]
@@ -247,23 +240,25 @@ def measured_epsilon(scored: list[Scored], member: Bools, shown: Shown, delta: f
     return [{"attack": chosen.attack} | asdict(bound) for bound in found]
 
 
-def meets(parts: list[Part], shown: Shown, result: Result) -> str | None:
-    """Whether the natural records meet the policy: `meets`, `breaks` or `undecided`.
+def meets(seen: Seen, shown: Shown, result: Result) -> str | None:
+    """Whether the natural records meet the policy: `meets`, `breaks`, `undecided` or `not measured`.
 
     Limits hold for all claims and all choices at once, since the best choice is taken by looking. Nothing is decided where a control
-    failed, and nothing meets a policy whose required attacks did not run.
+    failed, and nothing meets a policy whose required attacks, or any of the full set at this access, did not run.
     """
     if shown.policy is None:
         return None
+    if not seen.parts:
+        return "not measured"
     controls = {name: result.controls[name].passed for name in ("null", "blind") if name in result.controls}
     if not all(passed is not False for passed in controls.values()):
         return "undecided"
     ran = {entry.attack for entry in result.arrays.scored}
     shaky = result.controls["references"].passed is False if "references" in result.controls else False
-    found = ["undecided"] if shaky or not set(shown.policy.require) <= ran else []
+    found = ["undecided"] if shaky or seen.covered.lacking or not set(shown.policy.require) <= ran else []
     family = len(shown.policy.max_tpr) * shown.n_choices
     for claim in shown.policy.max_tpr:
-        entry = tpr_of(parts, shown.natural, claim.fpr, shown.confidence, NATURAL, family)
+        entry = tpr_of(seen.parts, shown.natural, claim.fpr, shown.confidence, NATURAL, family)
         if entry is None:
             found.append("undecided")
         else:
@@ -274,6 +269,8 @@ def meets(parts: list[Part], shown: Shown, result: Result) -> str | None:
 def notes_of(row: Row, shown: Shown) -> list[str]:
     """Sentences about a row that a reader must not miss."""
     found = []
+    if shown.policy is not None and row.lacking and row.meets == "undecided":
+        found.append(f"It was not attacked with the full set, so it meets nothing yet: {', '.join(row.lacking)} did not run.")
     if row.proven is not None and any(
         bound["epsilon"] > row.proven["epsilon"] for bound in row.measured if bound["form"] == "one_run"
     ):
@@ -308,7 +305,7 @@ def concluded(plan: Plan, policy: Policy | None, rows: list[Row], shown: Shown) 
     """The frontier of the rows."""
     base = rows[0]
     rows = [ruined(replace(row, dominated_by=better(row, rows)), base, shown) for row in rows]
-    undominated = [row.name for row in rows if row.accuracy is not None and not row.dominated_by]
+    undominated = [row.name for row in rows if row.average is not None and not row.dominated_by]
     return Frontier(
         tool=Tool(version=tool_version()),
         title=plan.title,
@@ -369,7 +366,7 @@ def advice(rows: list[Row], undominated: list[str], shown: Shown) -> list[str]:
     """What the frontier means."""
     policy = shown.policy
     axes_words = "accuracy, average and worst-case leakage" if shown.canary_fpr is not None else "accuracy and average leakage"
-    found = [f"Undominated in {axes_words}: {', '.join(undominated)}."]
+    found = [f"Undominated in {axes_words}: {', '.join(undominated)}."] if undominated else ["No choice was measured."]
     if policy is not None:
         good = [row for row in rows if row.meets == "meets" and row.accuracy is not None]
         if good:
@@ -379,7 +376,7 @@ def advice(rows: list[Row], undominated: list[str], shown: Shown) -> list[str]:
                 f"{best.name}: {best.settings}."
             )
         else:
-            open_rows = [row.name for row in rows if row.meets == "undecided"]
+            open_rows = [row.name for row in rows if row.meets in ("undecided", "not measured")]
             more = f" Undecided with these records: {', '.join(open_rows)}." if open_rows else ""
             found.append(f"No choice meets the policy {policy.name!r} on natural records.{more}")
     failed = [row.name for row in rows if row.why_not is not None]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,6 +61,7 @@ def run_defend(options: Options, *, overwrite: bool = False) -> Frontier:
 
     from memberscope.auditing.defend import SEARCHED, Wish, sweep_attacks
     from memberscope.auditing.defend import defend as swept
+    from memberscope.auditing.verified import folder_name
     from memberscope.cli.audit import identity, progress_bar, refuse_other
     from memberscope.cli.options import plan_of, subject_of, training_of
     from memberscope.defences.saving import fitted_file, save_fitted
@@ -125,15 +125,6 @@ def applies(name: str, recipe: Any) -> bool:
     return True
 
 
-def folder_name(name: str) -> str:
-    """A folder for a way of training.
-
-    >>> folder_name("hamp:0.5:0.001+hamp_output")
-    'hamp-0.5-0.001+hamp_output'
-    """
-    return re.sub(r"[^\w.+=-]", "-", name)
-
-
 def exit_code(frontier: Frontier) -> int:
     """0 if a choice meets the policy or there is none, 1 if every choice breaks it, 3 if that is open or something did not run."""
     if any(row.meets == "meets" for row in frontier.rows):
@@ -141,4 +132,4 @@ def exit_code(frontier: Frontier) -> int:
     missing = any(row.why_not is not None for row in frontier.rows)
     if frontier.policy is None:
         return 3 if missing else 0
-    return 3 if missing or any(row.meets == "undecided" for row in frontier.rows) else 1
+    return 3 if missing or any(row.meets in ("undecided", "not measured") for row in frontier.rows) else 1

@@ -11,6 +11,7 @@ from memberscope.reports.html import render, write_report
 from memberscope.reports.junit import junit, write_junit
 from memberscope.reports.records import same_records, write_records
 from memberscope.reports.terminal import summary
+from memberscope.reports.verified import read_verified, read_verified_frontier
 
 __all__ = [
     "compared_summary",
@@ -23,6 +24,8 @@ __all__ = [
     "read_arrays",
     "read_frontier",
     "read_result",
+    "read_verified",
+    "read_verified_frontier",
     "render",
     "render_comparison",
     "same_records",

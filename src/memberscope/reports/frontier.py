@@ -18,7 +18,8 @@ from memberscope.signals import write_bytes
 from memberscope.types import Estimate
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 520, 360, 52, 46, 12, 26
-WORDS = {"meets": "meets it", "breaks": "breaks it", "undecided": "undecided", None: ""}
+WORDS = {"meets": "meets it", "breaks": "breaks it", "undecided": "undecided", "not measured": "not measured", None: ""}
+UNKNOWN = "not measured"
 
 
 def write_frontier(frontier: Frontier, out: Path) -> None:
@@ -65,6 +66,7 @@ def page(frontier: Frontier) -> str:
     environment.globals |= {
         "number": lookup.number,
         "cell": cell,
+        "leak": leak,
         "epsilons": epsilons,
         "canary": canary,
         "words": WORDS,
@@ -84,6 +86,13 @@ def page(frontier: Frontier) -> str:
 def cell(entry: Any) -> str:
     """A share with its limits, or a dash."""
     return "–" if entry is None else lookup.interval(entry)
+
+
+def leak(entry: Any, row: Row, *, short: bool = False) -> str:
+    """Leakage with its limits; where nothing ran at the row's access, that it is not measured."""
+    if entry is None and row.average is None:
+        return UNKNOWN
+    return brief(entry) if short else cell(entry)
 
 
 def canary(entry: Estimate | None) -> str:
@@ -130,7 +139,7 @@ def dot(row: Row, entry: Estimate, x_range: tuple[float, float], y_range: tuple[
         "x_high": across(entry.high, x_range),
         "y_low": up(row.accuracy.low, y_range),
         "y_high": up(row.accuracy.high, y_range),
-        "good": not row.dominated_by,
+        "good": row.average is not None and not row.dominated_by,
         "title": f"{row.name}: accuracy {cell(row.accuracy)}, TPR {cell(entry)}",
     }
 
@@ -218,9 +227,10 @@ def frontier_table(frontier: Frontier) -> Table:
 
 def cells(row: Row, frontier: Frontier) -> list[str]:
     """The texts of one row."""
-    mark = "" if row.dominated_by else " *"
+    mark = "" if row.dominated_by or row.average is None else " *"
     unaware = [lookup.percent(entry.value) for entry in (row.unaware_average, row.unaware_worst) if entry is not None]
-    found = [escape(row.name) + mark, brief(row.accuracy), brief(row.average), brief(row.worst), ", ".join(unaware) or "–"]
+    found = [escape(row.name) + mark, brief(row.accuracy), leak(row.average, row, short=True)]
+    found += [leak(row.worst, row, short=True), ", ".join(unaware) or "–"]
     if any(entry.proven for entry in frontier.rows):
         found.append(epsilons(row))
     if frontier.policy:
