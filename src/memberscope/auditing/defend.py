@@ -172,7 +172,7 @@ def could_meet(choice: Defended, tried: Tried, shown: Shown, plan: Plan) -> bool
     if not seen.covered.lacking:
         return False
     shown = replace(shown, policy=replace(shown.policy, require=()))
-    return meets(replace(seen, covered=Coverage(seen.covered.ran, ())), shown, tried.result) in ("meets", "not measured")
+    return meets(replace(seen, covered=Coverage(seen.covered.ran)), shown, tried.result) in ("meets", "not measured")
 
 
 def unaware_of(choice: Defended, tried: Tried) -> Arrays | None:

@@ -22,8 +22,8 @@ LABEL: Place = (Access.LABEL.word, None)
 class Coverage:
     """What attacked a level, itself and through what can be worked out from it: attacks that ran, and those that are lacking."""
 
-    ran: tuple[str, ...]
-    lacking: tuple[str, ...]
+    ran: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
 
 
 def full_set(access: Access, named: Sequence[str] = ()) -> tuple[str, ...]:

@@ -56,7 +56,10 @@ def head(evidence: Evidence, chosen: Candidate) -> list[str]:
             for bound in entry.bounds
         )
         kept = " <- served" if entry is chosen else ""
-        lines.append(f"#   {entry.restrict} ({entry.outputs}): {rates}: {entry.outcome}{kept}")
+        short = f", not measured with {', '.join(entry.lacking)}" if entry.lacking and entry.bounds else ""
+        outcome = f"{rates}: {entry.outcome}{short}{kept}" if entry.bounds else "not measured"
+        lines.append(f"#   {entry.restrict} ({entry.outputs}): {outcome}")
+    lines.append(f"# Attacked by: {', '.join(chosen.attacks)}.")
     lines += [f"# {line}" for line in evidence.notes]
     return [printable(line) for line in lines] + [""]
 
@@ -117,6 +120,8 @@ def measured(evidence: Evidence, chosen: Candidate) -> list[str]:
         f"upper = {bound.high!r}",
         f"attack = {quote(bound.attack)}",
         f"confidence = {evidence.confidence!r}",
+        f"outputs = {quote(chosen.outputs)}",
+        f"attacks = {value_of(list(chosen.attacks))}",
     ]
 
 

@@ -14,20 +14,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from memberscope.auditing.again import plan_of
 from memberscope.auditing.frontier import Frontier, Row
+from memberscope.auditing.full import Coverage, coverage
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.policy import Claim
 from memberscope.auditing.result import Result
 from memberscope.auditing.strongest import STRONGEST
+from memberscope.auditing.verified import NOBODY, training_of
 from memberscope.defences import Answering, defended
 from memberscope.defences.saving import fitted_file
-from memberscope.errors import InputError
 from memberscope.guard.restrictiveness import LABEL, NONE, plain, restrictiveness, tells
-from memberscope.reports import read_frontier, read_result
-from memberscope.types import Estimate, Records
+from memberscope.reports import read_verified, read_verified_frontier
+from memberscope.types import Access, Estimate
 
 Outputs = Literal["labels", "probabilities", "logits"]
 Outcome = Literal["meets", "breaks", "undecided"]
@@ -51,12 +50,23 @@ class Bound:
 
 @dataclass(frozen=True)
 class Candidate:
-    """Outputs that a guard could serve, with what was measured of them and of all that can be worked out from them."""
+    """Outputs that a guard could serve, with what was measured of them and of all that can be worked out from them.
+
+    `attacks` ran at this level or below; `lacking` are those of the full set that could have run there and did not, and without
+    them the outputs are no candidate to be served. Where nothing ran there are no `bounds`.
+    """
 
     restrict: str
     outputs: Outputs
     bounds: tuple[Bound, ...]
     outcome: Outcome
+    attacks: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the attacks that ran would let it be served, and others of the full set did not run."""
+        return bool(self.lacking) and all(bound.outcome == "meets" for bound in self.bounds)
 
     def tightest(self) -> Bound:
         """The claim with the least room between upper limit and limit."""
@@ -94,16 +104,18 @@ class Choice:
 
 
 def read_evidence(path: Path) -> Evidence:
-    """The evidence in an audit's folder or result.json, or in a sweep's folder or frontier.json.
+    """The evidence in an audit's folder or result.json, or in a sweep's folder or frontier.json, once its scores bear it out.
 
     Raises:
-        InputError: There is none, or it is broken.
+        InputError: There is none, it is broken, or it is not what the stored scores give.
     """
     swept = path.name == "frontier.json" or (path / "frontier.json").is_file()
     file = path / ("frontier.json" if swept else "result.json") if path.is_dir() else path
     if swept:
-        return of_frontier(read_frontier(file), file)
-    return of_result(read_result(file), file)
+        frontier, audits = read_verified_frontier(file)
+        return of_frontier(frontier, audits["none"], file)
+    result, arrays = read_verified(file)
+    return of_result(result.model_copy(update={"arrays": arrays}), file)
 
 
 def choose(evidence: Evidence) -> Choice:
@@ -122,6 +134,14 @@ def choose(evidence: Evidence) -> Choice:
         words = f"at most {percent(bound.high)} of members at {percent(bound.fpr)} false positives where {percent(bound.limit)} is allowed"
         return Choice(good, 0, f"{good.restrict} meets every limit: {words}.")
     last = next(entry for entry in evidence.candidates if entry.restrict == LABEL)
+    short = next((entry for entry in evidence.candidates if entry.is_short), None)
+    if short is not None and last.outcome != "breaks":
+        return Choice(
+            None,
+            3,
+            f"{short.restrict} was not measured with the full set of attacks: {', '.join(short.lacking)} did not run. "
+            f"Audit again without --attacks.",
+        )
     bound = max(last.bounds, key=lambda entry: (entry.outcome == "breaks", entry.high / entry.limit))
     between = (
         f"{percent(bound.low)} to {percent(bound.high)} of members at {percent(bound.fpr)} false positives by {bound.attack}"
@@ -142,7 +162,7 @@ def choose(evidence: Evidence) -> Choice:
 
 
 def of_result(result: Result, file: Path) -> Evidence:
-    """The evidence in an audit."""
+    """The evidence in an audit with its arrays."""
     plan = plan_of(result)
     searches = result.diagnostics.get("searches", {})
     n_classes = len(result.diagnostics["class_sizes"])
@@ -156,6 +176,8 @@ def of_result(result: Result, file: Path) -> Evidence:
     gaps = gaps_of(result, plan, levels)
     claims = plan.policy.max_tpr if plan.policy else ()
     found = [] if gaps else [candidate(name, outputs, levels, claims) for name, outputs in levels]
+    if not any(threat.references for threat in result.threat_models):
+        notes.append("No attack with reference models ran: these limits are against attacks without them.")
     granted = max(result.threat_models, key=lambda threat: threat.access)
     words = (
         f"access {plan.threat.access.word}, {result.diagnostics['n_members']} members and {result.diagnostics['n_non_members']} "
@@ -176,31 +198,45 @@ def of_result(result: Result, file: Path) -> Evidence:
     )
 
 
-Levels = dict[tuple[str, Outputs], dict[float, Estimate]]
+@dataclass(frozen=True)
+class Measurement:
+    """What is known of one level: the strongest attack's TPR by false-positive rate (empty: nothing ran), and what attacked it."""
+
+    rates: Mapping[float, Estimate]
+    covered: Coverage = field(default_factory=Coverage)
+
+
+Levels = dict[tuple[str, Outputs], Measurement]
 
 
 def levels_of(result: Result, endpoint: Mapping[str, Any]) -> Levels:
-    """The strongest attack's TPR at each level that a guard could serve, by restriction and outputs, and by false-positive rate.
+    """What was measured at each level that a guard could serve, by restriction and outputs.
 
     A guard passes logits on or answers with probabilities; what an endpoint answers unrestricted it cannot change.
     """
-    strongest = [
-        entry
-        for entry in result.estimates
-        if (entry.attack, entry.metric, entry.target, entry.group) == (STRONGEST, "tpr", "target", None)
-        and entry.fpr is not None
-    ]
-    logits = any(entry.access == "logits" for entry in strongest)
+    logits = any(threat.access == Access.LOGITS for threat in result.threat_models)
     serves: Outputs = endpoint.get("outputs", "logits" if logits else "probabilities")
     found: Levels = {}
-    for entry in strongest:
-        name = LABEL if entry.access == "label" else plain(entry.restriction or NONE)
-        unrestricted = name == NONE and entry.access == "probabilities"
-        if entry.access == "white_box" or (unrestricted and endpoint and serves == "logits"):
+    for threat in result.threat_models:
+        place = (threat.access.word, threat.restriction)
+        name = LABEL if threat.access == Access.LABEL else plain(threat.restriction or NONE)
+        unrestricted = name == NONE and threat.access == Access.PROBABILITIES
+        if threat.access == Access.WHITE_BOX or (unrestricted and endpoint and serves == "logits"):
             continue
         outputs: Outputs = "probabilities" if unrestricted else serves
-        found.setdefault((name, outputs), {})[entry.fpr or 0.0] = entry
+        rates = {entry.fpr: entry for entry in strongest_at(result, place) if entry.fpr is not None}
+        found[name, outputs] = Measurement(rates, coverage(result, result.arrays, place))
     return found
+
+
+def strongest_at(result: Result, place: tuple[str, str | None]) -> list[Estimate]:
+    """The TPR of the strongest attack on the audited model at a level, at each rate."""
+    wanted = (STRONGEST, "tpr", "target", None, *place)
+    return [
+        entry
+        for entry in result.estimates
+        if (entry.attack, entry.metric, entry.target, entry.group, entry.access, entry.restriction) == wanted
+    ]
 
 
 def gaps_of(result: Result, plan: Plan, levels: Levels) -> list[str]:
@@ -218,27 +254,32 @@ def gaps_of(result: Result, plan: Plan, levels: Levels) -> list[str]:
             f"Labels alone were not searched, so nothing is known of what they tell: {why} "
             f"Audit the model itself with the attack boundary and --search-queries 128."
         )
-    labels = next((by_rate for (name, _), by_rate in levels.items() if name == LABEL), {})
-    missing = [claim.fpr for claim in plan.policy.max_tpr if claim.fpr not in labels]
+    labels = next((level for (name, _), level in levels.items() if name == LABEL), Measurement({}))
+    missing = [claim.fpr for claim in plan.policy.max_tpr if claim.fpr not in labels.rates]
     if missing:
         found.append(f"No attack on labels resolves {percent(min(missing))} false positives. Audit with more non-members.")
     return found
 
 
 def candidate(name: str, outputs: Outputs, levels: Levels, claims: tuple[Claim, ...]) -> Candidate:
-    """A level with the largest limits of all levels that can be worked out from it; undecided where a rate is not resolved."""
+    """A level with the largest limits of all levels that can be worked out from it.
+
+    It is undecided where a rate is not resolved, or an attack of the full set did not run.
+    """
+    own = levels[name, outputs]
+    if not own.rates:
+        return Candidate(name, outputs, (), "undecided", own.covered.ran, own.covered.lacking)
     above = {(NONE, "logits")} if outputs == "probabilities" else set()
-    weaker = [by_rate for at, by_rate in levels.items() if tells(name, at[0]) and at not in above]
+    weaker = [level.rates for at, level in levels.items() if tells(name, at[0]) and at not in above]
     bounds = []
     for claim in claims:
         seen = [by_rate[claim.fpr] for by_rate in weaker if claim.fpr in by_rate]
         top = max(seen, key=lambda entry: entry.high)
         low = max(entry.low for entry in seen)
         bounds.append(Bound(claim.fpr, claim.tpr, low, top.high, top.method.rsplit("reached by ", 1)[-1]))
-    known = all(claim.fpr in levels[name, outputs] for claim in claims)
-    return Candidate(
-        name, outputs, tuple(bounds), worst([bound.outcome for bound in bounds] + ([] if known else ["undecided"]))
-    )
+    known = all(claim.fpr in own.rates for claim in claims) and not own.covered.lacking
+    outcome = worst([bound.outcome for bound in bounds] + ([] if known else ["undecided"]))
+    return Candidate(name, outputs, tuple(bounds), outcome, own.covered.ran, own.covered.lacking)
 
 
 def worst(outcomes: list[Outcome]) -> Outcome:
@@ -252,15 +293,11 @@ def in_order(found: list[Candidate], n_classes: int) -> tuple[Candidate, ...]:
     return tuple(sorted(found, key=lambda entry: (restrictiveness(entry.restrict, n_classes), entry.outputs)))
 
 
-def of_frontier(frontier: Frontier, file: Path) -> Evidence:
-    """The evidence in a sweep of defences: its rows that change outputs alone.
+def of_frontier(frontier: Frontier, bare: Result, file: Path) -> Evidence:
+    """The evidence in a sweep of defences, `bare` being its audit of undefended training: its rows that change outputs alone.
 
     Whether a row meets the policy holds for all claims and all choices at once, as the sweep judged it.
-
-    Raises:
-        InputError: The audit of undefended training is not beside it.
     """
-    bare = undefended(file)
     claims = {claim["fpr"]: claim["tpr"] for claim in (frontier.policy or {}).get("max_tpr", ())}
     access, n_classes = frontier.plan["threat"]["access"], len(bare.diagnostics["class_sizes"])
     asked = max([1, *(int(entry["budget"]) for entry in bare.diagnostics.get("searches", {}).values())])
@@ -297,11 +334,8 @@ def of_frontier(frontier: Frontier, file: Path) -> Evidence:
 
 def fitted_of(row: Row) -> str | None:
     """The file that a sweep left of a row's fitted parts, if it has any."""
-    name = defended(row.name, NOBODY, NOBODY).trains
+    name = training_of(row.name)
     return None if name == NONE else fitted_file(name)
-
-
-NOBODY = Records(np.zeros((0, 1)), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.str_), {})
 
 
 def trains(name: str) -> bool:
@@ -327,7 +361,8 @@ def judged(row: Row, rows: list[Row], outputs: Outputs, claims: Mapping[float, f
     fpr = top.fpr or 0.0
     attack = top.method.rsplit("reached by ", 1)[-1]
     bound = Bound(fpr, claims[fpr], max(entry.low for entry in seen), top.high, attack)
-    return Candidate(name, outputs, (bound,), worst([other.meets for other in weaker]))  # type: ignore[misc]
+    outcome = worst([other.meets for other in weaker])  # type: ignore[misc]
+    return Candidate(name, outputs, (bound,), outcome, tuple(row.attacks), tuple(row.lacking))
 
 
 def gaps_of_frontier(frontier: Frontier, bare: Result, served: list[Row]) -> list[str]:
@@ -348,20 +383,6 @@ def gaps_of_frontier(frontier: Frontier, bare: Result, served: list[Row]) -> lis
     if not any(restricts(row) == LABEL for row in served):
         found.append("Labels alone are not among the choices that were judged. Add label to --defences.")
     return found
-
-
-def undefended(file: Path) -> Result:
-    """The audit of undefended training beside a frontier.
-
-    Raises:
-        InputError: It is not there.
-    """
-    try:
-        return read_result(file.parent / "none")
-    except InputError as error:
-        raise InputError(
-            f"Expected the sweep's audit of undefended training in {str(file.parent / 'none')!r}, got none. Give the sweep's folder."
-        ) from error
 
 
 def percent(rate: float) -> str:

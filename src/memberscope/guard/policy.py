@@ -256,7 +256,10 @@ class Stored(Part):
 
 
 class Measured(Part):
-    """The audit that this policy rests on: digest of the result, level, limit and the measured upper bound."""
+    """The audit that this policy rests on: digest of the result, level, limit and the measured upper bound.
+
+    `outputs` are those of the level (None: not said), and `attacks` all that ran there. What is served must follow from the level.
+    """
 
     result: str
     level: str
@@ -265,6 +268,8 @@ class Measured(Part):
     upper: float
     attack: str
     confidence: float
+    outputs: Literal["labels", "probabilities", "logits"] | None = None
+    attacks: tuple[str, ...] = ()
 
 
 class GuardPolicy(Part):
