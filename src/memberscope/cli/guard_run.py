@@ -25,6 +25,9 @@ def run(
     client_ca: Annotated[Path | None, typer.Option(help="Authorities whose client certificates identify (mTLS).")] = None,
     upstream_ca: Annotated[Path | None, typer.Option(help="Authority that signed the upstream's certificate.")] = None,
     log_level: Annotated[str, typer.Option(help="debug (each query), info, warning or error.")] = "info",
+    allow_looser: Annotated[
+        bool, typer.Option("--allow-looser", help="Serve more than [measured] says, with a warning in the log.")
+    ] = False,
 ) -> None:
     """Serve what was measured: restrict answers, keep budgets, and watch for campaigns."""
     from memberscope.errors import InputError
@@ -49,5 +52,6 @@ def run(
         client_ca=client_ca,
         upstream_ca=upstream_ca,
         log_level=log_level,
+        allow_looser=allow_looser,
     )
     serve(settings)

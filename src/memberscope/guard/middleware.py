@@ -39,6 +39,7 @@ from memberscope.guard.classes import DEFAULT
 from memberscope.guard.counters import Counters, Faulty, Uncounted
 from memberscope.guard.exchange import tops
 from memberscope.guard.log import LOGGER, say
+from memberscope.guard.measured import require_measured
 from memberscope.guard.memory import MemoryState
 from memberscope.guard.naming import Keyed, Names
 from memberscope.guard.observing import Overheard
@@ -114,7 +115,8 @@ class GuardMiddleware:
 
     `state` keeps budgets and responses, `watch` is told of each query after it was answered, `counters` count, and `names` are the
     keyed names of clients and records: without any of them, all are what the policy names, the monitor too, which begins and ends
-    with the application (`embedded`). `identify` tells who sent an ASGI scope.
+    with the application (`embedded`). `identify` tells who sent an ASGI scope. A policy that serves more than its `[measured]` is
+    refused, or with `allow_looser` logged.
 
     >>> guard = GuardMiddleware(None, policy=GuardPolicy.model_validate({"serving": {"n_classes": 3}}))
     >>> list(guard.rules.groups)
@@ -132,6 +134,7 @@ class GuardMiddleware:
         counters: Counters | None = None,
         names: Names | None = None,
         clock: Callable[[], float] = time.monotonic,
+        allow_looser: bool = False,
     ) -> None:
         """Read the policy.
 
@@ -139,7 +142,7 @@ class GuardMiddleware:
             InputError: It is not usable.
         """
         self.app, self.state, self.watch, self.clock, self._identify = app, state, watch, clock, identify
-        self.embedded = None
+        self.embedded, self.allow_looser = None, allow_looser
         if app is not None and state is None and watch is None and names is None and counters is None:
             self.embedded = embedded(policy_from(policy))
             if self.embedded is not None:
@@ -156,6 +159,7 @@ class GuardMiddleware:
             InputError: It is not usable.
         """
         rules = rules_of(policy_from(policy), self._identify)
+        require_measured(rules.policy, allow_looser=self.allow_looser)
         if self.state is None and rules.keeps:
             self.state = MemoryState(rules.policy.monitor.clients)
         return rules

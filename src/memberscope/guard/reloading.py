@@ -9,6 +9,7 @@ from pathlib import Path
 
 from memberscope.errors import MemberscopeError
 from memberscope.guard.log import say
+from memberscope.guard.measured import log_measured
 from memberscope.guard.middleware import GuardMiddleware
 from memberscope.guard.policy import GuardPolicy
 
@@ -46,5 +47,6 @@ class Reloads:
         self.guard.swap(rules)
         self._told(rules.policy)
         say(logging.INFO, "reloaded", digest=rules.digest, mode=rules.policy.guard.mode, needs_restart=self.restart)
+        log_measured(rules.policy)
         self.guard.counters.reload(True)
         return True

@@ -19,6 +19,7 @@ from memberscope.guard.admin import admin
 from memberscope.guard.bodies import App
 from memberscope.guard.connection import protocol
 from memberscope.guard.log import logging_to_stderr, say
+from memberscope.guard.measured import log_measured
 from memberscope.guard.metrics import leave_folder
 from memberscope.guard.middleware import GuardMiddleware
 from memberscope.guard.parts import Parts, parts_served
@@ -46,6 +47,7 @@ class Run:
     client_ca: Path | None = None
     upstream_ca: Path | None = None
     log_level: str = "info"
+    allow_looser: bool = False
 
     def checked(self) -> GuardPolicy:
         """The policy, if everything fits together.
@@ -74,7 +76,7 @@ class Run:
             if file is not None:
                 usable(file, certificate_of)
         Proxy(self.upstream, policy)
-        GuardMiddleware(None, policy=policy)
+        GuardMiddleware(None, policy=policy, allow_looser=self.allow_looser)
         return policy
 
     def _own(self, file: Path) -> None:
@@ -140,7 +142,13 @@ class Worker:
         policy = read_policy(run.policy)
         self.proxy = Proxy(run.upstream, policy, ca_file=None if run.upstream_ca is None else str(run.upstream_ca))
         self.guard = GuardMiddleware(
-            self.proxy, policy=policy, state=parts.state, watch=parts.watch, counters=parts.counters, names=parts.names
+            self.proxy,
+            policy=policy,
+            state=parts.state,
+            watch=parts.watch,
+            counters=parts.counters,
+            names=parts.names,
+            allow_looser=run.allow_looser,
         )
         self.reloads = Reloads(self.guard, run.policy, self._follow)
 
@@ -168,6 +176,7 @@ class Worker:
             mode=self.guard.rules.policy.guard.mode,
             on_fault=self.guard.rules.policy.guard.on_fault,
         )
+        log_measured(self.guard.rules.policy)
         within = asyncio.create_task(inside.serve([inward]))
         orphan = asyncio.create_task(self._orphaned(public))
         try:
