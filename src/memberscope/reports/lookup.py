@@ -34,6 +34,13 @@ def levels(result: Result) -> list[Place]:
     return list(dict.fromkeys((entry.access, entry.restriction) for entry in select(result, attack=STRONGEST, metric="auc")))
 
 
+def unmeasured_levels(result: Result) -> list[Place]:
+    """Levels that were to be audited and at which no attack ran, weakest first."""
+    ran = {(entry.access, entry.restriction) for entry in select(result, metric="auc")}
+    every = [(threat.access.word, threat.restriction) for threat in result.threat_models]
+    return [place for place in dict.fromkeys(every) if place not in ran]
+
+
 def fprs(result: Result) -> list[float]:
     """False-positive rates with estimates, largest first."""
     found = {entry.fpr for entry in select(result, attack=STRONGEST, metric="tpr") if entry.fpr}

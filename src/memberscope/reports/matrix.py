@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from memberscope.auditing import STRONGEST, Result
 from memberscope.auditing.levels import level_word
-from memberscope.reports.lookup import first, headline, levels, reached_by, select
+from memberscope.reports.lookup import first, headline, levels, reached_by, select, unmeasured_levels
 from memberscope.types import Access, Estimate
 
+UNMEASURED = "Not measured: no attack ran here."
 SHOWN = 7  # attacks with a column of their own
 WORDS = {
     "label": "the predicted label",
@@ -53,7 +54,9 @@ def matrix(result: Result) -> Matrix:
     fpr = None if best is None else best.fpr
     attacks = leading_attacks(result)
     rows = [row_of(result, level, attacks, fpr, prior) for level in levels(result)]
-    seen = {access for access, _ in levels(result)}
+    unmeasured = unmeasured_levels(result)
+    rows += [Row(level_word(*place), in_words(*place), why=UNMEASURED) for place in unmeasured]
+    seen = {access for access, _ in (*levels(result), *unmeasured)}
     rows += [
         Row(access.word, WORDS[access.word], why=why_missing(result, access)) for access in Access if access.word not in seen
     ]

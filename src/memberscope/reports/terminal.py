@@ -25,6 +25,7 @@ from memberscope.reports.lookup import (
     percent,
     reached_by,
     threat_words,
+    unmeasured_levels,
 )
 from memberscope.reports.next_step import next_step
 
@@ -112,6 +113,8 @@ def levels_table(result: Result) -> Table:
         if auc:
             table.add_row(shown, "AUC", interval(auc, rate=False), "", reached_by(auc))
         table.add_section()
+    for place in unmeasured_levels(result):
+        table.add_row(level_word(*place), "", "not measured", "", "")
     if any(entry.warning for entry in result.estimates if entry.attack == STRONGEST):
         table.caption = "* fewer than 10 false positives are allowed at this rate; the interval is wide"
         table.caption_justify = "left"
