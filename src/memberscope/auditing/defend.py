@@ -18,7 +18,7 @@ from memberscope.attacks import by_name
 from memberscope.auditing.estimate import Settings
 from memberscope.auditing.frontier import Frontier, Row, Shown, concluded, meets, row_of
 from memberscope.auditing.full import Coverage, full_set, seen_by
-from memberscope.auditing.gather import Progress, duplicates, gather, streams_of, without_duplicates
+from memberscope.auditing.gather import Progress, duplicates, gather, without_duplicates
 from memberscope.auditing.measuring import search_plan
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.policy import Policy
@@ -212,7 +212,7 @@ def set_apart(subject: Subject, training: Training, wish: Wish, seed: int) -> tu
 
 def without_overlap(plan: Plan, subject: Subject) -> Subject:
     """The subject without the non-members that duplicate members."""
-    overlap, _ = duplicates(subject, streams_of(plan)["overlap"])
+    overlap, _ = duplicates(subject)
     if overlap is None or not len(overlap.non_members()):
         return subject
     return without_duplicates(subject, None, overlap)[0]

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from memberscope.auditing.duplicates import duplicate_notes
 from memberscope.auditing.features import narrowed
+from memberscope.auditing.fitted import unfitted_notes
 from memberscope.auditing.levels import Level, evidence_at, levels_of
 from memberscope.auditing.measuring import Measurements, measure_target, with_transfer
 from memberscope.auditing.order import require_order
@@ -83,7 +85,8 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
     if training is not None and plan.threat.population is False:
         training = replace(training, population=None)
     streams = streams_of(plan)
-    overlap, examples = duplicates(subject, streams["overlap"])
+    overlap, examples = duplicates(subject)
+    duplicated = duplicate_notes(overlap, subject.member, by_unit=getattr(subject.records, "unit", None) is not None)
     if overlap is not None and plan.drop_overlap and len(overlap.non_members()):
         subject, training = without_duplicates(subject, training, overlap)
     grant(subject.target, plan.threat.query_budget)
@@ -106,6 +109,9 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
     evidence = evidence_of(subject, observed, levels, features)
     if (labels := evidence.get(Level(Access.LABEL))) is not None and not plan.assume_class_order:
         require_order(labels.target[:, 0, 0].astype(np.int64), subject.records.y, subject.target.n_classes)
+    unfitted = unfitted_notes(evidence, subject.records.y, subject.member)
+    for note in unfitted:
+        report(f"note: {note}", 1, 1)
     measured = measure_target(plan, subject, levels, store, report)
     means = None if training is None else (training.recipe, training.population)
     measured = with_transfer(measured, plan, subject, means, streams["transfer"])
@@ -133,7 +139,7 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
             store=store,
             progress=lambda done, n: report("train targets", done, n),
         )
-    notes = seed_notes(training) if references is not None or procedure is not None else []
+    notes = [*duplicated, *unfitted, *(seed_notes(training) if references is not None or procedure is not None else [])]
     spent = time.perf_counter() - started if training is not None else 0.0
     return Collected(
         subject,
@@ -152,23 +158,24 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
     )
 
 
-def duplicates(subject: Subject, seed: np.random.SeedSequence) -> tuple[Overlap | None, list[dict[str, str]]]:
+def duplicates(subject: Subject) -> tuple[Overlap | None, list[dict[str, str]]]:
     """Records that stand on both sides, with the keyed hashes of the first pairs; None without features."""
     if subject.features is None:
         return None, []
-    overlap = find_overlap(subject.features, subject.member, np.random.default_rng(seed))
+    overlap = find_overlap(subject.features, subject.member, apart=subject.copies)
     return overlap, named_pairs(overlap, subject)
 
 
 def without_duplicates(subject: Subject, training: Training | None, overlap: Overlap) -> tuple[Subject, Training | None]:
-    """The subject without the non-members that duplicate members, and a fixed design for what is left.
+    """The subject without the records that stand on both sides, all copies included, and a fixed design for the rest.
 
     Raises:
-        InputError: No non-member is left.
+        InputError: No member or no non-member is left.
     """
-    keep = np.setdiff1d(np.arange(len(subject.member)), overlap.non_members())
-    if subject.member[keep].all():
-        raise InputError("Expected non-members that are not duplicates of members, got none. Give other non-members.")
+    keep = np.flatnonzero(~overlap.involved)
+    for side, kind, other in ((False, "non-members", "members"), (True, "members", "non-members")):
+        if not (subject.member[keep] == side).any():
+            raise InputError(f"Expected {kind} that are not duplicates of {other}, got none. Give other {kind}.")
     if training is not None and training.design is not None:
         training = replace(training, design=training.design[:, keep])
     return take(subject, keep), training

@@ -14,16 +14,25 @@ from memberscope.auditing.parallel import each
 from memberscope.auditing.result import Control
 from memberscope.errors import UnmetNeedError
 from memberscope.statistics import auc_interval, distinct_rankings, within_fold
-from memberscope.types import Attack, Bools, Evidence, Floats
+from memberscope.types import Attack, Bools, Evidence, Floats, Ints
 
 ALPHA = 0.005  # chance that a clean audit fails this control, over all its attacks
 SMALLEST = 40  # non-members below which the control cannot run
 
 
-def pseudo_members(ids: np.ndarray[tuple[int], np.dtype[np.str_]]) -> Bools:
-    """Half of the ids (n,), chosen by a hash of the id, so that the same records give the same split."""
+def pseudo_members(ids: np.ndarray[tuple[int], np.dtype[np.str_]], unit: Ints | None = None) -> Bools:
+    """Half of the ids (n,), chosen by a hash of the id, so that the same records give the same split.
+
+    A `unit` (n,) goes as a whole, by the smallest id in it.
+    """
+    if unit is not None:
+        code = np.unique(unit, return_inverse=True)[1]
+        order = np.argsort(ids, kind="stable")
+        first = np.unique(code[order], return_index=True)[1]
+        chosen: Bools = pseudo_members(ids[order][first])[code]
+        return chosen
     ranks = [hashlib.sha256(f"null-control:{name}".encode()).digest() for name in ids]
-    order = sorted(range(len(ids)), key=ranks.__getitem__)
+    order = np.array(sorted(range(len(ids)), key=ranks.__getitem__), dtype=np.int64)
     chosen = np.zeros(len(ids), dtype=bool)
     chosen[order[: len(ids) // 2]] = True
     return chosen
@@ -35,12 +44,20 @@ def null_control(
     ids: np.ndarray[tuple[int], np.dtype[np.str_]],
     n_folds: int,
     seed: np.random.SeedSequence,
+    *,
+    unit: Ints | None = None,
 ) -> Control:
-    """Cross-fit every attack on its `evidence` of non-members alone, half of them called members, and look at the AUCs."""
+    """Cross-fit every attack on its `evidence` of non-members alone, half of them called members, and look at the AUCs.
+
+    Records of one `unit` (n,) are on the same side, in the same fold, and counted together.
+    """
     if len(ids) < SMALLEST:
         return Control(None, f"Only {len(ids)} non-members; the null control needs {SMALLEST}.")
-    truth = pseudo_members(ids)
-    fold = fitting.assign_folds(truth, n_folds, np.random.default_rng(seed))
+    truth = pseudo_members(ids, unit)
+    by_unit: dict[str, Any] = {} if unit is None else {"unit": unit}
+    if unit is not None and min(len(np.unique(unit[truth])), len(np.unique(unit[~truth]))) < n_folds:
+        return Control(None, f"Too few units among the non-members; the null control needs {2 * n_folds}.")
+    fold = fitting.assign_folds(truth, n_folds, np.random.default_rng(seed), **by_unit)
 
     def pooled(attack: Attack) -> Floats | None:
         try:
@@ -53,15 +70,16 @@ def null_control(
     scored = {attack.name: scores for attack, scores in answers if scores is not None}
     if not scored:
         return Control(None, "No attack ran on the non-members.")
-    return verdict(scored, truth)
+    return verdict(scored, truth, unit)
 
 
-def verdict(scored: dict[str, Floats], truth: Bools) -> Control:
-    """Fail if some attack's AUC differs from one half, with `ALPHA` shared among attacks that rank differently."""
+def verdict(scored: dict[str, Floats], truth: Bools, unit: Ints | None = None, *, tests: int | None = None) -> Control:
+    """Fail if some attack's AUC differs from one half, with `ALPHA` shared among attacks that rank differently, or `tests`."""
     names = list(scored)
     distinct = [names[index] for index in distinct_rankings(list(scored.values()))]
-    confidence = 1 - ALPHA / len(distinct)
-    intervals = {name: auc_interval(scored[name], truth, confidence) for name in distinct}
+    confidence = 1 - ALPHA / (tests or len(distinct))
+    by_unit: dict[str, Any] = {} if unit is None else {"unit": unit}
+    intervals = {name: auc_interval(scored[name], truth, confidence, **by_unit) for name in distinct}
     worst = max(distinct, key=lambda name: abs(intervals[name].value - 0.5))
     broken = [name for name in distinct if not intervals[name].low <= 0.5 <= intervals[name].high]
     shown = broken[0] if broken else worst

@@ -12,8 +12,11 @@ from memberscope.auditing.account import best_scores, diagnose, most_exposed
 from memberscope.auditing.again import by_budget, digest_arrays, recompute
 from memberscope.auditing.between import score_targets, targets_summary
 from memberscope.auditing.blind import blind_control
+from memberscope.auditing.direction import direction_control
+from memberscope.auditing.duplicates import overlap_control
 from memberscope.auditing.epsilon import one_run_estimates
 from memberscope.auditing.estimate import Settings
+from memberscope.auditing.fitted import answers_of, fitted_control
 from memberscope.auditing.gather import Collected, Progress, gather
 from memberscope.auditing.judge import judge
 from memberscope.auditing.levels import runs_at
@@ -28,7 +31,7 @@ from memberscope.auditing.subject import Subject
 from memberscope.auditing.training import Training, designed, reference_control
 from memberscope.auditing.vulnerability import separations
 from memberscope.signals import Observed, Store, digest_array
-from memberscope.types import Estimate, ThreatModel
+from memberscope.types import Estimate, Ints, ThreatModel
 
 
 def run(
@@ -119,29 +122,50 @@ def estimate(plan: Plan, got: Collected, arrays: Arrays, settings: Settings, rep
 
 
 def control(plan: Plan, got: Collected, arrays: Arrays, report: Progress) -> dict[str, Control]:
-    """The null and blind controls, which bear on the verdict, and the determinism probe, which informs."""
+    """The controls that bear on the verdict, and the determinism probe, which informs."""
     report("control", 0, 2)
-    outside = ~got.subject.member
+    subject, unit = got.subject, getattr(arrays, "unit", None)
+    outside = ~subject.member
     highest = {attack: level for level in got.levels if level.declared for attack in plan.chosen() if runs_at(attack, level)}
     null = null_control(
         tuple(attack for attack in plan.chosen() if attack in highest),
-        lambda attack: of_non_members(got.evidence_for(attack, highest[attack]), got.subject.member),
-        got.subject.records.ids[outside],
+        lambda attack: of_non_members(got.evidence_for(attack, highest[attack]), subject.member),
+        subject.records.ids[outside],
         plan.folds,
         got.streams["null"],
+        unit=None if unit is None else unit[outside],
     )
     report("control", 1, 2)
-    best = best_scores(arrays, plan)
-    rng = np.random.default_rng(got.streams["blind"])
-    subject = got.subject
-    alone = np.ones(len(subject.member), dtype=bool) if subject.copies is None else ~subject.copies
-    seen = None if subject.features is None else subject.features[alone]
-    blind = blind_control(seen, subject.records.y[alone], subject.member[alone], None if best is None else best[alone], rng)
+    blind = blind_of(plan, got, arrays, unit)
     report("control", 2, 2)
-    found = {"null": null, "blind": blind, "determinism": determinism(got.observed)}
+    predicted, probabilities = answers_of(got.evidence)
+    hits = None if predicted is None else predicted == subject.records.y
+    found = {
+        "null": null,
+        "blind": blind,
+        "overlap": overlap_control(got.overlap, subject.member, dropped=plan.drop_overlap),
+        "direction": direction_control(arrays, hits, blind),
+        "fitted": fitted_control(predicted, probabilities, subject.records.y, subject.member, unit),
+        "determinism": determinism(got.observed),
+    }
     if got.references is not None:
         found["references"] = reference_control(got.references, got.subject, plan.confidence)
     return found
+
+
+def blind_of(plan: Plan, got: Collected, arrays: Arrays, unit: Ints | None) -> Control:
+    """The blind control on the audit's records, without copies that stand beside a record of their own side."""
+    subject = got.subject
+    alone = np.ones(len(subject.member), dtype=bool) if subject.copies is None else ~subject.copies
+    best = best_scores(arrays, plan)
+    return blind_control(
+        None if subject.features is None else subject.features[alone],
+        subject.records.y[alone],
+        subject.member[alone],
+        None if best is None else best[alone],
+        fprs=plan.claim_fprs(),
+        unit=None if unit is None else unit[alone],
+    )
 
 
 def cost(got: Collected, seconds: float) -> Cost:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from memberscope import _check
-from memberscope.auditing.features import to_matrix
+from memberscope.auditing.features import Keys, row_keys, to_matrix
 from memberscope.auditing.units import IdLike, columns_of, find_id_like_columns, independence_notes
 from memberscope.errors import InputError
 from memberscope.signals.rows import chosen as chosen_rows
@@ -20,6 +20,7 @@ from memberscope.types import Bools, Floats, Ints, Records, Target
 
 Pair = tuple[Any, Any]
 FEWEST_UNITS = 10  # a side; an interval over fewer clusters rests on a guess about their distribution
+FEW_DIFFERENT = 10  # different records below which two sides may hold the same ones by chance
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +125,8 @@ def joined_units(inside: Records, outside: Records) -> np.ndarray[tuple[int], np
 def ordered(signals: StoredSignals, target: Target) -> Subject:
     """A subject from stored signals; the model is asked by row number."""
     n = len(signals.labels)
+    if signals.features is None:
+        refuse_same(row_keys(signals.outputs.reshape(n, -1).astype(np.float64), signals.labels), signals.member)
     records = Records(np.arange(n), signals.labels, signals.ids, dict(signals.groups), signals.unit)
     names = tuple(str(k) for k in range(target.n_classes))
     notes = () if signals.unit is not None else independence_notes(signals.id_like)
@@ -145,6 +148,8 @@ def checked(subject: Subject) -> Subject:
     refuse_repeated(records.ids, member)
     if records.unit is not None:
         require_units(records.unit, member)
+    if subject.features is not None:
+        refuse_same(row_keys(subject.features, records.y), member)
     if len(np.unique(records.y)) < 2:
         raise InputError(
             f"Expected records of at least two classes, got only class {int(records.y[0])}. Give the other classes too."
@@ -194,6 +199,25 @@ def refuse_repeated(ids: np.ndarray[tuple[int], np.dtype[np.str_]], member: Bool
             f"Expected unique ids, got {int((counts > 1).sum())} repeated ids, first {str(values[counts > 1][0])!r}. "
             f"Remove the duplicates or leave out the id column."
         )
+
+
+def refuse_same(keys: Keys, member: Bools) -> None:
+    """Refuse sides that hold the same records, whatever their ids and order; equal `keys` (n,) are equal records.
+
+    Tables of a handful of different records may agree by chance, and pass.
+
+    Raises:
+        InputError: Both sides hold the same records, equally often.
+    """
+    inside, outside = np.sort(keys[member]), np.sort(keys[~member])
+    if len(inside) != len(outside) or (inside != outside).any():
+        return
+    if len(np.unique(inside)) < min(FEW_DIFFERENT, len(inside)):
+        return
+    raise InputError(
+        f"Expected non-members that the model was not trained on, got the same {len(inside)} records as members and as "
+        f"non-members. Give a hold-out instead of the training records."
+    )
 
 
 def check_sides(inside: Records, outside: Records) -> None:

@@ -188,6 +188,9 @@ def progress_bar(console: Any) -> Any:
             tasks: dict[str, Any] = {}
 
             def report(stage: str, done: int, total: int) -> None:
+                if stage.startswith("note: "):
+                    progress.console.print(stage.removeprefix("note: "), style="yellow")
+                    return
                 if stage not in tasks:
                     tasks[stage] = progress.add_task(words.get(stage, stage), total=total)
                 progress.update(tasks[stage], completed=done, total=total)
