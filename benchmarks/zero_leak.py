@@ -13,9 +13,9 @@ import argparse
 from collections import Counter
 
 import numpy as np
-from coverage import old_limits
 from joblib import Parallel, delayed
 
+from coverage import old_limits
 from memberscope.auditing.claims import examine_claims
 from memberscope.auditing.estimate import whole
 from memberscope.auditing.judge import _Family, claim_findings

@@ -220,3 +220,95 @@ def test_comparisons_fit_the_schema_in_the_repository(releases):
 
 def test_the_same_comparison_is_the_same_bytes(releases):
     assert comparison_json(compare(releases)) == comparison_json(compare(releases))
+
+
+def people(seed: int, correlation: float) -> tuple[list[StoredSignals], np.ndarray]:
+    """Two equal releases on 60 members and 60 others of ten records each, which rise and fall together under one model."""
+    rng = np.random.default_rng([seed, 9])
+    unit = np.arange(1200) // 10
+    member, ids = np.arange(1200) < 600, np.array([f"r{i}" for i in range(1200)])
+    found = []
+    for release in (0, 1):
+        own, noise = rng.standard_normal(120)[unit], rng.standard_normal(1200)
+        outputs = np.zeros((1200, 2))
+        outputs[:, 0] = correlation**0.5 * own + (1 - correlation) ** 0.5 * noise + 0.8 * member
+        found.append(StoredSignals("logits", outputs, np.zeros(1200, int), member, ids, {}, None, digest=f"{seed} {release}"))
+    return found, unit
+
+
+def with_arrays(result, **changes):
+    arrays = replace(result.arrays, **changes)
+    return result.model_copy(update={"arrays": arrays, "digests": {**result.digests, "arrays": digest_arrays(arrays)}})
+
+
+def test_equal_releases_on_people_of_ten_records_are_rarely_said_to_leak_more():
+    """Without units the same comparisons raise an alarm far too often."""
+    template = audited(pair(600, (0.8, 0.8), 0)[0], attacks=("logit",), fprs=(0.1,))
+    template = with_arrays(template, scored=tuple(e for e in template.arrays.scored if e.level == "probabilities"))
+    alarms, runs = {True: 0, False: 0}, 40
+    for seed in range(runs):
+        signals, unit = people(seed, 0.6)
+        for by_unit in alarms:
+            before, after = (with_arrays(redrawn(template, one), unit=unit if by_unit else None) for one in signals)
+            alarms[by_unit] += compare([before, after]).verdict == "LEAKS_MORE"
+    assert alarms[True] <= binom.ppf(0.999, runs, 0.025)
+    assert alarms[False] > 0.1 * runs
+
+
+def trained(template, seed: int, spread: float, gain: float = 0.0, n_targets: int = 4):
+    """Two audits of one recipe on the same records, each with further targets that differ from training to training."""
+    rng = np.random.default_rng([seed, 4])
+    n, fixed = 600, template.arrays.member
+    record = rng.standard_normal(n)
+    entry = template.arrays.scored[0]
+
+    def scores(member: np.ndarray, shift: float) -> np.ndarray:
+        return 0.8**0.5 * record + 0.2**0.5 * rng.standard_normal(n) + (shift + spread * rng.standard_normal()) * member
+
+    found = []
+    for shift in (0.8, 0.8 + gain):
+        own = scores(fixed, shift)
+        targets = {}
+        for k in range(n_targets):
+            side = rng.permutation(fixed)
+            other = (replace(entry, scores=scores(side, shift)),)
+            comparable = {entry.name: other[0].scores}
+            targets[f"target {k}"] = replace(template.arrays, member=side, scored=other, comparable=comparable, targets={})
+        whole = (replace(entry, scores=own),)
+        found.append(with_arrays(template, scored=whole, comparable={entry.name: own}, targets=targets))
+    return found
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """An audit of 300 members and 300 others under one attack at one level."""
+    result = audited(pair(300, (0.8,), 0)[0], attacks=("logit",), fprs=(0.1,))
+    scored = tuple(replace(e, budgets=None, stages=None) for e in result.arrays.scored if e.level == "probabilities")
+    return with_arrays(result, scored=scored)
+
+
+def test_two_trainings_of_one_recipe_are_rarely_said_to_leak_more(alone):
+    """The further targets show how much trainings differ; without them the verdict says that it is about two models."""
+    verdicts, runs = {"trainings": [], "models": []}, 40
+    for seed in range(runs):
+        both = trained(alone, seed, 0.3)
+        for scope, given in (("trainings", both), ("models", [with_arrays(one, targets={}) for one in both])):
+            found = compare(given)
+            assert found.scope == scope
+            verdicts[scope].append(found.verdict)
+    assert verdicts["trainings"].count("LEAKS_MORE") <= binom.ppf(0.999, runs, 0.025)
+    assert verdicts["models"].count("LEAKS_MORE") > 0.2 * runs
+
+
+def test_what_is_compared_is_said_and_a_leak_beyond_the_trainings_is_seen(alone):
+    leaky = trained(alone, 0, 0.05, gain=1.0)
+    found = compare(leaky)
+    assert found.verdict == "LEAKS_MORE" and "4 further target models before and 4 after" in found.reason
+    one = found_in(found, "logit", "auc").difference
+    assert "variance between trainings, from 4 and 4" in found_in(found, "logit", "auc").method
+    bare = compare([with_arrays(entry, targets={}) for entry in leaky])
+    assert "Two models are compared, not two training procedures" in bare.reason
+    narrow = found_in(bare, "logit", "auc").difference
+    assert one.low < narrow.low and one.value == narrow.value
+    half = compare([leaky[0], with_arrays(leaky[1], targets={})])
+    assert half.scope == "trainings" and "4 further target models before and 0 after" in half.reason

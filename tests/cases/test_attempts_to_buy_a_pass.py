@@ -167,7 +167,6 @@ def grant_no_known_records(scene):
 
 
 def give_a_model_that_was_never_fitted(scene):
-    _, x, y = scene
     rng = np.random.default_rng(3)
     random = RandomForestClassifier(30, random_state=0).fit(rng.normal(size=(N, 5)), rng.integers(0, 2, N))
     return audit(scene, model=random)
@@ -175,7 +174,7 @@ def give_a_model_that_was_never_fitted(scene):
 
 def mark_the_members(scene):
     """Members that differ by a mark: their attack's success says nothing, so nothing is decided."""
-    model, x, y = scene
+    _, x, y = scene
     moved = x.copy()
     moved[:N, 4] += 3
     return audit(scene, (moved[:N], y[:N]), (moved[N:], y[N:]))

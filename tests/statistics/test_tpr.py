@@ -13,7 +13,7 @@ from memberscope.statistics import (
     accused_within_fold,
     can_fail,
     effective_sizes,
-    kish_number,
+    kish_size,
     ppv,
     ppv_at_fpr,
     randomised_tpr,
@@ -219,7 +219,7 @@ def test_units_are_heard_by_all_functions_of_a_curve():
 
 
 def test_the_number_of_equal_clusters():
-    assert kish_number(np.full(7, 3)) == 7 and kish_number(np.array([9, 1])) == pytest.approx(100 / 82)
+    assert kish_size(np.full(7, 3)) == 7 and kish_size(np.array([9, 1])) == pytest.approx(100 / 82)
 
 
 def test_precision_follows_the_rule_at_exactly_the_rate():

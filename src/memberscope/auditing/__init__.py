@@ -7,6 +7,7 @@ from memberscope.auditing.estimate import Settings
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.policy import Claim, Policy, load_policy, policy_from_table, shipped
 from memberscope.auditing.privacy import Bound, privacy_bounds
+from memberscope.auditing.recheck import recompute_controls
 from memberscope.auditing.releases import compare
 from memberscope.auditing.result import Arrays, Control, Cost, Exposed, NotRun, Result, Scored, Tool
 from memberscope.auditing.run import run
@@ -44,6 +45,7 @@ __all__ = [
     "policy_from_table",
     "privacy_bounds",
     "recompute",
+    "recompute_controls",
     "rejudged",
     "run",
     "settled",

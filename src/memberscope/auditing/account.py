@@ -57,10 +57,10 @@ def diagnose(plan: Plan, got: Collected, arrays: Arrays, settings: Settings) -> 
     labels = next((level for level in got.levels if level.access == Access.LABEL), None)
     if labels is not None:
         hits = got.evidence[labels].target[:, 0, 0] == subject.records.y
-        found |= diagnostics.generalisation(hits, member, plan.confidence)
+        found |= diagnostics.generalisation(hits, member, plan.confidence, arrays.unit)
     open_level = Level(Access.PROBABILITIES)
     if open_level in got.levels and got.observed.signal in ("probabilities", "logits"):
-        found["calibration"] = diagnostics.calibration(got.evidence[open_level], member, plan.confidence)
+        found["calibration"] = diagnostics.calibration(got.evidence[open_level], member, plan.confidence, arrays.unit)
     count = subject.target.n_parameters
     found["records_per_parameter"] = {
         "n_members": int(member.sum()),

@@ -16,13 +16,14 @@ from memberscope.auditing.plan import Plan
 from memberscope.auditing.result import Arrays, NotRun
 from memberscope.auditing.scoring import score
 from memberscope.signals import Measured, is_measured, reduced
+from memberscope.statistics import DESCRIPTIVE
 from memberscope.types import Estimate, Evidence
 
 OWN = "target"  # what estimates of the audited model itself are about
 STREAM = 1000  # set apart from the numbers of folds, from which streams are derived too
 METHOD = (
     "mean and standard deviation over target models of the recipe, without the audited one; a spread between models, "
-    "not a confidence interval"
+    f"not a confidence interval; {DESCRIPTIVE}"
 )
 
 

@@ -12,18 +12,20 @@ from scipy.special import ndtri
 from memberscope.auditing.estimate import Part, whole
 from memberscope.auditing.result import Arrays, Result, Scored
 from memberscope.auditing.strongest import STRONGEST, candidates, levels_in, strongest_of
+from memberscope.auditing.trainings import BetweenTrainings, TargetNumbers, measure_trainings
 from memberscope.statistics import (
+    AucEstimate,
     Interval,
     Roc,
     auc_change,
-    auc_interval,
     correlation,
     drawn_together,
+    estimate_auc,
     mover,
     simultaneous_confidence,
     tpr_at_fpr,
 )
-from memberscope.types import Estimate, Floats
+from memberscope.types import Estimate, Floats, Ints
 
 Limits = Callable[[float], Interval]
 REPLICATES = 200
@@ -33,7 +35,10 @@ ACCURACIES = ("train_accuracy", "test_accuracy", "generalisation_gap")
 
 @dataclass(frozen=True, eq=False)
 class Measure:
-    """One number of both audits at any confidence, and its change; `reached_by` names the attacks where it is the strongest's."""
+    """One number of both audits at any confidence, and its change; `reached_by` names the attacks where it is the strongest's.
+
+    `trainings` is the variance between trainings that the change allows for; without it, it is that of two models.
+    """
 
     attack: str | None
     access: str | None
@@ -44,35 +49,49 @@ class Measure:
     after: Limits
     change: Limits
     reached_by: tuple[str, str] | None = None
+    trainings: BetweenTrainings | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """One audit's attacks with their curves, and their AUC (b,) and TPR (b, f) over the resamples shared with the other audit."""
+    """One audit's attacks with their curves, and their AUC (b,) and TPR (b, f) over the resamples shared with the other audit.
+
+    `areas` are the AUCs with their variances, `targets` the numbers of the further target models.
+    """
 
     arrays: Arrays
     parts: dict[str, Part]
     curves: dict[str, tuple[Roc, Roc | None]]
+    areas: dict[str, AucEstimate]
+    targets: TargetNumbers
     drawn: dict[str, tuple[Floats, Floats]]
 
     @classmethod
     def of(cls, arrays: Arrays) -> Scores:
         """The scores of all attacks in `arrays`."""
         parts = {entry.name: whole(entry, arrays) for entry in arrays.scored}
-        return cls(arrays, parts, {name: part.curves() for name, part in parts.items()}, {})
+        curves = {name: part.curves() for name, part in parts.items()}
+        areas = {name: estimate_auc(part.scores, part.member, arrays.unit) for name, part in parts.items()}
+        return cls(arrays, parts, curves, areas, TargetNumbers.of(arrays), {})
 
 
 def resampled(before: Scores, after: Scores, fprs: tuple[float, ...]) -> tuple[Scores, Scores]:
     """Both with the estimates of resamples that all attacks of both share."""
     parts = [*before.parts.values(), *after.parts.values()]
     rng = np.random.default_rng(0)
-    auc, tpr = drawn_together([part.scores for part in parts], before.arrays.member, fprs, REPLICATES, rng)
+    scores, unit = [part.scores for part in parts], shared_unit(before, after)
+    auc, tpr = drawn_together(scores, before.arrays.member, fprs, REPLICATES, rng, unit=unit)
     found = [(auc[:, k], tpr[:, k]) for k in range(len(parts))]
     n = len(before.parts)
     return (
         replace(before, drawn=dict(zip(before.parts, found[:n], strict=True))),
         replace(after, drawn=dict(zip(after.parts, found[n:], strict=True))),
     )
+
+
+def shared_unit(before: Scores, after: Scores) -> Ints | None:
+    """Units (n,) of records that are the same in both audits; None where neither has any."""
+    return before.arrays.unit if after.arrays.unit is None else after.arrays.unit
 
 
 def from_scores(before: Arrays, after: Arrays, fprs: tuple[float, ...], *, together: bool) -> Iterator[Measure]:
@@ -107,6 +126,8 @@ def measured(
             continue
         sides = [limits_of(scores, chosen, fpr) for scores, chosen in zip((before, after), usable, strict=True)]
         reached = tuple(leader(scores, chosen, fpr) for scores, chosen in zip((before, after), usable, strict=True))
+        change = change_of(before, after, usable, None if fpr is None else fprs.index(fpr), sides)
+        trainings = measure_trainings(before.targets.largest(usable[0], fpr), after.targets.largest(usable[1], fpr))
         yield Measure(
             attack,
             at.access,
@@ -115,9 +136,17 @@ def measured(
             fpr,
             sides[0],
             sides[1],
-            change_of(before, after, usable, None if fpr is None else fprs.index(fpr), sides),
+            allowing(change, trainings),
             (reached[0], reached[1]) if attack == STRONGEST else None,
+            trainings,
         )
+
+
+def allowing(change: Limits, trainings: BetweenTrainings | None) -> Limits:
+    """The change with limits that allow for the variance between trainings, where it is known."""
+    if trainings is None:
+        return change
+    return lambda confidence: trainings.widen(change(confidence), confidence)
 
 
 def resolving(before: Scores, after: Scores, names: Names, fpr: float | None) -> Names:
@@ -145,7 +174,7 @@ def limits_of(scores: Scores, names: Sequence[str], fpr: float | None) -> Limits
 def alone(scores: Scores, name: str, fpr: float | None, confidence: float) -> Interval:
     """AUC, or TPR at `fpr`, of one attack."""
     if fpr is None:
-        return auc_interval(scores.parts[name].scores, scores.arrays.member, confidence)
+        return scores.areas[name].limits(confidence)
     curve, strict = scores.curves[name]
     return tpr_at_fpr(curve, fpr, confidence, strict=strict)
 
@@ -162,7 +191,8 @@ def change_of(before: Scores, after: Scores, names: Names, at: int | None, sides
         return lambda confidence: spoken(mover(sides[0](confidence), sides[1](confidence)), names)
     if at is None and len(names[0]) == len(names[1]) == 1:
         one, two = before.parts[names[0][0]].scores, after.parts[names[1][0]].scores
-        return lambda confidence: auc_change(one, two, after.arrays.member, confidence)
+        unit = shared_unit(before, after)
+        return lambda confidence: auc_change(one, two, after.arrays.member, confidence, unit)
     both = [
         np.max([scores.drawn[name][0] if at is None else scores.drawn[name][1][:, at] for name in chosen], axis=0)
         for scores, chosen in zip((before, after), names, strict=True)
@@ -189,7 +219,21 @@ def from_estimates(before: Result, after: Result, shared: set[str], *, strongest
             one, two = (rescaled(Interval(e.value, e.low, e.high, ""), e.confidence) for e in (entry, other))
             reached = (reached_by(entry), reached_by(other)) if entry.attack == STRONGEST else None
             at = (entry.attack, entry.access, entry.restriction)
-            yield Measure(*at, entry.metric, entry.fpr, one, two, apart(one, two, STORED), reached)
+            trainings = measure_trainings(of_targets(before, entry), of_targets(after, entry))
+            change = allowing(apart(one, two, STORED), trainings)
+            yield Measure(*at, entry.metric, entry.fpr, one, two, change, reached, trainings)
+
+
+def of_targets(result: Result, wanted: Estimate) -> list[float]:
+    """The number `wanted` of each further target model of a result."""
+    return [
+        entry.value
+        for entry in result.estimates
+        if entry.target != "target"
+        and entry.group is None
+        and entry.threshold == wanted.threshold
+        and key(entry) == key(wanted)
+    ]
 
 
 def apart(before: Limits, after: Limits, words: str = "") -> Limits:

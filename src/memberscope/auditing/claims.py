@@ -10,6 +10,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +20,7 @@ from memberscope.auditing.estimate import Part, restrict
 from memberscope.auditing.policy import AnyClaim, AucClaim, Claim, EpsilonClaim, Policy, PpvClaim
 from memberscope.auditing.result import Arrays
 from memberscope.auditing.strongest import strongest_auc, strongest_ppv, strongest_tpr
-from memberscope.statistics import auc_interval, can_fail, records_needed_to_fail, ppv, tpr_at_fpr, tpr_p_value
+from memberscope.statistics import auc_interval, can_fail, ppv, records_needed_to_fail, tpr_at_fpr, tpr_p_value
 from memberscope.types import Bools, Estimate
 
 SMALLEST_P = 1e-12
@@ -35,7 +36,9 @@ class Question:
 
     def sentence(self) -> str:
         """The claim in words, about the one value of its group."""
-        return self.claim.sentence() if self.group is None else replace(self.claim, group=self.group).sentence()
+        if self.group is None or isinstance(self.claim, EpsilonClaim):
+            return self.claim.sentence()
+        return replace(self.claim, group=self.group).sentence()
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +88,16 @@ def questions(policy: Policy, arrays: Arrays) -> list[Question]:
         if not chosen:
             found.append(Question(claim, claim.group, None))
     return found
+
+
+def count_questions(policy: Policy, group_values: Mapping[str, Sequence[str]]) -> int:
+    """Claims of a policy, each counted once for each value of its group.
+
+    >>> count_questions(Policy("p", (Claim(0.01, 0.03), Claim(0.01, 0.05, "sex"))), {"sex": ("f", "m")})
+    3
+    """
+    names = [claim.group for claim in policy.claims()]
+    return sum(1 if name is None or "=" in name else max(1, len(group_values.get(name, ()))) for name in names)
 
 
 def examine_claims(

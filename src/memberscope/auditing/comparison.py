@@ -12,6 +12,7 @@ from memberscope.auditing.result import Tool
 COMPARISON_FORMAT = "memberscope-comparison/1"
 Change = Literal["LEAKS_MORE", "NOT_MORE", "INCONCLUSIVE"]
 Baseline = Literal["previous", "first"]
+Scope = Literal["models", "trainings"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ class Comparison(BaseModel):
     """Whether the last release leaks more than the one it is compared with, and every number that both have.
 
     `obstacles` say why no verdict could be given, `notes` what was not like with like. `before` and `after` name the two releases;
-    `trend` has all of them.
+    `trend` has all of them. `scope` says what is compared: two models, or two training procedures, where the variance between
+    trainings is known and allowed for.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -84,6 +86,7 @@ class Comparison(BaseModel):
     tool: Tool
     verdict: Change
     reason: str
+    scope: Scope
     margin: float
     baseline: Baseline
     confidence: float

@@ -80,9 +80,8 @@ def _passed(
     if words:
         head += f"; {' and '.join(words)} were not run"
     if limited:
-        head += (
-            f". The pass is limited: the policy requires {plan.policy.references} reference models"
-            + (f", and {n_references} were used" if used else "")
+        head += f". The pass is limited: the policy requires {plan.policy.references} reference models" + (
+            f", and {n_references} were used" if used else ""
         )
         findings = [replace(entry, limited=True) if entry.estimate is not None else entry for entry in findings]
     closest = max(
@@ -126,7 +125,7 @@ def _attack(name: str) -> Attack:
 def _searches(attack: Attack) -> bool:
     """Whether an attack searches with new queries and sees labels alone."""
     spec = attack.needs.spec
-    return is_measured(spec) and MEASURED_AT.get(spec.name) == Access.LABEL  # type: ignore[call-overload,no-any-return]
+    return is_measured(spec) and MEASURED_AT[spec.name] == Access.LABEL  # type: ignore[index]
 
 
 def _tested_of(finding: Finding, tested: Sequence[Tested]) -> Tested | None:

@@ -9,21 +9,22 @@ from scipy.special import stdtrit
 
 from memberscope.attacks.observed import completed
 from memberscope.auditing.result import Arrays, Exposed, Scored
-from memberscope.statistics import clopper_pearson, reliability, within_fold
+from memberscope.statistics import DESCRIPTIVE, clopper_pearson, design_effect, kish_size, reliability, within_fold
 from memberscope.types import Bools, Evidence, Floats, Ints
 
 N_EXPOSED = 30
 
 
-def accuracy(hits: Bools, confidence: float) -> dict[str, float]:
-    """Share of right answers with its Clopper-Pearson interval."""
-    low, high = clopper_pearson(int(hits.sum()), len(hits), confidence)
+def accuracy(hits: Bools, confidence: float, unit: Ints | None = None) -> dict[str, float]:
+    """Share of right answers with its Clopper-Pearson interval; records of one `unit` (n,) may depend."""
+    effect = 1.0 if unit is None else design_effect(hits, np.unique(unit, return_inverse=True)[1])
+    low, high = clopper_pearson(int(hits.sum()) / effect, len(hits) / effect, confidence)
     return {"value": float(hits.mean()), "low": float(low), "high": float(high), "n": len(hits)}
 
 
-def generalisation(hits: Bools, member: Bools, confidence: float) -> dict[str, Any]:
-    """Accuracy on members and on non-members, and their difference with a MOVER interval."""
-    train, test = accuracy(hits[member], confidence), accuracy(hits[~member], confidence)
+def generalisation(hits: Bools, member: Bools, confidence: float, unit: Ints | None = None) -> dict[str, Any]:
+    """Accuracy on members and on non-members, and their difference with a MOVER interval, by `unit` (n,) if there are any."""
+    train, test = (accuracy(hits[side], confidence, None if unit is None else unit[side]) for side in (member, ~member))
     gap = train["value"] - test["value"]
     down = np.hypot(train["value"] - train["low"], test["high"] - test["value"])
     up = np.hypot(train["high"] - train["value"], test["value"] - test["low"])
@@ -34,27 +35,35 @@ def generalisation(hits: Bools, member: Bools, confidence: float) -> dict[str, A
     }
 
 
-def overconfidence(confidences: Floats, hits: Bools, confidence: float) -> dict[str, float]:
+def overconfidence(confidences: Floats, hits: Bools, confidence: float, unit: Ints | None = None) -> dict[str, float]:
     """Mean confidence (n,) minus accuracy, with MOVER limits that take the two as independent, which only widens them.
 
     >>> overconfidence(np.array([0.9, 0.9]), np.array([True, False]), 0.95)["value"]
     0.4
     """
     n = len(hits)
-    right = accuracy(hits, confidence)
+    right = accuracy(hits, confidence, unit)
     mean = float(confidences.mean())
-    reach = float(stdtrit(max(n - 1, 1), (1 + confidence) / 2)) * float(confidences.std()) / max(n - 1, 1) ** 0.5
+    size, error = float(n), float(confidences.std()) / max(n - 1, 1) ** 0.5
+    if unit is not None:
+        codes = np.unique(unit, return_inverse=True)[1]
+        sums, size = np.bincount(codes, weights=confidences - mean), kish_size(np.bincount(codes))
+        error = max(error, float((sums**2).sum() * len(sums) / max(len(sums) - 1, 1)) ** 0.5 / n)
+    reach = float(stdtrit(max(size - 1, 1), (1 + confidence) / 2)) * error
     low = mean - right["value"] - float(np.hypot(reach, right["high"] - right["value"]))
     high = mean - right["value"] + float(np.hypot(reach, right["value"] - right["low"]))
     return {"value": round(mean - right["value"], 12), "low": low, "high": high, "n": n}
 
 
-def calibration(evidence: Evidence, member: Bools, confidence: float) -> dict[str, Any]:
-    """Overconfidence on members and on non-members, from probabilities (n, 1, k)."""
+def calibration(evidence: Evidence, member: Bools, confidence: float, unit: Ints | None = None) -> dict[str, Any]:
+    """Overconfidence on members and on non-members, from probabilities (n, 1, k), by `unit` (n,) if there are any."""
     values = completed(np.asarray(evidence.target[:, 0, :], dtype=np.float64))
     hits, top = values.argmax(axis=1) == evidence.labels, values.max(axis=1)
     sides = {"member": member, "non_member": ~member}
-    return {name: overconfidence(top[side], hits[side], confidence) for name, side in sides.items()}
+    return {
+        name: overconfidence(top[side], hits[side], confidence, None if unit is None else unit[side])
+        for name, side in sides.items()
+    }
 
 
 def class_sizes(labels: Ints, names: tuple[str, ...]) -> dict[str, int]:
@@ -96,7 +105,9 @@ def separated(arrays: Arrays, i: int) -> dict[str, float]:
 def reliability_of(arrays: Arrays, best: Scored, prior: float) -> dict[str, Any]:
     """Reliability diagram of one attack's posterior at `prior`."""
     bins = reliability(arrays.posterior[best.name], arrays.member, prior)
-    return {"attack": best.attack, "access": best.access, "prior": prior, "bins": [plain(entry) for entry in bins]}
+    words = f"{DESCRIPTIVE}; limits are exact for a bin fixed beforehand, and these bins are cut at quantiles of the same data"
+    at = {"attack": best.attack, "access": best.access, "prior": prior, "method": words}
+    return {**at, "bins": [plain(entry) for entry in bins]}
 
 
 def plain(entry: Any) -> dict[str, float]:

@@ -18,6 +18,7 @@ from memberscope.statistics import (
     auc_interval,
     best_rates,
     clopper_pearson,
+    effective_counts,
     epsilon_empirical,
     ppv,
     ppv_from_counts,
@@ -87,15 +88,8 @@ class Part:
         return curve, None if self.strict is None else roc(self.strict, self.member, self.unit)
 
     def counts(self, point: str) -> Counts:
-        """True and false positives at the transferred threshold of an operating point."""
-        called = self.decisions[point]
-        n_members = int(self.member.sum())
-        return Counts(
-            tp=int((called & self.member).sum()),
-            n_members=n_members,
-            fp=int((called & ~self.member).sum()),
-            n_non_members=len(self.member) - n_members,
-        )
+        """True and false positives at the transferred threshold of an operating point, of as many records as are independent."""
+        return effective_counts(self.decisions[point], self.member, self.unit)
 
     def resolves(self, fpr: float) -> bool:
         """Whether the non-members that are compared with one another resolve this rate."""
@@ -261,7 +255,7 @@ def at_transferred(part: Part, fpr: float, settings: Settings) -> list[Estimate]
     return found
 
 
-def exact(k: int, n: int, confidence: float) -> Interval:
+def exact(k: float, n: float, confidence: float) -> Interval:
     """A share with its Clopper-Pearson interval."""
     low, high = clopper_pearson(k, n, confidence)
     return Interval(k / n, float(low), float(high), "Clopper-Pearson; threshold from other folds")

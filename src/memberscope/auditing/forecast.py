@@ -9,14 +9,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from memberscope.auditing.claims import count_questions
 from memberscope.auditing.costs import Seconds, Timings, is_search, seconds_of_audit
 from memberscope.auditing.gather import asks_twice, streams_of
 from memberscope.auditing.levels import Level, levels_of, runs_at
 from memberscope.auditing.measuring import search_plan, why_not_searched
 from memberscope.auditing.plan import Plan
+from memberscope.auditing.power import count_sides, detectable_rates
 from memberscope.auditing.procedure import target_order
 from memberscope.auditing.result import NotRun
-from memberscope.auditing.subject import Subject, require_named_units
+from memberscope.auditing.subject import Subject, coded_groups, require_named_units
 from memberscope.auditing.training import Training, designed, order_of, seed_notes, wanted_by
 from memberscope.errors import InputError
 from memberscope.recipes.execution import threads_at_most
@@ -25,7 +27,7 @@ from memberscope.recipes.observe import trained_models
 from memberscope.recipes.settle import settled
 from memberscope.signals import Store, is_measured
 from memberscope.signals.outputs import PROBE
-from memberscope.statistics import minimum_detectable_tpr, smallest_fpr
+from memberscope.statistics import smallest_fpr
 from memberscope.targets.metered import metered
 from memberscope.types import Access, Attack
 
@@ -109,7 +111,7 @@ def forecast(
         targets=plan.targets,
         model_megabytes=stored_of_models(plan, subject, training, levels, models) / 1e6,
         smallest_fpr=smallest_fpr(n_others),
-        detectable=detectable_rows(plan, n_members, n_others, len({attack.name for attack, _ in runs})),
+        detectable=detectable_rows(plan, subject, runs),
         notes=seed_notes(training),
         standing=left,
     )
@@ -120,7 +122,7 @@ def split_runs(
 ) -> tuple[list[tuple[Attack, Level]], list[NotRun]]:
     """Attacks with the levels they will run at, and those that will not run, with the reason."""
     runs: list[tuple[Attack, Level]] = []
-    not_run: list[NotRun] = []
+    not_run = [NotRun(attack.name, plan.threat.access.word, why) for attack, why in plan.withheld()]
     for attack in plan.chosen():
         at = [level for level in levels if runs_at(attack, level)]
         why = why_not_run(attack, at, plan, subject, training)
@@ -151,19 +153,14 @@ def why_not_run(attack: Attack, at: list[Level], plan: Plan, subject: Subject, t
     return None
 
 
-def detectable_rows(plan: Plan, n_members: int, n_others: int, n_attacks: int) -> list[tuple[float, float, float | None]]:
+def detectable_rows(plan: Plan, subject: Subject, runs: list[tuple[Attack, Level]]) -> list[tuple[float, float, float | None]]:
     """For each rate of the policy (or each that is reported): the limit, and the smallest TPR that would fail it."""
-    limits = {claim.fpr: claim.tpr for claim in plan.policy.max_tpr} if plan.policy else {}
-    rows = []
-    for fpr in plan.resolvable_fprs(n_others):
-        if limits and fpr not in limits:
-            continue
-        limit = limits.get(fpr, fpr)
-        tpr = minimum_detectable_tpr(
-            n_members, n_others, fpr, limit, confidence=plan.confidence, n_candidates=max(n_attacks, 1)
-        )
-        rows.append((fpr, limit, tpr))
-    return rows
+    attacks = {attack.name: attack.needs.known != "none" for attack, level in runs if level.declared}
+    sides = count_sides(subject.member, subject.unit_codes)
+    n_claims = count_questions(plan.policy, coded_groups(subject)[1]) if plan.policy else 1
+    fprs = plan.resolvable_fprs(int((~subject.member).sum()))
+    rows = detectable_rates(plan, attacks, *sides, fprs, n_claims)
+    return [(row["fpr"], row["limit"], row["tpr"]) for row in rows]
 
 
 def queries_of_target(

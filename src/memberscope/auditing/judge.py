@@ -112,17 +112,16 @@ def claim_findings(tested: Sequence[Tested], family: _Family) -> list[Finding]:
     """One finding for each claim about each value of its group."""
     corrected = _smallest([entry.p_values for entry in tested])
     worst = _smallest([entry.worst_p_values or entry.p_values for entry in tested])
-    return [
-        _claim_finding(entry, p, p_worst, family) for entry, p, p_worst in zip(tested, corrected, worst, strict=True)
-    ]
+    return [_claim_finding(entry, p, p_worst, family) for entry, p, p_worst in zip(tested, corrected, worst, strict=True)]
 
 
 def _smallest(p_values: Sequence[tuple[float, ...]]) -> list[float]:
     """For each claim the smallest of its p-values after Holm's correction over all of them together."""
-    adjusted = holm([p for entry in p_values for p in entry]) if any(p_values) else []
+    flat = [p for entry in p_values for p in entry]
+    adjusted = holm(flat).tolist() if flat else []
     found, start = [], 0
     for entry in p_values:
-        found.append(min((float(p) for p in adjusted[start : start + len(entry)]), default=1.0))
+        found.append(min(adjusted[start : start + len(entry)], default=1.0))
         start += len(entry)
     return found
 

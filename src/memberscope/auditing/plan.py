@@ -110,7 +110,7 @@ class Plan:
         transfers = needs.spec.name == "transfer"
         if needs.known != "none" and not threat.known_records:
             return "It learns from records of known membership; the threat model grants none (known_records = false)."
-        if threat.references == 0 and (sum(needs.references) or transfers):
+        if threat.references == 0 and (any(needs.references) or transfers):
             return "It needs reference models; the threat model grants none (references = 0)."
         if threat.population is False and (needs.population or transfers):
             return "It needs a population that no model saw; the threat model grants none (population = false)."
@@ -123,8 +123,10 @@ class Plan:
 
     def claim_fprs(self) -> tuple[float, ...]:
         """False-positive rates that the policy speaks of."""
-        claims = (*self.policy.max_tpr, *self.policy.max_ppv) if self.policy else ()
-        return tuple(dict.fromkeys(claim.fpr for claim in claims))
+        if self.policy is None:
+            return ()
+        rates = [claim.fpr for claim in self.policy.max_tpr] + [claim.fpr for claim in self.policy.max_ppv]
+        return tuple(dict.fromkeys(rates))
 
     def resolvable_fprs(self, n_non_members: int) -> tuple[float, ...]:
         """The rates to report, from large to small.

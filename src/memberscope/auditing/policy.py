@@ -61,9 +61,7 @@ class AucClaim:
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.auc < 1:
-            raise InputError(
-                f"Expected a limit auc of at least 0.5 and below 1, got {self.auc}. Guessing alone reaches 0.5."
-            )
+            raise InputError(f"Expected a limit auc of at least 0.5 and below 1, got {self.auc}. Guessing alone reaches 0.5.")
 
     def sentence(self) -> str:
         """The claim in words."""
@@ -155,18 +153,14 @@ class Policy:
     max_tpr: tuple[Claim, ...] = Field(
         default=(), description="Largest TPR at a false-positive rate; rows of fpr, tpr and group."
     )
-    require: tuple[str, ...] = Field(
-        default=(), description="Attacks that must have run, at every rate of the policy."
-    )
+    require: tuple[str, ...] = Field(default=(), description="Attacks that must have run, at every rate of the policy.")
     references: int = Field(
         default=0, description="Reference models that attacks must have used; a pass with fewer is a limited pass."
     )
     max_auc: tuple[AucClaim, ...] = Field(
         default=(), description="Largest AUC of any attack: a number, or rows of auc and group."
     )
-    max_ppv: tuple[PpvClaim, ...] = Field(
-        default=(), description="Largest precision; rows of ppv, fpr, prior and group."
-    )
+    max_ppv: tuple[PpvClaim, ...] = Field(default=(), description="Largest precision; rows of ppv, fpr, prior and group.")
     max_epsilon: tuple[EpsilonClaim, ...] = Field(
         default=(), description="Largest epsilon of differential privacy: a number. It can fail, and never pass."
     )
@@ -225,9 +219,7 @@ def policy_from_table(table: Mapping[str, Any], *, name: str = "policy") -> Poli
     known = [field.name for field in fields(Policy)]
     unknown = sorted(set(table) - set(known))
     if unknown:
-        raise InputError(
-            f"Expected the keys {', '.join(known)} in [policy], got {', '.join(unknown)}. Remove what is unknown."
-        )
+        raise InputError(f"Expected the keys {', '.join(known)} in [policy], got {', '.join(unknown)}. Remove what is unknown.")
     require = table.get("require", ())
     if not isinstance(require, list | tuple) or not all(isinstance(entry, str) for entry in require):
         raise InputError(f"Expected a list of attacks for require in [policy], got {require!r}. Write require = [ … ].")

@@ -7,19 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from memberscope.auditing.claims import questions
+from memberscope.auditing.claims import count_questions
 from memberscope.auditing.estimate import Part
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.policy import AnyClaim, Claim, PpvClaim
 from memberscope.auditing.result import Arrays
-from memberscope.statistics import kish_number, minimum_detectable_tpr, non_member_blocks
+from memberscope.auditing.strongest import judged_level, within
+from memberscope.statistics import kish_size, minimum_detectable_tpr, non_member_blocks
 from memberscope.types import Bools, Ints
 
 COARSE = 0.1  # share of the allowed false positives that tie at the threshold beyond which an attack counts as coarse
 
 
 def detectable_rates(
-    plan: Plan, attacks: Mapping[str, bool], n_members: int, n_non_members: int, fprs: Sequence[float], n_claims: int
+    plan: Plan, attacks: Mapping[str, bool], n_members: int, n_non_members: int, fprs: Sequence[float], n_claims: int = 1
 ) -> list[dict[str, Any]]:
     """The smallest TPR that an audit fails in 80% of cases, for each claim about a rate, or for each of `fprs` without a policy.
 
@@ -81,8 +82,9 @@ def stated_power(plan: Plan, arrays: Arrays, parts: Sequence[Part], fprs: Sequen
     where every attack's scores tie, `tpr` is the largest of these.
     """
     n_members, n_others = count_sides(arrays.member, arrays.unit)
-    n_claims = len(questions(plan.policy, arrays)) if plan.policy else 1
-    attacks = {part.scored.attack: part.scored.learned for part in parts}
+    n_claims = count_questions(plan.policy, arrays.group_values) if plan.policy else 1
+    at = judged_level(arrays, plan.threat.access)
+    attacks = {scored.attack: scored.learned for scored in arrays.scored if within(scored, at)}
     found = detectable_rates(plan, attacks, n_members, n_others, fprs, n_claims)
     for row in found:
         own = [part for part in parts if part.resolves(row["fpr"])]
@@ -110,7 +112,7 @@ def count_sides(member: Bools, unit: Ints | None) -> tuple[int, int]:
     if unit is None:
         return int(member.sum()), int((~member).sum())
     sizes = [np.unique(unit[side], return_counts=True)[1] for side in (member, ~member)]
-    return int(kish_number(sizes[0])), int(kish_number(sizes[1]))
+    return int(kish_size(sizes[0])), int(kish_size(sizes[1]))
 
 
 def _coarse_blocks(part: Part, fpr: float) -> tuple[float, ...] | None:

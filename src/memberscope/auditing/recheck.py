@@ -9,7 +9,7 @@ from memberscope.auditing.direction import FIXED, direction_control
 from memberscope.auditing.fitted import more_often_right, predicted_right
 from memberscope.auditing.null import pseudo_members, verdict
 from memberscope.auditing.result import Arrays, Control, Result, Scored
-from memberscope.types import Bools, Floats, Ints
+from memberscope.types import Bools, Floats
 
 CONTROLS = ("null", "blind", "overlap", "direction", "fitted")
 
@@ -32,12 +32,6 @@ def recompute_controls(result: Result, arrays: Arrays) -> list[str]:
     ]
 
 
-def _unit_of(arrays: Arrays) -> Ints | None:
-    """Codes (n,) of the units, where the arrays have any."""
-    unit: Ints | None = getattr(arrays, "unit", None)
-    return unit
-
-
 def _recheck_direction(stored: Control, blind: Control, arrays: Arrays) -> list[str]:
     """Direction from the stored scores; where the gap attack did not run, the accuracies are one unseen test more."""
     unseen = 0 if predicted_right(arrays) is not None else max(0, int(stored.details.get("tests", 1)) - 1)
@@ -58,7 +52,7 @@ def _recheck_fitted(stored: Control, arrays: Arrays) -> list[str]:
     member = arrays.member
     if stored.value is None or abs(stored.value - float(right[member].mean())) > 1e-9:
         return ["the accuracy on members in the fitted control is not that of the stored scores"]
-    unit = _unit_of(arrays)
+    unit = arrays.unit
     sure = more_often_right(right[member], arrays.labels[member], None if unit is None else unit[member])
     seen = "probabilities" if any(entry.access != "label" for entry in arrays.scored) else "labels"
     if sure != stored.passed and (sure or seen == "labels"):
@@ -80,7 +74,7 @@ def _recheck_null(stored: Control, arrays: Arrays) -> list[str]:
         return ["the null control has no numbers"]
     if stored.passed != (stored.low <= 0.5 <= stored.high):
         return ["the null control's outcome contradicts its own interval"]
-    outside, unit = ~arrays.member, _unit_of(arrays)
+    outside, unit = ~arrays.member, arrays.unit
     own_unit = None if unit is None else unit[outside]
     truth: Bools = pseudo_members(arrays.ids[outside], own_unit)
     scored: dict[str, Floats] = {e.attack: e.scores[outside] for e in arrays.scored if _learns_nothing(e)}
@@ -110,7 +104,7 @@ def _recheck_blind(stored: Control) -> list[str]:
 
 def _recheck_overlap(stored: Control, result: Result, arrays: Arrays) -> list[str]:
     """The overlap control's counts against the marked records and the diagnostics."""
-    marked = getattr(arrays, "overlap", None)
+    marked = arrays.overlap
     shown = result.diagnostics.get("overlap")
     if stored.passed is None:
         return ["the overlap control is said not to have run, though duplicates were counted"] if shown else []

@@ -8,7 +8,7 @@ from dataclasses import replace
 from memberscope.auditing.again import digest_arrays, plan_of
 from memberscope.auditing.alike import judged, judged_word, obstacles, ran, remarks, same_records, shared_attacks
 from memberscope.auditing.changes import Measure, accuracies, chosen, from_estimates, from_scores, reached_by
-from memberscope.auditing.comparison import Baseline, Change, Compared, Comparison, Point, Release, Span
+from memberscope.auditing.comparison import Baseline, Change, Compared, Comparison, Point, Release, Scope, Span
 from memberscope.auditing.judge import without_references
 from memberscope.auditing.provenance import tool_version
 from memberscope.auditing.result import Arrays, Result, Scored, Tool
@@ -60,10 +60,12 @@ def compare(
         written(measure, confidence, corrected[claims.index(measure)] if measure in claims else None) for measure in measures
     ]
     verdict, reason = conclude(compared, hindrances, (called[place], called[-1]), margin, confidence)
+    scope, words = scope_of(claims)
     return Comparison(
         tool=Tool(version=tool_version()),
         verdict=verdict,
-        reason=reason,
+        reason=f"{reason} {words}".rstrip(),
+        scope=scope,
         margin=margin,
         baseline=baseline,
         confidence=confidence,
@@ -209,6 +211,19 @@ def conclude(
     return (
         "NOT_MORE",
         f"{names[1]} is not shown to leak more than {names[0]}{beyond}. What cannot be excluded is an increase {still}.",
+    )
+
+
+def scope_of(claims: Sequence[Measure]) -> tuple[Scope, str]:
+    """What the claims compare, models or training procedures, and a sentence that says so; empty without claims."""
+    if not claims:
+        return "models", ""
+    if any(claim.trainings is None for claim in claims):
+        return "models", "Two models are compared, not two training procedures: training either again may change as much."
+    one, two = (max(claim.trainings.n_targets[k] for claim in claims if claim.trainings) for k in (0, 1))
+    return (
+        "trainings",
+        f"The limits allow for training again: {one} further target models before and {two} after show how much.",
     )
 
 

@@ -61,7 +61,8 @@ def run(
     arrays, not_run = score(plan, got, settings, report)
     targets, missing = score_targets(plan, got, settings, not_run, report)
     arrays, not_run = replace(arrays, targets=targets), not_run + missing
-    arrays = replace(arrays, vulnerability=separations(plan, got, arrays))
+    marked = None if got.overlap is None or plan.drop_overlap else got.overlap.marked()
+    arrays = replace(arrays, vulnerability=separations(plan, got, arrays), overlap=marked)
     estimates = estimate(plan, got, arrays, settings, report)
     controls = control(plan, got, arrays, report)
     judgement = judge(plan, arrays, estimates, controls, not_run)
@@ -124,7 +125,7 @@ def estimate(plan: Plan, got: Collected, arrays: Arrays, settings: Settings, rep
 def control(plan: Plan, got: Collected, arrays: Arrays, report: Progress) -> dict[str, Control]:
     """The controls that bear on the verdict, and the determinism probe, which informs."""
     report("control", 0, 2)
-    subject, unit = got.subject, getattr(arrays, "unit", None)
+    subject, unit = got.subject, arrays.unit
     outside = ~subject.member
     highest = {attack: level for level in got.levels if level.declared for attack in plan.chosen() if runs_at(attack, level)}
     null = null_control(

@@ -121,9 +121,7 @@ def precision_of(tpr: Estimate, prior: float) -> Estimate:
     return replace(tpr, metric="ppv", value=found.value, low=found.low, high=found.high, prior=prior, method=found.method)
 
 
-def _named(
-    parts: list[Part], intervals: list[Interval], confidence: float, metric: Metric, **conditions: Any
-) -> Estimate:
+def _named(parts: list[Part], intervals: list[Interval], confidence: float, metric: Metric, **conditions: Any) -> Estimate:
     """The estimate under the name `strongest`, with what the attack that reached it asked."""
     best, name = strongest_of(intervals, [part.scored.attack for part in parts])
     leader = next(part for part in parts if part.scored.attack == name)

@@ -18,7 +18,7 @@ from memberscope.recipes import Execution, Fleet, Order, balanced, fixed, train
 from memberscope.recipes.fleet import Progress
 from memberscope.recipes.observe import tops
 from memberscope.signals import Measured, Observed, Store, Wanted, collect, is_measured, measure, reduced, view
-from memberscope.statistics import clopper_pearson
+from memberscope.statistics import DESCRIPTIVE, clopper_pearson
 from memberscope.types import Access, Bools, Evidence, Floats, Recipe, Records, Signal
 
 CONVERGED = 0.9  # a model is left out if it learned less than this share of what the others, and the target, learned
@@ -329,4 +329,5 @@ def fidelity(found: References, subject: Subject) -> dict[str, Any]:
         "target_held_out_accuracy": float(right[~member].mean()),
         "agreement": float(((fleet.predicted[good] == top) & new).sum()) / count,
         "calibration_distance": abs(theirs - own),
+        "method": DESCRIPTIVE,
     }

@@ -12,6 +12,7 @@ from memberscope.auditing.frontier import Frontier, Row, Shown, meets, tpr_of
 from memberscope.auditing.full import seen_by
 from memberscope.auditing.judge import Judgement
 from memberscope.auditing.policy import Policy, policy_from_table
+from memberscope.auditing.recheck import recompute_controls
 from memberscope.auditing.result import Arrays, Result
 from memberscope.defences import defended
 from memberscope.errors import InputError
@@ -29,7 +30,7 @@ def verify_result(result: Result, arrays: Arrays, policy: Policy | None = None) 
     Raises:
         InputError: A digest, an estimate, the plan, a finding or the verdict is not what the arrays give.
     """
-    changed = differences(result, arrays)
+    changed = differences(result, arrays) + recompute_controls(result, arrays)
     if changed:
         raise InputError(f"Expected a result that agrees with its arrays, got: {changed[0]}. Run the audit again.")
     judgement = rejudged(result, arrays, policy)

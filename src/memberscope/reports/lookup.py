@@ -100,7 +100,7 @@ def reached_by(entry: Estimate) -> str:
 
 def references(result: Result) -> int:
     """How many reference models the adversary was given."""
-    return max((threat.references for threat in result.threat_models), default=0)
+    return max((threat.references or 0 for threat in result.threat_models), default=0)
 
 
 def gaps(result: Result) -> list[tuple[str, str, str]]:

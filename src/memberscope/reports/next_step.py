@@ -8,10 +8,33 @@ from collections.abc import Sequence
 from memberscope.auditing import Result
 from memberscope.types import Finding
 
-SHARED = (
-    "--model --factory --device --outputs --signals --url --protocol --members --non-members --label --id --groups --unit "
-    "--features --drop --recipe --references --population --access --policy --restrict --query-budget --prior --attacks --seed"
-).split()
+SHARED = [
+    "--model",
+    "--factory",
+    "--device",
+    "--outputs",
+    "--signals",
+    "--url",
+    "--protocol",
+    "--members",
+    "--non-members",
+    "--label",
+    "--id",
+    "--groups",
+    "--unit",
+    "--features",
+    "--drop",
+    "--recipe",
+    "--references",
+    "--population",
+    "--access",
+    "--policy",
+    "--restrict",
+    "--query-budget",
+    "--prior",
+    "--attacks",
+    "--seed",
+]
 
 
 def kept_arguments(arguments: Sequence[str]) -> str:

@@ -127,7 +127,7 @@ def models_lines(result: Result) -> list[str]:
     if words:
         lines.append(
             f"reference models: {words['trained and left out']}, in {words['time spent training']}; accuracy gap "
-            f"{words['accuracy gap']}; agreement {words['agreement']}; calibration distance {words['calibration distance']}; {words['trained by']}"
+            f"{words['accuracy gap']}; agreement {words['agreement']}; calibration distance {words['calibration distance']} (descriptive); {words['trained by']}"
         )
     found = result.diagnostics.get("vulnerability")
     if found:
@@ -135,8 +135,8 @@ def models_lines(result: Result) -> list[str]:
         order = halves.get("rank_correlation")
         stable = halves["why"] if "why" in halves else f"order between halves of the models: {number(order)} rank correlation"
         lines.append(
-            f"single records: {percent(found['above_zero'])} are separated by the reference models ({percent(found['by_chance'])} "
-            f"would be by chance); {stable}"
+            f"single records: {percent(found['above_zero'])} are separated by the reference models (at most {percent(found['by_chance'])} "
+            f"would be by chance); {stable} (descriptive)"
         )
     return lines
 
@@ -147,7 +147,9 @@ def targets_table(result: Result) -> Table:
     left_out = f", {found['failed']} left out" if found["failed"] else ""
     title = f"The training procedure: {found['trained']} further targets{left_out}"
     table = Table(
-        title=title, title_justify="left", caption="spread: standard deviation between targets, not a confidence interval"
+        title=title,
+        title_justify="left",
+        caption="spread: standard deviation between targets; descriptive, not a confidence interval",
     )
     table.caption_justify = "left"
     for name in ("attack", "access", "number", "this model", "mean of targets", "spread"):

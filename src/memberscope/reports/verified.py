@@ -23,7 +23,7 @@ def read_verified(path: str | Path, policy: Policy | None = None) -> tuple[Resul
     path = Path(path)
     found, arrays = read_result(path), read_arrays(path if path.is_dir() else path.parent)
     judgement = verify_result(found, arrays, policy)
-    judged = {"verdict": judgement.verdict, "reason": judgement.reason, "findings": judgement.findings}
+    judged = {name: getattr(judgement, name) for name in ("verdict", "limited", "reason", "findings")}
     return found.model_copy(update=judged), arrays
 
 

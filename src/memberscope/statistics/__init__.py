@@ -1,13 +1,13 @@
 """Statistics of membership scores: plain functions of `scores` (n,) and `member` (n,), each with its interval."""
 
-from memberscope.statistics.auc import auc_difference, auc_interval
+from memberscope.statistics.auc import AucEstimate, auc_difference, auc_interval, estimate_auc
 from memberscope.statistics.bootstrap import bootstrap
 from memberscope.statistics.canaries import epsilon_from_one_run
-from memberscope.statistics.clusters import EffectiveSizes, effective_sizes, kish_number
-from memberscope.statistics.confusion import Counts, best_balanced, best_rates, rates
-from memberscope.statistics.difference import auc_change, correlation, difference_p_value, drawn_together, mover
+from memberscope.statistics.clusters import EffectiveSizes, effective_sizes
+from memberscope.statistics.confusion import Counts, best_balanced, best_rates, effective_counts, rates
+from memberscope.statistics.difference import add_variance, auc_change, correlation, difference_p_value, drawn_together, mover
 from memberscope.statistics.epsilon import epsilon_empirical, epsilon_one_run, one_run_guesses, one_run_p_value
-from memberscope.statistics.intervals import Interval, clopper_pearson, kolmogorov_band, ratio, weighted_sum
+from memberscope.statistics.intervals import DESCRIPTIVE, Interval, clopper_pearson, kolmogorov_band, ratio, weighted_sum
 from memberscope.statistics.many_runs import epsilon_from_counts, epsilon_from_runs
 from memberscope.statistics.multiplicity import distinct_rankings, holm, simultaneous_confidence
 from memberscope.statistics.one_run_fdp import epsilon_one_run_fdp
@@ -31,8 +31,11 @@ from memberscope.statistics.tpr import (
     tpr_staircase_at_fpr,
     tpr_upper,
 )
+from memberscope.statistics.units import cluster_sides, design_effect, kish_size
 
 __all__ = [
+    "DESCRIPTIVE",
+    "AucEstimate",
     "Bin",
     "Counts",
     "EffectiveSizes",
@@ -41,6 +44,7 @@ __all__ = [
     "Point",
     "Roc",
     "accused_within_fold",
+    "add_variance",
     "auc_change",
     "auc_difference",
     "auc_interval",
@@ -50,20 +54,24 @@ __all__ = [
     "bootstrap",
     "can_fail",
     "clopper_pearson",
+    "cluster_sides",
     "correlation",
     "difference_p_value",
+    "design_effect",
     "distinct_rankings",
     "drawn_together",
     "effective_sizes",
+    "effective_counts",
     "epsilon_empirical",
     "epsilon_from_counts",
     "epsilon_from_one_run",
     "epsilon_from_runs",
     "epsilon_one_run",
     "epsilon_one_run_fdp",
+    "estimate_auc",
     "fit_likelihood_ratio",
     "holm",
-    "kish_number",
+    "kish_size",
     "kolmogorov_band",
     "minimum_detectable_auc",
     "minimum_detectable_tpr",

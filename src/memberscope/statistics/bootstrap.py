@@ -36,7 +36,8 @@ def bootstrap(
     scores, member = np.asarray(scores, dtype=np.float64), np.asarray(member, dtype=bool)
     _check.binary_scores(scores, member)
     places = Places.of(scores, member)
-    allowed = np.array([allowed_false_positives(fpr, places.n_others) for fpr in fprs], dtype=np.int64)
+    for fpr in fprs:
+        allowed_false_positives(fpr, places.n_others)
     auc, tpr = np.empty(n_replicates), np.empty((n_replicates, len(fprs)))
 
     curve, stream = Curve(places), fast(rng)
@@ -44,7 +45,7 @@ def bootstrap(
     for first in range(0, n_replicates, ROWS):
         drawn = zip(members.draw(stream), others.draw(stream), strict=True)
         for b, (inside, outside) in zip(range(first, n_replicates), drawn, strict=False):
-            auc[b], tpr[b] = curve.rates(inside, outside, allowed)
+            auc[b], tpr[b] = curve.rates(inside, outside, fprs)
     return auc, tpr
 
 
@@ -82,8 +83,8 @@ class Curve:
         self.height, self.width = np.empty(levels), np.empty(levels)
         self.tied = not np.array_equal(places.above, places.least)
 
-    def rates(self, drawn: Drawn, others: Drawn, allowed: Ints) -> tuple[float, Floats]:
-        """AUC and TPRs (f,) where members were `drawn` (n,) times and non-members `others` (m,) times, highest score first."""
+    def rates(self, drawn: Drawn, others: Drawn, fprs: tuple[float, ...]) -> tuple[float, Floats]:
+        """AUC and TPRs at `fprs` (f,) of members `drawn` (n,) times and non-members `others` (m,) times, highest score first."""
         places, above = self.places, self.above
         np.cumsum(drawn, out=self.running[1:])
         weights = others if len(above) == len(others) else np.add.reduceat(others, places.starts, dtype=np.int32)
@@ -94,10 +95,11 @@ class Curve:
             self.height += self.least
             self.height *= 0.5
         self.width[:] = weights
-        area = product(self.height, self.width) / (places.n_members * places.n_others)
-        first = first_beyond(weights, allowed)
+        n_members, n_others = int(self.running[-1]), int(weights.sum())  # not fixed where units of several records are drawn
+        area = product(self.height, self.width) / (n_members * n_others)
+        first = first_beyond(weights, np.floor(np.multiply(fprs, n_others) + 1e-9).astype(np.int64))
         reached = above.take(first, mode="clip")
-        return area, np.where(first < len(above), reached, places.n_members) / places.n_members
+        return area, np.where(first < len(above), reached, n_members) / n_members
 
 
 def product(a: Floats, b: Floats) -> float:

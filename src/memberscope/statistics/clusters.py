@@ -17,6 +17,7 @@ import numpy as np
 from scipy.special import ndtri, stdtrit
 
 from memberscope.statistics.roc import Roc, split_vertex
+from memberscope.statistics.units import kish_size
 from memberscope.types import Bools, Floats, Ints
 
 FEW_CLUSTERS = 10  # below this, on either side of the threshold, each cluster counts as one record
@@ -27,15 +28,6 @@ class EffectiveSizes(NamedTuple):
 
     n_members: float
     n_non_members: int
-
-
-def kish_number(sizes: Ints) -> float:
-    """Number of equal clusters that carry as much as clusters of these `sizes` (c,).
-
-    >>> kish_number(np.array([2, 2, 2])), kish_number(np.array([4, 1, 1]))
-    (3.0, 2.0)
-    """
-    return float(np.sum(sizes)) ** 2 / float(np.sum(np.square(sizes, dtype=np.float64)))
 
 
 def effective_sizes(curve: Roc, fpr: float) -> EffectiveSizes:
@@ -69,7 +61,7 @@ def kish_members(curve: Roc) -> float:
     if curve.rows is None:
         return float(curve.n_members)
     _, code = np.unique(curve.rows.unit[curve.rows.member], return_inverse=True)
-    return kish_number(np.bincount(code))
+    return kish_size(np.bincount(code))
 
 
 def _design_effect(unit: Ints, above: Floats, side: Bools) -> float:
@@ -77,7 +69,7 @@ def _design_effect(unit: Ints, above: Floats, side: Bools) -> float:
     _, code = np.unique(unit[side], return_inverse=True)
     sizes = np.bincount(code)
     counts = np.bincount(code, weights=above[side])
-    number = kish_number(sizes)
+    number = kish_size(sizes)
     rows, clusters = int(sizes.sum()), len(sizes)
     largest, share = rows / number, counts.sum() / rows
     if (counts > 0).sum() < FEW_CLUSTERS or (counts < sizes).sum() < FEW_CLUSTERS:

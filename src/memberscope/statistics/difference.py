@@ -18,8 +18,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.optimize import brentq
+from scipy.special import stdtrit
 
-from memberscope.statistics.auc import auc_difference, auc_interval
+from memberscope.statistics.auc import auc_difference, estimate_auc
 from memberscope.statistics.bootstrap import ROWS, Curve, Places
 from memberscope.statistics.intervals import Interval
 from memberscope.statistics.resample import Resampler, fast
@@ -50,28 +51,47 @@ def mover(before: Interval, after: Interval, correlation: float = 0.0) -> Interv
     return Interval(value, max(-1.0, value - limits[0]), min(1.0, value + limits[1]), TOGETHER if correlation else INDEPENDENT)
 
 
-def auc_change(before: Floats, after: Floats, member: Bools, confidence: float = 0.95) -> Interval:
+def auc_change(before: Floats, after: Floats, member: Bools, confidence: float = 0.95, unit: Ints | None = None) -> Interval:
     """AUC of `after` (n,) minus AUC of `before` (n,) on the same records: paired DeLong.
 
-    Where either AUC rests on too few misplaced records for DeLong's variance, MOVER of Newcombe's limits stands in, which
-    takes the two as independent. Equal scores differ by nothing.
+    Where either AUC rests on too few misplaced records for DeLong's variance, MOVER of the limits of both stands in, which
+    takes the two as independent. Equal scores differ by nothing. Records of one `unit` (n,) may depend.
 
     >>> scores = np.array([0.0, 4, 6, 7, 1, 2, 3, 5])
     >>> auc_change(scores, scores, np.arange(8) < 4)[:3]
     (0.0, 0.0, 0.0)
     """
-    alone = [auc_interval(scores, member, confidence) for scores in (before, after)]
-    if np.array_equal(before, after) or all(entry.method == "logit-DeLong" for entry in alone):
-        return auc_difference(after, before, member, confidence)
-    return mover(alone[0], alone[1])
+    alone = [estimate_auc(scores, member, unit) for scores in (before, after)]
+    if np.array_equal(before, after) or not any(entry.is_uncertain for entry in alone):
+        return auc_difference(after, before, member, confidence, unit)
+    return mover(alone[0].limits(confidence), alone[1].limits(confidence))
+
+
+def add_variance(change: Interval, variance: float, freedom: float, confidence: float = 0.95) -> Interval:
+    """The change with limits that allow for a further, independent `variance`, estimated with `freedom` degrees of freedom.
+
+    >>> wider = add_variance(Interval(0.1, 0.06, 0.14, ""), 0.0009, 1e9)
+    >>> round(wider.low, 3), round(wider.high, 3)
+    (0.029, 0.171)
+    """
+    reach = float(stdtrit(freedom, (1 + confidence) / 2)) * variance**0.5
+    low = change.value - float(np.hypot(change.value - change.low, reach))
+    high = change.value + float(np.hypot(change.high - change.value, reach))
+    return change._replace(low=max(-1.0, low), high=min(1.0, high))
 
 
 def drawn_together(
-    scores: Sequence[Floats], member: Bools, fprs: tuple[float, ...], n_replicates: int, rng: np.random.Generator
+    scores: Sequence[Floats],
+    member: Bools,
+    fprs: tuple[float, ...],
+    n_replicates: int,
+    rng: np.random.Generator,
+    *,
+    unit: Ints | None = None,
 ) -> tuple[Floats, Floats]:
     """AUC (b, k) and TPR at `fprs` (b, k, f) of k `scores` (n,) of the same records, in resamples that all of them share.
 
-    Members and non-members are drawn apart.
+    Members and non-members are drawn apart; with `unit` (n,) all records of a unit on one side are drawn at once.
 
     >>> line = np.arange(40.0)
     >>> auc, tpr = drawn_together([line, -line], line >= 20, (0.1,), 3, np.random.default_rng(0))
@@ -81,15 +101,23 @@ def drawn_together(
     curves = [Curve(Places.of(entry, member)) for entry in scores]
     orders = [tuple(descending(entry[side]) for side in (member, ~member)) for entry in scores]
     places = curves[0].places
-    allowed = np.array([allowed_false_positives(fpr, places.n_others) for fpr in fprs], dtype=np.int64)
+    for fpr in fprs:
+        allowed_false_positives(fpr, places.n_others)
     auc, tpr = np.empty((n_replicates, len(scores))), np.empty((n_replicates, len(scores), len(fprs)))
     stream = fast(rng)
-    members, others = Resampler(places.n_members, ROWS), Resampler(places.n_others, ROWS)
+    codes = [None, None] if unit is None else [np.unique(unit[side], return_inverse=True)[1] for side in (member, ~member)]
+    n_drawn = [
+        n if own is None else int(own.max()) + 1 for n, own in zip((places.n_members, places.n_others), codes, strict=True)
+    ]
+    members, others = Resampler(n_drawn[0], ROWS), Resampler(n_drawn[1], ROWS)
     for begun in range(0, n_replicates, ROWS):
         drawn = zip(members.draw(stream), others.draw(stream), strict=True)
-        for b, (inside, outside) in zip(range(begun, n_replicates), drawn, strict=False):
+        for b, (first_side, second_side) in zip(range(begun, n_replicates), drawn, strict=False):
+            inside, outside = (
+                side if own is None else side[own] for side, own in zip((first_side, second_side), codes, strict=True)
+            )
             for k, (curve, (first, second)) in enumerate(zip(curves, orders, strict=True)):
-                auc[b, k], tpr[b, k] = curve.rates(inside[first], outside[second], allowed)
+                auc[b, k], tpr[b, k] = curve.rates(inside[first], outside[second], fprs)
     return auc, tpr
 
 

@@ -18,6 +18,8 @@ from scipy.special import betaincinv
 
 from memberscope._check import rate
 
+DESCRIPTIVE = "descriptive: no interval is claimed"  # said of numbers whose spread is not known
+
 
 class Interval(NamedTuple):
     """An estimate with its two-sided limits and the name of the method.
@@ -47,7 +49,7 @@ def clopper_pearson(k: Any, n: Any, confidence: float = 0.95) -> tuple[Any, Any]
 
 
 def weighted_sum(
-    first: tuple[int, int], second: tuple[int, int], weights: tuple[float, float], confidence: float = 0.95
+    first: tuple[float, float], second: tuple[float, float], weights: tuple[float, float], confidence: float = 0.95
 ) -> Interval:
     """w1 p1 + w2 p2 for two independent shares, each given as (k, n), by MOVER from their exact limits.
 
@@ -66,7 +68,7 @@ def weighted_sum(
     return Interval(value, value - down**0.5, value + up**0.5, "MOVER of Clopper-Pearson limits")
 
 
-def ratio(first: tuple[int, int], second: tuple[int, int], confidence: float = 0.95) -> Interval:
+def ratio(first: tuple[float, float], second: tuple[float, float], confidence: float = 0.95) -> Interval:
     """p1 / p2 for two independent shares, each given as (k, n); unbounded above when the second count is 0.
 
     Each side joins the limits of both shares at confidence sqrt-split between them, so that it holds without approximation.

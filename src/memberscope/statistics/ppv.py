@@ -51,7 +51,7 @@ def ppv_at_fpr(
 
 
 def ppv_from_counts(
-    tp: int, n_members: int, fp: int, n_non_members: int, *, prior: float, confidence: float = 0.95
+    tp: float, n_members: float, fp: float, n_non_members: float, *, prior: float, confidence: float = 0.95
 ) -> Interval:
     """Precision at a threshold fixed beforehand; with no false positives the lower end comes from the FPR's upper limit.
 

@@ -1,0 +1,123 @@
+"""Units that hold several records: variances of means, and effective numbers of records.
+
+References:
+    [1] N. Obuchowski, "Nonparametric analysis of clustered ROC curve data", Biometrics 53, 1997.
+    [2] E. Korn, B. Graubard, "Confidence intervals for proportions with small expected number of positive counts estimated
+        from survey data", Survey Methodology 24, 1998.
+    [3] L. Kish, "Survey Sampling", 1965 (effective sizes).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtri, stdtrit
+
+from memberscope import _check
+from memberscope.types import Bools, Floats, Ints
+
+FEWEST = 10  # units with a record called, and units with one that is not, from which a design effect is estimated
+TAIL = 0.975  # where a t quantile is compared with a normal one
+
+
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """Units of the members and of the non-members: `codes` (n1,) and (n0,), effective `sizes`, and how many there are.
+
+    `n_units` counts units with members, units with non-members, and all.
+    """
+
+    codes: tuple[Ints, Ints]
+    sizes: tuple[float, float]
+    n_units: tuple[int, int, int]
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether some unit has records of both kinds."""
+        return self.n_units[0] + self.n_units[1] > self.n_units[2]
+
+    def variance_of_mean(self, inside: Floats, outside: Floats) -> tuple[float, float]:
+        """Variance of the sum of both means, from residuals of members (n1,) and non-members (n0,), and its degrees of freedom.
+
+        Both are 0 where a side is a single unit.
+        """
+        n1, n0, n_all = self.n_units
+        if min(n1, n0) < 2:
+            return 0.0, 0.0
+        sums = [
+            sum_by_code(values / len(values), codes, n_all) for values, codes in zip((inside, outside), self.codes, strict=True)
+        ]
+        parts = [count / (count - 1) * float(np.sort(entry**2).sum()) for count, entry in zip((n1, n0), sums, strict=True)]
+        if self.is_shared:
+            both = 2 * n_all / (n_all - 1) * float(np.sort(sums[0] * sums[1]).sum())
+            return max(0.0, sum(parts) + both), min(self.sizes) - 1
+        variance = sum(parts)
+        if variance <= 0:
+            return 0.0, 0.0
+        weight = sum(part**2 / (size - 1) for part, size in zip(parts, self.sizes, strict=True) if part > 0)
+        return variance, variance**2 / weight
+
+
+def sum_by_code(values: Floats, codes: Ints, n: int) -> Floats:
+    """Sums (n,) of `values` (m,) by `codes` (m,), which do not depend on the order of the records.
+
+    >>> sum_by_code(np.array([1.0, 2.0, 4.0]), np.array([1, 0, 1]), 2).tolist()
+    [2.0, 5.0]
+    """
+    order = np.lexsort((values, codes))
+    return np.bincount(codes[order], weights=values[order], minlength=n).astype(np.float64)
+
+
+def kish_size(rows: Ints) -> float:
+    """Effective number of units with `rows` (k,) records: their number if all are alike, fewer otherwise.
+
+    >>> kish_size(np.array([10, 10])), kish_size(np.array([1, 9]))
+    (2.0, 1.2195121951219512)
+    """
+    rows = rows[rows > 0].astype(np.float64)
+    return float(rows.sum() ** 2 / (rows**2).sum())
+
+
+def cluster_sides(member: Bools, unit: Ints | None = None) -> Sides:
+    """Units of members and non-members; each record by itself without `unit` (n,).
+
+    Raises:
+        InputError: The lengths differ.
+
+    >>> cluster_sides(np.arange(6) < 3, np.array([0, 0, 1, 2, 3, 4])).sizes
+    (1.8, 3.0)
+    """
+    member = np.asarray(member, dtype=bool)
+    if unit is None:
+        n1 = int(member.sum())
+        n0 = len(member) - n1
+        return Sides((np.arange(n1), n1 + np.arange(n0)), (float(n1), float(n0)), (n1, n0, n1 + n0))
+    _check.same_length(member=member, unit=unit)
+    names, codes = np.unique(np.asarray(unit), return_inverse=True)
+    inside, outside = codes[member], codes[~member]
+    rows = [np.bincount(side, minlength=len(names)) for side in (inside, outside)]
+    counts = (int((rows[0] > 0).sum()), int((rows[1] > 0).sum()), len(names))
+    return Sides((inside, outside), (kish_size(rows[0]), kish_size(rows[1])), counts)
+
+
+def design_effect(called: Bools, codes: Ints) -> float:
+    """How many times fewer independent records would tell as much about the share of `called` (n,) as these do, by unit.
+
+    Never below 1; the largest possible, as if each unit were one record, where fewer than ten units have a record called or
+    fewer than ten have one that is not.
+
+    >>> codes = np.arange(1000) // 10
+    >>> [round(design_effect(called, codes), 2) for called in (codes % 2 == 0, np.arange(1000) % 2 == 0)]
+    [10.0, 1.02]
+    """
+    called = np.asarray(called, dtype=np.float64)
+    rows = np.bincount(codes)
+    n, size = len(called), kish_size(rows)
+    most = n / size
+    hits = np.bincount(codes, weights=called, minlength=len(rows))
+    if (hits > 0).sum() < FEWEST or (hits < rows).sum() < FEWEST:
+        return most
+    share, n_units = hits.sum() / n, int((rows > 0).sum())
+    found = n_units / (n_units - 1) * float(((hits - share * rows) ** 2).sum()) / (n * share * (1 - share))
+    return float(min(max(1.0, found) * (stdtrit(size - 1, TAIL) / ndtri(TAIL)) ** 2, most))
