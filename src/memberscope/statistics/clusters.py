@@ -60,15 +60,14 @@ def kish_members(curve: Roc) -> float:
     """
     if curve.rows is None:
         return float(curve.n_members)
-    _, code = np.unique(curve.rows.unit[curve.rows.member], return_inverse=True)
-    return kish_size(np.bincount(code))
+    return kish_size(np.bincount(curve.rows.unit[curve.rows.member]))
 
 
 def _design_effect(unit: Ints, above: Floats, side: Bools) -> float:
     """Design effect of the share of a side's rows above the threshold; `above` (n,) is 1, 0 or a coin's chance."""
-    _, code = np.unique(unit[side], return_inverse=True)
-    sizes = np.bincount(code)
-    counts = np.bincount(code, weights=above[side])
+    sizes = np.bincount(unit[side])
+    counts = np.bincount(unit[side], weights=above[side])[sizes > 0]
+    sizes = sizes[sizes > 0]
     number = kish_size(sizes)
     rows, clusters = int(sizes.sum()), len(sizes)
     largest, share = rows / number, counts.sum() / rows

@@ -13,7 +13,7 @@ from memberscope.types import Bools, Floats, Ints
 
 @dataclass(frozen=True, eq=False)
 class UnitRows:
-    """Of each record (n,): its unit, whether it is a member, and the vertex of the curve at which it is first accused."""
+    """Of each record (n,), highest score first: its unit's code from 0 on, whether it is a member, and the vertex of the curve at which it is first accused."""
 
     unit: Ints
     member: Bools
@@ -64,7 +64,8 @@ def roc(scores: Floats, member: Bools, unit: Ints | None = None) -> Roc:
     if unit is not None:
         unit = np.asarray(unit)
         _check.same_length(scores=scores, unit=unit)
-        rows = UnitRows(unit[order], truth, 1 + np.searchsorted(ends, np.arange(len(order))))
+        _, code = np.unique(unit, return_inverse=True)
+        rows = UnitRows(code[order], truth, 1 + np.searchsorted(ends, np.arange(len(order))))
     return Roc(
         thresholds=np.concatenate([[np.inf], ranked[ends]]),
         tp=np.concatenate([[0], tp]).astype(np.int64),
