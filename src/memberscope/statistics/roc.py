@@ -13,7 +13,7 @@ from memberscope.types import Bools, Floats, Ints
 
 @dataclass(frozen=True, eq=False)
 class UnitRows:
-    """Of each record (n,), highest score first: its unit's code from 0 on, whether it is a member, and the vertex of the curve at which it is first accused."""
+    """Of each record (n,), highest score first: the number of its unit, and at which vertex it is first accused."""
 
     unit: Ints
     member: Bools
