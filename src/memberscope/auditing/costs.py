@@ -26,11 +26,12 @@ START = 1.5  # an audit of next to nothing
 ATTACK = (0.005, 8.0e-7)  # an attack that learns nothing at one level: in all, and for each record
 FITTED = (0.03, 8.5e-6)  # one that is fitted once a fold and once a pair of folds
 COMPARED = 2.5e-7  # one that compares with reference models: for each record and model, besides
-QUANTILE = (2.4, 2.6e-4)  # quantile regression on features, all folds
+QUANTILE = (2.8, 1.4e-4, 50_000)  # quantile regression on features, all folds, and the records up to which fitting takes longer
+FURTHER = 0.3  # share of that which a record beyond them takes: it is scored only
 CLASSIFIER = 0.06  # an attack classifier: `audit --attacks shokri` on Location-30, 8 references, 28 s for 465
 PART = (4.0e-3, 2.2e-6)  # all numbers of one attack on one group of records: in all, and for each record
-BLIND = (0.1, 6.4e-7, 40_000)  # the blind control: in all, for each record and column, and the most records it looks at
-COMPARE = 6.0e-6  # the search for duplicates: for each record and column
+BLIND = (0.1, 4.0e-7, 40_000)  # the blind control: in all, for each record and column, and the most records it looks at
+COMPARE = (7.0e-6, 20_000)  # the search for duplicates: for each record and column, and the most records it looks at
 MOVED = (3.0e-6, 1.2e-7)  # a moved record of a label-only search, besides the model: each, and for each of its columns
 SPENT = 0.75  # share of the queries granted that a search spends, since many records are done before
 PROBED = 48  # the records that a local model is timed on
@@ -123,12 +124,10 @@ def seconds_of_audit(
     observing = _observing(plan, subject, training, levels, models, timings)
     scoring = seconds_of_attacks(plan, subject, runs, models, n)
     further = plan.targets * (scoring + _estimating(subject, runs, n))
-    columns = n * width if subject.features is not None else 0
     controls = seconds_of_attacks(plan, subject, runs, models, int((~subject.member).sum()))
-    if columns:
-        controls += (
-            BLIND[0] + BLIND[1] * min(n, BLIND[2]) * (width + min(subject.target.n_classes, 100)) * 10 + COMPARE * columns
-        )
+    if subject.features is not None:
+        controls += COMPARE[0] * min(n, COMPARE[1]) * width
+        controls += BLIND[0] + BLIND[1] * min(n, BLIND[2]) * (width + min(subject.target.n_classes, 100)) * 10
     return Seconds(
         asking=of_target,
         training=None if timings.model is None else timings.model * (models + plan.targets),
@@ -143,8 +142,8 @@ def seconds_of_attacks(plan: Plan, subject: Subject, runs: list[tuple[Attack, Le
     """Add up what the attacks of `runs` take on `n` records beside `models` reference models."""
     seconds = 0.0
     for attack, _ in runs:
-        fixed, each = ATTACK if attack.needs.known == "none" else QUANTILE if attack.needs.features else FITTED
-        seconds += fixed + each * n
+        fixed, each = ATTACK if attack.needs.known == "none" else QUANTILE[:2] if attack.needs.features else FITTED
+        seconds += fixed + each * (min(n, QUANTILE[2]) + FURTHER * max(n - QUANTILE[2], 0) if attack.needs.features else n)
         if sum(attack.needs.references):
             seconds += COMPARED * n * models
     return seconds + CLASSIFIER * classifiers(plan, [attack.name for attack, _ in runs], subject.target.n_classes)
