@@ -105,7 +105,7 @@ def test_without_the_scores_it_still_compares_and_says_so(releases, tmp_path):
         (("v1", "v1/result.json"), "Expected different audits"),
         (("v1", "copy"), "got the same result twice: v1 and copy"),
         (("v1", "cut.json"), "Expected complete JSON"),
-        (("v1", "other.json"), "Expected the format 'memberscope-result/1'"),
+        (("v1", "other.json"), "Expected a result of this version"),
         (("v1", "mixed"), "Expected the scores that mixed was computed from"),
         (("v1", "v2", "--margin", "-1"), "Expected a margin of at least 0"),
         (("v1", "v2", "--baseline", "next"), "Expected --baseline previous or first"),

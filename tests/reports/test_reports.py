@@ -178,9 +178,9 @@ def test_terminal_summary(result, width):
     ("change", "words"),
     [
         (lambda text: text[: len(text) // 2], "complete JSON"),
-        (lambda text: text.replace("memberscope-result/1", "memberscope-result/0"), "format"),
+        (lambda text: text.replace("memberscope-result/2", "memberscope-result/1"), "Audit again"),
         (lambda text: text.replace('"verdict": "FAIL"', '"verdict": "FINE"', 1), "schema says"),
-        (lambda text: "[]", "format"),
+        (lambda text: "[]", "of this version"),
     ],
 )
 def test_damaged_results_are_one_sentence(result, tmp_path, change, words):
