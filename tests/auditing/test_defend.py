@@ -6,15 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.ensemble import RandomForestClassifier
 from torch import nn
 
 from memberscope.auditing import Plan, Policy, Training, make_subject
 from memberscope.auditing.defend import SWEPT, Scene, Wish, attempt, defend, scene_of, sweep_attacks
-from memberscope.auditing.frontier import Frontier, Row, Share, Shown, better, concluded, meets, parts_at, smallest, tpr_of
+from memberscope.auditing.frontier import Frontier, Row, Share, Shown, better, concluded, meets, smallest, tpr_of
+from memberscope.auditing.full import Coverage, seen_by
 from memberscope.auditing.policy import Claim
+from memberscope.auditing.verified import verify_frontier
 from memberscope.errors import InputError
-from memberscope.recipes import SGD, Execution, TorchRecipe
+from memberscope.recipes import SGD, Execution, SklearnRecipe, TorchRecipe
 from memberscope.recipes.worst_case import COPY, GROUP, NATURAL, planted
+from memberscope.reports.frontier import cells, page
 from memberscope.signals import Store
 from memberscope.types import Access, Estimate, Records, ThreatModel
 
@@ -90,13 +94,11 @@ def test_canaries_are_wrong_in_the_way_they_are_named():
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory) -> tuple[Frontier, Frontier]:
-    """The same sweep twice on one store."""
+def swept(tmp_path_factory) -> Frontier:
     store = Store(tmp_path_factory.mktemp("store"))
     plan = replace(PLAN, policy=Policy("mild", (Claim(0.05, 0.4),)))
     wish = Wish(("l2:0.02", "memguard:1", "top:1", "label", "selena:300:10"), canaries=60)
-    found = [defend(plan, subject(), Training(RECIPE, HERE), wish, store=store) for _ in range(2)]
-    return found[0], found[1]
+    return defend(plan, subject(), Training(RECIPE, HERE), wish, store=store)
 
 
 def rows_of(frontier: Frontier) -> dict[str, Row]:
@@ -104,18 +106,18 @@ def rows_of(frontier: Frontier) -> dict[str, Row]:
 
 
 def test_a_defence_that_stops_overfitting_buys_what_it_should(swept):
-    rows = rows_of(swept[0])
+    rows = rows_of(swept)
     none, l2 = rows["none"], rows["l2:0.02"]
     assert none.train_accuracy.value > 0.95 > l2.train_accuracy.value > 0.4
     assert none.auc.low > l2.auc.high and none.worst.value > l2.worst.value
     assert none.measured and max(bound["epsilon"] for bound in none.measured) > 1
     assert max(bound["epsilon"] for bound in l2.measured) < max(bound["epsilon"] for bound in none.measured)
-    assert l2.dominated_by == [] and "none" not in swept[0].undominated
+    assert l2.dominated_by == [] and "none" not in swept.undominated
     assert all(row.controls[name] for row in (none, l2) for name in ("null", "blind"))
 
 
 def test_output_defences_share_the_model_and_leave_labels_what_they_tell(swept):
-    rows = rows_of(swept[0])
+    rows = rows_of(swept)
     for name in ("top:1", "label", "memguard:1"):
         assert rows[name].accuracy == rows["none"].accuracy
     for name in ("top:1", "label"):
@@ -126,20 +128,20 @@ def test_output_defences_share_the_model_and_leave_labels_what_they_tell(swept):
 
 
 def test_the_unaware_adversary_is_told_beside_the_adaptive_one(swept):
-    rows = rows_of(swept[0])
+    rows = rows_of(swept)
     assert rows["none"].unaware_average == rows["none"].average and rows["none"].unaware_worst == rows["none"].worst
     assert rows["l2:0.02"].unaware_average != rows["l2:0.02"].average
     assert rows["top:1"].unaware_average is None is rows["label"].unaware_average, "no such evaluation was made"
 
 
 def test_a_defence_that_fails_keeps_its_row_and_the_others_go_on(swept):
-    row = rows_of(swept[0])["selena:300:10"]
+    row = rows_of(swept)["selena:300:10"]
     assert row.accuracy is None and row.why_not.startswith("Expected at least 600 records for SELENA with k = 300")
-    assert any(sentence == "Did not run: selena:300:10." for sentence in swept[0].advice)
+    assert any(sentence == "Did not run: selena:300:10." for sentence in swept.advice)
 
 
 def test_the_policy_is_told_for_every_choice(swept):
-    rows = rows_of(swept[0])
+    rows = rows_of(swept)
     assert rows["l2:0.02"].meets == "meets", rows["l2:0.02"].controls
     assert set(row.meets for row in rows.values()) <= {
         "meets",
@@ -147,12 +149,83 @@ def test_the_policy_is_told_for_every_choice(swept):
         "undecided",
         None,
     }
-    assert any("meet the policy 'mild'" in sentence for sentence in swept[0].advice)
+    assert any("meet the policy 'mild'" in sentence for sentence in swept.advice)
 
 
-def test_the_same_sweep_again_is_the_same_but_for_its_times(swept):
-    first, second = ([replace(row, seconds=0.0) for row in frontier.rows] for frontier in swept)
-    assert first == second
+def test_the_same_sweep_again_is_the_same_but_for_its_times(tmp_path):
+    plan = replace(PLAN, attacks=("gap", "boundary", "loss", "lira"), references=4)
+    audited, wish = subject(300), Wish(("l2:0.02", "top:1"), canaries=10)
+    first, second = (defend(plan, audited, Training(RECIPE, HERE), wish, store=Store(tmp_path)) for _ in range(2))
+    assert [replace(row, seconds=0.0) for row in first.rows] == [replace(row, seconds=0.0) for row in second.rows]
+
+
+def test_what_meets_the_policy_was_attacked_with_the_full_set(swept):
+    """Regularised training is attacked again, undefended training with its restrictions too if one of them could meet it."""
+    rows = rows_of(swept)
+    assert rows["l2:0.02"].lacking == [] and {"quantile", "shokri", "rmia_boundary"} <= set(rows["l2:0.02"].attacks)
+    for row in rows.values():
+        assert row.meets != "meets" or not row.lacking
+        assert row.lacking == [] or "quantile" not in row.attacks
+
+
+def forest_that_leaks_by_labels():
+    """On labels alone simple attacks find few members of this forest, and those with reference models a fifth at 10%."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(500, 4))
+    y = (x[:, 0] + x[:, 1] + 1.5 * rng.normal(size=500) > 0).astype(int)
+    recipe = SklearnRecipe(RandomForestClassifier(10, min_samples_leaf=2, n_jobs=1))
+    sides = [Records(x[part], y[part], np.arange(500)[part].astype(str)) for part in (slice(0, 250), slice(250, 500))]
+    plan = replace(PLAN, references=8, search_queries=24, policy=Policy("fifth", (Claim(0.1, 0.2),)), folds=3)
+    return plan, make_subject(recipe(sides[0], 0), *sides), Training(recipe, HERE)
+
+
+def test_labels_that_only_attacks_with_references_break_do_not_meet_the_policy():
+    plan, audited, training = forest_that_leaks_by_labels()
+    kept = {}
+    found = defend(plan, audited, training, Wish(("label",), 0, kept=kept.__setitem__))
+    label = rows_of(found)["label"]
+    searched = {"lira_boundary", "lira_offline_boundary", "rmia_boundary"}
+    assert label.meets in ("undecided", "breaks") and label.lacking == [] and searched <= set(label.attacks)
+    assert label.average.high > 0.2 and label.average.method.endswith("_boundary")
+    only = replace(kept["none"].arrays, scored=tuple(e for e in kept["none"].arrays.scored if e.attack in SWEPT))
+    simple = seen_by("label", kept["none"].model_copy(update={"arrays": only}), None)
+    shown = Shown.of_kinds(np.full(500, NATURAL), only.labels, only.member, plan.policy, 0.95, 2)
+    assert meets(replace(simple, covered=Coverage()), shown, kept["none"]) == "meets", "the sweep's short list finds nothing"
+
+
+def test_labels_that_were_not_searched_are_not_measured():
+    plan, audited, training = forest_that_leaks_by_labels()
+    found = defend(replace(plan, search_queries=0, attacks=("gap", "loss")), audited, training, Wish(("label",), 0))
+    row = rows_of(found)["label"]
+    assert (row.meets, row.average, row.auc, row.label_only, row.attacks) == ("not measured", None, None, None, [])
+    assert "label" not in found.undominated and "boundary" in row.lacking
+    assert rows_of(found)["none"].label_only is None and rows_of(found)["none"].meets != "meets"
+    page_text, lines = page(found), cells(row, found)
+    assert lines.count("not measured") == 3 and "0%" not in "".join(lines) and "<td>not measured" in page_text
+
+
+def test_a_row_that_its_audit_does_not_bear_out_is_refused():
+    plan, audited, training = forest_that_leaks_by_labels()
+    kept = {}
+    plan = replace(plan, attacks=("gap", "boundary", "loss"), references=1, policy=Policy("tight", (Claim(0.1, 0.1),)))
+    found = defend(plan, audited, training, Wish(("label", "depth:2"), 0, kept=kept.__setitem__))
+    verify_frontier(found, kept)
+    label = rows_of(found)["label"]
+    changes = {
+        "outcome": {"meets": "meets"},
+        "leakage": {"average": replace(label.average, high=0.01)},
+        "attacks": {"lacking": []},
+        "controls": {"controls": {**label.controls, "blind": None}},
+    }
+    for what, change in changes.items():
+        for name in ("label", "depth:2"):
+            rows = [replace(row, **change) if row.name == name else row for row in found.rows]
+            with pytest.raises(InputError, match=f"got another {what} of '{name}'"):
+                verify_frontier(found.model_copy(update={"rows": rows}), kept)
+    with pytest.raises(InputError, match="another rate"):
+        verify_frontier(found.model_copy(update={"fpr": 0.2}), kept)
+    with pytest.raises(InputError, match="made by the sweep's plan"):
+        verify_frontier(found.model_copy(update={"plan": {**found.plan, "references": 5}}), kept)
 
 
 def test_where_nothing_is_learned_nothing_is_found():
@@ -177,15 +250,18 @@ def test_nothing_meets_a_policy_where_a_control_failed_or_a_required_attack_did_
     plan = replace(PLAN, attacks=("gap", "loss"), search_queries=0, assume_class_order=True, restrictions=())
     result = attempt(plan, scene, RECIPE, Training(RECIPE, HERE), None, lambda *_: None).result
     shown = Shown.of(plan, policy, scene.records, scene.member, 1)
-    parts = parts_at(result.arrays, None)
-    assert meets(parts, shown, with_controls(result, null=True, blind=True)) == "meets"
+    found = seen_by(None, result, None)
+    seen = replace(found, covered=Coverage(found.covered.ran))
+    assert meets(seen, shown, with_controls(result, null=True, blind=True)) == "meets"
+    assert "quantile" in found.covered.lacking and "boundary" in found.covered.lacking
+    assert meets(found, shown, with_controls(result, null=True, blind=True)) == "undecided"
     for failed in ({"null": False, "blind": True}, {"null": True, "blind": False}):
-        assert meets(parts, shown, with_controls(result, **failed)) == "undecided"
+        assert meets(seen, shown, with_controls(result, **failed)) == "undecided"
     strict = replace(shown, policy=replace(policy, require=("lira",)))
-    assert meets(parts, strict, with_controls(result, null=True, blind=True)) == "undecided"
+    assert meets(seen, strict, with_controls(result, null=True, blind=True)) == "undecided"
     impossible = replace(shown, policy=Policy("none", (Claim(0.2, 0.2),)))
-    assert meets(parts, impossible, with_controls(result, null=True, blind=True)) == "breaks"
-    one, many = (tpr_of(parts, shown.natural, 0.05, 0.95, "none", n) for n in (1, 20))
+    assert meets(seen, impossible, with_controls(result, null=True, blind=True)) == "breaks"
+    one, many = (tpr_of(seen.parts, shown.natural, 0.05, 0.95, "none", n) for n in (1, 20))
     assert many.high > one.high and many.low < one.low, "more choices make wider limits"
 
 
@@ -193,7 +269,7 @@ def test_each_restriction_is_read_at_its_own_level(scene):
     plan = replace(PLAN, attacks=("gap", "loss", "entropy"), search_queries=0, assume_class_order=True)
     for names in (("round:1+top:1", "top:1"), ("top:1", "round:1+top:1")):
         tried = attempt(replace(plan, restrictions=names), scene, RECIPE, Training(RECIPE, HERE), None, lambda *_: None)
-        levels = {name: {part.scored.restriction for part in parts_at(tried.result.arrays, name)} for name in names}
+        levels = {name: {part.scored.restriction for part in seen_by(name, tried.result, None).parts} for name in names}
         assert levels["top:1"] <= {"top:1", None} and "top:1" in levels["top:1"]
         assert levels["round:1+top:1"] <= {"round:1+top:1", None} and "round:1+top:1" in levels["round:1+top:1"]
 
@@ -210,7 +286,8 @@ def test_canaries_are_in_half_of_the_reference_models_whatever_the_sides_sizes()
 
 
 def test_without_an_unaware_adversary_the_sweep_goes_on():
-    for plan in (replace(PLAN, attacks=("gap",)), replace(PLAN, threat=ThreatModel(access=Access.LABEL))):
+    for plan in (replace(PLAN, attacks=("gap", "boundary")), replace(PLAN, threat=ThreatModel(access=Access.LABEL))):
+        plan = replace(plan, threat=ThreatModel(access=Access.LABEL))
         found = defend(plan, subject(400), Training(RECIPE, HERE), Wish(("l2:0.02",), 5))
         assert [row.unaware_average is None for row in found.rows] == [False, True]
         assert found.canary_fpr is None and "average leakage" in found.advice[0]

@@ -143,7 +143,7 @@ def row_of(limit: str | None, result: Result, unaware: Arrays | None, shown: Sho
     places = {part.scored.level for part in parts}
     member, right = arrays.member, right_of(result)
     labels = [part for part in parts if part.scored.access == Access.LABEL.word]
-    labels = labels if any(has_searched(part.scored) for part in labels) else []
+    labels = labels if has_searched([part.scored for part in labels]) else []
     row = Row(
         name="",
         settings="",

@@ -12,7 +12,7 @@ from memberscope.auditing.result import Arrays, NotRun, Result, Scored
 from memberscope.auditing.strongest import candidates
 from memberscope.defences import restriction
 from memberscope.signals import is_measured
-from memberscope.types import Access, ThreatModel
+from memberscope.types import Access, Attack, ThreatModel
 
 Place = tuple[str, str | None]  # access and restriction of a level
 LABEL: Place = (Access.LABEL.word, None)
@@ -53,14 +53,15 @@ def place_of(limit: str | None, levels: Sequence[ThreatModel], declared: str | N
 def parts_at(arrays: Arrays, place: Place) -> list[Part]:
     """The attacks of an adversary at `place`; none where nothing ran there, or labels were not searched."""
     own = [entry for entry in arrays.scored if (entry.access, entry.restriction) == place]
-    if not own or (place == LABEL and not any(has_searched(entry) for entry in own)):
+    if not own or (place == LABEL and not has_searched(own)):
         return []
     return candidates(arrays, own[0])
 
 
-def has_searched(entry: Scored) -> bool:
-    """Whether an attack asked more of labels than one answer a record."""
-    return entry.access == Access.LABEL.word and is_measured(by_name((entry.attack,))[0].needs.spec)
+def has_searched(scored: Sequence[Scored]) -> bool:
+    """Whether some attack asked more of labels than one answer a record."""
+    at_label = tuple(dict.fromkeys(entry.attack for entry in scored if entry.access == Access.LABEL.word))
+    return any(is_measured(attack.needs.spec) for attack in by_name(at_label))
 
 
 def coverage(result: Result, arrays: Arrays, place: Place) -> Coverage:
@@ -69,15 +70,15 @@ def coverage(result: Result, arrays: Arrays, place: Place) -> Coverage:
     What could not run is known from the result: it was in the plan and is listed with the reason. Searches that were left out with
     `--search-queries 0` could have run.
     """
-    places = with_lower(place, result.threat_models)
+    places, usual = with_lower(place, result.threat_models), available()
     scored = {(entry.attack, entry.access, entry.restriction) for entry in arrays.scored}
     ran, lacking = [], []
     for at in places:
         level = Level(Access[at[0].upper()], at[1])
-        for attack in available().values():
+        for attack in usual.values():
             if (attack.name, *at) in scored or not runs_at(attack, level):
                 continue
-            if not is_excused(attack.name, at, result):
+            if not is_excused(attack, at, result):
                 lacking.append(attack.name)
         ran += [entry.attack for entry in arrays.scored if (entry.access, entry.restriction) == at]
     return Coverage(tuple(dict.fromkeys(ran)), tuple(dict.fromkeys(lacking)))
@@ -94,13 +95,12 @@ def with_lower(place: Place, levels: Sequence[ThreatModel]) -> list[Place]:
     return list(dict.fromkeys(found))
 
 
-def is_excused(name: str, place: Place, result: Result) -> bool:
+def is_excused(attack: Attack, place: Place, result: Result) -> bool:
     """Whether an attack of the plan could not run at `place`, as the result says."""
-    needs = by_name((name,))[0].needs
-    search = needs.access == Access.LABEL and is_measured(needs.spec)
-    if name not in result.plan["attacks"] or (search and not result.plan["search_queries"]):
+    search = attack.needs.access == Access.LABEL and is_measured(attack.needs.spec)
+    if attack.name not in result.plan["attacks"] or (search and not result.plan["search_queries"]):
         return False
-    return any(entry.attack == name and names_place(entry, place, result) for entry in result.not_run)
+    return any(entry.attack == attack.name and names_place(entry, place, result) for entry in result.not_run)
 
 
 def names_place(entry: NotRun, place: Place, result: Result) -> bool:
@@ -129,5 +129,6 @@ def seen_by(limit: str | None, result: Result, unaware: Arrays | None) -> Seen:
 
 def by_undefended(parts: list[Part]) -> list[Part]:
     """The attacks with undefended reference models, under a name of their own: who knows the defence can still use them."""
-    own = [part for part in parts if sum(by_name((part.scored.attack,))[0].needs.references)]
+    needed = {attack.name: attack.needs.references for attack in by_name(tuple(part.scored.attack for part in parts))}
+    own = [part for part in parts if sum(needed[part.scored.attack])]
     return [replace(part, scored=replace(part.scored, attack=f"{part.scored.attack} (undefended)")) for part in own]
