@@ -14,12 +14,15 @@ from memberscope.types import Access, Records
 def gaussian_signals(
     n: int, shift: float, seed: int = 0, *, classes: int = 2, n_features: int = 0, feature_shift: float = 0.0
 ) -> StoredSignals:
-    """Logits whose true-class logit is N(0, 1), plus `shift` for members; `feature_shift` moves the first feature of members."""
+    """Logits whose true-class logit is N(2, 1), plus `shift` for members; `feature_shift` moves the first feature of members.
+
+    Without the 2 the model would look unfitted.
+    """
     rng = np.random.default_rng([seed, n])
     member = np.arange(2 * n) < n
     labels = rng.integers(0, classes, 2 * n)
     outputs = np.zeros((2 * n, classes))
-    outputs[np.arange(2 * n), labels] = rng.standard_normal(2 * n) + shift * member
+    outputs[np.arange(2 * n), labels] = 2.0 + rng.standard_normal(2 * n) + shift * member
     features = None
     if n_features:
         features = rng.standard_normal((2 * n, n_features))

@@ -14,7 +14,7 @@ from scipy.stats import binom
 import memberscope
 from memberscope.auditing import Plan, audit_signals
 from memberscope.auditing.direction import direction_control
-from memberscope.auditing.duplicates import duplicate_notes, id_notes, overlap_control
+from memberscope.auditing.duplicates import duplicate_notes, overlap_control
 from memberscope.auditing.fitted import fitted_control
 from memberscope.auditing.gather import without_duplicates
 from memberscope.auditing.overlap import find_overlap
@@ -182,13 +182,6 @@ def test_rarefaction_against_the_hypergeometric_law():
 
     for twins in range(6):
         assert chance_of_twin(np.array([twins]), 20, 7)[0] == pytest.approx(1 - hypergeom(20, twins, 7).pmf(0))
-
-
-def test_a_column_of_persons_is_noticed():
-    rng = np.random.default_rng(0)
-    columns = {"person": rng.integers(0, 80, 400), "age": rng.normal(size=400), "n": np.arange(400), "word": ["a", "b"] * 200}
-    assert "Each value of person stands" in id_notes(columns)[0]
-    assert id_notes({name: values for name, values in columns.items() if name != "person"}) == []
 
 
 def test_seven_columns_of_adult_collide_by_chance(real_data):

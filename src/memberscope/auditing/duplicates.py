@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from memberscope.auditing.features import id_like_columns
 from memberscope.auditing.overlap import Overlap
 from memberscope.auditing.result import Control
 from memberscope.types import Bools
@@ -52,6 +50,11 @@ def _details(overlap: Overlap, excess: int) -> dict[str, Any]:
     }
 
 
+def marked_duplicates(overlap: Overlap | None, *, dropped: bool = False) -> Bools | None:
+    """Mask (n,) of the audited non-members that duplicate members; None where that is unknown or they were dropped."""
+    return None if overlap is None or dropped else overlap.marked()
+
+
 def duplicate_notes(overlap: Overlap | None, member: Bools, *, by_unit: bool = False) -> list[str]:
     """Sentences on duplicates within a side; without units, a warning where near twins are common."""
     if overlap is None:
@@ -71,17 +74,3 @@ def duplicate_notes(overlap: Overlap | None, member: Bools, *, by_unit: bool = F
             f"Near-duplicates are common within a side ({shares[0]:.0%} of members, {shares[1]:.0%} of non-members). {DEPENDENT}"
         )
     return found
-
-
-def id_notes(columns: Mapping[str, Any]) -> list[str]:
-    """A warning where a column of `columns` (n,) looks like a person or document with several rows.
-
-    >>> import numpy as np
-    >>> id_notes({"person": np.arange(120) // 4})[0][:40]
-    'Each value of person stands in several r'
-    """
-    names = id_like_columns(columns)
-    if not names:
-        return []
-    verb = "stands" if len(names) == 1 else "stand"
-    return [f"Each value of {', '.join(names)} {verb} in several rows. {DEPENDENT}"]

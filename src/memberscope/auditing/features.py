@@ -13,7 +13,7 @@ from memberscope.types import Floats, Ints
 
 Keys = NDArray[np.uint64]
 WIDE = 64  # features beyond which trees get principal components instead
-LEAST_VALUES = 20  # values below which a column is a category
+LEAST_WORDS, LEAST_NUMBERS = 20, 100  # different values below which a column is a category, or a number such as an age
 FEWEST_ROWS, MOST_ROWS = 2, 50  # rows a value, by the median, of a column that looks like an id
 
 
@@ -115,25 +115,3 @@ def mix(values: Keys) -> Keys:
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed: Keys = z ^ (z >> np.uint64(31))
     return mixed
-
-
-def id_like_columns(columns: Mapping[str, Any]) -> list[str]:
-    """Names of the columns (n,) that look like a person or document which several rows belong to.
-
-    Such a column holds words or whole numbers, has at least 20 values, and half of its values stand in 2 to 50 rows.
-
-    >>> id_like_columns({"person": np.arange(120) // 4, "sex": np.arange(120) % 2, "row": np.arange(120)})
-    ['person']
-    """
-    found = []
-    for name, column in columns.items():
-        values = np.asarray(column)
-        if values.ndim != 1 or values.dtype.kind in "bfc":
-            continue
-        try:
-            counts = np.unique(values if values.dtype.kind in "iu" else values.astype(str), return_counts=True)[1]
-        except (TypeError, ValueError):
-            continue
-        if len(counts) >= LEAST_VALUES and FEWEST_ROWS <= float(np.median(counts)) <= MOST_ROWS:
-            found.append(str(name))
-    return found

@@ -13,7 +13,7 @@ from memberscope.auditing.again import by_budget, digest_arrays, recompute
 from memberscope.auditing.between import score_targets, targets_summary
 from memberscope.auditing.blind import blind_control
 from memberscope.auditing.direction import direction_control
-from memberscope.auditing.duplicates import overlap_control
+from memberscope.auditing.duplicates import marked_duplicates, overlap_control
 from memberscope.auditing.epsilon import one_run_estimates
 from memberscope.auditing.estimate import Settings
 from memberscope.auditing.fitted import answers_of, fitted_control
@@ -61,7 +61,7 @@ def run(
     arrays, not_run = score(plan, got, settings, report)
     targets, missing = score_targets(plan, got, settings, not_run, report)
     arrays, not_run = replace(arrays, targets=targets), not_run + missing
-    marked = None if got.overlap is None or plan.drop_overlap else got.overlap.marked()
+    marked = marked_duplicates(got.overlap, dropped=plan.drop_overlap)
     arrays = replace(arrays, vulnerability=separations(plan, got, arrays), overlap=marked)
     estimates = estimate(plan, got, arrays, settings, report)
     controls = control(plan, got, arrays, report)
