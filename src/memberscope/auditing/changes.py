@@ -22,6 +22,7 @@ from memberscope.statistics import (
     drawn_together,
     estimate_auc,
     mover,
+    roc,
     simultaneous_confidence,
     tpr_at_fpr,
 )
@@ -70,9 +71,15 @@ class Scores:
     def of(cls, arrays: Arrays) -> Scores:
         """The scores of all attacks in `arrays`."""
         parts = {entry.name: whole(entry, arrays) for entry in arrays.scored}
-        curves = {name: part.curves() for name, part in parts.items()}
+        curves = {name: curves_by_unit(part, arrays.unit) for name, part in parts.items()}
         areas = {name: estimate_auc(part.scores, part.member, arrays.unit) for name, part in parts.items()}
         return cls(arrays, parts, curves, areas, TargetNumbers.of(arrays), {})
+
+
+def curves_by_unit(part: Part, unit: Ints | None) -> tuple[Roc, Roc | None]:
+    """The curve of one attack on all records, and the one for lower limits if it is another; both with `unit` (n,)."""
+    strict = None if part.strict is None else roc(part.strict, part.member, unit)
+    return roc(part.scores, part.member, unit), strict
 
 
 def resampled(before: Scores, after: Scores, fprs: tuple[float, ...]) -> tuple[Scores, Scores]:
