@@ -244,7 +244,8 @@ def meets(seen: Seen, shown: Shown, result: Result) -> str | None:
     """Whether the natural records meet the policy: `meets`, `breaks`, `undecided` or `not measured`.
 
     Limits hold for all claims and all choices at once, since the best choice is taken by looking. Nothing is decided where a control
-    failed, and nothing meets a policy whose required attacks, or any of the full set at this access, did not run.
+    failed, and nothing meets a policy whose required attacks, or any of the full set at this access, did not run, nor one with
+    claims about more than the TPR of all records.
     """
     if shown.policy is None:
         return None
@@ -255,7 +256,11 @@ def meets(seen: Seen, shown: Shown, result: Result) -> str | None:
         return "undecided"
     ran = {entry.attack for entry in result.arrays.scored}
     shaky = result.controls["references"].passed is False if "references" in result.controls else False
-    found = ["undecided"] if shaky or seen.covered.lacking or not set(shown.policy.require) <= ran else []
+    withheld = any(
+        control.passed is False for name, control in result.controls.items() if name in ("overlap", "direction", "fitted")
+    )
+    open_points = (shaky, withheld, seen.covered.lacking, not set(shown.policy.require) <= ran)
+    found = ["undecided"] if any(open_points) or shown.policy.judges_more_than_rates() else []
     family = len(shown.policy.max_tpr) * shown.n_choices
     for claim in shown.policy.max_tpr:
         entry = tpr_of(seen.parts, shown.natural, claim.fpr, shown.confidence, NATURAL, family)

@@ -149,7 +149,7 @@ EXAMPLES = {
 class Policy:
     """The family of claims judged together, and what must have run before anything can pass."""
 
-    name: str = Field(description="The policy's name in reports.")
+    name: str = Field(default="policy", description="The policy's name in reports; the file's name where a file has none.")
     max_tpr: tuple[Claim, ...] = Field(
         default=(), description="Largest TPR at a false-positive rate; rows of fpr, tpr and group."
     )
@@ -178,6 +178,10 @@ class Policy:
                 raise InputError(
                     f"Expected one {name} claim for each fpr, prior and group, got two for the same. Keep the stricter one."
                 )
+
+    def judges_more_than_rates(self) -> bool:
+        """Whether some claim is about something else than the TPR of all records together."""
+        return len(self.claims()) > len(self.max_tpr) or any(claim.group for claim in self.max_tpr)
 
     def claims(self) -> tuple[AnyClaim, ...]:
         """Every claim, in the order of the policy's keys."""

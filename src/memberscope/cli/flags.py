@@ -100,6 +100,9 @@ def of_audit(
     restrict: Restrict = None,
     restrictions: Restrictions = None,
     query_budget: Annotated[int | None, typer.Option(help="Queries per record.")] = None,
+    known_records: Annotated[
+        bool | None, typer.Option("--known-records/--no-known-records", help="The adversary knows some other records' truth.")
+    ] = None,
 ) -> None:
     """The flags that an audit and its dry run have besides, for `with_flags`."""
 

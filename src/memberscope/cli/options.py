@@ -41,6 +41,7 @@ def plan_of(options: Options) -> Plan:
         access=Access[access],
         restriction=options.restrict,
         query_budget=options.query_budget,
+        known_records=options.known_records is not False,
         prior=0.01 if options.prior is None else options.prior,
     )
     given: dict[str, Any] = {

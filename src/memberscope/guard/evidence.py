@@ -248,6 +248,14 @@ def gaps_of(result: Result, plan: Plan, levels: Levels) -> list[str]:
         for finding in result.findings
         if finding.attack != STRONGEST and finding.verdict != "PASS"
     ]
+    overlap = result.controls.get("overlap")
+    if overlap is not None and overlap.passed is False:
+        found.append(f"Records stand on both sides, which makes every attack look weaker: {overlap.why} Audit with --drop-overlap.")
+    if plan.policy.judges_more_than_rates():
+        found.append(
+            "The policy has claims about groups, AUC, precision or epsilon, and restrictions are measured by the TPR of all records "
+            "alone. Audit with a policy of max_tpr claims without group."
+        )
     if not result.diagnostics.get("searches"):
         why = next((entry.why for entry in result.not_run if entry.access == "label"), "no such attack was among the plan's.")
         found.append(
@@ -367,7 +375,7 @@ def judged(row: Row, rows: list[Row], outputs: Outputs, claims: Mapping[float, f
 
 def gaps_of_frontier(frontier: Frontier, bare: Result, served: list[Row]) -> list[str]:
     """Why nothing can be concluded from a sweep, in sentences; empty if something can."""
-    if frontier.policy is None:
+    if frontier.policy is None or not frontier.policy["max_tpr"]:
         return ["The sweep was judged by no policy, so there is no limit to keep. Run it again with a [policy]."]
     found = []
     for name in ("null", "blind", "references"):
