@@ -312,8 +312,8 @@ def test_an_interrupted_audit_says_how_to_go_on(tmp_path):
         "import os, signal\nclass Model:\n    classes_ = [0, 1]\n    def predict_proba(self, x):\n"
         "        os.kill(os.getpid(), signal.SIGINT)\ndef build():\n    return Model()\n"
     )
-    for name in ("a", "b"):
-        (tmp_path / f"{name}.csv").write_text("x,y\n" + "".join(f"{i},{i % 2}\n" for i in range(40)))
+    for name, first in (("a", 0), ("b", 40)):
+        (tmp_path / f"{name}.csv").write_text("x,y\n" + "".join(f"{i},{i % 2}\n" for i in range(first, first + 40)))
     done = call("audit", "--model", "broken:build", "--members", "a.csv", "--non-members", "b.csv", cwd=tmp_path)
     assert done.returncode == 4 and "Interrupted. Run the same command again" in done.stderr
 
@@ -322,8 +322,8 @@ def test_a_failing_model_is_exit_4(tmp_path):
     (tmp_path / "broken.py").write_text(
         "class Model:\n    classes_ = [0, 1]\n    def predict_proba(self, x):\n        raise RuntimeError('no GPU')\ndef build():\n    return Model()\n"
     )
-    for name in ("a", "b"):
-        (tmp_path / f"{name}.csv").write_text("x,y\n" + "".join(f"{i},{i % 2}\n" for i in range(40)))
+    for name, first in (("a", 0), ("b", 40)):
+        (tmp_path / f"{name}.csv").write_text("x,y\n" + "".join(f"{i},{i % 2}\n" for i in range(first, first + 40)))
     done = call("audit", "--model", "broken:build", "--members", "a.csv", "--non-members", "b.csv", cwd=tmp_path)
     assert done.returncode == 4 and "RuntimeError: no GPU" in done.stderr and "Traceback" not in done.stderr
 
