@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +18,14 @@ from typer.testing import CliRunner
 
 import memberscope
 from memberscope.attacks import by_name
-from memberscope.auditing import Claim, Plan, Policy, full
+from memberscope.auditing import Claim, Plan, Policy, full, rejudged
 from memberscope.auditing.frontier import Frontier
+from memberscope.auditing.policy import AucClaim, EpsilonClaim
 from memberscope.cli import guard_init
 from memberscope.defences import restriction
 from memberscope.defences.saving import load_fitted, with_fitted
 from memberscope.errors import InputError
-from memberscope.guard import read_policy
+from memberscope.guard import policy_of, read_policy
 from memberscope.guard.classes import Classes
 from memberscope.guard.draft import draft
 from memberscope.guard.evidence import (
@@ -321,6 +322,32 @@ def test_a_title_writes_no_keys_of_its_own():
     assert "guard" not in tomllib.loads(text) and "\x1b" not in text
 
 
+@pytest.mark.parametrize(
+    ("policy", "code", "sentence"),
+    [
+        (Policy("auc", max_auc=(AucClaim(0.7),)), 0, "none meets every limit: at most 0."),
+        (Policy("auc", max_auc=(AucClaim(0.501),)), 1, "(No attack has an AUC above 0.501.) by"),
+        (Policy("both", (Claim(0.1, 0.3),), max_auc=(AucClaim(0.501),)), 1, "AUC above 0.501"),
+        (Policy("group", (Claim(0.1, 0.2, "class"),)), 1, "It is not shown that labels alone keep the limit of 0.2"),
+        (Policy("proof", (Claim(0.1, 0.3),), max_epsilon=(EpsilonClaim(2.0),)), 3, "epsilon"),
+        (Policy("models", (Claim(0.1, 0.3),), references=4), 3, "requires 4 reference models and the audit used 0"),
+        (Policy("rate", (Claim(0.005, 0.9),)), 1, "with no attack that could have exceeded it"),
+    ],
+)
+def test_every_kind_of_claim_is_kept(few, folders, tmp_path, policy, code, sentence):
+    result, arrays = read_verified(folders["clean"])
+    plan = {**result.plan, "policy": json.loads(json.dumps(asdict(policy)))}
+    found = rejudged(result.model_copy(update={"plan": plan}), arrays, policy)
+    changed = result.model_copy(update={"plan": plan, "findings": found.findings, "arrays": arrays})
+    choice = choose(of_result(changed, folders["clean"] / "result.json"))
+    assert choice.code == code and sentence in choice.sentence, choice.sentence
+    if choice.candidate is not None:
+        text = draft(of_result(changed, folders["clean"] / "result.json"), choice.candidate, tmp_path)
+        assert policy_of(tomllib.loads(text)).measured.claim == "No attack has an AUC above 0.7."
+    if policy.references:
+        assert choose(of_result(changed, folders["clean"] / "result.json", accept_limited=True)).code == 0
+
+
 def test_a_level_at_which_nothing_ran_is_not_measured(few, tmp_path):
     plan = replace(PLAN, attacks=("gap", "boundary"), restrictions=("top:1",))
     folder = audited(tmp_path / "audit", served(1.0), plan)
@@ -337,14 +364,11 @@ def test_a_level_at_which_nothing_ran_is_not_measured(few, tmp_path):
     assert rows["probabilities top:1"] == rows["probabilities"] == "Not measured: no attack ran here."
 
 
-def test_every_level_below_must_keep_the_limit_too(folders):
+def test_every_level_below_must_keep_the_limit_too():
     """An attacker who sees three classes also sees the first, and one who sees that sees the label."""
-    base = next(e for e in read_result(folders["clean"]).estimates if (e.attack, e.metric) == ("strongest", "tpr"))
     highs = {"none": 0.1, "top:3": 0.1, "top:1": 0.5, "round:2": 0.2, "label": 0.1}
-    levels = {
-        (name, "probabilities"): Measurement({0.1: replace(base, fpr=0.1, low=0.0, high=high)}) for name, high in highs.items()
-    }
-    found = {name: candidate(name, "probabilities", levels, (Claim(0.1, 0.3),)).outcome for name in highs}
+    levels = {(name, "probabilities"): Measurement((Bound(0.1, 0.3, 0.0, high, "gap"),)) for name, high in highs.items()}
+    found = {name: candidate(name, "probabilities", levels).outcome for name in highs}
     assert found == {"none": "undecided", "top:3": "undecided", "top:1": "undecided", "round:2": "meets", "label": "meets"}
 
 

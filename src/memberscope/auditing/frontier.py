@@ -8,10 +8,12 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from memberscope.auditing.claims import is_able
 from memberscope.auditing.estimate import Part, restrict
 from memberscope.auditing.full import Seen, has_searched, seen_by
+from memberscope.auditing.judge import n_references
 from memberscope.auditing.plan import Plan
-from memberscope.auditing.policy import Policy
+from memberscope.auditing.policy import AnyClaim, AucClaim, Claim, EpsilonClaim, Policy
 from memberscope.auditing.privacy import privacy_bounds
 from memberscope.auditing.provenance import tool_version
 from memberscope.auditing.result import Arrays, Result, Scored, Tool
@@ -27,6 +29,7 @@ LEAST = 8  # false positives at a rate, below which its interval says little
 FEWEST = 20  # canaries that bound epsilon
 BOUND_BY = ("lira", "rmia", "logit", "confidence")  # whose scores bound epsilon: the first that ran, fixed beforehand
 DELTA = 1e-5
+WITHHOLD = ("references", "direction", "fitted", "overlap")  # controls without which a row may break a policy and not meet it
 RUINED = 0.5  # a defence that keeps less than this share of the accuracy above the commonest class is said to destroy it
 
 
@@ -251,24 +254,36 @@ def meets(seen: Seen, shown: Shown, result: Result) -> str | None:
         return None
     if not seen.parts:
         return "not measured"
-    controls = {name: result.controls[name].passed for name in ("null", "blind") if name in result.controls}
-    if not all(passed is not False for passed in controls.values()):
+    if any(result.controls[name].passed is False for name in ("null", "blind") if name in result.controls):
         return "undecided"
     ran = {entry.attack for entry in result.arrays.scored}
-    shaky = result.controls["references"].passed is False if "references" in result.controls else False
-    withheld = any(
-        control.passed is False for name, control in result.controls.items() if name in ("overlap", "direction", "fitted")
-    )
-    open_points = (shaky, withheld, seen.covered.lacking, not set(shown.policy.require) <= ran)
-    found = ["undecided"] if any(open_points) or shown.policy.judges_more_than_rates() else []
-    family = len(shown.policy.max_tpr) * shown.n_choices
-    for claim in shown.policy.max_tpr:
-        entry = tpr_of(seen.parts, shown.natural, claim.fpr, shown.confidence, NATURAL, family)
-        if entry is None:
-            found.append("undecided")
-        else:
-            found.append("breaks" if entry.low > claim.tpr else "meets" if entry.high <= claim.tpr else "undecided")
+    failed = [name for name, control in result.controls.items() if name in WITHHOLD and control.passed is False]
+    few = shown.policy.references > n_references(result.controls)
+    open_points = failed or few or seen.covered.lacking or not set(shown.policy.require) <= ran
+    found = ["undecided"] if open_points else []
+    found += [outcome_of(claim, seen.parts, shown) for claim in shown.policy.claims()]
     return next(word for word in ("breaks", "undecided", "meets") if word in found)
+
+
+def outcome_of(claim: AnyClaim, parts: list[Part], shown: Shown) -> str:
+    """Whether the natural records meet one claim; claims about groups, and about epsilon, are left to the audit of a choice."""
+    if claim.group is not None or shown.policy is None or isinstance(claim, EpsilonClaim):
+        return "undecided"
+    family = len(shown.policy.claims()) * shown.n_choices
+    each = simultaneous_confidence(shown.confidence, family)
+    inside = [restrict(part, shown.natural, f"{GROUP}={NATURAL}") for part in parts]
+    if isinstance(claim, AucClaim):
+        entry, limit = auc_of(parts, shown.natural, each), claim.auc
+    else:
+        entry = tpr_of(parts, shown.natural, claim.fpr, shown.confidence, NATURAL, family)
+        limit = claim.tpr if isinstance(claim, Claim) else claim.as_tpr()
+        inside = [part for part in inside if part.resolves(claim.fpr)]
+    if entry is None:
+        return "undecided"
+    if entry.low > limit:
+        return "breaks"
+    able = any(is_able(claim, part, (1 - shown.confidence) / 2) for part in inside)
+    return "meets" if entry.high <= limit and able else "undecided"
 
 
 def notes_of(row: Row, shown: Shown) -> list[str]:

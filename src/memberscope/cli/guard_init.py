@@ -17,6 +17,9 @@ def init(
     source: Annotated[Path, typer.Option("--from", help="Folder or result.json of an audit, or frontier.json of a sweep.")],
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("guard.toml"),
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    accept_limited: Annotated[
+        bool, typer.Option("--accept-limited", help="Do without the reference models that the policy requires.")
+    ] = False,
 ) -> None:
     """Write the least restrictive policy that the audit shows to be safe: exit 1 if none is, 3 if that is open."""
     from memberscope.guard.draft import draft
@@ -25,7 +28,7 @@ def init(
 
     if out.exists() and not force:
         raise InputError(f"Expected a new file, got {str(out)!r}, which is there. Choose another name or add --force.")
-    evidence = read_evidence(source)
+    evidence = read_evidence(source, accept_limited=accept_limited)
     choice = choose(evidence)
     if choice.candidate is None:
         typer.echo(f"No policy was written. {choice.sentence}")

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from memberscope.guard.evidence import Candidate, Evidence, percent
+from memberscope.guard.evidence import Bound, Candidate, Evidence, percent
 from memberscope.guard.policy import policy_of
 
 LIFETIME = "365d"  # a budget of queries about a record is full again after so long; an audit's attackers got theirs once
@@ -52,7 +52,7 @@ def head(evidence: Evidence, chosen: Candidate) -> list[str]:
     ]
     for entry in evidence.candidates:
         rates = "; ".join(
-            f"{percent(bound.high)} at {percent(bound.fpr)} (limit {percent(bound.limit)}, {bound.attack})"
+            f"{bound.write(bound.high)} {at_rate(bound)} (limit {bound.write(bound.limit)}, {bound.attack})"
             for bound in entry.bounds
         )
         kept = " <- served" if entry is chosen else ""
@@ -62,6 +62,11 @@ def head(evidence: Evidence, chosen: Candidate) -> list[str]:
     lines.append(f"# Attacked by: {', '.join(chosen.attacks)}.")
     lines += [f"# {line}" for line in evidence.notes]
     return [printable(line) for line in lines] + [""]
+
+
+def at_rate(bound: Bound) -> str:
+    """Where a bound holds, in short."""
+    return f"for {bound.claim.rstrip('.')!r}" if bound.claim or bound.fpr is None else f"at {percent(bound.fpr)}"
 
 
 def serving(evidence: Evidence, chosen: Candidate) -> list[str]:
@@ -115,7 +120,8 @@ def measured(evidence: Evidence, chosen: Candidate) -> list[str]:
         "[measured]",
         f"result = {quote(evidence.digest)}",
         f"level = {quote(chosen.restrict)}",
-        f"fpr = {bound.fpr!r}",
+        *([] if bound.fpr is None else [f"fpr = {bound.fpr!r}"]),
+        *([f"claim = {quote(bound.claim)}"] if bound.claim else []),
         f"limit = {bound.limit!r}",
         f"upper = {bound.high!r}",
         f"attack = {quote(bound.attack)}",

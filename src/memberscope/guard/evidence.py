@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from memberscope.auditing.again import plan_of
+from memberscope.auditing.claims import Tested, examine_claims
 from memberscope.auditing.frontier import Frontier, Row
-from memberscope.auditing.full import Coverage, coverage
+from memberscope.auditing.full import Coverage, Place, coverage, parts_at
+from memberscope.auditing.judge import excess_of, n_references
 from memberscope.auditing.plan import Plan
-from memberscope.auditing.policy import Claim
+from memberscope.auditing.policy import Claim, EpsilonClaim
 from memberscope.auditing.result import Result
 from memberscope.auditing.strongest import STRONGEST
 from memberscope.auditing.verified import NOBODY, training_of
@@ -26,7 +28,7 @@ from memberscope.defences import Answering, defended
 from memberscope.defences.saving import fitted_file
 from memberscope.guard.restrictiveness import LABEL, NONE, plain, restrictiveness, tells
 from memberscope.reports import read_verified, read_verified_frontier
-from memberscope.types import Access, Estimate
+from memberscope.types import Access
 
 Outputs = Literal["labels", "probabilities", "logits"]
 Outcome = Literal["meets", "breaks", "undecided"]
@@ -34,18 +36,35 @@ Outcome = Literal["meets", "breaks", "undecided"]
 
 @dataclass(frozen=True)
 class Bound:
-    """What was measured for one claim: limits of the TPR at `fpr` of the strongest attack, beside the `limit` that it must keep."""
+    """What was measured for one claim: limits of the strongest attack's number, beside the `limit` that it must keep.
 
-    fpr: float
+    The number is the TPR at `fpr`, or what the sentence `claim` speaks of. Where no attack was `able` to break the limit, keeping it
+    shows nothing.
+    """
+
+    fpr: float | None
     limit: float
     low: float
     high: float
     attack: str
+    claim: str = ""
+    able: bool = True
 
     @property
     def outcome(self) -> Outcome:
         """`meets`, `breaks`, or `undecided` where the limit lies between."""
-        return "breaks" if self.low > self.limit else "meets" if self.high <= self.limit else "undecided"
+        if self.low > self.limit:
+            return "breaks"
+        return "meets" if self.high <= self.limit and self.able else "undecided"
+
+    @property
+    def place(self) -> str:
+        """What the number is, in words."""
+        return f"({self.claim})" if self.claim or self.fpr is None else f"of members at {percent(self.fpr)} false positives"
+
+    def write(self, value: float) -> str:
+        """A value of the number: a percentage of members, or a plain number."""
+        return f"{value:.3g}" if self.claim else percent(value)
 
 
 @dataclass(frozen=True)
@@ -103,8 +122,10 @@ class Choice:
     sentence: str
 
 
-def read_evidence(path: Path) -> Evidence:
+def read_evidence(path: Path, *, accept_limited: bool = False) -> Evidence:
     """The evidence in an audit's folder or result.json, or in a sweep's folder or frontier.json, once its scores bear it out.
+
+    With `accept_limited` an audit without the reference models that its policy requires will do.
 
     Raises:
         InputError: There is none, it is broken, or it is not what the stored scores give.
@@ -115,7 +136,7 @@ def read_evidence(path: Path) -> Evidence:
         frontier, audits = read_verified_frontier(file)
         return of_frontier(frontier, audits["none"], file)
     result, arrays = read_verified(file)
-    return of_result(result.model_copy(update={"arrays": arrays}), file)
+    return of_result(result.model_copy(update={"arrays": arrays}), file, accept_limited=accept_limited)
 
 
 def choose(evidence: Evidence) -> Choice:
@@ -131,7 +152,7 @@ def choose(evidence: Evidence) -> Choice:
     good = next((entry for entry in evidence.candidates if entry.outcome == "meets"), None)
     if good is not None:
         bound = good.tightest()
-        words = f"at most {percent(bound.high)} of members at {percent(bound.fpr)} false positives where {percent(bound.limit)} is allowed"
+        words = f"at most {bound.write(bound.high)} {bound.place} where {bound.write(bound.limit)} is allowed"
         return Choice(good, 0, f"{good.restrict} meets every limit: {words}.")
     last = next(entry for entry in evidence.candidates if entry.restrict == LABEL)
     short = next((entry for entry in evidence.candidates if entry.is_short), None)
@@ -142,26 +163,27 @@ def choose(evidence: Evidence) -> Choice:
             f"{short.restrict} was not measured with the full set of attacks: {', '.join(short.lacking)} did not run. "
             f"Audit again without --attacks.",
         )
-    bound = max(last.bounds, key=lambda entry: (entry.outcome == "breaks", entry.high / entry.limit))
-    between = (
-        f"{percent(bound.low)} to {percent(bound.high)} of members at {percent(bound.fpr)} false positives by {bound.attack}"
+    bound = max(
+        last.bounds, key=lambda entry: (entry.outcome == "breaks", entry.outcome == "undecided", entry.high / entry.limit)
     )
+    between = f"{bound.write(bound.low)} to {bound.write(bound.high)} {bound.place} by {bound.attack}"
+    between += "" if bound.able else ", with no attack that could have exceeded it"
     if last.outcome == "breaks":
         return Choice(
             None,
             1,
-            f"Even labels alone exceed the limit of {percent(bound.limit)}: {between}. No restriction of outputs helps: train the model "
+            f"Even labels alone exceed the limit of {bound.write(bound.limit)}: {between}. No restriction of outputs helps: train the model "
             f"otherwise (see `memberscope defend`), and audit it again.",
         )
     return Choice(
         None,
         1,
-        f"It is not shown that labels alone keep the limit of {percent(bound.limit)}: {between}. Audit with more records, or train the "
+        f"It is not shown that labels alone keep the limit of {bound.write(bound.limit)}: {between}. Audit with more records, or train the "
         f"model otherwise (see `memberscope defend`).",
     )
 
 
-def of_result(result: Result, file: Path) -> Evidence:
+def of_result(result: Result, file: Path, *, accept_limited: bool = False) -> Evidence:
     """The evidence in an audit with its arrays."""
     plan = plan_of(result)
     searches = result.diagnostics.get("searches", {})
@@ -172,10 +194,9 @@ def of_result(result: Result, file: Path) -> Evidence:
     if "determinism" in result.controls and result.controls["determinism"].passed is False:
         asked, notes = 1, [f"{result.controls['determinism'].why} So one answer a record is allowed."]
     endpoint = result.diagnostics.get("endpoint", {})
-    levels = levels_of(result, endpoint)
-    gaps = gaps_of(result, plan, levels)
-    claims = plan.policy.max_tpr if plan.policy else ()
-    found = [] if gaps else [candidate(name, outputs, levels, claims) for name, outputs in levels]
+    levels = levels_of(result, plan, endpoint)
+    gaps = gaps_of(result, plan, levels, accept_limited=accept_limited)
+    found = [] if gaps else [candidate(name, outputs, levels) for name, outputs in levels]
     if not any(threat.references for threat in result.threat_models):
         notes.append("No attack with reference models ran: these limits are against attacks without them.")
     granted = max(result.threat_models, key=lambda threat: threat.access)
@@ -200,16 +221,16 @@ def of_result(result: Result, file: Path) -> Evidence:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is known of one level: the strongest attack's TPR by false-positive rate (empty: nothing ran), and what attacked it."""
+    """What is known of one level: a bound for each claim of the policy (none: nothing ran there), and what attacked it."""
 
-    rates: Mapping[float, Estimate]
+    bounds: tuple[Bound, ...]
     covered: Coverage = field(default_factory=Coverage)
 
 
 Levels = dict[tuple[str, Outputs], Measurement]
 
 
-def levels_of(result: Result, endpoint: Mapping[str, Any]) -> Levels:
+def levels_of(result: Result, plan: Plan, endpoint: Mapping[str, Any]) -> Levels:
     """What was measured at each level that a guard could serve, by restriction and outputs.
 
     A guard passes logits on or answers with probabilities; what an endpoint answers unrestricted it cannot change.
@@ -224,22 +245,33 @@ def levels_of(result: Result, endpoint: Mapping[str, Any]) -> Levels:
         if threat.access == Access.WHITE_BOX or (unrestricted and endpoint and serves == "logits"):
             continue
         outputs: Outputs = "probabilities" if unrestricted else serves
-        rates = {entry.fpr: entry for entry in strongest_at(result, place) if entry.fpr is not None}
-        found[name, outputs] = Measurement(rates, coverage(result, result.arrays, place))
+        found[name, outputs] = Measurement(bounds_at(result, plan, place), coverage(result, result.arrays, place))
     return found
 
 
-def strongest_at(result: Result, place: tuple[str, str | None]) -> list[Estimate]:
-    """The TPR of the strongest attack on the audited model at a level, at each rate."""
-    wanted = (STRONGEST, "tpr", "target", None, *place)
-    return [
-        entry
-        for entry in result.estimates
-        if (entry.attack, entry.metric, entry.target, entry.group, entry.access, entry.restriction) == wanted
-    ]
+def bounds_at(result: Result, plan: Plan, place: Place) -> tuple[Bound, ...]:
+    """A bound for each claim of the policy, about each value of its group; none where nothing ran."""
+    parts = parts_at(result.arrays, place)
+    if not parts or plan.policy is None:
+        return ()
+    excess = excess_of(result.controls)
+    tested = examine_claims(plan.policy, result.arrays, parts, result.estimates, plan.confidence, excess)
+    return tuple(bound_of(entry) for entry in tested)
 
 
-def gaps_of(result: Result, plan: Plan, levels: Levels) -> list[str]:
+def bound_of(tested: Tested) -> Bound:
+    """The bound of one claim; from 0 to 1 where nothing could be tested."""
+    claim, estimate = tested.question.claim, tested.estimate
+    is_rate = isinstance(claim, Claim) and tested.question.group is None
+    fpr, words = getattr(claim, "fpr", None), "" if is_rate else tested.question.sentence()
+    if estimate is None:
+        return Bound(fpr, tested.limit, 0.0, 1.0, tested.why_not or "nothing", words, able=False)
+    able = tested.able and not isinstance(claim, EpsilonClaim)
+    high = max(tested.high, tested.worst_high)
+    return Bound(fpr, tested.limit, estimate.low, high, estimate.method.rsplit("reached by ", 1)[-1], words, able)
+
+
+def gaps_of(result: Result, plan: Plan, levels: Levels, *, accept_limited: bool = False) -> list[str]:
     """Why nothing can be concluded from an audit, in sentences; empty if something can."""
     if plan.policy is None:
         return ["The audit was judged by no policy, so there is no limit to keep. Audit again with a [policy]."]
@@ -262,31 +294,37 @@ def gaps_of(result: Result, plan: Plan, levels: Levels) -> list[str]:
             f"Labels alone were not searched, so nothing is known of what they tell: {why} "
             f"Audit the model itself with the attack boundary and --search-queries 128."
         )
-    labels = next((level for (name, _), level in levels.items() if name == LABEL), Measurement({}))
-    missing = [claim.fpr for claim in plan.policy.max_tpr if claim.fpr not in labels.rates]
-    if missing:
-        found.append(f"No attack on labels resolves {percent(min(missing))} false positives. Audit with more non-members.")
+    if plan.policy.max_epsilon:
+        found.append(
+            "The policy limits epsilon, which no measurement can show to be kept. Prove it by accounting, or leave it out."
+        )
+    used = n_references(result.controls)
+    if plan.policy.references > used and not accept_limited:
+        found.append(
+            f"The policy requires {plan.policy.references} reference models and the audit used {used}. Audit with --recipe and "
+            f"--references {plan.policy.references}, or add --accept-limited."
+        )
+    labels = next((level for (name, _), level in levels.items() if name == LABEL), Measurement(()))
+    if not labels.bounds and not found:
+        found.append("Labels alone were not measured: no attack ran there. Audit again without --attacks.")
     return found
 
 
-def candidate(name: str, outputs: Outputs, levels: Levels, claims: tuple[Claim, ...]) -> Candidate:
+def candidate(name: str, outputs: Outputs, levels: Levels) -> Candidate:
     """A level with the largest limits of all levels that can be worked out from it.
 
-    It is undecided where a rate is not resolved, or an attack of the full set did not run.
+    It is undecided where a claim could not be tested, or an attack of the full set did not run.
     """
     own = levels[name, outputs]
-    if not own.rates:
+    if not own.bounds:
         return Candidate(name, outputs, (), "undecided", own.covered.ran, own.covered.lacking)
     above = {(NONE, "logits")} if outputs == "probabilities" else set()
-    weaker = [level.rates for at, level in levels.items() if tells(name, at[0]) and at not in above]
+    weaker = [level.bounds for at, level in levels.items() if tells(name, at[0]) and at not in above and level.bounds]
     bounds = []
-    for claim in claims:
-        seen = [by_rate[claim.fpr] for by_rate in weaker if claim.fpr in by_rate]
+    for mine, seen in zip(own.bounds, zip(*weaker, strict=True), strict=True):
         top = max(seen, key=lambda entry: entry.high)
-        low = max(entry.low for entry in seen)
-        bounds.append(Bound(claim.fpr, claim.tpr, low, top.high, top.method.rsplit("reached by ", 1)[-1]))
-    known = all(claim.fpr in own.rates for claim in claims) and not own.covered.lacking
-    outcome = worst([bound.outcome for bound in bounds] + ([] if known else ["undecided"]))
+        bounds.append(replace(mine, low=max(entry.low for entry in seen), high=top.high, attack=top.attack))
+    outcome = worst([bound.outcome for bound in bounds] + (["undecided"] if own.covered.lacking else []))
     return Candidate(name, outputs, tuple(bounds), outcome, own.covered.ran, own.covered.lacking)
 
 
@@ -306,7 +344,7 @@ def of_frontier(frontier: Frontier, bare: Result, file: Path) -> Evidence:
 
     Whether a row meets the policy holds for all claims and all choices at once, as the sweep judged it.
     """
-    claims = {claim["fpr"]: claim["tpr"] for claim in (frontier.policy or {}).get("max_tpr", ())}
+    claims = rates_of(frontier)
     access, n_classes = frontier.plan["threat"]["access"], len(bare.diagnostics["class_sizes"])
     asked = max([1, *(int(entry["budget"]) for entry in bare.diagnostics.get("searches", {}).values())])
     served = [row for row in frontier.rows if row.why_not is None and row.average is not None and not trains(row.name)]
@@ -373,6 +411,12 @@ def judged(row: Row, rows: list[Row], outputs: Outputs, claims: Mapping[float, f
     return Candidate(name, outputs, (bound,), outcome, tuple(row.attacks), tuple(row.lacking))
 
 
+def rates_of(frontier: Frontier) -> dict[float, float]:
+    """The limit of the TPR on all records at each rate of a sweep's policy."""
+    claims = (frontier.policy or {}).get("max_tpr", ())
+    return {claim["fpr"]: claim["tpr"] for claim in claims if claim.get("group") is None}
+
+
 def gaps_of_frontier(frontier: Frontier, bare: Result, served: list[Row]) -> list[str]:
     """Why nothing can be concluded from a sweep, in sentences; empty if something can."""
     if frontier.policy is None or not frontier.policy["max_tpr"]:
@@ -382,7 +426,7 @@ def gaps_of_frontier(frontier: Frontier, bare: Result, served: list[Row]) -> lis
         passed = frontier.rows[0].controls.get(name, True)
         if passed is False or (passed is None and not frontier.plan["assume_exchangeable"]):
             found.append(f"The {name} control of the sweep did not pass, so its numbers decide nothing. See its audits.")
-    if frontier.fpr not in [claim["fpr"] for claim in frontier.policy["max_tpr"]]:
+    if frontier.fpr not in rates_of(frontier):
         found.append(
             f"The policy says nothing of {percent(frontier.fpr)} false positives, the least that was told. Give more records."
         )

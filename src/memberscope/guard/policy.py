@@ -263,7 +263,8 @@ class Measured(Part):
 
     result: str
     level: str
-    fpr: float
+    fpr: float | None = None
+    claim: str = ""
     limit: float
     upper: float
     attack: str

@@ -19,7 +19,7 @@ from memberscope.guard.admin import admin
 from memberscope.guard.bodies import App
 from memberscope.guard.connection import protocol
 from memberscope.guard.log import logging_to_stderr, say
-from memberscope.guard.measured import log_measured
+from memberscope.guard.measured import log_measured, require_measured
 from memberscope.guard.metrics import leave_folder
 from memberscope.guard.middleware import GuardMiddleware
 from memberscope.guard.parts import Parts, parts_served
@@ -76,7 +76,9 @@ class Run:
             if file is not None:
                 usable(file, certificate_of)
         Proxy(self.upstream, policy)
-        GuardMiddleware(None, policy=policy, allow_looser=self.allow_looser)
+        if not self.allow_looser:
+            require_measured(policy)
+        GuardMiddleware(None, policy=policy.model_copy(update={"measured": None}))  # each worker logs a looser one
         return policy
 
     def _own(self, file: Path) -> None:
