@@ -66,7 +66,7 @@ def fixed_scores(arrays: Arrays) -> dict[str, Floats]:
 def inverted(tests: dict[str, Floats], distinct: list[str], arrays: Arrays, total: int) -> dict[str, Interval]:
     """The AUC of each test with limits that hold together, one-sided, over `total` of them."""
     confidence = 1 - 2 * ALPHA / max(total, 1)
-    unit: Ints | None = getattr(arrays, "unit", None)
+    unit: Ints | None = arrays.unit
     by_unit: dict[str, Any] = {} if unit is None else {"unit": unit}
     return {name: auc_interval(tests[name], arrays.member, confidence, **by_unit) for name in distinct}
 

@@ -86,7 +86,7 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
         training = replace(training, population=None)
     streams = streams_of(plan)
     overlap, examples = duplicates(subject)
-    duplicated = duplicate_notes(overlap, subject.member, by_unit=getattr(subject.records, "unit", None) is not None)
+    duplicated = duplicate_notes(overlap, subject.member, by_unit=subject.records.unit is not None)
     if overlap is not None and plan.drop_overlap and len(overlap.non_members()):
         subject, training = without_duplicates(subject, training, overlap)
     grant(subject.target, plan.threat.query_budget)
