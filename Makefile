@@ -65,6 +65,8 @@ reproduce: $(VENV)/.dev
 	$(BIN)/python benchmarks/real_data.py
 	$(BIN)/python benchmarks/location30.py
 	$(BIN)/python benchmarks/coverage.py
+	$(BIN)/python benchmarks/coverage_areas.py
+	$(BIN)/python benchmarks/compare_nulls.py
 	$(BIN)/python benchmarks/lira_location30.py
 	$(BIN)/python benchmarks/fidelity.py
 	$(BIN)/python benchmarks/distribution.py
