@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import os
 import sys
 from pathlib import Path
 
@@ -112,7 +113,7 @@ def main() -> None:
         seen = sum(marked(seed, n) for seed in range(marks))
         print(f"a mark on 5% of {n} members is noticed in {seen} of {marks} audits", flush=True)
     print(f"same outcome in {agreement()} of 20 orders")
-    path = Path(sys.argv[3] if len(sys.argv) > 3 else "../shared/data") / "adult.csv.gz"
+    path = Path(sys.argv[3] if len(sys.argv) > 3 else os.environ.get("MEMBERSCOPE_DATA", "../shared/data")) / "adult.csv.gz"
     if path.is_file():
         adult(path)
     else:
