@@ -179,10 +179,6 @@ class Policy:
                     f"Expected one {name} claim for each fpr, prior and group, got two for the same. Keep the stricter one."
                 )
 
-    def judges_more_than_rates(self) -> bool:
-        """Whether some claim is about something else than the TPR of all records together."""
-        return len(self.claims()) > len(self.max_tpr) or any(claim.group for claim in self.max_tpr)
-
     def claims(self) -> tuple[AnyClaim, ...]:
         """Every claim, in the order of the policy's keys."""
         return (*self.max_tpr, *self.max_auc, *self.max_ppv, *self.max_epsilon)

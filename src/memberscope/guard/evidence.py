@@ -282,11 +282,8 @@ def gaps_of(result: Result, plan: Plan, levels: Levels, *, accept_limited: bool 
     ]
     overlap = result.controls.get("overlap")
     if overlap is not None and overlap.passed is False:
-        found.append(f"Records stand on both sides, which makes every attack look weaker: {overlap.why} Audit with --drop-overlap.")
-    if plan.policy.judges_more_than_rates():
         found.append(
-            "The policy has claims about groups, AUC, precision or epsilon, and restrictions are measured by the TPR of all records "
-            "alone. Audit with a policy of max_tpr claims without group."
+            f"Records stand on both sides, which makes every attack look weaker: {overlap.why} Audit with --drop-overlap."
         )
     if not result.diagnostics.get("searches"):
         why = next((entry.why for entry in result.not_run if entry.access == "label"), "no such attack was among the plan's.")
