@@ -42,10 +42,10 @@ def test_the_split_follows_from_ids_alone():
 def test_null_control_sees_a_fitting_leak(monkeypatch):
     """Let fits see the truth of the records they score: the verdict must become INCONCLUSIVE."""
 
-    def leaking(attack, evidence, member, fold, seed):
+    def leaking(attack, evidence, member, fold, seed, **how):
         """Encode each record by the share of members among eight records, itself included."""
         if attack.needs.known == "none":
-            return honest(attack, evidence, member, fold, seed)
+            return honest(attack, evidence, member, fold, seed, **how)
         group = np.arange(len(member)) // 8
         share = np.bincount(group, weights=member) / np.bincount(group)
         return fitting.CrossFit(share[group], np.tile(share[group], (int(fold.max()) + 1, 1)))
