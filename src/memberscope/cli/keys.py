@@ -88,9 +88,7 @@ class Options(EndpointOptions):
     restrict: str | None = key("threat", "What the endpoint does to outputs, such as top:3+round:2 or label.", "nothing")
     restrictions: tuple[str, ...] | None = key("threat", "Restrictions to try beside it.", "top:1, top:3, round:2")
     query_budget: int | None = key("threat", "Queries an adversary may make about a record.", "no limit")
-    known_records: bool | None = key(
-        "threat", "Whether the adversary knows which of some other records were members.", "true"
-    )
+    known_records: bool | None = key("threat", "Whether the adversary knows which of some other records were members.", "true")
     search_queries: int | None = key("threat", "Queries about a record for each label-only search, 0 for none.", "up to 128")
     prior: float | None = key("threat", "Share of members among the records that an adversary would try.", "0.01")
     priors: tuple[float, ...] | None = key("threat", "Further shares at which precision is reported.", "0.01, 0.1, 0.5")
