@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections import Counter
 
 import numpy as np
@@ -23,6 +24,7 @@ from memberscope.auditing.policy import Claim, Policy
 from memberscope.auditing.result import Arrays, Scored
 from memberscope.statistics import clopper_pearson, roc
 
+JOBS = int(os.environ.get("JOBS", "-1"))  # processes
 ATTACKS, SHARED, CLAIM = 20, 0.9, Claim(fpr=0.01, tpr=0.03)
 POLICY = Policy("standard", (CLAIM,))
 
@@ -66,7 +68,7 @@ def print_scores(runs: int, sizes: list[int]) -> None:
     """The table for scores drawn at random."""
     print("| records a side, rules | data sets | FAIL | PASS | INCONCLUSIVE |\n| --- | --- | --- | --- | --- |")
     for n in sizes:
-        found = Parallel(n_jobs=-1)(delayed(verdicts)(n, seed) for seed in range(runs))
+        found = Parallel(n_jobs=JOBS)(delayed(verdicts)(n, seed) for seed in range(runs))
         for place, rules in enumerate(("this version", "version 0.1")):
             print_shares(f"{n}, {rules}", [entry[place] for entry in found])
 
@@ -99,7 +101,7 @@ def main() -> None:
         print_scores(given.runs or 1000, [int(size) for size in given.sizes.split(",")])
         return
     print("| whole audits | runs | FAIL | PASS, limited or not | INCONCLUSIVE |\n| --- | --- | --- | --- | --- |")
-    found = Parallel(n_jobs=-1)(delayed(audit_once)(seed) for seed in range(given.runs or 60))
+    found = Parallel(n_jobs=JOBS)(delayed(audit_once)(seed) for seed in range(given.runs or 60))
     print_shares("2,000 a side, policy standard", found)
 
 

@@ -139,7 +139,7 @@ def test_tpr_on_the_same_records(n, fpr, tprs, shared):
     print(f"n={n} fpr={fpr} tprs={tprs} shared={shared}: {hits / runs:.3f}, widths {np.mean(widths, axis=0)}")
     assert covers(hits, runs)
     assert rarely(alarms, runs)
-    if shared > 0.9 and n * fpr >= 5 and tprs[0] == tprs[1]:
+    if shared > 0.9 and n * fpr >= 5 and tprs[0] == tprs[1] >= fpr:  # below chance the upper limit is that of guessing
         assert np.mean(widths, axis=0)[0] < 0.85 * np.mean(widths, axis=0)[1], "the same records tell more"
 
 

@@ -44,7 +44,7 @@ def summary(result: Result, console: Console, out: Path | None = None, arguments
     if (repeats := repeats_sentence(result.environment)) is not None:
         console.print(f"[yellow]{escape(repeats)}[/]")
     if (step := next_step(result, arguments, str(out or "DIR"))) is not None:
-        console.print(f"[bold]Next[/]: {escape(step)}", soft_wrap=True)
+        console.print(f"[bold]Next[/]: {escape(step)}")
     console.print(f"[dim]{escape(threat_words(result))}[/]")
     console.print(levels_table(result))
     if result.diagnostics.get("targets"):
