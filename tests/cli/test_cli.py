@@ -127,6 +127,8 @@ def test_the_same_audit_again_is_the_same_and_another_is_refused(audited):
     base = ("audit", "--signals", "s.csv", "--features", "x0", "--groups", "sex", "--policy", "demo", "--out", "out")
     assert call(*base, cwd=audited).returncode == 1
     after = json.loads((audited / "out" / "result.json").read_text())
+    audits = [document["environment"].pop("audits_of_this_plan") for document in (before, after)]
+    assert int(audits[1]) == int(audits[0]) + 1
     for document in (before, after):
         document.pop("cost")
         document["controls"].pop("determinism")
