@@ -180,7 +180,63 @@ def mark_the_members(scene):
     return audit(scene, (moved[:N], y[:N]), (moved[N:], y[N:]))
 
 
+def pad_the_hold_out(scene):
+    """A twentieth of the hold-out stands out, with answers as sure as a member's."""
+    from memberscope.auditing import audit_signals
+    from memberscope.targets import StoredSignals
+
+    rng = np.random.default_rng(6)
+    member, labels = np.arange(2 * N) < N, rng.integers(0, 2, 2 * N)
+    logit = rng.normal(size=2 * N) + 1.0 + 2.0 * member
+    features = rng.normal(size=(2 * N, 5))
+    features[-N // 20 :, 4], logit[-N // 20 :] = 6.0, 9.0
+    outputs = np.zeros((2 * N, 2))
+    outputs[np.arange(2 * N), labels] = logit
+    ids = np.arange(2 * N).astype(str)
+    signals = StoredSignals("logits", outputs, labels, member, ids, features=features)
+    plan = replace(PLAN, policy=policy_from_table({"max_tpr": [{"fpr": 0.01, "tpr": 0.1}]}))
+    result = audit_signals(signals, plan=plan)
+    return result.verdict, result.reason
+
+
+def copy_all_but_one_stored_answer(scene):
+    from memberscope.auditing import audit_signals
+    from memberscope.targets import StoredSignals
+
+    rng = np.random.default_rng(7)
+    labels = rng.integers(0, 2, N + 1)
+    outputs = np.zeros((N + 1, 2))
+    outputs[np.arange(N + 1), labels] = rng.normal(size=N + 1) + 2
+    rows = np.r_[:N, : N - 1, N]
+    ids = np.arange(2 * N).astype(str)
+    signals = StoredSignals("logits", outputs[rows], labels[rows], np.arange(2 * N) < N, ids)
+    result = audit_signals(signals, plan=replace(PLAN, assume_exchangeable=True))
+    return result.verdict, result.reason
+
+
+def lower_the_confidence(scene):
+    return audit(scene, confidence=0.5, policy=policy_from_table({"max_tpr": [{"fpr": 0.01, "tpr": 0.99}]}))
+
+
+def bring_a_useless_recipe(scene):
+    """References that overfit as the target does not lend it no strength."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.tree import DecisionTreeClassifier
+
+    _, x, y = scene
+    model = LogisticRegression().fit(x[:N], y[:N])
+    policy = policy_from_table({"max_tpr": [{"fpr": 0.01, "tpr": 0.2}], "references": 4})
+    plan = replace(PLAN, attacks=(*ATTACKS, "calibrated"), policy=policy, references=4)
+    sides = (x[:N], y[:N]), (x[N:], y[N:])
+    result = memberscope.audit(model, *sides, plan=plan, recipe=DecisionTreeClassifier())
+    return f"{result.verdict}{' limited' if result.limited else ''}", result.reason
+
+
 ATTEMPTS = {
+    pad_the_hold_out: "INCONCLUSIVE",
+    copy_all_but_one_stored_answer: "INCONCLUSIVE",
+    lower_the_confidence: "INCONCLUSIVE",
+    bring_a_useless_recipe: "INCONCLUSIVE",
     swap: "INCONCLUSIVE",
     give_the_training_file_twice: "refused",
     give_it_twice_in_another_order_and_with_other_ids: "refused",
@@ -240,6 +296,18 @@ def loosen_the_policy(document):
     document["plan"]["policy"]["max_tpr"][0]["tpr"] = 0.99
 
 
+def pass_a_control(document):
+    document["controls"]["overlap"]["why"] = "Nothing stands on both sides."
+
+
+def remove_a_control(document):
+    del document["controls"]["direction"]
+
+
+def excuse_an_attack(document):
+    document["not_run"].append({"attack": "logit", "access": "label", "why": "x"})
+
+
 def claim_an_overlap(document):
     document["controls"]["overlap"] = {
         "passed": False,
@@ -252,7 +320,10 @@ def write_an_older_format(document):
     document["format"] = "memberscope-result/1"
 
 
-EDITS = (set_verdict, set_findings, set_estimates, loosen_the_policy, claim_an_overlap, write_an_older_format)
+EDITS = (
+    *(set_verdict, set_findings, set_estimates, loosen_the_policy, pass_a_control, remove_a_control, excuse_an_attack),
+    *(claim_an_overlap, write_an_older_format),
+)
 
 
 @pytest.mark.parametrize("change", EDITS, ids=lambda change: change.__name__)
@@ -276,6 +347,17 @@ def test_edited_scores_are_refused(failed, tmp_path):
     write_arrays(replace(arrays, scored=scored), tmp_path / "arrays.safetensors")
     with pytest.raises(InputError, match="arrays"):
         CliRunner().invoke(app, ["check", str(tmp_path)], catch_exceptions=False)
+
+
+def test_an_audit_is_not_passed_by_a_policy_whose_rates_its_blind_control_never_saw(scene, tmp_path):
+    from sklearn.linear_model import LogisticRegression
+
+    _, x, y = scene
+    model = LogisticRegression().fit(x[:N], y[:N])
+    sides = (x[:N], y[:N]), (x[N:], y[N:])
+    write_all(memberscope.audit(model, *sides, plan=replace(PLAN, policy=None)), tmp_path)
+    found = CliRunner().invoke(app, ["check", str(tmp_path), "--policy", "demo"])
+    assert found.exit_code == 3 and "not judged at 5% false positives" in found.output
 
 
 def test_seeds_that_were_tried_are_counted_and_said(scene, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -81,6 +82,12 @@ def digest_arrays(arrays: Arrays) -> str:
     return hasher.hexdigest()
 
 
+def digest_account(result: Result) -> str:
+    """SHA-256 of what a verdict rests on besides the scores: controls, what did not run, threat models and diagnostics."""
+    parts = result.model_dump(mode="json", include={"controls", "not_run", "threat_models", "diagnostics"})
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
 def plan_of(result: Result) -> Plan:
     """The plan as it stands in a result."""
     document = dict(result.plan)
@@ -105,6 +112,14 @@ def differences(result: Result, arrays: Arrays) -> list[str]:
     found = []
     if result.digests.get("arrays") != digest_arrays(arrays):
         found.append("arrays.safetensors is not the one that this result was computed from")
+    if result.digests.get("account") != digest_account(result):
+        found.append("the controls, diagnostics or reasons are not those that the audit wrote")
+    accounted = {entry.attack for entry in arrays.scored} | {
+        name for entry in result.not_run for name in entry.attack.split(", ")
+    }
+    absent = [name for name in plan_of(result).attacks if name not in accounted]
+    if absent:
+        found.append(f"attacks of the plan are neither scored nor listed as not run: {', '.join(absent)}")
     stored = {identity(entry): entry for entry in result.estimates if entry.metric != "epsilon_lower"}
     again = {identity(entry): entry for entry in recompute(arrays, settings_of(result))}
     if set(stored) != set(again):
@@ -171,4 +186,12 @@ def rejudged(result: Result, arrays: Arrays, policy: Policy | None) -> Judgement
     plan = plan_of(result)
     plan = replace(plan, policy=policy or plan.policy)
     plan.resolvable_fprs(result.diagnostics["n_non_members"])
-    return judge(plan, arrays, result.estimates, result.controls, result.not_run)
+    controls = dict(result.controls)
+    blind = controls.get("blind")
+    if policy is not None and blind is not None and blind.passed:
+        tried = {entry["fpr"] for entry in blind.details.get("tpr", ())}
+        untried = [fpr for fpr in plan.claim_fprs() if fpr not in tried]
+        if untried:
+            why = f"The blind control was not judged at {100 * untried[0]:.3g}% false positives. Audit again with this policy."
+            controls["blind"] = replace(blind, passed=None, why=why)
+    return judge(plan, arrays, result.estimates, controls, result.not_run)

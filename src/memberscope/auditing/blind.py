@@ -48,11 +48,12 @@ class Walk:
 
 @dataclass(frozen=True)
 class Rate:
-    """What a classifier finds at a false-positive rate: the share of members, and its p-value against chance."""
+    """The share of members found where `fpr` of the non-members are, or of non-members (`kind`) where `fpr` of the members are."""
 
     fpr: float
     value: float
     p_value: float
+    kind: str = "members"
 
 
 @dataclass(frozen=True)
@@ -207,12 +208,16 @@ def reading(walks: list[Walk], member: Bools, code: Ints, fprs: tuple[float, ...
     """One classifier's AUC and shares found at `fprs`, averaged over its walks; units `code` (n,) count once."""
     sides = [blocks_by_side(walk, member, code) for walk in walks]
     aucs, errors = zip(*(stratified_auc(blocks) for blocks in sides), strict=True)
-    rates = []
-    for fpr in fprs:
-        found = [share_found(blocks, fpr) for blocks in sides]
-        z = float(np.mean([max(LEAST_Z, -float(ndtri(max(p, 1e-300)))) for _, p in found]))
-        rates.append(Rate(fpr, float(np.mean([value for value, _ in found])), float(ndtr(-z))))
+    mirrored = [[(-outside, -inside) for inside, outside in blocks] for blocks in sides]
+    rates = [rate_found(every, fpr, kind) for every, kind in ((sides, "members"), (mirrored, "non-members")) for fpr in fprs]
     return Reading(walks[0].model, float(np.mean(aucs)), float(np.mean(errors)), tuple(rates))
+
+
+def rate_found(sides: list[list[tuple[Floats, Floats]]], fpr: float, kind: str) -> Rate:
+    """The share of one kind beyond the threshold at `fpr` of the other, averaged over walks, and its p-value."""
+    found = [share_found(blocks, fpr) for blocks in sides]
+    z = float(np.mean([max(LEAST_Z, -float(ndtri(max(p, 1e-300)))) for _, p in found]))
+    return Rate(fpr, float(np.mean([value for value, _ in found])), float(ndtr(-z)), kind)
 
 
 def blocks_by_side(walk: Walk, member: Bools, code: Ints) -> list[tuple[Floats, Floats]]:
@@ -294,7 +299,7 @@ def verdict(found: list[Reading], member: Bools) -> Control:
     p_value, chief, rate = min(tests, key=lambda test: test[0])
     sharper = max(found, key=lambda entry: entry.z)
     reach = -float(ndtri(ALPHA / n_tests))
-    low, high = sharper.auc - reach * sharper.error, sharper.auc + reach * sharper.error
+    low, high = max(0.0, sharper.auc - reach * sharper.error), min(1.0, sharper.auc + reach * sharper.error)
     smallest = min(1.0, 0.5 + (reach + float(ndtri(0.8))) * sharper.error)
     lowest = min(found, key=lambda entry: entry.z)
     details: dict[str, Any] = {
@@ -304,7 +309,7 @@ def verdict(found: list[Reading], member: Bools) -> Control:
         "p_value": min(1.0, p_value * n_tests),
         "alpha": ALPHA,
         "classifier": chief.model,
-        "tpr": [{"fpr": entry.fpr, "tpr": entry.value, "p_value": entry.p_value} for entry in chief.rates],
+        "tpr": [{"fpr": entry.fpr, "tpr": entry.value, "p_value": entry.p_value, "of": entry.kind} for entry in chief.rates],
         "below": bool(float(ndtr(lowest.z)) * len(found) < ALPHA_BELOW),
         "lowest_auc": lowest.auc,
     }
@@ -312,13 +317,14 @@ def verdict(found: list[Reading], member: Bools) -> Control:
     where = f"AUC {sharper.auc:.3f} ({low:.3f} to {high:.3f})"
     if rate is not None and not passed:
         where = (
-            f"{100 * rate.value:.3g}% of members at {100 * rate.fpr:g}% false positives (p = {details['p_value']:.1g}); {where}"
+            f"{100 * rate.value:.3g}% of the {rate.kind} where it errs on {100 * rate.fpr:g}% of the others "
+            f"(p = {details['p_value']:.1g}); {where}"
         )
     if passed:
         why = f"A classifier that never asks the model does not tell members apart: {where}; it would have seen {smallest:.3f}."
     else:
         why = f"A classifier that never asks the model tells members from non-members: {where}; the samples differ."
-    return Control(passed, why, sharper.auc, max(0.0, low), min(1.0, high), smallest, details)
+    return Control(passed, why, sharper.auc, low, high, smallest, details)
 
 
 def positions(walks: list[Walk], member: Bools) -> Floats:

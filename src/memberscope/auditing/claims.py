@@ -134,8 +134,9 @@ def _test(
     worst = found
     if excess:
         shared = np.zeros(len(arrays.member), dtype=bool) if arrays.overlap is None else arrays.overlap
+        unfound = excess > int(shared.sum())  # copies that nobody marked: their worst case is not bounded
         worst = [
-            _worst(claim, part, own_case, shared[question.mask], excess, confidence)
+            (1.0, 1.0) if unfound else _worst(claim, part, own_case, shared[question.mask], excess, confidence)
             for part, own_case in zip(usable, found, strict=True)
         ]
     return Tested(
@@ -234,10 +235,11 @@ def _worst(
     """
     where = np.flatnonzero(shared & ~part.member)
     order = where[np.argsort(part.scores[where], kind="stable")]
+    others = int((~part.member).sum())
     n = min(excess, len(where))
     if not n:
         return found
-    if int((~part.member).sum()) - n < 2:
+    if others - n < 2:
         return 1.0, 1.0
     cases = [found]
     for left_out in (order[len(order) - n :], order[:n]):

@@ -11,6 +11,7 @@ from memberscope.auditing.claims import Tested
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.policy import AucClaim, EpsilonClaim, PpvClaim
 from memberscope.signals import is_measured
+from memberscope.statistics import minimum_detectable_auc
 from memberscope.types import MEASURED_AT, Access, Attack, Estimate, Finding
 
 REACHED_BY = "reached by "
@@ -76,9 +77,9 @@ def _passed(
     limited = plan.policy.references > (n_references if used else 0)
     words = untried_attacks(plan, ran)
     against = f"attacks with {n_references} reference models" if used else "attacks without reference models"
-    head = f"Passed policy {plan.policy.name!r} against {against}"
+    head = f"Passed policy {plan.policy.name!r} at {plan.threat.access.word} access against {against}"
     if words:
-        head += f"; {' and '.join(words)} were not run"
+        head += f"; {_listed(words)} were not run"
     if limited:
         head += f". The pass is limited: the policy requires {plan.policy.references} reference models" + (
             f", and {n_references} were used" if used else ""
@@ -91,13 +92,20 @@ def _passed(
     if closest is not None and limited:
         number = f". Of the attacks that ran, {_number(closest)}"
     powers = "; ".join(
-        f"a true rate of {100 * entry['tpr']:.3g}% or more at {100 * (entry['fpr'] or 0):.3g}% false positives"
-        for entry in seen
-        if entry["tpr"] is not None
+        dict.fromkeys(
+            f"a true rate of {100 * entry['tpr']:.3g}% or more at {100 * (entry['fpr'] or 0):.3g}% false positives"
+            for entry in seen
+            if entry["tpr"] is not None
+        )
     )
-    power_words = f" It would have failed, in 80% of audits, on {powers}." if powers else ""
-    declared = " Exchangeability was declared, not checked." if plan.assume_exchangeable else ""
-    return Judgement("PASS", f"{head}{number}.{power_words}{declared}", findings, limited)
+    power_words = " No true rate would have failed it in 80% of audits: give more records for that."
+    if powers:
+        power_words = f" It would have failed, in 80% of audits, on {powers}."
+    elif not seen and closest is not None and closest.estimate is not None:
+        area = minimum_detectable_auc(closest.estimate.n_members, closest.estimate.n_non_members, confidence=plan.confidence)
+        power_words = f" Against guessing it would have seen, in 80% of audits, an AUC of {area:.3f} or more."
+    shared = "" if closest is None else _bound(closest)
+    return Judgement("PASS", f"{head}{number}.{shared}{power_words}", findings, limited)
 
 
 def untried_attacks(plan: Plan, ran: Sequence[str]) -> list[str]:
@@ -116,6 +124,23 @@ def untried_attacks(plan: Plan, ran: Sequence[str]) -> list[str]:
     if left_out:
         found.append(f"{left_out} attacks that the plan leaves out")
     return found
+
+
+def _listed(words: Sequence[str]) -> str:
+    """Words joined as in a sentence.
+
+    >>> _listed(["a", "b", "c"]), _listed(["a"])
+    ('a, b and c', 'a')
+    """
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _bound(tested: Tested) -> str:
+    """What a claim's limit becomes in the worst case over records that stand on both sides; empty if there are none."""
+    if tested.estimate is None or not tested.worst_high > tested.high:
+        return ""
+    most = f"{tested.worst_high:.3f}" if tested.estimate.metric == "auc" else f"{100 * tested.worst_high:.3g}%"
+    return f" With the records that stand on both sides left out in the worst way it is at most {most}."
 
 
 def _attack(name: str) -> Attack:
@@ -181,7 +206,7 @@ def _open(finding: Finding, tested: Sequence[Tested]) -> str:
     if entry.estimate is None:
         return f"{_asks(entry)}: {finding.rule.rstrip('.')}. {finding.advice}"
     if "no model could have failed" in finding.rule:
-        return f"no model could have failed. {_asks(entry)}. {finding.advice}"
+        return f"no model could have failed. {_asks(entry)[:1].upper()}{_asks(entry)[1:]}. {finding.advice}"
     shared = " Records stand on both sides, and could change this." if "shared records" in finding.rule else ""
     if "both sides" in finding.rule:
         shared = " It is more only with the records that stand on both sides."

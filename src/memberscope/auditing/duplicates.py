@@ -15,7 +15,7 @@ DEPENDENT = "Intervals assume independent records; name the column of the person
 def overlap_control(overlap: Overlap | None, member: Bools, *, dropped: bool = False) -> Control:
     """Whether more non-members duplicate members than chance explains; `excess` is the upper limit of how many."""
     if overlap is None:
-        return Control(None, "The records were not given, so shared records could not be looked for.")
+        return Control(None, "The records were not given, and equal answers are common, so shared records were not looked for.")
     if dropped:
         return Control(True, "Records that stand on both sides were dropped from both.", details=_details(overlap, 0))
     n_others = int((~member).sum())

@@ -14,7 +14,7 @@ from memberscope.auditing.fitted import unfitted_notes
 from memberscope.auditing.levels import Level, evidence_at, levels_of
 from memberscope.auditing.measuring import Measurements, measure_target, with_transfer
 from memberscope.auditing.order import require_order
-from memberscope.auditing.overlap import EXAMPLES, Overlap, find_overlap
+from memberscope.auditing.overlap import EXAMPLES, Overlap, find_equal_answers, find_overlap
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.procedure import Procedure, target_models
 from memberscope.auditing.subject import Subject, keyed_hashes, require_named_units, take
@@ -159,10 +159,17 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
 
 
 def duplicates(subject: Subject) -> tuple[Overlap | None, list[dict[str, str]]]:
-    """Records that stand on both sides, with the keyed hashes of the first pairs; None without features."""
-    if subject.features is None:
+    """Records that stand on both sides, with the keyed hashes of the first pairs; None where that cannot be known.
+
+    Without the records, stored answers are compared.
+    """
+    overlap = None
+    if subject.features is not None:
+        overlap = find_overlap(subject.features, subject.member, apart=subject.copies)
+    elif subject.answers is not None:
+        overlap = find_equal_answers(subject.answers, subject.records.y, subject.member)
+    if overlap is None:
         return None, []
-    overlap = find_overlap(subject.features, subject.member, apart=subject.copies)
     return overlap, named_pairs(overlap, subject)
 
 

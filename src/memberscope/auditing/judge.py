@@ -76,11 +76,21 @@ def judge(
     findings += [control_finding(name, controls[name], plan) for name in DECIDES if name in controls]
     findings += missing(plan, arrays, not_run, at.access)
     seen = stated_power(plan, arrays, parts, plan.claim_fprs())
-    found = conclude(plan, findings, seen, [part.scored.attack for part in parts], n_references(controls), tested)
+    ran = [part.scored.attack for part in parts if all(part.resolves(fpr) for fpr in plan.claim_fprs())]
+    found = conclude(plan, findings, seen, ran, n_references(controls), tested)
+    if found.verdict == "PASS":
+        found = replace(found, reason=found.reason + unchecked_words(plan, controls))
     if level(at.access) < plan.threat.access:
         above = f" It speaks of {at.level} access: no attack ran at {plan.threat.access.word}, which was declared."
         found = replace(found, reason=found.reason + above)
     return found
+
+
+def unchecked_words(plan: Plan, controls: dict[str, Control]) -> str:
+    """What a pass took for granted, as the end of a sentence."""
+    words = " Exchangeability was declared, not checked." if plan.assume_exchangeable else ""
+    overlap = controls.get("overlap")
+    return words + (" Records on both sides were not looked for." if overlap is None or overlap.passed is None else "")
 
 
 def judged_parts(plan: Plan, arrays: Arrays) -> list[Part]:
@@ -204,8 +214,17 @@ def missing(plan: Plan, arrays: Arrays, not_run: list[NotRun], access: str) -> l
     reasons = {entry.attack: entry.why for entry in not_run}
     ran: dict[str, list[Part]] = {}
     for scored in arrays.scored:
-        ran.setdefault(scored.attack, []).append(whole(scored, arrays))
+        if scored.declared:
+            ran.setdefault(scored.attack, []).append(whole(scored, arrays))
     findings = []
+    if plan.confidence < plan.policy.confidence:
+        why = f"the audit's intervals have a confidence of {plan.confidence:g}"
+        advice = "Audit with at least that confidence, or lower it in the policy."
+        findings.append(
+            Finding(
+                "NOT_RUN", f"The policy requires a confidence of {plan.policy.confidence:g}.", "confidence", access, why, advice
+            )
+        )
     for name in plan.policy.require:
         if name not in ran:
             why = reasons.get(name, "it is not among the plan's attacks")

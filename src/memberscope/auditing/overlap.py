@@ -21,6 +21,7 @@ from memberscope.auditing.surplus import Surplus, measure_exact_surplus, measure
 from memberscope.types import Bools, Floats, Ints
 
 NEAR = 0.1  # a near duplicate is within this share of the usual distance between a record and its nearest fellow
+MOST_EQUAL = 0.05  # share of a side's answers with a twin on that side beyond which equal answers mean nothing
 MAX_RECORDS = 7_000  # a side, in the near search
 MOST_EDGES = 2_000_000  # near pairs beyond which nearness says nothing about copies
 SKETCH = 32
@@ -57,8 +58,13 @@ class Overlap:
 
     @property
     def excess(self) -> int:
-        """Upper limit of how many non-members are copies of members beyond chance; 0 where that is not significant."""
-        return min(sum(part.high for part in self.surplus if part.significant), len(self.non_members()))
+        """Upper limit of how many non-members are copies of members beyond chance; 0 where that is not significant.
+
+        Where near duplicates were looked for among a part of the records, it may be more than were found.
+        """
+        sampled = sum(self.compared_near) < len(self.involved)
+        most = {"exact": len(self.exact), "near": len(self.involved) if sampled else len(self.near)}
+        return sum(min(part.high, most[part.kind]) for part in self.surplus if part.significant)
 
 
 def find_overlap(features: Floats, member: Bools, seed: int = 0, *, apart: Bools | None = None) -> Overlap:
@@ -96,6 +102,22 @@ def find_overlap(features: Floats, member: Bools, seed: int = 0, *, apart: Bools
         (within[0], within[1]),
         (near_within[0], near_within[1]),
     )
+
+
+def find_equal_answers(answers: Floats, labels: Ints, member: Bools, seed: int = 0) -> Overlap | None:
+    """Non-members whose answers (n, k) and label (n,) equal a member's, for stored signals without the records.
+
+    None where equal answers are common within a side, as those of a small forest are: they then say nothing of the records.
+    """
+    keys = row_keys(answers, labels)
+    within = [int(repeated(keys[side]).sum()) for side in (member, ~member)]
+    if within[0] > MOST_EQUAL * member.sum() or within[1] > MOST_EQUAL * (~member).sum():
+        return None
+    exact, involved = exact_pairs(keys, member)
+    none = np.empty((0, 2), dtype=np.int64)
+    sizes = (int(member.sum()), int((~member).sum()))
+    surplus = (measure_exact_surplus(keys, member, seed),)
+    return Overlap(exact, none, sizes, involved, surplus, (within[0], within[1]))
 
 
 def repeated(keys: Keys) -> Bools:

@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 from memberscope import _check
 from memberscope.errors import InputError
 
-STRICT = ConfigDict(extra="forbid")
+STRICT = ConfigDict(extra="forbid", strict=True)
 _GROUP = "Judge every value of this group by itself, such as sex; without it all records together."
 
 
@@ -122,7 +122,7 @@ class EpsilonClaim:
     epsilon: float = Field(description="Largest epsilon, in nats. It needs members drawn by coins.")
 
     def __post_init__(self) -> None:
-        if not self.epsilon >= 0:
+        if not 0 <= self.epsilon < float("inf"):
             raise InputError(f"Expected a limit epsilon of at least 0, got {self.epsilon}. Give it in nats.")
 
     @property
@@ -154,6 +154,7 @@ class Policy:
         default=(), description="Largest TPR at a false-positive rate; rows of fpr, tpr and group."
     )
     require: tuple[str, ...] = Field(default=(), description="Attacks that must have run, at every rate of the policy.")
+    confidence: float = Field(default=0.95, description="Least confidence of the intervals that a pass may rest on.")
     references: int = Field(
         default=0, description="Reference models that attacks must have used; a pass with fewer is a limited pass."
     )
@@ -170,6 +171,7 @@ class Policy:
             raise InputError(
                 "Expected at least one claim in the policy, such as max_tpr, got none. Add { fpr = 0.01, tpr = 0.03 }."
             )
+        _check.rate("confidence of a policy", self.confidence)
         if self.references < 0:
             raise InputError(f"Expected references of at least 0 in the policy, got {self.references}.")
         for name in KINDS:
@@ -226,8 +228,12 @@ def policy_from_table(table: Mapping[str, Any], *, name: str = "policy") -> Poli
     references = table.get("references", 0)
     if not isinstance(references, int) or isinstance(references, bool):
         raise InputError(f"Expected a whole number for references in [policy], got {references!r}. Write references = 4.")
+    confidence = table.get("confidence", 0.95)
+    if not isinstance(confidence, int | float) or isinstance(confidence, bool):
+        raise InputError(f"Expected a number for confidence in [policy], got {confidence!r}. Write confidence = 0.95.")
     rows = {key: _claims_of(key, table[key]) for key in KINDS if key in table}
-    return Policy(name=str(table.get("name", name)), require=tuple(require), references=references, **rows)
+    name = str(table.get("name", name))
+    return Policy(name=name, require=tuple(require), confidence=float(confidence), references=references, **rows)
 
 
 def _claims_of(key: str, given: Any) -> tuple[Any, ...]:

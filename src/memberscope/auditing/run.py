@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from memberscope.auditing.account import best_scores, diagnose, most_exposed
-from memberscope.auditing.again import by_budget, digest_arrays, recompute
+from memberscope.auditing.again import by_budget, digest_account, digest_arrays, recompute
 from memberscope.auditing.between import score_targets, targets_summary
 from memberscope.auditing.blind import blind_control
 from memberscope.auditing.direction import direction_control
@@ -68,7 +68,7 @@ def run(
     judgement = judge(plan, arrays, estimates, controls, not_run)
     claimed = [finding.estimate for finding in judgement.findings if finding.estimate is not None]
     estimates = [next((c for c in claimed if replace(c, exploratory=True) == entry), entry) for entry in estimates]
-    return Result(
+    result = Result(
         tool=Tool(version=tool_version()),
         verdict=judgement.verdict,  # type: ignore[arg-type]
         limited=judgement.limited,
@@ -89,6 +89,7 @@ def run(
         digests=digests(plan, got, training) | {"arrays": digest_arrays(arrays)},
         arrays=arrays,
     )
+    return result.model_copy(update={"digests": result.digests | {"account": digest_account(result)}})
 
 
 def repeated(plan: Plan, got: Collected, store: Store | None) -> dict[str, str]:

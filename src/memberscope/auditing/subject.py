@@ -28,7 +28,8 @@ class Subject:
     """A target with all its records, members first; `member` (n,) and `features` (n, f) go with `records`.
 
     `class_names` has one name a class; `notes` are sentences for the reader, such as what was trusted when loading. `copies` (n,) are
-    records inserted beside near-duplicates that share their membership: the blind control would know one from the other.
+    records inserted beside near-duplicates that share their membership: the blind control would know one from the other. `answers`
+    (n, k) are stored signals whose records are not at hand.
     """
 
     target: Target
@@ -38,6 +39,7 @@ class Subject:
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
     copies: Bools | None = None
+    answers: Floats | None = None
 
     @property
     def unit_codes(self) -> Ints | None:
@@ -125,12 +127,14 @@ def joined_units(inside: Records, outside: Records) -> np.ndarray[tuple[int], np
 def ordered(signals: StoredSignals, target: Target) -> Subject:
     """A subject from stored signals; the model is asked by row number."""
     n = len(signals.labels)
+    answers = None
     if signals.features is None:
-        refuse_same(row_keys(signals.outputs.reshape(n, -1).astype(np.float64), signals.labels), signals.member)
+        answers = signals.outputs.reshape(n, -1).astype(np.float64)
+        refuse_same(row_keys(answers, signals.labels), signals.member)
     records = Records(np.arange(n), signals.labels, signals.ids, dict(signals.groups), signals.unit)
     names = tuple(str(k) for k in range(target.n_classes))
     notes = () if signals.unit is not None else independence_notes(signals.id_like)
-    return Subject(target, records, signals.member, signals.features, names, notes)
+    return Subject(target, records, signals.member, signals.features, names, notes, answers=answers)
 
 
 def checked(subject: Subject) -> Subject:
@@ -350,7 +354,8 @@ def take(subject: Subject, keep: Ints) -> Subject:
     unit = None if records.unit is None else records.unit[keep]
     chosen = Records(x, records.y[keep], records.ids[keep], groups, unit)
     copies = None if subject.copies is None else subject.copies[keep]
-    return replace(subject, records=chosen, member=subject.member[keep], features=features, copies=copies)
+    answers = None if subject.answers is None else subject.answers[keep]
+    return replace(subject, records=chosen, member=subject.member[keep], features=features, copies=copies, answers=answers)
 
 
 def coded_groups(subject: Subject) -> tuple[dict[str, Ints], dict[str, tuple[str, ...]]]:

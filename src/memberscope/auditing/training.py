@@ -270,6 +270,13 @@ def reference_control(found: References, subject: Subject, confidence: float) ->
             f"everything, or not like the target."
         )
         return Control(False, why, details=details)
+    most = float(limits[0][1] - limits[1][0])
+    if inside - outside > 2 * max(most, 0.0) + 0.1:
+        why = (
+            f"Reference models overfit as the target does not: {100 * inside:.3g}% on their records and {100 * outside:.3g}% on "
+            f"others, where the target's gap is at most {100 * most:.2g} points. Attacks with them say little of it."
+        )
+        return Control(False, why, details=details)
     left_out = f"; {failed} left out, which did not learn" if failed else ""
     why = (
         f"{m - failed} reference models reach {100 * inside:.3g}% on their records and {100 * outside:.3g}% on others, the "

@@ -33,8 +33,9 @@ def verify_result(result: Result, arrays: Arrays, policy: Policy | None = None) 
     changed = differences(result, arrays) + recompute_controls(result, arrays)
     if changed:
         raise InputError(f"Expected a result that agrees with its arrays, got: {changed[0]}. Run the audit again.")
-    judgement = rejudged(result, arrays, policy)
-    changed = [] if policy else contradictions(result, judgement)
+    own = rejudged(result, arrays, None)
+    changed = contradictions(result, own)
+    judgement = rejudged(result, arrays, policy) if policy else own
     if changed:
         raise InputError(f"Expected a result that its scores bear out, got: {changed[0]}. Run the audit again.")
     return judgement

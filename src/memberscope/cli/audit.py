@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -85,7 +86,27 @@ def run_audit(options: Options, *, records: bool = True, show_ids: bool = False,
     if options.title is None:
         plan = replace(plan, title=Path(options.signals or options.model or endpoint_name(options)).name)
     out = Path(options.out or "memberscope-out")
-    return audited(plan, subject, out, training=training, records=records, show_ids=show_ids, overwrite=overwrite)
+    return audited(
+        plan,
+        subject,
+        out,
+        training=training,
+        records=records,
+        show_ids=show_ids,
+        overwrite=overwrite,
+        arguments=typed_arguments(),
+    )
+
+
+def typed_arguments() -> Callable[[str], str] | None:
+    """What was typed after `audit`, as another verb takes it; None where the command line was another."""
+    import sys
+
+    from memberscope.cli.arguments import kept_arguments
+
+    if sys.argv[1:2] != ["audit"]:
+        return None
+    return lambda verb: kept_arguments(sys.argv[2:], verb)
 
 
 def audited(
@@ -97,6 +118,7 @@ def audited(
     records: bool = True,
     show_ids: bool = False,
     overwrite: bool = False,
+    arguments: Callable[[str], str] | None = None,
 ) -> Result:
     """Run `plan` on `subject` into the folder `out`, resuming what an earlier run of the same plan left there."""
     from rich.console import Console
@@ -112,7 +134,7 @@ def audited(
         result = run(plan, subject, training=training, store=Store(out / "signals"), progress=report)
     write_bytes(out / "plan.json", (json.dumps(mark, indent=1, sort_keys=True) + "\n").encode())
     write_all(result, out, records=records, show_ids=show_ids)
-    summary(result, console, out)
+    summary(result, console, out, arguments)
     if hasattr(subject.target, "spent"):
         spent = subject.target.spent()
         if spent.sent > spent.answered:

@@ -23,5 +23,5 @@ def report(
     found = read_result(result).model_copy(update={"arrays": arrays})
     target = (out or folder) / "report.html" if out is None or out.suffix != ".html" else out
     write_report(found, target, show_ids=show_ids)
-    summary(found, Console())
+    summary(found, Console(), folder)
     typer.echo(f"Written to {target}")

@@ -2,115 +2,63 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Sequence
+from collections.abc import Callable
 
-from memberscope.auditing import Result
+from memberscope.auditing import STRONGEST, Result
 from memberscope.types import Finding
 
-SHARED = [
-    "--model",
-    "--factory",
-    "--device",
-    "--outputs",
-    "--signals",
-    "--url",
-    "--protocol",
-    "--members",
-    "--non-members",
-    "--label",
-    "--id",
-    "--groups",
-    "--unit",
-    "--features",
-    "--drop",
-    "--recipe",
-    "--references",
-    "--population",
-    "--access",
-    "--policy",
-    "--restrict",
-    "--query-budget",
-    "--prior",
-    "--attacks",
-    "--seed",
-]
+Arguments = Callable[[str], str]  # from a verb to the arguments of this audit that the verb takes
+ORDER = ("null", "blind", "references", "direction", "fitted")  # of what a verdict rests on first
 
 
-def kept_arguments(arguments: Sequence[str]) -> str:
-    """The arguments of an `audit` that name the model, its records and the threat, quoted for a shell.
+def next_step(result: Result, arguments: Arguments | None = None, out: str = "DIR") -> str | None:
+    """A sentence with the next command; None without a verdict.
 
-    >>> kept_arguments(["audit.toml", "--members", "my train.csv", "--out", "o", "--overwrite", "--seed=3"])
-    "audit.toml --members 'my train.csv' --seed=3"
-    """
-    found, at = [], 0
-    while at < len(arguments):
-        word = arguments[at]
-        name, _, value = word.partition("=")
-        takes_value = word.startswith("--") and not value and at + 1 < len(arguments) and arguments[at + 1][:2] != "--"
-        if not word.startswith("-") or name in SHARED:
-            found += [word, arguments[at + 1]] if takes_value else [word]
-        at += 2 if takes_value else 1
-    return shlex.join(found)
-
-
-def next_step(result: Result, arguments: str | None, out: str) -> str | None:
-    """A sentence with the next command; None without a verdict. `arguments` is what named the model, None from Python.
-
-    `out` is the folder of the audit.
+    `arguments` gives what named the model and the threat on the command line; without it a dot stands in their place. `out` is the
+    folder of the audit.
     """
     if result.verdict is None:
         return None
-    named = "…" if arguments is None else arguments
+    named = arguments or (lambda verb: "…")
     if result.verdict == "FAIL":
-        if result.plan["threat"].get("references") != 0 and "references" in result.controls:
-            return f"To see what each defence would buy and cost: memberscope defend {named}"
+        if "references" in result.controls:
+            return f"To see what each defence would buy and cost: memberscope defend {named('defend')}"
         return f"To find the least restrictive outputs that keep the limits: memberscope guard init --from {out}"
     if result.verdict == "PASS":
-        if result.limited:
-            n = (result.plan.get("policy") or {}).get("references", 4)
-            return f"To lift the limit: memberscope audit {named} --recipe my_module:train --references {n}"
-        return f"Nothing to fix. As a gate for the next release: memberscope check {out}"
+        if not result.limited:
+            return f"Nothing to fix. As a gate for the next release: memberscope check {out}"
+        n = (result.plan.get("policy") or {}).get("references", 4)
+        trained = f"--recipe my_module:train --references {n}"
+        if "--signals" in named("audit"):
+            return (
+                f"To lift the limit, audit the model itself: memberscope audit --model … --members … --non-members … {trained}"
+            )
+        return f"To lift the limit: memberscope audit {named('audit')} {trained}"
     return _after_inconclusive(result, named, out)
 
 
-def _after_inconclusive(result: Result, named: str, out: str) -> str:
-    """The command that answers the first open point."""
+def _after_inconclusive(result: Result, named: Arguments, out: str) -> str:
+    """The command that answers the open point which the verdict names."""
     open_points = [finding for finding in result.findings if finding.verdict != "PASS"]
-    first = next((f for f in open_points if f.attack in ("null", "blind")), open_points[0] if open_points else None)
-    if first is None:
-        return f"To read each finding: memberscope explain --result {out}"
-    return {
-        "overlap": f"To leave the shared records out: memberscope audit {named} --drop-overlap",
-        "blind": f"If the split was random: memberscope audit {named} --assume-exchangeable",
-        "attack": f"To run every attack: memberscope audit {_without(named, '--attacks')}",
-        "coins": f"If fair coins decided who is a member: memberscope audit {named} --coins",
-        "records": f"To see how many records would do: memberscope plan {named}",
-        "other": f"To read each finding: memberscope explain --result {out}",
-    }[_kind(first)]
+    by_name = {finding.attack: finding for finding in reversed(open_points)}
+    first = next((by_name[name] for name in ORDER if name in by_name), open_points[0] if open_points else None)
+    read = f"To read each finding: memberscope explain --result {out}"
+    if first is None or (first.attack in ORDER and first.verdict != "NOT_RUN"):
+        return read
+    if first.attack == "blind":
+        return f"If the split was random: memberscope audit {named('audit')} --assume-exchangeable"
+    if first.attack == STRONGEST:
+        return _after_claim(first, result, named)
+    if first.claim.startswith("The policy requires the attack"):
+        return f"To run it: memberscope audit {named('audit')} --attacks {','.join([*result.plan['attacks'], first.attack])}"
+    return read
 
 
-def _kind(finding: Finding) -> str:
-    """What an open point is about."""
-    if "both sides" in finding.rule or "shared records" in finding.rule:
-        return "overlap"
-    if finding.attack == "blind":
-        return "blind" if finding.verdict == "NOT_RUN" else "other"
-    if "--coins" in finding.rule:
-        return "coins"
-    if finding.estimate is not None or "non-members" in finding.rule:
-        return "records"
-    return "attack" if finding.claim.startswith("The policy requires the attack") else "other"
-
-
-def _without(named: str, flag: str) -> str:
-    """The arguments without one flag and its value.
-
-    >>> _without("audit.toml --attacks gap --seed 1", "--attacks")
-    'audit.toml --seed 1'
-    """
-    words = shlex.split(named)
-    if flag in words:
-        at = words.index(flag)
-        words = words[:at] + words[at + 2 :]
-    return shlex.join(words) if named != "…" else named
+def _after_claim(finding: Finding, result: Result, named: Arguments) -> str:
+    """The command after a claim that could not be decided."""
+    overlap = result.controls.get("overlap")
+    if finding.estimate is not None and overlap is not None and overlap.passed is False:
+        return f"To leave the shared records out: memberscope audit {named('audit')} --drop-overlap"
+    if finding.estimate is None and "--coins" in finding.rule:
+        return f"If fair coins decided who is a member: memberscope audit {named('audit')} --coins"
+    return f"To see what more records would show: memberscope plan {named('plan')}"

@@ -27,15 +27,15 @@ from memberscope.reports.lookup import (
     threat_words,
     unmeasured_levels,
 )
-from memberscope.reports.next_step import next_step
+from memberscope.reports.next_step import Arguments, next_step
 
 COLOURS = {"PASS": "bold green", "FAIL": "bold red", "INCONCLUSIVE": "bold yellow", None: "bold"}
 
 
-def summary(result: Result, console: Console, out: Path | None = None, arguments: str | None = None) -> None:
+def summary(result: Result, console: Console, out: Path | None = None, arguments: Arguments | None = None) -> None:
     """Print verdict, threat model, the strongest attack by access level, controls, power, what did not run, and the next command.
 
-    `arguments` is what named the model on the command line.
+    `arguments` gives what named the model on the command line, for the verb of the next command.
     """
     limited = " (limited)" if result.limited else ""
     console.print(

@@ -1,0 +1,44 @@
+"""The arguments of an audit once more, for the command that comes next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+DROPPED = {"--out", "--overwrite", "--no-records", "--show-ids", "--title", "--attacks"}
+
+
+def kept_arguments(arguments: Sequence[str], verb: str) -> str:
+    """The arguments of an `audit` that `verb` takes too, quoted for a shell; those about output are left out.
+
+    >>> kept_arguments(["--overwrite", "audit.toml", "--members", "my train.csv", "--out", "o", "--seed=3", "--coins"], "audit")
+    "audit.toml --members 'my train.csv' --seed=3 --coins"
+    >>> kept_arguments(["audit.toml", "--query-budget", "9"], "defend")
+    'audit.toml'
+    """
+    switches, taken = _options("audit"), _options(verb)
+    found: list[str] = []
+    at = 0
+    while at < len(arguments):
+        word = arguments[at]
+        name, has_value = word.partition("=")[0], "=" in word
+        n = 1 if not word.startswith("-") or has_value or switches.get(name, True) else 2
+        if not word.startswith("-") or (name in taken and name not in DROPPED):
+            found += arguments[at : at + n]
+        at += n
+    return shlex.join(found)
+
+
+def _options(verb: str) -> dict[str, bool]:
+    """Every option of a verb, and whether it is a switch."""
+    import typer
+
+    from memberscope.cli.main import app
+
+    command = typer.main.get_command(app).commands[verb]  # type: ignore[attr-defined]
+    return {
+        name: bool(getattr(option, "is_flag", False))
+        for option in command.params
+        for name in (*option.opts, *option.secondary_opts)
+        if name.startswith("--")
+    }
