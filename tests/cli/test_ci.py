@@ -33,7 +33,7 @@ def init(folder: Path, system: str, *more: str, target: str = "s.csv") -> subpro
 def write_signals(path: Path, shift: float) -> None:
     rng = np.random.default_rng(0)
     member, labels = np.arange(600) < 300, rng.integers(0, 2, 600)
-    logit = rng.standard_normal(600) + shift * member
+    logit = 2.0 + rng.standard_normal(600) + shift * member
     p = 1 / (1 + np.exp(-np.where(labels == 1, logit, -logit)))
     x = rng.standard_normal(600)
     rows = [f"r{i},{int(member[i])},{labels[i]},{1 - p[i]:.9f},{p[i]:.9f},{x[i]:.6f}" for i in range(600)]
