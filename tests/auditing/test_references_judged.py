@@ -21,7 +21,7 @@ LOGITS = ThreatModel(access=Access.LOGITS)
 N = 200
 INSIDE = numbers(planted_sides(N)[0])
 STRICT = Policy("strict", (Claim(0.05, 0.1),))
-LOOSE = Policy("loose", (Claim(0.05, 0.99),))
+LOOSE = Policy("loose", (Claim(0.05, 0.9),))
 
 
 def audited(recipe, policy=None, *, shift: float = 1.0, attacks=("logit", "lira"), n: int = N, references: int = 8, **given):

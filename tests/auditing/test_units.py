@@ -166,7 +166,7 @@ def test_an_id_like_column_is_noted_in_the_result_and_a_named_unit_is_not(tmp_pa
     n = 200
     p = rng.uniform(0.1, 0.9, 2 * n)
     lines = ["member,label,p0,p1,person"]
-    lines += [f"{int(i < n)},{rng.integers(0, 2)},{p[i]:.6f},{1 - p[i]:.6f},{'io'[i >= n]}{i // 5}" for i in range(2 * n)]
+    lines += [f"{int(i < n)},{int(p[i] < 0.5)},{p[i]:.6f},{1 - p[i]:.6f},{'io'[i >= n]}{i // 5}" for i in range(2 * n)]
     (tmp_path / "s.csv").write_text("\n".join(lines))
     plan = Plan(attacks=("gap", "confidence"), fprs=(0.1,))
     plain = memberscope.audit_signals(read_signals(tmp_path / "s.csv"), plan=plan)
@@ -179,7 +179,7 @@ def test_an_id_like_column_is_noted_in_the_result_and_a_named_unit_is_not(tmp_pa
 
 def test_a_unit_column_is_no_feature_unless_it_is_listed(tmp_path):
     for name in ("train", "hold"):
-        lines = ["a,b,person,y"] + [f"{i},{i % 7},{name[0]}{i // 4},{i % 2}" for i in range(80)]
+        lines = ["a,b,person,y"] + [f"{i},{i % 7 + (name == 'hold')},{name[0]}{i // 4},{i % 2}" for i in range(80)]
         (tmp_path / f"{name}.csv").write_text("\n".join(lines))
     read = read_tables(tmp_path / "train.csv", tmp_path / "hold.csv")
     inside, outside, _ = pair_of(read, Layout(unit="person"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import ceil, log
 from typing import Any
 
 from memberscope.attacks import by_name
@@ -27,7 +28,7 @@ CLAIMS = {
     "null": "The audit finds nothing where there is nothing to find.",
     "blind": "Members and non-members cannot be told apart without the model.",
     "references": "Reference models trained like the target.",
-    "direction": "No attack, and no accuracy, points from non-members to members.",
+    "direction": "Neither attacks nor accuracies point to non-members.",
     "fitted": "The model's answers fit the members' labels better than chance.",
 }
 DECIDES = tuple(CLAIMS)
@@ -62,7 +63,7 @@ def judge(
         return Judgement(None, "No policy was given, so nothing was judged; the numbers below are exploratory.", [])
     at = judged_level(arrays, plan.threat.access)
     untrusted = "references" in controls and controls["references"].passed is False
-    parts = judged_parts(plan, without_references(arrays) if untrusted else arrays)
+    parts = candidates(without_references(arrays) if untrusted else arrays, at)
     excess = excess_of(controls)
     tested = [
         entry
@@ -186,6 +187,11 @@ def _records_advice(tested: Tested, family: _Family) -> str:
         return (
             f"Give at least {needed} non-members ({corrected} with these {family.n_tests} tests) so that a model could fail "
             f"at this rate; there are {have}."
+        )
+    members = ceil(log(family.alpha) / log(tested.limit)) if 0 < tested.limit < 1 else 0
+    if tested.estimate is not None and tested.estimate.n_members < members:
+        return (
+            f"Give at least {members} members so that more than the limit can be shown; there are {tested.estimate.n_members}."
         )
     return (
         "The scores of every attack tie too coarsely for this rate: audit finer outputs, add attacks, or judge a larger "
