@@ -68,18 +68,23 @@ def test_precision_is_a_flag_and_the_choice_stands_in_the_result(work):
     assert call("verify", "half", cwd=work).returncode == 0
 
 
+def signals_of(out):
+    """Every stored signal by name; the count of audits beside them changes with each."""
+    return {path.name: path.read_bytes() for path in (out / "signals").glob("*.safetensors")}
+
+
 def test_the_same_audit_again_is_the_same_bytes_and_plan_says_what_is_left(work):
     before = call(*asked("plan", "own:recipe", "--out", "first", "--measure"), cwd=work)
     assert before.returncode == 0 and "0 stored" in before.stdout and "4 to train" in before.stdout, before.stderr
     assert "s a model on one core" in before.stdout
     done = call(*asked("audit", "own:recipe", "--out", "first"), cwd=work)
     assert done.returncode == 0, done.stderr
-    kept = {path.name: path.read_bytes() for path in (work / "first/signals").iterdir()}
+    kept = signals_of(work / "first")
     arrays, said = (work / "first/arrays.safetensors").read_bytes(), without_times(work / "first")
     after = call(*asked("plan", "own:recipe", "--out", "first"), cwd=work)
     assert "4 stored" in after.stdout and "0 to train" in after.stdout
     assert call(*asked("audit", "own:recipe", "--out", "first"), cwd=work).returncode == 0
-    assert {path.name: path.read_bytes() for path in (work / "first/signals").iterdir()} == kept
+    assert signals_of(work / "first") == kept
     assert (work / "first/arrays.safetensors").read_bytes() == arrays and without_times(work / "first") == said
 
 
