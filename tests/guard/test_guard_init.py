@@ -331,7 +331,8 @@ def test_a_title_writes_no_keys_of_its_own():
         (Policy("group", (Claim(0.1, 0.2, "class"),)), 1, "It is not shown that labels alone keep the limit of 0.2"),
         (Policy("proof", (Claim(0.1, 0.3),), max_epsilon=(EpsilonClaim(2.0),)), 3, "epsilon"),
         (Policy("models", (Claim(0.1, 0.3),), references=4), 3, "requires 4 reference models and the audit used 0"),
-        (Policy("rate", (Claim(0.005, 0.9),)), 1, "with no attack that could have exceeded it"),
+        (Policy("rate", (Claim(0.005, 0.9),)), 3, "The blind control was not judged at 0.5% false positives"),
+        (Policy("limit", (Claim(0.1, 0.999),)), 1, "with no attack that could have exceeded it"),
     ],
 )
 def test_every_kind_of_claim_is_kept(few, folders, tmp_path, policy, code, sentence):
