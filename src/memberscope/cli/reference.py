@@ -23,8 +23,8 @@ INTROS = {
 }
 POLICY = """Either `use` with the name of a shipped policy (`memberscope list policies`) or a file, or the claims themselves."""
 NEEDS = """All claims are judged together. An unknown key is an error. The shipped policies say in their files how many records they need:
-`standard` can fail with 368 non-members (666 with 20 attacks) and passes a clean model nearly always with 2,000 records a side; `strict`
-needs 3,688 (6,682) and 5,000; `demo`, at 5% false positives, 72 (131) and 300."""
+`standard` can fail with 368 non-members (666 with 20 attacks) and passes a clean model in about five of six audits with 2,000 records a
+side; `strict` needs 3,688 (6,682) and about 5,000; `demo`, at 5% false positives, 72 (131) and about 300."""
 NAMES = {bool: "true or false", int: "whole number", float: "number", str: "text"}
 
 
