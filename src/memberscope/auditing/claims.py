@@ -74,7 +74,7 @@ def limit_of(claim: AnyClaim) -> float:
     return claim.ppv if isinstance(claim, PpvClaim) else claim.epsilon
 
 
-def questions(policy: Policy, arrays: Arrays) -> list[Question]:
+def list_questions(policy: Policy, arrays: Arrays) -> list[Question]:
     """Every claim of a policy, once for each value of its group."""
     found: list[Question] = []
     for claim in policy.claims():
@@ -108,7 +108,7 @@ def examine_claims(
     `excess` counts the records on both sides beyond what chance explains. `estimates` are the audit's own, where bounds on
     epsilon are found. The access of each result is that of the attack that reached it.
     """
-    return [_test(question, arrays, parts, estimates, confidence, excess) for question in questions(policy, arrays)]
+    return [_test(question, arrays, parts, estimates, confidence, excess) for question in list_questions(policy, arrays)]
 
 
 def _test(

@@ -14,7 +14,7 @@ ORDER = ("null", "blind", "references", "direction", "fitted")  # of what a verd
 def next_step(result: Result, arguments: Arguments | None = None, out: str = "DIR") -> str | None:
     """A sentence with the next command; None without a verdict.
 
-    `arguments` gives what named the model and the threat on the command line; without it a dot stands in their place. `out` is the
+    `arguments` gives what named the model and the threat on the command line; without it three dots stand in their place. `out` is the
     folder of the audit.
     """
     if result.verdict is None:
