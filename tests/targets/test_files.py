@@ -244,7 +244,7 @@ def test_losses_and_logits(tmp_path):
         ("member,label,p0,p1", ["1,0.5,.5,.5"], "0-based class numbers"),
         ("member,label,p0,p1", ["1,0,.5,.5", "0,1,.5"], "got 3 in line 3"),
         ("member,label,p0,p1", ["1,0,high,.5"], "Expected numbers in the column 'p0'"),
-        ("member,label,p0,p0", ["1,0,.5,.5"], "name twice"),
+        ("member,label,p0,p0", ["1,0,.5,.5"], "'p0' twice"),
         ("member,label,p0,p1", [], "empty table"),
     ],
 )
@@ -305,10 +305,10 @@ def test_missing_and_foreign_tables(tmp_path):
     with pytest.raises(InputError, match="not there"):
         read_signals(tmp_path / "none.csv")
     (tmp_path / "s.xlsx").write_bytes(b"x")
-    with pytest.raises(InputError, match=r"\.csv, \.npz or \.parquet"):
+    with pytest.raises(InputError, match=r"\.parquet, \.feather or \.npz"):
         read_signals(tmp_path / "s.xlsx")
     (tmp_path / "latin.csv").write_bytes("member,label,p0,p1\n1,0,.5,é".encode("latin-1"))
-    with pytest.raises(InputError, match="UTF-8"):
+    with pytest.raises(InputError, match="Expected numbers in the column 'p1'"):  # read as Windows-1252
         read_signals(tmp_path / "latin.csv")
 
 

@@ -34,9 +34,8 @@ def export(
     import numpy as np
 
     from memberscope.recipes.canaries import tossed
-    from memberscope.targets.columns import read_columns
 
-    given, others = read_columns(members), read_columns(pool)
+    given, others = read_as_written(members), read_as_written(pool)
     if set(given) != set(others):
         raise InputError(f"Expected the same columns in {members} and {pool}, got others in one. Give the same table's parts.")
     if label not in given:
@@ -104,6 +103,22 @@ def refuted(bounds: list[Bound], claimed: float) -> bool:
     if not found and any(bound.epsilon > claimed for bound in bounds):
         typer.echo("In doubt: no mechanism whose trade-off curve is a Gaussian one's has that epsilon.")
     return found
+
+
+def read_as_written(path: Path) -> Columns:
+    """Read the columns of a table; those of a text table as they are written, since they are written again.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    import numpy as np
+
+    from memberscope.targets.columns import read_columns
+    from memberscope.targets.tables.files import TEXT, read_words, suffix_of
+
+    if suffix_of(path) in TEXT and path.is_file():
+        return {name: np.array(words) for name, words in read_words(path)}
+    return read_columns(path)
 
 
 def write_table(path: Path, table: Columns) -> None:

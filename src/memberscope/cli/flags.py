@@ -15,7 +15,9 @@ from memberscope.errors import InputError
 Model = Annotated[str | None, typer.Option(help="module:factory, a model file or folder, or torch weights with --factory.")]
 Outputs = Annotated[str | None, typer.Option(help="What the model returns: probabilities, logits or labels.")]
 Signals = Annotated[str | None, typer.Option(help="A .csv, .npz or .parquet table of signals instead of a model.")]
-Members = Annotated[str | None, typer.Option(help="Training records (.csv, .npz, .parquet).")]
+Members = Annotated[
+    str | None, typer.Option(help="Training records (.csv, .tsv, .jsonl, .parquet, .feather, .npz; .gz, .zst).")
+]
 NonMembers = Annotated[str | None, typer.Option(help="Hold-out records of the same columns.")]
 Recipe = Annotated[str | None, typer.Option(help="module:function (records, seed) -> model that trains one like the target.")]
 References = Annotated[int | None, typer.Option(help="Reference models to train (16).")]
@@ -56,6 +58,9 @@ def of_records(
     unit: Unit = None,
     features: Annotated[str | None, typer.Option(help="Feature columns (all).")] = None,
     drop: Annotated[str | None, typer.Option(help="Columns that the model does not get.")] = None,
+    types: Annotated[
+        str | None, typer.Option(help="What columns are: postcode=text,seen=date (number, boolean, category).")
+    ] = None,
     trust_code: TrustCode = None,
     trust_type: TrustTypes = None,
 ) -> None:

@@ -174,10 +174,11 @@ def batch_in(path: Path, policy: GuardPolicy, drop: list[str] | None) -> Batch:
         InputError: The file is not usable, or a column to drop is not there.
     """
     from memberscope.targets.batches import batch_of
-    from memberscope.targets.columns import is_numeric, read_columns
-    from memberscope.targets.tables import inputs
+    from memberscope.targets.tables import Layout
+    from memberscope.targets.tables.files import read_table
+    from memberscope.targets.tables.records import inputs, is_numeric
 
-    table = read_columns(path)
+    table = read_table(path).columns
     missing = [name for name in drop or [] if name not in table]
     if missing:
         raise InputError(f"Expected a column {missing[0]!r} in {str(path)!r} to drop, got none. Repair --drop.")
@@ -185,7 +186,7 @@ def batch_in(path: Path, policy: GuardPolicy, drop: list[str] | None) -> Batch:
     absent = [name for name in names if name not in table]
     if absent:
         raise InputError(f"Expected the column {absent[0]!r} of [serving] in {str(path)!r}, got none. Repair columns.")
-    numeric = all(is_numeric(table[name]) for name in names if table[name].ndim == 1)
-    named = bool(policy.serving.columns) or not numeric
-    x = inputs(table, names, path, numeric=numeric, named=named)
+    numeric = all(is_numeric(table[name]) for name in names)
+    layout = Layout(fitted=tuple(policy.serving.columns))
+    x = inputs(table, names, path, numeric=numeric, layout=layout)
     return batch_of(x, tuple(policy.serving.columns) if not hasattr(x, "columns") else ())

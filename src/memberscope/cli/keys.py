@@ -50,7 +50,9 @@ class Options(EndpointOptions):
     signals: str | None = key("target", "A .csv, .npz or .parquet table of signals in place of a model.")
     trust_code: bool | None = key("target", "Open formats that run code when opened.", "false")
     trust_types: tuple[str, ...] | None = key("target", "Types to trust inside a .skops file.")
-    members: str | None = key("data", "The training records (.csv, .npz, .parquet).")
+    members: str | None = key(
+        "data", "The training records (.csv, .tsv, .jsonl, .parquet, .feather, .npz; text also as .gz or .zst)."
+    )
     non_members: str | None = key("data", "Hold-out records in the same columns.")
     label: str | None = key("data", "The column of labels.", "y")
     id: str | None = key("data", "The column of unique ids.", "file and row")
@@ -63,6 +65,11 @@ class Options(EndpointOptions):
     )
     features: tuple[str, ...] | None = key("data", "The columns that the model gets.", "all others")
     drop: tuple[str, ...] | None = key("data", "Columns that the model does not get.", "none")
+    types: tuple[str, ...] | None = key(
+        "data",
+        "What columns are, such as `postcode=text`: number, boolean, date, text or category.",
+        "as the model and the values say",
+    )
     recipe: str | None = key(
         "recipe", "`module:function` (records, seed) -> model that trains one like the target (also `train`)."
     )

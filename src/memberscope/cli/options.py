@@ -109,9 +109,20 @@ def training_of(options: Options, subject: Subject) -> Training | None:
 def layout_of(options: Options, target: Target) -> Layout:
     """Which columns of the user's tables are what, as the options and the model say."""
     from memberscope.targets import Layout, fitted_columns_of
+    from memberscope.targets.tables import find_fitted_columns, is_text_model, read_kinds
 
-    names = options.groups or (), options.drop or (), fitted_columns_of(target), options.features or ()
-    return Layout(options.label or "y", options.id, *names, unit=options.unit)
+    fitted = fitted_columns_of(target)
+    return Layout(
+        options.label or "y",
+        options.id,
+        options.groups or (),
+        options.drop or (),
+        fitted,
+        options.features or (),
+        options.unit,
+        {**find_fitted_columns(target), **read_kinds(options.types or ())},
+        takes_text=not fitted and is_text_model(getattr(target, "estimator", None)),
+    )
 
 
 def policy_of(given: Any) -> Policy | None:
@@ -155,8 +166,8 @@ def subject_of(options: Options) -> Subject:
             options.model or "", factory=options.factory, trust=trust, device=options.device, outputs=options.outputs
         )
     layout = layout_of(options, loaded.target)
-    read = read_tables(options.members, options.non_members)
+    read = read_tables(options.members, options.non_members, layout)
     members, non_members, names = pair_of(read, layout, class_names_of(loaded.target))
     target = counted(loaded.target, members.x, len(names))
     id_like = () if options.unit else read.id_like(layout)
-    return make_subject(target, members, non_members, class_names=names, notes=loaded.notes, id_like=id_like)
+    return make_subject(target, members, non_members, class_names=names, notes=loaded.notes + read.notes, id_like=id_like)

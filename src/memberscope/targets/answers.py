@@ -12,7 +12,7 @@ import numpy as np
 
 from memberscope.errors import InputError, TargetError
 from memberscope.targets.paths import described
-from memberscope.targets.tables import plainly
+from memberscope.targets.tables.records import plainly
 from memberscope.types import Floats, Ints
 
 Level = Literal["labels", "probabilities", "logits"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,52 +16,15 @@ MOST_CLASSES = 100_000  # a label beyond this is an id or a code, not a class nu
 
 
 def read_columns(path: Path) -> Columns:
-    """Columns of one length by name; CSV values stay words, see `as_numbers`.
+    """Read the columns (n, ...) of a table by name, typed as `tables.read_table` does; missing words are NaN.
 
     Raises:
         InputError: The file is missing, truncated, empty or of another kind, or columns differ in length.
         UnsafeFileError: An NPZ holds pickled objects.
     """
-    readers = {".csv": read_csv, ".npz": read_npz, ".parquet": read_parquet}
-    if path.suffix.lower() not in readers:
-        raise InputError(f"Expected a .csv, .npz or .parquet file, got {str(path)!r}. Convert the table.")
-    if not path.is_file():
-        raise InputError(f"Expected a file, got {str(path)!r}, which is not there. Check the path.")
-    columns = readers[path.suffix.lower()](path)
-    single = [name for name, column in columns.items() if column.ndim == 0]
-    if single:
-        raise InputError(
-            f"Expected one value a record in {path}, got the single value {single[0]!r}. Leave it out of the file."
-        )
-    lengths = {name: len(column) for name, column in columns.items()}
-    if not lengths or max(lengths.values()) == 0:
-        raise InputError(f"Expected records in {path}, got an empty table. Check how it was written.")
-    if len(set(lengths.values())) > 1:
-        got = ", ".join(f"{name} {n}" for name, n in list(lengths.items())[:6])
-        raise InputError(f"Expected columns of one length in {path}, got {got}. Align them record by record.")
-    return columns
+    from memberscope.targets.tables.files import read_table
 
-
-def read_csv(path: Path) -> Columns:
-    """Columns of a comma-separated file with a header, as words."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = csv.reader(stream, strict=True)
-            header = [name.strip() for name in next(rows, [])]
-            if not header:
-                raise InputError(f"Expected a header line in {path}, got an empty file. Check how it was written.")
-            body = [row for row in rows if row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"Expected UTF-8 comma-separated text in {path}, got: {error}. Save it as CSV again.") from error
-    if len(set(header)) < len(header):
-        raise InputError(f"Expected column names that differ in {path}, got a name twice. Rename one.")
-    for number, row in enumerate(body, start=2):
-        if len(row) != len(header):
-            raise InputError(
-                f"Expected {len(header)} values in each line of {path}, got {len(row)} in line {number}. "
-                f"Repair the line or write the file again; it may be truncated."
-            )
-    return {name: np.array(values) for name, values in zip(header, zip(*body, strict=True), strict=False)} if body else {}
+    return {name: np.asarray(column) for name, column in read_table(path).columns.items()}
 
 
 def read_npz(path: Path) -> Columns:
@@ -78,21 +40,6 @@ def read_npz(path: Path) -> Columns:
         raise InputError(f"Expected a readable NPZ archive, got {path}: {error}. Write it again.") from error
     except (OSError, zipfile.BadZipFile, EOFError, KeyError) as error:
         raise InputError(f"Expected a complete NPZ archive, got {path}: {error}. Write it again.") from error
-
-
-def read_parquet(path: Path) -> Columns:
-    """Columns of a Parquet file."""
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise InputError("Expected pyarrow for Parquet files, got none. Run `pip install memberscope[parquet]`.") from error
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        first = str(error).splitlines()[0]
-        raise InputError(f"Expected a complete Parquet file, got {path}: {first}. Write it again.") from error
-    return {name: table.column(name).to_numpy() for name in table.column_names}
 
 
 def as_numbers(column: NDArray[Any], name: str, path: str | Path) -> NDArray[Any]:
@@ -122,11 +69,6 @@ def is_number(value: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
-
-
-def is_numeric(column: NDArray[Any]) -> bool:
-    """Whether every value of a column is a number."""
-    return column.dtype.kind in "buif" or all(is_number(value) for value in column)
 
 
 def unit_words(column: NDArray[Any], name: str, path: str | Path) -> NDArray[np.str_]:

@@ -16,6 +16,7 @@ from memberscope.targets.keras import KerasTarget
 from memberscope.targets.kinds import Outputs, declared
 from memberscope.targets.onnx import OnnxTarget
 from memberscope.targets.sklearn import SklearnTarget
+from memberscope.targets.tables.fitted import names_of
 from memberscope.targets.torch import TorchTarget
 from memberscope.types import Target
 
@@ -94,8 +95,8 @@ def fitted_columns_of(target: Target) -> tuple[str, ...]:
     >>> fitted_columns_of(FunctionTarget(lambda x: x, n_classes=2))
     ()
     """
-    names = getattr(target, "columns", None) or getattr(getattr(target, "estimator", None), "feature_names_in_", None)
-    return () if names is None else tuple(str(name) for name in np.asarray(names))
+    names = getattr(target, "columns", None)
+    return tuple(str(name) for name in np.asarray(names)) if names else names_of(getattr(target, "estimator", None))
 
 
 def counted(target: Target, x: Any, n_classes: int) -> Target:

@@ -1,0 +1,19 @@
+"""Records in files: how a table is read, what its columns are, and which of them the model gets."""
+
+from memberscope.targets.tables.files import read_table
+from memberscope.targets.tables.fitted import find_fitted_columns, is_text_model, names_of
+from memberscope.targets.tables.kinds import read_kinds
+from memberscope.targets.tables.records import Layout, Tables, pair_of, read_pair, read_tables
+
+__all__ = [
+    "Layout",
+    "Tables",
+    "find_fitted_columns",
+    "is_text_model",
+    "names_of",
+    "pair_of",
+    "read_kinds",
+    "read_pair",
+    "read_table",
+    "read_tables",
+]

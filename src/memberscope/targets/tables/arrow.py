@@ -1,0 +1,185 @@
+"""Text tables, Parquet and Feather by pyarrow, where it is installed; their columns as pandas or numpy holds them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memberscope.errors import InputError
+from memberscope.targets.tables.kinds import FALSE, MISSING, TRUE, objects
+from memberscope.targets.tables.text import TextFormat
+
+MOST_TRIES = 4  # readings with one more column as text, before all columns are read as text
+
+
+def read_text_by_arrow(path: Path, found: TextFormat, texts: Collection[str]) -> Any:
+    """Read a text table; `texts` are columns whose fields stay as they are written, but for empty ones.
+
+    Types are those of the first block; where a later one does not fit, the column is read as text and typed whole.
+
+    Raises:
+        InputError: A line has too few or too many fields.
+        UnicodeDecodeError: It is not in the encoding found.
+    """
+    import pyarrow as pa
+
+    untyped: set[str] = set()
+    for _ in range(MOST_TRIES + 1):
+        try:
+            table = _read_csv(path, found, {*texts, *untyped})
+        except pa.ArrowInvalid as error:
+            column = re.match(r"In CSV column #(\d+):", str(error))
+            if column is None:
+                raise _readable(path, found, error) from error
+            untyped |= {found.names[int(column[1])]} if len(untyped) < MOST_TRIES - 1 else set(found.names)
+            continue
+        times = {field.name for field in table.schema if pa.types.is_time(field.type)}
+        if not times:
+            return _finish(table, texts, untyped, found.decimal)
+        untyped |= times
+    return _finish(_read_csv(path, found, found.names), texts, set(found.names), found.decimal)
+
+
+def _read_csv(path: Path, found: TextFormat, texts: Collection[str]) -> Any:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    convert = csv.ConvertOptions(
+        column_types=dict.fromkeys(texts, pa.string()),
+        null_values=sorted(MISSING),
+        true_values=list(TRUE),
+        false_values=list(FALSE),
+        strings_can_be_null=False,  # words are looked at afterwards, by column
+        decimal_point=found.decimal,
+    )
+    encoding = "utf8" if found.encoding in ("utf-8", "utf-8-sig") else found.encoding
+    read = csv.ReadOptions(column_names=list(found.names), skip_rows=1, encoding=encoding)
+    parse = csv.ParseOptions(delimiter=found.separator, newlines_in_values=True)
+    with pa.input_stream(str(path)) as stream:  # decompresses by the name
+        return csv.read_csv(stream, read_options=read, parse_options=parse, convert_options=convert)
+
+
+def _readable(path: Path, found: TextFormat, error: Exception) -> Exception:
+    """Give an error of pyarrow as one sentence."""
+    text = str(error).splitlines()[0]
+    if "UTF8" in text or "decode" in text:
+        return UnicodeDecodeError("utf-8", b"", 0, 1, text)
+    row = re.search(r"(?:Row #(\d+): )?Expected (\d+) columns, got (\d+)", text)
+    if row:
+        line = f"line {row[1]}" if row[1] else "one line"
+        return InputError(
+            f"Expected {row[2]} values in each line of {path}, got {row[3]} in {line}. "
+            f"Repair the line or write the file again; it may be truncated."
+        )
+    return InputError(f"Expected a complete text table, got {path}: {text}. Write it again.")
+
+
+def _finish(table: Any, texts: Collection[str], untyped: Collection[str], decimal: str) -> Any:
+    """Set what is missing in columns of text, and type those that were read as text for want of one type."""
+    import pyarrow as pa
+
+    for place, name in enumerate(table.column_names):
+        column = table.column(place)
+        if pa.types.is_string(column.type):
+            column = _without_missing(column, [""] if name in texts else sorted(MISSING))
+            if name in untyped and name not in texts:
+                column = _typed(column, decimal)
+        elif pa.types.is_date(column.type) or pa.types.is_timestamp(column.type):
+            column = column.cast(pa.timestamp("us", tz=getattr(column.type, "tz", None)))
+        table = table.set_column(place, name, column)
+    return table
+
+
+def _without_missing(column: Any, words: list[str]) -> Any:
+    """Replace the `words` that stand for missing values by nulls."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    absent = pc.is_in(column, value_set=pa.array(words, pa.string()))
+    return pc.if_else(absent, pa.scalar(None, pa.string()), column) if pc.any(absent).as_py() else column
+
+
+def _typed(column: Any, decimal: str) -> Any:
+    """Type a column of text: whole numbers, numbers, truth values, dates, or as it is."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    trimmed = pc.utf8_trim_whitespace(column)
+    plain = trimmed if decimal == "." else pc.replace_substring(trimmed, decimal, ".")
+    truth = pc.is_in(trimmed, value_set=pa.array([*TRUE, *FALSE]))
+    if column.null_count == len(column):
+        return pa.chunked_array([pa.nulls(len(column), pa.float64())])
+    if pc.all(pc.or_kleene(truth, pc.is_null(trimmed))).as_py():
+        return pc.if_else(pc.is_null(trimmed), pa.scalar(None, pa.bool_()), pc.is_in(trimmed, value_set=pa.array(list(TRUE))))
+    for kind in (pa.int64(), pa.float64(), pa.timestamp("us")):
+        try:
+            return plain.cast(kind)
+        except pa.ArrowInvalid:
+            continue
+    return column
+
+
+def read_arrow_file(path: Path) -> Any:
+    """Read a Parquet or Feather file.
+
+    Raises:
+        InputError: It is damaged, or pyarrow is not installed.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.feather as feather
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        what = "Parquet and Feather files"
+        raise InputError(f"Expected pyarrow for {what}, got none. Run `pip install memberscope[parquet]`.") from error
+    try:
+        return pq.read_table(path) if path.suffix.lower() in (".parquet", ".pq") else feather.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"Expected a complete {path.suffix} file, got {path}: {first}. Write it again.") from error
+
+
+def columns_of_arrow(table: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Give the columns of a table by name, as pandas holds them if it is installed, and which of them pandas wrote as an index."""
+    index = tuple(name for name in _index_names(table) if name in table.column_names)
+    if find_spec("pandas") is None:
+        return {str(name): _as_numpy(table.column(k)) for k, name in enumerate(table.column_names)}, index
+    described = table.schema.pandas_metadata
+    if described:  # records are told apart by position; an index that pandas wrote stays a column
+        text = json.dumps({**described, "index_columns": []})
+        table = table.replace_schema_metadata({**table.schema.metadata, b"pandas": text.encode()})
+    frame = table.to_pandas(split_blocks=True, self_destruct=True, date_as_object=False)
+    return {str(name): _as_read(frame[name]) for name in frame.columns}, index
+
+
+def _index_names(table: Any) -> list[str]:
+    described = (table.schema.pandas_metadata or {}).get("index_columns", [])
+    return [name for name in described if isinstance(name, str)]
+
+
+def _as_read(series: Any) -> Any:
+    """Give a column with NaN for what is missing, as pandas.read_csv does."""
+    if series.dtype != object:
+        return series
+    values = series.to_numpy()
+    absent = np.array([value is None for value in values], dtype=bool)
+    return series.mask(absent, np.nan) if absent.any() else series
+
+
+def _as_numpy(column: Any) -> Any:
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_date(column.type):
+        column = column.cast(pa.timestamp("us"))
+    if pa.types.is_null(column.type):
+        return np.full(len(column), np.nan)
+    values = column.to_numpy()
+    return objects([np.nan if value is None else value for value in values]) if values.dtype == object else values

@@ -1,0 +1,264 @@
+"""Tables as named columns with their types: CSV, JSON lines, Parquet, Feather and NPZ; nothing that could run code."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memberscope.errors import InputError
+from memberscope.targets.columns import read_npz
+from memberscope.targets.tables.arrow import columns_of_arrow, read_arrow_file, read_text_by_arrow
+from memberscope.targets.tables.kinds import FALSE, MISSING, TRUE, Wanted, objects, type_words
+from memberscope.targets.tables.text import COMPRESSED, TextFormat, find_text_format, open_text
+
+TEXT, JSON = (".csv", ".tsv", ".tab", ".txt"), (".jsonl", ".ndjson", ".json")
+ARROW = (".parquet", ".pq", ".feather", ".arrow")
+NAMELESS = ("", "Unnamed: 0", "__index_level_0__")  # what a column is called that pandas wrote for its index
+Columns = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """The `columns` (n,) of a file by name, as numpy or pandas holds them; `notes` say what was assumed in reading it.
+
+    `index` names columns that are no features unless somebody asks for them: the index of a data frame that was written along.
+    """
+
+    path: Path
+    columns: Columns
+    index: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def read_table(path: Path, wanted: Mapping[str, Wanted] | None = None, texts: Collection[str] = ()) -> Table:
+    """Read a table; the fields of `texts` and of columns that are `wanted` as text or categories stay as they are written.
+
+    Raises:
+        InputError: The file is missing, truncated, empty or of another kind, or columns differ in length.
+        UnsafeFileError: An NPZ holds pickled objects.
+    """
+    wanted = wanted or {}
+    kind = suffix_of(path)
+    if kind not in (*TEXT, *JSON, *ARROW, ".npz"):
+        known = ".csv, .tsv, .jsonl, .parquet, .feather or .npz"
+        raise InputError(f"Expected a {known} file (text also as .gz or .zst), got {str(path)!r}. Convert the table.")
+    if not path.is_file():
+        raise InputError(f"Expected a file, got {str(path)!r}, which is not there. Check the path.")
+    as_written = {*texts, *(name for name, want in wanted.items() if want.kind in ("text", "category"))}
+    if kind in TEXT:
+        table = _read_text(path, as_written, wanted)
+    elif kind in JSON:
+        table = Table(path, _read_json(path))
+    elif kind in ARROW:
+        columns, index = columns_of_arrow(read_arrow_file(path))
+        table = Table(path, columns, index)
+    else:
+        table = Table(path, read_npz(path))
+    _check_lengths(table)
+    return _without_nameless(table, wanted)
+
+
+def suffix_of(path: Path) -> str:
+    """Give the suffix that tells what a table is, before that of its compression.
+
+    >>> suffix_of(Path("train.csv.gz")), suffix_of(Path("train.parquet"))
+    ('.csv', '.parquet')
+    """
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in COMPRESSED:
+        inner = suffixes[-2] if len(suffixes) > 1 else ""
+        return inner if inner in (*TEXT, *JSON) else "".join(suffixes[-2:])
+    return suffixes[-1] if suffixes else ""
+
+
+def stem_of(path: Path) -> str:
+    """Give a file's name without the suffixes of its kind and compression.
+
+    >>> stem_of(Path("data/train.csv.gz"))
+    'train'
+    """
+    name = path.stem if path.suffix.lower() in COMPRESSED else path.name
+    return Path(name).stem
+
+
+def _read_text(path: Path, texts: Collection[str], wanted: Mapping[str, Wanted]) -> Table:
+    """Read a text table by the fastest reader that is installed."""
+    found = find_text_format(path, {*texts, *wanted})
+    names = tuple("Unnamed: 0" if not name and "Unnamed: 0" in wanted else name for name in found.names)
+    found = replace(found, names=names)
+    try:
+        columns = _read_typed(path, found, texts)
+    except UnicodeError:
+        found = replace(found, encoding="cp1252", assumed="Windows-1252, since it is no UTF-8")
+        columns = _read_typed(path, found, texts)
+    notes = (f"Read {path.name} as {found.assumed}.",) if found.assumed else ()
+    return Table(path, columns, notes=notes)
+
+
+def _read_typed(path: Path, found: TextFormat, texts: Collection[str]) -> Columns:
+    if find_spec("pyarrow"):
+        try:
+            return columns_of_arrow(read_text_by_arrow(path, found, texts))[0]
+        except InputError:
+            read_words(path, found)  # says which line it is
+            raise
+    if find_spec("pandas"):
+        return _read_by_pandas(path, found, texts)
+    return {
+        name: _as_written(words) if name in texts else type_words(words, found.decimal)
+        for name, words in read_words(path, found)
+    }
+
+
+def read_words(path: Path, found: TextFormat | None = None) -> list[tuple[str, list[str]]]:
+    """Read the fields (n,) of each column of a text table as they are written.
+
+    Raises:
+        InputError: A line has too few or too many fields.
+    """
+    found = found or find_text_format(path)
+    with open_text(path, found.encoding) as stream:
+        rows = csv.reader(stream, delimiter=found.separator, strict=True)
+        try:
+            next(rows)
+            body = [row for row in rows if row]
+        except csv.Error as error:
+            raise InputError(f"Expected a text table in {path}, got: {error}. Write it again.") from error
+    width = len(found.names)
+    for number, row in enumerate(body, start=2):
+        if len(row) != width:
+            raise InputError(
+                f"Expected {width} values in each line of {path}, got {len(row)} in line {number}. "
+                f"Repair the line or write the file again; it may be truncated."
+            )
+    columns: list[list[str]] = [list(column) for column in zip(*body, strict=True)] if body else [[] for _ in found.names]
+    return list(zip(found.names, columns, strict=True))
+
+
+def _as_written(words: list[str]) -> Any:
+    shared = {word: word for word in set(words)}
+    return objects([shared[word] if word else np.nan for word in words])
+
+
+def _read_by_pandas(path: Path, found: TextFormat, texts: Collection[str]) -> Columns:
+    """Read a text table by pandas, and its dates by our rule."""
+    import pandas
+
+    own = {name: [""] if name in texts else sorted(MISSING) for name in found.names}
+    try:
+        frame = pandas.read_csv(
+            path, sep=found.separator, encoding=found.encoding, decimal=found.decimal, names=list(found.names), header=0,
+            index_col=False, na_values=own, keep_default_na=False, dtype=dict.fromkeys(texts, str), low_memory=False,
+            true_values=list(TRUE), false_values=list(FALSE), on_bad_lines="error",
+        )  # fmt: skip
+    except pandas.errors.ParserError as error:
+        raise InputError(f"Expected a complete text table, got {path}: {str(error).strip()}. Write it again.") from error
+    columns: Columns = {}
+    for name in found.names:
+        series = frame.pop(name)
+        words = series.dtype == object or str(series.dtype) in ("str", "string")
+        columns[name] = _as_dates(series) if words and name not in texts else series
+    return columns
+
+
+def _as_dates(series: Any) -> Any:
+    """Type a column of words as dates if all are ISO 8601; the first ones decide whether it is tried."""
+    from memberscope.targets.tables.kinds import DATE
+
+    present = series.dropna()
+    first = present.iloc[:50].astype(str)
+    if not len(first) or not all(DATE.match(word) for word in first):
+        return series
+    import pandas
+
+    try:
+        return pandas.to_datetime(series, format="ISO8601")
+    except ValueError:
+        return series
+
+
+def _read_json(path: Path) -> Columns:
+    """Read records that are JSON objects, one a line or in one list; what a record lacks is missing.
+
+    Raises:
+        InputError: A line is no object.
+    """
+    with open_text(path, "utf-8-sig") as stream:
+        text = stream.read()
+    try:
+        if text.lstrip().startswith("["):
+            rows = json.loads(text)
+        else:
+            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"Expected one JSON object a line in {path}, got: {error}. Write it again.") from error
+    odd = next((place for place, row in enumerate(rows) if not isinstance(row, dict)), None)
+    if odd is not None:
+        raise InputError(
+            f"Expected one JSON object a line in {path}, got {str(rows[odd])[:40]!r} as record {odd + 1}. Write it again."
+        )
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return {name: _typed_json([row.get(name) for row in rows], name, path) for name in names}
+
+
+def _typed_json(values: list[Any], name: str, path: Path) -> Any:
+    """Type the values (n,) of one key: numbers, truth values, words, or lists of numbers of one length."""
+    present = [value for value in values if value is not None]
+    if any(isinstance(value, dict) for value in present):
+        raise InputError(f"Expected plain values under {name!r} in {path}, got an object. Flatten the records.")
+    if present and all(isinstance(value, list) for value in present):
+        try:
+            return np.array(values, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"Expected lists of numbers of one length under {name!r} in {path}, got others. Flatten them."
+            ) from error
+    complete = len(present) == len(values)
+    if all(isinstance(value, bool) for value in present) and present:
+        return np.array(values) if complete else objects([np.nan if value is None else value for value in values])
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in present):
+        whole = complete and present and all(isinstance(value, int) and abs(value) < 2**63 for value in present)
+        return np.array(values, dtype=np.int64 if whole else np.float64)
+    if all(isinstance(value, str) for value in present):
+        typed = type_words(["" if value is None else value for value in values])
+        return typed if typed.dtype.kind == "M" else objects([np.nan if value is None else value for value in values])
+    return objects([np.nan if value is None else value for value in values])
+
+
+def _check_lengths(table: Table) -> None:
+    """Refuse a table without records, and columns that are no column.
+
+    Raises:
+        InputError: It is one.
+    """
+    path, columns = table.path, table.columns
+    single = [name for name, column in columns.items() if column.ndim == 0]
+    if single:
+        raise InputError(
+            f"Expected one value a record in {path}, got the single value {single[0]!r}. Leave it out of the file."
+        )
+    lengths = {name: len(column) for name, column in columns.items()}
+    if not lengths or max(lengths.values()) == 0:
+        raise InputError(f"Expected records in {path}, got an empty table. Check how it was written.")
+    if len(set(lengths.values())) > 1:
+        got = ", ".join(f"{name} {n}" for name, n in list(lengths.items())[:6])
+        raise InputError(f"Expected columns of one length in {path}, got {got}. Align them record by record.")
+
+
+def _without_nameless(table: Table, wanted: Mapping[str, Wanted]) -> Table:
+    """Drop the column that pandas writes for a nameless index, unless the model was fitted with it; say so."""
+    names = [name for name in table.columns if name in NAMELESS and name not in wanted]
+    if not names or len(names) == len(table.columns):
+        return table
+    columns = {name: column for name, column in table.columns.items() if name not in names}
+    index = tuple(name for name in table.index if name not in names)
+    called = " and ".join(name if name else "without a name" for name in names)
+    note = f"Left out the column {called} of {table.path.name}, the index of a data frame that was written along."
+    return replace(table, columns=columns, index=index, notes=(*table.notes, note))

@@ -1,0 +1,150 @@
+"""What the columns of a table are: numbers, truth values, dates, words or categories, by the rules of pandas.read_csv.
+
+Beyond those rules a column of ISO 8601 dates is dates. Whoever fitted a model on a file by pandas' defaults gets here what was
+fitted: the words that pandas takes for missing are missing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.errors import InputError
+
+Kind = Literal["number", "boolean", "date", "text", "category"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+MISSING = frozenset(
+    {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL"}
+    | {"NaN", "None", "n/a", "nan", "null"}
+)
+TRUE, FALSE = ("True", "TRUE", "true"), ("False", "FALSE", "false")
+WHOLE = re.compile(r"[+-]?\d{1,18}")
+DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)?")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a column must become: its `kind`, the `categories` that a model knows, and what stands for a `missing` value."""
+
+    kind: Kind
+    categories: tuple[Any, ...] | None = None
+    missing: Any = np.nan
+
+
+def read_kinds(given: Sequence[str]) -> dict[str, Wanted]:
+    """Read what a user declares of columns, each as column=kind.
+
+    Raises:
+        InputError: A kind is none of number, boolean, date, text and category.
+
+    >>> read_kinds(["postcode=text"])["postcode"].kind
+    'text'
+    """
+    found = {}
+    for entry in given:
+        name, _, word = entry.rpartition("=")
+        if not name or word not in KINDS:
+            raise InputError(
+                f"Expected --types column=kind with the kinds {', '.join(KINDS)}, got {entry!r}. Write postcode=text."
+            )
+        found[name.strip()] = Wanted(word)
+    return found
+
+
+def type_words(words: Sequence[str], decimal: str = ".") -> NDArray[Any]:
+    """Type the fields (n,) of a column of a text table.
+
+    >>> type_words(["1", "", "2.5"]).tolist(), type_words(["yes", "NA"]).tolist()
+    ([1.0, nan, 2.5], ['yes', nan])
+    """
+    distinct = {word.strip() for word in words}
+    present = distinct - MISSING
+    if not present:
+        return np.full(len(words), np.nan)
+    complete = len(present) == len(distinct)
+    numbers = _parse_numbers(present, decimal)
+    if numbers is not None:
+        values = np.array([numbers.get(word.strip(), np.nan) for word in words])
+        whole = complete and all(WHOLE.fullmatch(word) for word in present)
+        return np.array([int(word) for word in words], dtype=np.int64) if whole else values
+    if present <= {*TRUE, *FALSE}:
+        found = [None if word.strip() in MISSING else word.strip() in TRUE for word in words]
+        return np.array(found) if complete else objects([np.nan if value is None else value for value in found])
+    if all(DATE.fullmatch(word) for word in present):
+        try:
+            return np.array(["NaT" if word.strip() in MISSING else word.strip() for word in words], dtype="datetime64[us]")
+        except ValueError:
+            pass
+    shared = {word: word for word in distinct}  # one object a value, however many records have it
+    return objects([np.nan if word.strip() in MISSING else shared.get(word, word) for word in words])
+
+
+def objects(values: Sequence[Any]) -> NDArray[Any]:
+    """Make an array (n,) of objects, whatever they are.
+
+    >>> objects([[1], "a"]).shape
+    (2,)
+    """
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+def kind_of(column: Any) -> Kind:
+    """Tell the kind of a column (n,) of numpy or pandas by its type; objects are text unless all of them are truth values.
+
+    >>> kind_of(np.array([1.5])), kind_of(np.array(["a"], dtype=object))
+    ('number', 'text')
+    """
+    dtype = column.dtype
+    if hasattr(dtype, "categories"):
+        return "category"
+    if dtype.kind == "b":
+        return "boolean"
+    if dtype.kind in "iufc":
+        return "number"
+    if dtype.kind in "Mm":
+        return "date"
+    if dtype.kind == "O" and not hasattr(dtype, "na_value"):
+        present = [value for value in column if value is not None and value == value]
+        if present and all(isinstance(value, bool | np.bool_) for value in present):
+            return "boolean"
+        if present and all(isinstance(value, int | float | np.number) for value in present):
+            return "number"
+    return "text"
+
+
+def is_missing(values: Any) -> NDArray[np.bool_]:
+    """Tell which entries (n,) of a column are missing: None, NaN, NaT or pandas' NA.
+
+    >>> is_missing(np.array([1.0, np.nan])).tolist()
+    [False, True]
+    """
+    if hasattr(values, "isna"):
+        return np.asarray(values.isna(), dtype=bool)
+    array = np.asarray(values)
+    if array.dtype.kind in "fc":
+        return np.asarray(np.isnan(array))
+    if array.dtype.kind in "Mm":
+        return np.asarray(np.isnat(array))
+    if array.dtype.kind == "O":
+        return np.array([value is None or bool(value != value) for value in array], dtype=bool)
+    return np.zeros(len(array), dtype=bool)
+
+
+def _parse_numbers(words: Collection[str], decimal: str) -> dict[str, float] | None:
+    """Parse each of the distinct words; None if some is no number."""
+    found = {}
+    for word in words:
+        if "_" in word or (decimal != "." and "." in word):
+            return None
+        try:
+            found[word] = float(word.replace(decimal, ".") if decimal != "." else word)
+        except ValueError:
+            return None
+    return found

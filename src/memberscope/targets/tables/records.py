@@ -1,0 +1,362 @@
+"""A user's own records from files: features for the model, labels as 0-based classes, ids and groups."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.errors import InputError
+from memberscope.targets.columns import MOST_CLASSES, as_numbers, is_number, unit_words
+from memberscope.targets.identifiers import IdLike, find_id_like_columns
+from memberscope.targets.tables.files import TEXT, Columns, Table, read_table, stem_of, suffix_of
+from memberscope.targets.tables.kinds import Wanted, is_missing, kind_of
+from memberscope.targets.tables.wanted import convert_column, find_words, spell
+from memberscope.types import Ints, Records
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which columns are what: the label, an optional id, groups (which stay features) and columns to drop.
+
+    With `features` the model gets these columns only, such as the one that holds the text of each record. `fitted` names the columns
+    that the model was fitted with, in its order; with them nothing else is a feature. `unit` names the person or document of each
+    record; the model gets it only if `features` says so. `wanted` says what kind columns must become, `takes_text` that the model
+    takes texts instead of a table.
+    """
+
+    label: str = "y"
+    id_column: str | None = None
+    groups: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    fitted: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    unit: str | None = None
+    wanted: Mapping[str, Wanted] = field(default_factory=dict)
+    takes_text: bool = False
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The columns that are named as something, the label first."""
+        ids = [name for name in (self.id_column, self.unit) if name]
+        return (self.label, *self.groups, *self.drop, *self.features, *ids)
+
+    @property
+    def as_written(self) -> tuple[str, ...]:
+        """The columns whose values are names of something, and so are read as they are written."""
+        return tuple(name for name in (self.label, self.id_column, self.unit) if name and name not in self.features)
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """The columns of the members' and of the non-members' file, of one kind on both sides; `notes` say what was assumed."""
+
+    paths: tuple[Path, Path]
+    columns: tuple[Columns, Columns]
+    index: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def id_like(self, layout: Layout) -> tuple[IdLike, ...]:
+        """Find columns other than the label and the ids that look like people or documents with several records."""
+        first, second = self.columns
+        named = {layout.label, layout.id_column}
+        both = [name for name in first if name in second and name not in named and first[name].ndim == second[name].ndim == 1]
+        return find_id_like_columns({name: np.concatenate([_plain(first[name]), _plain(second[name])]) for name in both})
+
+
+def read_tables(members: str | Path, non_members: str | Path, layout: Layout | None = None) -> Tables:
+    """Read the two files, whose columns become of one kind: text on one side is text on the other.
+
+    Raises:
+        InputError: One of them cannot be read.
+    """
+    layout = layout or Layout()
+    paths = (Path(members), Path(non_members))
+    texts = layout.as_written
+    tables = [read_table(path, _described(layout), texts) for path in paths]
+    words = find_words((tables[0].columns, tables[1].columns))
+    for k, more in enumerate(words):
+        if more and suffix_of(paths[k]) in TEXT:
+            tables[k] = read_table(paths[k], _described(layout), (*texts, *more))
+        tables[k] = replace(
+            tables[k],
+            columns={name: _converted(name, column, layout, more, paths[k]) for name, column in tables[k].columns.items()},
+        )
+    notes = (*tables[0].notes, *tables[1].notes, *_date_notes(tables, layout))
+    return Tables(
+        paths, (tables[0].columns, tables[1].columns), (*tables[0].index, *tables[1].index), tuple(dict.fromkeys(notes))
+    )
+
+
+def _described(layout: Layout) -> dict[str, Wanted]:
+    """Give what is wanted of columns, and of those that are only named, nothing: their names help to find the separator."""
+    return {
+        **{name: Wanted("number") for name in (*layout.fitted, *layout.named) if name not in layout.wanted},
+        **layout.wanted,
+    }
+
+
+def _converted(name: str, column: Any, layout: Layout, texts: Collection[str], path: Path) -> Any:
+    """Make of a column what the model or the user wants of it."""
+    if column.ndim > 1 or name in layout.as_written:
+        return column
+    if name in layout.wanted:
+        return convert_column(column, layout.wanted[name], name, path)
+    return convert_column(column, Wanted("text"), name, path) if name in texts else column
+
+
+def _date_notes(tables: Sequence[Table], layout: Layout) -> list[str]:
+    """Say which columns of text files were read as dates without anybody saying so."""
+    found = [
+        name
+        for table in tables
+        if suffix_of(table.path) in TEXT
+        for name, column in table.columns.items()
+        if column.ndim == 1 and kind_of(column) == "date" and name not in layout.wanted
+    ]
+    names = list(dict.fromkeys(found))
+    if not names:
+        return []
+    return [f"Read {', '.join(names[:5])} as dates. Give --types {names[0]}=text if the model takes the words."]
+
+
+def read_pair(
+    members: str | Path, non_members: str | Path, layout: Layout, classes: Sequence[str] | None = None
+) -> tuple[Records, Records, tuple[str, ...]]:
+    """Members and non-members from two files of the same columns, and the names of the classes.
+
+    Labels that are words, or numbers other than 0-based ones, are looked up in `classes` (the model's), or else in the sorted
+    values of both files.
+
+    Raises:
+        InputError: A file cannot be read, a column is missing, or the files do not fit together.
+    """
+    return pair_of(read_tables(members, non_members, layout), layout, classes)
+
+
+def pair_of(read: Tables, layout: Layout, classes: Sequence[str] | None = None) -> tuple[Records, Records, tuple[str, ...]]:
+    """Members and non-members from tables that were read, as `read_pair` gives them.
+
+    Raises:
+        InputError: A column is missing, or the files do not fit together.
+    """
+    paths, tables = read.paths, read.columns
+    names = [feature_names(table, path, layout, read.index) for table, path in zip(tables, paths, strict=True)]
+    if set(names[0]) != set(names[1]):
+        odd = sorted(set(names[0]) ^ set(names[1]))
+        raise InputError(
+            f"Expected the same columns in {paths[0]} and {paths[1]}, got {', '.join(odd[:5])} in one only. Align them."
+        )
+    labels = [label_words(table[layout.label], layout.label, path) for table, path in zip(tables, paths, strict=True)]
+    lookup = class_names(labels, classes)
+    numeric = all(is_numeric(table[name]) for table in tables for name in names[0] if table[name].ndim == 1)
+    prefixes = [stem_of(path) for path in paths]
+    prefixes = prefixes if prefixes[0] != prefixes[1] else ["member", "non-member"]
+    sides = []
+    for table, path, column, prefix in zip(tables, paths, labels, prefixes, strict=True):
+        sides.append(
+            Records(
+                x=inputs(table, names[0], path, numeric=numeric, layout=layout),
+                y=coded_labels(column, lookup, path),
+                ids=_spelled(table[layout.id_column]) if layout.id_column else numbered(prefix, len(column)),
+                groups={group: _spelled(table[group]) for group in layout.groups},
+                unit=unit_words(_plain(table[layout.unit]), layout.unit, path) if layout.unit else None,
+            )
+        )
+    return sides[0], sides[1], lookup
+
+
+def label_words(column: Any, name: str, path: Path) -> NDArray[np.str_]:
+    """Give the label (n,) of each record as a word.
+
+    Raises:
+        InputError: Some record has none.
+
+    >>> label_words(np.array([1.0, 0.0]), "y", Path("a.csv")).tolist()
+    ['1', '0']
+    """
+    if column.ndim == 2 and column.shape[1] == 1:
+        column = np.asarray(column)[:, 0]
+    if column.ndim != 1:
+        raise InputError(f"Expected one label a record in {name!r} of {path}, got shape {column.shape}. Give one column.")
+    missing = is_missing(column)
+    if missing.any():
+        raise InputError(
+            f"Expected a label of each record in {name!r} of {path}, got none in {int(missing.sum())} records, the first in row "
+            f"{int(np.argmax(missing)) + 1}. Leave these records out."
+        )
+    return _spelled(column)
+
+
+def _spelled(column: Any) -> NDArray[np.str_]:
+    """Give the values (n,) of a column as words, whole numbers without a point."""
+    values = np.asarray(column)
+    if values.dtype.kind in "iub":
+        return values.astype(np.str_)
+    absent = is_missing(column)
+    words = ["missing" if gone else spell(value) for value, gone in zip(values.tolist(), absent, strict=True)]
+    return np.array(words, dtype=np.str_)
+
+
+def _plain(column: Any) -> NDArray[Any]:
+    """Give a column as a numpy array."""
+    return np.asarray(column)
+
+
+def feature_names(table: Columns, path: Path, layout: Layout, index: Collection[str] = ()) -> list[str]:
+    """Columns that the model gets.
+
+    Raises:
+        InputError: A named column is missing, or nothing is left.
+    """
+    for name in layout.named:
+        if name not in table:
+            raise InputError(f"Expected the column {name!r} in {path}, got {', '.join(list(table)[:8])}. Check [data].")
+    apart = {layout.label, layout.id_column, *layout.drop} | ({layout.unit} - set(layout.features))
+    apart |= set(index) - {*layout.features, *layout.fitted}
+    names = [name for name in table if name not in apart]
+    if suffix_of(path) == ".npz":
+        names = [name for name in names if name not in layout.groups]
+    if layout.features:
+        names = [name for name in layout.features if name in names]
+    if not names:
+        raise InputError(f"Expected feature columns in {path}, got only {', '.join(table)}. Give the model's inputs.")
+    if not layout.fitted or any(table[name].ndim > 1 for name in names):
+        return names
+    return fitted_names(names, path, layout)
+
+
+def fitted_names(names: list[str], path: Path, layout: Layout) -> list[str]:
+    """The columns that the model was fitted with, in its order, so that none is taken for another.
+
+    Raises:
+        InputError: One of them is missing, or there are others, groups apart.
+    """
+    missing = [name for name in layout.fitted if name not in names]
+    more = [name for name in names if name not in layout.fitted and name not in layout.groups]
+    if missing or more:
+        got = f"no {', '.join(missing[:5])}" if missing else f"{', '.join(more[:5])} too"
+        raise InputError(
+            f"Expected the columns that the model was fitted with ({', '.join(layout.fitted[:8])}) in {path}, got {got}. "
+            f"Rename the columns, or leave some out with --drop."
+        )
+    return list(layout.fitted)
+
+
+def inputs(table: Columns, names: list[str], path: Path, *, numeric: bool, layout: Layout | None = None) -> Any:
+    """Give what the model is asked: a data frame if columns have names or words, where one can be had, else an array.
+
+    Raises:
+        InputError: The model takes texts and there are several columns, or no library of data frames is installed.
+    """
+    layout = layout or Layout()
+    if layout.takes_text:
+        return _texts(table, names, path)
+    frames = frame_library() if layout.fitted or not numeric else None
+    if numeric and (frames is None or any(table[name].ndim > 1 for name in names)):
+        parts = [as_numbers(_plain(table[name]), name, path) for name in names]
+        return parts[0] if len(parts) == 1 and parts[0].ndim > 1 else np.column_stack(parts)
+    data = {name: table[name] for name in names}
+    if frames is None and len(names) == 1:
+        return _plain(data[names[0]])
+    if frames is None:
+        raise InputError(
+            f"Expected pandas or polars for the columns of words in {path}, got neither. Install the one your model was fitted with."
+        )
+    if frames.__name__ == "polars":
+        return frames.DataFrame({name: column.tolist() if column.dtype == object else column for name, column in data.items()})
+    return frames.DataFrame(data, copy=False)
+
+
+def _texts(table: Columns, names: list[str], path: Path) -> NDArray[Any]:
+    """Give the texts (n,) of the one column that a model of texts takes.
+
+    Raises:
+        InputError: There are several columns, or one of no text.
+    """
+    if len(names) != 1 or kind_of(table[names[0]]) not in ("text", "category"):
+        got = ", ".join(names[:6])
+        raise InputError(f"Expected one column of text for this model in {path}, got {got}. Name it with --features COLUMN.")
+    return np.asarray(table[names[0]], dtype=object)
+
+
+def frame_library() -> Any:
+    """The module pandas or polars, whichever is installed; None if neither is."""
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    return next((import_module(name) for name in ("pandas", "polars") if find_spec(name)), None)
+
+
+def numbered(prefix: str, n: int) -> NDArray[np.str_]:
+    """Ids made of the file's name and the row.
+
+    >>> numbered("train", 2).tolist()
+    ['train:0', 'train:1']
+    """
+    return np.array([f"{prefix}:{i}" for i in range(n)])
+
+
+def class_names(labels: Sequence[NDArray[Any]], classes: Sequence[str] | None) -> tuple[str, ...]:
+    """Names of the classes in the order of the model's outputs.
+
+    Raises:
+        InputError: Labels are numbers too large to count classes.
+
+    >>> class_names([np.array(["yes", "no"])], None)
+    ('no', 'yes')
+    """
+    if classes is not None:
+        return tuple(str(name) for name in classes)
+    words = np.unique(np.concatenate([np.asarray(column).astype(np.str_) for column in labels]))
+    if all(word.isdigit() for word in words):
+        if max(int(word) for word in words) >= MOST_CLASSES:
+            most = max(words, key=int)
+            raise InputError(f"Expected class numbers below {MOST_CLASSES} as labels, got {most}. Check the label column.")
+        return tuple(str(k) for k in range(max(int(word) for word in words) + 1))
+    return tuple(str(word) for word in words)
+
+
+def plainly(word: str) -> str:
+    """A class's name as every program may write it: whole numbers without a point, truth values as numbers.
+
+    >>> plainly("1.0"), plainly("True"), plainly("yes")
+    ('1', '1', 'yes')
+    """
+    truth = {"true": "1", "false": "0"}.get(word.lower(), word)
+    return truth[:-2] if truth.endswith(".0") else truth
+
+
+def is_numeric(column: Any) -> bool:
+    """Tell whether a column (n, ...) holds numbers or truth values.
+
+    >>> is_numeric(np.array([True])), is_numeric(np.array(["a"]))
+    (True, False)
+    """
+    return column.ndim > 1 or kind_of(column) in ("number", "boolean")
+
+
+def coded_labels(column: NDArray[np.str_], lookup: tuple[str, ...], path: Path) -> Ints:
+    """Labels as positions in `lookup`.
+
+    Raises:
+        InputError: A label is not among the classes.
+    """
+    position = {name: k for k, name in enumerate(lookup)}
+    if not any(is_number(name) for name in lookup) and all(str(value).isdigit() for value in column):
+        position = {str(k): k for k in range(len(lookup))}  # numbers where the model has words are its 0-based classes
+    plain = {plainly(name): k for name, k in position.items()}
+    if len(plain) == len(position):
+        position = plain | position
+    codes = {}
+    for word in np.unique(column).tolist():
+        known = word if word in position else plainly(word)
+        if known not in position:
+            shown, row = ", ".join(lookup[:6]), int(np.argmax(column == word)) + 1
+            raise InputError(f"Expected labels among {shown} in {path}, got {word!r} in row {row}. Check the label column.")
+        codes[word] = position[known]
+    return np.array([codes[word] for word in column.tolist()], dtype=np.int64)

@@ -1,0 +1,176 @@
+"""How a text table is written: its compression, encoding, separator and decimal mark, found in its first lines."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any
+
+from memberscope.errors import InputError
+
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+COMPRESSED = (".gz", ".zst")
+SAMPLE = 1 << 18  # bytes looked at
+MARKS = (  # byte order marks, the longest first
+    (b"\xff\xfe\x00\x00", "utf-32"),
+    (b"\x00\x00\xfe\xff", "utf-32"),
+    (b"\xef\xbb\xbf", "utf-8-sig"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
+MOST_ROWS = 200  # rows of the sample that are parsed
+COMMA_NUMBER = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
+POINT_NUMBER = re.compile(r"[+-]?\d*\.\d+(?:[eE][+-]?\d+)?")
+
+
+@dataclass(frozen=True)
+class TextFormat:
+    """What was found of a text table: `encoding`, `separator`, the `decimal` mark and the `names` of its columns.
+
+    `assumed` says in words what is other than UTF-8, commas and points; empty if nothing is.
+    """
+
+    encoding: str
+    separator: str
+    decimal: str
+    names: tuple[str, ...]
+    assumed: str = ""
+
+
+def find_text_format(path: Path, known: Collection[str] = ()) -> TextFormat:
+    """Find how the text table `path` is written; names of columns that are `known` decide between separators.
+
+    Raises:
+        InputError: It is empty, not text, or cannot be decompressed, or a column name stands in it twice.
+    """
+    with open_bytes(path) as stream:
+        sample = stream.read(SAMPLE)
+    encoding, name = _find_encoding(sample)
+    whole = len(sample) < SAMPLE
+    text = sample.decode(encoding, errors="ignore")
+    if "\0" in text:
+        raise InputError(f"Expected a text table in {path}, got bytes that are no text. Check the path and the file's suffix.")
+    if not text.strip():
+        raise InputError(f"Expected a header line in {path}, got an empty file. Check how it was written.")
+    separator = _find_separator(text, whole, known)
+    rows = _parse_rows(text, separator, whole)
+    header = [word.strip() for word in rows[0]]
+    repeated = [word for word, n in Counter(header).items() if n > 1 and word]
+    if repeated or header.count("") > 1:
+        shown = repr(repeated[0]) if repeated else "columns without a name"
+        raise InputError(f"Expected column names that differ in {path}, got {shown} twice. Rename one.")
+    decimal = _find_decimal(rows[1:], separator)
+    said = [name] if name else []
+    usual = "\t" if ".tsv" in path.suffixes or ".tab" in path.suffixes else ","
+    said += [f"separated by {SEPARATORS[separator]}"] if separator != usual else []
+    said += ["decimal commas"] if decimal == "," else []
+    return TextFormat(encoding, separator, decimal, tuple(header), ", ".join(said))
+
+
+@contextmanager
+def open_bytes(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for reading, decompressed if its name ends in .gz or .zst.
+
+    Raises:
+        InputError: It is damaged, or nothing that reads .zst is installed.
+    """
+    try:
+        if path.suffix.lower() == ".gz":
+            with gzip.open(path) as stream:
+                yield stream  # type: ignore[misc]
+        elif path.suffix.lower() == ".zst":
+            with _open_zst(path) as stream:
+                yield stream
+        else:
+            with path.open("rb") as stream:
+                yield stream
+    except (OSError, EOFError) as error:
+        raise InputError(f"Expected a complete {path.suffix} file, got {path}: {error}. Write it again.") from error
+
+
+def open_text(path: Path, encoding: str) -> io.TextIOWrapper:
+    """Open a text table for csv.reader; the caller closes it."""
+    return io.TextIOWrapper(_open_whole(path), encoding=encoding, newline="")
+
+
+def _open_whole(path: Path) -> Any:
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path)
+    return _open_zst(path) if path.suffix.lower() == ".zst" else path.open("rb")
+
+
+def _open_zst(path: Path) -> Any:
+    if find_spec("pyarrow"):
+        import pyarrow
+
+        return io.BufferedReader(pyarrow.CompressedInputStream(pyarrow.OSFile(str(path)), "zstd"))
+    if find_spec("zstandard"):
+        import zstandard
+
+        return io.BufferedReader(zstandard.open(path, "rb"))
+    raise InputError(f"Expected pyarrow or zstandard to read {path}, got neither. Run `pip install memberscope[parquet]`.")
+
+
+def _find_encoding(sample: bytes) -> tuple[str, str]:
+    """Find the encoding of a text's first bytes, and the words that say so if it is not UTF-8."""
+    for mark, encoding in MARKS:
+        if sample.startswith(mark):
+            return encoding, "" if encoding == "utf-8-sig" else encoding.upper()
+    if len(sample) > 1 and sample[1::2].count(0) > len(sample) // 4:
+        return "utf-16-le", "UTF-16"
+    if sample[::2].count(0) > len(sample) // 4:
+        return "utf-16-be", "UTF-16"
+    try:
+        sample.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(sample) - 3 or len(sample) < SAMPLE:
+            return "cp1252", "Windows-1252, since it is no UTF-8"
+    return "utf-8", ""
+
+
+def _parse_rows(text: str, separator: str, whole: bool) -> list[list[str]]:
+    """Parse the first rows of a text; the last one is left out where the text goes on."""
+    rows = []
+    try:
+        for row in csv.reader(io.StringIO(text), delimiter=separator):
+            if row:
+                rows.append(row)
+            if len(rows) > MOST_ROWS:
+                break
+    except csv.Error:
+        pass
+    return rows if whole or len(rows) < 2 or len(rows) > MOST_ROWS else rows[:-1]
+
+
+def _find_separator(text: str, whole: bool, known: Collection[str]) -> str:
+    """Find the separator whose header holds most of the `known` names, then that which splits all rows into most columns."""
+    best, found = (-1, -1, False), ","
+    for separator in SEPARATORS:
+        rows = _parse_rows(text, separator, whole)
+        if not rows:
+            continue
+        names = {word.strip() for word in rows[0]}
+        even = all(len(row) == len(rows[0]) for row in rows)
+        width = len(rows[0]) if even else 1
+        rank = (len(names & set(known)), width, separator == ",")
+        if rank > best:
+            best, found = rank, separator
+    return found
+
+
+def _find_decimal(rows: list[list[str]], separator: str) -> str:
+    """Find whether numbers are written with a decimal comma: some fields are, and none has a point."""
+    if separator == ",":
+        return "."
+    fields = [word.strip() for row in rows for word in row]
+    commas = sum(COMMA_NUMBER.fullmatch(word) is not None for word in fields)
+    points = sum(POINT_NUMBER.fullmatch(word) is not None for word in fields)
+    return "," if commas and not points else "."

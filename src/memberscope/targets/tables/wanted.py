@@ -1,0 +1,155 @@
+"""Columns made into what a user or a model wants of them, and of one kind on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.errors import InputError
+from memberscope.targets.tables.kinds import MISSING, Wanted, is_missing, kind_of, objects
+
+TRUTH = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "y": True,
+    "t": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "n": False,
+    "f": False,
+}
+
+
+def convert_column(column: Any, want: Wanted, name: str, path: Path) -> Any:
+    """Make of a `column` (n,) the kind that is wanted; what is missing stays missing.
+
+    Raises:
+        InputError: A value is not of that kind.
+
+    >>> convert_column(np.array([7, 8]), Wanted("text"), "code", Path("a.csv")).tolist()
+    ['7', '8']
+    """
+    makers = {"number": _as_number, "boolean": _as_truth, "date": _as_dates}
+    if want.kind in makers:
+        return makers[want.kind](column, name, path)
+    if want.kind == "text":
+        return _as_text(column, want)
+    return _as_categories(column, want)
+
+
+def find_words(columns: tuple[Mapping[str, Any], ...]) -> tuple[set[str], ...]:
+    """Find, for each table, columns that are no text there but are text in another one, and so must be read as text.
+
+    >>> find_words(({"a": np.array([1])}, {"a": np.array(["x"], dtype=object)}))
+    ({'a'}, set())
+    """
+    kinds = [{name: kind_of(column) for name, column in table.items() if column.ndim == 1} for table in columns]
+    text = {name for table in kinds for name, kind in table.items() if kind == "text"}
+    return tuple(
+        {name for name, kind in table.items() if name in text and kind != "text" and not is_missing(columns[k][name]).all()}
+        for k, table in enumerate(kinds)
+    )
+
+
+def spell(value: Any) -> str:
+    """Write a value as a text table has it: whole numbers without a point.
+
+    >>> spell(3.0), spell("a"), spell(True)
+    ('3', 'a', 'True')
+    """
+    if isinstance(value, float | np.floating) and value == value and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _values(column: Any) -> tuple[list[Any], NDArray[np.bool_]]:
+    """Give the values (n,) of a column as objects, and which are missing."""
+    return np.asarray(column, dtype=object).tolist(), is_missing(column)
+
+
+def _replace(column: Any, change: Callable[[Any], Any], empty: Any) -> list[Any]:
+    """Change each value of a column (n,), each different one once; a missing one becomes `empty`."""
+    values, missing = _values(column)
+    known = [None if absent else value for value, absent in zip(values, missing, strict=True)]
+    table = {value: empty if value is None else change(value) for value in set(known)}
+    return [table[value] for value in known]
+
+
+def _as_text(column: Any, want: Wanted) -> Any:
+    """Words as they are written, except those for missing values that the model has not seen as words."""
+    seen = None if want.categories is None else {spell(value) for value in want.categories if isinstance(value, str)}
+    lost = set() if seen is None else MISSING - seen
+    empty: Any = want.missing
+    if seen is not None and "" in seen and not any(value is None or value != value for value in want.categories or ()):
+        empty = ""
+    own = {spell(value): value for value in want.categories or () if value is not None and value == value}
+
+    def change(value: Any) -> Any:
+        return empty if isinstance(value, str) and value in lost else own.get(spell(value), spell(value))
+
+    return objects(_replace(column, change, empty))
+
+
+def _as_categories(column: Any, want: Wanted) -> Any:
+    """A pandas column of categories, the model's own ones first; text where pandas is not installed."""
+    if hasattr(column.dtype, "categories") and want.categories is None:
+        return column
+    if find_spec("pandas") is None:
+        return _as_text(column, want)
+    import pandas
+
+    own = {_key(value): value for value in want.categories or () if value is not None and value == value}
+    lost = MISSING - set(own)
+    found = _replace(column, lambda value: None if value in lost else own.get(_key(value), value), None)
+    more = sorted({value for value in found if value is not None} - set(own.values()), key=str)
+    return pandas.Series(pandas.Categorical(found, categories=[*own.values(), *more]))
+
+
+def _key(value: Any) -> str:
+    """Give the word by which a category is found: True, 1 and 1.0 are written differently in each kind of file."""
+    word = spell(value)
+    return {"True": "1", "False": "0"}.get(word, word)
+
+
+def _as_number(column: Any, name: str, path: Path) -> NDArray[Any]:
+    from memberscope.targets.columns import as_numbers
+
+    if kind_of(column) in ("number", "boolean"):
+        return as_numbers(np.asarray(column), name, path)
+    values, missing = _values(column)
+    words = np.array(["nan" if absent else str(value).strip() for value, absent in zip(values, missing, strict=True)])
+    return as_numbers(words, name, path)
+
+
+def _as_truth(column: Any, name: str, path: Path) -> Any:
+    if kind_of(column) == "boolean":
+        return column
+    values, missing = _values(column)
+    words = [None if absent else spell(value).strip().lower() for value, absent in zip(values, missing, strict=True)]
+    odd = next((row for row, word in enumerate(words) if word is not None and word not in TRUTH), None)
+    if odd is not None:
+        raise InputError(
+            f"Expected true or false in the column {name!r} of {path}, got {values[odd]!r} in row {odd + 1}. Repair it, or change --types."
+        )
+    found = [np.nan if word is None else TRUTH[word] for word in words]
+    return objects(found) if missing.any() else np.array(found, dtype=bool)
+
+
+def _as_dates(column: Any, name: str, path: Path) -> Any:
+    if kind_of(column) == "date":
+        return column
+    values, missing = _values(column)
+    words = ["NaT" if absent else str(value).strip() for value, absent in zip(values, missing, strict=True)]
+    try:
+        return np.array(words, dtype="datetime64[us]")
+    except ValueError as error:
+        raise InputError(
+            f"Expected dates such as 2024-01-31 in the column {name!r} of {path}, got: {error}. Repair it, or change --types."
+        ) from error
