@@ -62,7 +62,9 @@ def _read_csv(path: Path, found: TextFormat, texts: Collection[str]) -> Any:
     read = csv.ReadOptions(column_names=list(found.names), skip_rows=1, encoding=encoding)
     parse = csv.ParseOptions(delimiter=found.separator, newlines_in_values=True)
     with pa.input_stream(str(path)) as stream:  # decompresses by the name
-        return csv.read_csv(stream, read_options=read, parse_options=parse, convert_options=convert)
+        # Block by block: the whole-file reader holds twice the memory.
+        blocks = csv.open_csv(stream, read_options=read, parse_options=parse, convert_options=convert)
+        return pa.Table.from_batches(list(blocks), blocks.schema)
 
 
 def _readable(path: Path, found: TextFormat, error: Exception) -> Exception:
@@ -181,5 +183,9 @@ def _as_numpy(column: Any) -> Any:
         column = column.cast(pa.timestamp("us"))
     if pa.types.is_null(column.type):
         return np.full(len(column), np.nan)
-    values = column.to_numpy()
-    return objects([np.nan if value is None else value for value in values]) if values.dtype == object else values
+    if not pa.types.is_string(column.type):
+        values = column.to_numpy()
+        return objects([np.nan if value is None else value for value in values]) if values.dtype == object else values
+    coded = column.dictionary_encode().combine_chunks()
+    words = objects([*coded.dictionary.to_pylist(), np.nan])  # one object a value, however many records have it
+    return words[coded.indices.fill_null(len(words) - 1).to_numpy(zero_copy_only=False)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -15,7 +16,7 @@ import numpy as np
 from memberscope.errors import InputError
 from memberscope.targets.columns import read_npz
 from memberscope.targets.tables.arrow import columns_of_arrow, read_arrow_file, read_text_by_arrow
-from memberscope.targets.tables.kinds import FALSE, MISSING, TRUE, Wanted, objects, type_words
+from memberscope.targets.tables.kinds import DATE, FALSE, MISSING, TRUE, Wanted, objects, type_words
 from memberscope.targets.tables.text import COMPRESSED, TextFormat, find_text_format, open_text
 
 TEXT, JSON = (".csv", ".tsv", ".tab", ".txt"), (".jsonl", ".ndjson", ".json")
@@ -151,13 +152,18 @@ def _read_by_pandas(path: Path, found: TextFormat, texts: Collection[str]) -> Co
     """Read a text table by pandas, and its dates by our rule."""
     import pandas
 
-    own = {name: [""] if name in texts else sorted(MISSING) for name in found.names}
+    own: Any = {name: [""] if name in texts else sorted(MISSING) for name in found.names} if texts else sorted(MISSING)
+    call: dict[str, Any] = {
+        "sep": found.separator, "encoding": found.encoding, "decimal": found.decimal, "names": list(found.names), "header": 0,
+        "index_col": False, "na_values": own, "keep_default_na": False, "dtype": dict.fromkeys(texts, str),
+        "true_values": list(TRUE), "false_values": list(FALSE),
+    }  # fmt: skip
     try:
-        frame = pandas.read_csv(
-            path, sep=found.separator, encoding=found.encoding, decimal=found.decimal, names=list(found.names), header=0,
-            index_col=False, na_values=own, keep_default_na=False, dtype=dict.fromkeys(texts, str), low_memory=False,
-            true_values=list(TRUE), false_values=list(FALSE), on_bad_lines="error",
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pandas.errors.DtypeWarning)
+            frame = pandas.read_csv(path, **call)
+    except pandas.errors.DtypeWarning:  # a column is of one type in one part of the file and of another in the next
+        frame = pandas.read_csv(path, low_memory=False, **call)
     except pandas.errors.ParserError as error:
         raise InputError(f"Expected a complete text table, got {path}: {str(error).strip()}. Write it again.") from error
     columns: Columns = {}
@@ -170,10 +176,7 @@ def _read_by_pandas(path: Path, found: TextFormat, texts: Collection[str]) -> Co
 
 def _as_dates(series: Any) -> Any:
     """Type a column of words as dates if all are ISO 8601; the first ones decide whether it is tried."""
-    from memberscope.targets.tables.kinds import DATE
-
-    present = series.dropna()
-    first = present.iloc[:50].astype(str)
+    first = series.iloc[:1000].dropna().astype(str)
     if not len(first) or not all(DATE.match(word) for word in first):
         return series
     import pandas

@@ -7,7 +7,7 @@ fitted: the words that pandas takes for missing are missing.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -23,7 +23,6 @@ MISSING = frozenset(
     | {"NaN", "None", "n/a", "nan", "null"}
 )
 TRUE, FALSE = ("True", "TRUE", "true"), ("False", "FALSE", "false")
-WHOLE = re.compile(r"[+-]?\d{1,18}")
 DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)?")
 
 
@@ -62,26 +61,23 @@ def type_words(words: Sequence[str], decimal: str = ".") -> NDArray[Any]:
     >>> type_words(["1", "", "2.5"]).tolist(), type_words(["yes", "NA"]).tolist()
     ([1.0, nan, 2.5], ['yes', nan])
     """
-    distinct = {word.strip() for word in words}
-    present = distinct - MISSING
-    if not present:
-        return np.full(len(words), np.nan)
-    complete = len(present) == len(distinct)
-    numbers = _parse_numbers(present, decimal)
+    numbers = _parse_numbers(words, decimal)
     if numbers is not None:
-        values = np.array([numbers.get(word.strip(), np.nan) for word in words])
-        whole = complete and all(WHOLE.fullmatch(word) for word in present)
-        return np.array([int(word) for word in words], dtype=np.int64) if whole else values
+        return numbers
+    stripped = {word: word.strip() for word in set(words)}
+    present = set(stripped.values()) - MISSING
+    complete = not any(word in MISSING for word in stripped.values())
     if present <= {*TRUE, *FALSE}:
-        found = [None if word.strip() in MISSING else word.strip() in TRUE for word in words]
-        return np.array(found) if complete else objects([np.nan if value is None else value for value in found])
+        found = {word: np.nan if plain in MISSING else plain in TRUE for word, plain in stripped.items()}
+        return np.array([found[word] for word in words]) if complete else objects([found[word] for word in words])
     if all(DATE.fullmatch(word) for word in present):
+        dates = {word: "NaT" if plain in MISSING else plain for word, plain in stripped.items()}
         try:
-            return np.array(["NaT" if word.strip() in MISSING else word.strip() for word in words], dtype="datetime64[us]")
-        except ValueError:
+            return np.array([dates[word] for word in words], dtype="datetime64[us]")
+        except ValueError:  # such as the 31st of February
             pass
-    shared = {word: word for word in distinct}  # one object a value, however many records have it
-    return objects([np.nan if word.strip() in MISSING else shared.get(word, word) for word in words])
+    kept = {word: np.nan if plain in MISSING else word for word, plain in stripped.items()}  # one object a value
+    return objects([kept[word] for word in words])
 
 
 def objects(values: Sequence[Any]) -> NDArray[Any]:
@@ -137,14 +133,21 @@ def is_missing(values: Any) -> NDArray[np.bool_]:
     return np.zeros(len(array), dtype=bool)
 
 
-def _parse_numbers(words: Collection[str], decimal: str) -> dict[str, float] | None:
-    """Parse each of the distinct words; None if some is no number."""
-    found = {}
-    for word in words:
-        if "_" in word or (decimal != "." and "." in word):
-            return None
+def _parse_numbers(words: Sequence[str], decimal: str) -> NDArray[Any] | None:
+    """Parse the fields (n,) as whole numbers, or as numbers with NaN for what is missing; None if some is no number."""
+    plain = words if decimal == "." else [word.replace(decimal, ".") for word in words if "." not in word]
+    if len(plain) != len(words) or "_" in "".join(plain):  # float() takes 1_000, no other reader does
+        return None
+    try:
+        values = np.array(list(map(float, plain)))
+    except ValueError:
         try:
-            found[word] = float(word.replace(decimal, ".") if decimal != "." else word)
+            values = np.array([np.nan if word.strip() in MISSING else float(word) for word in plain])
         except ValueError:
             return None
-    return found
+    if np.isfinite(values).all() and (values == np.floor(values)).all():
+        try:
+            return np.array(list(map(int, plain)), dtype=np.int64)
+        except (ValueError, OverflowError):
+            pass
+    return values
