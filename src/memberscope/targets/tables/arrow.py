@@ -92,6 +92,8 @@ def _finish(table: Any, texts: Collection[str], untyped: Collection[str], decima
             column = _without_missing(column, [""] if name in texts else sorted(MISSING))
             if name in untyped and name not in texts:
                 column = _typed(column, decimal)
+        elif pa.types.is_null(column.type):
+            column = pa.chunked_array([pa.nulls(len(column), pa.float64())])
         elif pa.types.is_date(column.type) or pa.types.is_timestamp(column.type):
             column = column.cast(pa.timestamp("us", tz=getattr(column.type, "tz", None)))
         table = table.set_column(place, name, column)
@@ -150,6 +152,7 @@ def read_arrow_file(path: Path) -> Any:
 def columns_of_arrow(table: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Give the columns of a table by name, as pandas holds them if it is installed, and which of them pandas wrote as an index."""
     index = tuple(name for name in _index_names(table) if name in table.column_names)
+    table = table.drop_columns([name for name in index if name.startswith("__index_level_")])
     if find_spec("pandas") is None:
         return {str(name): _as_numpy(table.column(k)) for k, name in enumerate(table.column_names)}, index
     described = table.schema.pandas_metadata

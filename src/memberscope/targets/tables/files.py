@@ -165,7 +165,10 @@ def _read_by_pandas(path: Path, found: TextFormat, texts: Collection[str]) -> Co
     except pandas.errors.DtypeWarning:  # a column is of one type in one part of the file and of another in the next
         frame = pandas.read_csv(path, low_memory=False, **call)
     except pandas.errors.ParserError as error:
+        read_words(path, found)  # says which line it is
         raise InputError(f"Expected a complete text table, got {path}: {str(error).strip()}. Write it again.") from error
+    if frame.iloc[:, -1].isna().any():  # pandas fills up a line that is cut
+        read_words(path, found)
     columns: Columns = {}
     for name in found.names:
         series = frame.pop(name)
@@ -257,8 +260,8 @@ def _check_lengths(table: Table) -> None:
 
 def _without_nameless(table: Table, wanted: Mapping[str, Wanted]) -> Table:
     """Drop the column that pandas writes for a nameless index, unless the model was fitted with it; say so."""
-    names = [name for name in table.columns if name in NAMELESS and name not in wanted]
-    if not names or len(names) == len(table.columns):
+    names = [name for name in dict.fromkeys((*table.columns, *table.index)) if name in NAMELESS and name not in wanted]
+    if not names or set(names) >= set(table.columns):
         return table
     columns = {name: column for name, column in table.columns.items() if name not in names}
     index = tuple(name for name in table.index if name not in names)

@@ -269,7 +269,8 @@ def inputs(table: Columns, names: list[str], path: Path, *, numeric: bool, layou
         )
     if frames.__name__ == "polars":
         return frames.DataFrame({name: column.tolist() if column.dtype == object else column for name, column in data.items()})
-    return frames.DataFrame(data, copy=False)
+    kept = {name: frames.Series(column, dtype=object) if column.dtype == object else column for name, column in data.items()}
+    return frames.DataFrame(kept, copy=False)
 
 
 def _texts(table: Columns, names: list[str], path: Path) -> NDArray[Any]:

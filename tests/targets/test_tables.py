@@ -1,0 +1,307 @@
+"""Tables: every reader types a column alike, what is missing stays missing, and what was assumed is said."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from memberscope.errors import InputError
+from memberscope.targets import Layout, SklearnTarget, fitted_columns_of, read_pair, read_tables
+from memberscope.targets.tables import files, find_fitted_columns, read_kinds, read_table
+from memberscope.targets.tables.kinds import MISSING, is_missing, kind_of
+from memberscope.targets.tables.text import find_text_format
+
+FIELDS = {
+    "whole": st.integers(-(10**6), 10**6).map(str),
+    "number": st.floats(-1e6, 1e6, allow_nan=False).map(repr),
+    "truth": st.sampled_from(["True", "False"]),
+    "date": st.dates().filter(lambda day: 1700 < day.year < 2200).map(str),
+    "time": st.datetimes(pandas.Timestamp("1971-01-01"), pandas.Timestamp("2200-01-01")).map(
+        lambda t: str(t.replace(microsecond=0))
+    ),
+    "word": st.text("abcxyz é", min_size=1).filter(lambda word: word.strip() == word),
+    "missing": st.sampled_from(sorted(MISSING)),
+}
+
+
+@st.composite
+def columns(draw):
+    """A column of one kind, or of two, with missing fields among them."""
+    kinds = draw(st.lists(st.sampled_from(sorted(FIELDS)), min_size=1, max_size=2, unique=True))
+    fields = st.one_of(*(FIELDS[kind] for kind in kinds))
+    return draw(
+        st.lists(st.one_of(fields, fields, FIELDS["missing"]) if draw(st.booleans()) else fields, min_size=1, max_size=30)
+    )
+
+
+def write_column(path: Path, words: list[str]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(["key", "value"])
+        rows.writerows(enumerate(words))
+    return path
+
+
+def read_without(monkeypatch: pytest.MonkeyPatch, path: Path, *hidden: str) -> dict:
+    found = files.find_spec
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "find_spec", lambda name: None if name in hidden else found(name))
+        return read_table(path).columns
+
+
+def as_plain(column) -> list:
+    """A column's values for comparison: what is missing as None, dates to the second, all else as Python has it."""
+    missing = is_missing(column)
+    if kind_of(column) == "date":
+        values = np.asarray(pandas.Series(column).astype("datetime64[s]")).astype(str).tolist()
+    else:
+        values = np.asarray(column).tolist()
+    return [None if gone else value for value, gone in zip(values, missing, strict=True)]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(columns())
+def test_all_readers_type_a_column_alike_and_as_pandas_does(tmp_path, monkeypatch, words):
+    path = write_column(tmp_path / "a.csv", words)
+    by_arrow = read_table(path).columns["value"]
+    by_pandas = read_without(monkeypatch, path, "pyarrow")["value"]
+    by_hand = read_without(monkeypatch, path, "pyarrow", "pandas")["value"]
+    assert kind_of(by_arrow) == kind_of(by_pandas) == kind_of(by_hand)
+    assert as_plain(by_arrow) == as_plain(by_hand)
+    usual = pandas.read_csv(path)["value"]
+    if kind_of(by_arrow) != "date":
+        assert as_plain(by_pandas) == as_plain(usual) and kind_of(usual) == kind_of(by_arrow)
+    if kind_of(by_arrow) == "number":
+        np.testing.assert_allclose(np.asarray(by_arrow, dtype=float), np.asarray(usual, dtype=float), rtol=1e-15)
+        assert np.asarray(by_arrow).dtype == np.asarray(usual).dtype
+    else:
+        assert as_plain(by_arrow) == as_plain(by_pandas)
+
+
+def test_a_column_whose_type_changes_late_is_typed_whole(tmp_path, monkeypatch):
+    n = 200_000
+    table = {
+        "a": ["1"] * n + ["2.5"],
+        "b": [""] * n + ["x"],
+        "c": ["True"] * n + ["maybe"],
+        "d": ["2024-01-01"] * n + ["never"],
+    }
+    for k in range(4):
+        table[f"e{k}"] = ["7"] * n + ["word"]
+    with (tmp_path / "a.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([list(table), *zip(*table.values(), strict=True)])
+    for hidden in ((), ("pyarrow",), ("pyarrow", "pandas")):
+        columns = read_without(monkeypatch, tmp_path / "a.csv", *hidden)
+        assert columns["a"][n] == 2.5 and kind_of(columns["a"]) == "number"
+        assert [kind_of(columns[name]) for name in "bcd"] == ["text"] * 3
+        assert columns["d"][0] == "2024-01-01" and np.asarray(columns["e3"])[0] == "7"
+
+
+FRAME = pandas.DataFrame({"id": [7, 8, 9], "name": ["a", None, "ü"], "x": [1.5, np.nan, -2.25], "ok": [True, False, True]})
+
+
+def written(path: Path, **options) -> Path:
+    FRAME.to_csv(path, **{"index": False, **options})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "assumed"),
+    [
+        ("a.csv", {}, ""),
+        ("a.csv", {"encoding": "utf-8-sig"}, ""),
+        ("a.tsv", {"sep": "\t"}, ""),
+        ("a.csv", {"sep": ";", "decimal": ","}, "separated by semicolons, decimal commas"),
+        ("a.csv", {"sep": "\t"}, "separated by tabs"),
+        ("a.txt", {"sep": "|"}, "separated by bars"),
+        ("a.csv", {"encoding": "utf-16"}, "UTF-16"),
+        ("a.csv", {"encoding": "utf-16-le"}, "UTF-16"),
+        ("a.csv", {"encoding": "latin-1"}, "Windows-1252, since it is no UTF-8"),
+        ("a.csv.gz", {"compression": "gzip"}, ""),
+        ("a.csv.gz", {"compression": "gzip", "sep": ";"}, "separated by semicolons"),
+        ("a.csv", {"quoting": csv.QUOTE_ALL}, ""),
+        ("a.csv", {"lineterminator": "\r\n"}, ""),
+    ],
+)
+@pytest.mark.parametrize("hidden", [(), ("pyarrow",), ("pyarrow", "pandas")])
+def test_how_a_text_table_is_written_is_found_and_said(tmp_path, monkeypatch, name, options, assumed, hidden):
+    path = written(tmp_path / name, **options)
+    columns = read_without(monkeypatch, path, *hidden)
+    assert np.asarray(columns["id"]).tolist() == [7, 8, 9] and as_plain(columns["name"]) == ["a", None, "ü"]
+    assert as_plain(columns["x"]) == [1.5, None, -2.25] and np.asarray(columns["ok"]).dtype == bool
+    notes = read_table(path).notes
+    assert notes == ((f"Read {name} as {assumed}.",) if assumed else ())
+
+
+@pytest.mark.parametrize("suffix", ["csv.zst", "jsonl.zst", "jsonl.gz", "jsonl", "ndjson", "json", "feather", "parquet"])
+def test_other_formats_hold_the_same_table(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "csv.zst":
+        import pyarrow
+
+        with pyarrow.CompressedOutputStream(str(path), "zstd") as stream:
+            stream.write(FRAME.to_csv(index=False).encode())
+    elif suffix == "feather":
+        FRAME.to_feather(path)
+    elif suffix == "parquet":
+        FRAME.to_parquet(path)
+    elif suffix == "json":
+        path.write_text(json.dumps(json.loads(FRAME.to_json(orient="records"))))
+    elif suffix == "jsonl.zst":
+        import pyarrow
+
+        with pyarrow.CompressedOutputStream(str(path), "zstd") as stream:
+            stream.write(FRAME.to_json(orient="records", lines=True).encode())
+    else:
+        text = FRAME.to_json(orient="records", lines=True)
+        path.write_bytes(gzip.compress(text.encode()) if suffix.endswith("gz") else text.encode())
+    columns = read_table(path).columns
+    assert {name: as_plain(column) for name, column in columns.items()} == {
+        "id": [7, 8, 9], "name": ["a", None, "ü"], "x": [1.5, None, -2.25], "ok": [True, False, True]
+    }  # fmt: skip
+    assert [kind_of(column) for column in columns.values()] == ["number", "text", "number", "boolean"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.csv", b"", "got an empty file"),
+        ("a.csv", b"\n\n", "got an empty file"),
+        ("a.csv", b"a,b\n", "got an empty table"),
+        ("a.csv", b"a,a\n1,2\n", "'a' twice"),
+        ("a.csv", b",\n1,2\n", "columns without a name twice"),
+        ("a.csv", b"a,b\n1,2\n3\n", "got 1 in line 3"),
+        ("a.csv", b"a,b\n1,2\n3,4,5\n", "got 3 in line 3"),
+        ("a.csv", bytes(range(256)) * 4, "bytes that are no text"),
+        ("a.csv.gz", b"a,b\n1,2\n", "complete .gz file"),
+        ("a.csv.gz", gzip.compress(b"a,b\n" + b"1,2\n" * 99)[:-20], "complete .gz file|complete text table"),
+        ("a.parquet", b"PAR1", "complete .parquet file"),
+        ("a.feather", b"ARROW1", "complete .feather file"),
+        ("a.jsonl", b'{"a": 1}\n[1]\n', "as record 2"),
+        ("a.jsonl", b'{"a": 1}\n{"a": \n', "one JSON object a line"),
+        ("a.json", b"[" * 100_000, "one JSON object a line"),
+        ("a.jsonl", b'{"a": {"b": 1}}\n', "Flatten the records"),
+        ("a.jsonl", b'{"a": [1, 2]}\n{"a": [1]}\n', "lists of numbers of one length"),
+        ("a.xlsx", b"PK", r"\.parquet, \.feather or \.npz"),
+        ("a.gz", gzip.compress(b"a\n1\n"), r"\.parquet, \.feather or \.npz"),
+    ],
+)
+def test_what_cannot_be_read_is_one_sentence(tmp_path, monkeypatch, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    for hidden in ((), ("pyarrow",), ("pyarrow", "pandas")):
+        with pytest.raises(InputError, match=words):
+            read_without(monkeypatch, tmp_path / name, *hidden)
+
+
+def test_the_index_that_pandas_wrote_along_is_left_out_and_said(tmp_path):
+    FRAME.to_csv(tmp_path / "a.csv")
+    FRAME.iloc[[2, 0, 1]].to_parquet(tmp_path / "a.parquet")
+    for name, called in (("a.csv", "without a name"), ("a.parquet", "__index_level_0__")):
+        table = read_table(tmp_path / name)
+        assert list(table.columns) == ["id", "name", "x", "ok"]
+        assert table.notes == (f"Left out the column {called} of {name}, the index of a data frame that was written along.",)
+    fitted = read_table(tmp_path / "a.csv", {**read_kinds(["Unnamed: 0=number"])})  # a model that was fitted with it
+    assert next(iter(fitted.columns)) == "Unnamed: 0"
+    FRAME.set_index("id").to_parquet(tmp_path / "b.parquet")
+    assert read_table(tmp_path / "b.parquet").index == ("id",)
+
+
+def pair(tmp_path: Path, first: str, second: str) -> tuple[Path, Path]:
+    (tmp_path / "a.csv").write_text(first)
+    (tmp_path / "b.csv").write_text(second)
+    return tmp_path / "a.csv", tmp_path / "b.csv"
+
+
+def test_text_on_one_side_is_text_on_the_other(tmp_path):
+    paths = pair(tmp_path, "code,y\n007,0\n008,1\n", "code,y\nA1,0\n009,1\n")
+    first, second = (table["code"] for table in read_tables(*paths).columns)
+    assert first.tolist() == ["007", "008"] and np.asarray(second).tolist() == ["A1", "009"]
+    paths = pair(tmp_path, "code,y\n,0\n,1\n", "code,y\nA1,0\n,1\n")  # nothing on one side
+    assert is_missing(read_tables(*paths).columns[0]["code"]).all()
+
+
+def test_declared_types_go_before_what_was_found(tmp_path):
+    paths = pair(
+        tmp_path,
+        "zip,seen,sex,flag,n,y\n01,2024-01-01,f,yes,1,0\n02,2024-02-01,m,no,x,1\n",
+        "zip,seen,sex,flag,n,y\n03,2024-03-01,f,1,2,0\n",
+    )
+    wanted = read_kinds(["zip=text", "seen=text", "sex=category", "flag=boolean"])
+    first, second = read_tables(*paths, Layout(wanted=wanted)).columns
+    assert first["zip"].tolist() == ["01", "02"] and first["seen"].tolist() == ["2024-01-01", "2024-02-01"]
+    assert first["sex"].cat.categories.tolist() == ["f", "m"] and first["flag"].tolist() == [True, False]
+    assert second["flag"].tolist() == [True]
+    with pytest.raises(InputError, match="got 'x' in row 2"):
+        read_tables(*paths, Layout(wanted=read_kinds(["n=number"])))
+    with pytest.raises(
+        InputError, match="Expected --types column=kind with the kinds number, boolean, date, text, category, got 'zip=word'"
+    ):
+        read_kinds(["zip=word"])
+    assert "as dates. Give --types seen=text" in read_tables(*paths).notes[-1]
+
+
+def test_a_label_that_is_missing_is_refused_by_its_row(tmp_path):
+    paths = pair(tmp_path, "x,y\n1,a\n2,\n3,\n", "x,y\n1,b\n")
+    with pytest.raises(InputError, match="got none in 2 records, the first in row 2"):
+        read_pair(*paths, Layout())
+
+
+def test_categories_and_missing_words_come_from_the_model(tmp_path):
+    from sklearn.compose import make_column_transformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+
+    frame = pandas.DataFrame(
+        {"code": ["007", "12", "007", "12"], "basement": ["NA", "full", "NA", "full"], "gap": ["a", None, "a", None]},
+        dtype=object,
+    )
+    encoders = make_column_transformer((OneHotEncoder(), ["code", "basement"]), (make_pipeline(SimpleImputer(strategy="constant", fill_value="none", missing_values=None), OneHotEncoder()), ["gap"]))  # fmt: skip
+    target = SklearnTarget(make_pipeline(encoders, LogisticRegression()).fit(frame, [0, 1, 0, 1]))
+    wanted = find_fitted_columns(target)
+    assert wanted["code"].categories == ("007", "12")
+    for name in ("a.csv", "b.csv"):
+        frame.assign(y=[0, 1, 0, 1]).to_csv(tmp_path / name, index=False)
+    inside, _, _ = read_pair(
+        tmp_path / "a.csv", tmp_path / "b.csv", Layout(fitted=fitted_columns_of(target), wanted=wanted), ("0", "1")
+    )
+    assert inside.x["code"].tolist() == ["007", "12", "007", "12"] and inside.x["basement"].tolist() == [
+        "NA",
+        "full",
+        "NA",
+        "full",
+    ]
+    assert inside.x["gap"].tolist() == ["a", None, "a", None]
+    np.testing.assert_allclose(target.query(inside.x), target.query(frame))
+
+
+def test_a_name_that_is_known_decides_the_separator(tmp_path):
+    (tmp_path / "a.csv").write_text("text;y\none, two, three;1\nfour, five, six;0\n")
+    assert find_text_format(tmp_path / "a.csv").separator in ",;"
+    assert find_text_format(tmp_path / "a.csv", {"text", "y"}).separator == ";"
+
+
+def test_reading_imports_nothing_that_is_not_needed(tmp_path):
+    import subprocess
+
+    (tmp_path / "a.npz").write_bytes(b"")
+    np.savez(tmp_path / "a.npz", x=np.zeros(3))
+    code = "import sys; from pathlib import Path; from memberscope.targets.tables import read_table; read_table(Path(sys.argv[1]));"
+    code += "print([name for name in ('pandas', 'pyarrow', 'polars') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.npz")], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_table_of_lists_is_an_array(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"x": [1, 2], "y": 0}\n{"x": [3, 4], "y": 1}\n')
+    assert read_table(tmp_path / "a.jsonl").columns["x"].tolist() == [[1, 2], [3, 4]]
