@@ -151,8 +151,7 @@ def read_arrow_file(path: Path) -> Any:
 
 def columns_of_arrow(table: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Give the columns of a table by name, as pandas holds them if it is installed, and which of them pandas wrote as an index."""
-    index = tuple(name for name in _index_names(table) if name in table.column_names)
-    table = table.drop_columns([name for name in index if name.startswith("__index_level_")])
+    table, index = _with_index(table)
     if find_spec("pandas") is None:
         return {str(name): _as_numpy(table.column(k)) for k, name in enumerate(table.column_names)}, index
     described = table.schema.pandas_metadata
@@ -163,9 +162,19 @@ def columns_of_arrow(table: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
     return {str(name): _as_read(frame[name]) for name in frame.columns}, index
 
 
-def _index_names(table: Any) -> list[str]:
-    described = (table.schema.pandas_metadata or {}).get("index_columns", [])
-    return [name for name in described if isinstance(name, str)]
+def _with_index(table: Any) -> tuple[Any, tuple[str, ...]]:
+    """Give a table with the named index of a data frame as a column, and the names of the columns that are one."""
+    names = []
+    for entry in (table.schema.pandas_metadata or {}).get("index_columns", []):
+        if isinstance(entry, str) and entry in table.column_names:
+            names.append(entry)
+            if entry.startswith("__index_level_"):
+                table = table.drop_columns([entry])
+        elif isinstance(entry, dict) and entry.get("name"):
+            steps = [int(entry[key]) for key in ("start", "stop", "step")]
+            names.append(str(entry["name"]))
+            table = table.append_column(names[-1], [np.arange(*steps)])
+    return table, tuple(names)
 
 
 def _as_read(series: Any) -> Any:
