@@ -15,6 +15,7 @@ from memberscope.auditing.result import Result
 from memberscope.auditing.run import run
 from memberscope.auditing.subject import Pair, Subject, as_records, checked, make_subject, ordered
 from memberscope.auditing.training import Training
+from memberscope.errors import InputError
 from memberscope.recipes import Execution, as_recipe
 from memberscope.signals import Store
 from memberscope.targets import StoredSignals, StoredTarget, class_names_of, wrap
@@ -70,6 +71,10 @@ def audit(
     >>> result.diagnostics["train_accuracy"]["value"]
     1.0
     """
+    if references is not None and recipe is None:
+        raise InputError(
+            f"Expected a recipe to train references={references}, got none. Give recipe=, or leave out references."
+        )
     wrapped = wrap(target, n_classes=n_classes)
     lookup = class_names_of(wrapped)
     subject = make_subject(wrapped, members, non_members, class_names=class_names or lookup, unit=unit)
