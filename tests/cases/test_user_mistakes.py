@@ -198,7 +198,7 @@ MISTAKES = [
     ("explain lyra", 2, "lyra"),
     (f"plan {FOREST} {DATA} --attacks lyra", 2, "lyra"),
     (f"defend {FOREST} {DATA}", 2, "recipe"),
-    ("guard init nowhere --out guard.toml", 2, "nowhere"),
+    ("guard run --policy nowhere.toml --upstream http://127.0.0.1:9", 2, "nowhere.toml"),
 ]  # fmt: skip
 
 
