@@ -132,8 +132,9 @@ def ordered(signals: StoredSignals, target: Target) -> Subject:
         answers = signals.outputs.reshape(n, -1).astype(np.float64)
         refuse_same(row_keys(answers, signals.labels), signals.member)
     records = Records(np.arange(n), signals.labels, signals.ids, dict(signals.groups), signals.unit)
-    names = tuple(str(k) for k in range(target.n_classes))
+    names = signals.classes or tuple(str(k) for k in range(target.n_classes))
     notes = () if signals.unit is not None else independence_notes(signals.id_like)
+    notes = (*signals.notes, *notes)
     return Subject(target, records, signals.member, signals.features, names, notes, answers=answers)
 
 
@@ -154,7 +155,7 @@ def checked(subject: Subject) -> Subject:
         require_units(records.unit, member)
     if subject.features is not None:
         refuse_same(row_keys(subject.features, records.y), member)
-    if len(np.unique(records.y)) < 2:
+    if subject.target.signal != "loss" and len(np.unique(records.y)) < 2:
         raise InputError(
             f"Expected records of at least two classes, got only class {int(records.y[0])}. Give the other classes too."
         )

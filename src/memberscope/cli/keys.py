@@ -52,7 +52,8 @@ class Options(EndpointOptions):
     trust_types: tuple[str, ...] | None = key("target", "Types to trust inside a .skops file.")
     members: str | None = key("data", "The training records (.csv, .npz, .parquet).")
     non_members: str | None = key("data", "Hold-out records in the same columns.")
-    label: str | None = key("data", "The column of labels.", "y")
+    label: str | None = key("data", "The column of labels.", "y; label beside signals")
+    member: str | None = key("data", "The column of a signals table that says which records were members.", "member")
     id: str | None = key("data", "The column of unique ids.", "file and row")
     groups: tuple[str, ...] | None = key("data", "Columns to report by; the model gets them too.", "none")
     unit: str | None = key(
