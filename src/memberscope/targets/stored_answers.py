@@ -44,9 +44,7 @@ def find_answers(columns: Columns, labels: NDArray[Any] | None, path: str | Path
     if not found:
         return _named_answers(columns, labels, path)
     if len(found) != 1:
-        raise InputError(
-            f"Expected either p0, p1, … or z0, z1, … or loss in {path}, got {' and '.join(found)}. Keep one kind."
-        )
+        raise InputError(f"Expected either p0, p1, … or z0, z1, … or loss in {path}, got {' and '.join(found)}. Keep one kind.")
     prefix, names = next(iter(found.items()))
     values, first = _stacked(columns, names, prefix, path), _first_number(names, path)
     if prefix == "loss":

@@ -123,9 +123,15 @@ def read_labels(column: NDArray[Any], name: str, answers: Answers, path: str | P
     if answers.signal == "loss":
         return _beside_losses(column, name)
     words, k = _plain_words(column), answers.values.shape[1]
+    empty = np.flatnonzero((words == "") | (words == "None"))
+    if len(empty):
+        raise InputError(
+            f"Expected a label for each record in the column {name} of {path}, got none in row {empty[0] + 1}. Fill it, or leave the "
+            f"record out."
+        )
     if answers.classes is not None:
         return _among_names(words, name, answers, path)
-    if not all(is_number(word) and word for word in np.unique(words)):
+    if not all(is_number(word) for word in np.unique(words)):
         return _sorted_words(words, name, answers, path)
     codes = whole_numbers(column if column.dtype.kind in "biuf" else words, name, path)
     numbers = tuple(str(number) for number in range(1, k + 1))
@@ -137,7 +143,9 @@ def read_labels(column: NDArray[Any], name: str, answers: Answers, path: str | P
             f"numbered, got {codes[row]} in row {row + 1}. Number the columns from 0, or the labels from 1."
         )
     if answers.first == 1:
-        return Labels(codes - 1, numbers, f"Read the labels 1 to {k} as the classes of {answers.columns[0]} to {answers.columns[-1]}.")
+        return Labels(
+            codes - 1, numbers, f"Read the labels 1 to {k} as the classes of {answers.columns[0]} to {answers.columns[-1]}."
+        )
     if starts_at_one and codes.max() == k:
         where = f"{answers.columns[0]} to {answers.columns[-1]}" if len(answers.columns) > 1 else "the answers"
         return Labels(codes - 1, numbers, f"Labels start at 1: read 1 to {k} as the classes of {where}.")
@@ -191,13 +199,15 @@ def _sorted_words(words: Words, name: str, answers: Answers, path: str | Path) -
     found, codes = np.unique(words, return_inverse=True)
     k = answers.values.shape[1]
     if len(found) != k or any(is_number(word) for word in found):
-        row = next(i for i, word in enumerate(words) if not word or not is_number(word))
+        row = next(i for i, word in enumerate(words) if not is_number(word))
         raise InputError(
             f"Expected 0-based class numbers in the column {name} of {path}, or {k} different words, got {str(words[row])!r} in row "
-            f"{row + 1}. Name the columns after the classes, such as p_{words[row] or 'cat'}, or number the classes from 0."
+            f"{row + 1}. Name the columns after the classes, such as p_{words[row]}, or number the classes from 0."
         )
     names = tuple(str(word) for word in found)
-    return Labels(codes.astype(np.int64), names, f"Read the classes {list_names(dict.fromkeys(names))} as the columns in sorted order.")
+    return Labels(
+        codes.astype(np.int64), names, f"Read the classes {list_names(dict.fromkeys(names))} as the columns in sorted order."
+    )
 
 
 def _among_names(words: Words, name: str, answers: Answers, path: str | Path) -> Labels:
