@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from memberscope.errors import InputError
 from memberscope.targets.columns import as_numbers, read_columns, unit_words
 from memberscope.targets.identifiers import IdLike, find_id_like_columns
-from memberscope.targets.stored_answers import Answers, find_answers, is_answer
-from memberscope.targets.stored_labels import Labels, find_column, list_names, no_labels, read_labels, read_member
+from memberscope.targets.stored_answers import find_answers, is_answer
+from memberscope.targets.stored_labels import Answers, Labels, find_column, list_names, no_labels, read_labels, read_member
 from memberscope.types import Access, Bools, Floats, Ints, Signal
 
 
