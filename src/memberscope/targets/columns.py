@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError, UnsafeFileError
+from memberscope.targets.archives import check_archive
 
 Columns = dict[str, NDArray[Any]]
 MOST_CLASSES = 100_000  # a label beyond this is an id or a code, not a class number
@@ -67,6 +68,7 @@ def read_csv(path: Path) -> Columns:
 
 def read_npz(path: Path) -> Columns:
     """Arrays of an NPZ archive; pickled objects are refused."""
+    check_archive(path)
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
