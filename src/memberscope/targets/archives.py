@@ -38,7 +38,12 @@ def check_archive(path: Path) -> None:
     except MemberscopeError:
         raise
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise InputError(f"Expected a complete archive of arrays, got {path}: {error}. Write it again.") from error
+        raise InputError(f"Expected a complete {_kind(path)}, got {path}: {error}. Write it again.") from error
+
+
+def _kind(path: Path) -> str:
+    """What the archive is for, by its name."""
+    return "skops file" if path.suffix.lower() == ".skops" else "NPZ archive"
 
 
 def _refuse_bomb(members: list[zipfile.ZipInfo], size: int, path: Path) -> None:
@@ -100,6 +105,6 @@ def _check_size(shape: tuple[int, ...], dtype: np.dtype[np.generic], left: int, 
         count *= int(length)
     if min(shape, default=0) < 0 or count > MOST_VALUES or count * dtype.itemsize != left:
         raise InputError(
-            f"Expected a complete archive of arrays, got {path}, where {member.filename} claims shape {shape} of {dtype} and holds "
+            f"Expected a complete {_kind(path)}, got {path}, where {member.filename} claims shape {shape} of {dtype} and holds "
             f"{left} bytes. Write it again."
         )

@@ -16,6 +16,7 @@ from memberscope.errors import InputError
 from memberscope.targets.booster_files import check_lightgbm, lightgbm_header
 from memberscope.targets.inputs import dense, is_frame, named, typed
 from memberscope.targets.kinds import Outputs, declared, level, one_a_class
+from memberscope.targets.xgboost_files import check_xgboost
 from memberscope.types import Floats, Signal
 
 LIGHTGBM: dict[str, tuple[Outputs, ...]] = {
@@ -240,6 +241,7 @@ def from_xgboost(path: Path, *, outputs: str | None = None) -> BoosterTarget:
         import xgboost as library
     except (ImportError, OSError) as error:
         raise InputError(f"Expected xgboost, got: {error}. Run `pip install xgboost`.") from error
+    check_xgboost(path)
     return opened(path, lambda: library.Booster(model_file=str(path)), outputs)
 
 

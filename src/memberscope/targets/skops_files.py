@@ -93,7 +93,9 @@ def _check_file(path: Path) -> Counter[str | None]:
             _refuse_two_contents(parts, archive)
             return Counter(_check_part(part, archive) for part in parts)
         except RecursionError as error:
-            raise InputError(f"Expected a complete skops file, got {path}, which is nested too deeply. Write it again.") from error
+            raise InputError(
+                f"Expected a complete skops file, got {path}, which is nested too deeply. Write it again."
+            ) from error
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             reason = str(error) or type(error).__name__
             raise UnsafeFileError(
@@ -169,7 +171,9 @@ def _check_part(part: Schema, archive: zipfile.ZipFile) -> str | None:
         _check_tree(part, archive)
     elif (name, loader) == (PREDICTOR, "ObjectNode"):
         entries = part["content"]["content"]
-        check_histogram_nodes(*(_array(entries[key], archive) for key in ("nodes", "raw_left_cat_bitsets", "binned_left_cat_bitsets")))
+        check_histogram_nodes(
+            *(_array(entries[key], archive) for key in ("nodes", "raw_left_cat_bitsets", "binned_left_cat_bitsets"))
+        )
     elif (name, loader) == (PARTIAL, "PartialNode"):
         func = part["content"]["func"]
         return name if _type_name(func) == CHECK_ARRAY else OTHER_PARTIAL
@@ -199,7 +203,12 @@ def _array(part: Schema, archive: zipfile.ZipFile) -> NDArray[Any]:
     Raises:
         ValueError: It names none.
     """
-    if (part["__module__"], part["__class__"], part["__loader__"], part["type"]) != ("numpy", "ndarray", "NdArrayNode", "numpy"):
+    if (part["__module__"], part["__class__"], part["__loader__"], part["type"]) != (
+        "numpy",
+        "ndarray",
+        "NdArrayNode",
+        "numpy",
+    ):
         raise ValueError("an array of a tree is none")
     found = np.load(io.BytesIO(archive.read(part["file"])), allow_pickle=False)
     if not isinstance(found, np.ndarray) or not found.flags.c_contiguous:
