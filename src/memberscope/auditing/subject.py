@@ -16,6 +16,7 @@ from memberscope.auditing.units import IdLike, columns_of, find_id_like_columns,
 from memberscope.errors import InputError
 from memberscope.signals.rows import chosen as chosen_rows
 from memberscope.targets import StoredSignals, class_names_of
+from memberscope.targets.tasks import refuse_continuous_labels
 from memberscope.types import Bools, Floats, Ints, Records, Target
 
 Pair = tuple[Any, Any]
@@ -278,6 +279,7 @@ def whole_labels(y: Any) -> Ints:
         return values.astype(np.int64)
     if values.dtype.kind in "bf" and np.isfinite(values.astype(float)).all() and (values == np.floor(values)).all():
         return values.astype(np.int64)
+    refuse_continuous_labels(values)
     raise InputError(
         f"Expected 0-based class numbers as labels, got {values[:1].tolist()} of type {values.dtype}. Encode them."
     )
