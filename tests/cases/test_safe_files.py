@@ -292,7 +292,7 @@ def outcomes(paths):
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     found = dict(line.split("\t", 1) for line in done.stdout.splitlines() if "\t" in line)
     assert done.returncode == 0, (
-        f"died of {[p.name for p in paths if p.name not in found][0]}: {done.returncode} {done.stderr[-400:]}"
+        f"died of {next(p.name for p in paths if p.name not in found)}: {done.returncode} {done.stderr[-400:]}"
     )
     return found
 
@@ -404,9 +404,9 @@ def test_hostile_xgboost_files_are_refused_and_crash_nothing(tmp_path):
     right = [i + 2 if i % 2 == 0 and i < n - 1 else -1 for i in range(n)]
     flat = dict.fromkeys(("split_indices", "parents", "default_left", "split_type"), [0] * n)
     sums = dict.fromkeys(("split_conditions", "base_weights", "loss_changes", "sum_hessian"), [0.0] * n)
-    tree_of |= {"left_children": left, "right_children": right, **flat, **sums} | dict.fromkeys(
-        [name for name in tree_of if name.startswith("categories")], []
-    )
+    tree_of |= {"left_children": left, "right_children": right, **flat, **sums} | {
+        name: [] for name in tree_of if name.startswith("categories")
+    }
     tree_of["tree_param"]["num_nodes"] = str(n)
     (tmp_path / "chain-2.json").write_text(json.dumps(chain))
     found = outcomes(sorted(tmp_path.glob("*-2.*")))

@@ -179,7 +179,7 @@ def test_heads_of_transformers(name, config, task):
     model = type(name, (), {"config": Config(**config)})()
     assert recognise_task(model) == task
     if name.endswith(("TokenClassification", "CausalLM")):
-        with pytest.raises(InputError, match="got the (token classifier|language model)"):
+        with pytest.raises(InputError, match=r"got the (token classifier|language model)"):
             refuse_architectures([name])
 
 
@@ -197,7 +197,7 @@ def test_fit_it_is_told_only_to_what_is_not_fitted():
         def predict_proba(self, x):
             return np.tile([0.5, 0.5], (len(x), 1))
 
-    with pytest.raises(InputError, match="names its classes in classes_, got the fitted Own without. Wrap it in a function"):
+    with pytest.raises(InputError, match=r"names its classes in classes_, got the fitted Own without. Wrap it in a function"):
         wrap(Own().fit(X, CLASS))
     model = Own().fit(X, CLASS)
     assert wrap(model.predict_proba, n_classes=2).n_classes == 2  # what the sentence says works

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from memberscope.errors import InputError, MemberscopeError, UnsafeFileError
 from memberscope.targets.inputs import dense
-from memberscope.targets.torch import weights_digest
 from memberscope.targets.tasks import refuse_architectures, refuse_unsupported
+from memberscope.targets.torch import weights_digest
 from memberscope.types import Access, Floats, Ints, Signal
 
 TASKS = {

@@ -16,7 +16,6 @@ from memberscope.targets.identifiers import IdLike, find_id_like_columns
 from memberscope.targets.tasks import refuse_continuous_labels
 from memberscope.types import Ints, Records
 
-
 FEW_CLASSES = 20  # different numbers with decimals that may still be names of classes
 
 

@@ -67,7 +67,21 @@ HEADS: tuple[tuple[str, Task], ...] = (
     ("ForPreTraining", "language modelling"),
 )
 LIGHTGBM_REGRESSION = (
-    "regression regression_l1 regression_l2 l1 l2 mse mae rmse huber fair poisson quantile mape gamma tweedie".split()
+    "regression",
+    "regression_l1",
+    "regression_l2",
+    "l1",
+    "l2",
+    "mse",
+    "mae",
+    "rmse",
+    "huber",
+    "fair",
+    "poisson",
+    "quantile",
+    "mape",
+    "gamma",
+    "tweedie",
 )
 PREFIXES: tuple[tuple[str, Task], ...] = (
     *(("reg:", "regression"), ("count:", "regression"), ("rank:", "ranking"), ("survival:", "survival analysis")),
@@ -304,5 +318,6 @@ def _task_of_transformer(part: Any, name: str) -> Task | None:
 def _task_of_session(part: Any) -> Task | None:
     """Regression for an ONNX session whose one output is what exporters of regressors call it."""
     outputs = part.get_outputs()
-    named = len(outputs) == 1 and outputs[0].name == "variable" and "float" in outputs[0].type or False
-    return "regression" if named and len(outputs[0].shape or ()) == 2 and outputs[0].shape[1] == 1 else None
+    if len(outputs) != 1 or outputs[0].name != "variable" or "float" not in outputs[0].type:
+        return None
+    return "regression" if len(outputs[0].shape or ()) == 2 and outputs[0].shape[1] == 1 else None
