@@ -151,7 +151,7 @@ MISTAKES = [
     ("audit --model net.pt --factory mine:net --members codes.csv --non-members codes.csv", 2, "class numbers below 100000 as labels"),
     (f"audit {FOREST} --members decimals.csv --non-members holdout.csv", 2, "Expected labels among 0, 1 in decimals.csv, got"),
     ("audit --model net.pt --factory mine:net --members typo.csv --non-members holdout.csv", 2, "'1,5x'|numbers"),
-    (f"audit {FOREST} --members objects.npz --non-members holdout.csv", 2, "pickled object, which could run code"),
+    (f"audit {FOREST} --members objects.npz --non-members holdout.csv", 2, "pickled object in x.npy, which could run code"),
     (f"audit {FOREST} --members uneven.npz --non-members holdout.csv", 2, "columns of one length in uneven.npz, got x 5, y 2"),
     (f"audit --model forest.pkl {DATA}", 2, "could run code|--trust-code"),
     (f"audit --model net.pt {DATA}", 2, "--factory"),

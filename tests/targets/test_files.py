@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 
 from memberscope.errors import InputError, UnsafeFileError
@@ -61,12 +62,13 @@ def test_skops_names_the_types_it_does_not_trust(tmp_path, fitted):
     from skops.io import dump
 
     _, x = fitted
-    path = tmp_path / "forest.skops"
-    dump(RandomForestClassifier(3, random_state=0).fit(x, x[:, 0] > 0), path)
-    with pytest.raises(UnsafeFileError, match=r"--trust-type sklearn\.tree\._tree\.Tree"):
+    path = tmp_path / "neighbours.skops"
+    dump(KNeighborsClassifier().fit(x, x[:, 0] > 0), path)
+    with pytest.raises(UnsafeFileError, match=r"--trust-type sklearn\.neighbors\._kd_tree\.KDTree"):
         load_target(str(path))
-    loaded = load_target(str(path), trust=Trust(types=("sklearn.tree._tree.Tree",)))
-    assert "sklearn.tree._tree.Tree" in loaded.notes[0]
+    types = ("sklearn.metrics._dist_metrics.EuclideanDistance64", "sklearn.neighbors._kd_tree.KDTree")
+    loaded = load_target(str(path), trust=Trust(types=types))
+    assert "sklearn.neighbors._kd_tree.KDTree" in loaded.notes[0]
 
 
 @pytest.mark.parametrize("model", [RandomForestClassifier(5, random_state=0), MLPClassifier((4,), tol=1.0, random_state=0)])

@@ -47,7 +47,9 @@ def conclude(
     by_name_of = {finding.attack: finding for finding in findings if finding.verdict != "PASS"}
     for name in ("null", "blind"):
         if name in by_name_of:
-            return Judgement("INCONCLUSIVE", f"Inconclusive: {by_name_of[name].rule}", findings)
+            found = by_name_of[name]
+            to_do = f" {found.advice}" if found.verdict == "NOT_RUN" else ""
+            return Judgement("INCONCLUSIVE", f"Inconclusive: {found.rule}{to_do}", findings)
     failed = [finding for finding in findings if finding.verdict == "FAIL"]
     if failed:
         reason = f"Failed: {_says(failed[0], tested)}.{untried}"

@@ -136,6 +136,8 @@ def restrict(part: Part, mask: Bools, group: str) -> Part:
 def group_masks(arrays: Arrays) -> Iterator[tuple[str, Bools]]:
     """Every group large enough for estimates, named `group=value`, with its records (n,)."""
     for name, codes in arrays.groups.items():
+        if name == "class" and len(arrays.group_values[name]) == 1:
+            continue  # losses without labels: the one class is everything
         members = np.bincount(codes[arrays.member], minlength=len(arrays.group_values[name]))
         others = np.bincount(codes[~arrays.member], minlength=len(arrays.group_values[name]))
         for code, value in enumerate(arrays.group_values[name]):

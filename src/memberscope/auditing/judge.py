@@ -39,7 +39,9 @@ ADVICE = {
     "direction": "Check that the members are the records that this model was trained on, and audit again.",
     "fitted": "Check the model file, its preprocessing and the order of its classes, and audit again.",
 }
-EXCHANGEABLE = "Give the records' features, or declare --assume-exchangeable if the split was random."
+EXCHANGEABLE = (
+    "Give the records' features (--features beside --signals), or declare --assume-exchangeable if the split was random."
+)
 
 __all__ = ["Judgement", "judge", "judged_parts", "without_references"]
 

@@ -16,6 +16,7 @@ from memberscope.auditing.units import IdLike, columns_of, find_id_like_columns,
 from memberscope.errors import InputError
 from memberscope.signals.rows import chosen as chosen_rows
 from memberscope.targets import StoredSignals, class_names_of
+from memberscope.targets.tasks import refuse_continuous_labels
 from memberscope.types import Bools, Floats, Ints, Records, Target
 
 Pair = tuple[Any, Any]
@@ -132,8 +133,9 @@ def ordered(signals: StoredSignals, target: Target) -> Subject:
         answers = signals.outputs.reshape(n, -1).astype(np.float64)
         refuse_same(row_keys(answers, signals.labels), signals.member)
     records = Records(np.arange(n), signals.labels, signals.ids, dict(signals.groups), signals.unit)
-    names = tuple(str(k) for k in range(target.n_classes))
+    names = signals.classes or tuple(str(k) for k in range(target.n_classes))
     notes = () if signals.unit is not None else independence_notes(signals.id_like)
+    notes = (*signals.notes, *notes)
     return Subject(target, records, signals.member, signals.features, names, notes, answers=answers)
 
 
@@ -154,7 +156,7 @@ def checked(subject: Subject) -> Subject:
         require_units(records.unit, member)
     if subject.features is not None:
         refuse_same(row_keys(subject.features, records.y), member)
-    if len(np.unique(records.y)) < 2:
+    if subject.target.signal != "loss" and len(np.unique(records.y)) < 2:
         raise InputError(
             f"Expected records of at least two classes, got only class {int(records.y[0])}. Give the other classes too."
         )
@@ -277,6 +279,7 @@ def whole_labels(y: Any) -> Ints:
         return values.astype(np.int64)
     if values.dtype.kind in "bf" and np.isfinite(values.astype(float)).all() and (values == np.floor(values)).all():
         return values.astype(np.int64)
+    refuse_continuous_labels(values)
     raise InputError(
         f"Expected 0-based class numbers as labels, got {values[:1].tolist()} of type {values.dtype}. Encode them."
     )

@@ -98,6 +98,7 @@ def of_judging(
 def of_audit(
     *,
     signals: Signals = None,
+    member: Annotated[str | None, typer.Option(help="Column of membership in --signals (member).")] = None,
     targets: Targets = None,
     design: Design = None,
     keep_weights: KeepWeights = None,

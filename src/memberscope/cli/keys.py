@@ -54,7 +54,8 @@ class Options(EndpointOptions):
         "data", "The training records (.csv, .tsv, .jsonl, .parquet, .feather, .npz; text also as .gz or .zst)."
     )
     non_members: str | None = key("data", "Hold-out records in the same columns.")
-    label: str | None = key("data", "The column of labels.", "y")
+    label: str | None = key("data", "The column of labels.", "y; label beside signals")
+    member: str | None = key("data", "The column of a signals table that says which records were members.", "member")
     id: str | None = key("data", "The column of unique ids.", "file and row")
     groups: tuple[str, ...] | None = key("data", "Columns to report by; the model gets them too.", "none")
     unit: str | None = key(

@@ -152,7 +152,8 @@ def subject_of(options: Options) -> Subject:
         if options.model:
             raise InputError("Expected a model or signals, got both. Leave one out.")
         columns = options.groups or (), options.features or ()
-        return signals_subject(read_signals(options.signals, groups=columns[0], features=columns[1], unit=options.unit))
+        called = {"unit": options.unit, "label": options.label, "member": options.member}
+        return signals_subject(read_signals(options.signals, groups=columns[0], features=columns[1], **called))
     if not ((options.model or options.url) and options.members and options.non_members):
         raise InputError(
             "Expected --signals FILE, or --model or --url with --members and --non-members, got neither. "

@@ -31,7 +31,8 @@ def next_step(result: Result, arguments: Arguments | None = None, out: str = "DI
         trained = f"--recipe my_module:train --references {n}"
         if "--signals" in named("audit"):
             return (
-                f"To lift the limit, audit the model itself: memberscope audit --model … --members … --non-members … {trained}"
+                f"To lift the limit, audit the model itself: memberscope audit --model … --members … --non-members … {trained}; "
+                f"to accept it: memberscope audit {named('audit')} --accept-limited"
             )
         return f"To lift the limit: memberscope audit {named('audit')} {trained}"
     return _after_inconclusive(result, named, out)

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from memberscope.errors import InputError
+import numpy as np
 
+from memberscope.errors import InputError
+from memberscope.targets.tree_nodes import DEEPEST, walk_tree
+
+MOST_CLASSES = 100_000
 TREES_END = "end of trees"
 
 
@@ -38,6 +42,10 @@ def lightgbm_header(text: str) -> Header:
     categories = tuple(name for name, kind in zip(features, kinds, strict=False) if kind != "none" and not kind.startswith("["))
     sizes = tuple(int(size) for size in said.get("tree_sizes", "").split())
     objective = tuple(said.get("objective", "none").split(" "))
+    n_classes, a_round = int(said["num_class"]), int(said.get("num_tree_per_iteration", said["num_class"]))
+    counted = [int(word.partition(":")[2]) for word in objective if word.startswith("num_class:")]
+    if not 1 <= n_classes == a_round <= MOST_CLASSES or any(count != n_classes for count in counted) or len(sizes) % a_round:
+        raise ValueError("its classes are not as many as its objective's, or as its trees a round")
     return Header(objective, int(said["num_class"]), features, categories, sizes)
 
 
@@ -86,3 +94,51 @@ def check_tree(text: str, number: int, n_features: int) -> None:
             raise ValueError(f"the nodes of tree {number} are not a tree")
         if min(asked) < 0 or max(asked) >= n_features:
             raise ValueError(f"tree {number} asks for a feature that is not there")
+        _check_depth(said, leaves)
+        _check_categories(said, number)
+    _check_linear(said, number, leaves, n_features)
+
+
+def _check_depth(said: dict[str, str], leaves: int) -> None:
+    """Refuse nodes that do not hang together, or hang too deep; leaves stand behind the inner nodes here.
+
+    Raises:
+        ValueError: They do.
+    """
+    sides = [np.array([int(word) for word in said[side].split()]) for side in ("left_child", "right_child")]
+    left, right = (np.append(np.where(side < 0, leaves - 2 - side, side), np.full(leaves, -1)) for side in sides)
+    if not walk_tree(left, right, left < 0, DEEPEST)[0].all():
+        raise ValueError("some nodes cannot be reached")
+
+
+def _check_categories(said: dict[str, str], number: int) -> None:
+    """Refuse splits by sets of categories that are not there.
+
+    Raises:
+        ValueError: There are some.
+    """
+    by_category = [int(word) & 1 for word in said["decision_type"].split()]
+    places = [float(word) for word, asks in zip(said["threshold"].split(), by_category, strict=True) if asks]
+    n_sets = int(said.get("num_cat", 0))
+    ends = [int(word) for word in said.get("cat_boundaries", "").split()] if n_sets else []
+    words = said.get("cat_threshold", "").split() if n_sets else []
+    if n_sets < 0 or (n_sets and (len(ends) != n_sets + 1 or ends[0] != 0 or ends != sorted(ends) or ends[-1] != len(words))):
+        raise ValueError(f"the categories of tree {number} are not as many as it says")
+    if any(not 0 <= place < n_sets for place in places):
+        raise ValueError(f"tree {number} asks for categories that are not there")
+
+
+def _check_linear(said: dict[str, str], number: int, leaves: int, n_features: int) -> None:
+    """Refuse linear models in leaves that ask for features that are not there.
+
+    Raises:
+        ValueError: They do.
+    """
+    if said.get("is_linear", "0").strip() == "0":
+        return
+    sizes = [int(word) for word in said.get("num_features", "").split()]
+    asked, weights = [int(word) for word in said.get("leaf_features", "").split()], said.get("leaf_coeff", "").split()
+    if len(said.get("leaf_const", "").split()) != leaves or len(sizes) != leaves or min(sizes) < 0:
+        raise ValueError(f"tree {number} has not a linear model for each of {leaves} leaves")
+    if not sum(sizes) == len(asked) == len(weights) or (asked and not 0 <= min(asked) <= max(asked) < n_features):
+        raise ValueError(f"linear models of tree {number} ask for features that are not there")

@@ -16,6 +16,8 @@ from memberscope.errors import InputError
 from memberscope.targets.booster_files import check_lightgbm, lightgbm_header
 from memberscope.targets.inputs import dense, is_frame, named, typed
 from memberscope.targets.kinds import Outputs, declared, level, one_a_class
+from memberscope.targets.tasks import refuse_objective, unsupported
+from memberscope.targets.xgboost_files import check_xgboost
 from memberscope.types import Floats, Signal
 
 LIGHTGBM: dict[str, tuple[Outputs, ...]] = {
@@ -164,6 +166,8 @@ def xgboost(booster: Any) -> Ensemble:
     learner = json.loads(booster.save_config())["learner"]
     objective = learner["objective"]["name"]
     offers = offered("XGBoost", objective, XGBOOST)
+    if int(learner["learner_model_param"].get("num_target", 1)) > 1:
+        raise unsupported("several labels", "of XGBoost")
     names, kinds = booster.feature_names, booster.feature_types
     best = booster.attr("best_iteration")
     span = (0, int(best) + 1) if best else (0, 0)
@@ -208,6 +212,7 @@ def offered(library: str, objective: str, known: dict[str, tuple[Outputs, ...]])
     Raises:
         InputError: It is no classification.
     """
+    refuse_objective(library, objective)
     if objective not in known:
         raise InputError(
             f"Expected a classification objective of {library} ({', '.join(known)}), got {objective!r}. "
@@ -240,6 +245,7 @@ def from_xgboost(path: Path, *, outputs: str | None = None) -> BoosterTarget:
         import xgboost as library
     except (ImportError, OSError) as error:
         raise InputError(f"Expected xgboost, got: {error}. Run `pip install xgboost`.") from error
+    check_xgboost(path)
     return opened(path, lambda: library.Booster(model_file=str(path)), outputs)
 
 

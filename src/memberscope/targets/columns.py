@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError, UnsafeFileError
+from memberscope.targets.archives import check_archive
 
 Columns = dict[str, NDArray[Any]]
 MOST_CLASSES = 100_000  # a label beyond this is an id or a code, not a class number
 
 
 def read_columns(path: Path) -> Columns:
-    """Read the columns (n, ...) of a table by name, typed as `tables.read_table` does; missing words are NaN.
+    """Read the columns (n, ...) of a table by name as plain arrays: numbers, or words, which are empty where they are missing.
 
     Raises:
         InputError: The file is missing, truncated, empty or of another kind, or columns differ in length.
@@ -24,11 +25,23 @@ def read_columns(path: Path) -> Columns:
     """
     from memberscope.targets.tables.files import read_table
 
-    return {name: np.asarray(column) for name, column in read_table(path).columns.items()}
+    return {name: _as_plain(column) for name, column in read_table(path).columns.items()}
+
+
+def _as_plain(column: Any) -> NDArray[Any]:
+    """Give a column as numpy has it, objects as words."""
+    from memberscope.targets.tables.kinds import is_missing
+
+    values = np.asarray(column)
+    if values.dtype != object:
+        return values
+    missing = is_missing(column)
+    return np.array(["" if absent else str(value) for value, absent in zip(values.tolist(), missing, strict=True)])
 
 
 def read_npz(path: Path) -> Columns:
     """Arrays of an NPZ archive; pickled objects are refused."""
+    check_archive(path)
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from memberscope.errors import InputError, MemberscopeError, UnsafeFileError
 from memberscope.targets.inputs import dense
+from memberscope.targets.tasks import refuse_architectures, refuse_unsupported
 from memberscope.targets.torch import weights_digest
 from memberscope.types import Access, Floats, Ints, Signal
 
@@ -50,6 +51,7 @@ class HuggingFaceTarget:
         Raises:
             InputError: It is no classifier with one label a record, or the device is not there.
         """
+        refuse_unsupported(model)
         config = model.config
         several = getattr(config, "problem_type", None) in ("multi_label_classification", "regression")
         if not hasattr(model, "num_labels") or several or config.num_labels < 2:
@@ -179,6 +181,7 @@ def from_folder(folder: Path, *, device: str | None = None) -> tuple[HuggingFace
         UnsafeFileError: Its weights or its code could run code.
     """
     config = checked_folder(folder)
+    refuse_architectures(config.get("architectures"))
     names = [name for name in config.get("architectures") or [] if name.endswith(tuple(TASKS))]
     if not names:
         raise InputError(

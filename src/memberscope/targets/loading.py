@@ -96,29 +96,10 @@ def built(spec: str) -> Any:
 
 
 def from_skops(path: Path, trust: Trust) -> Loaded:
-    """A scikit-learn model from a skops file, with only the named types trusted beyond skops's own list."""
-    from skops.io import get_untrusted_types, load
-    from skops.io.exceptions import UntrustedTypesFoundException
+    """A scikit-learn model from a skops file, with only harmless and checked types, and those named, beyond skops's own list."""
+    from memberscope.targets.skops_files import open_skops
 
-    try:
-        untrusted = get_untrusted_types(file=path)
-        refused = [name for name in untrusted if name not in trust.types and not trust.code]
-        if refused:
-            flags = " ".join(f"--trust-type {name}" for name in refused)
-            raise UnsafeFileError(
-                f"Expected only types known to be safe in {path}, got {', '.join(refused)}. "
-                f"If you trust the file's origin, add {flags}."
-            )
-        estimator = load(path, trusted=untrusted)
-    except UntrustedTypesFoundException as error:
-        raise UnsafeFileError(f"Expected a safe skops file, got {path}: {error}. Check where it came from.") from error
-    except MemberscopeError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"Expected a complete skops file, got {path}: {type(error).__name__}: {error}. Write it again."
-        ) from error
-    notes = (f"Trusted these types in {path.name}: {', '.join(untrusted)}.",) if untrusted else ()
+    estimator, notes = open_skops(path, trust)
     return Loaded(of_file(estimator, path), notes)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from memberscope.errors import InputError
 from memberscope.targets.code import code_digest, modules_inside
 from memberscope.targets.sklearn_inside import SklearnInside, opens
+from memberscope.targets.tasks import refuse_unfitted, refuse_unsupported
 from memberscope.types import Access, Floats, Signal
 
 
@@ -34,10 +35,8 @@ class SklearnTarget:
         Raises:
             InputError: It is not fitted, or it is no classifier.
         """
-        if getattr(estimator, "classes_", None) is None:
-            raise InputError(
-                f"Expected a fitted classifier with classes_, got {type(estimator).__name__}. Fit it before the audit."
-            )
+        refuse_unsupported(estimator)
+        refuse_unfitted(estimator)
         classes = np.asarray(estimator.classes_)
         self.estimator = estimator
         self._digest = digest

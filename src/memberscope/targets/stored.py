@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.targets.columns import MOST_CLASSES, as_numbers, read_columns, unit_words
+from memberscope.targets.columns import as_numbers, read_columns, unit_words
 from memberscope.targets.identifiers import IdLike, find_id_like_columns
+from memberscope.targets.stored_answers import find_answers, is_answer
+from memberscope.targets.stored_labels import Answers, Labels, find_column, list_names, no_labels, read_labels, read_member
 from memberscope.types import Access, Bools, Floats, Ints, Signal
 
 
@@ -22,7 +23,8 @@ from memberscope.types import Access, Bools, Floats, Ints, Signal
 class StoredSignals:
     """A signals table: `outputs` (n, k) of kind `signal`, `labels` (n,), `member` (n,), `ids` (n,), groups and features.
 
-    `unit` (n,) names the person or document that each record belongs to; `id_like` are columns that look as if they did.
+    `unit` (n,) names the person or document that each record belongs to; `id_like` are columns that look as if they did. `classes`
+    names the classes where the table does; `notes` say how columns were read whose names left it open.
     """
 
     signal: Signal
@@ -35,6 +37,8 @@ class StoredSignals:
     digest: str = ""
     unit: NDArray[np.str_] | None = None
     id_like: tuple[IdLike, ...] = ()
+    classes: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 class StoredTarget:
@@ -44,13 +48,14 @@ class StoredTarget:
     stored = True  # it has no answer to a query that was not made before
 
     def __init__(self, signals: StoredSignals) -> None:
-        """Answer from `signals`."""
+        """Answer from `signals`; losses below zero, as of densities, are moved up to zero, which keeps their order."""
         self.signal: Signal = signals.signal
         self.access = Access.LOGITS if signals.signal == "logits" else Access.PROBABILITIES
         width = signals.outputs.shape[1]
         self.n_classes = int(signals.labels.max()) + 1 if signals.signal == "loss" else width
         self.digest: str | None = signals.digest
-        self._outputs = signals.outputs
+        lowest = float(np.min(signals.outputs, initial=0.0)) if signals.signal == "loss" else 0.0
+        self._outputs = signals.outputs - lowest if np.isfinite(lowest) and lowest < 0 else signals.outputs
 
     def query(self, x: Any) -> Floats:
         """Stored outputs (n, k) of the rows numbered `x` (n,)."""
@@ -58,49 +63,75 @@ class StoredTarget:
 
 
 def read_signals(
-    path: str | Path, *, groups: Sequence[str] = (), features: Sequence[str] = (), unit: str | None = None
+    path: str | Path,
+    *,
+    groups: Sequence[str] = (),
+    features: Sequence[str] = (),
+    unit: str | None = None,
+    label: str | None = None,
+    member: str | None = None,
 ) -> StoredSignals:
     """Signals from a `.csv`, `.npz` or `.parquet` file with the columns member, label and p0.. or z0.. or loss.
 
-    An `.npz` may hold `p` or `z` as one array (n, k). Features that are words become codes. `unit` is the column that names the person
-    or document of each record.
+    An `.npz` may hold `p` or `z` as one array (n, k). Losses need no label. Features that are words become codes. `label` and `member`
+    are the columns of these where they have other names; `unit` is the one that names the person or document of each record.
 
     Raises:
         InputError: The file cannot be read, a column is missing, or a value is not usable; the sentence says which.
     """
     columns = read_columns(Path(path))
-    for name in ("member", "label"):
-        if name not in columns:
-            raise InputError(f"Expected the columns member and label in {path}, got {listed(columns)}. Add {name!r}.")
-    for name in ("member", "label", "loss", "id", "ids", *groups, *features):
-        flat(columns.get(name), name, path)
-    signal, outputs = outputs_of(columns, path)
-    n = len(outputs)
+    who, who_note = find_column(columns, member, "member", path)
+    what, what_note = find_column(columns, label, "label", path, optional="loss" in columns)
+    for name in (who, what, "loss", "id", "ids", *groups, *features):
+        _refuse_wide(columns.get(name or ""), name or "", path)
+    taken = {who, what, unit, *groups, *features} - {None}
+    answers = find_answers({n: c for n, c in columns.items() if n not in taken or is_answer(n)}, columns.get(what or ""), path)
+    labels = no_labels(len(answers.values)) if what is None else read_labels(columns[what], what, answers, path)
+    flags = read_member(columns[who or ""], who or "", path)
     ids = columns.get("id", columns.get("ids"))
+    if ids is not None:
+        _refuse_numbered_twice(np.asarray(ids).astype(np.str_), flags, path)
     return StoredSignals(
-        signal=signal,
-        outputs=outputs,
-        labels=whole(columns["label"], "label", path),
-        member=flags(columns["member"], path),
-        ids=np.array([f"row-{i}" for i in range(n)]) if ids is None else np.asarray(ids).astype(np.str_),
-        groups={name: wanted(columns, name, path).astype(np.str_) for name in groups},
-        features=np.column_stack([coded(wanted(columns, name, path), name, path) for name in features]) if features else None,
+        signal=answers.signal,
+        outputs=answers.values,
+        labels=labels.codes,
+        member=flags,
+        ids=np.array([f"row-{i}" for i in range(len(flags))]) if ids is None else np.asarray(ids).astype(np.str_),
+        groups={name: _wanted_column(columns, name, path).astype(np.str_) for name in groups},
+        features=_feature_matrix(columns, features, path),
         digest=hashlib.sha256(Path(path).read_bytes()).hexdigest(),
-        unit=unit_words(wanted(columns, unit, path), unit, path) if unit else None,
-        id_like=find_id_like_columns({name: column for name, column in columns.items() if not is_own(name)}),
+        unit=unit_words(_wanted_column(columns, unit, path), unit, path) if unit else None,
+        id_like=find_id_like_columns(
+            {name: column for name, column in columns.items() if name not in (who, what, "id", "ids") and not is_answer(name)}
+        ),
+        classes=labels.names,
+        notes=tuple(note for note in (who_note, what_note, *_notes_of(answers, labels)) if note),
     )
 
 
-def is_own(name: str) -> bool:
-    """Tell whether a column is one of a signals table by its name, and no feature or group.
+def _notes_of(answers: Answers, labels: Labels) -> tuple[str | None, ...]:
+    """How answers and labels were read, and what was done to losses below zero."""
+    below = answers.signal == "loss" and np.isfinite(answers.values).all() and answers.values.min() < 0
+    moved = f"Losses go down to {answers.values.min():.4g}, as of densities; all were moved up to 0, which keeps their order."
+    return answers.note, labels.note, moved if below else None
 
-    >>> is_own("p12"), is_own("label"), is_own("person")
-    (True, True, False)
+
+def _refuse_numbered_twice(ids: NDArray[np.str_], member: Bools, path: str | Path) -> None:
+    """Refuse ids that both sides use, saying what to do; each file was probably numbered from 0.
+
+    Raises:
+        InputError: Some id stands on both sides.
     """
-    return re.fullmatch(r"member|label|loss|ids?|[pz]\d*", name) is not None
+    both = np.intersect1d(ids[member], ids[~member])
+    if len(both):
+        raise InputError(
+            f"Expected ids that are members or non-members in {path}, got {len(both)} ids on both sides, first {str(both[0])!r}. "
+            f"If each side was numbered by itself, leave the column out or write member-{both[0]} and non-member-{both[0]}; "
+            f"if they are the same records, take them out of one side."
+        )
 
 
-def flat(column: NDArray[Any] | None, name: str, path: str | Path) -> None:
+def _refuse_wide(column: NDArray[Any] | None, name: str, path: str | Path) -> None:
     """Refuse a column of more than one value a record.
 
     Raises:
@@ -110,13 +141,7 @@ def flat(column: NDArray[Any] | None, name: str, path: str | Path) -> None:
         raise InputError(f"Expected one value a record in {name!r} of {path}, got shape {column.shape}. Flatten it to (n,).")
 
 
-def listed(columns: Mapping[str, Any]) -> str:
-    """Column names for a sentence, shortened."""
-    names = list(columns)
-    return ", ".join(names[:8]) + (" …" if len(names) > 8 else "")
-
-
-def wanted(columns: Mapping[str, NDArray[Any]], name: str, path: str | Path) -> NDArray[Any]:
+def _wanted_column(columns: Mapping[str, NDArray[Any]], name: str, path: str | Path) -> NDArray[Any]:
     """The column called `name`.
 
     Raises:
@@ -124,78 +149,14 @@ def wanted(columns: Mapping[str, NDArray[Any]], name: str, path: str | Path) -> 
     """
     if name not in columns:
         raise InputError(
-            f"Expected the column {name!r} in {path}, got {listed(columns)}. Check --groups, --features and --unit."
+            f"Expected the column {name!r} in {path}, got {list_names(columns)}. Check --groups, --features and --unit."
         )
     return columns[name]
 
 
-def outputs_of(columns: Mapping[str, NDArray[Any]], path: str | Path) -> tuple[Signal, Floats]:
-    """The kind of signal and its values (n, k).
-
-    Raises:
-        InputError: None of the kinds is there, or several are.
-    """
-    kinds: dict[str, Signal] = {"p": "probabilities", "z": "logits", "loss": "loss"}
-    found: dict[str, list[str]] = {}
-    for prefix in ("p", "z"):
-        numbered = sorted((int(name[1:]), name) for name in columns if re.fullmatch(prefix + r"\d+", name))
-        if numbered:
-            if [number for number, _ in numbered] != list(range(len(numbered))):
-                raise InputError(
-                    f"Expected {prefix}0, {prefix}1, … without gaps in {path}, got {listed(columns)}. Rename them."
-                )
-            found[prefix] = [name for _, name in numbered]
-        elif prefix in columns:
-            found[prefix] = [prefix]
-    if "loss" in columns:
-        found["loss"] = ["loss"]
-    if len(found) != 1:
-        got = " and ".join(found) or listed(columns)
-        raise InputError(f"Expected either p0, p1, … or z0, z1, … or loss in {path}, got {got}. Keep one kind.")
-    prefix, names = next(iter(found.items()))
-    parts = [as_numbers(columns[name], name, path) for name in names]
-    if len({part.ndim for part in parts}) > 1 or parts[0].ndim > 2 or (parts[0].ndim == 2 and len(parts) > 1):
-        shapes = ", ".join(str(part.shape) for part in parts[:4])
-        raise InputError(f"Expected {prefix} as one array (n, k) or a column a class in {path}, got {shapes}. Reshape it.")
-    values = parts[0] if parts[0].ndim == 2 else np.column_stack(parts)
-    if prefix != "loss" and values.shape[1] < 2:
-        raise InputError(f"Expected at least two classes in {path}, got one column {prefix}0. Give a column a class.")
-    return kinds[prefix], values.astype(np.float64)
-
-
-def flags(column: NDArray[Any], path: str | Path) -> Bools:
-    """Membership (n,) from 0 and 1.
-
-    Raises:
-        InputError: There is another value.
-    """
-    values = as_numbers(column, "member", path)
-    odd = np.flatnonzero(~np.isin(values, (0, 1)))
-    if len(odd):
-        raise InputError(
-            f"Expected 0 or 1 in the column member of {path}, got {column[odd[0]]} in row {odd[0] + 1}. Repair it."
-        )
-    return values.astype(bool)
-
-
-def whole(column: NDArray[Any], name: str, path: str | Path) -> Ints:
-    """Whole numbers (n,).
-
-    Raises:
-        InputError: Some value is not one.
-    """
-    values = as_numbers(column, name, path)
-    odd = np.flatnonzero(~np.isfinite(values) | (values != np.floor(values)))
-    if len(odd):
-        raise InputError(
-            f"Expected 0-based class numbers in the column {name} of {path}, got {column[odd[0]]} in row {odd[0] + 1}. Encode it."
-        )
-    if len(values) and values.max() >= MOST_CLASSES:
-        raise InputError(
-            f"Expected class numbers below {MOST_CLASSES} in the column {name} of {path}, got {values.max():.0f}. "
-            f"Number the classes from 0."
-        )
-    return values.astype(np.int64)
+def _feature_matrix(columns: Mapping[str, NDArray[Any]], names: Sequence[str], path: str | Path) -> Floats | None:
+    """The named columns as numbers (n, f); None where none is named."""
+    return np.column_stack([coded(_wanted_column(columns, name, path), name, path) for name in names]) if names else None
 
 
 def coded(column: NDArray[Any], name: str, path: str | Path) -> Floats:

@@ -17,6 +17,7 @@ from memberscope.targets.kinds import Outputs, declared
 from memberscope.targets.onnx import OnnxTarget
 from memberscope.targets.sklearn import SklearnTarget
 from memberscope.targets.tables.fitted import names_of
+from memberscope.targets.tasks import LOSS, refuse_unsupported
 from memberscope.targets.torch import TorchTarget
 from memberscope.types import Target
 
@@ -55,6 +56,7 @@ def target_of(model: Any, n_classes: int | None, outputs: Outputs | None) -> Tar
     Raises:
         InputError: It is none of these.
     """
+    refuse_unsupported(model)
     for module, name, make in FRAMEWORKS:
         if isinstance(model, getattr(sys.modules.get(module), name, ())):
             return make(model, outputs, n_classes)
@@ -63,6 +65,11 @@ def target_of(model: Any, n_classes: int | None, outputs: Outputs | None) -> Tar
     if callable(model) and not isinstance(model, type):
         if n_classes is None:
             raise InputError("Expected n_classes for a function, got none. Wrap it: FunctionTarget(f, n_classes=k).")
+        if n_classes < 2:
+            raise InputError(
+                f"Expected a function that answers for at least two classes, got n_classes={n_classes}. If it gives the probability of "
+                f"one class, return that of the other too; regression is not audited yet: {LOSS}."
+            )
         return FunctionTarget(model, n_classes=n_classes, signal=outputs or "probabilities")
     raise InputError(
         f"Expected a fitted classifier, a torch module or a function, got {type(model).__name__}. "

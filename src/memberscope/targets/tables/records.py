@@ -16,7 +16,10 @@ from memberscope.targets.identifiers import IdLike, find_id_like_columns
 from memberscope.targets.tables.files import TEXT, Columns, Table, read_table, stem_of, suffix_of
 from memberscope.targets.tables.kinds import Wanted, is_missing, kind_of
 from memberscope.targets.tables.wanted import convert_column, find_words, spell
+from memberscope.targets.tasks import refuse_continuous_labels
 from memberscope.types import Ints, Records
+
+FEW_CLASSES = 20  # different numbers with decimals that may still be names of classes
 
 
 @dataclass(frozen=True)
@@ -319,6 +322,8 @@ def class_names(labels: Sequence[NDArray[Any]], classes: Sequence[str] | None) -
             most = max(words, key=int)
             raise InputError(f"Expected class numbers below {MOST_CLASSES} as labels, got {most}. Check the label column.")
         return tuple(str(k) for k in range(max(int(word) for word in words) + 1))
+    if len(words) > FEW_CLASSES and all(is_number(word) and word for word in words):
+        refuse_continuous_labels(words.astype(np.float64))
     return tuple(str(word) for word in words)
 
 

@@ -1,0 +1,110 @@
+"""Zip archives of arrays, looked through before they are opened: what they would inflate to, and what their arrays claim."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from memberscope.errors import InputError, MemberscopeError, UnsafeFileError
+
+LEAST_LIMIT = 1 << 30  # bytes that any archive may inflate to
+TIMES = 100  # and so many times its own size
+MOST_MEMBERS = 200_000
+MOST_VALUES = 10**10  # of one array, where a value may take no room at all
+READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+def check_archive(path: Path) -> None:
+    """Refuse an archive that would fill the memory, or whose arrays are not as large as they claim, or are objects.
+
+    Raises:
+        InputError: It is no archive, or damaged, or too large once it is inflated.
+        UnsafeFileError: An array holds objects, which can run code.
+    """
+    try:
+        size = path.stat().st_size
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            _refuse_bomb(members, size, path)
+            for member in members:
+                if member.filename.endswith(".npy"):
+                    with archive.open(member) as stream:
+                        _check_array(stream, member, path)
+    except MemberscopeError:
+        raise
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise InputError(f"Expected a complete {_kind(path)}, got {path}: {error}. Write it again.") from error
+
+
+def _kind(path: Path) -> str:
+    """What the archive is for, by its name."""
+    return "skops file" if path.suffix.lower() == ".skops" else "NPZ archive"
+
+
+def _refuse_bomb(members: list[zipfile.ZipInfo], size: int, path: Path) -> None:
+    """Refuse more members, or more bytes once inflated, than any model or table of this size has, and names that repeat.
+
+    Raises:
+        InputError: There are.
+    """
+    limit = max(LEAST_LIMIT, TIMES * size)
+    total = sum(member.file_size for member in members)
+    if total > limit:
+        raise InputError(
+            f"Expected an archive that inflates to at most {limit / 2**30:.3g} GiB, got {path}, which claims {total / 2**30:.3g} GiB. "
+            f"Write it again without compression if these are your data."
+        )
+    if len(members) > MOST_MEMBERS:
+        raise InputError(f"Expected at most {MOST_MEMBERS} arrays in {path}, got {len(members)}. Stack them into fewer.")
+    if len({member.filename for member in members}) < len(members):
+        raise InputError(f"Expected names that differ in {path}, got one twice. Write it again.")
+
+
+def _check_array(stream: IO[bytes], member: zipfile.ZipInfo, path: Path) -> None:
+    """Refuse an array that claims another size than its member has, or that holds objects.
+
+    Raises:
+        InputError: Its header is damaged or claims too much.
+        UnsafeFileError: It holds objects.
+    """
+    head = io.BytesIO(stream.read(min(member.file_size, 1 << 16)))
+    version = np.lib.format.read_magic(head)
+    if version not in READERS:
+        if version == (3, 0):
+            return _check_array_3(head, member, path)
+        raise ValueError(f"{member.filename} is of an unknown version {version}")
+    shape, _, dtype = READERS[version](head)
+    return _check_size(shape, dtype, member.file_size - head.tell(), member, path)
+
+
+def _check_array_3(head: io.BytesIO, member: zipfile.ZipInfo, path: Path) -> None:
+    """Check an array whose header is UTF-8, as names of fields may need; the layout is that of version 2."""
+    shape, _, dtype = np.lib.format.read_array_header_2_0(head)
+    _check_size(shape, dtype, member.file_size - head.tell(), member, path)
+
+
+def _check_size(shape: tuple[int, ...], dtype: np.dtype[np.generic], left: int, member: zipfile.ZipInfo, path: Path) -> None:
+    """Refuse a shape and type that need other than the `left` bytes.
+
+    Raises:
+        InputError: They do.
+        UnsafeFileError: Values are objects.
+    """
+    if dtype.hasobject:
+        raise UnsafeFileError(
+            f"Expected plain arrays in {path}, got a pickled object in {member.filename}, which could run code. Save numbers or "
+            f"strings instead."
+        )
+    count = 1
+    for length in shape:
+        count *= int(length)
+    if min(shape, default=0) < 0 or count > MOST_VALUES or count * dtype.itemsize != left:
+        raise InputError(
+            f"Expected a complete {_kind(path)}, got {path}, where {member.filename} claims shape {shape} of {dtype} and holds "
+            f"{left} bytes. Write it again."
+        )

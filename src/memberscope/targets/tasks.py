@@ -1,0 +1,323 @@
+"""What a model was trained for, looked at first: whatever is no classification with one label a record is refused by its name."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+import numpy as np
+
+from memberscope.errors import InputError
+
+Task = Literal[
+    "classification",
+    "regression",
+    "several labels",
+    "several outputs",
+    "clustering",
+    "outlier detection",
+    "density estimation",
+    "survival analysis",
+    "ranking",
+    "transformation",
+    "token classification",
+    "question answering",
+    "language modelling",
+]
+SIGNALS = "--signals with the columns member and loss"
+LOSS = f"audit its loss a record as stored signals ({SIGNALS})"
+WORDS: dict[str, tuple[str, str]] = {  # what such a model is called, and what to do
+    "regression": ("the regressor {}", f"Regression is not audited yet; {LOSS}."),
+    "several labels": ("the multi-label classifier {}", f"Several labels a record are not audited yet; {LOSS}."),
+    "several outputs": ("the multi-output model {}", f"Several outputs a record are not audited yet; {LOSS}."),
+    "clustering": (
+        "the clustering {}",
+        f"Clustering is not audited yet; audit a record's distance from its cluster as stored signals ({SIGNALS}).",
+    ),
+    "outlier detection": (
+        "the outlier detector {}",
+        f"Outlier detection is not audited yet; audit a record's outlier score as stored signals ({SIGNALS}).",
+    ),
+    "density estimation": (
+        "the density estimator {}",
+        f"Density estimation is not audited yet; audit minus a record's log-density as stored signals ({SIGNALS}).",
+    ),
+    "survival analysis": ("the survival model {}", f"Survival analysis is not audited yet; {LOSS}."),
+    "ranking": ("the ranker {}", f"Ranking is not audited yet; {LOSS}."),
+    "transformation": ("{}, which transforms records and predicts nothing", "Give the classifier that comes after it."),
+    "token classification": ("the token classifier {}", f"Labels of tokens are not audited yet; {LOSS}."),
+    "question answering": ("the question-answering model {}", f"Answers to questions are not audited yet; {LOSS}."),
+    "language modelling": ("the language model {}", f"Language models are not audited yet; {LOSS}."),
+}
+TYPES: dict[str, Task] = {
+    "classifier": "classification",
+    "regressor": "regression",
+    "clusterer": "clustering",
+    "outlier_detector": "outlier detection",
+    "density_estimator": "density estimation",
+    "ranker": "ranking",
+}
+HEADS: tuple[tuple[str, Task], ...] = (
+    ("ForTokenClassification", "token classification"),
+    ("ForQuestionAnswering", "question answering"),
+    ("ForCausalLM", "language modelling"),
+    ("LMHeadModel", "language modelling"),
+    ("ForConditionalGeneration", "language modelling"),
+    ("ForMaskedLM", "language modelling"),
+    ("ForPreTraining", "language modelling"),
+)
+LIGHTGBM_REGRESSION = (
+    "regression",
+    "regression_l1",
+    "regression_l2",
+    "l1",
+    "l2",
+    "mse",
+    "mae",
+    "rmse",
+    "huber",
+    "fair",
+    "poisson",
+    "quantile",
+    "mape",
+    "gamma",
+    "tweedie",
+)
+PREFIXES: tuple[tuple[str, Task], ...] = (
+    *(("reg:", "regression"), ("count:", "regression"), ("rank:", "ranking"), ("survival:", "survival analysis")),
+    *(("lambdarank", "ranking"), ("rank_xendcg", "ranking")),
+)
+CATBOOST: tuple[tuple[str, Task], ...] = (
+    *(("MultiLogloss", "several labels"), ("MultiCrossEntropy", "several labels"), ("MultiRMSE", "several outputs")),
+    *(
+        ("RMSE", "regression"),
+        ("MAE", "regression"),
+        ("MAPE", "regression"),
+        ("Quantile", "regression"),
+        ("Huber", "regression"),
+    ),
+    *(("Poisson", "regression"), ("Tweedie", "regression"), ("Lq", "regression"), ("LogLinQuantile", "regression")),
+    *(("Yeti", "ranking"), ("Pair", "ranking"), ("Query", "ranking"), ("StochasticRank", "ranking")),
+    *(("Cox", "survival analysis"), ("SurvivalAft", "survival analysis")),
+)
+
+
+def recognise_task(model: Any) -> Task | None:
+    """What a model was trained for, as its library marks it; None where nothing tells.
+
+    >>> from sklearn.linear_model import LogisticRegression, Ridge
+    >>> from sklearn.pipeline import make_pipeline
+    >>> recognise_task(make_pipeline(Ridge())), recognise_task(LogisticRegression()), recognise_task(abs)
+    ('regression', 'classification', None)
+    """
+    for part in _within(model):
+        found = _task_of(part)
+        if found is not None:
+            return found
+    return None
+
+
+def refuse_unsupported(model: Any) -> None:
+    """Refuse a model that is recognised as something else than a classifier with one label a record.
+
+    Raises:
+        InputError: It is; the sentence says what it is, and how it can be audited all the same.
+    """
+    task = recognise_task(model)
+    if task is not None and task != "classification":
+        parts = [type(part).__name__ for part in _within(model)]
+        raise unsupported(task, parts[-1] if len(parts) == 1 else f"{parts[-1]} in a {parts[0]}")
+
+
+def unsupported(task: Task, name: str) -> InputError:
+    """The error for a model of another task.
+
+    >>> str(unsupported("ranking", "LGBMRanker"))[:75]
+    'Expected a classifier with one label a record, got the ranker LGBMRanker. R'
+    """
+    words, advice = WORDS[task]
+    return InputError(f"Expected a classifier with one label a record, got {words.format(name)}. {advice}")
+
+
+def refuse_objective(library: str, objective: str) -> None:
+    """Refuse a booster's objective that is known to be of another task.
+
+    Raises:
+        InputError: It is.
+
+    >>> refuse_objective("XGBoost", "binary:logistic")
+    """
+    task = next((task for prefix, task in PREFIXES if objective.startswith(prefix)), None)
+    if objective in LIGHTGBM_REGRESSION:
+        task = "regression"
+    if task is not None:
+        raise unsupported(task, f"of {library} with the objective {objective}")
+
+
+def refuse_architectures(names: Any) -> None:
+    """Refuse the architectures that the configuration of transformers names, where they are of another task.
+
+    Raises:
+        InputError: They are.
+
+    >>> refuse_architectures(["BertForSequenceClassification"])
+    """
+    for name in names or []:
+        task = next((task for words, task in HEADS if words in str(name)), None)
+        if task is not None:
+            raise unsupported(task, str(name))
+
+
+def refuse_continuous_labels(y: Any) -> None:
+    """Refuse labels (n,) that are numbers with decimals, as in regression.
+
+    Raises:
+        InputError: Some are.
+
+    >>> refuse_continuous_labels([0.0, 1.0])
+    """
+    values = np.asarray(y)
+    if values.dtype.kind != "f":
+        return
+    known = values[np.isfinite(values)]
+    between = known[known != np.floor(known)]
+    if len(between):
+        raise InputError(
+            f"Expected one class a record as labels, got numbers with decimals such as {between[0]:g}, as in regression. "
+            f"{WORDS['regression'][1]}"
+        )
+
+
+def refuse_unfitted(estimator: Any) -> None:
+    """Refuse an estimator without `classes_`: one that was never fitted, or one that has none.
+
+    Raises:
+        InputError: It has none; the sentence tells the two apart.
+    """
+    if getattr(estimator, "classes_", None) is not None:
+        return
+    name = type(estimator).__name__
+    if _is_fitted(estimator):
+        raise InputError(
+            f"Expected a classifier that names its classes in classes_, got the fitted {name} without. Wrap it in a function that "
+            f"returns probabilities, with n_classes."
+        )
+    raise InputError(f"Expected a fitted classifier with classes_, got {name}. Fit it before the audit.")
+
+
+def _is_fitted(estimator: Any) -> bool:
+    """Whether an estimator has been fitted, by its own word or by attributes that end in an underscore, as fitted ones do."""
+    own = getattr(estimator, "__sklearn_is_fitted__", None)
+    if own is not None:
+        try:
+            return bool(own())
+        except Exception:  # some look at what fitting would have made
+            return False
+    steps = getattr(estimator, "steps", None)
+    if steps:
+        return _is_fitted(steps[-1][1])
+    if not hasattr(estimator, "fit"):
+        return True
+    return (
+        any(name.endswith("_") and not name.startswith("_") for name in vars(estimator))
+        if hasattr(estimator, "__dict__")
+        else False
+    )
+
+
+def _within(model: Any) -> list[Any]:
+    """The model, the last step of a pipeline or the estimator of a search, and so on inwards."""
+    found = [model]
+    while len(found) < 8:
+        part = found[-1]
+        steps, inner = getattr(part, "steps", None), None
+        if isinstance(steps, list) and steps and isinstance(steps[-1], tuple):
+            inner = steps[-1][1]
+        elif hasattr(part, "param_grid") or hasattr(part, "param_distributions"):
+            inner = getattr(part, "best_estimator_", getattr(part, "estimator", None))
+        elif hasattr(part, "tokenizer") and hasattr(part, "model") and hasattr(part, "task"):
+            inner = part.model
+        if inner is None or isinstance(inner, str) or inner is part:
+            break
+        found.append(inner)
+    return found
+
+
+def _task_of(part: Any) -> Task | None:
+    """The task of one model, by what only such models have, then by its type; None where nothing tells."""
+    names = [kind.__name__ for kind in type(part).__mro__]
+    if any(hasattr(part, name) for name in ("predict_survival_function", "predict_cumulative_hazard_function")):
+        return "survival analysis"
+    if hasattr(part, "config") and hasattr(part.config, "to_dict"):
+        return _task_of_transformer(part, names[0])
+    if hasattr(part, "get_inputs") and hasattr(part, "get_outputs"):
+        return _task_of_session(part)
+    if not any(hasattr(part, name) for name in ("fit", "predict", "transform")):
+        return None
+    if any(name.endswith("Ranker") for name in names):
+        return "ranking"
+    kind = TYPES.get(_estimator_type(part) or "")
+    if kind in (None, "classification"):
+        several = _several_of(part)
+        if several is not None:
+            return several
+    predicts = any(hasattr(part, name) for name in ("predict", "predict_proba", "decision_function", "steps", "__call__"))
+    return "transformation" if kind is None and hasattr(part, "transform") and not predicts else kind
+
+
+def _estimator_type(part: Any) -> str | None:
+    """The kind of estimator that scikit-learn's tags name, or the attribute that came before them."""
+    try:
+        found = part.__sklearn_tags__().estimator_type
+    except Exception:  # no tags, or those of an unfitted search, or of another version
+        found = None
+    try:
+        return found or getattr(part, "_estimator_type", None)
+    except Exception:  # a property that looks at what fitting would have made
+        return None
+
+
+def _several_of(part: Any) -> Task | None:
+    """Several labels or outputs a record, where a classifier was fitted with them."""
+    names = {kind.__name__ for kind in type(part).__mro__}
+    binarizer = getattr(part, "_label_binarizer", getattr(part, "label_binarizer_", None))
+    if getattr(part, "multilabel_", False) is True or str(getattr(binarizer, "y_type_", "")).startswith("multilabel"):
+        return "several labels"
+    if isinstance(getattr(part, "classes_", None), list) and all(np.ndim(c) == 1 for c in part.classes_):
+        one = all(len(c) == 2 for c in part.classes_)
+        return "several labels" if one else "several outputs"
+    if "ClassifierChain" in names:
+        return "several labels"
+    if "MultiOutputClassifier" in names:
+        return "several outputs"
+    if hasattr(part, "get_all_params") and getattr(part, "is_fitted", bool)():
+        loss = str(part.get_all_params().get("loss_function"))
+        return next((task for prefix, task in CATBOOST if loss.startswith(prefix)), None)
+    if hasattr(part, "get_booster"):
+        try:
+            facts = json.loads(part.get_booster().save_config())["learner"]["learner_model_param"]
+        except Exception:  # not fitted yet
+            return None
+        return "several labels" if int(facts.get("num_target", 1)) > 1 else None
+    return None
+
+
+def _task_of_transformer(part: Any, name: str) -> Task | None:
+    """The task of a model of transformers, by its head and its configuration."""
+    head = next((task for words, task in HEADS if words in name), None)
+    if head is not None:
+        return head
+    problem = getattr(part.config, "problem_type", None)
+    if problem == "multi_label_classification":
+        return "several labels"
+    if "Classification" in name and (problem == "regression" or getattr(part.config, "num_labels", 2) == 1):
+        return "regression"
+    return None
+
+
+def _task_of_session(part: Any) -> Task | None:
+    """Regression for an ONNX session whose one output is what exporters of regressors call it."""
+    outputs = part.get_outputs()
+    if len(outputs) != 1 or outputs[0].name != "variable" or "float" not in outputs[0].type:
+        return None
+    return "regression" if len(outputs[0].shape or ()) == 2 and outputs[0].shape[1] == 1 else None

@@ -1,0 +1,54 @@
+"""How far the sum of a record's probabilities may be from one, by the precision in which they were written."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+LEAST = 1e-3  # what sums of half-precision softmax outputs over few classes need, as everywhere
+MOST_BINARY = 0.05  # beyond which the sum of numbers in half precision is no rounding any more
+DECIMALS = range(1, 8)
+BFLOAT16, FLOAT16 = 2.0**-9, 2.0**-11  # half a unit in the last place of a number just below two
+
+
+def simplex_tolerance(values: ArrayLike, decimals: int | None = None) -> float:
+    """How far from one the probabilities (n, k) of a record may sum: half a unit of the last decimal a class, at least 1e-3.
+
+    Without `decimals` they are counted. Numbers that are whole in float16 or bfloat16 were rounded to these, and get their precision a
+    class, at most 0.05.
+
+    >>> simplex_tolerance([[0.3, 0.3, 0.3], [0.1, 0.6, 0.2]]), simplex_tolerance(np.full((1, 1000), 0.001), decimals=4)
+    (0.15, 0.05)
+    >>> simplex_tolerance([[1 / 3, 2 / 3]])
+    0.001
+    """
+    outputs = np.asarray(values, dtype=np.float64)
+    outputs = outputs[np.isfinite(outputs).all(axis=1)] if outputs.ndim == 2 else outputs
+    k = outputs.shape[-1]
+    if decimals is None:
+        decimals = _written_decimals(outputs)
+    written = 0.0 if decimals is None else round(0.5 * 10.0**-decimals * k, 9)
+    return float(max(LEAST, written, min(MOST_BINARY, _half_precision(outputs) * k)))
+
+
+def _written_decimals(outputs: NDArray[np.float64]) -> int | None:
+    """Decimals that all values have, 1 at least; None if they are not rounded, or are all 0 or 1."""
+    if np.isin(outputs, (0.0, 1.0)).all():
+        return None
+    for decimals in DECIMALS:
+        scale = 10.0**decimals
+        if (np.abs(outputs - np.round(outputs * scale) / scale) <= 6e-8 * np.abs(outputs) + 1e-12).all():
+            return decimals
+    return None
+
+
+def _half_precision(outputs: NDArray[np.float64]) -> float:
+    """The rounding error of the half precision that holds every value exactly; 0 if none does, or if all are 0 or 1."""
+    if np.isin(outputs, (0.0, 1.0)).all() or not (np.abs(outputs) < 2).all():
+        return 0.0
+    if (outputs.astype(np.float16) == outputs).all():
+        return FLOAT16
+    bits = outputs.astype(np.float32)
+    if (bits == outputs).all() and not (bits.view(np.uint32) & 0xFFFF).any():
+        return BFLOAT16
+    return 0.0

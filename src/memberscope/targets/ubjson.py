@@ -1,0 +1,105 @@
+"""Read Universal Binary JSON as XGBoost writes it, into what `json.loads` would give; nothing that could run code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+DEEPEST = 64  # objects within objects; a model has about eight
+NUMBERS: dict[int, np.dtype[Any]] = {
+    ord(mark): np.dtype(kind)
+    for mark, kind in {"i": ">i1", "U": ">u1", "I": ">i2", "l": ">i4", "L": ">i8", "d": ">f4", "D": ">f8"}.items()
+}
+WORDS = {ord("T"): True, ord("F"): False, ord("Z"): None}
+
+
+def read_ubjson(content: bytes) -> Any:
+    """Read one value; arrays of numbers become arrays of their type.
+
+    Raises:
+        ValueError: It is none, or cut, or nested too deeply, or an object has a name twice.
+
+    >>> read_ubjson(b"{L" + bytes([0] * 7 + [1]) + b"a[$U#i" + bytes([2, 7, 8]) + b"}")
+    {'a': array([7, 8], dtype=uint8)}
+    """
+    reader = _Reader(content)
+    value = reader.value(reader.mark(), DEEPEST)
+    if reader.at != len(content):
+        raise ValueError("something follows the model")
+    return value
+
+
+class _Reader:
+    """A place in the bytes, which moves on as values are read."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content, self.at = content, 0
+
+    def take(self, size: int) -> bytes:
+        """The next bytes.
+
+        Raises:
+            ValueError: There are not so many.
+        """
+        if size < 0 or self.at + size > len(self.content):
+            raise ValueError("it is cut")
+        self.at += size
+        return self.content[self.at - size : self.at]
+
+    def mark(self) -> int:
+        """The next byte, which says what follows."""
+        return self.take(1)[0]
+
+    def value(self, mark: int, depth: int) -> Any:
+        """The value that a mark announces."""
+        if depth < 0:
+            raise ValueError("it is nested too deeply")
+        if mark in NUMBERS:
+            kind = NUMBERS[mark]
+            return np.frombuffer(self.take(kind.itemsize), kind)[0].item()
+        if mark in WORDS:
+            return WORDS[mark]
+        if mark == ord("S"):
+            return self.take(self.length(self.mark())).decode("utf-8")
+        if mark == ord("{"):
+            return self.members(depth)
+        if mark == ord("["):
+            return self.elements(depth)
+        raise ValueError(f"it holds the unknown mark {bytes([mark])!r}")
+
+    def length(self, mark: int) -> int:
+        """A count, which a number of any whole type gives."""
+        found = self.value(mark, 0)
+        if type(found) is not int or found < 0:
+            raise ValueError("a length is none")
+        return found
+
+    def members(self, depth: int) -> dict[str, Any]:
+        """The members of an object, up to its end."""
+        found: dict[str, Any] = {}
+        while (mark := self.mark()) != ord("}"):
+            name = self.take(self.length(mark)).decode("utf-8")
+            if name in found:
+                raise ValueError(f"{name} stands there twice")
+            found[name] = self.value(self.mark(), depth - 1)
+        return found
+
+    def elements(self, depth: int) -> Any:
+        """The elements of an array: up to its end, or so many, or so many of one type."""
+        mark = self.mark()
+        if mark == ord("$"):
+            kind = self.mark()
+            if kind not in NUMBERS or self.mark() != ord("#"):
+                raise ValueError("an array is of no known type")
+            size = self.length(self.mark())
+            numbers = np.frombuffer(self.take(size * NUMBERS[kind].itemsize), NUMBERS[kind])
+            return numbers.astype(NUMBERS[kind].newbyteorder("="))
+        if mark == ord("#"):
+            size = self.length(self.mark())
+            return [self.value(self.mark(), depth - 1) for _ in range(size)]
+        found = []
+        while mark != ord("]"):
+            found.append(self.value(mark, depth - 1))
+            mark = self.mark()
+        return found
