@@ -175,6 +175,7 @@ def batch_in(path: Path, policy: GuardPolicy, drop: list[str] | None) -> Batch:
     """
     from memberscope.targets.batches import batch_of
     from memberscope.targets.columns import is_numeric, read_columns
+    from memberscope.targets.frames import is_frame
     from memberscope.targets.tables import inputs
 
     table = read_columns(path)
@@ -188,4 +189,4 @@ def batch_in(path: Path, policy: GuardPolicy, drop: list[str] | None) -> Batch:
     numeric = all(is_numeric(table[name]) for name in names if table[name].ndim == 1)
     named = bool(policy.serving.columns) or not numeric
     x = inputs(table, names, path, numeric=numeric, named=named)
-    return batch_of(x, tuple(policy.serving.columns) if not hasattr(x, "columns") else ())
+    return batch_of(x, tuple(policy.serving.columns) if not is_frame(x) else ())

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from memberscope.errors import InputError, MemberscopeError, TargetError, UnmetNeedError
 from memberscope.signals import Wanted, is_measured, measure, reduced, seen_at, softmax, validate_outputs, view
-from memberscope.signals.rows import chosen
+from memberscope.targets.frames import chosen
 from memberscope.targets import wrap
 from memberscope.types import Access, Bools, Floats, Recipe, Records, Signal, Target
 

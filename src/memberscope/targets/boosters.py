@@ -14,7 +14,8 @@ import numpy as np
 
 from memberscope.errors import InputError
 from memberscope.targets.booster_files import check_lightgbm, lightgbm_header
-from memberscope.targets.inputs import dense, is_frame, named, typed
+from memberscope.targets.frames import is_frame
+from memberscope.targets.inputs import dense, named, typed
 from memberscope.targets.kinds import Outputs, declared, level, one_a_class
 from memberscope.types import Floats, Signal
 

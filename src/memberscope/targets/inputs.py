@@ -9,23 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-
-
-def is_frame(x: Any) -> bool:
-    """Whether `x` is a data frame.
-
-    >>> is_frame(np.zeros(3))
-    False
-    """
-    return hasattr(x, "columns")
-
-
-def frame_columns(x: Any) -> dict[str, NDArray[Any]]:
-    """The columns (n,) of a data frame by name."""
-    import narwhals as nw
-
-    frame: Any = nw.from_native(x, eager_only=True)
-    return {str(name): frame[name].to_numpy() for name in frame.columns}
+from memberscope.targets.frames import frame_columns, is_frame, list_values
 
 
 def dense(x: Any) -> NDArray[Any]:
@@ -35,7 +19,7 @@ def dense(x: Any) -> NDArray[Any]:
     (2, 2)
     """
     if is_frame(x):
-        return np.column_stack(list(frame_columns(x).values()))
+        return np.column_stack(list_values(x))
     return np.asarray(x.toarray() if hasattr(x, "toarray") else x)
 
 
@@ -75,6 +59,8 @@ def typed(values: NDArray[Any], dtype: np.dtype[Any], name: str) -> NDArray[Any]
     """
     if dtype.kind == "O":
         return np.array([str(value) for value in values.ravel()], dtype=object).reshape(values.shape)
+    if values.dtype.kind in "mM":
+        raise InputError(f"Expected numbers for the input {name!r}, got dates or durations. Encode them first.")
     try:
         numbers = values if values.dtype.kind in "buif" else values.astype(np.float64)
     except (TypeError, ValueError) as error:

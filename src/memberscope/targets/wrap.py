@@ -10,6 +10,8 @@ import numpy as np
 
 from memberscope.errors import InputError
 from memberscope.targets.boosters import BoosterTarget
+from memberscope.targets.fitted import fitted_columns_of
+from memberscope.targets.frames import rows
 from memberscope.targets.function import FunctionTarget
 from memberscope.targets.huggingface import HuggingFaceTarget
 from memberscope.targets.keras import KerasTarget
@@ -88,16 +90,6 @@ def class_names_of(target: Target) -> tuple[str, ...] | None:
     return None if names is None else tuple(str(name) for name in np.asarray(names))
 
 
-def fitted_columns_of(target: Target) -> tuple[str, ...]:
-    """Names of the columns that the model was fitted with, in its order; none if it was fitted without names.
-
-    >>> fitted_columns_of(FunctionTarget(lambda x: x, n_classes=2))
-    ()
-    """
-    names = getattr(target, "columns", None) or getattr(getattr(target, "estimator", None), "feature_names_in_", None)
-    return () if names is None else tuple(str(name) for name in np.asarray(names))
-
-
 def counted(target: Target, x: Any, n_classes: int) -> Target:
     """The target, which knows its number of classes now if it did not.
 
@@ -107,5 +99,5 @@ def counted(target: Target, x: Any, n_classes: int) -> Target:
         if target.signal == "labels":
             target.known_classes = n_classes  # type: ignore[attr-defined]
         else:
-            target.query(x.iloc[:1] if hasattr(x, "iloc") else x[:1])
+            target.query(rows(x, 0, 1))
     return target
