@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.targets.frames import frame_columns, is_frame, list_values
+from memberscope.targets.frames import column_values, is_frame, list_values, name_columns, open_frame
+from memberscope.targets.stacking import place_fitted
 
 
 def dense(x: Any) -> NDArray[Any]:
@@ -23,6 +24,24 @@ def dense(x: Any) -> NDArray[Any]:
     return np.asarray(x.toarray() if hasattr(x, "toarray") else x)
 
 
+def find_columns(x: Any, names: Sequence[str], what: str) -> list[int]:
+    """Find the places of the columns `names` in a data frame.
+
+    Raises:
+        InputError: A column is missing.
+
+    >>> import pandas
+    >>> find_columns(pandas.DataFrame({"a": [1], "b": [2]}), ["b"], "model")
+    [1]
+    """
+    own = name_columns(x)
+    places, missing, _ = place_fitted(own, names)
+    if missing:
+        got = ", ".join(str(name) for name in own[:8])
+        raise InputError(f"Expected the column {missing[0]!r} for the {what}, got {got}. Name the columns as it does.")
+    return places
+
+
 def named(x: Any, names: Sequence[str], what: str) -> list[NDArray[Any]]:
     """The columns (n,) `names` of a data frame, or all columns of an array in that order.
 
@@ -33,12 +52,8 @@ def named(x: Any, names: Sequence[str], what: str) -> list[NDArray[Any]]:
     [[1], [2]]
     """
     if is_frame(x):
-        columns = frame_columns(x)
-        missing = [name for name in names if name not in columns]
-        if missing:
-            got = ", ".join(list(columns)[:8])
-            raise InputError(f"Expected the column {missing[0]!r} for the {what}, got {got}. Name the columns as it does.")
-        return [columns[name] for name in names]
+        frame = open_frame(x)
+        return [column_values(frame[str(place)]) for place in find_columns(x, names, what)]
     values = dense(x)
     values = values.reshape(len(values), -1)
     if values.shape[1] != len(names):
