@@ -27,6 +27,7 @@ from memberscope.targets.frames import (
     plain_values,
     refuse_repeated_names,
     rename_frame,
+    rows,
 )
 
 Sides = tuple[str, str]
@@ -54,6 +55,23 @@ def stack(first: Any, second: Any, sides: Sides = SIDES) -> Any:
         _require_width(first.shape[1:], second.shape[1:], sides)
         return sparse.vstack([first, second]).tocsr()
     return _stack_lists(first, second, sides)
+
+
+def match_records(x: Any, like: Any, sides: Sides) -> Any:
+    """Give records held as the frame `like` holds its own: its columns in its order, its library and its types.
+
+    Raises:
+        InputError: A column is missing, or there is one more.
+
+    >>> import pandas
+    >>> a, b = pandas.DataFrame({"x": [1], "y": [2]}), pandas.DataFrame({"y": [3], "x": [4]})
+    >>> match_records(b, a, ("records", "population")).to_numpy().tolist()
+    [[4, 3]]
+    """
+    if not is_frame(like) or x is None:
+        return x
+    whole = stack(like, x, sides)
+    return rows(whole, count_rows(like), count_rows(whole))
 
 
 def match_columns(first: Any, second: Any, sides: Sides = SIDES) -> Any:
