@@ -99,11 +99,19 @@ def narrowed(features: Floats, rng: np.random.Generator) -> Floats:
         return features
     from sklearn.decomposition import PCA
 
-    filled = np.nan_to_num(features - np.nanmean(features, axis=0))
+    filled = np.nan_to_num(features - mean_of(features))
     n_components = min(32, *filled.shape)
     seed = int(rng.integers(2**31))
     components: Floats = PCA(n_components, svd_solver="randomized", random_state=seed).fit_transform(filled)
     return components
+
+
+def mean_of(features: Floats) -> Floats:
+    """Mean (f,) of each feature over the records that have it; 0 where none has."""
+    seen = ~np.isnan(features)
+    total = np.where(seen, features, 0.0).sum(axis=0)
+    mean: Floats = total / np.maximum(seen.sum(axis=0), 1)
+    return mean
 
 
 def row_keys(features: Floats, labels: Ints | None = None) -> Keys:

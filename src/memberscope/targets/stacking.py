@@ -48,7 +48,7 @@ def stack(first: Any, second: Any, sides: Sides = SIDES) -> Any:
     if is_frame(first):
         return _stack_frames(first, second, sides)
     if is_frame(second):
-        second = _to_array(second, sides)
+        second = only_column(second) if second.shape[1] == 1 else np.column_stack(list_values(second))
     if is_sparse(first) or is_sparse(second):
         from scipy import sparse
 
@@ -239,11 +239,6 @@ def _name_array(like: Any, x: Any, sides: Sides) -> Any:
     return nw.to_native(nw.from_dict(data, backend=like.implementation))
 
 
-def _to_array(x: Any, sides: Sides) -> Any:
-    """Give a frame as an array (n, f) by position, for members that are an array."""
-    return np.column_stack(list_values(x))
-
-
 def _require_width(ours: tuple[int, ...], theirs: tuple[int, ...], sides: Sides) -> None:
     """Refuse records of another shape.
 
@@ -260,15 +255,17 @@ def _require_width(ours: tuple[int, ...], theirs: tuple[int, ...], sides: Sides)
 
 def _stack_lists(first: Any, second: Any, sides: Sides) -> Any:
     """Put arrays, series or lists one after the other; what is no array of numbers stays what the first side is."""
+    if is_series(first) and hasattr(first, "to_frame") and not is_series(second):
+        second = type(first)(list(second))
     if is_series(first) and is_series(second) and not (_is_numeric(first) and _is_numeric(second)):
         whole = _stack_frames(_one_column(first), _one_column(second), sides)
         return _rename_like(only_column(whole), first)
     one, two = as_array(first), as_array(second)
     if isinstance(one, np.ndarray) and isinstance(two, np.ndarray):
-        if one.ndim == 1 and two.shape[1:] == (1,):
-            two = two[:, 0]
+        if two.ndim == 1 and one.shape[1:] == (1,):
+            two = two[:, None]
         _require_width(one.shape[1:], two.shape[1:], sides)
         return np.concatenate([one, two])
     if isinstance(first, np.ndarray):
         return object_array([*first, *second])
-    return [*first, *(second.tolist() if hasattr(second, "tolist") else second)]
+    return [*first, *(second.to_pylist() if hasattr(second, "to_pylist") else second)]
