@@ -114,7 +114,7 @@ def test_sparse_frames():
     assert train > 0.8 and not refused
 
 
-WORDS = np.array("fever cough pain rash fatigue chills nausea dizzy sweat ache".split())
+WORDS = np.array(["fever", "cough", "pain", "rash", "fatigue", "chills", "nausea", "dizzy", "sweat", "ache"])
 TEXTS = [" ".join(RNG.choice(WORDS, RNG.integers(2, 9))) for _ in range(N)]
 READER = make_pipeline(TfidfVectorizer(), LogisticRegression(C=100)).fit(TEXTS[:HALF], Y[:HALF])
 HOLDERS = {
@@ -146,7 +146,9 @@ def test_texts_of_two_holders_are_held_as_the_first(first, second):
 
 
 def test_a_model_gets_a_series_where_a_series_was_given():
-    lower = make_pipeline(FunctionTransformer(lambda texts: texts.str.upper().str.lower()), TfidfVectorizer(), LogisticRegression(C=100))
+    lower = make_pipeline(
+        FunctionTransformer(lambda texts: texts.str.upper().str.lower()), TfidfVectorizer(), LogisticRegression(C=100)
+    )
     series = pd.Series(TEXTS, index=[0] * N)
     lower.fit(series[:HALF], Y[:HALF])
     assert train_accuracy(lower, series[:HALF], series[HALF:])[0] == lower.score(series[:HALF], Y[:HALF])
@@ -194,6 +196,6 @@ def test_missing_numbers_in_an_array_stay_missing_in_searches():
         p = 1 / (1 + np.exp(-np.nan_to_num(records).sum(axis=1)))
         return np.column_stack([1 - p, p])
 
-    train, refused = train_accuracy(model, x[:HALF], x[HALF:], SEARCHES, n_classes=2)
+    _, refused = train_accuracy(model, x[:HALF], x[HALF:], SEARCHES, n_classes=2)
     assert not refused
     assert {float(np.isnan(part[:, 0]).mean()) for part in seen} == {0.0} and any(np.isnan(part[:, 1]).any() for part in seen)

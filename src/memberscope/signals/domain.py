@@ -134,7 +134,9 @@ def encoded(x: Any) -> tuple[Domain, Floats]:
     return replace(of_columns(flat, array.shape[1:], decode), real=array.dtype.kind == "f"), flat
 
 
-def of_columns(z: Floats, shape: tuple[int, ...], decode: Decode, words: Sequence[int] = (), fixed: Sequence[int] = ()) -> Domain:
+def of_columns(
+    z: Floats, shape: tuple[int, ...], decode: Decode, words: Sequence[int] = (), fixed: Sequence[int] = ()
+) -> Domain:
     """The domain of columns of numbers (n, f); those in `words` are codes of categories however many there are, `fixed` ones stay.
 
     Raises:

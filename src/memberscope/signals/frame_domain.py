@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from memberscope.errors import UnmetNeedError
 from memberscope.signals.domain import FEW, Domain, of_columns
-from memberscope.targets.frames import as_words, column_values, list_values, name_columns, open_frame, rename_frame
+from memberscope.targets.frames import as_words, list_values, name_columns, open_frame, rename_frame
 from memberscope.types import Bools, Floats
 
 Column = Callable[[Floats], Any]
@@ -30,13 +30,18 @@ def of_frame(x: Any) -> tuple[Domain, Floats]:
     import narwhals as nw
 
     frame, names = open_frame(x), name_columns(x)
-    numbers, makers, words, fixed = [], [], [], []
+    numbers: list[Floats] = []
+    makers: list[Column] = []
+    words: list[int] = []
+    fixed: list[int] = []
     for place, values in enumerate(list_values(x)):
         column = frame[str(place)]
         if values.dtype.kind in "uif" and _takes_numbers(column):
             z, maker = values.astype(np.float64), _numbers_of(column, values)
             if np.isinf(z).any():
-                raise UnmetNeedError(f"Expected finite numbers to perturb in the column {names[place]!r}, got infinite ones. Replace them.")
+                raise UnmetNeedError(
+                    f"Expected finite numbers to perturb in the column {names[place]!r}, got infinite ones. Replace them."
+                )
         else:
             is_scale = values.dtype.kind in "mMuif" and not isinstance(column.dtype, nw.Categorical | nw.Enum | nw.Boolean)
             z, levels, maker = _levels_of(column, values, is_scale=is_scale)

@@ -103,7 +103,9 @@ class Walk:
         length = self.lengths[rows, self.path[rows]]
         halving, best = self.halving[rows], self.best[rows]
         aim = np.where(halving, (self.low[rows] + self.high[rows]) / 2, np.minimum(best * (1 - NEAR), length))
-        known = ~halving & self.certain[rows, self.path[rows]] & (length <= best * (1 - NEAR))  # the end itself has another label
+        known = (
+            ~halving & self.certain[rows, self.path[rows]] & (length <= best * (1 - NEAR))
+        )  # the end itself has another label
         fine = halving & (self.high[rows] - self.low[rows] <= NEAR * self.high[rows])
         ask = np.flatnonzero(~known & ~fine & np.isfinite(length))
         self.halve(rows[known], length[known])

@@ -150,7 +150,7 @@ def _unite_categories(first: Any, second: Any) -> Pair | None:
             types = [kind for kind in map(_native_type, (first, second)) if hasattr(kind, "categories")]
             same = hasattr(_native_type(first), "categories") and len(merged) == len(ours)
             dtype = types[0] if same or not types else type(types[0])(merged, ordered=types[0].ordered)
-            return tuple(nw.from_native(column.to_native().astype(dtype), series_only=True) for column in (first, second))  # type: ignore[return-value]
+            return tuple(nw.from_native(column.to_native().astype(dtype), series_only=True) for column in (first, second))
         enums = any(isinstance(column.dtype, nw.Enum) for column in (first, second))
         kind: Any = nw.Enum(merged) if enums else nw.Categorical()
         return first.cast(nw.String).cast(kind), second.cast(nw.String).cast(kind)

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.targets.frames import count_rows, is_frame, name_columns, only_column, pick_columns, refuse_repeated_names, rows
+from memberscope.targets.frames import (
+    count_rows,
+    is_frame,
+    name_columns,
+    only_column,
+    pick_columns,
+    refuse_repeated_names,
+    rows,
+)
 from memberscope.targets.stacking import SIDES, place_fitted, stack
 from memberscope.types import Target
 

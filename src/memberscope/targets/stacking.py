@@ -17,8 +17,8 @@ from memberscope.targets.frames import (
     is_frame,
     is_series,
     is_sparse,
-    name_columns,
     list_values,
+    name_columns,
     number_anew,
     object_array,
     only_column,
@@ -158,7 +158,9 @@ def as_array(x: Any) -> Any:
             return list(x)
         return values if values.dtype.kind in "buif" else list(x)
     if isinstance(x, str | bytes) or not hasattr(x, "__len__"):
-        raise InputError(f"Expected records as an array, a list or a data frame, got {type(x).__name__}. Give one entry a record.")
+        raise InputError(
+            f"Expected records as an array, a list or a data frame, got {type(x).__name__}. Give one entry a record."
+        )
     return np.asarray(x)
 
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from memberscope.errors import InputError
 from memberscope.targets.boosters import BoosterTarget
-from memberscope.targets.fitted import fitted_columns_of
 from memberscope.targets.frames import rows
 from memberscope.targets.function import FunctionTarget
 from memberscope.targets.huggingface import HuggingFaceTarget
