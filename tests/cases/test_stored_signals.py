@@ -74,7 +74,7 @@ def test_membership_from_parquet(tmp_path):
 def test_other_membership_is_refused_by_row(tmp_path, odd):
     words = MEMBER.astype(int).astype(str).astype(object)
     words[6] = odd
-    with pytest.raises(InputError, match=f"got '{odd or "nan"}' in row 7"):  # an empty field is a missing number
+    with pytest.raises(InputError, match=f"got '{odd or 'nan'}' in row 7"):  # an empty field is a missing number
         read(tmp_path, {"member": words, "label": LABEL, **NUMBERED})
 
 

@@ -77,7 +77,9 @@ class Quantile:
         else:
             fit = feature_gaussian if self.model == "gaussian" else feature_quantiles
             scores = np.full(len(statistic), np.nan)
-            scores[evidence.hidden] = fit(with_class(evidence), statistic, learn, evidence.hidden)
+            inputs = with_class(evidence)
+            known = ~np.isnan(inputs[learn]).all(axis=0)  # the learner cannot bin a column that is missing throughout
+            scores[evidence.hidden] = fit(inputs[:, known], statistic, learn, evidence.hidden)
         return np.where(evidence.hidden, scores, np.nan)
 
 

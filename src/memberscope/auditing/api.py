@@ -19,6 +19,7 @@ from memberscope.errors import InputError
 from memberscope.recipes import Execution, as_recipe
 from memberscope.signals import Store
 from memberscope.targets import StoredSignals, StoredTarget, class_names_of, wrap
+from memberscope.targets.stacking import match_records
 from memberscope.types import Records, ThreatModel
 
 
@@ -84,6 +85,8 @@ def audit(
     training = None
     if recipe is not None:
         others = None if population is None else as_records(population, "population", lookup)
+        if others is not None:
+            others = replace(others, x=match_records(others.x, subject.records.x, ("records", "population")))
         own = None if design is None else np.asarray(design)
         training = Training(as_recipe(recipe), execution or Execution(), others, own, keep_weights)
     return run(plan, subject, training=training, store=store, progress=progress)

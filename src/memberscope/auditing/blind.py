@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from scipy.special import gammaln, ndtr, ndtri
 
-from memberscope.auditing.features import Keys, mix, narrowed, row_keys
+from memberscope.auditing.features import Keys, mean_of, mix, narrowed, row_keys
 from memberscope.auditing.parallel import each
 from memberscope.auditing.result import Control
 from memberscope.statistics import auc_difference
@@ -151,14 +151,6 @@ def walked(features: Floats, labels: Ints, member: Bools, places: list[Keys]) ->
     return [walk for found in each(along, list(models)) for walk in found]
 
 
-def mean_of(features: Floats) -> Floats:
-    """Mean (f,) of each feature over the records that have it; 0 where none has."""
-    seen = ~np.isnan(features)
-    total = np.where(seen, features, 0.0).sum(axis=0)
-    mean: Floats = total / np.maximum(seen.sum(axis=0), 1)
-    return mean
-
-
 def blocks_of(place: Keys) -> Ints:
     """Block (n,) of each record by its place (n,): 0 for the first third of the different places, then `BLOCKS` equal parts."""
     values, inverse = np.unique(place, return_inverse=True)
@@ -182,7 +174,9 @@ def predicted(make: Any, inputs: Floats, member: Bools, block: Ints) -> Floats:
     for b in range(1, BLOCKS + 1):
         before, own = block < b, block == b
         if own.any() and 0 < member[before].sum() < before.sum():
-            scores[own] = make().fit(inputs[before], member[before]).decision_function(inputs[own])
+            known = ~np.isnan(inputs[before]).all(axis=0)  # trees cannot bin a column that is missing throughout
+            part = inputs if known.all() else inputs[:, known]
+            scores[own] = make().fit(part[before], member[before]).decision_function(part[own])
     return scores
 
 

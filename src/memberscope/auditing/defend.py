@@ -35,8 +35,8 @@ from memberscope.recipes.observe import subset, trained_models
 from memberscope.recipes.settle import settled
 from memberscope.recipes.worst_case import COPY, GROUP, NATURAL, planted
 from memberscope.signals import Store
-from memberscope.signals.rows import chosen
 from memberscope.targets import RestrictedTarget
+from memberscope.targets.frames import chosen
 from memberscope.types import Access, Bools, OutputDefence, Recipe, Records, Target
 
 # Attacks that learn from known records, or that search with new queries under each reference model, take most of the time. They run

@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.errors import InputError
+from memberscope.targets.frames import (
+    as_words,
+    count_rows,
+    is_frame,
+    is_sparse,
+    list_values,
+    object_array,
+    plain_values,
+)
+from memberscope.targets.stacking import as_array
 from memberscope.types import Floats, Ints
 
 Keys = NDArray[np.uint64]
@@ -17,12 +26,12 @@ FEWEST_ROWS, MOST_ROWS = 2, 50  # rows a value, by the median, of a column that 
 
 
 def to_matrix(x: Any) -> Floats | None:
-    """Features (n, f): arrays are flattened a record, columns of words become codes; None if there are no records.
+    """Features (n, f): arrays are flattened a record, columns of words become codes, dates seconds; None if there are no records.
 
-    Missing numbers stay NaN.
+    What is missing is NaN. Texts and sequences of several lengths are one column of codes.
 
     Raises:
-        InputError: `x` is neither an array of numbers nor a data frame.
+        InputError: `x` is neither an array, a list nor a data frame.
 
     >>> to_matrix(np.zeros((3, 2, 2))).shape
     (3, 4)
@@ -31,38 +40,57 @@ def to_matrix(x: Any) -> Floats | None:
         return None
     if isinstance(x, np.ndarray) and x.dtype.kind in "buif":
         return x.reshape(len(x), -1).astype(np.float64)
-    if isinstance(x, np.ndarray):
-        return np.column_stack([column_codes(column) for column in x.reshape(len(x), -1).T])
-    try:
-        import narwhals as nw
-
-        frame: Any = nw.from_native(x, eager_only=True)
-    except TypeError:
-        return from_array_like(x)
-    return np.column_stack([column_codes(frame[name].to_numpy()) for name in frame.columns])
-
-
-def from_array_like(x: Any) -> Floats:
-    """Features of anything numpy can read as numbers, such as a torch tensor or a scipy sparse matrix."""
-    dense = x.toarray() if hasattr(x, "toarray") else x
-    try:
-        values = np.asarray(dense, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"Expected records as an array of numbers or a data frame, got {type(x).__name__}. Convert them first."
-        ) from error
-    return values.reshape(len(values), -1)
+    if is_frame(x):
+        return stacked_codes(list_values(x), count_rows(x))
+    if is_sparse(x):
+        return np.asarray(x.toarray(), dtype=np.float64)
+    values = as_array(x)
+    if isinstance(values, np.ndarray) and values.dtype.kind in "buif":
+        return values.reshape(len(values), -1).astype(np.float64)
+    return stacked_codes(columns_of_objects(values), len(values))
 
 
-def column_codes(column: Any) -> Floats:
-    """One column (n,) as numbers; words become the index of their sorted value."""
+def columns_of_objects(x: Any) -> list[NDArray[Any]]:
+    """Columns (n,) of records that numpy does not read as numbers: one a key of dictionaries, one a place of sequences, else one.
+
+    >>> [column.tolist() for column in columns_of_objects([{"a": 1}, {"a": 2, "b": "x"}])]
+    [[1.0, 2.0], [None, 'x']]
+    """
+    if isinstance(x, np.ndarray) and x.ndim > 1:
+        return [plain_values(column) if column.dtype == object else column for column in x.reshape(len(x), -1).T]
+    values = object_array(x.to_list() if hasattr(x, "to_list") else x)
+    kinds = set(map(type, values))
+    if kinds == {dict}:
+        keys = dict.fromkeys(key for record in values for key in record)
+        return [plain_values(object_array([record.get(key) for record in values])) for key in keys]
+    if kinds <= {list, tuple} and kinds and len({len(value) for value in values}) == 1:
+        return [plain_values(object_array([value[place] for value in values])) for place in range(len(values[0]))]
+    return [plain_values(values)]
+
+
+def stacked_codes(columns: list[NDArray[Any]], n: int) -> Floats:
+    """The columns (n,) as numbers side by side."""
+    return np.column_stack([column_codes(column) for column in columns]) if columns else np.zeros((n, 0))
+
+
+def column_codes(column: NDArray[Any]) -> Floats:
+    """One column (n,) as numbers: dates as seconds, words as the place of their sorted value, anything else by its text.
+
+    >>> column_codes(np.array(["2024-01-02", "NaT"], dtype="datetime64[D]")), column_codes(np.array(["b", None, "a"]))
+    (array([1.7041536e+09,           nan]), array([ 1., nan,  0.]))
+    """
     values = np.asarray(column)
     if values.dtype.kind in "buif":
         return values.astype(np.float64)
+    if values.dtype.kind in "mM":
+        unit = "datetime64[us]" if values.dtype.kind == "M" else "timedelta64[us]"
+        return np.where(np.isnat(values), np.nan, values.astype(unit).astype(np.int64) / 1e6)
     try:
         return values.astype(np.float64)
     except (TypeError, ValueError):
-        return np.unique(values.astype(str), return_inverse=True)[1].astype(np.float64)
+        words = as_words(values)
+        missing = np.fromiter((value is None for value in values), dtype=bool, count=len(values))
+        return np.where(missing, np.nan, np.unique(words, return_inverse=True)[1].astype(np.float64))
 
 
 def narrowed(features: Floats, rng: np.random.Generator) -> Floats:
@@ -71,11 +99,19 @@ def narrowed(features: Floats, rng: np.random.Generator) -> Floats:
         return features
     from sklearn.decomposition import PCA
 
-    filled = np.nan_to_num(features - np.nanmean(features, axis=0))
+    filled = np.nan_to_num(features - mean_of(features))
     n_components = min(32, *filled.shape)
     seed = int(rng.integers(2**31))
     components: Floats = PCA(n_components, svd_solver="randomized", random_state=seed).fit_transform(filled)
     return components
+
+
+def mean_of(features: Floats) -> Floats:
+    """Mean (f,) of each feature over the records that have it; 0 where none has."""
+    seen = ~np.isnan(features)
+    total = np.where(seen, features, 0.0).sum(axis=0)
+    mean: Floats = total / np.maximum(seen.sum(axis=0), 1)
+    return mean
 
 
 def row_keys(features: Floats, labels: Ints | None = None) -> Keys:

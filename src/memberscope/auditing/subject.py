@@ -14,8 +14,10 @@ from memberscope import _check
 from memberscope.auditing.features import Keys, row_keys, to_matrix
 from memberscope.auditing.units import IdLike, columns_of, find_id_like_columns, independence_notes
 from memberscope.errors import InputError
-from memberscope.signals.rows import chosen as chosen_rows
 from memberscope.targets import StoredSignals, class_names_of
+from memberscope.targets.fitted import stack_as_fitted
+from memberscope.targets.frames import chosen as chosen_rows
+from memberscope.targets.frames import count_rows, is_frame
 from memberscope.targets.tasks import refuse_continuous_labels
 from memberscope.types import Bools, Floats, Ints, Records, Target
 
@@ -75,7 +77,7 @@ def make_subject(
     check_sides(inside, outside)
     if unit is not None:
         inside, outside = with_unit(inside, unit[0], "member"), with_unit(outside, unit[1], "non-member")
-    x = None if inside.x is None or outside.x is None else stack(inside.x, outside.x)
+    x = None if inside.x is None or outside.x is None else stack_as_fitted(target, inside.x, outside.x)
     shared = [name for name in inside.groups if name in outside.groups]
     groups = {name: np.concatenate([inside.groups[name], outside.groups[name]]) for name in shared}
     ids = np.concatenate([inside.ids, outside.ids]).astype(np.str_)
@@ -252,15 +254,10 @@ def as_records(side: Records | Pair, prefix: str, classes: tuple[str, ...] | Non
         raise InputError(f"Expected {prefix}s as (x, y) or Records, got {type(side).__name__}. Pass a pair.")
     x, y = side
     labels = whole_labels(y) if classes is None else labels_among(y, classes)
-    if hasattr(x, "__len__") or hasattr(x, "shape"):
-        _check.same_length(**{f"{prefix} records": range(n_rows(x)), f"{prefix} labels": labels})
+    if is_frame(x) or hasattr(x, "__len__") or hasattr(x, "shape"):
+        _check.same_length(**{f"{prefix} records": range(count_rows(x)), f"{prefix} labels": labels})
     ids = np.array([f"{prefix}:{i}" for i in range(len(labels))], dtype=np.str_)
     return Records(x, labels, ids)
-
-
-def n_rows(x: Any) -> int:
-    """Number of records in an array, a data frame or a list."""
-    return int(x.shape[0]) if hasattr(x, "shape") else len(x)
 
 
 def whole_labels(y: Any) -> Ints:
@@ -331,19 +328,6 @@ def numbered(members: Any, non_members: Any, classes: tuple[str, ...]) -> bool:
     if "0" in classes or all(word in classes for y in labels for word in class_words(y, classes)[0]):
         return False
     return all(np.asarray(y).dtype.kind in "biuf" for y in labels)
-
-
-def stack(first: Any, second: Any) -> Any:
-    """Members and non-members one after the other, as the same kind of array or data frame."""
-    if isinstance(first, np.ndarray) or not hasattr(first, "columns"):
-        if hasattr(first, "toarray"):
-            from scipy import sparse
-
-            return sparse.vstack([first, second]).tocsr()
-        return np.concatenate([np.asarray(first), np.asarray(second)])
-    import narwhals as nw
-
-    return nw.to_native(nw.concat([nw.from_native(first, eager_only=True), nw.from_native(second, eager_only=True)]))
 
 
 def take(subject: Subject, keep: Ints) -> Subject:

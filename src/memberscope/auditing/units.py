@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memberscope.targets.frames import as_words, is_frame, list_values, name_columns
 from memberscope.targets.identifiers import IdLike, find_id_like_columns
 
 UNNAMED = 2  # columns of an array without names that may look like ids; where more do, they are measurements
@@ -18,11 +19,9 @@ def columns_of(x: Any) -> dict[str, NDArray[Any]]:
     >>> sorted(columns_of(np.zeros((3, 2))))
     ['column 0', 'column 1']
     """
-    if hasattr(x, "columns"):
-        import narwhals as nw
-
-        frame: Any = nw.from_native(x, eager_only=True)
-        return {str(name): frame[name].to_numpy() for name in frame.columns}
+    if is_frame(x):
+        named = zip(name_columns(x), list_values(x), strict=True)
+        return {str(name): as_words(values) if values.dtype == object else values for name, values in named}
     if not isinstance(x, np.ndarray) or x.ndim != 2:
         return {}
     columns = {f"column {j}": x[:, j] for j in range(x.shape[1])}

@@ -96,7 +96,7 @@ def joined(first: Records, second: Records) -> Records:
     """Both, one after the other."""
     import numpy as np
 
-    from memberscope.auditing.subject import stack
+    from memberscope.targets.stacking import stack
     from memberscope.types import Records
 
     ids = np.concatenate([first.ids, second.ids])

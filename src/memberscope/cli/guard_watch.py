@@ -174,6 +174,7 @@ def batch_in(path: Path, policy: GuardPolicy, drop: list[str] | None) -> Batch:
         InputError: The file is not usable, or a column to drop is not there.
     """
     from memberscope.targets.batches import batch_of
+    from memberscope.targets.frames import is_frame
     from memberscope.targets.tables import Layout
     from memberscope.targets.tables.files import read_table
     from memberscope.targets.tables.records import inputs, is_numeric
@@ -189,4 +190,4 @@ def batch_in(path: Path, policy: GuardPolicy, drop: list[str] | None) -> Batch:
     numeric = all(is_numeric(table[name]) for name in names)
     layout = Layout(fitted=tuple(policy.serving.columns))
     x = inputs(table, names, path, numeric=numeric, layout=layout)
-    return batch_of(x, tuple(policy.serving.columns) if not hasattr(x, "columns") else ())
+    return batch_of(x, tuple(policy.serving.columns) if not is_frame(x) else ())

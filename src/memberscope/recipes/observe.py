@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from memberscope.errors import InputError, MemberscopeError, TargetError, UnmetNeedError
 from memberscope.signals import Wanted, is_measured, measure, reduced, seen_at, softmax, validate_outputs, view
-from memberscope.signals.rows import chosen
 from memberscope.targets import wrap
+from memberscope.targets.frames import chosen
 from memberscope.types import Access, Bools, Floats, Recipe, Records, Signal, Target
 
 LARGEST = 1e15  # beyond which a signal of a model that all but diverged is cut, so that its square stays finite

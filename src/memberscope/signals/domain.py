@@ -2,12 +2,12 @@
 
 A perturbed copy never leaves the domain of the records seen: whole numbers stay whole, numbers and pixels stay in their range,
 and categories stay among those that occur. Distances are Euclidean in standard deviations of each feature; pixels share one,
-and a changed bit or category counts one.
+and a changed bit or category counts one. What is missing in a record stays missing, and counts nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import UnmetNeedError
+from memberscope.targets.frames import is_frame, is_sparse, object_array
 from memberscope.types import Bools, Floats
 
 FEW = 20  # distinct whole numbers, at most, that are read as categories
@@ -26,7 +27,7 @@ Decode = Callable[[Floats], Any]
 class Domain:
     """Of f features: which are `discrete` (two values, or codes of categories), which `whole`; `low`, `high` and `scale` (f,).
 
-    `levels` has the values of each discrete feature as often as they were seen, sorted; `shape` is that of one record, and
+    An entry that is missing is NaN and stays so; features with a `scale` of 0 stay too. `levels` has the values of each discrete feature as often as they were seen, sorted; `shape` is that of one record, and
     `decode` makes of numbers (n, f) what a model is asked: an array, a sparse matrix or a data frame. `real` tells whether
     that takes all real numbers.
     """
@@ -51,7 +52,7 @@ class Domain:
         """A tenth of the root-mean-square distance between two records: the unit of boundary distances."""
         shares = [np.bincount(codes(part)) / len(part) for part in self.levels if len(part)]
         apart = sum(float((share * (1 - share)).sum()) for share in shares)
-        real = int((~self.discrete & (self.high > self.low)).sum())
+        real = int((~self.discrete & (self.high > self.low) & (self.scale > 0)).sum())
         return 0.1 * float(np.sqrt(max(apart + 2 * real, 1e-12)))
 
     def inside(self, z: Floats) -> Floats:
@@ -61,19 +62,29 @@ class Domain:
 
     def placed(self, z: Floats) -> Floats:
         """Points (n, g) whose squared Euclidean distances are the sums of `differences`."""
-        parts = [z[:, ~self.discrete] / self.scale[~self.discrete]]
+        real = ~self.discrete & (self.scale > 0)
+        parts = [z[:, real] / self.scale[real]]
         for j in np.flatnonzero(self.discrete):
             seen = self.levels[j][np.append(True, np.diff(self.levels[j]) != 0)]
             if len(seen) == 2:
                 parts.append((z[:, [j]] == seen[1]).astype(np.float64))
             elif len(seen) > 2:
                 parts.append((z[:, [j]] == seen) * 0.5**0.5)
+            if len(seen) > 1 and (missing := np.isnan(z[:, j])).any():
+                parts[-1][missing] = np.nan
         return np.hstack(parts)
+
+    def movable(self, start: Floats, end: Floats) -> Floats:
+        """The ends (n, f) of moves from `start` (n, f), which is kept where an entry is missing on either side, or stays."""
+        kept = np.isnan(start) | np.isnan(end) | (self.scale == 0)
+        return np.where(kept, start, end) if kept.any() else end
 
     def differences(self, a: Floats, b: Floats) -> Floats:
         """Squared distance (n, f), a feature, between records (n, f) and (n, f)."""
-        apart = (a - b) / self.scale
-        return np.where(self.discrete, (a != b).astype(np.float64), apart * apart)
+        apart = (a - b) / np.where(self.scale > 0, self.scale, np.inf)
+        squares = np.where(self.discrete, (a != b).astype(np.float64), apart * apart)
+        missing = np.isnan(apart)
+        return np.where(missing, 0.0, squares) if missing.any() else squares
 
 
 def codes(values: Floats) -> NDArray[np.int64]:
@@ -98,19 +109,21 @@ def encoded(x: Any) -> tuple[Domain, Floats]:
         raise UnmetNeedError(
             "Expected records with features to move, got stored signals alone. Give the records and the model."
         )
-    if hasattr(x, "columns"):
+    if is_frame(x):
+        from memberscope.signals.frame_domain import of_frame
+
         return of_frame(x)
-    if hasattr(x, "toarray"):
+    if is_sparse(x):
         return of_sparse(x)
-    array = np.asarray(x)
+    array = np.asarray(object_array(x) if isinstance(x, list) else x)
     if array.dtype.kind not in "buif":
         raise UnmetNeedError(
             f"Expected numbers, bits, categories or images to perturb, got {array.dtype.type.__name__} (text?). "
             f"Run attacks that need one query, or give features."
         )
     flat = array.reshape(len(array), -1).astype(np.float64)
-    if not np.isfinite(flat).all():
-        raise UnmetNeedError("Expected finite features to perturb, got missing or infinite ones. Fill them in.")
+    if np.isinf(flat).any() or (array.ndim > 2 and np.isnan(flat).any()):
+        raise UnmetNeedError("Expected finite features to perturb, got infinite ones or missing pixels. Replace them.")
 
     def decode(z: Floats) -> Any:
         rounded = np.rint(z) if array.dtype.kind in "bui" else z
@@ -121,18 +134,42 @@ def encoded(x: Any) -> tuple[Domain, Floats]:
     return replace(of_columns(flat, array.shape[1:], decode), real=array.dtype.kind == "f"), flat
 
 
-def of_columns(z: Floats, shape: tuple[int, ...], decode: Decode, words: frozenset[int] = frozenset()) -> Domain:
-    """The domain of columns of numbers (n, f); those in `words` are codes of categories however many there are."""
-    whole = (z == np.rint(z)).all(axis=0)
+def of_columns(
+    z: Floats, shape: tuple[int, ...], decode: Decode, words: Sequence[int] = (), fixed: Sequence[int] = ()
+) -> Domain:
+    """The domain of columns of numbers (n, f); those in `words` are codes of categories however many there are, `fixed` ones stay.
+
+    Raises:
+        UnmetNeedError: Entries are missing or fixed, and no other feature has two values.
+    """
+    places = np.arange(z.shape[1])
+    missing = np.isnan(z)
+    seen = len(z) - missing.sum(axis=0)  # entries of each feature, which stand before the missing ones once they are sorted
+    whole = ((z == np.rint(z)) | missing).all(axis=0)
     ordered = np.sort(z, axis=0)
-    distinct = 1 + (np.diff(ordered, axis=0) != 0).sum(axis=0)
-    named = np.isin(np.arange(z.shape[1]), list(words))
-    discrete = (distinct == 2) | (whole & (distinct <= FEW)) | named
-    levels = tuple(ordered[:, j] if own else np.empty(0) for j, own in enumerate(discrete))
-    spread = z.std(axis=0)
-    return Domain(
-        discrete, whole, ordered[0], ordered[-1], np.where(spread > 0, spread, 1.0), levels, shape or (1,), decode
-    )  # fmt: skip
+    with np.errstate(invalid="ignore"):
+        steps = np.diff(ordered, axis=0)
+    distinct = 1 + ((steps != 0) & ~np.isnan(steps)).sum(axis=0)
+    kept = np.isin(places, fixed)
+    discrete = ((distinct == 2) | (whole & (distinct <= FEW)) | np.isin(places, words)) & (seen > 0) & ~kept
+    levels = tuple(ordered[: seen[j], j] if own else np.empty(0) for j, own in enumerate(discrete))
+    empty = seen == 0
+    low, high = np.where(empty, 0.0, ordered[0]), np.where(empty, 0.0, ordered[np.maximum(seen, 1) - 1, places])
+    if (missing.any() or kept.any()) and not ((high > low) & ~kept).any():
+        raise UnmetNeedError("Expected features that take several values, got missing, constant or unlike ones. Give others.")
+    spread = spread_of(z, missing)
+    scale = np.where(kept, 0.0, np.where(spread > 0, spread, 1.0))
+    return Domain(discrete, whole, low, high, scale, levels, shape or (1,), decode)
+
+
+def spread_of(z: Floats, missing: Bools) -> Floats:
+    """The standard deviation (f,) of each feature's entries that are not `missing` (n, f)."""
+    if not missing.any():
+        return np.asarray(z.std(axis=0))
+    count = np.maximum((~missing).sum(axis=0), 1)
+    filled = np.where(missing, 0.0, z)
+    centred = np.where(missing, 0.0, z - filled.sum(axis=0) / count)
+    return np.asarray(np.sqrt((centred**2).sum(axis=0) / count))
 
 
 def of_images(z: Floats, array: NDArray[Any], decode: Decode) -> Domain:
@@ -162,57 +199,3 @@ def of_sparse(x: Any) -> tuple[Domain, Floats]:
     kind, dtype = type(x), x.dtype
     z = np.asarray(x.toarray(), dtype=np.float64)
     return of_columns(z, z.shape[1:], lambda dense: kind(dense.astype(dtype))), z
-
-
-def of_frame(x: Any) -> tuple[Domain, Floats]:
-    """A data frame: words, categories and truth values as codes, numbers as they are.
-
-    Raises:
-        UnmetNeedError: A column holds text, dates or missing numbers.
-    """
-    import narwhals as nw
-
-    frame: Any = nw.from_native(x, eager_only=True)
-    columns, names, words = [], [], []
-    for place, name in enumerate(frame.columns):
-        column = frame[name]
-        if column.dtype.is_numeric():
-            values = np.asarray(column.to_numpy(), dtype=np.float64)
-            seen = None
-        else:
-            seen, values = categories(name, column.to_numpy())
-            words.append(place)
-        if not np.isfinite(values).all():
-            raise UnmetNeedError(f"Expected numbers to perturb in the column {name!r}, got missing ones. Fill them in.")
-        columns.append(values)
-        names.append((name, column.dtype, seen))
-
-    def decode(z: Floats) -> Any:
-        parts = []
-        for (name, dtype, seen), values in zip(names, z.T, strict=True):
-            if seen is not None:  # taken from the column itself, which keeps its type and its list of categories
-                parts.append(nw.maybe_reset_index(frame[name][seen[values.astype(np.int64)].tolist()]))
-            else:
-                whole = np.rint(values) if dtype.is_integer() else values
-                parts.append(nw.new_series(name, whole.tolist(), dtype, backend=frame.implementation))
-        return nw.to_native(nw.maybe_reset_index(frame[[0] * len(z)]).with_columns(*parts))
-
-    z = np.column_stack(columns)
-    return of_columns(z, z.shape[1:], decode, frozenset(words)), z
-
-
-def categories(name: str, values: NDArray[Any]) -> tuple[NDArray[np.int64], Floats]:
-    """For each distinct value of a column a record that has it, and each record's position (n,) among these values.
-
-    Raises:
-        UnmetNeedError: Most values occur once: this is text or an identifier.
-    """
-    plain = [value if value == value else None for value in values.tolist()]  # a missing value differs from itself
-    first = {value: place for place, value in reversed(list(enumerate(plain)))}
-    if len(first) > max(FEW, len(plain) // 2):
-        raise UnmetNeedError(
-            f"Expected categories in the column {name!r}, got {len(first)} different values in {len(plain)} records (text?). "
-            f"Leave the column out, or run attacks that need one query."
-        )
-    known = {value: place for place, value in enumerate(sorted(first, key=str))}
-    return np.array([first[value] for value in known]), np.array([known[value] for value in plain], dtype=np.float64)

@@ -66,10 +66,11 @@ class HopSkipJump:
 
     def start(self) -> None:
         """Take over what the walk found."""
-        share = self.walk.best / np.maximum(self.walk.lengths[:, 0], 1e-300)
         found = np.isfinite(self.walk.best) & self.right
-        ends = self.walk.pool[self.walk.ends[:, 0]]
-        self.point[found] = (self.z + share[:, None] * (ends - self.z))[found]
+        share = self.walk.best[found] / np.maximum(self.walk.lengths[found, 0], 1e-300)
+        z = self.z[found]
+        ends = self.domain.movable(z, self.walk.pool[self.walk.ends[found, 0]])
+        self.point[found] = z + share[:, None] * (ends - z)
         self.distance[found] = self.walk.best[found]
 
     def iterate(self, rows: NDArray[np.int64], directions: Floats) -> None:
@@ -124,7 +125,7 @@ def continuous(domain: Domain) -> Domain:
         )
     scale = np.where(domain.discrete, domain.high - domain.low, domain.scale)
     none = np.zeros_like(domain.discrete)
-    return replace(domain, discrete=none, whole=none, scale=np.where(scale > 0, scale, 1.0))
+    return replace(domain, discrete=none, whole=none, scale=np.where((scale > 0) | (domain.scale == 0), scale, 1.0))
 
 
 def replace_domain(oracle: Oracle, domain: Domain) -> Oracle:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from memberscope import _check
 from memberscope.errors import InputError, MemberscopeError, TargetError
-from memberscope.signals.rows import rows
 from memberscope.signals.store import Store, digest_records, signal_key
+from memberscope.targets.frames import rows
 from memberscope.targets.metered import metered
 from memberscope.targets.stored_answers import are_percentages
 from memberscope.targets.tolerance import simplex_tolerance

@@ -129,6 +129,7 @@ def disturbed(domain: Domain, z: Floats, strength: Floats, draws: tuple[Floats, 
         drawn = np.array([domain.levels[j][int(x * len(domain.levels[j]))] for j, x in zip(places, v, strict=True)])
         two = np.array([domain.levels[j][0] + domain.levels[j][-1] if is_bit(domain, int(j)) else np.nan for j in places])
         now = z[:, places]
+        hit &= ~np.isnan(now)
         copies[:, places] = np.where(hit, np.where(np.isnan(two), drawn, two - now), now)
     return copies
 

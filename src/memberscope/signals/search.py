@@ -71,10 +71,22 @@ class Walk:
         self.ranks = np.argsort(self.orders, axis=1)
         self.replaces = bool(oracle.domain.discrete.any()) and not oracle.domain.is_image
         n = len(z)
-        self.certain = np.isfinite(self.lengths[:, 0]) & (self.ends[:, 0] < len(self.pool) - STARTS)
+        self.certain = np.isfinite(self.lengths) & (self.ends < len(self.pool) - STARTS) & self.reached()
         self.path = np.zeros(n, dtype=np.int64)
-        self.best = np.where(self.certain, self.lengths[:, 0], np.inf)
-        self.low, self.high, self.halving = np.zeros(n), self.best.copy(), self.certain.copy()
+        self.best = np.where(self.certain[:, 0], self.lengths[:, 0], np.inf)
+        self.low, self.high, self.halving = np.zeros(n), self.best.copy(), self.certain[:, 0].copy()
+
+    def reached(self) -> Bools:
+        """Whether each path (n, paths) ends at the very record that it walks towards, missing and fixed entries included."""
+        domain, found = self.oracle.domain, np.ones(self.ends.shape, dtype=bool)
+        if (domain.scale > 0).all() and not np.isnan(self.z).any():
+            return found
+        for k in range(self.ends.shape[1]):
+            for rows in blocks(np.arange(len(self.z)), self.z.shape[1]):
+                end = self.pool[self.ends[rows, k]]
+                last = domain.movable(self.z[rows], end)
+                found[rows, k] = ((last == end) | (np.isnan(last) & np.isnan(end))).all(axis=1)
+        return found
 
     def advance(self, budget: int) -> Floats:
         """Values (n,) once every record has spent up to `budget` queries, or has no path left."""
@@ -91,7 +103,9 @@ class Walk:
         length = self.lengths[rows, self.path[rows]]
         halving, best = self.halving[rows], self.best[rows]
         aim = np.where(halving, (self.low[rows] + self.high[rows]) / 2, np.minimum(best * (1 - NEAR), length))
-        known = ~halving & self.certain[rows] & (length <= best * (1 - NEAR))  # the end itself has another label
+        known = (
+            ~halving & self.certain[rows, self.path[rows]] & (length <= best * (1 - NEAR))
+        )  # the end itself has another label
         fine = halving & (self.high[rows] - self.low[rows] <= NEAR * self.high[rows])
         ask = np.flatnonzero(~known & ~fine & np.isfinite(length))
         self.halve(rows[known], length[known])
@@ -114,14 +128,17 @@ class Walk:
 
     def points(self, rows: NDArray[np.int64], aim: Floats) -> tuple[Floats, Floats]:
         """Points (r, f) on the records' paths, at most as far as `aim` (r,) but beyond what is known, and their distances (r,)."""
-        start, end = self.z[rows], self.pool[self.ends[rows, self.path[rows]]]
+        start = self.z[rows]
+        end = self.oracle.domain.movable(start, self.pool[self.ends[rows, self.path[rows]]])
+        length = self.lengths[rows, self.path[rows]]
         if not self.replaces:
-            share = aim / self.lengths[rows, self.path[rows]]
+            share = aim / np.maximum(length, 1e-300)
             return self.oracle.domain.inside(start + share[:, None] * (end - start)), aim
         ranks, order = self.ranks[self.path[rows]], self.orders[self.path[rows]]
         total = np.cumsum(np.take_along_axis(self.oracle.domain.differences(start, end), order, axis=1), axis=1)
         slack = 1e-9 * total[:, -1:]
         count = (total <= (aim * aim)[:, None] + slack).sum(axis=1)
+        count = np.where(~self.halving[rows] & (aim >= length), total.shape[1], count)
         low = np.where(self.halving[rows], self.low[rows], 0.0)
         passed = (total <= (low * low)[:, None] + slack).sum(axis=1)  # if all are, one more is replaced
         count = np.where(self.halving[rows], np.maximum(count, np.minimum(passed + 1, total.shape[1])), count)
@@ -145,7 +162,7 @@ def ends_of_paths(
     where no record has another label.
     """
     n, f = z.shape
-    key = (z * rng.standard_normal(f)).sum(axis=1)
+    key = np.nan_to_num(z * rng.standard_normal(f)).sum(axis=1)
     pooled = np.argsort(key, kind="stable")[:POOL]
     pool = np.vstack([z[pooled], random_points(oracle.domain, STARTS, rng)])
     where, placed = oracle.domain.placed(pool), oracle.domain.placed(z)
@@ -166,7 +183,11 @@ def ends_of_paths(
 
 
 def squared_distances(a: Floats, b: Floats) -> Floats:
-    """Squared Euclidean distances (r, p) between points (r, g) and (p, g)."""
+    """Squared Euclidean distances (r, p) between points (r, g) and (p, g); an entry that is missing in either counts nothing."""
+    if np.isnan(a).any() or np.isnan(b).any():
+        seen, there = (~np.isnan(part) * 1.0 for part in (a, b))
+        a, b = np.nan_to_num(a), np.nan_to_num(b)
+        return np.asarray(np.maximum((a * a) @ there.T + seen @ (b * b).T - 2 * a @ b.T, 0.0))
     found: Floats = np.maximum((a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) - 2 * a @ b.T, 0.0)
     return found
 

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
+from memberscope.targets.frames import is_frame, is_sparse, list_values, name_columns, object_array
+from memberscope.targets.stacking import as_array
 from memberscope.types import Floats, Records, SignalSpec
 
 
@@ -120,10 +122,11 @@ def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 
 def digest_array(array: Any) -> str:
-    """SHA-256 of an array's type, shape and contents; words by their text."""
+    """SHA-256 of an array's type, shape and contents; words and other objects by how Python writes them, so that None is no word."""
     values = np.asarray(array)
     if values.dtype.kind == "O":
-        values = values.astype(np.str_)
+        written = [repr(value.tolist() if hasattr(value, "tolist") else value) for value in values.ravel()]
+        values = np.array(written, dtype=np.str_).reshape(values.shape)
     hasher = hashlib.sha256(f"{values.dtype}:{values.shape}".encode())
     hasher.update(np.ascontiguousarray(values).tobytes())
     return hasher.hexdigest()
@@ -138,19 +141,24 @@ def digest_arrays(arrays: dict[str, Any]) -> str:
 def digest_records(records: Records) -> str:
     """SHA-256 of the records: inputs, labels and ids."""
     hasher = hashlib.sha256()
-    x = records.x
-    if hasattr(x, "columns"):
-        import narwhals as nw
-
-        frame: Any = nw.from_native(x, eager_only=True)
-        for name in frame.columns:
-            hasher.update(f"{name}:{digest_array(frame[name].to_numpy())}".encode())
-    elif x is not None:
-        dense = x.toarray() if hasattr(x, "toarray") else x
-        hasher.update(digest_array(np.asarray(dense)).encode())
+    for name, part in _parts(records.x):
+        hasher.update(f"{name}{digest_array(part)}".encode())
     hasher.update(digest_array(records.y).encode())
     hasher.update(digest_array(records.ids).encode())
     return hasher.hexdigest()
+
+
+def _parts(x: Any) -> Iterator[tuple[str, Any]]:
+    """The arrays that records consist of, each behind its name: the columns of a frame, the entries of a sparse matrix."""
+    if is_frame(x):
+        for name, values in zip(name_columns(x), list_values(x), strict=True):
+            yield f"{name}:", values
+    elif is_sparse(x):
+        rows = x.tocsr().sorted_indices()
+        yield from (("shape", np.array(rows.shape)), ("data", rows.data), ("indices", rows.indices), ("indptr", rows.indptr))
+    elif x is not None:
+        values = as_array(x)
+        yield "", values if isinstance(values, np.ndarray) else object_array(values)
 
 
 def signal_key(target_digest: str, records_digest: str, spec: SignalSpec, part: tuple[int, int]) -> str:

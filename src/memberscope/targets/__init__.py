@@ -2,6 +2,7 @@
 
 from memberscope.targets.boosters import BoosterTarget
 from memberscope.targets.endpoint import Endpoint
+from memberscope.targets.fitted import fitted_columns_of
 from memberscope.targets.function import FunctionTarget
 from memberscope.targets.http import HttpTarget
 from memberscope.targets.huggingface import HuggingFaceTarget
@@ -15,7 +16,7 @@ from memberscope.targets.stored import StoredSignals, StoredTarget, read_signals
 from memberscope.targets.tables import Layout, pair_of, read_pair, read_tables
 from memberscope.targets.torch import TorchTarget
 from memberscope.targets.trust import Loaded, Trust
-from memberscope.targets.wrap import class_names_of, counted, fitted_columns_of, wrap
+from memberscope.targets.wrap import class_names_of, counted, wrap
 
 __all__ = [
     "BoosterTarget",

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
+from memberscope.targets.frames import frame_columns, is_frame, is_missing
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,16 +79,14 @@ def batch_of(x: Any, names: Sequence[str] = ()) -> Batch:
     >>> list(batch_of(np.eye(2), ["a", "b"]).columns)
     ['a', 'b']
     """
-    if hasattr(x, "columns"):
-        import narwhals as nw
-
-        frame: Any = nw.from_native(x, eager_only=True)
-        missing = [name for name in names if name not in frame.columns]
+    if is_frame(x):
+        columns = frame_columns(x)
+        missing = [name for name in names if name not in columns]
         if missing:
             raise InputError(
                 f"Expected the columns {', '.join(names)}, got none called {missing[0]!r}. Check the records or --columns."
             )
-        return Batch(columns={name: frame[name].to_numpy() for name in names or frame.columns})
+        return Batch(columns={name: columns[name] for name in names or columns})
     array = np.asarray(x.toarray() if hasattr(x, "toarray") else x)
     if not names:
         return Batch(array)
@@ -105,6 +104,8 @@ def plain(values: NDArray[Any]) -> list[Any]:
     >>> plain(np.array([[1.5, np.nan]]))
     [[1.5, None]]
     """
+    if values.dtype.kind in "mM":
+        return [None if text == "NaT" else text for text in values.astype(np.str_).tolist()]
     if values.dtype.kind == "O":
         return [None if is_missing(value) else as_json(value) for value in values.tolist()]
     if values.dtype.kind == "f" and not np.isfinite(values).all():
@@ -114,11 +115,6 @@ def plain(values: NDArray[Any]) -> list[Any]:
         objects[np.isnan(values)] = None
         return objects.tolist()  # type: ignore[no-any-return]
     return values.tolist()  # type: ignore[no-any-return]
-
-
-def is_missing(value: Any) -> bool:
-    """Whether one value of a column of words is empty."""
-    return value is None or (isinstance(value, float) and value != value)
 
 
 def as_json(value: Any) -> Any:

@@ -14,7 +14,8 @@ import numpy as np
 
 from memberscope.errors import InputError
 from memberscope.targets.booster_files import check_lightgbm, lightgbm_header
-from memberscope.targets.inputs import dense, is_frame, named, typed
+from memberscope.targets.frames import is_frame, pick_columns, rename_frame
+from memberscope.targets.inputs import dense, find_columns, named, typed
 from memberscope.targets.kinds import Outputs, declared, level, one_a_class
 from memberscope.targets.tasks import refuse_objective, unsupported
 from memberscope.targets.xgboost_files import check_xgboost
@@ -108,18 +109,24 @@ class BoosterTarget:
         what = f"{self.ensemble.library} model"
         if not self.ensemble.has_names and is_frame(x):
             x = dense(x)
+        if self.ensemble.categories:
+            return self._frame(x, what)
         columns = named(x, self.ensemble.features, what)
-        if not self.ensemble.categories:
-            pairs = zip(self.ensemble.features, columns, strict=True)
-            return np.column_stack([typed(column, np.dtype(np.float64), name) for name, column in pairs])
+        pairs = zip(self.ensemble.features, columns, strict=True)
+        return np.column_stack([typed(column, np.dtype(np.float64), name) for name, column in pairs])
+
+    def _frame(self, x: Any, what: str) -> Any:
+        """The columns as a pandas frame with categories where the booster has them; those of a pandas frame stay as they are."""
         try:
             import pandas
         except ImportError as error:
             raise InputError("Expected pandas for a model with categories, got none. Run `pip install pandas`.") from error
-        frame = pandas.DataFrame(dict(zip(self.ensemble.features, columns, strict=True)))
-        for name in self.ensemble.categories:
-            frame[name] = frame[name].astype("category")
-        return frame
+        features = list(self.ensemble.features)
+        if isinstance(x, pandas.DataFrame):
+            frame = rename_frame(pick_columns(x, find_columns(x, features, what)), features)
+        else:
+            frame = pandas.DataFrame(dict(zip(features, named(x, features, what), strict=True)))
+        return frame.astype({name: "category" for name in self.ensemble.categories if frame[name].dtype.name != "category"})
 
 
 def contents(booster: Any) -> bytes:

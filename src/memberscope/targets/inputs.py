@@ -9,23 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-
-
-def is_frame(x: Any) -> bool:
-    """Whether `x` is a data frame.
-
-    >>> is_frame(np.zeros(3))
-    False
-    """
-    return hasattr(x, "columns")
-
-
-def frame_columns(x: Any) -> dict[str, NDArray[Any]]:
-    """The columns (n,) of a data frame by name."""
-    import narwhals as nw
-
-    frame: Any = nw.from_native(x, eager_only=True)
-    return {str(name): frame[name].to_numpy() for name in frame.columns}
+from memberscope.targets.frames import column_values, is_frame, list_values, name_columns, open_frame
+from memberscope.targets.stacking import place_fitted
 
 
 def dense(x: Any) -> NDArray[Any]:
@@ -35,8 +20,26 @@ def dense(x: Any) -> NDArray[Any]:
     (2, 2)
     """
     if is_frame(x):
-        return np.column_stack(list(frame_columns(x).values()))
+        return np.column_stack(list_values(x))
     return np.asarray(x.toarray() if hasattr(x, "toarray") else x)
+
+
+def find_columns(x: Any, names: Sequence[str], what: str) -> list[int]:
+    """Find the places of the columns `names` in a data frame.
+
+    Raises:
+        InputError: A column is missing.
+
+    >>> import pandas
+    >>> find_columns(pandas.DataFrame({"a": [1], "b": [2]}), ["b"], "model")
+    [1]
+    """
+    own = name_columns(x)
+    places, missing, _ = place_fitted(own, names)
+    if missing:
+        got = ", ".join(str(name) for name in own[:8])
+        raise InputError(f"Expected the column {missing[0]!r} for the {what}, got {got}. Name the columns as it does.")
+    return places
 
 
 def named(x: Any, names: Sequence[str], what: str) -> list[NDArray[Any]]:
@@ -49,12 +52,8 @@ def named(x: Any, names: Sequence[str], what: str) -> list[NDArray[Any]]:
     [[1], [2]]
     """
     if is_frame(x):
-        columns = frame_columns(x)
-        missing = [name for name in names if name not in columns]
-        if missing:
-            got = ", ".join(list(columns)[:8])
-            raise InputError(f"Expected the column {missing[0]!r} for the {what}, got {got}. Name the columns as it does.")
-        return [columns[name] for name in names]
+        frame = open_frame(x)
+        return [column_values(frame[str(place)]) for place in find_columns(x, names, what)]
     values = dense(x)
     values = values.reshape(len(values), -1)
     if values.shape[1] != len(names):
@@ -75,6 +74,8 @@ def typed(values: NDArray[Any], dtype: np.dtype[Any], name: str) -> NDArray[Any]
     """
     if dtype.kind == "O":
         return np.array([str(value) for value in values.ravel()], dtype=object).reshape(values.shape)
+    if values.dtype.kind in "mM":
+        raise InputError(f"Expected numbers for the input {name!r}, got dates or durations. Encode them first.")
     try:
         numbers = values if values.dtype.kind in "buif" else values.astype(np.float64)
     except (TypeError, ValueError) as error:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.targets.inputs import dense, is_frame, named, shaped, typed
+from memberscope.targets.frames import is_frame, name_columns
+from memberscope.targets.inputs import dense, named, shaped, typed
 from memberscope.targets.kinds import PROBES, made_up
 
 TYPES = {"float": "float32", "double": "float64", "float16": "float16", "bool": "bool", "string": "O"}
@@ -58,7 +59,7 @@ def feeds_of(inputs: Sequence[Input], x: Any) -> Feeds:
     Raises:
         InputError: A column is missing, or shape or type do not fit.
     """
-    if len(inputs) == 1 and not (is_frame(x) and inputs[0].name in x.columns and inputs[0].shape in ((), (1,))):
+    if len(inputs) == 1 and not (is_frame(x) and inputs[0].name in name_columns(x) and inputs[0].shape in ((), (1,))):
         columns = [dense(x)]
     else:
         columns = named(x, [entry.name for entry in inputs], "ONNX model")

@@ -10,7 +10,9 @@ import numpy as np
 
 from memberscope.errors import InputError
 from memberscope.targets.code import code_digest, modules_inside
+from memberscope.targets.fitted import fitted_names_of
 from memberscope.targets.sklearn_inside import SklearnInside, opens
+from memberscope.targets.stacking import take_fitted_order
 from memberscope.targets.tasks import refuse_unfitted, refuse_unsupported
 from memberscope.types import Access, Floats, Signal
 
@@ -40,6 +42,7 @@ class SklearnTarget:
         classes = np.asarray(estimator.classes_)
         self.estimator = estimator
         self._digest = digest
+        self._fitted = fitted_names_of(estimator)
         self._order = np.argsort(classes, kind="stable")
         self.classes = tuple(str(name) for name in classes[self._order])
         self._sorted = classes[self._order]
@@ -82,7 +85,8 @@ class SklearnTarget:
         return count_parameters(self.estimator)
 
     def query(self, x: Any) -> Floats:
-        """Outputs (n, k), or labels (n, 1) as positions in `classes`."""
+        """Outputs (n, k), or labels (n, 1) as positions in `classes`; columns of a frame are found by the names of the fit."""
+        x = take_fitted_order(x, self._fitted)
         if self.signal == "labels":
             predicted = np.asarray(self._asked.predict(x))
             return np.searchsorted(self._sorted, predicted).astype(np.float64)[:, None]

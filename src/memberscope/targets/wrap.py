@@ -10,13 +10,13 @@ import numpy as np
 
 from memberscope.errors import InputError
 from memberscope.targets.boosters import BoosterTarget
+from memberscope.targets.frames import rows
 from memberscope.targets.function import FunctionTarget
 from memberscope.targets.huggingface import HuggingFaceTarget
 from memberscope.targets.keras import KerasTarget
 from memberscope.targets.kinds import Outputs, declared
 from memberscope.targets.onnx import OnnxTarget
 from memberscope.targets.sklearn import SklearnTarget
-from memberscope.targets.tables.fitted import names_of
 from memberscope.targets.tasks import LOSS, refuse_unsupported
 from memberscope.targets.torch import TorchTarget
 from memberscope.types import Target
@@ -96,16 +96,6 @@ def class_names_of(target: Target) -> tuple[str, ...] | None:
     return None if names is None else tuple(str(name) for name in np.asarray(names))
 
 
-def fitted_columns_of(target: Target) -> tuple[str, ...]:
-    """Names of the columns that the model was fitted with, in its order; none if it was fitted without names.
-
-    >>> fitted_columns_of(FunctionTarget(lambda x: x, n_classes=2))
-    ()
-    """
-    names = getattr(target, "columns", None)
-    return tuple(str(name) for name in np.asarray(names)) if names else names_of(getattr(target, "estimator", None))
-
-
 def counted(target: Target, x: Any, n_classes: int) -> Target:
     """The target, which knows its number of classes now if it did not.
 
@@ -115,5 +105,5 @@ def counted(target: Target, x: Any, n_classes: int) -> Target:
         if target.signal == "labels":
             target.known_classes = n_classes  # type: ignore[attr-defined]
         else:
-            target.query(x.iloc[:1] if hasattr(x, "iloc") else x[:1])
+            target.query(rows(x, 0, 1))
     return target

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from memberscope.targets.fitted import fitted_names_of
 from memberscope.targets.tables.kinds import Wanted
 
 INNER = ("best_estimator_", "estimator_", "classifier_", "estimator")  # one model within another
@@ -30,22 +31,8 @@ def find_fitted_columns(target: Any) -> dict[str, Wanted]:
             entry.name: Wanted("text") for entry in target.inputs if getattr(getattr(entry, "dtype", None), "kind", "") in "OUS"
         } if len(target.inputs) > 1 else {}  # fmt: skip
     estimator = getattr(target, "estimator", None)
-    names = names_of(estimator)
+    names = fitted_names_of(estimator)
     return dict(_of_estimator(estimator, names)) if names else {}
-
-
-def names_of(estimator: Any) -> tuple[str, ...]:
-    """Give the names of the columns that an estimator was fitted with; none if it was fitted without names.
-
-    >>> names_of(object())
-    ()
-    """
-    names = getattr(estimator, "feature_names_in_", None)
-    if names is None and hasattr(estimator, "get_cat_feature_indices"):
-        names = getattr(estimator, "feature_names_", None)
-        if names is not None and [str(name) for name in names] == [str(k) for k in range(len(names))]:
-            names = None
-    return () if names is None else tuple(str(name) for name in np.asarray(names, dtype=object))
 
 
 def is_text_model(estimator: Any) -> bool:

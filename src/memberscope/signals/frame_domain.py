@@ -1,0 +1,130 @@
+"""Data frames as numbers that can be moved, and back: each column keeps its type, and takes no value that it never had.
+
+Numbers move freely within their range. Words, truth values and categories are codes; dates and durations are seconds. What is decoded
+from these is taken from the column itself, so that categories, time zones and types of any library stay. A column of texts or lists,
+of which most records have their own, stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.errors import UnmetNeedError
+from memberscope.signals.domain import FEW, Domain, of_columns
+from memberscope.targets.frames import as_words, list_values, name_columns, open_frame, rename_frame
+from memberscope.types import Bools, Floats
+
+Column = Callable[[Floats], Any]
+
+
+def of_frame(x: Any) -> tuple[Domain, Floats]:
+    """Give the domain of a data frame and its numbers (n, f), missing entries as NaN.
+
+    Raises:
+        UnmetNeedError: No column can be moved, or some number is infinite.
+    """
+    import narwhals as nw
+
+    frame, names = open_frame(x), name_columns(x)
+    numbers: list[Floats] = []
+    makers: list[Column] = []
+    words: list[int] = []
+    fixed: list[int] = []
+    for place, values in enumerate(list_values(x)):
+        column = frame[str(place)]
+        if values.dtype.kind in "uif" and _takes_numbers(column):
+            z, maker = values.astype(np.float64), _numbers_of(column, values)
+            if np.isinf(z).any():
+                raise UnmetNeedError(
+                    f"Expected finite numbers to perturb in the column {names[place]!r}, got infinite ones. Replace them."
+                )
+        else:
+            is_scale = values.dtype.kind in "mMuif" and not isinstance(column.dtype, nw.Categorical | nw.Enum | nw.Boolean)
+            z, levels, maker = _levels_of(column, values, is_scale=is_scale)
+            if not is_scale:
+                (fixed if len(levels) > max(FEW, len(values) // 2) else words).append(place)
+        numbers.append(z)
+        makers.append(maker)
+    if len(fixed) == len(numbers):
+        raise UnmetNeedError(
+            f"Expected categories in the column {names[0]!r}, got text: most of its values occur once. "
+            f"Run attacks that need one query, or give other columns."
+        )
+
+    def decode(z: Floats) -> Any:
+        columns = [maker(part).alias(str(place)) for place, (maker, part) in enumerate(zip(makers, z.T, strict=True))]
+        base = nw.maybe_reset_index(frame[np.zeros(len(z), dtype=np.int64)])
+        native = nw.to_native(base.with_columns(*columns))
+        return rename_frame(native, x.columns if hasattr(x, "iloc") else names)
+
+    z = np.column_stack(numbers)
+    return of_columns(z, z.shape[1:], decode, words, fixed), z
+
+
+def _takes_numbers(column: Any) -> bool:
+    """Tell whether a column's type holds any number; one of categories, decimals or objects holds those that it has."""
+    import narwhals as nw
+
+    if column.dtype.is_float() or column.dtype.is_integer():
+        return True
+    return isinstance(column.dtype, nw.Unknown) and "Sparse" in str(getattr(column.to_native(), "dtype", ""))
+
+
+def _numbers_of(column: Any, values: NDArray[Any]) -> Column:
+    """Make a column of the same type from numbers (r,)."""
+    import narwhals as nw
+
+    whole = column.dtype.is_integer()
+    nulls = bool(column.is_null().any())
+    pandas_like = column.implementation.is_pandas_like()
+
+    def make(z: Floats) -> Any:
+        z = np.rint(z) if whole else z
+        if pandas_like:
+            plain = nw.new_series("x", z, nw.Float64(), backend=column.implementation).to_native()
+            return nw.from_native(plain.astype(column.to_native().dtype), series_only=True)
+        if nulls and np.isnan(z).any():
+            known = [None if value != value else value for value in z.tolist()]
+            return nw.new_series("x", known, nw.Float64(), backend=column.implementation).cast(column.dtype)
+        return nw.new_series("x", z, nw.Float64(), backend=column.implementation).cast(column.dtype)
+
+    return make
+
+
+def _levels_of(column: Any, values: NDArray[Any], *, is_scale: bool) -> tuple[Floats, NDArray[np.int64], Column]:
+    """Number the values (n,) of a column that are taken from itself: codes, or where it `is_scale` seconds or the numbers themselves.
+
+    Beside these numbers (n,) a record that holds each of the sorted different ones, and the way back to a column.
+    """
+    import narwhals as nw
+
+    missing = _missing(values)
+    seen = values[~missing]
+    if values.dtype.kind in "mM" and len(seen):
+        seen = (seen - seen.min()) / np.timedelta64(1, "s")
+    levels, inverse = np.unique(as_words(seen) if seen.dtype.kind == "O" else seen, return_inverse=True)
+    known = levels.astype(np.float64) if is_scale else np.arange(float(len(levels)))
+    z = np.full(len(values), np.nan)
+    z[~missing] = known[inverse]
+    holder = np.zeros(len(levels), dtype=np.int64)
+    holder[inverse[::-1]] = np.flatnonzero(~missing)[::-1]
+    absent, middles = int(np.argmax(missing)), (known[1:] + known[:-1]) / 2
+
+    def make(moved: Floats) -> Any:
+        near = holder[np.searchsorted(middles, moved)] if len(holder) else absent
+        return nw.maybe_reset_index(column[np.where(np.isnan(moved), absent, near)])
+
+    return z, holder, make
+
+
+def _missing(values: NDArray[Any]) -> Bools:
+    """Tell which values (n,) of a column are missing."""
+    if values.dtype.kind in "mM":
+        return np.asarray(np.isnat(values))
+    if values.dtype.kind != "O":
+        return np.asarray(np.isnan(values)) if values.dtype.kind == "f" else np.zeros(len(values), dtype=bool)
+    return np.fromiter((value is None for value in values), dtype=bool, count=len(values))

@@ -1,0 +1,85 @@
+"""The columns that a model was fitted with, and records as it takes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from memberscope.errors import InputError
+from memberscope.targets.frames import (
+    count_rows,
+    is_frame,
+    name_columns,
+    only_column,
+    pick_columns,
+    refuse_repeated_names,
+    rows,
+)
+from memberscope.targets.stacking import SIDES, place_fitted, stack
+from memberscope.types import Target
+
+
+def fitted_columns_of(target: Target) -> tuple[str, ...]:
+    """Give the names of the columns that the model was fitted with, in its order; none if it was fitted without names.
+
+    >>> from memberscope.targets import FunctionTarget
+    >>> fitted_columns_of(FunctionTarget(lambda x: x, n_classes=2))
+    ()
+    """
+    names = getattr(target, "columns", None)
+    return tuple(map(str, names)) if names else fitted_names_of(getattr(target, "estimator", None))
+
+
+def fitted_names_of(estimator: Any) -> tuple[str, ...]:
+    """Give the names of the columns that an estimator was fitted with, in its order; none if it was fitted without names.
+
+    >>> import pandas
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> fitted_names_of(DecisionTreeClassifier().fit(pandas.DataFrame({"age": [1, 2]}), [0, 1]))
+    ('age',)
+    """
+    found = getattr(estimator, "feature_names_in_", None)
+    made_up = "Column_"  # what LightGBM calls the columns of an array
+    if found is None:
+        found, made_up = getattr(estimator, "feature_names_", None), ""  # CatBoost, which numbers them
+    names = () if found is None else tuple(str(name) for name in np.asarray(found))
+    return () if names == tuple(f"{made_up}{place}" for place in range(len(names))) else names
+
+
+def stack_as_fitted(target: Target, first: Any, second: Any) -> Any:
+    """Put the records of both sides one after the other, their columns in the order that the model was fitted with.
+
+    Raises:
+        InputError: A side lacks a column, has one more, or holds it in another way.
+    """
+    whole = stack(first, second)
+    estimator = getattr(target, "estimator", None)
+    if estimator is None or not is_frame(whole):
+        return whole
+    names, fitted = name_columns(whole), fitted_names_of(estimator)
+    if len(set(names)) < len(names) and not _answers(target, rows(whole, 0, 2)):
+        refuse_repeated_names(names)
+    if len(names) == 1 and not fitted and not _answers(target, rows(whole, 0, 2)):
+        texts = only_column(whole)
+        return texts if _answers(target, rows(texts, 0, 2)) else whole
+    places, missing, more = place_fitted(names, fitted)
+    if not places or len(set(names)) < len(names):
+        return whole
+    if not missing and not more:
+        return whole if places == sorted(places) else pick_columns(whole, places)
+    if _answers(target, rows(whole, 0, 2)):  # it finds the columns that it needs by name
+        return whole
+    got = f"no {missing[0]!r}" if missing else f"{more[0]!r} too"
+    raise InputError(
+        f"Expected the columns that the model was fitted with ({', '.join(fitted[:8])}), got {got} in the {SIDES[0]} and the "
+        f"{SIDES[1]}. {'Add it to' if missing else 'Leave it out of'} both."
+    )
+
+
+def _answers(target: Target, x: Any) -> bool:
+    """Tell whether the model gives an answer a record about the records `x`."""
+    try:
+        return len(target.query(x)) == count_rows(x)
+    except Exception:  # every library has its own errors for columns that it does not know
+        return False
