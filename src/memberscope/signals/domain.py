@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import UnmetNeedError
+from memberscope.targets.several_inputs import Inputs
 from memberscope.types import Bools, Floats
 
 FEW = 20  # distinct whole numbers, at most, that are read as categories
@@ -102,6 +103,9 @@ def encoded(x: Any) -> tuple[Domain, Floats]:
         return of_frame(x)
     if hasattr(x, "toarray"):
         return of_sparse(x)
+    if isinstance(x, Inputs):
+        flat = np.asarray(x, dtype=np.float64)
+        return of_columns(flat, flat.shape[1:], x.rebuilt), flat
     array = np.asarray(x)
     if array.dtype.kind not in "buif":
         raise UnmetNeedError(

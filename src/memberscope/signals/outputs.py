@@ -13,6 +13,7 @@ from memberscope.errors import InputError, MemberscopeError, TargetError
 from memberscope.signals.rows import rows
 from memberscope.signals.store import Store, digest_records, signal_key
 from memberscope.targets.metered import metered
+from memberscope.targets.precision import sum_tolerance
 from memberscope.types import Floats, Ints, Records, Signal, SignalSpec, Target
 
 SURE = 20  # records whose logits all look like probabilities before they are taken for such
@@ -139,7 +140,7 @@ def validate_outputs(signal: Signal, outputs: Floats, ids: NDArray[np.str_], n_c
     if signal == "probabilities":
         outside = np.flatnonzero((outputs < -1e-6).any(axis=1) | (outputs > 1 + 1e-6).any(axis=1))
         sums = outputs.sum(axis=1)
-        uneven = np.flatnonzero(np.abs(sums - 1) > tolerance(outputs)) if not hides else outside
+        uneven = np.flatnonzero(np.abs(sums - 1) > sum_tolerance(outputs)) if not hides else outside
         if len(outside):
             worst = outputs[outside[0]][np.argmax(np.abs(outputs[outside[0]] - 0.5))]
             raise InputError(
@@ -167,18 +168,6 @@ def validate_outputs(signal: Signal, outputs: Floats, ids: NDArray[np.str_], n_c
     if signal == "loss" and (outputs < -1e-9).any():
         first = str(ids[int(np.argmax(outputs[:, 0] < -1e-9))])
         raise InputError(f"Expected losses of at least 0, got a negative one for record {first!r}. Give cross-entropy in nats.")
-
-
-def tolerance(outputs: Floats) -> float:
-    """How far the sums of probabilities (n, k) may be from one: what rounding to their number of decimals can do, at least 1e-3.
-
-    >>> tolerance(np.array([[0.3, 0.3, 0.3], [0.1, 0.6, 0.2]])), tolerance(np.array([[0.25, 0.25, 0.4]]))
-    (0.15, 0.015)
-    """
-    for decimals in (1, 2, 3):
-        if (np.abs(outputs - np.round(outputs, decimals)) < 1e-7).all():
-            return max(1e-3, float(round(0.5 * 10.0**-decimals * outputs.shape[1], 9)))
-    return 1e-3
 
 
 def validate_labels(labels: Ints, n_classes: int) -> None:

@@ -19,7 +19,7 @@ from memberscope.targets.kinds import declared
 from memberscope.targets.onnx import from_onnx
 from memberscope.targets.sklearn import SklearnTarget
 from memberscope.targets.trust import Loaded, Trust
-from memberscope.targets.wrap import as_declared, wrap
+from memberscope.targets.wrap import as_declared, placed, wrap
 from memberscope.types import Target
 
 CODE_BEARING = (".pkl", ".pickle", ".joblib", ".ts", ".torchscript")
@@ -152,25 +152,6 @@ def from_weights(path: Path, factory: str | None, trust: Trust, device: str | No
             f"Expected weights that fit {factory}, got {path}: {first}. Use the factory it was saved from."
         ) from error
     return Loaded(placed(found if ready else TorchTarget(found), device, outputs))
-
-
-def placed(target: Target, device: str | None, outputs: str | None = None) -> Target:
-    """The target on the `device` and with the `outputs` that were asked for, if it is a torch module; else as it came.
-
-    Raises:
-        InputError: The device is not there.
-    """
-    from memberscope.targets.torch import TorchTarget
-
-    if not isinstance(target, TorchTarget) or (device is None and outputs is None):
-        return target
-    return TorchTarget(
-        target.module,
-        outputs=outputs or target.signal,
-        batch_size=target.batch_size,
-        device=device or target.device,
-        n_classes=target.known_classes,
-    )
 
 
 def is_torchscript(path: Path) -> bool:
