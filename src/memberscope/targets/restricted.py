@@ -50,6 +50,11 @@ class RestrictedTarget:
         """Number of classes."""
         return self.target.n_classes
 
+    @property
+    def reading(self) -> Any:
+        """How the target's answers are read, if it is a torch module that answered before."""
+        return getattr(self.target, "reading", None)
+
     def find_outputs(self, x: Any, *, n_classes: int | None = None, **how: Any) -> Any:
         """Let the target find out what it returns, if it does that."""
         find = getattr(self.target, "find_outputs", None)
