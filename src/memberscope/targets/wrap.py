@@ -17,6 +17,7 @@ from memberscope.targets.kinds import Outputs, declared
 from memberscope.targets.onnx import OnnxTarget
 from memberscope.targets.sklearn import SklearnTarget
 from memberscope.targets.torch import TorchTarget
+from memberscope.targets.torch_wrappers import unwrap_module
 from memberscope.types import Target
 
 
@@ -73,6 +74,8 @@ def target_of(model: Any, n_classes: int | None, outputs: Outputs | None) -> Tar
     Raises:
         InputError: It is none of these.
     """
+    if isinstance(model, getattr(sys.modules.get("torch.nn"), "Module", ())):
+        model = unwrap_module(model)
     for module, name, make in FRAMEWORKS:
         if isinstance(model, getattr(sys.modules.get(module), name, ())):
             return make(model, outputs, n_classes)
