@@ -73,7 +73,8 @@ def read_answers(
     place = find_scores(answer, first, n_classes)
     scores = pick_scores(answer, place)
     made = None if last is None else last(scores)
-    whole = "int" in str(scores.dtype) or "bool" in str(scores.dtype)
+    kind = str(getattr(scores, "dtype", ""))
+    whole = "int" in kind or "bool" in kind
     parts = [as_rows(scores, first)]
     with torch.no_grad():
         for start in range(first, min(n, MOST), batch_size):

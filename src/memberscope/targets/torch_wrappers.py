@@ -39,13 +39,12 @@ def _without_hooks(module: Any) -> Any:
     """A copy of a module of Opacus without its hooks and without the gradients of single records."""
     import copy
 
-    grads = [(part, part.__dict__.pop("grad_sample", None)) for part in module.parameters()]
+    grads = [(part, part.__dict__.pop("grad_sample")) for part in module.parameters() if "grad_sample" in part.__dict__]
     try:
         copied = copy.deepcopy(module)
     finally:
         for part, grad in grads:
-            if grad is not None:
-                part.grad_sample = grad
+            part.grad_sample = grad
     for part in copied.modules():
         for hooks in (part._forward_hooks, part._backward_hooks):
             for key in [key for key, hook in hooks.items() if _is_of_opacus(hook)]:
