@@ -166,7 +166,9 @@ def test_what_is_not_finite_or_out_of_range_is_an_error_with_the_record():
         measure(TorchTarget(module), records(x, y), SignalSpec("influence"))
     with pytest.raises(InputError, match="Expected labels from 0 to 3, got 4"):
         measure(TorchTarget(module), records(x, y + 4), SignalSpec("gradient_norm"))
-    with pytest.raises(TargetError, match=r"Expected gradient_norm of the records, got RuntimeError: .* yourself to see why\."):
+    with pytest.raises(
+        TargetError, match=r"Expected Sequential to take a batch of records .*, got RuntimeError: .* yourself to see why\."
+    ):
         measure(TorchTarget(module), records(x[:, :3], y), SignalSpec("gradient_norm"))
 
 

@@ -12,6 +12,7 @@ import pytest
 from memberscope.errors import InputError, UnsafeFileError
 from memberscope.targets import HuggingFaceTarget, Layout, class_names_of, load_target, read_pair, wrap
 from memberscope.targets.huggingface import quiet
+from memberscope.targets.several_inputs import Inputs
 
 pytestmark = pytest.mark.skipif(not (find_spec("transformers") and find_spec("torch")), reason="needs transformers and torch")
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "plot", "very", "not"]
@@ -185,3 +186,37 @@ def test_the_text_column_is_chosen_and_labels_are_words_or_numbers(home, tmp_pat
     np.testing.assert_allclose(target.query(inside.x), target.query(["good film", "bad"]), atol=1e-6)
     with pytest.raises(InputError, match="column 'words'"):
         read_pair(tmp_path / "a.csv", tmp_path / "b.csv", Layout(features=("words",)), class_names_of(target))
+
+
+def test_tuples_and_half_precision_give_the_same_logits():
+    import torch
+
+    ids = np.array([[2, 4, 3, 0], [2, 5, 6, 3]])
+    expected = wrap(small(3)).query(ids)
+    model = small(3)
+    model.config.return_dict = False
+    np.testing.assert_allclose(wrap(model).query(ids), expected, atol=1e-6)
+    for kind in (torch.float16, torch.bfloat16):
+        np.testing.assert_allclose(wrap(small(3).to(kind)).query(ids), expected, atol=0.2)
+    np.testing.assert_allclose(wrap(torch.nn.DataParallel(small(3))).query(ids), expected, atol=1e-6)
+
+
+def test_what_a_tokenizer_gives_is_taken_as_it_is():
+    ids, mask = np.array([[2, 4, 3, 0], [2, 5, 6, 3]]), np.array([[1, 1, 1, 0], [1, 1, 1, 1]])
+    target = wrap(small(3))
+    expected = target.query(ids)
+    np.testing.assert_allclose(target.query(Inputs((mask, ids), ("attention_mask", "input_ids"))), expected, atol=1e-6)
+    np.testing.assert_allclose(target.query(Inputs((ids, mask))), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("labels", "more", "words"),
+    [
+        (1, {}, r"BertForSequenceClassification for regression \(num_labels is 1\)"),
+        (3, {"problem_type": "regression"}, "for regression"),
+        (3, {"problem_type": "multi_label_classification"}, "for several labels a record"),
+    ],
+)
+def test_other_tasks_are_one_true_sentence(labels, more, words):
+    with pytest.raises(InputError, match=f"Expected a classifier with one label a record, got .*{words}"):
+        wrap(small(labels, **more))

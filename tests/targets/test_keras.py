@@ -17,6 +17,7 @@ import pytest
 from memberscope.errors import InputError, UnsafeFileError
 from memberscope.targets import KerasTarget, Trust, load_target, wrap
 from memberscope.targets.keras import backed_keras, quiet
+from memberscope.targets.several_inputs import Inputs
 
 pytestmark = pytest.mark.skipif(not (find_spec("keras") and find_spec("torch")), reason="needs keras and torch")
 X = np.random.default_rng(0).normal(size=(30, 4))
@@ -67,11 +68,37 @@ def test_dropout_and_batch_statistics_are_left_alone():
         np.testing.assert_array_equal(old, new)
 
 
-def test_several_inputs_and_wrong_shapes_are_one_sentence():
+def test_several_inputs_are_a_tuple_or_a_dict_by_name():
     keras = backed_keras()
-    a, b = keras.Input((2,)), keras.Input((2,))
-    with pytest.raises(InputError, match="one input and one output"):
-        wrap(keras.Model([a, b], keras.layers.Dense(2)(keras.layers.Concatenate()([a, b]))))
+    a, b = keras.Input((2,), name="a"), keras.Input((2,), name="b")
+    model = keras.Model([a, b], keras.layers.Dense(2, activation="softmax")(keras.layers.Concatenate()([a, b])))
+    target, parts = wrap(model), (X[:, :2], X[:, 2:])
+    expected = target.query(Inputs(parts))
+    assert target.signal == "probabilities" and expected.shape == (len(X), 2)
+    np.testing.assert_array_equal(target.query(Inputs(parts[::-1], ("b", "a"))), expected)
+    named = keras.Model({"a": a, "b": b}, keras.layers.Dense(2, activation="softmax")(keras.layers.Concatenate()([a, b])))
+    named.set_weights(model.get_weights())
+    np.testing.assert_allclose(wrap(named).query(Inputs(parts, ("a", "b"))), expected, atol=1e-6)
+    with pytest.raises(InputError, match="Expected 2 inputs for the Keras model"):
+        target.query(X)
+
+
+def test_the_scores_are_found_among_several_outputs():
+    keras = backed_keras()
+    given = keras.Input((4,))
+    hidden = keras.layers.Dense(8)(given)
+    probabilities = keras.layers.Dense(3, activation="softmax")(hidden)
+    only = wrap(keras.Model(given, probabilities)).query(X)
+    for outputs in ({"hidden": hidden, "probs": probabilities}, [hidden, probabilities], {"probabilities": probabilities}):
+        target = wrap(keras.Model(given, outputs))
+        target.find_outputs(X, n_classes=3)
+        assert (target.signal, target.n_classes) == ("probabilities", 3)
+        np.testing.assert_array_equal(target.query(X), only)
+    with pytest.raises(InputError, match="Expected one tensor of scores in the model's answer, got 0 of shape"):
+        wrap(keras.Model(given, [hidden, probabilities])).query(X)
+
+
+def test_wrong_shapes_are_one_sentence():
     with pytest.raises(InputError, match="4 features for the input 'input', got 3"):
         wrap(dense(3, None)).query(X[:, :3])
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from memberscope.errors import UnmetNeedError
+from memberscope.errors import TargetError, UnmetNeedError
 from memberscope.targets import FunctionTarget, TorchTarget, wrap
 from memberscope.targets.torch_gradients import Uncovered, by_vmap, chosen_way, in_closed_form, norms
 from memberscope.targets.torch_open import opened
@@ -265,7 +265,7 @@ def test_the_module_is_left_as_it_was(build):
 
 def test_a_failure_leaves_the_module_as_it_was_too():
     module = made(lambda: nn.Linear(5, 3)).train()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(TargetError):
         TorchTarget(module).inside(real(4), LABELS, NORM)
     assert module.training and all(part.requires_grad for part in module.parameters()) and not module._forward_hooks
 

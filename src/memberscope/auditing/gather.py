@@ -206,7 +206,10 @@ def evidence_of(
     """The target's answers as each level shows them; a target behind a defence went through that already."""
     done = getattr(subject.target, "restriction", None)
     return {
-        level: evidence_at(level, observed.signal, observed.outputs, subject.records.y, features, done=done) for level in levels
+        level: evidence_at(
+            level, observed.signal, observed.outputs, subject.records.y, features, done=done, decided=observed.labels
+        )
+        for level in levels
     }
 
 

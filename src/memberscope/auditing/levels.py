@@ -158,14 +158,24 @@ def parts_of(name: str | None) -> tuple[OutputDefence, ...]:
 
 
 def evidence_at(
-    level: Level, signal: Signal, outputs: Floats, labels: Ints, features: Floats | None, *, done: str | None = None
+    level: Level,
+    signal: Signal,
+    outputs: Floats,
+    labels: Ints,
+    features: Floats | None,
+    *,
+    done: str | None = None,
+    decided: Ints | None = None,
 ) -> Evidence:
     """Evidence about all records, nothing known yet, with `outputs` (n, k) reduced to what `level` returns.
 
-    `done` names the restriction that the outputs went through already.
+    `done` names the restriction that the outputs went through already. `decided` (n,) are the labels that the model itself gives, if
+    these need not be the top ones.
     """
     defence = still_to_do(level.restriction, done)
     seen, values = seen_at(level.access, signal, outputs, defence)
+    if decided is not None and level.access == Access.LABEL:
+        seen, values = "labels", decided[:, None].astype(np.float64)
     known = np.full(len(labels), -1, dtype=np.int8)
     return Evidence(seen, values[:, None, :], labels, known, features=features)
 

@@ -11,7 +11,7 @@ import numpy as np
 from memberscope.auditing.levels import Level, runs_at
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.subject import Subject
-from memberscope.errors import InputError, UnmetNeedError
+from memberscope.errors import InputError, TargetError, UnmetNeedError
 from memberscope.recipes.transfer import transferred
 from memberscope.signals import Measured, Store, is_measured, measure
 from memberscope.signals.measure import one_stage
@@ -127,6 +127,10 @@ def measure_target(
                 subject.target, subject.records, spec, store=store, progress=staged(report, f"measure {spec.name}")
             )
         except UnmetNeedError as error:
+            refused[spec] = str(error)
+        except TargetError as error:
+            if access != Access.WHITE_BOX:
+                raise
             refused[spec] = str(error)
     return Measurements(found, refused)
 

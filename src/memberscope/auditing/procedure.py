@@ -63,6 +63,7 @@ def target_order(
     seeds = tuple(int(value) for value in rng.integers(0, 2**31 - 1, plan.targets))
     wanted, target = wanted_by(plan, levels, alone=True), subject.target
     plain = Order(training.recipe, records, inside, seeds, wanted, target.signal, target.n_classes, plan.views)
+    plain = replace(plain, like=getattr(target, "reading", None))
     return replace(plain, population=training.population, whole=True, keep_weights=training.keep_weights)
 
 

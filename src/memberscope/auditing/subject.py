@@ -14,10 +14,13 @@ from memberscope import _check
 from memberscope.auditing.features import Keys, row_keys, to_matrix
 from memberscope.auditing.units import IdLike, columns_of, find_id_like_columns, independence_notes
 from memberscope.errors import InputError
-from memberscope.targets import StoredSignals, class_names_of
+from memberscope.targets import StoredSignals, class_names_of, counted
+from memberscope.targets.datasets import read_dataset
 from memberscope.targets.fitted import stack_as_fitted
 from memberscope.targets.frames import chosen as chosen_rows
 from memberscope.targets.frames import count_rows, is_frame
+from memberscope.targets.scores import as_numpy
+from memberscope.targets.several_inputs import read_inputs
 from memberscope.targets.tasks import refuse_continuous_labels
 from memberscope.types import Bools, Floats, Ints, Records, Target
 
@@ -68,6 +71,7 @@ def make_subject(
     Raises:
         InputError: A side is empty, ids repeat or stand on both sides, or labels are out of range.
     """
+    members, non_members = read_dataset(members), read_dataset(non_members)
     lookup = class_names_of(target)
     by_position = lookup is not None and numbered(members, non_members, lookup)
     inside, outside = (
@@ -83,6 +87,8 @@ def make_subject(
     ids = np.concatenate([inside.ids, outside.ids]).astype(np.str_)
     records = Records(x, np.concatenate([inside.y, outside.y]), ids, groups, joined_units(inside, outside))
     member = np.arange(len(records)) < len(inside)
+    target = counted(target, x, max(len(class_names or ()), int(records.y.max()) + 1))
+    notes = (*notes, *getattr(target, "notes", ()))
     names = tuple(class_names or (str(k) for k in range(target.n_classes)))
     if records.unit is None:
         found = find_id_like_columns(columns_of(x) | groups) if id_like is None else id_like
@@ -247,17 +253,37 @@ def as_records(side: Records | Pair, prefix: str, classes: tuple[str, ...] | Non
     Raises:
         InputError: The pair is not two things of one length, or labels are not whole numbers.
     """
+    side = read_dataset(side)
     if isinstance(side, Records):
         unit = None if side.unit is None else np.asarray(side.unit).astype(np.str_)
-        return replace(side, y=whole_labels(side.y), ids=np.asarray(side.ids).astype(np.str_), unit=unit)
+        x = read_inputs(side.x, len(side))
+        return replace(side, x=x, y=whole_labels(side.y), ids=np.asarray(side.ids).astype(np.str_), unit=unit)
     if not (isinstance(side, tuple) and len(side) == 2):
         raise InputError(f"Expected {prefix}s as (x, y) or Records, got {type(side).__name__}. Pass a pair.")
     x, y = side
     labels = whole_labels(y) if classes is None else labels_among(y, classes)
+    x = read_inputs(x, len(labels))
     if is_frame(x) or hasattr(x, "__len__") or hasattr(x, "shape"):
         _check.same_length(**{f"{prefix} records": range(count_rows(x)), f"{prefix} labels": labels})
     ids = np.array([f"{prefix}:{i}" for i in range(len(labels))], dtype=np.str_)
     return Records(x, labels, ids)
+
+
+def one_column(y: Any) -> np.ndarray[Any, Any]:
+    """Labels (n,) of an array, a tensor or a list, (n,) or (n, 1).
+
+    Raises:
+        InputError: There are several a record.
+
+    >>> one_column([[0], [1]]).tolist()
+    [0, 1]
+    """
+    values = as_numpy(y)
+    if values.ndim == 0 or values.size != len(values):
+        raise InputError(
+            f"Expected labels as one number a record, got shape {values.shape}. Give 0-based classes, y.argmax(axis=1) of one column a class."
+        )
+    return values.reshape(-1)
 
 
 def whole_labels(y: Any) -> Ints:
@@ -269,9 +295,7 @@ def whole_labels(y: Any) -> Ints:
     >>> whole_labels([0.0, 1.0]).tolist()
     [0, 1]
     """
-    values = np.asarray(y)
-    if values.ndim != 1:
-        raise InputError(f"Expected labels as one number a record, got shape {values.shape}. Give 0-based classes.")
+    values = one_column(y)
     if values.dtype.kind in "iu":
         return values.astype(np.int64)
     if values.dtype.kind in "bf" and np.isfinite(values.astype(float)).all() and (values == np.floor(values)).all():
@@ -306,9 +330,7 @@ def class_words(y: Any, classes: tuple[str, ...]) -> tuple[list[str], Ints]:
     Raises:
         InputError: The labels are not one a record.
     """
-    values = np.asarray(y)
-    if values.ndim != 1:
-        raise InputError(f"Expected labels as one class a record, got shape {values.shape}. Give one column.")
+    values = one_column(y)
     found, inverse = np.unique(values, return_inverse=True)
     whole = [str(int(v)) if values.dtype.kind == "f" and np.isfinite(v) and v == int(v) else str(v) for v in found]
     return [word if word in classes else str(raw) for word, raw in zip(whole, found, strict=True)], inverse
@@ -327,7 +349,7 @@ def numbered(members: Any, non_members: Any, classes: tuple[str, ...]) -> bool:
     labels = [side[1] for side in (members, non_members) if isinstance(side, tuple) and len(side) == 2]
     if "0" in classes or all(word in classes for y in labels for word in class_words(y, classes)[0]):
         return False
-    return all(np.asarray(y).dtype.kind in "biuf" for y in labels)
+    return all(as_numpy(y).dtype.kind in "biuf" for y in labels)
 
 
 def take(subject: Subject, keep: Ints) -> Subject:

@@ -99,6 +99,7 @@ def order_of(
     seeds = tuple(int(value) for value in rng.integers(0, 2**31 - 1, len(inside)))
     wanted, target = wanted_by(plan, levels), subject.target
     order = Order(training.recipe, records, inside, seeds, wanted, target.signal, target.n_classes, plan.views)
+    order = replace(order, like=getattr(target, "reading", None))
     return replace(order, population=training.population, keep_weights=training.keep_weights)
 
 

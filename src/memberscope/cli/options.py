@@ -145,7 +145,7 @@ def subject_of(options: Options) -> Subject:
         InputError: Neither a model with records nor signals were named, or they cannot be read.
     """
     from memberscope.auditing import make_subject, signals_subject
-    from memberscope.targets import Trust, class_names_of, counted, load_target, pair_of, read_signals, read_tables
+    from memberscope.targets import Trust, class_names_of, load_target, pair_of, read_signals, read_tables
 
     no_model_beside(options)
     if options.signals:
@@ -169,6 +169,7 @@ def subject_of(options: Options) -> Subject:
     layout = layout_of(options, loaded.target)
     read = read_tables(options.members, options.non_members, layout)
     members, non_members, names = pair_of(read, layout, class_names_of(loaded.target))
-    target = counted(loaded.target, members.x, len(names))
     id_like = () if options.unit else read.id_like(layout)
-    return make_subject(target, members, non_members, class_names=names, notes=loaded.notes + read.notes, id_like=id_like)
+    return make_subject(
+        loaded.target, members, non_members, class_names=names, notes=loaded.notes + read.notes, id_like=id_like
+    )

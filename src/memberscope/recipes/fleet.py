@@ -22,6 +22,7 @@ from memberscope.recipes.function import Parcel
 from memberscope.recipes.observe import Observation, observe, trained_models
 from memberscope.recipes.settle import Choice, decided, fitting, settled
 from memberscope.signals import Store, Wanted, digest_array, digest_records, is_measured
+from memberscope.targets.torch_reading import Reading
 from memberscope.types import Bools, Recipe, Records, Signal
 
 VERSION = 1
@@ -33,7 +34,7 @@ Progress = Callable[[int, int], None]
 class Order:
     """What to train and to observe: a model with seed `seeds[i]` on the records of `pool` under `inside[i]` (m, n).
 
-    `signal` and `n_classes` are the target's; `wanted` signals are kept of each of the `views`. `population` holds records
+    `signal` and `n_classes` are the target's, as is `like`, how its answers are read; `wanted` signals are kept of each of the `views`. `population` holds records
     that no model is trained on. With `whole`, all outputs about the pool are kept too, and with
     `keep_weights` the models themselves, beside the store's other entries.
     """
@@ -49,6 +50,7 @@ class Order:
     population: Records | None = None
     whole: bool = False
     keep_weights: bool = False
+    like: Reading | None = None
 
     def batches(self) -> list[tuple[int, ...]]:
         """Models that are trained together, always the same ones."""
@@ -57,7 +59,7 @@ class Order:
 
     def observation(self) -> Observation:
         """What is looked at in each model."""
-        return Observation(self.wanted, self.signal, self.n_classes, self.views, self.whole)
+        return Observation(self.wanted, self.signal, self.n_classes, self.views, self.whole, self.like)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from memberscope.errors import InputError, MemberscopeError, TargetError, UnmetN
 from memberscope.signals import Wanted, is_measured, measure, reduced, seen_at, softmax, validate_outputs, view
 from memberscope.targets import wrap
 from memberscope.targets.frames import chosen
+from memberscope.targets.torch_reading import Reading
 from memberscope.types import Access, Bools, Floats, Recipe, Records, Signal, Target
 
 LARGEST = 1e15  # beyond which a signal of a model that all but diverged is cut, so that its square stays finite
@@ -21,13 +22,17 @@ ACCESS: dict[Signal, Access] = {"labels": Access.LABEL, "probabilities": Access.
 
 @dataclass(frozen=True)
 class Observation:
-    """What is looked at in each model: signals of views, in the form in which the target answers; `whole` keeps all of it."""
+    """What is looked at in each model: signals of views, in the form in which the target answers; `whole` keeps all of it.
+
+    `like` is how the answers of the target are read, if it is a torch module: a model's are read the same way where nothing else shows.
+    """
 
     wanted: tuple[Wanted, ...]
     signal: Signal
     n_classes: int
     views: tuple[str, ...]
     whole: bool = False
+    like: Reading | None = None
 
 
 def trained_models(recipe: Recipe, pool: Records, inside: Bools, seeds: Sequence[int]) -> list[Target]:
@@ -112,6 +117,7 @@ def undone(wanted: Wanted, model: Target) -> Wanted:
 def answers_about(look: Observation, model: Target, x: Any, name: str) -> Floats:
     """The model's outputs (n, k) about one view of the records, in the target's signal; NaN in a diverged model's are kept."""
     try:
+        find_outputs(model, x, look.n_classes, look.like)
         outputs = np.asarray(model.query(view(name, x)), dtype=np.float64)
     except MemberscopeError:
         raise
@@ -135,6 +141,13 @@ def answers_about(look: Observation, model: Target, x: Any, name: str) -> Floats
     if np.isfinite(outputs).all():
         validate_outputs(look.signal, outputs, np.arange(len(outputs)).astype(np.str_), look.n_classes)
     return outputs
+
+
+def find_outputs(model: Target, x: Any, n_classes: int, like: Reading | None) -> None:
+    """Let a model find out what it returns, if it does that, taking after `like` where it stays open."""
+    find = getattr(model, "find_outputs", None)
+    if find is not None:
+        find(x, n_classes=n_classes, like=like)
 
 
 def aligned(model: Target, outputs: Floats, n_classes: int) -> Floats:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -17,7 +18,9 @@ from memberscope.recipes.losses import Loss
 from memberscope.recipes.privacy import Privacy, Proof, proof
 from memberscope.recipes.settings import SGD, EarlyStopping, Optimiser, Precision, Schedule, check_augmentation
 from memberscope.recipes.sources import source_digest
+from memberscope.recipes.torch_heads import Head, find_head
 from memberscope.targets import TorchTarget
+from memberscope.targets.scores import as_numpy
 from memberscope.targets.torch_open import reads_codes
 from memberscope.types import Bools, Floats, Records
 
@@ -29,7 +32,8 @@ VERSION = 1  # raised whenever the same settings give other weights
 class TorchRecipe:
     """Train the module that `model()` builds, on all records `epochs` times, in batches drawn without replacement.
 
-    `loss` is cross-entropy with `label_smoothing`, one of `losses`, or a function (logits (b, k), labels (b,)) -> mean loss.
+    `loss` is cross-entropy with `label_smoothing`, one of `losses`, or a function (logits (b, k), labels (b,)) -> mean loss. A module
+    may have one output of two classes, or end in a sigmoid or a softmax; a function gets what the module returns, as it is.
     `augmentation` changes records at random: `flip`, `shift:k`, `noise:s`; `mixup` above 0 mixes pairs of records and labels by
     shares from Beta(mixup, mixup). `stop` ends training early. `precision` is that of products and activations while training;
     weights are float32 unless it is float64.
@@ -178,6 +182,11 @@ class Task:
     soft: Any = None
     held: Any = None
 
+    @cached_property
+    def head(self) -> Head:
+        """How logits come from what the modules return."""
+        return find_head(self.modules[0], self.x, int(self.y.max()) + 1)
+
 
 def taught(task: Task, soft: Floats | None) -> Task:
     """The task with the probabilities to learn, if there are some, on its device, and its records held out."""
@@ -234,7 +243,7 @@ def tensors(recipe: TorchRecipe, pool: Records, module: Any) -> tuple[Any, Any]:
         x = torch.from_numpy(np.ascontiguousarray(pool.x))
     if x.is_floating_point() or not reads_codes(module):
         x = x.double() if recipe.precision == "float64" else x.float()
-    return x.to(recipe.device), torch.from_numpy(np.asarray(pool.y, dtype=np.int64)).to(recipe.device)
+    return x.to(recipe.device), torch.from_numpy(as_numpy(pool.y).astype(np.int64).reshape(-1)).to(recipe.device)
 
 
 def rows_of(inside: Bools) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -61,7 +61,7 @@ def mixed(task: Task, step: Step, x: Any, y: Any) -> tuple[Any, Any]:
     """Records (b, r, ...) and labels mixed in pairs, each model's by a share of its own; the labels as probabilities."""
     import torch
 
-    n_classes = width_of(task.modules[0])
+    n_classes = max(2, task.head.width or width_of(task.modules[0]))
     soft = y if y.ndim == 3 else torch.nn.functional.one_hot(y, n_classes).to(x.dtype)
     draws = [np.random.default_rng([seed, 3, step.epoch, step.number]) for seed in task.seeds]
     shares = torch.tensor([rng.beta(task.recipe.mixup, task.recipe.mixup) for rng in draws], dtype=x.dtype, device=x.device)
@@ -76,14 +76,14 @@ def mixed(task: Task, step: Step, x: Any, y: Any) -> tuple[Any, Any]:
 
 
 def width_of(module: Any) -> int:
-    """Number of classes of a module: the size of its last weight's output.
+    """Number of classes of a module: the size of its last weight's output, two where that is one.
 
     >>> import torch
     >>> width_of(torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2)))
     2
     """
     found = [part.out_features for part in module.modules() if hasattr(part, "out_features")]
-    return int(found[-1]) if found else int([p for p in module.parameters() if p.ndim > 1][-1].shape[0])
+    return max(2, int(found[-1]) if found else int([p for p in module.parameters() if p.ndim > 1][-1].shape[0]))
 
 
 def augmented(name: str, x: Any, draws: list[np.random.Generator]) -> Any:

@@ -54,6 +54,7 @@ def fit_one(task: Task) -> None:
 
     recipe, module = task.recipe, task.modules[0]
     layout = torch.channels_last if any(p.ndim == 4 for p in module.parameters()) else torch.preserve_format
+    _ = task.head  # found while the module is as it was built
     module.train().to(memory_format=layout)
     optimiser, watch = optimiser_of(recipe, module.parameters()), watch_of(task)
     low = recipe.precision == "bfloat16"
@@ -67,7 +68,7 @@ def fit_one(task: Task) -> None:
             optimiser.zero_grad(set_to_none=True)
             with torch.autocast(task.x.device.type, torch.bfloat16, enabled=low):
                 outputs = module(x.to(memory_format=layout) if x.ndim == 4 else x)
-            loss_of(recipe, step.epoch)(outputs.float() if low else outputs, y).backward()
+            loss_of(recipe, step.epoch)(read_outputs(task, outputs), y).backward()
             optimiser.step()
             if (
                 watch is not None
@@ -79,6 +80,13 @@ def fit_one(task: Task) -> None:
             module.load_state_dict(watch.kept[0])
 
 
+def read_outputs(task: Task, outputs: Any) -> Any:
+    """What the loss gets of a module's outputs: logits in full precision, or the outputs themselves for the user's own loss."""
+    if not callable(task.recipe.loss):
+        return task.head.logits(outputs)
+    return outputs.float() if task.recipe.precision == "bfloat16" and hasattr(outputs, "float") else outputs
+
+
 def held_logits(task: Task, layout: Any) -> Any:
     """The module's logits (1, v, k) about the records held out, in eval mode, a thousand at a time."""
     import torch
@@ -86,7 +94,9 @@ def held_logits(task: Task, layout: Any) -> Any:
     module, held = task.modules[0].eval(), torch.from_numpy(task.held[0]).to(task.x.device)
     with torch.no_grad():
         parts = [task.x[part] for part in torch.split(held, 1000)]
-        found = torch.cat([module(part.to(memory_format=layout) if part.ndim == 4 else part) for part in parts])
+        found = torch.cat(
+            [task.head.logits(module(part.to(memory_format=layout) if part.ndim == 4 else part)) for part in parts]
+        )
     module.train()
     return found[None]
 

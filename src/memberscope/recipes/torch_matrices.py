@@ -37,7 +37,7 @@ class Stacked:
 
 
 def layers(module: Any) -> list[Layer] | None:
-    """The layers of a fully connected network, or None if the module is something else."""
+    """The layers of a fully connected network of several outputs, or None if the module is something else."""
     from torch import nn
 
     found: list[Layer] = []
@@ -55,7 +55,8 @@ def layers(module: Any) -> list[Layer] | None:
             found[-1] = Layer(last.path, last.activation, part.p)
         else:
             return None
-    return found if found and found[-1].activation is None else None
+    one = bool(found) and module.get_submodule(found[-1].path).out_features == 1  # its loss is of another form
+    return found if found and found[-1].activation is None and not one else None
 
 
 def fit(task: Task) -> None:

@@ -28,6 +28,7 @@ def fit_one(task: Task) -> None:
     from opacus.optimizers import DPOptimizer
 
     recipe, mechanism, device = task.recipe, mechanism_of(task), task.x.device
+    head = task.head
     module = GradSampleModule(task.modules[0].train(), loss_reduction="sum")
     optimiser = DPOptimizer(
         optimiser_of(recipe, [p for p in module.parameters() if p.requires_grad]),
@@ -46,7 +47,7 @@ def fit_one(task: Task) -> None:
             optimiser.zero_grad(set_to_none=True)
             if sizes[0]:
                 x, y = (part[0] for part in drawn(task, step, sizes))
-                loss(module(x), y).backward()
+                loss(head.logits(module(x)), y).backward()
             else:
                 for parameter in optimiser.params:
                     parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))

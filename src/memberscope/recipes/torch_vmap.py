@@ -9,7 +9,7 @@ from typing import Any
 
 from memberscope.recipes.torch import Task
 from memberscope.recipes.torch_batches import batch, steps
-from memberscope.recipes.torch_loop import dropout_seed, loss_of, optimiser_of
+from memberscope.recipes.torch_loop import dropout_seed, loss_of, optimiser_of, read_outputs
 
 
 def fit(task: Task) -> None:
@@ -18,6 +18,7 @@ def fit(task: Task) -> None:
     from torch.func import functional_call, grad, stack_module_state, vmap
 
     recipe = task.recipe
+    _ = task.head  # found while the module is as it was built
     base = task.modules[0].train()
     parameters, _ = stack_module_state(task.modules)
     weights = {name: value.detach().requires_grad_() for name, value in parameters.items()}
@@ -27,7 +28,7 @@ def fit(task: Task) -> None:
     def of_model(own: dict[str, Any], x: Any, y: Any, epoch: int) -> Any:
         with torch.autocast(task.x.device.type, torch.bfloat16, enabled=low):
             outputs = functional_call(base, own, (x,))
-        return loss_of(recipe, epoch)(outputs.float() if low else outputs, y)
+        return loss_of(recipe, epoch)(read_outputs(task, outputs), y)
 
     gradients = vmap(grad(of_model), in_dims=(0, 0, 0, None), randomness="different")
     with torch.random.fork_rng(devices=[task.x.device] if task.x.is_cuda else []):

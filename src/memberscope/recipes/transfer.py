@@ -12,9 +12,10 @@ from dataclasses import replace
 import numpy as np
 
 from memberscope.errors import InputError, UnmetNeedError
-from memberscope.recipes.observe import aligned, trained_models
+from memberscope.recipes.observe import aligned, find_outputs, trained_models
 from memberscope.signals import Wanted, reduced
 from memberscope.signals.asking import top_labels
+from memberscope.targets.torch_reading import Reading
 from memberscope.types import Access, Floats, Recipe, Records, SignalSpec, Target
 
 
@@ -36,16 +37,20 @@ def transferred(recipe: Recipe, target: Target, population: Records, records: Re
             f"Give a population that is like the records."
         )
     inside = np.ones((len(seeds), len(population)), dtype=bool)
-    found = [confidences(model, target.n_classes, records) for model in trained_models(recipe, called, inside, seeds)]
+    found = [
+        confidences(model, target.n_classes, records, getattr(target, "reading", None))
+        for model in trained_models(recipe, called, inside, seeds)
+    ]
     return np.asarray(np.mean(found, axis=0), dtype=np.float64)
 
 
-def confidences(model: Target, n_classes: int, records: Records) -> Floats:
+def confidences(model: Target, n_classes: int, records: Records, like: Reading | None = None) -> Floats:
     """Logit-scaled confidence (n, 1) of one model.
 
     Raises:
         UnmetNeedError: It tells labels alone.
     """
+    find_outputs(model, records.x, n_classes, like)
     if model.signal not in ("probabilities", "logits"):
         raise UnmetNeedError(
             f"Expected models that return probabilities for the attack transfer, got {model.signal}. Change the recipe."

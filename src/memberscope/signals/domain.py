@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from memberscope.errors import UnmetNeedError
 from memberscope.targets.frames import is_frame, is_sparse, object_array
+from memberscope.targets.several_inputs import Inputs
 from memberscope.types import Bools, Floats
 
 FEW = 20  # distinct whole numbers, at most, that are read as categories
@@ -115,6 +116,9 @@ def encoded(x: Any) -> tuple[Domain, Floats]:
         return of_frame(x)
     if is_sparse(x):
         return of_sparse(x)
+    if isinstance(x, Inputs):
+        flat = np.asarray(x, dtype=np.float64)
+        return of_columns(flat, flat.shape[1:], x.rebuilt), flat
     array = np.asarray(object_array(x) if isinstance(x, list) else x)
     if array.dtype.kind not in "buif":
         raise UnmetNeedError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from memberscope.types import Floats, Ints, Records, Signal, SignalSpec, Target
 SURE = 20  # records whose logits all look like probabilities before they are taken for such
 PROBE = 32  # records asked twice, to see whether the model answers the same
 SECOND = SignalSpec("outputs", parameters=(("again", 1.0),))  # key of the second answers
+LABELS = SignalSpec("outputs", parameters=(("labels", 1.0),))  # key of the labels that the model itself decides on
 Progress = Callable[[int, int], None]
 
 
@@ -28,7 +30,8 @@ class Observed:
     """The answers: `outputs` (n, k), what they are, how many records were sent, and whether asking twice agreed.
 
     What an earlier run sent and stored counts too, so that a resumed audit says the same as one that was never interrupted.
-    `deterministic` is None where nothing was asked twice, since one query is the budget.
+    `deterministic` is None where nothing was asked twice, since one query is the budget. `labels` (n,) are the classes that the model
+    itself decides on, None where these are the top ones of `outputs`.
     """
 
     outputs: Floats
@@ -36,6 +39,7 @@ class Observed:
     queries: int
     deterministic: bool | None
     largest_change: float
+    labels: Ints | None = None
 
 
 def collect(
@@ -79,13 +83,53 @@ def collect(
         if progress:
             progress(stop, n)
     outputs = np.concatenate(parts)
+    labels = None if not hasattr(target, "predict") else decided(target, records, store)
+    sent = n if labels is None else 2 * n
     if not probe:
-        return Observed(outputs, target.signal, n, None, 0.0)
+        return Observed(outputs, target.signal, sent, None, 0.0, labels)
     twice = min(PROBE, n)
     first, second = np.nan_to_num(outputs[:twice]), np.nan_to_num(answered(0, twice, SECOND))
     change = float(np.max(np.abs(second - first)))
     allowed = 1e-5 * max(1.0, float(np.abs(first).max()))
-    return Observed(outputs, target.signal, n + twice, change <= allowed, change)
+    return Observed(outputs, target.signal, sent + twice, change <= allowed, change, labels)
+
+
+def decided(target: Any, records: Records, store: Store | None = None) -> Ints:
+    """The classes (n,) that the target's own `predict` gives the records, from the `store` where they are there.
+
+    Raises:
+        TargetError: The model fails or gives another number of labels.
+        InputError: It gives something else than its classes.
+    """
+    n, model = len(records), target.digest
+    name = signal_key(model, digest_records(records), LABELS, (0, n)) if store and model else None
+    kept = store.get(name) if store and name else None
+    if kept is not None:
+        return kept[:, 0].astype(np.int64)
+    labels = predicted(target, records.x)
+    if labels.shape != (n,):
+        raise TargetError(f"Expected {n} labels from predict, got shape {labels.shape}. Return one label a record.")
+    validate_outputs("labels", labels[:, None].astype(np.float64), records.ids, target.n_classes)
+    if store and name:
+        store.put(name, labels[:, None].astype(np.float64))
+    return labels
+
+
+def predicted(target: Any, x: Any) -> Ints:
+    """What the target's own `predict` gives the records `x`, as class numbers (n,).
+
+    Raises:
+        TargetError: It fails.
+    """
+    try:
+        return np.asarray(target.predict(x), dtype=np.int64)
+    except MemberscopeError:
+        raise
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise TargetError(
+            f"Expected labels from predict, got {type(error).__name__}: {first}. Call predict on the records yourself to see why."
+        ) from error
 
 
 def ask(target: Target, records: Records, start: int, stop: int, progress: Progress | None = None) -> Floats:

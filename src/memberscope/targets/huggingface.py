@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from memberscope.errors import InputError, MemberscopeError, UnsafeFileError
 from memberscope.targets.inputs import dense
+from memberscope.targets.scores import as_rows, find_scores, pick_scores
+from memberscope.targets.several_inputs import Inputs
 from memberscope.targets.tasks import refuse_architectures, refuse_unsupported
 from memberscope.targets.torch import weights_digest
 from memberscope.types import Access, Floats, Ints, Signal
@@ -53,12 +55,7 @@ class HuggingFaceTarget:
         """
         refuse_unsupported(model)
         config = model.config
-        several = getattr(config, "problem_type", None) in ("multi_label_classification", "regression")
-        if not hasattr(model, "num_labels") or several or config.num_labels < 2:
-            raise InputError(
-                f"Expected a classifier with one label a record, got {type(model).__name__} with "
-                f"{getattr(config, 'num_labels', 0)} labels. Wrap it in a function that returns probabilities."
-            )
+        require_classifier(model, config)
         try:
             self.model = model if device is None else model.to(device)
         except (RuntimeError, AssertionError) as error:
@@ -95,7 +92,7 @@ class HuggingFaceTarget:
         """
         import torch
 
-        batches = self._texts(x) if self.tokenizer is not None else self._arrays(dense(x))
+        batches = self._batches(x)
         values = np.empty((len(x), self.n_classes))
         training = self.model.training
         self.model.eval()
@@ -103,10 +100,29 @@ class HuggingFaceTarget:
             with torch.inference_mode():
                 for where, inputs in batches:
                     inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
-                    values[where] = self.model(**inputs).logits.double().cpu().numpy()
+                    answer = self.model(**inputs)
+                    scores = pick_scores(answer, find_scores(answer, len(where), self.n_classes))
+                    values[where] = as_rows(scores, len(where))
         finally:
             self.model.train(training)
         return values
+
+    def _batches(self, x: Any) -> Iterator[tuple[Ints, dict[str, Any]]]:
+        """Batches as the model takes them, and whose they are."""
+        if isinstance(x, Inputs):
+            return self._tokens(x)
+        return self._texts(x) if self.tokenizer is not None else self._arrays(dense(x))
+
+    def _tokens(self, x: Inputs) -> Iterator[tuple[Ints, dict[str, Any]]]:
+        """Batches of what a tokenizer gave: token ids, their mask, and what else there is by name."""
+        import torch
+
+        names = x.names or (self.model.main_input_name, "attention_mask", "token_type_ids")
+        for start in range(0, len(x), self.batch_size):
+            part = x[start : start + self.batch_size]
+            tensors = [torch.from_numpy(np.ascontiguousarray(values)) for values in part.parts]
+            typed = [one.to(self.model.dtype) if one.is_floating_point() else one.long() for one in tensors]
+            yield np.arange(start, start + len(part)), dict(zip(names, typed, strict=False))
 
     def _texts(self, x: Any) -> Iterator[tuple[Ints, dict[str, Any]]]:
         """Batches of tokenised texts, shortest first, and whose they are."""
@@ -135,6 +151,27 @@ class HuggingFaceTarget:
                 yield where, {"input_ids": ids, "attention_mask": (ids != (self.model.config.pad_token_id or 0)).long()}
             else:
                 yield where, {self.model.main_input_name: batch.to(self.model.dtype)}
+
+
+def require_classifier(model: Any, config: Any) -> None:
+    """Refuse a model of another task than classification with one label a record.
+
+    Raises:
+        InputError: It is one.
+    """
+    task, n_labels = getattr(config, "problem_type", None), getattr(config, "num_labels", 0)
+    what = f"{type(model).__name__} with {n_labels} labels"
+    if not hasattr(model, "num_labels"):
+        what = f"{type(model).__name__}, which has no classes"
+    elif task == "multi_label_classification":
+        what = f"{type(model).__name__} for several labels a record"
+    elif task == "regression" or n_labels == 1:
+        what = f"{type(model).__name__} for regression (num_labels is {n_labels})"
+    elif n_labels > 1:
+        return
+    raise InputError(
+        f"Expected a classifier with one label a record, got {what}. Give a model that was trained with a class for each label."
+    )
 
 
 def label_names(config: Any) -> tuple[str, ...] | None:

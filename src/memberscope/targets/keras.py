@@ -20,6 +20,8 @@ from memberscope.errors import InputError, UnsafeFileError
 from memberscope.targets import kinds
 from memberscope.targets.code import code_digest, defined_in
 from memberscope.targets.inputs import dense, shaped, typed
+from memberscope.targets.scores import Place, as_rows, find_scores, pick_scores
+from memberscope.targets.several_inputs import Inputs
 from memberscope.targets.trust import Trust
 from memberscope.types import Floats, Signal
 
@@ -31,7 +33,10 @@ RUNS_CODE = ("Lambda", "__lambda__", "TorchModuleWrapper", "TFSMLayer", "JaxLaye
 
 
 class KerasTarget:
-    """A Keras model with one input; what its scores are is declared, or told from answers to made-up records.
+    """A Keras model; what its scores are is declared, or told from answers to made-up records.
+
+    With several inputs records are a tuple of arrays, or a dict by the names of the inputs. Among several outputs the scores are
+    found by name, or by the number of classes.
 
     >>> keras = backed_keras()
     >>> target = KerasTarget(keras.Sequential([keras.Input((3,)), keras.layers.Softmax()]))
@@ -51,23 +56,48 @@ class KerasTarget:
         """Wrap a built `model`; `digest` is that of the file it came from, if any.
 
         Raises:
-            InputError: It is not built, or has several inputs or outputs.
+            InputError: It is not built, or its scores are neither probabilities nor logits.
         """
         inputs = model.inputs or []
-        if len(inputs) != 1 or len(model.outputs) != 1:
-            raise InputError(
-                f"Expected a built Keras model with one input and one output, got {len(inputs)} inputs. "
-                f"Wrap it in a function that returns probabilities."
-            )
+        if not inputs:
+            raise InputError("Expected a built Keras model, got one without inputs. Call it on a batch before the audit.")
         self.model = model
         self.batch_size = batch_size
-        self._shape = tuple(inputs[0].shape[1:])
-        self._dtype = np.dtype(inputs[0].dtype if inputs[0].dtype != "bfloat16" else "float32")
+        names = [str(one.name) for one in inputs] if len(inputs) > 1 else ["input"]
+        self._inputs = [(name, tuple(one.shape[1:]), _dtype_of(one)) for name, one in zip(names, inputs, strict=True)]
         self._digest = digest
-        self.signal: Signal = kinds.declared(outputs) or self._told()
+        self._declared = kinds.declared(outputs)
+        self._place: Place | None = None
+        self.known_classes = n_classes
+        self.signal: Signal = self._declared or "logits"
+        made = [kinds.made_up(shape, dtype.kind) for _, shape, dtype in self._inputs]
+        if None not in [None if one is None else 0 for one in made]:
+            self._read(self._answers(Inputs(tuple(one for one in made if one is not None))), kinds.PROBES, n_classes)
+        elif len(model.outputs) == 1:
+            width = model.outputs[0].shape[-1]
+            self.known_classes = n_classes or (None if self.signal == "labels" or width is None else max(2, int(width)))
         self.access = kinds.level(self.signal)
-        width = model.outputs[0].shape[-1]
-        self.known_classes = n_classes or (None if self.signal == "labels" or width is None else max(2, int(width)))
+
+    def _read(self, answers: list[Any], n: int, n_classes: int | None) -> None:
+        """Find where the scores stand in the answers to `n` records and what they are; nothing where that stays open as yet."""
+        first = min(n, self.batch_size)
+        try:
+            self._place = find_scores(answers[0], first, n_classes)
+        except InputError:
+            if n_classes is not None:
+                raise
+            return
+        scores = self._rows(answers, n)
+        self.signal = self._declared or kinds.told(scores, "the Keras model")
+        if self.signal != "labels":
+            self.known_classes = self.known_classes or max(2, scores.shape[1])
+        self.access = kinds.level(self.signal)
+
+    def find_outputs(self, x: Any, *, n_classes: int | None = None, **_: Any) -> None:
+        """Find where the scores stand in the model's answers, if it returns several, from answers to some of the records `x`."""
+        if self._place is None:
+            some = as_inputs_of(x)[: kinds.PROBES]
+            self._read(self._answers(some), len(some), self.known_classes or n_classes)
 
     @property
     def n_classes(self) -> int:
@@ -100,28 +130,65 @@ class KerasTarget:
 
     def query(self, x: Any) -> Floats:
         """Outputs (n, k) for inputs (n, ...), in batches and in inference mode."""
-        values = kinds.one_a_class(self._scores(dense(x)), self.signal)
+        records = as_inputs_of(x)
+        self.find_outputs(records)
+        answers = self._answers(records)
+        if self._place is None:
+            find_scores(answers[0], min(len(records), self.batch_size))  # says what came
+        values = kinds.one_a_class(self._rows(answers, len(records)), self.signal)
         if self.signal != "labels":
             self.known_classes = self.known_classes or values.shape[1]
         return values
 
-    def _scores(self, x: Any) -> Any:
+    def _rows(self, answers: list[Any], n: int) -> Floats:
+        """The scores (n, k) in answers to one batch after the other."""
         import keras
 
-        values = typed(shaped(x, self._shape, "input"), self._dtype, "input")
-        with quiet(), without_gradients():
-            parts = [
-                keras.ops.convert_to_numpy(self.model(values[start : start + self.batch_size], training=False))
-                for start in range(0, len(values), self.batch_size)
-            ]
-        return np.concatenate(parts)
+        starts = range(0, n, self.batch_size)
+        parts = [
+            as_rows(keras.ops.convert_to_numpy(pick_scores(answer, self._place or ())), min(self.batch_size, n - start))
+            for start, answer in zip(starts, answers, strict=True)
+        ]
+        return np.concatenate(parts).astype(np.float64)
 
-    def _told(self) -> kinds.Outputs:
-        """What the scores of made-up records are; logits where a dimension of the input is not known."""
-        made = kinds.made_up(self._shape, self._dtype.kind)
-        if made is None:
-            return "logits"
-        return kinds.told(np.asarray(self._scores(made), dtype=np.float64).reshape(len(made), -1), "the Keras model")
+    def _answers(self, x: Inputs) -> list[Any]:
+        """What the model returns for each batch."""
+        names = [name for name, _, _ in self._inputs]
+        if len(x.parts) != len(names):
+            raise InputError(
+                f"Expected {len(names)} inputs for the Keras model ({', '.join(names)}), got {len(x.parts)}. Give a tuple of arrays."
+            )
+        parts = [x.parts[x.names.index(name)] for name in names] if set(names) == set(x.names) else list(x.parts)
+        values = [
+            typed(shaped(part, shape, name), dtype, name)
+            for part, (name, shape, dtype) in zip(parts, self._inputs, strict=True)
+        ]
+        with quiet(), without_gradients():
+            return [
+                self._call([part[start : start + self.batch_size] for part in values])
+                for start in range(0, len(values[0]), self.batch_size)
+            ]
+
+    def _call(self, batch: list[Any]) -> Any:
+        """The model's answer to one batch, in the structure in which it takes its inputs."""
+        structure = getattr(self.model, "_inputs_struct", None)
+        if isinstance(structure, dict) and len(structure) == len(batch):
+            return self.model(dict(zip(structure, batch, strict=True)), training=False)
+        return self.model(batch[0] if len(batch) == 1 and not isinstance(structure, list) else batch, training=False)
+
+
+def as_inputs_of(x: Any) -> Inputs:
+    """Records as inputs: one array, or several as they are.
+
+    >>> len(as_inputs_of([[1.0], [2.0]]))
+    2
+    """
+    return x if isinstance(x, Inputs) else Inputs((dense(x),))
+
+
+def _dtype_of(tensor: Any) -> np.dtype[Any]:
+    """The type of numpy for an input of Keras."""
+    return np.dtype(tensor.dtype if tensor.dtype != "bfloat16" else "float32")
 
 
 def without_gradients() -> AbstractContextManager[Any]:

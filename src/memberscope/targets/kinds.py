@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
+from memberscope.targets.tolerance import simplex_tolerance
 from memberscope.types import Access, Floats, Signal
 
 Outputs = Literal["probabilities", "logits", "labels"]
 WORDS: tuple[Outputs, ...] = ("probabilities", "logits", "labels")
 PROBES = 64  # made-up records; far more than it takes to see that logits do not all lie on the simplex
-NEAR = 1e-3  # how far from 1 the sum of probabilities may be, as everywhere: half precision needs it
+NEAR = 1e-3  # how far outside [0, 1] a probability may be: half precision needs it
 
 
 def declared(word: str | None) -> Outputs | None:
@@ -52,7 +53,7 @@ def told(scores: Floats, name: str) -> Outputs:
     ('probabilities', 'logits')
     """
     within = bool(((scores >= -NEAR) & (scores <= 1 + NEAR)).all())
-    even = scores.shape[1] == 1 or bool((np.abs(scores.sum(axis=1) - 1) <= NEAR).all())
+    even = scores.shape[1] == 1 or bool((np.abs(scores.sum(axis=1) - 1) <= simplex_tolerance(scores)).all())
     if within and even:
         return "probabilities"
     if within and len(scores) >= PROBES // 2 and not np.ptp(scores) == 0:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import sys
-import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +17,9 @@ from memberscope.targets.keras import from_keras
 from memberscope.targets.kinds import declared
 from memberscope.targets.onnx import from_onnx
 from memberscope.targets.sklearn import SklearnTarget
+from memberscope.targets.torch_weights import from_weights, is_weights
 from memberscope.targets.trust import Loaded, Trust
-from memberscope.targets.wrap import as_declared, wrap
+from memberscope.targets.wrap import as_declared, placed, wrap
 from memberscope.types import Target
 
 CODE_BEARING = (".pkl", ".pickle", ".joblib", ".ts", ".torchscript")
@@ -56,8 +56,10 @@ def opened(spec: str, factory: str | None, trust: Trust, device: str | None, out
     if not path.is_file():
         raise InputError(f"Expected a model file or module:factory, got {spec!r}, which is not there. Check the path.")
     suffix = path.suffix.lower()
-    if suffix in (".pt", ".pth", ".safetensors"):
-        return from_weights(path, factory, trust, device, outputs)
+    if is_weights(path):
+        if is_torchscript(path):
+            return from_code(path, trust)
+        return from_weights(path, factory, trust, build=built, device=device, outputs=outputs)
     if suffix in CODE_BEARING:
         return from_code(path, trust)
     readers: dict[str, Callable[[], Loaded]] = {
@@ -68,7 +70,7 @@ def opened(spec: str, factory: str | None, trust: Trust, device: str | None, out
         **dict.fromkeys((".txt", ".lgb", ".lgbm"), lambda: Loaded(from_lightgbm(path, outputs=outputs))),
     }
     if suffix not in readers:
-        known = ", ".join([*readers, ".pt", ".pth"])
+        known = ", ".join([*readers, ".pt", ".pth", ".ckpt"])
         raise InputError(f"Expected a model as module:factory, {known} or .safetensors, got {spec!r}. Convert it.")
     return readers[suffix]()
 
@@ -111,81 +113,12 @@ def of_file(model: Any, path: Path) -> Target:
     return target
 
 
-def from_weights(path: Path, factory: str | None, trust: Trust, device: str | None, outputs: str | None) -> Loaded:
-    """A torch module built by `factory` with the weights of a state dict."""
-    if is_torchscript(path):
-        return from_code(path, trust)
-    if factory is None:
-        raise InputError(f"Expected a factory for the weights in {path}, got none. Add --factory module:function.")
-    try:
-        from memberscope.targets.torch import TorchTarget
-
-        weights = read_weights(path)
-    except ImportError as error:
-        raise InputError("Expected torch for this model, got none. Run `pip install memberscope[torch]`.") from error
-    found = built(factory)
-    ready = isinstance(found, TorchTarget)
-    try:
-        (found.module if ready else found).load_state_dict(weights)
-    except (AttributeError, RuntimeError, TypeError) as error:
-        first = str(error).splitlines()[0]
-        raise InputError(
-            f"Expected weights that fit {factory}, got {path}: {first}. Use the factory it was saved from."
-        ) from error
-    return Loaded(placed(found if ready else TorchTarget(found), device, outputs))
-
-
-def placed(target: Target, device: str | None, outputs: str | None = None) -> Target:
-    """The target on the `device` and with the `outputs` that were asked for, if it is a torch module; else as it came.
-
-    Raises:
-        InputError: The device is not there.
-    """
-    from memberscope.targets.torch import TorchTarget
-
-    if not isinstance(target, TorchTarget) or (device is None and outputs is None):
-        return target
-    return TorchTarget(
-        target.module,
-        outputs=outputs or target.signal,
-        batch_size=target.batch_size,
-        device=device or target.device,
-        n_classes=target.known_classes,
-    )
-
-
 def is_torchscript(path: Path) -> bool:
     """Whether a torch archive holds code besides weights."""
     if path.suffix.lower() == ".safetensors" or not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
         return any("/code/" in name for name in archive.namelist())
-
-
-def read_weights(path: Path) -> Any:
-    """A state dict, read without running anything."""
-    import pickle
-
-    import torch
-
-    try:
-        if path.suffix.lower() == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch remarks on pickle protocols; what matters is whether it refuses
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UnsafeFileError(
-            f"Expected a state dict of plain tensors, got {path} with other objects, which could run code. "
-            f"Save model.state_dict() instead."
-        ) from error
-    except Exception as error:
-        first = (str(error).splitlines() or [""])[0].split(". ")[0]  # torch adds advice of its own
-        raise InputError(
-            f"Expected complete torch weights, got {path}: {type(error).__name__}: {first}. Save them again."
-        ) from error
 
 
 def from_code(path: Path, trust: Trust) -> Loaded:

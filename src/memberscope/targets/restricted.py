@@ -37,7 +37,6 @@ class RestrictedTarget:
         self.target, self.defence = target, defence
         self.signal: Signal = defence.signal
         self.access = Access.LABEL if defence.signal == "labels" else Access.PROBABILITIES
-        self.n_classes = target.n_classes
         self.n_parameters = target.n_parameters
         self.restriction: str | None = defence.name
         self.hides = defence.hides or bool(getattr(target, "hides", False))
@@ -45,6 +44,21 @@ class RestrictedTarget:
         names = getattr(target, "classes", None)
         if names is not None:
             self.classes = names
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return self.target.n_classes
+
+    @property
+    def reading(self) -> Any:
+        """How the target's answers are read, if it is a torch module that answered before."""
+        return getattr(self.target, "reading", None)
+
+    def find_outputs(self, x: Any, *, n_classes: int | None = None, **how: Any) -> Any:
+        """Let the target find out what it returns, if it does that."""
+        find = getattr(self.target, "find_outputs", None)
+        return None if find is None else find(x, n_classes=n_classes, **how)
 
     @property
     def digest(self) -> str | None:

@@ -10,17 +10,18 @@ import numpy as np
 
 from memberscope.errors import InputError
 from memberscope.targets.code import code_digest, modules_inside
+from memberscope.targets.decisions import decides_itself
 from memberscope.targets.fitted import fitted_names_of
 from memberscope.targets.sklearn_inside import SklearnInside, opens
 from memberscope.targets.stacking import take_fitted_order
 from memberscope.targets.tasks import refuse_unfitted, refuse_unsupported
-from memberscope.types import Access, Floats, Signal
+from memberscope.types import Access, Floats, Ints, Signal
 
 
 class SklearnTarget:
     """A fitted classifier; its columns are the classes in sorted order, so labels are positions in `classes`.
 
-    `predict_proba` is used if there is one. Otherwise `decision_function` gives logits, one column a class, a binary one
+    `predict_proba` is used if there is one; labels alone are those of `predict`, where it may decide otherwise than the top class. Otherwise `decision_function` gives logits, one column a class, a binary one
     as (0, d); otherwise `predict` gives labels alone. Decisions between pairs of classes are no logits: a support vector
     machine is asked for one column a class instead.
 
@@ -50,6 +51,8 @@ class SklearnTarget:
         self.access, self.signal = offered(self._asked)
         if self.signal == "logits" and len(classes) > 2 and pairwise(self._asked):
             self.access, self.signal = Access.LABEL, "labels"
+        if self.signal != "labels" and decides_itself(estimator):
+            self.predict = self._predict
         if (np.diff(self._order) > 0).all() and opens(estimator):
             self.inside = SklearnInside(estimator)
 
@@ -88,13 +91,28 @@ class SklearnTarget:
         """Outputs (n, k), or labels (n, 1) as positions in `classes`; columns of a frame are found by the names of the fit."""
         x = take_fitted_order(x, self._fitted)
         if self.signal == "labels":
-            predicted = np.asarray(self._asked.predict(x))
-            return np.searchsorted(self._sorted, predicted).astype(np.float64)[:, None]
+            return self._predict(x).astype(np.float64)[:, None]
         method = "predict_proba" if self.signal == "probabilities" else "decision_function"
         values = np.asarray(getattr(self._asked, method)(x), dtype=np.float64)
         if values.ndim == 1:
             values = np.column_stack([np.zeros(len(values)), values])
         return values[:, self._order] if values.shape[1] == self.n_classes else values
+
+    def _predict(self, x: Any) -> Ints:
+        """The class (n,) that the estimator's own `predict` gives each record, as a position in `classes`.
+
+        Raises:
+            InputError: It gives something else than a class.
+        """
+        predicted = np.asarray(self._asked.predict(x))
+        predicted = predicted.reshape(len(predicted), -1)
+        if predicted.shape[1] != 1 or not np.isin(predicted[:, 0], self._sorted).all():
+            odd = predicted[:1].tolist()
+            raise InputError(
+                f"Expected predict of {type(self.estimator).__name__} to give one of its classes a record, got {odd}. "
+                f"Repair predict, or wrap the model in a function that returns probabilities."
+            )
+        return np.searchsorted(self._sorted, predicted[:, 0]).astype(np.int64)
 
 
 def pairwise(estimator: Any) -> bool:

@@ -45,6 +45,8 @@ def stack(first: Any, second: Any, sides: Sides = SIDES) -> Any:
     >>> stack(np.zeros((1, 2)), np.ones((1, 2))).tolist(), stack(["a text"], ["another"])
     ([[0.0, 0.0], [1.0, 1.0]], ['a text', 'another'])
     """
+    if hasattr(first, "joined"):  # several arrays a record, which know how
+        return first.joined(second)
     if is_frame(first):
         return _stack_frames(first, second, sides)
     if is_frame(second):

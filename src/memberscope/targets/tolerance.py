@@ -8,7 +8,9 @@ from numpy.typing import ArrayLike, NDArray
 LEAST = 1e-3  # what sums of half-precision softmax outputs over few classes need, as everywhere
 MOST_BINARY = 0.05  # beyond which the sum of numbers in half precision is no rounding any more
 DECIMALS = range(1, 8)
+LEVELS = (255, 256)  # steps from 0 to 1 of answers quantised to eight bits
 BFLOAT16, FLOAT16 = 2.0**-9, 2.0**-11  # half a unit in the last place of a number just below two
+LEAST_BFLOAT16 = 2.0**-7  # what a softmax in eight bits may miss over few classes
 
 
 def simplex_tolerance(values: ArrayLike, decimals: int | None = None) -> float:
@@ -28,7 +30,9 @@ def simplex_tolerance(values: ArrayLike, decimals: int | None = None) -> float:
     if decimals is None:
         decimals = _written_decimals(outputs)
     written = 0.0 if decimals is None else round(0.5 * 10.0**-decimals * k, 9)
-    return float(max(LEAST, written, min(MOST_BINARY, _half_precision(outputs) * k)))
+    precision = _half_precision(outputs)
+    binary = max(LEAST_BFLOAT16 if precision == BFLOAT16 else 0.0, min(MOST_BINARY, precision * k))
+    return float(max(LEAST, written, binary, _level_step(outputs) * 0.5 * k))
 
 
 def _written_decimals(outputs: NDArray[np.float64]) -> int | None:
@@ -40,6 +44,13 @@ def _written_decimals(outputs: NDArray[np.float64]) -> int | None:
         if (np.abs(outputs - np.round(outputs * scale) / scale) <= 6e-8 * np.abs(outputs) + 1e-12).all():
             return decimals
     return None
+
+
+def _level_step(outputs: NDArray[np.float64]) -> float:
+    """The step of answers quantised to eight bits; 0 if they are not, or are all 0 or 1."""
+    if np.isin(outputs, (0.0, 1.0)).all():
+        return 0.0
+    return next((1 / n for n in LEVELS if (np.abs(outputs * n - np.round(outputs * n)) < 1e-6 * n).all()), 0.0)
 
 
 def _half_precision(outputs: NDArray[np.float64]) -> float:

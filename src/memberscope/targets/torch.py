@@ -9,17 +9,22 @@ import numpy as np
 
 from memberscope.errors import InputError
 from memberscope.targets.code import code_digest, defined_in
-from memberscope.targets.kinds import declared, level, one_a_class
+from memberscope.targets.kinds import declared, level
+from memberscope.targets.several_inputs import Inputs
+from memberscope.targets.torch_calls import ask_module, read_records
 from memberscope.targets.torch_inside import TorchInside
 from memberscope.targets.torch_open import as_inputs, evaluating, frozen, opens
-from memberscope.types import Floats, Signal
+from memberscope.targets.torch_reading import MOST, Reading, make_scored, read_answers
+from memberscope.targets.torch_wrappers import unwrap_module
+from memberscope.types import Access, Floats, Ints, Signal, SignalSpec
 
 
 class TorchTarget:
     """A module that maps a batch of inputs to logits or probabilities (n, k), or to labels (n,).
 
-    A single column is read as the positive class of two: a logit, or a probability. It is `Differentiable`, with `inside`, unless the
-    module is TorchScript or has no parameters of real numbers.
+    Its answer may be a tensor or hold one among others: in a tuple, a dict or an object with fields. What the scores are is told
+    from the first answers, unless it is declared. A single column is read as the positive class of two: a logit, or a probability.
+    It is `Differentiable`, with `inside`, unless the module is TorchScript or has no parameters of real numbers.
 
     >>> import torch
     >>> target = TorchTarget(torch.nn.Linear(3, 2))
@@ -31,12 +36,12 @@ class TorchTarget:
         self,
         module: Any,
         *,
-        outputs: str = "logits",
+        outputs: str | None = None,
         batch_size: int = 1024,
         device: str = "cpu",
         n_classes: int | None = None,
     ) -> None:
-        """Move `module` to `device`; `n_classes` is found at the first query unless given.
+        """Move `module` to `device`; `outputs` and `n_classes` are found at the first query unless given.
 
         Raises:
             InputError: The device is not there, or `outputs` is another word.
@@ -44,30 +49,40 @@ class TorchTarget:
         import torch
 
         try:
-            self.module = module.to(torch.device(device))
+            self.module = unwrap_module(module).to(torch.device(device))
         except (RuntimeError, AssertionError) as error:
             first = str(error).splitlines()[0]
             raise InputError(f"Expected an available device, got {device!r} ({first}). Use device='cpu'.") from error
-        self.signal: Signal = declared(outputs) or "logits"
-        self.access = level(self.signal)
+        self.declared = declared(outputs)
         self.batch_size = batch_size
         self.device = device
-        self.known_classes = n_classes or (None if outputs == "labels" else last_width(module))
-        if self.signal != "labels" and opens(module):
-            self.inside = TorchInside(self.module, self.signal, device, batch_size)
+        self.known_classes = n_classes
+        self.reading: Reading | None = None
+        self.notes: tuple[str, ...] = ()
+        self._announce(self.declared or "logits")
 
-    inside: TorchInside
+    access: Access
+    signal: Signal
+
+    def _announce(self, signal: Signal) -> None:
+        """Tell what the answers are, and whether the module can be looked into."""
+        self.signal, self.access = signal, level(signal)
+        if signal != "labels" and opens(self.module):
+            self.inside = self._look_inside
+        elif hasattr(self, "inside"):
+            del self.inside
 
     @property
     def n_classes(self) -> int:
-        """Number of classes.
+        """Number of classes; until the first answer, the width of the module's last linear layer.
 
         Raises:
-            InputError: It is neither given nor visible in the module's last layer, and nothing was queried yet.
+            InputError: It is neither given nor visible, and nothing was queried yet.
         """
-        if self.known_classes is None:
+        found = self.known_classes or (None if self.signal == "labels" else last_width(self.module))
+        if found is None:
             raise InputError("Expected n_classes for this module, got none. Pass TorchTarget(module, n_classes=k).")
-        return self.known_classes
+        return found
 
     @property
     def digest(self) -> str | None:
@@ -79,26 +94,67 @@ class TorchTarget:
         if code is None:
             return None
         opened = "".join(f"frozen {name}:" for name in frozen(self.module)) if opens(self.module) else ""
-        return weights_digest(f"{self.module!r}:{self.signal}:{code}{opened}", self.module)
+        read = "" if self.reading is None or self.reading.is_plain() else f"{self.reading.place}{self.reading.divides}"
+        return weights_digest(f"{self.module!r}:{self.signal}:{code}{opened}{read}", self.module)
 
     @property
     def n_parameters(self) -> int | None:
         """Trainable parameters."""
         return int(sum(part.numel() for part in self.module.parameters() if part.requires_grad))
 
+    def find_outputs(self, x: Any, *, n_classes: int | None = None, like: Reading | None = None) -> Reading:
+        """Find where the scores stand in the module's answers and what they are, once, from answers to some of the records `x`.
+
+        `n_classes` tells two tensors apart where the answer holds several. `like` is the reading of a similar model's answers.
+
+        Raises:
+            InputError: The scores are not found, or it stays open what they are.
+            TargetError: The module fails.
+        """
+        if self.reading is not None:
+            return self.reading
+        records = read_records(x)
+        some = records[np.unique(np.linspace(0, len(records) - 1, min(MOST, len(records))).astype(np.int64))]
+        with evaluating(self.module):
+            self.reading = read_answers(
+                lambda start, stop: self._ask(some[start:stop]),
+                len(some),
+                self.batch_size,
+                outputs=self.declared,
+                n_classes=self.known_classes or n_classes,
+                like=like,
+            )
+        if self.reading.signal == "labels":
+            self.known_classes = self.known_classes or n_classes
+        else:
+            self.known_classes = max(2, self.reading.width)
+        self.notes = self.reading.notes
+        self._announce(self.reading.signal)
+        return self.reading
+
     def query(self, x: Any) -> Floats:
         """Outputs (n, k) for inputs (n, ...), computed in batches; the modes within the module are put back afterwards."""
         import torch
 
+        records = read_records(x)
+        reading = self.find_outputs(records)
         with evaluating(self.module), torch.inference_mode():
-            parts = [self._forward(x[start : start + self.batch_size]) for start in range(0, len(x), self.batch_size)]
-        values = one_a_class(np.concatenate(parts), self.signal)
-        self.known_classes = self.known_classes or (None if self.signal == "labels" else values.shape[1])
-        return values
+            parts = [
+                reading.rows(self._ask(part), len(part))
+                for start in range(0, len(records), self.batch_size)
+                for part in (records[start : start + self.batch_size],)
+            ]
+        return np.concatenate(parts)
 
-    def _forward(self, batch: Any) -> Floats:
-        outputs = self.module(as_inputs(self.module, batch, self.device))
-        return np.asarray(outputs.detach().cpu().double().numpy(), dtype=np.float64)
+    def _ask(self, batch: Any) -> Any:
+        return ask_module(self.module, as_inputs(self.module, batch, self.device))
+
+    def _look_inside(self, x: Any, y: Ints, spec: SignalSpec) -> Floats:
+        """The white-box signal `spec` (n, d) of the records; the module is left exactly as it was."""
+        records = read_records(x)
+        reading = self.find_outputs(records, n_classes=int(np.max(y)) + 1)
+        module = make_scored(self.module, reading, several=isinstance(records, Inputs))
+        return TorchInside(module, self.signal, self.device, self.batch_size)(records, y, spec)
 
 
 def weights_digest(prefix: str, module: Any) -> str:

@@ -42,7 +42,7 @@ def of_batch(opened: Opened, x: Any, width: int) -> Floats:
 
     def keep(name: str) -> Any:
         def hook(layer: Any, given: tuple[Any, ...]) -> None:
-            if given and getattr(given[0], "ndim", 0) > 1 and len(given[0]) == len(inputs) and given[0].is_floating_point():
+            if given and getattr(given[0], "ndim", 0) > 1 and len(given[0]) == len(x) and given[0].is_floating_point():
                 seen.pop(name, None)
                 seen[name] = given[0].flatten(1).double().cpu().numpy()
 

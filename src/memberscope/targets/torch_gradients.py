@@ -194,11 +194,13 @@ def by_vmap(opened: Opened, x: Any, y: Ints) -> Iterator[Norms]:
 def per_example(opened: Opened, inputs: Any, errors: Any) -> dict[str, Any]:
     """The gradients (b, ...) of each trained parameter for `errors` at the outputs: b times the parameters."""
     from torch.func import functional_call, grad, vmap
+    from torch.utils._pytree import tree_map
 
     own, rest = state(opened)
 
     def linearised(parts: dict[str, Any], row: Any, error: Any) -> Any:
-        return (functional_call(opened.module, {**parts, **rest}, (row[None],))[0] * error).sum()
+        one = tree_map(lambda part: part[None], row)  # several inputs are a tuple or a dict
+        return (functional_call(opened.module, {**parts, **rest}, (one,))[0] * error).sum()
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch remarks on operations that it can only take one record at a time

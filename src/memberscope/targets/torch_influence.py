@@ -97,7 +97,7 @@ def gradients(opened: Opened, pairs: dict[str, Any], x: Any, unit: Any) -> Gradi
     """Gradients of the errors `unit` at the outputs of one batch, in factors."""
     seen, inputs = factors(opened, pairs, x, unit)
     others = tuple(name for name in opened.trained if name.rpartition(".")[0] not in pairs)
-    whole = np.zeros((len(inputs), 0))
+    whole = np.zeros((len(x), 0))
     if others:
         found = per_example(Opened(opened.module, opened.signal, opened.device, others), inputs, unit)
         whole = np.hstack([double(part.flatten(1)) for part in found.values()])

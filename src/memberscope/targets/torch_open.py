@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from memberscope.targets.output_error import OutputError, output_error
+from memberscope.targets.several_inputs import Inputs
 from memberscope.types import Floats, Ints, Signal
 
 
@@ -102,9 +103,11 @@ def reads_codes(module: Any) -> bool:
 
 
 def as_inputs(module: Any, batch: Any, device: str) -> Any:
-    """The records as a tensor that the module takes, on its device."""
+    """The records as a tensor that the module takes, on its device; several inputs as a tuple or a dict of tensors."""
     import torch
 
+    if isinstance(batch, Inputs):
+        return batch.mapped(lambda part: as_inputs(module, part, device))
     inputs = batch if isinstance(batch, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(batch))
     if inputs.is_floating_point() or not reads_codes(module):
         inputs = inputs.to(precision(module))

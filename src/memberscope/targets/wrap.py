@@ -19,6 +19,7 @@ from memberscope.targets.onnx import OnnxTarget
 from memberscope.targets.sklearn import SklearnTarget
 from memberscope.targets.tasks import LOSS, refuse_unsupported
 from memberscope.targets.torch import TorchTarget
+from memberscope.targets.torch_wrappers import unwrap_module
 from memberscope.types import Target
 
 
@@ -35,19 +36,38 @@ def wrap(model: Any, *, n_classes: int | None = None, outputs: str | None = None
     >>> wrap(DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1])).n_classes
     2
     """
-    known = model if isinstance(model, Target) else target_of(model, n_classes, declared(outputs))
+    known = model if isinstance(model, TorchTarget | Target) else target_of(model, n_classes, declared(outputs))
     return as_declared(known, outputs)
 
 
 def as_declared(target: Target, outputs: str | None) -> Target:
-    """The target itself, if it returns what was declared.
+    """The target itself, if it returns what was declared; a torch module of which nothing was declared, with the declaration.
 
     Raises:
         InputError: It does not.
     """
+    if outputs is not None and isinstance(target, TorchTarget) and target.declared is None:
+        return placed(target, None, outputs)
     if outputs not in (None, target.signal):
         raise InputError(f"Expected a model that returns {outputs}, got one of {target.signal}. Leave out --outputs.")
     return target
+
+
+def placed(target: Target, device: str | None, outputs: str | None = None) -> Target:
+    """The target on the `device` and with the `outputs` that were asked for, if it is a torch module; else as it came.
+
+    Raises:
+        InputError: The device is not there.
+    """
+    if not isinstance(target, TorchTarget) or (device is None and outputs is None):
+        return target
+    return TorchTarget(
+        target.module,
+        outputs=outputs or target.declared,
+        batch_size=target.batch_size,
+        device=device or target.device,
+        n_classes=target.known_classes,
+    )
 
 
 def target_of(model: Any, n_classes: int | None, outputs: Outputs | None) -> Target:
@@ -56,6 +76,8 @@ def target_of(model: Any, n_classes: int | None, outputs: Outputs | None) -> Tar
     Raises:
         InputError: It is none of these.
     """
+    if isinstance(model, getattr(sys.modules.get("torch.nn"), "Module", ())):
+        model = unwrap_module(model)
     refuse_unsupported(model)
     for module, name, make in FRAMEWORKS:
         if isinstance(model, getattr(sys.modules.get(module), name, ())):
@@ -86,7 +108,7 @@ FRAMEWORKS: tuple[tuple[str, str, Callable[[Any, str | None, int | None], Target
     ("keras", "Model", lambda model, outputs, k: KerasTarget(model, outputs=outputs, n_classes=k)),
     ("transformers.pipelines.base", "Pipeline", lambda model, outputs, k: HuggingFaceTarget(model.model, model.tokenizer)),
     ("transformers.modeling_utils", "PreTrainedModel", lambda model, outputs, k: HuggingFaceTarget(model)),
-    ("torch.nn", "Module", lambda model, outputs, k: TorchTarget(model, outputs=outputs or "logits", n_classes=k)),
+    ("torch.nn", "Module", lambda model, outputs, k: TorchTarget(model, outputs=outputs, n_classes=k)),
 )
 
 
@@ -97,10 +119,14 @@ def class_names_of(target: Target) -> tuple[str, ...] | None:
 
 
 def counted(target: Target, x: Any, n_classes: int) -> Target:
-    """The target, which knows its number of classes now if it did not.
+    """The target, which knows what it returns and its number of classes now if it did not.
 
-    The answer to the first record of `x` tells, or where answers are labels alone, the records' own `n_classes`.
+    Answers to some of the records `x` tell a torch module's; else the answer to the first one, or where answers are labels alone,
+    the records' own `n_classes`.
     """
+    find = getattr(target, "find_outputs", None)
+    if find is not None and x is not None:
+        find(x, n_classes=n_classes)
     if getattr(target, "known_classes", n_classes) is None:
         if target.signal == "labels":
             target.known_classes = n_classes  # type: ignore[attr-defined]

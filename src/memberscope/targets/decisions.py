@@ -1,0 +1,41 @@
+"""Whether an estimator's `predict` may give another class than the top one of its probabilities or scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# Estimators whose `predict` is the top class of `predict_proba` or `decision_function` by their own code.
+TOP_CLASS = (
+    "sklearn.linear_model.",
+    "sklearn.tree.",
+    "sklearn.ensemble._forest.",
+    "sklearn.ensemble._hist_gradient_boosting.",
+    "sklearn.ensemble._gb.",
+    "sklearn.neural_network.",
+    "sklearn.naive_bayes.",
+    "sklearn.discriminant_analysis.",
+    "sklearn.calibration.CalibratedClassifierCV",
+    "sklearn.svm._classes.LinearSVC",
+    "lightgbm.sklearn.LGBMClassifier",
+    "catboost.core.CatBoostClassifier",
+)
+SEARCHES = ("sklearn.model_selection._search.", "sklearn.model_selection._search_successive_halving.")
+
+
+def decides_itself(estimator: Any) -> bool:
+    """Whether `predict` has to be asked for the class, as it may not be the top one.
+
+    A threshold that was tuned, votes of pairs of classes, and code of the user's own may decide otherwise.
+
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> decides_itself(LogisticRegression())
+    False
+    """
+    if not hasattr(estimator, "predict"):
+        return False
+    name = f"{type(estimator).__module__}.{type(estimator).__qualname__}"
+    if name in ("sklearn.pipeline.Pipeline", "imblearn.pipeline.Pipeline"):
+        return decides_itself(estimator.steps[-1][1])
+    if name.startswith(SEARCHES) and hasattr(estimator, "best_estimator_"):
+        return decides_itself(estimator.best_estimator_)
+    return not name.startswith(TOP_CLASS)

@@ -1,0 +1,204 @@
+"""Where the scores stand in whatever a model returns: a tensor, a tuple, a mapping, or an object with fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.errors import InputError
+from memberscope.types import Floats
+
+Place = tuple[str | int, ...]  # the names and positions that lead to the scores; none where they are the answer itself
+
+# Fields that hold one score a class, the most telling first; what else may hold them counts only where its width fits.
+SCORES = ("logits", "logit", "scores", "log_probs", "log_probabilities", "probs", "probabilities", "prob", "proba")
+ANSWERS = ("output", "outputs", "out", "y_hat", "y_pred", "pred", "preds", "prediction", "predictions")
+DEPTH = 4  # containers within containers that are looked into
+
+
+def find_scores(answer: Any, n: int, n_classes: int | None = None) -> Place:
+    """Find the place of the scores (n, k) in the answer of a model to `n` records of `n_classes` classes.
+
+    Fields called logits, scores or probabilities go first. Among other tensors the one is taken whose width fits the classes.
+
+    Raises:
+        InputError: There is no tensor with a row a record, or there are several that cannot be told apart.
+
+    >>> find_scores({"loss": np.zeros(()), "logits": np.zeros((5, 3)), "hidden": np.zeros((5, 8))}, 5)
+    ('logits',)
+    >>> find_scores((np.zeros((5, 8)), np.zeros((5, 3))), 5, n_classes=3)
+    (1,)
+    """
+    every = dict(_leaves(answer, n, ()))
+    found = {place: leaf for place, leaf in every.items() if _width(leaf, n) is not None}
+    if not found:
+        raise InputError(
+            f"Expected a tensor with a row of scores for each of {n} records, got {_described(every, answer)}. "
+            f"Return one score a class for each record."
+        )
+    chosen = _fitting(found, n, n_classes)
+    if len(chosen) == 1:
+        return chosen[0]
+    raise InputError(
+        f"Expected one tensor of scores in the model's answer, got {_described({p: found[p] for p in chosen}, answer)}. "
+        f"Return the scores alone, or a dict with the key 'logits'."
+    )
+
+
+def pick_scores(answer: Any, place: Place) -> Any:
+    """Take what stands at `place` of an answer.
+
+    Raises:
+        InputError: There is nothing, as the answers have different forms.
+
+    >>> pick_scores({"logits": [1.0, 2.0]}, ("logits", 1))
+    2.0
+    """
+    for step in place:
+        try:
+            answer = answer[step] if isinstance(step, int) or isinstance(answer, Mapping) else getattr(answer, step)
+        except (KeyError, IndexError, AttributeError, TypeError) as error:
+            raise InputError(
+                f"Expected {'.'.join(map(str, place))} in each answer of the model, got one without. Return one form of answer."
+            ) from error
+    return answer
+
+
+def as_rows(values: Any, n: int) -> NDArray[Any]:
+    """Reshape scores of `n` records to (n, k) as a numpy array; dimensions of one come and go.
+
+    Raises:
+        InputError: They are not one row a record.
+
+    >>> as_rows(np.zeros((5, 3, 1)), 5).shape, as_rows(np.zeros(3), 1).shape, as_rows(0.5, 1).shape
+    ((5, 3), (1, 3), (1, 1))
+    """
+    array = as_numpy(values)
+    if n == 1 and (array.ndim == 0 or len(array) != 1):  # the model dropped the dimension of the records
+        array = array[None]
+    if _width(array, n) is None:
+        raise InputError(
+            f"Expected one row of scores for each of {n} records, got an output of shape {tuple(array.shape)}. "
+            f"Return one score a class for each record."
+        )
+    return array.reshape(n, -1)
+
+
+def as_numpy(values: Any) -> NDArray[Any]:
+    """Make a numpy array of a tensor on any device and of any precision, or of anything numpy reads.
+
+    >>> as_numpy([1, 2]).tolist()
+    [1, 2]
+    """
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        if "float8" in str(values.dtype) or "bfloat16" in str(values.dtype):  # which numpy does not know
+            values = values.float()
+    return np.asarray(values)
+
+
+def _leaves(answer: Any, n: int, place: Place) -> Iterator[tuple[Place, Any]]:
+    """Every tensor and array in an answer, and every list of `n` numbers, with its place."""
+    if hasattr(answer, "shape") and hasattr(answer, "dtype"):
+        yield place, answer
+    elif _is_nested_numbers(answer, n):
+        yield place, np.asarray(answer, dtype=np.float64)
+    elif len(place) < DEPTH:
+        for step, part in _parts(answer):
+            yield from _leaves(part, n, (*place, step))
+
+
+def _is_nested_numbers(answer: Any, n: int) -> bool:
+    """Whether an answer is a plain list of `n` numbers or of `n` lists of numbers."""
+    if not isinstance(answer, list) or len(answer) != n:
+        return False
+    rows = [row if isinstance(row, list) else [row] for row in answer]
+    return len({len(row) for row in rows}) == 1 and all(isinstance(value, int | float) for row in rows for value in row)
+
+
+def _parts(answer: Any) -> list[tuple[str | int, Any]]:
+    """What a container holds, by name or position."""
+    if isinstance(answer, Mapping):
+        return [(str(key), part) for key, part in answer.items()]
+    if isinstance(answer, tuple) and hasattr(answer, "_fields"):
+        return list(zip(answer._fields, answer, strict=True))
+    if isinstance(answer, list | tuple):
+        return list(enumerate(answer))
+    if is_dataclass(answer) and not isinstance(answer, type):
+        return [(entry.name, getattr(answer, entry.name)) for entry in fields(answer)]
+    return [(name, part) for name, part in getattr(answer, "__dict__", {}).items() if not name.startswith("_")]
+
+
+def _width(leaf: Any, n: int) -> int | None:
+    """Numbers a record of a tensor that has one row for each of `n` records; None for any other tensor."""
+    shape = tuple(leaf.shape)
+    if not shape or shape[0] != n or "complex" in str(leaf.dtype) or "str" in str(leaf.dtype):
+        return None
+    inner = [size for size in shape[1:] if size != 1]
+    return None if len(inner) > 1 or 0 in inner else inner[0] if inner else 1
+
+
+def _fitting(found: dict[Place, Any], n: int, n_classes: int | None) -> list[Place]:
+    """The places that may hold the scores: one, or several that cannot be told apart."""
+    places = list(found)
+    named = next((hit for name in SCORES if (hit := _called(places, name))), None)
+    if named is None and n_classes is not None:
+        real = [place for place in places if not _is_whole(found[place])] or places
+        exact = [place for place in real if _fits(_width(found[place], n), n_classes)]
+        wider = [place for place in real if (_width(found[place], n) or 0) >= n_classes]
+        places = exact or wider or real
+    places = named or next((hit for name in ANSWERS if (hit := _called(places, name))), places)
+    main = [place for place in places if not any("aux" in str(step).lower() for step in place)] or places
+    return main if len(main) == 1 else _first_of_same(main, found, n)
+
+
+def _called(places: list[Place], name: str) -> list[Place]:
+    """The places with a step of this name."""
+    return [place for place in places if any(str(step).lower() == name for step in place)]
+
+
+def _fits(width: int | None, n_classes: int) -> bool:
+    """Whether a width is one column a class, or the one column of two classes."""
+    return width == n_classes or (width == 1 and n_classes == 2)
+
+
+def _is_whole(leaf: Any) -> bool:
+    """Whether a tensor's type is of whole numbers."""
+    return "int" in str(leaf.dtype) or "bool" in str(leaf.dtype)
+
+
+def _first_of_same(places: list[Place], found: dict[Place, Any], n: int) -> list[Place]:
+    """One of two tensors of which one is the probabilities of the other's logits: the logits; else all of them."""
+    if len(places) != 2:
+        return places
+    first, second = (as_rows(found[place], n).astype(np.float64) for place in places)
+    if first.shape == second.shape and np.allclose(first, second):
+        return places[:1]
+    if first.shape == second.shape and _is_probabilities_of(second, first):
+        return places[:1]
+    if first.shape == second.shape and _is_probabilities_of(first, second):
+        return places[1:]
+    return places
+
+
+def _is_probabilities_of(scores: Floats, logits: Floats) -> bool:
+    """Whether `scores` are the softmax or the sigmoid of `logits` (n, k), but for rounding."""
+    from scipy.special import expit, softmax
+
+    of = expit(logits) if logits.shape[1] == 1 else softmax(logits, axis=1)
+    return bool(np.abs(of - scores).max() < 1e-2) and bool((scores >= 0).all())
+
+
+def _described(found: Mapping[Place, Any], answer: Any) -> str:
+    """The tensors of an answer in words, at most six."""
+    if not found:
+        return f"an answer of type {type(answer).__name__} without tensors"
+    shown = [
+        f"{'.'.join(map(str, place)) + ' of ' if place else 'a tensor of '}shape {tuple(leaf.shape)}"
+        for place, leaf in list(found.items())[:6]
+    ]
+    return ", ".join(shown) + (f" and {len(found) - 6} more" if len(found) > 6 else "")
