@@ -113,6 +113,9 @@ class Sigmoid(nn.Module):
         lambda z: {"probs": z.sigmoid()[:, None, :]},
         lambda z: nn.functional.log_softmax(torch.cat([torch.zeros_like(z), z], 1), 1).exp(),
         torch.no_grad()(lambda z: z.sigmoid_()),
+        lambda z: (z.sigmoid() + z.sigmoid()) / 2,
+        lambda z: torch.stack([z.sigmoid(), torch.softmax(torch.cat([-z / 2, z / 2], 1), 1)[:, 1:]]).mean(0),
+        lambda z: nn.functional.logsigmoid(torch.cat([-z, z], 1)).exp(),
     ],
 )
 def test_a_sigmoid_is_seen_however_it_is_written(logit, form):
@@ -121,6 +124,11 @@ def test_a_sigmoid_is_seen_however_it_is_written(logit, form):
     signal, seen = probability(Sigmoid(logit, form))
     assert signal == "probabilities"
     np.testing.assert_allclose(seen, truth, atol=2e-5)
+
+
+def test_the_logarithm_of_one_probability_is_one_sentence(logit):
+    with pytest.raises(InputError, match="got the logarithm of one probability"):
+        probability(Sigmoid(logit, nn.functional.logsigmoid))
 
 
 def test_a_scripted_sigmoid_is_seen_too(sigmoid):

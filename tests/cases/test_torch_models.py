@@ -323,3 +323,27 @@ def test_a_last_batch_of_one_record_is_a_batch():
     values = subject.target.query(X)
     assert values.shape == (N, 2)
     np.testing.assert_allclose(values[:, 1], net(torch.tensor(X)).detach().numpy(), atol=1e-5)
+
+
+def test_codes_may_come_as_real_numbers_from_a_table():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Embedding(10, 4), nn.Flatten(), nn.Linear(12, 3))
+    codes = RNG.integers(0, 10, (N, 3))
+    with torch.no_grad():
+        truth = net(torch.tensor(codes)).softmax(1).numpy()
+    for kind in (np.int64, np.int32, np.uint8, np.float64, np.float32):
+        seen = asked(net, (codes[A].astype(kind), Y[A]), (codes[B].astype(kind), Y[B]))[1]
+        np.testing.assert_allclose(seen, truth, atol=1e-5)
+
+
+def test_quantised_and_exported_modules_answer():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        plain = nn.Sequential(nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 3))
+        quantised = torch.ao.quantization.quantize_dynamic(plain, {nn.Linear})
+        exported = torch.export.export(plain, (torch.zeros(61, 10),), dynamic_shapes=({0: torch.export.Dim.AUTO},)).module()
+        assert TorchTarget(quantised).digest is None
+        for model in (quantised, exported):
+            with torch.no_grad():
+                truth = model(torch.tensor(X)).softmax(1).numpy()
+            np.testing.assert_allclose(asked(model)[1], truth, atol=1e-5)

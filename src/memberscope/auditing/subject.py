@@ -281,7 +281,7 @@ def one_column(y: Any) -> np.ndarray[Any, Any]:
     values = as_numpy(y)
     if values.ndim == 0 or values.size != len(values):
         raise InputError(
-            f"Expected labels as one number a record, got shape {values.shape}. Give 0-based classes, y.argmax(axis=1) of one column a class."
+            f"Expected labels as one class a record, got shape {values.shape}. Give one column; of one-hot rows y.argmax(axis=1)."
         )
     return values.reshape(-1)
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError, MemberscopeError, UnsafeFileError
+from memberscope.targets.huggingface_tasks import require_classifier
 from memberscope.targets.inputs import dense
 from memberscope.targets.scores import as_rows, find_scores, pick_scores
 from memberscope.targets.several_inputs import Inputs
@@ -151,27 +152,6 @@ class HuggingFaceTarget:
                 yield where, {"input_ids": ids, "attention_mask": (ids != (self.model.config.pad_token_id or 0)).long()}
             else:
                 yield where, {self.model.main_input_name: batch.to(self.model.dtype)}
-
-
-def require_classifier(model: Any, config: Any) -> None:
-    """Refuse a model of another task than classification with one label a record.
-
-    Raises:
-        InputError: It is one.
-    """
-    task, n_labels = getattr(config, "problem_type", None), getattr(config, "num_labels", 0)
-    what = f"{type(model).__name__} with {n_labels} labels"
-    if not hasattr(model, "num_labels"):
-        what = f"{type(model).__name__}, which has no classes"
-    elif task == "multi_label_classification":
-        what = f"{type(model).__name__} for several labels a record"
-    elif task == "regression" or n_labels == 1:
-        what = f"{type(model).__name__} for regression (num_labels is {n_labels})"
-    elif n_labels > 1:
-        return
-    raise InputError(
-        f"Expected a classifier with one label a record, got {what}. Give a model that was trained with a class for each label."
-    )
 
 
 def label_names(config: Any) -> tuple[str, ...] | None:

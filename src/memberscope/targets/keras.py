@@ -145,10 +145,11 @@ class KerasTarget:
         import keras
 
         starts = range(0, n, self.batch_size)
-        parts = [
-            as_rows(keras.ops.convert_to_numpy(pick_scores(answer, self._place or ())), min(self.batch_size, n - start))
-            for start, answer in zip(starts, answers, strict=True)
-        ]
+        with quiet(), without_gradients():
+            parts = [
+                as_rows(keras.ops.convert_to_numpy(pick_scores(answer, self._place or ())), min(self.batch_size, n - start))
+                for start, answer in zip(starts, answers, strict=True)
+            ]
         return np.concatenate(parts).astype(np.float64)
 
     def _answers(self, x: Inputs) -> list[Any]:

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from memberscope.errors import InputError
+from memberscope.errors import InputError, TargetError
 from memberscope.targets.code import code_digest, defined_in
 from memberscope.targets.kinds import declared, level
 from memberscope.targets.several_inputs import Inputs
 from memberscope.targets.torch_calls import ask_module, read_records
 from memberscope.targets.torch_inside import TorchInside
-from memberscope.targets.torch_open import as_inputs, evaluating, frozen, opens
+from memberscope.targets.torch_open import as_inputs, evaluating, frozen, opens, reads_codes
 from memberscope.targets.torch_reading import MOST, Reading, make_scored, read_answers
 from memberscope.targets.torch_wrappers import unwrap_module
 from memberscope.types import Access, Floats, Ints, Signal, SignalSpec
@@ -58,6 +58,7 @@ class TorchTarget:
         self.device = device
         self.known_classes = n_classes
         self.reading: Reading | None = None
+        self.codes = False
         self.notes: tuple[str, ...] = ()
         self._announce(self.declared or "logits")
 
@@ -113,9 +114,10 @@ class TorchTarget:
         """
         if self.reading is not None:
             return self.reading
-        records = read_records(x)
+        records = self._records(x)
         some = records[np.unique(np.linspace(0, len(records) - 1, min(MOST, len(records))).astype(np.int64))]
         with evaluating(self.module):
+            some = self._as_codes(some)
             self.reading = read_answers(
                 lambda start, stop: self._ask(some[start:stop]),
                 len(some),
@@ -136,8 +138,8 @@ class TorchTarget:
         """Outputs (n, k) for inputs (n, ...), computed in batches; the modes within the module are put back afterwards."""
         import torch
 
-        records = read_records(x)
-        reading = self.find_outputs(records)
+        reading = self.find_outputs(x)
+        records = self._records(x)
         with evaluating(self.module), torch.inference_mode():
             parts = [
                 reading.rows(self._ask(part), len(part))
@@ -146,19 +148,42 @@ class TorchTarget:
             ]
         return np.concatenate(parts)
 
+    def _records(self, x: Any) -> Any:
+        """Records as the module takes them; whole numbers as codes where it looks them up."""
+        records = read_records(x)
+        return records.astype(np.int64) if self.codes and isinstance(records, np.ndarray) else records
+
+    def _as_codes(self, some: Any) -> Any:
+        """Some records, as codes from now on if the module refuses whole numbers that are not of an integer type."""
+        import torch
+
+        real = isinstance(some, np.ndarray) and some.dtype.kind == "f" and reads_codes(self.module)
+        if not real or not (np.isfinite(some).all() and (some == np.floor(some)).all()):
+            return some
+        try:
+            with torch.no_grad():
+                self._ask(some[:1])
+        except TargetError as error:
+            if "indices" not in str(error):
+                raise
+            self.codes = True
+        return self._records(some)
+
     def _ask(self, batch: Any) -> Any:
         return ask_module(self.module, as_inputs(self.module, batch, self.device))
 
     def _look_inside(self, x: Any, y: Ints, spec: SignalSpec) -> Floats:
         """The white-box signal `spec` (n, d) of the records; the module is left exactly as it was."""
-        records = read_records(x)
-        reading = self.find_outputs(records, n_classes=int(np.max(y)) + 1)
+        reading = self.find_outputs(x, n_classes=int(np.max(y)) + 1)
+        records = self._records(x)
         module = make_scored(self.module, reading, several=isinstance(records, Inputs))
         return TorchInside(module, self.signal, self.device, self.batch_size)(records, y, spec)
 
 
-def weights_digest(prefix: str, module: Any) -> str:
-    """Hash of `prefix` and of everything in the state dict of a module, by name."""
+def weights_digest(prefix: str, module: Any) -> str | None:
+    """Hash of `prefix` and of everything in the state dict of a module, by name; None where that is more than plain tensors."""
+    if any(not hasattr(value, "detach") or value.is_quantized for value in module.state_dict().values()):
+        return None
     hasher = hashlib.sha256(prefix.encode())
     for name, value in sorted(module.state_dict().items()):
         array = np.ascontiguousarray(value.detach().cpu().float().numpy() if value.is_floating_point() else value.cpu())

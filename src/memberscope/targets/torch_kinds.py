@@ -15,13 +15,14 @@ Last = Literal["sigmoid", "softmax", "log", "linear", "other"]
 
 # Operations of torch by what they make; those not listed make something else.
 MADE_BY: dict[str, Last] = {
-    **dict.fromkeys(("sigmoid", "sigmoid_"), "sigmoid"),
+    **dict.fromkeys(("sigmoid", "sigmoid_", "hardsigmoid", "hardsigmoid_"), "sigmoid"),
     **dict.fromkeys(("_softmax", "softmax", "_safe_softmax"), "softmax"),
-    **dict.fromkeys(("_log_softmax", "log_softmax"), "log"),
+    **dict.fromkeys(("_log_softmax", "log_softmax", "log_sigmoid", "log_sigmoid_forward"), "log"),
     **dict.fromkeys(("addmm", "mm", "linear", "convolution", "_convolution", "addmv", "linear_dynamic"), "linear"),
 }
 COPIES = ("clone", "_to_copy", "contiguous", "clamp", "clamp_min", "clamp_max", "index_select", "index", "index_put_", "copy_")
 JOINS = ("cat", "stack")
+AVERAGES = ("mean", "sum", "rsub", "lerp")
 SCALES = ("mul", "div", "add", "sub", "neg", "mul_", "div_", "add_", "sub_")
 FEW = 8  # answers below which their sums prove nothing against a last linear layer
 
@@ -87,6 +88,8 @@ def _maker(name: str, before: list[Last | None]) -> Last:
         return MADE_BY[name]
     if name in COPIES:
         return first if name != "copy_" or len(before) < 2 else before[1] or "other"
+    if name in (*JOINS, *SCALES, *AVERAGES) and before and all(one in ("sigmoid", "softmax") for one in before):
+        return "sigmoid" if "sigmoid" in before else "softmax"  # of several models, for example
     if name in JOINS:
         return first if len(set(before)) == 1 else "other"
     if name in SCALES:
@@ -126,12 +129,17 @@ def _are_labels(scores: Floats) -> bool:
     return len(scores) >= FEW and len(np.unique(scores)) == 2 and bool(np.isin(scores, (0.0, 1.0)).all())
 
 
-def require_kind(kind: Outputs | None, scores: Floats) -> Outputs:
-    """Refuse answers that may be probabilities and logits alike.
+def require_kind(kind: Outputs | None, scores: Floats, last: Last | None = None) -> Outputs:
+    """Refuse answers that may be probabilities and logits alike, or that are neither.
 
     Raises:
-        InputError: The kind is open.
+        InputError: The kind is open, or the one column is the logarithm of a probability.
     """
+    if kind == "logits" and last == "log" and scores.shape[1] == 1:
+        raise InputError(
+            "Expected one score a class, or the logit or probability of the second of two, got the logarithm of one probability. "
+            "Return the probability itself."
+        )
     if kind is not None:
         return kind
     low, high = float(scores.min()), float(scores.max())

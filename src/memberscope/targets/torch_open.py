@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +53,8 @@ def opens(module: Any) -> bool:
 def evaluating(module: Any) -> Iterator[None]:
     """Eval mode for the module and all within it, then the mode that each had."""
     modes = [(part, part.training) for part in module.modules()]
-    module.eval()
+    with suppress(NotImplementedError):  # an exported program has no modes
+        module.eval()
     try:
         yield
     finally:
@@ -111,6 +112,8 @@ def as_inputs(module: Any, batch: Any, device: str) -> Any:
     inputs = batch if isinstance(batch, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(batch))
     if inputs.is_floating_point() or not reads_codes(module):
         inputs = inputs.to(precision(module))
+    elif inputs.dtype in (torch.uint8, torch.int8, torch.int16):  # which no embedding looks up
+        inputs = inputs.long()
     return inputs.to(device)
 
 

@@ -84,7 +84,7 @@ def read_answers(
     declared = outputs or _of_like(like, values, made)
     if declared is None and whole and values.shape[1] == 1:
         declared = "labels"
-    signal = declared or require_kind(tell_kind(values, made), values)
+    signal = declared or require_kind(tell_kind(values, made), values, made)
     return _with_sums(Reading(place, signal, values.shape[1], made), values)
 
 
