@@ -69,7 +69,7 @@ class Fleet:
     `predicted` and `confidence` (m, n) are the top class and its probability on the pool, where the models tell.
     `train_accuracy` and `held_out_accuracy` are (m,); NaN where a model's answers were not finite. `trained` counts models
     that were trained now, not found in the store; `choice` says how, as far as the recipe left it open. `outputs` (m, n, k)
-    are all answers about the pool, if the order wanted them whole.
+    are all answers about the pool, if the order wanted them whole. `failures` says why models could not be trained or asked.
     """
 
     inside: Bools
@@ -82,6 +82,7 @@ class Fleet:
     trained: int
     choice: Choice = field(default_factory=dict)
     outputs: NDArray[np.float64] | None = None
+    failures: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.inside)
@@ -137,7 +138,8 @@ def train(order: Order, store: Store | None, execution: Execution, progress: Pro
         assert found is not None, "a model's answers vanished from the store while it was read"
         return found
 
-    return replace(gathered(order, answer, store if kept else None, n_trained), choice=choice)
+    fleet = gathered(order, answer, store if kept else None, n_trained)
+    return replace(fleet, choice=choice, failures=tuple(failures))
 
 
 def stored(order: Order, store: Store, kept: list[str], batch: tuple[int, ...]) -> bool:
