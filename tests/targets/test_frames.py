@@ -136,7 +136,7 @@ def test_a_population_is_held_as_the_records():
     like = pd.DataFrame({"a": [1, 2], "b": pd.Categorical(["x", "y"])})
     found = match_records(pl.DataFrame({"b": ["y", "z"], "a": [5, 6]}), like, ("records", "population"))
     assert list(found.columns) == ["a", "b"] and found["b"].cat.categories.tolist() == ["x", "y", "z"]
-    with pytest.raises(InputError, match="got 'b' in the records only. Add it to the population"):
+    with pytest.raises(InputError, match=r"got 'b' in the records only\. Add it to the population"):
         match_records(like[["a"]], like, ("records", "population"))
 
 

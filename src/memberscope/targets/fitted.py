@@ -103,12 +103,12 @@ def stack_as_fitted(target: Target, first: Any, second: Any) -> Any:
     if len(names) == 1 and not fitted and not _answers(target, rows(whole, 0, 2)):
         texts = only_column(whole)
         return texts if _answers(target, rows(texts, 0, 2)) else whole
-    places, missing, more = place_fitted(names, fitted)
-    if not places or len(set(names)) < len(names):
+    if not fitted or len(set(names)) < len(names):
         return whole
+    places, missing, more = place_fitted(names, fitted)
     if not missing and not more:
         return whole if places == sorted(places) else pick_columns(whole, places)
-    if _answers(target, rows(whole, 0, 2)):  # it finds the columns that it needs by name
+    if _answers(target, rows(whole, 0, 2)):  # it finds the columns that it needs by name, or reads them by position
         return whole
     got = f"no {missing[0]!r}" if missing else f"{more[0]!r} too"
     raise InputError(

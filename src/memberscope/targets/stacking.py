@@ -5,7 +5,7 @@ What works on each side alone works on both together: categories of both sides a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,11 @@ def stack(first: Any, second: Any, sides: Sides = SIDES) -> Any:
     >>> stack(np.zeros((1, 2)), np.ones((1, 2))).tolist(), stack(["a text"], ["another"])
     ([[0.0, 0.0], [1.0, 1.0]], ['a text', 'another'])
     """
+    for side, x in zip(sides, (first, second), strict=True):
+        if isinstance(x, Mapping):
+            raise InputError(
+                f"Expected the {side} as an array, a list or a data frame, got a dict of columns. Make a frame of it."
+            )
     if is_frame(first):
         return _stack_frames(first, second, sides)
     if is_frame(second):
