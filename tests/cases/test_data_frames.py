@@ -109,6 +109,11 @@ ORDERS["attributes"][1].attrs["means"] = np.zeros(3)
 
 @pytest.mark.parametrize("name", ORDERS)
 def test_columns_are_found_by_name_and_rows_by_place(name):
+    np.testing.assert_array_equal(wrap(PIPE).query(stack(*ORDERS[name])), PIPE.predict_proba(FRAME))
+
+
+@pytest.mark.parametrize("name", ["hold-out reversed", "one label for all rows"])
+def test_columns_and_rows_in_another_order_are_audited(name):
     first, second = ORDERS[name]
     _, train, test = accuracies(PIPE, (first, YA), (second, YB))
     assert train == (PIPE.predict(A) == YA).mean() and test == (PIPE.predict(B) == YB).mean()
@@ -204,6 +209,14 @@ MIXED = {
 
 @pytest.mark.parametrize("name", MIXED)
 def test_sides_of_two_libraries_are_held_as_the_first(name):
+    first, second = MIXED[name]
+    whole = stack(first, second)
+    assert type(whole) is type(first)
+    np.testing.assert_array_equal(POLARS_PIPE.predict_proba(whole), POLARS_PIPE.predict_proba(PLAIN))
+
+
+@pytest.mark.parametrize("name", ["polars", "polars beside pandas", "an array beside pandas"])
+def test_sides_of_two_libraries_are_audited(name):
     first, second = MIXED[name]
     _, train, test = accuracies(POLARS_PIPE, (first, pl.Series(YA)), (second, YB))
     expected = (POLARS_PIPE.predict(PLAIN) == Y).astype(float)

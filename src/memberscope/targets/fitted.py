@@ -75,7 +75,7 @@ def fitted_categories_of(model: Any) -> dict[str, list[Any]]:
         encoder = model._preprocessor.named_transformers_["encoder"]
         names = np.asarray(model.feature_names_in_)[model.is_categorical_]
         return {str(name): _without_missing(values) for name, values in zip(names, encoder.categories_, strict=True)}
-    found = {}
+    found: dict[str, list[Any]] = {}
     for _, part, names in getattr(model, "transformers_", ()):
         encoder = part.steps[-1][1] if hasattr(part, "steps") else part
         if len(getattr(encoder, "categories_", ())) == len(names) and all(isinstance(name, str) for name in names):

@@ -46,7 +46,7 @@ def stack(first: Any, second: Any, sides: Sides = SIDES) -> Any:
     ([[0.0, 0.0], [1.0, 1.0]], ['a text', 'another'])
     """
     for side, x in zip(sides, (first, second), strict=True):
-        if isinstance(x, Mapping):
+        if isinstance(x, Mapping) and not is_sparse(x):  # a sparse matrix by keys is a dict, too
             raise InputError(
                 f"Expected the {side} as an array, a list or a data frame, got a dict of columns. Make a frame of it."
             )
