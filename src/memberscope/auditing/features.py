@@ -88,9 +88,10 @@ def column_codes(column: NDArray[Any]) -> Floats:
     try:
         return values.astype(np.float64)
     except (TypeError, ValueError):
-        words = as_words(values)
-        missing = np.fromiter((value is None for value in values), dtype=bool, count=len(values))
-        return np.where(missing, np.nan, np.unique(words, return_inverse=True)[1].astype(np.float64))
+        seen = np.fromiter((value is not None for value in values), dtype=bool, count=len(values))
+        codes = np.full(len(values), np.nan)
+        codes[seen] = np.unique(as_words(values[seen]), return_inverse=True)[1]
+        return codes
 
 
 def narrowed(features: Floats, rng: np.random.Generator) -> Floats:
