@@ -7,15 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.targets.frames import (
-    as_words,
-    count_rows,
-    is_frame,
-    is_sparse,
-    list_values,
-    object_array,
-    plain_values,
-)
+from memberscope.targets.column_values import as_words, object_array, plain_values
+from memberscope.targets.frames import count_rows, is_frame, is_sparse, list_values
 from memberscope.targets.stacking import as_array
 from memberscope.types import Floats, Ints
 

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import UnmetNeedError
-from memberscope.targets.frames import is_frame, is_sparse, object_array
+from memberscope.targets.column_values import object_array
+from memberscope.targets.frames import is_frame, is_sparse
 from memberscope.types import Bools, Floats
 
 FEW = 20  # distinct whole numbers, at most, that are read as categories

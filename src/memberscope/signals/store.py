@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.targets.frames import is_frame, is_sparse, list_values, name_columns, object_array
+from memberscope.targets.column_values import object_array
+from memberscope.targets.frames import is_frame, is_sparse, list_values, name_columns
 from memberscope.targets.stacking import as_array
 from memberscope.types import Floats, Records, SignalSpec
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.targets.frames import column_values
+from memberscope.targets.column_values import column_values
 
 Pair = tuple[Any, Any]
 NOTHING, ANYTHING = "nothing", "values of several kinds"

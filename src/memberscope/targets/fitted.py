@@ -8,10 +8,10 @@ import numpy as np
 
 from memberscope.errors import InputError
 from memberscope.targets.booster_files import lightgbm_header
+from memberscope.targets.column_values import is_missing
 from memberscope.targets.frames import (
     count_rows,
     is_frame,
-    is_missing,
     name_columns,
     only_column,
     pick_columns,

@@ -12,6 +12,7 @@ import numpy as np
 
 from memberscope.errors import InputError
 from memberscope.targets.column_types import unify_columns
+from memberscope.targets.column_values import object_array, plain_values
 from memberscope.targets.frames import (
     count_rows,
     is_frame,
@@ -20,11 +21,9 @@ from memberscope.targets.frames import (
     list_values,
     name_columns,
     number_anew,
-    object_array,
     only_column,
     open_frame,
     pick_columns,
-    plain_values,
     refuse_repeated_names,
     rename_frame,
     rows,
