@@ -109,6 +109,11 @@ ORDERS["attributes"][1].attrs["means"] = np.zeros(3)
 
 @pytest.mark.parametrize("name", ORDERS)
 def test_columns_are_found_by_name_and_rows_by_place(name):
+    np.testing.assert_array_equal(wrap(PIPE).query(stack(*ORDERS[name])), PIPE.predict_proba(FRAME))
+
+
+@pytest.mark.parametrize("name", ["hold-out reversed", "one label for all rows"])
+def test_columns_and_rows_in_another_order_are_audited(name):
     first, second = ORDERS[name]
     _, train, test = accuracies(PIPE, (first, YA), (second, YB))
     assert train == (PIPE.predict(A) == YA).mean() and test == (PIPE.predict(B) == YB).mean()
@@ -132,6 +137,9 @@ REFUSED = {
     "one less in both": (NUMBERS_MODEL, NUMBERS[:HALF][["age"]], NUMBERS[HALF:][["age"]], "got no 'smoker'"),
     "numbers beside words": (PIPE, A, B.assign(age="old"), "column 'age', got numbers in the members and text"),
     "with and without time zone": (PIPE, A, B.assign(seen=B["seen"].dt.tz_localize("UTC")), "dates with a time zone"),
+    "no columns": (PIPE, A[[]], B[[]], r"fitted with \(age, ward.*got no 'age'"),
+    "other columns": (NUMBERS_MODEL, A[["bp", "note"]], B[["bp", "note"]], "got no 'age' in the members and the non-members"),
+    "a dict of columns": (PIPE, dict(A), dict(B), "got a dict of columns"),
     "a lazy frame": (POLARS_PIPE, POLARS[:HALF], POLARS[HALF:].lazy(), r"got a LazyFrame\. Call collect"),
     "an array of another width": (PIPE, A, B.to_numpy()[:, :3], "got 6 features in the members and 3"),
 }  # fmt: skip
@@ -201,6 +209,14 @@ MIXED = {
 
 @pytest.mark.parametrize("name", MIXED)
 def test_sides_of_two_libraries_are_held_as_the_first(name):
+    first, second = MIXED[name]
+    whole = stack(first, second)
+    assert type(whole) is type(first)
+    np.testing.assert_array_equal(POLARS_PIPE.predict_proba(whole), POLARS_PIPE.predict_proba(PLAIN))
+
+
+@pytest.mark.parametrize("name", ["polars", "polars beside pandas", "an array beside pandas"])
+def test_sides_of_two_libraries_are_audited(name):
     first, second = MIXED[name]
     _, train, test = accuracies(POLARS_PIPE, (first, pl.Series(YA)), (second, YB))
     expected = (POLARS_PIPE.predict(PLAIN) == Y).astype(float)

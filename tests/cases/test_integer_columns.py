@@ -96,7 +96,7 @@ FORMATS = {
 def test_every_sparse_format(name):
     forest = FOREST.fit(S[:HALF], Y[:HALF])
     sides = [type(FORMATS[name]())(part) for part in (S[:HALF], S[HALF:])]
-    train, refused = train_accuracy(forest, *sides, SEARCHES)
+    train, refused = train_accuracy(forest, *sides, SEARCHES if name in ("csc", "csr_array") else PLAN)
     assert train == (forest.predict(S[:HALF]) == Y[:HALF]).mean() and not refused
 
 

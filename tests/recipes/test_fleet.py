@@ -158,6 +158,27 @@ def test_a_diverged_model_is_marked_and_not_a_crash():
     assert all(np.isfinite(values).all() for values in fleet.observed.values())
 
 
+@pytest.mark.parametrize("failing", ["train", "answer"])
+def test_one_model_that_fails_is_left_out(failing, tmp_path):
+    class Picky:
+        classes_ = np.arange(3)
+
+        def predict_proba(self, x):
+            raise ValueError("found an unknown category")
+
+    def recipe(records, seed):
+        if seed == 0 and failing == "train":
+            raise ValueError("a rare category is missing")
+        return Picky() if seed == 0 else LogisticRegression().fit(records.x, records.y)
+
+    for store in (None, Store(tmp_path)):
+        fleet = train(order(as_recipe(recipe)), store, HERE)
+        assert np.isnan(fleet.train_accuracy).tolist() == [True] + [False] * 5 and len(fleet.failures) == 1
+        assert all(np.isfinite(values).all() for values in fleet.observed.values())
+    again = train(order(as_recipe(recipe)), Store(tmp_path), HERE)
+    assert again.trained == 1 and np.isnan(again.train_accuracy[0])
+
+
 def test_wrong_recipes_get_one_sentence():
     def raises(records, seed):
         raise ValueError("no such column")

@@ -7,15 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.targets.frames import (
-    as_words,
-    count_rows,
-    is_frame,
-    is_sparse,
-    list_values,
-    object_array,
-    plain_values,
-)
+from memberscope.targets.column_values import as_words, object_array, plain_values
+from memberscope.targets.frames import count_rows, is_frame, is_sparse, list_values
 from memberscope.targets.stacking import as_array
 from memberscope.types import Floats, Ints
 
@@ -88,9 +81,10 @@ def column_codes(column: NDArray[Any]) -> Floats:
     try:
         return values.astype(np.float64)
     except (TypeError, ValueError):
-        words = as_words(values)
-        missing = np.fromiter((value is None for value in values), dtype=bool, count=len(values))
-        return np.where(missing, np.nan, np.unique(words, return_inverse=True)[1].astype(np.float64))
+        seen = np.fromiter((value is not None for value in values), dtype=bool, count=len(values))
+        codes = np.full(len(values), np.nan)
+        codes[seen] = np.unique(as_words(values[seen]), return_inverse=True)[1]
+        return codes
 
 
 def narrowed(features: Floats, rng: np.random.Generator) -> Floats:

@@ -263,7 +263,7 @@ def as_records(side: Records | Pair, prefix: str, classes: tuple[str, ...] | Non
     x, y = side
     labels = whole_labels(y) if classes is None else labels_among(y, classes)
     x = read_inputs(x, len(labels))
-    if is_frame(x) or hasattr(x, "__len__") or hasattr(x, "shape"):
+    if is_frame(x) or (hasattr(x, "__len__") and not isinstance(x, dict)) or hasattr(x, "shape"):
         _check.same_length(**{f"{prefix} records": range(count_rows(x)), f"{prefix} labels": labels})
     ids = np.array([f"{prefix}:{i}" for i in range(len(labels))], dtype=np.str_)
     return Records(x, labels, ids)

@@ -246,6 +246,9 @@ def reference_control(found: References, subject: Subject, confidence: float) ->
     details = fidelity(found, subject)
     m, failed = len(good), found.n_failed
     copies = len(copied(fleet))
+    if failed > MOST_FAILED * m and fleet.failures:
+        why = f"{failed} of {m} reference models did not learn or could not be asked; the first said: {fleet.failures[0]}"
+        return Control(False, why, details=details)
     if failed > MOST_FAILED * m:
         why = (
             f"{failed} of {m} reference models did not learn (training accuracy below {CONVERGED:g} of what the others or the "

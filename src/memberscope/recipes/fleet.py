@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.errors import InputError
+from memberscope.errors import InputError, TargetError
 from memberscope.recipes import weights
 from memberscope.recipes.execution import Execution, stream, threads_at_most
 from memberscope.recipes.function import Parcel
-from memberscope.recipes.observe import Observation, observe, trained_models
+from memberscope.recipes.observe import Observation, left_out, observe, trained_models
 from memberscope.recipes.settle import Choice, decided, fitting, settled
 from memberscope.signals import Store, Wanted, digest_array, digest_records, is_measured
 from memberscope.targets.torch_reading import Reading
@@ -27,6 +27,8 @@ from memberscope.types import Bools, Recipe, Records, Signal
 
 VERSION = 1
 WEIGHT = "weight "  # names of weights among what a job answers
+FAILURE = "failure"  # why a model could not be trained or asked, as UTF-8
+FEW_FAILURES = 3  # failures without a success, from which the recipe is at fault and not the records of one model
 Progress = Callable[[int, int], None]
 
 
@@ -69,7 +71,7 @@ class Fleet:
     `predicted` and `confidence` (m, n) are the top class and its probability on the pool, where the models tell.
     `train_accuracy` and `held_out_accuracy` are (m,); NaN where a model's answers were not finite. `trained` counts models
     that were trained now, not found in the store; `choice` says how, as far as the recipe left it open. `outputs` (m, n, k)
-    are all answers about the pool, if the order wanted them whole.
+    are all answers about the pool, if the order wanted them whole. `failures` says why models could not be trained or asked.
     """
 
     inside: Bools
@@ -82,6 +84,7 @@ class Fleet:
     trained: int
     choice: Choice = field(default_factory=dict)
     outputs: NDArray[np.float64] | None = None
+    failures: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.inside)
@@ -111,10 +114,16 @@ def train(order: Order, store: Store | None, execution: Execution, progress: Pro
             missing += [batch for batch in order.batches() if batch not in missing and not have(store, models, batch)]
             missing.sort()
     done = len(order.inside) - sum(map(len, missing))
+    failures: list[str] = []
     if progress:
         progress(done, len(order.inside))
     for batch, results in finished(order, missing, execution):
         for model, arrays in zip(batch, results, strict=True):
+            if FAILURE in arrays:
+                failures.append(arrays.pop(FAILURE).tobytes().decode())
+                answers[model] = arrays
+                refuse_failing(failures, done, len(order.inside))
+                continue
             if store and models and order.keep_weights:
                 weights.keep(store, models[model], taken_out(arrays))
             if store and kept:
@@ -127,11 +136,12 @@ def train(order: Order, store: Store | None, execution: Execution, progress: Pro
     n_trained = sum(map(len, missing))
 
     def answer(model: int) -> dict[str, NDArray[Any]]:
-        found = store.get_all(kept[model]) if store and kept else answers[model]
+        found = answers[model] if model in answers or not (store and kept) else store.get_all(kept[model])
         assert found is not None, "a model's answers vanished from the store while it was read"
         return found
 
-    return replace(gathered(order, answer, store if kept else None, n_trained), choice=choice)
+    fleet = gathered(order, answer, store if kept else None, n_trained)
+    return replace(fleet, choice=choice, failures=tuple(failures))
 
 
 def stored(order: Order, store: Store, kept: list[str], batch: tuple[int, ...]) -> bool:
@@ -221,6 +231,8 @@ def job(order: Order, batch: tuple[int, ...]) -> tuple[tuple[int, ...], list[dic
     """Train one batch of models and observe each."""
     rows, look, pool = list(batch), order.observation(), order.pool
     with threads_at_most(int(getattr(order.recipe, "threads", 1))):
+        if getattr(order.recipe, "many", None) is None:
+            return batch, [one(order, row) for row in rows]
         models = trained_models(order.recipe, pool, order.inside[rows], [order.seeds[row] for row in rows])
         found = [
             observe(look, model, pool, order.inside[row], order.population) for model, row in zip(models, rows, strict=True)
@@ -229,6 +241,29 @@ def job(order: Order, batch: tuple[int, ...]) -> tuple[tuple[int, ...], list[dic
             for arrays, model in zip(found, models, strict=True):
                 arrays |= {f"{WEIGHT}{name}": array for name, array in weights.weights_of(order.recipe, model).items()}
         return batch, found
+
+
+def one(order: Order, row: int) -> dict[str, NDArray[Any]]:
+    """Train and observe one model; one that fails, such as for want of a rare category, is left out under the name `FAILURE`."""
+    look, pool = order.observation(), order.pool
+    try:
+        model = trained_models(order.recipe, pool, order.inside[[row]], [order.seeds[row]])[0]
+        found = observe(look, model, pool, order.inside[row], order.population)
+    except TargetError as error:
+        return left_out(look, pool, order.population) | {FAILURE: np.frombuffer(str(error).encode(), dtype=np.uint8)}
+    if order.keep_weights:
+        found |= {f"{WEIGHT}{name}": array for name, array in weights.weights_of(order.recipe, model).items()}
+    return found
+
+
+def refuse_failing(failures: list[str], done: int, total: int) -> None:
+    """Refuse a recipe whose first few models all fail.
+
+    Raises:
+        TargetError: They do.
+    """
+    if len(failures) >= min(FEW_FAILURES, total) and done <= len(failures) - 1:
+        raise TargetError(failures[0])
 
 
 def keys(order: Order) -> list[str] | None:
@@ -267,10 +302,11 @@ def hashed(order: Order, shared: list[Any]) -> list[str]:
 
 def gathered(order: Order, answer: Callable[[int], dict[str, NDArray[Any]]], store: Store | None, n_trained: int) -> Fleet:
     """All models' answers side by side; with a store, in memory maps written one model at a time."""
-    first, m = answer(0), len(order.inside)
+    m = len(order.inside)
+    first = answer(next((model for model in range(m) if np.isfinite(answer(model)["metrics"]).all()), 0))
     tables = {name: table(store, name, (m, *array.shape), array.dtype) for name, array in first.items()}
     for model in range(m):
-        for name, array in (first if model == 0 else answer(model)).items():
+        for name, array in answer(model).items():
             tables[name][model] = array
     metrics = np.asarray(tables["metrics"])
     return Fleet(

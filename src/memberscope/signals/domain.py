@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import UnmetNeedError
-from memberscope.targets.frames import is_frame, is_sparse, object_array
+from memberscope.targets.column_values import object_array
+from memberscope.targets.frames import is_frame, is_sparse
 from memberscope.targets.several_inputs import Inputs
 from memberscope.types import Bools, Floats
 
@@ -126,7 +127,7 @@ def encoded(x: Any) -> tuple[Domain, Floats]:
             f"Run attacks that need one query, or give features."
         )
     flat = array.reshape(len(array), -1).astype(np.float64)
-    if np.isinf(flat).any() or (array.ndim > 2 and np.isnan(flat).any()):
+    if not np.isfinite(flat).all() and (array.ndim > 2 or np.isinf(flat).any()):
         raise UnmetNeedError("Expected finite features to perturb, got infinite ones or missing pixels. Replace them.")
 
     def decode(z: Floats) -> Any:
@@ -146,30 +147,27 @@ def of_columns(
     Raises:
         UnmetNeedError: Entries are missing or fixed, and no other feature has two values.
     """
-    places = np.arange(z.shape[1])
-    missing = np.isnan(z)
+    places, missing = np.arange(z.shape[1]), np.isnan(z)
+    is_whole = not missing.any()
     seen = len(z) - missing.sum(axis=0)  # entries of each feature, which stand before the missing ones once they are sorted
-    whole = ((z == np.rint(z)) | missing).all(axis=0)
+    whole = (z == np.rint(z) if is_whole else (z == np.rint(z)) | missing).all(axis=0)
     ordered = np.sort(z, axis=0)
-    with np.errstate(invalid="ignore"):
-        steps = np.diff(ordered, axis=0)
-    distinct = 1 + ((steps != 0) & ~np.isnan(steps)).sum(axis=0)
+    changes = np.diff(ordered, axis=0) != 0
+    distinct = 1 + (changes if is_whole else changes & ~np.isnan(ordered[1:])).sum(axis=0)
     kept = np.isin(places, fixed)
     discrete = ((distinct == 2) | (whole & (distinct <= FEW)) | np.isin(places, words)) & (seen > 0) & ~kept
     levels = tuple(ordered[: seen[j], j] if own else np.empty(0) for j, own in enumerate(discrete))
     empty = seen == 0
     low, high = np.where(empty, 0.0, ordered[0]), np.where(empty, 0.0, ordered[np.maximum(seen, 1) - 1, places])
-    if (missing.any() or kept.any()) and not ((high > low) & ~kept).any():
+    if (kept.any() or not is_whole) and not ((high > low) & ~kept).any():
         raise UnmetNeedError("Expected features that take several values, got missing, constant or unlike ones. Give others.")
-    spread = spread_of(z, missing)
+    spread = z.std(axis=0) if is_whole else spread_of(z, missing)
     scale = np.where(kept, 0.0, np.where(spread > 0, spread, 1.0))
     return Domain(discrete, whole, low, high, scale, levels, shape or (1,), decode)
 
 
 def spread_of(z: Floats, missing: Bools) -> Floats:
     """The standard deviation (f,) of each feature's entries that are not `missing` (n, f)."""
-    if not missing.any():
-        return np.asarray(z.std(axis=0))
     count = np.maximum((~missing).sum(axis=0), 1)
     filled = np.where(missing, 0.0, z)
     centred = np.where(missing, 0.0, z - filled.sum(axis=0) / count)

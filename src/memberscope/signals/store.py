@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.targets.frames import is_frame, is_sparse, list_values, name_columns, object_array
+from memberscope.targets.column_values import object_array
+from memberscope.targets.frames import is_frame, is_sparse, list_values, name_columns
 from memberscope.targets.stacking import as_array
 from memberscope.types import Floats, Records, SignalSpec
 
@@ -122,14 +123,20 @@ def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 
 def digest_array(array: Any) -> str:
-    """SHA-256 of an array's type, shape and contents; words and other objects by how Python writes them, so that None is no word."""
+    """SHA-256 of an array's type, shape and contents; objects by their text."""
     values = np.asarray(array)
     if values.dtype.kind == "O":
-        written = [repr(value.tolist() if hasattr(value, "tolist") else value) for value in values.ravel()]
-        values = np.array(written, dtype=np.str_).reshape(values.shape)
+        values = _written(values.ravel()).reshape(values.shape)
     hasher = hashlib.sha256(f"{values.dtype}:{values.shape}".encode())
     hasher.update(np.ascontiguousarray(values).tobytes())
     return hasher.hexdigest()
+
+
+def _written(values: Any) -> Any:
+    """Objects (n,) as Python writes them; words stay as they are where there is nothing else, so that None is never a word."""
+    if set(map(type, values)) <= {str}:
+        return values.astype(np.str_)
+    return np.array([repr(value.tolist() if hasattr(value, "tolist") else value) for value in values], dtype=np.str_)
 
 
 def digest_arrays(arrays: dict[str, Any]) -> str:

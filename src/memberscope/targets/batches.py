@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.targets.frames import frame_columns, is_frame, is_missing
+from memberscope.targets.column_values import is_missing
+from memberscope.targets.frames import frame_columns, is_frame
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.targets.frames import column_values
+from memberscope.targets.column_values import column_values
 
 Pair = tuple[Any, Any]
 NOTHING, ANYTHING = "nothing", "values of several kinds"
@@ -142,9 +142,10 @@ def _unite_categories(first: Any, second: Any) -> Pair | None:
 
     ours, theirs = _listed(first), _listed(second)
     used = set(second.drop_nulls().unique().to_list())
-    merged = [*ours, *(value for value in theirs if value in used and value not in set(ours))]
-    if len(merged) > len(ours) and set(ours) <= set(theirs):
-        merged = [value for value in theirs if value in used or value in set(ours)]
+    known = set(ours)
+    merged = [*ours, *(value for value in theirs if value in used and value not in known)]
+    if len(merged) > len(ours) and known <= set(theirs):
+        merged = [value for value in theirs if value in used or value in known]
     try:
         if first.implementation.is_pandas_like():
             types = [kind for kind in map(_native_type, (first, second)) if hasattr(kind, "categories")]

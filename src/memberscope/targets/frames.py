@@ -6,9 +6,6 @@ the index of a pandas frame.
 
 from __future__ import annotations
 
-import datetime
-import decimal
-import numbers
 from collections.abc import Hashable
 from typing import Any
 
@@ -16,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-
-DATES = (datetime.date, datetime.datetime)
+from memberscope.targets.column_values import column_values
 
 
 def is_frame(x: Any) -> bool:
@@ -196,84 +192,6 @@ def number_anew(x: Any, *before: Any) -> Any:
     if index.is_unique or index.nlevels > 1 or index.dtype.kind in "mM" or not all(old.is_unique for old in before):
         return x
     return x.reset_index(drop=True)
-
-
-def column_values(column: Any) -> NDArray[Any]:
-    """Give the values (n,) of a narwhals column: numbers and truth values, dates and durations as numpy has them, else objects.
-
-    A missing number is NaN, a missing date NaT, anything else missing is None. Truth values with missing ones are numbers.
-
-    >>> import narwhals as nw
-    >>> column_values(nw.new_series("age", [30, None], backend="polars"))
-    array([30., nan])
-    """
-    values = np.asarray(column.to_numpy())
-    if values.ndim > 1:  # lists of one length
-        values = object_array(column.to_list())
-    if values.dtype.kind in "buifmM":
-        return values
-    values = values.astype(object)
-    values[np.asarray(column.is_null().to_numpy())] = None
-    return plain_values(values)
-
-
-def object_array(values: Any) -> NDArray[Any]:
-    """Give an array (n,) of objects, whatever they are; lists are not unpacked.
-
-    >>> object_array([[1], [2, 3]]).shape
-    (2,)
-    """
-    found = np.empty(len(values), dtype=object)
-    for place, value in enumerate(values):
-        found[place] = value
-    return found
-
-
-def plain_values(values: NDArray[Any]) -> NDArray[Any]:
-    """Give objects (n,) as numbers or dates where all of them are, and as objects with None for what is missing where not.
-
-    >>> plain_values(np.array([1, None, 2.5], dtype=object)), plain_values(np.array(["a", np.nan], dtype=object))
-    (array([1. , nan, 2.5]), array(['a', None], dtype=object))
-    """
-    kinds = set(map(type, values))
-    if any(not issubclass(kind, str) for kind in kinds):
-        missing = np.fromiter((is_missing(value) for value in values), dtype=bool, count=len(values))
-        if missing.any():
-            values = values.copy()
-            values[missing] = None
-            kinds = set(map(type, values)) - {type(None)}
-    if not kinds:
-        return np.full(len(values), np.nan)
-    if kinds <= {bool, np.bool_} and not missing.any():
-        return values.astype(bool)
-    if all(issubclass(kind, numbers.Real | decimal.Decimal | np.bool_) for kind in kinds):
-        return values.astype(np.float64)
-    if all(issubclass(kind, DATES) for kind in kinds) and not any(getattr(value, "tzinfo", None) for value in values):
-        return np.array([value if value is None else np.datetime64(value) for value in values], dtype="datetime64[us]")
-    return values
-
-
-def is_missing(value: Any) -> bool:
-    """Tell whether a value of a column of objects is None, NaN, NaT or NA.
-
-    >>> is_missing(None), is_missing(float("nan")), is_missing("nan")
-    (True, True, False)
-    """
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return True
-    return isinstance(value, numbers.Real | decimal.Decimal | np.datetime64 | np.timedelta64) and bool(value != value)
-
-
-def as_words(values: NDArray[Any]) -> NDArray[np.str_]:
-    """Give values (n,) of any kind by their text, nested ones included.
-
-    >>> as_words(object_array([[1, 2], "a", None])).tolist()
-    ['[1, 2]', 'a', 'None']
-    """
-    if values.dtype.kind != "O":
-        return values.astype(np.str_)
-    plain = (value.tolist() if hasattr(value, "tolist") else value for value in values)
-    return np.array([value if isinstance(value, str) else repr(value) for value in plain], dtype=np.str_)
 
 
 def frame_columns(x: Any) -> dict[str, NDArray[Any]]:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.targets.frames import column_values, is_frame, list_values, name_columns, open_frame
+from memberscope.targets.column_values import column_values
+from memberscope.targets.frames import is_frame, list_values, name_columns, open_frame
 from memberscope.targets.stacking import place_fitted
 
 

@@ -5,13 +5,14 @@ What works on each side alone works on both together: categories of both sides a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from memberscope.errors import InputError
 from memberscope.targets.column_types import unify_columns
+from memberscope.targets.column_values import object_array, plain_values
 from memberscope.targets.frames import (
     count_rows,
     is_frame,
@@ -20,11 +21,9 @@ from memberscope.targets.frames import (
     list_values,
     name_columns,
     number_anew,
-    object_array,
     only_column,
     open_frame,
     pick_columns,
-    plain_values,
     refuse_repeated_names,
     rename_frame,
     rows,
@@ -47,6 +46,11 @@ def stack(first: Any, second: Any, sides: Sides = SIDES) -> Any:
     """
     if hasattr(first, "joined"):  # several arrays a record, which know how
         return first.joined(second)
+    for side, x in zip(sides, (first, second), strict=True):
+        if isinstance(x, Mapping) and not is_sparse(x):  # a sparse matrix by keys is a dict, too
+            raise InputError(
+                f"Expected the {side} as an array, a list or a data frame, got a dict of columns. Make a frame of it."
+            )
     if is_frame(first):
         return _stack_frames(first, second, sides)
     if is_frame(second):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from memberscope.errors import InputError, TargetError
 from memberscope.targets.batches import as_json
-from memberscope.targets.frames import is_missing
+from memberscope.targets.column_values import is_missing
 
 TYPES = {
     **{f"FP{8 * size}": f"f{size}" for size in (2, 4, 8)},
