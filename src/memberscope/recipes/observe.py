@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.errors import InputError, MemberscopeError, TargetError, UnmetNeedError
+from memberscope.errors import InputError, MemberscopeError, TargetError
 from memberscope.signals import Wanted, is_measured, measure, reduced, seen_at, softmax, validate_outputs, view
 from memberscope.signals.rows import chosen
 from memberscope.targets import wrap
@@ -177,8 +177,7 @@ def signals_of(look: Observation, answers: list[Floats], records: Records, part:
 def measured_of(look: Observation, model: Target, records: Records, part: str, finite: bool) -> dict[str, NDArray[Any]]:
     """Each wanted signal (n, 1, d) that has to be measured, by name; one zero a record for a model that is left out later.
 
-    Raises:
-        InputError: The model does not allow it, though the target does.
+    Where the model does not allow it, or fails, NaN stands: attacks that need this signal are then not run, and all others are.
     """
     found = {}
     for number, wanted in enumerate(look.wanted):
@@ -186,8 +185,8 @@ def measured_of(look: Observation, model: Target, records: Records, part: str, f
             continue
         try:
             values = measure(model, records, wanted.spec).final if finite else np.zeros((len(records), 1))
-        except UnmetNeedError as error:
-            raise InputError(f"Expected reference models that show {wanted.spec.name} as the target does. {error}") from error
+        except Exception:
+            values = np.full((len(records), 1), np.nan)
         found[f"{part} {number}"] = values[:, None, :].astype(np.float32)
     return found
 
