@@ -28,7 +28,7 @@ from memberscope.auditing.training import (
     wanted_by,
 )
 from memberscope.errors import InputError, UnmetNeedError
-from memberscope.recipes import Fleet, fixed
+from memberscope.recipes import Fleet, Order, fixed
 from memberscope.recipes.attempts import Failure
 from memberscope.recipes.fleet import train_what_can
 from memberscope.signals import Observed, Store, Wanted, collect, is_measured
@@ -134,21 +134,20 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
     for note in unfitted:
         report(f"note: {note}", 1, 1)
     # Models are trained before searches, which take long: what the first model shows of the recipe is known at once.
-    references, procedure, fleet, started = None, None, None, time.perf_counter()
-    if training is not None and wanted_by(plan, levels):
-        order = order_of(plan, subject, training, levels, streams["references"])
-        fleet = train_what_can(order, store, training.execution, lambda done, n: report("train", done, n))
+    started = time.perf_counter()
+    order, fleet = train_references(plan, subject, training, levels, streams["references"], store=store, report=report)
     trained = time.perf_counter() - started
     measured = measure_target(plan, subject, levels, store, report)
     means = None if training is None else (training.recipe, training.population)
     measured = with_transfer(measured, plan, subject, means, streams["transfer"])
     started = time.perf_counter() - trained
-    if isinstance(fleet, Fleet):
+    references = None
+    if order is not None and isinstance(fleet, Fleet):
         references = reference_models(plan, subject, order, fleet, observed, measured, store=store)
     broken = fleet.why if isinstance(fleet, Failure) else ""
-    broken_targets = broken if plan.targets else ""
+    further: Procedure | Failure | None = Failure(broken) if broken and plan.targets else None
     if training is not None and plan.targets and not broken:
-        found = target_models(
+        further = target_models(
             plan,
             subject,
             training,
@@ -158,7 +157,7 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
             store=store,
             progress=lambda done, n: report("train targets", done, n),
         )
-        procedure, broken_targets = (None, found.why) if isinstance(found, Failure) else (found, "")
+    procedure = further if isinstance(further, Procedure) else None
     notes = [*duplicated, *unfitted, *(seed_notes(training) if references is not None or procedure is not None else [])]
     spent = time.perf_counter() - started if training is not None else 0.0
     return Collected(
@@ -176,8 +175,30 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
         spent,
         tuple(notes),
         broken,
-        broken_targets,
+        further.why if isinstance(further, Failure) else "",
     )
+
+
+def train_references(
+    plan: Plan,
+    subject: Subject,
+    training: Training | None,
+    levels: tuple[Level, ...],
+    seed: np.random.SeedSequence,
+    *,
+    store: Store | None,
+    report: Progress,
+) -> tuple[Order | None, Fleet | Failure | None]:
+    """Train the reference models that the plan's attacks need, or say why none could be; nothing where none are wanted.
+
+    Raises:
+        InputError: The records do not allow the design.
+        TargetError: A model takes too long, or the workers are lost.
+    """
+    if training is None or not wanted_by(plan, levels):
+        return None, None
+    order = order_of(plan, subject, training, levels, seed)
+    return order, train_what_can(order, store, training.execution, lambda done, n: report("train", done, n))
 
 
 def duplicates(subject: Subject) -> tuple[Overlap | None, list[dict[str, str]]]:

@@ -35,7 +35,8 @@ def attempt_models(
     pool: Records,
     inside: Bools,
     seeds: Sequence[int],
-    population: Records | None,
+    *,
+    population: Records | None = None,
     also: Callable[[Target], Arrays] | None = None,
 ) -> list[Arrays | Failure]:
     """Train a model for each row of `inside` (b, n) and observe it, with what is `also` kept of each; failures in their places.

@@ -250,7 +250,7 @@ def job(order: Order, batch: tuple[int, ...]) -> tuple[tuple[int, ...], list[dic
     with threads_at_most(int(getattr(order.recipe, "threads", 1))):
         also = weights_of if order.keep_weights else None
         return batch, attempt_models(
-            order.observation(), order.recipe, order.pool, order.inside[rows], seeds, order.population, also
+            order.observation(), order.recipe, order.pool, order.inside[rows], seeds, population=order.population, also=also
         )
 
 
