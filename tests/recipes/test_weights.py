@@ -14,8 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from test_fleet import HERE, WANTED, order, same
 
 from memberscope.errors import InputError
-from memberscope.recipes import FunctionRecipe, SklearnRecipe, TorchRecipe, train
-from memberscope.recipes import fleet as fleets
+from memberscope.recipes import FunctionRecipe, SklearnRecipe, TorchRecipe, attempts, train
 from memberscope.recipes.fleet import Standing, standing
 from memberscope.signals import Store
 from memberscope.targets import load_target
@@ -50,7 +49,7 @@ def test_a_signal_added_later_needs_no_training_and_equals_that_of_training(name
     def no_training(*_):
         raise AssertionError("a model was trained")
 
-    monkeypatch.setattr(fleets, "trained_models", no_training)
+    monkeypatch.setattr(attempts, "trained_models", no_training)
     again = train(wish, store, HERE)
     assert again.trained == 0 and standing(wish, store) == Standing(3, 0, 0)
     if name == "torch":

@@ -60,13 +60,13 @@ def test_declared_logits_are_those_of_the_probabilities(k):
 
 
 def test_other_objectives_are_refused():
-    for booster, name in (
-        (light("regression"), "regression"),
-        (light("multiclassova", num_class=3), "multiclassova"),
-        (extreme("reg:squarederror"), "reg:squarederror"),
-        (extreme("count:poisson"), "count:poisson"),
+    for booster, words in (
+        (light("regression"), "regressor of LightGBM with the objective regression"),
+        (light("multiclassova", num_class=3), "classification objective.*got 'multiclassova'"),
+        (extreme("reg:squarederror"), "regressor of XGBoost with the objective reg:squarederror"),
+        (extreme("count:poisson"), "regressor of XGBoost with the objective count:poisson"),
     ):
-        with pytest.raises(InputError, match=f"classification objective.*got '{name}'"):
+        with pytest.raises(InputError, match=words):
             wrap(booster)
 
 

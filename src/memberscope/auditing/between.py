@@ -59,12 +59,14 @@ def in_place_of_target(got: Collected, k: int) -> Collected:
 def measured_of(got: Collected, k: int) -> Measurements:
     """What was measured of target model `k`, with the number of queries that the audited model's search took."""
     assert got.procedure is not None
-    found = {}
+    found, refused = {}, dict(got.measured.refused)
     for wanted, values in got.procedure.fleet.observed.items():
         before = got.measured.found.get(wanted.spec)
-        if before is not None and is_measured(wanted.spec):
+        if before is not None and is_measured(wanted.spec) and np.isnan(values[k]).any():
+            refused[wanted.spec] = f"Expected {wanted.spec.name} measured of this model as of the target, got none."
+        elif before is not None and is_measured(wanted.spec):
             found[wanted.spec] = Measured(np.asarray(values[k]), before.queries[:, -1:])
-    return Measurements(found, got.measured.refused)
+    return Measurements(found, refused)
 
 
 def score_targets(
@@ -75,7 +77,8 @@ def score_targets(
     Groups and single records are the audited model's affair: they are left out here.
     """
     if got.procedure is None:
-        return {}, []
+        why = f"No further target model could be trained. {got.broken_targets}"
+        return {}, [NotRun("targets", plan.threat.access.word, why)] if got.broken_targets else []
     names, known = got.procedure.named(), {(entry.attack, entry.access) for entry in not_run}
     found, missing = {}, []
     for done, (name, k) in enumerate(names):

@@ -17,10 +17,20 @@ from memberscope.auditing.order import require_order
 from memberscope.auditing.overlap import EXAMPLES, Overlap, find_equal_answers, find_overlap
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.procedure import Procedure, target_models
+from memberscope.auditing.reference_evidence import reference_models
 from memberscope.auditing.subject import Subject, keyed_hashes, require_named_units, take
-from memberscope.auditing.training import References, Training, reference_models, seed_notes, target_accuracy, wanted_by
-from memberscope.errors import InputError
-from memberscope.recipes import fixed
+from memberscope.auditing.training import (
+    References,
+    Training,
+    order_of,
+    seed_notes,
+    target_accuracy,
+    wanted_by,
+)
+from memberscope.errors import InputError, UnmetNeedError
+from memberscope.recipes import Fleet, Order, fixed
+from memberscope.recipes.attempts import Failure
+from memberscope.recipes.fleet import train_what_can
 from memberscope.signals import Observed, Store, Wanted, collect, is_measured
 from memberscope.targets.metered import metered
 from memberscope.types import Access, Attack, Evidence, Floats, Target
@@ -31,7 +41,11 @@ STREAMS = ("folds", "scores", "features", "overlap", "null", "blind", "guesses",
 
 @dataclass(frozen=True, eq=False)
 class Collected:
-    """The subject after overlap was dealt with, the model's answers about it, and the random streams of the plan."""
+    """The subject after overlap was dealt with, the model's answers about it, and the random streams of the plan.
+
+    `broken_recipe` says why no reference model at all could be trained, and is empty where some could or none were wanted;
+    `broken_targets` says the same of further target models.
+    """
 
     subject: Subject
     observed: Observed
@@ -46,6 +60,8 @@ class Collected:
     procedure: Procedure | None = None
     training_seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    broken_recipe: str = ""
+    broken_targets: str = ""
 
     def wanted(self, attack: Attack, level: Level) -> Wanted:
         """The signal of an attack at a level."""
@@ -58,6 +74,11 @@ class Collected:
             UnmetNeedError: The signal could not be measured.
         """
         wanted = self.wanted(attack, level)
+        if any(attack.needs.references):
+            if self.broken_recipe:
+                raise UnmetNeedError(f"No reference model could be trained. {self.broken_recipe}")
+            if self.references is not None and wanted.spec in self.references.refused:
+                raise UnmetNeedError(self.references.refused[wanted.spec])
         if self.references is not None and any(attack.needs.references) and wanted in self.references.evidence:
             return self.references.evidence[wanted]
         if is_measured(wanted.spec):
@@ -112,24 +133,21 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
     unfitted = unfitted_notes(evidence, subject.records.y, subject.member)
     for note in unfitted:
         report(f"note: {note}", 1, 1)
+    # Models are trained before searches, which take long: what the first model shows of the recipe is known at once.
+    started = time.perf_counter()
+    order, fleet = train_references(plan, subject, training, levels, streams["references"], store=store, report=report)
+    trained = time.perf_counter() - started
     measured = measure_target(plan, subject, levels, store, report)
     means = None if training is None else (training.recipe, training.population)
     measured = with_transfer(measured, plan, subject, means, streams["transfer"])
-    references, procedure, started = None, None, time.perf_counter()
-    if training is not None and wanted_by(plan, levels):
-        references = reference_models(
-            plan,
-            subject,
-            training,
-            levels,
-            observed,
-            measured,
-            seed=streams["references"],
-            store=store,
-            progress=lambda done, n: report("train", done, n),
-        )
-    if training is not None and plan.targets:
-        procedure = target_models(
+    started = time.perf_counter() - trained
+    references = None
+    if order is not None and isinstance(fleet, Fleet):
+        references = reference_models(plan, subject, order, fleet, observed, measured, store=store)
+    broken = fleet.why if isinstance(fleet, Failure) else ""
+    further: Procedure | Failure | None = Failure(broken) if broken and plan.targets else None
+    if training is not None and plan.targets and not broken:
+        further = target_models(
             plan,
             subject,
             training,
@@ -139,6 +157,7 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
             store=store,
             progress=lambda done, n: report("train targets", done, n),
         )
+    procedure = further if isinstance(further, Procedure) else None
     notes = [*duplicated, *unfitted, *(seed_notes(training) if references is not None or procedure is not None else [])]
     spent = time.perf_counter() - started if training is not None else 0.0
     return Collected(
@@ -155,7 +174,31 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
         procedure,
         spent,
         tuple(notes),
+        broken,
+        further.why if isinstance(further, Failure) else "",
     )
+
+
+def train_references(
+    plan: Plan,
+    subject: Subject,
+    training: Training | None,
+    levels: tuple[Level, ...],
+    seed: np.random.SeedSequence,
+    *,
+    store: Store | None,
+    report: Progress,
+) -> tuple[Order | None, Fleet | Failure | None]:
+    """Train the reference models that the plan's attacks need, or say why none could be; nothing where none are wanted.
+
+    Raises:
+        InputError: The records do not allow the design.
+        TargetError: A model takes too long, or the workers are lost.
+    """
+    if training is None or not wanted_by(plan, levels):
+        return None, None
+    order = order_of(plan, subject, training, levels, seed)
+    return order, train_what_can(order, store, training.execution, lambda done, n: report("train", done, n))
 
 
 def duplicates(subject: Subject) -> tuple[Overlap | None, list[dict[str, str]]]:

@@ -11,11 +11,11 @@ import numpy as np
 from memberscope.auditing.levels import Level, runs_at
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.subject import Subject
-from memberscope.errors import InputError, TargetError, UnmetNeedError
+from memberscope.errors import MemberscopeError, TargetError, UnmetNeedError
 from memberscope.recipes.transfer import transferred
 from memberscope.signals import Measured, Store, is_measured, measure
 from memberscope.signals.measure import one_stage
-from memberscope.types import Access, Evidence, Recipe, Records, SignalSpec
+from memberscope.types import Access, Evidence, Recipe, Records, SignalSpec, Target
 
 Seed = np.random.SeedSequence
 
@@ -122,17 +122,38 @@ def measure_target(
         if access == Access.LABEL and not plan.search_queries:
             refused[spec] = why_not_searched(plan, subject)
             continue
-        try:
-            found[spec] = measure(
-                subject.target, subject.records, spec, store=store, progress=staged(report, f"measure {spec.name}")
-            )
-        except UnmetNeedError as error:
-            refused[spec] = str(error)
-        except TargetError as error:
-            if access != Access.WHITE_BOX:
-                raise
-            refused[spec] = str(error)
+        measured, why = attempt_measuring(subject.target, subject.records, spec, store, staged(report, f"measure {spec.name}"))
+        if measured is None:
+            refused[spec] = why
+        else:
+            found[spec] = measured
     return Measurements(found, refused)
+
+
+def attempt_measuring(
+    target: Target,
+    records: Records,
+    spec: SignalSpec,
+    store: Store | None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Measured | None, str]:
+    """What was measured, or None and a sentence why it could not be: no measurement ends the audit of what else there is.
+
+    Raises:
+        TargetError: An endpoint failed, which the audit can go on from.
+    """
+    try:
+        return measure(target, records, spec, store=store, progress=progress), ""
+    except MemberscopeError as error:
+        if isinstance(error, TargetError) and getattr(target, "costly", False):
+            raise
+        return None, str(error)
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0]
+        return None, (
+            f"Expected {spec.name} measured of this model, got {type(error).__name__}: {first}. Remove hooks and wrappers that the "
+            f"training put on it, or do without attacks that need it."
+        )
 
 
 def with_transfer(
@@ -152,7 +173,9 @@ def with_transfer(
     seeds = [int(value) for value in np.random.default_rng(seed).integers(0, 2**31 - 1, TRANSFERRED)]
     try:
         values = transferred(recipe, subject.target, population, subject.records, seeds)
-    except (UnmetNeedError, InputError) as error:
+    except MemberscopeError as error:
+        if isinstance(error, TargetError) and getattr(subject.target, "costly", False):
+            raise
         return replace(measured, refused=measured.refused | {specs[0]: str(error)})
     each = -(-len(population) // len(subject.records))  # what was asked about the population, shared out over the records
     found = measured.found | {specs[0]: one_stage(values, each)}

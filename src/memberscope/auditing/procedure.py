@@ -11,8 +11,9 @@ from memberscope.auditing.plan import Plan
 from memberscope.auditing.subject import Subject
 from memberscope.auditing.training import Training, converged, grouping, wanted_by
 from memberscope.errors import InputError
-from memberscope.recipes import Fleet, Order, balanced, train
-from memberscope.recipes.fleet import Progress
+from memberscope.recipes import Fleet, Order, balanced
+from memberscope.recipes.attempts import Failure
+from memberscope.recipes.fleet import Progress, train_what_can
 from memberscope.signals import Store
 from memberscope.types import Bools
 
@@ -77,12 +78,13 @@ def target_models(
     seed: np.random.SeedSequence,
     store: Store | None = None,
     progress: Progress | None = None,
-) -> Procedure:
-    """Train the target models; `expected` is the training accuracy of the audited model.
+) -> Procedure | Failure:
+    """Train the target models, or say why none could be; `expected` is the training accuracy of the audited model.
 
     Raises:
         InputError: The records do not allow it, or the models answer in another way than the target.
         TargetError: The recipe fails.
     """
-    fleet = train(target_order(plan, subject, training, levels, seed), store, training.execution, progress)
-    return Procedure(fleet, converged(fleet.train_accuracy, expected))
+    order = target_order(plan, subject, training, levels, seed)
+    fleet = train_what_can(order, store, training.execution, progress)
+    return fleet if isinstance(fleet, Failure) else Procedure(fleet, converged(fleet.train_accuracy, expected))

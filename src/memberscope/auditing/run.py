@@ -84,7 +84,7 @@ def run(
         | {"targets": targets_summary(plan, got, estimates, settings), "searches": spent(got.measured)},
         budgets=by_budget(arrays, settings),
         exposed=most_exposed(plan, got, arrays),
-        cost=cost(got, time.perf_counter() - started),
+        cost=cost(got, time.perf_counter() - started, plan.references),
         environment=environment() | repeated(plan, got, store),
         digests=digests(plan, got, training) | {"arrays": digest_arrays(arrays)},
         arrays=arrays,
@@ -152,6 +152,9 @@ def control(plan: Plan, got: Collected, arrays: Arrays, report: Progress) -> dic
     }
     if got.references is not None:
         found["references"] = reference_control(got.references, got.subject, plan.confidence)
+    elif got.broken_recipe:
+        details = {"models": plan.references, "failed": plan.references}
+        found["references"] = Control(False, f"No reference model could be trained. {got.broken_recipe}", details=details)
     return found
 
 
@@ -170,10 +173,11 @@ def blind_of(plan: Plan, got: Collected, arrays: Arrays, unit: Ints | None) -> C
     )
 
 
-def cost(got: Collected, seconds: float) -> Cost:
-    """What was spent; models and queries of an earlier, interrupted run of the same plan are counted too."""
+def cost(got: Collected, seconds: float, n_references: int) -> Cost:
+    """What was spent, with `n_references` models if none of them could be trained; models and queries of an earlier, interrupted run of the same plan are counted too."""
     fleets = [entry for entry in (got.references, got.procedure) if entry is not None]
     trained, failed = sum(len(entry.fleet) for entry in fleets), sum(entry.n_failed for entry in fleets)
+    failed += n_references if got.broken_recipe else 0
     return Cost(round(seconds, 3), got.queries, trained + transferred(got), failed, round(got.training_seconds, 3))
 
 

@@ -37,7 +37,7 @@ def score(plan: Plan, got: Collected, settings: Settings, report: Progress) -> t
             seen = got.evidence_for(attack, level)
             fit = fitting.crossfit(attack, seen, member, fold, got.streams["scores"], pairs=level.declared)
         except UnmetNeedError as error:
-            return NotRun(attack.name, level.word, str(error))
+            return NotRun(attack.name, level.word, f"{error}{left_out(attack, got)}")
         entry = Scored(
             attack.name,
             level.access.word,
@@ -74,6 +74,14 @@ def score(plan: Plan, got: Collected, settings: Settings, report: Progress) -> t
     )
     arrays.comparable.update({entry.name: comparable(entry, arrays) for entry in scored})
     return arrays, not_run + unresolved(plan, arrays, settings)
+
+
+def left_out(attack: Attack, got: Collected) -> str:
+    """A sentence on the reference models that could not be trained, where an attack needs more than are left."""
+    if got.references is None or not got.references.fleet.failures or not any(attack.needs.references):
+        return ""
+    failures = got.references.fleet.failures
+    return f" {len(failures)} of {len(got.references.fleet)} could not be trained. {failures[min(failures)].why}"
 
 
 def declared_too_high(plan: Plan, got: Collected) -> list[NotRun]:

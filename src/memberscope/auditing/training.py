@@ -8,18 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.auditing.levels import Level, runs_at, still_to_do
-from memberscope.auditing.measuring import Measurements
+from memberscope.auditing.levels import Level, runs_at
 from memberscope.auditing.plan import Plan
 from memberscope.auditing.result import Control
 from memberscope.auditing.subject import Subject
 from memberscope.errors import InputError
-from memberscope.recipes import Execution, Fleet, Order, balanced, fixed, train
-from memberscope.recipes.fleet import Progress
+from memberscope.recipes import Execution, Fleet, Order, balanced, fixed
 from memberscope.recipes.observe import tops
-from memberscope.signals import Measured, Observed, Store, Wanted, collect, is_measured, measure, reduced, view
+from memberscope.signals import Observed, Wanted, is_measured
 from memberscope.statistics import DESCRIPTIVE, clopper_pearson
-from memberscope.types import Access, Bools, Evidence, Floats, Recipe, Records, Signal
+from memberscope.types import Access, Bools, Evidence, Floats, Recipe, Records, SignalSpec
 
 CONVERGED = 0.9  # a model is left out if it learned less than this share of what the others, and the target, learned
 DISTINCT = 17  # confidences a model must give for an exact copy of it to be no coincidence
@@ -46,7 +44,8 @@ class References:
     """The reference models that trained well, as evidence; all of them, as accounts.
 
     `evidence` holds one entry for each signal that an attack of the plan needs; `good` (m,) marks models that converged.
-    `observed` is what the target answered about the records, `extra_queries` what was asked besides one query a record.
+    `observed` is what the target answered about the records, `extra_queries` what was asked besides one query a record. `refused` says
+    of signals that could not be measured of the target or of the models why.
     """
 
     fleet: Fleet
@@ -55,6 +54,7 @@ class References:
     observed: Floats
     target_population: Observed | None
     extra_queries: int
+    refused: dict[SignalSpec, str] = field(default_factory=dict)
 
     @property
     def n_failed(self) -> int:
@@ -141,93 +141,6 @@ def target_accuracy(subject: Subject, observed: Observed) -> float:
     return float((top == subject.records.y)[subject.member].mean())
 
 
-def reference_models(
-    plan: Plan,
-    subject: Subject,
-    training: Training,
-    levels: tuple[Level, ...],
-    observed: Observed,
-    measured: Measurements | None = None,
-    *,
-    seed: np.random.SeedSequence,
-    store: Store | None = None,
-    progress: Progress | None = None,
-) -> References:
-    """Train the fleet, ask the target what the fleet was asked, and put both side by side.
-
-    Raises:
-        InputError: The records do not allow the design, or models answer in another way than the target.
-        TargetError: The recipe fails.
-    """
-    order = order_of(plan, subject, training, levels, seed)
-    if measured is not None:
-        order = replace(order, wanted=tuple(wanted for wanted in order.wanted if wanted.spec not in measured.refused))
-    fleet = train(order, store, training.execution, progress)
-    answers, asked = [observed.outputs], 0
-    for name in plan.views[1:]:
-        more = of_view(subject, subject.records, name, store)
-        answers.append(more.outputs)
-        asked += more.queries
-    others, population = [], training.population
-    if population is not None:
-        seen = [of_view(subject, population, name, store) for name in plan.views]
-        others, asked = seen, asked + sum(entry.queries for entry in seen)
-    good = converged(fleet.train_accuracy, target_accuracy(subject, observed))
-    found, done = measured or Measurements(), getattr(subject.target, "restriction", None)
-    evidence = {}
-    for wanted in order.wanted:
-        known = found.found.get(wanted.spec)
-        if known is None:
-            values = of_target(wanted, observed.signal, answers, subject.records, done)
-        else:
-            values = measured_values(wanted, known)
-        evidence[wanted] = beside(values, subject.records, fleet.observed[wanted][good], fleet.inside[good])
-    if population is not None:
-        nowhere = np.zeros((int(good.sum()), len(population)), dtype=bool)
-        outputs = [entry.outputs for entry in others]
-        for wanted in order.wanted:
-            if is_measured(wanted.spec):
-                more_of_it = measure(subject.target, population, wanted.spec, store=store)
-                values, asked = measured_values(wanted, more_of_it), asked + int(more_of_it.queries[:, -1].sum())
-            else:
-                values = of_target(wanted, observed.signal, outputs, population, done)
-            outside = beside(values, population, fleet.population[wanted][good], nowhere)
-            evidence[wanted] = replace(evidence[wanted], population=outside)
-    return References(fleet, good, evidence, observed.outputs, others[0] if others else None, asked)
-
-
-def of_view(subject: Subject, records: Records, name: str, store: Store | None) -> Observed:
-    """The target's answers about one view of some records."""
-    copies = replace(records, x=view(name, records.x))
-    return collect(subject.target, copies, store=store, probe=False)
-
-
-Named = tuple[Signal, NDArray[Any]]
-
-
-def of_target(wanted: Wanted, signal: Signal, answers: list[Floats], records: Records, done: str | None = None) -> Named:
-    """A signal's name and the target's values (n, views, d) of it, from its answers (n, k) about each view.
-
-    `done` names the restriction that the answers went through already.
-    """
-    chosen = answers[:1] if wanted.spec.name == "outputs" else answers
-    left = replace(wanted, restriction=still_to_do(wanted.restriction.name if wanted.restriction else None, done))
-    parts = [reduced(left, signal, outputs, records.y) for outputs in chosen]
-    return parts[0][0], np.stack([values for _, values in parts], axis=1)
-
-
-def measured_values(wanted: Wanted, measured: Measured) -> Named:
-    """A measured signal's name and the target's values (n, 1, d) of it."""
-    assert wanted.spec.name != "outputs"
-    return wanted.spec.name, measured.final[:, None, :]
-
-
-def beside(values: Named, records: Records, references: NDArray[Any], inside: Bools) -> Evidence:
-    """Evidence of one signal: the target's values beside the reference models' (m, n, views, d)."""
-    hidden = np.full(len(records), -1, dtype=np.int8)
-    return Evidence(values[0], values[1], records.y, hidden, references=references, inside=inside)
-
-
 def converged(train_accuracy: Floats, of_target: float) -> Bools:
     """Models (m,) whose training accuracy is near the best of the fleet's median and the target's own.
 
@@ -246,8 +159,9 @@ def reference_control(found: References, subject: Subject, confidence: float) ->
     details = fidelity(found, subject)
     m, failed = len(good), found.n_failed
     copies = len(copied(fleet))
-    if failed > MOST_FAILED * m and fleet.failures:
-        why = f"{failed} of {m} reference models did not learn or could not be asked; the first said: {fleet.failures[0]}"
+    broken, first = len(fleet.failures), next(iter(fleet.failures.values()), None)
+    if first is not None and failed > MOST_FAILED * m:
+        why = f"{broken} of {m} reference models could not be trained, and {failed - broken} more did not learn. {first.why}"
         return Control(False, why, details=details)
     if failed > MOST_FAILED * m:
         why = (
@@ -281,7 +195,9 @@ def reference_control(found: References, subject: Subject, confidence: float) ->
             f"others, where the target's gap is at most {100 * most:.2g} points. Attacks with them say little of it."
         )
         return Control(False, why, details=details)
-    left_out = f"; {failed} left out, which did not learn" if failed else ""
+    left_out = f"; {failed} left out, which did not learn" if failed > broken else ""
+    if first is not None:
+        left_out += f"; {broken} left out, which could not be trained ({first.why.rstrip('.')})"
     why = (
         f"{m - failed} reference models reach {100 * inside:.3g}% on their records and {100 * outside:.3g}% on others, the "
         f"target {100 * details['target_train_accuracy']:.3g}% and {100 * details['target_held_out_accuracy']:.3g}%; on "

@@ -6,8 +6,6 @@ with the same bytes.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,20 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.errors import InputError, TargetError
+from memberscope.errors import InputError, MemberscopeError
 from memberscope.recipes import weights
+from memberscope.recipes.attempts import Failure, are_hopeless, attempt_models
 from memberscope.recipes.execution import Execution, stream, threads_at_most
+from memberscope.recipes.fleet_keys import keys, weight_keys
 from memberscope.recipes.function import Parcel
-from memberscope.recipes.observe import Observation, left_out, observe, trained_models
+from memberscope.recipes.observe import Observation, observe
 from memberscope.recipes.settle import Choice, decided, fitting, settled
-from memberscope.signals import Store, Wanted, digest_array, digest_records, is_measured
+from memberscope.signals import Store, Wanted, is_measured
 from memberscope.targets.torch_reading import Reading
-from memberscope.types import Bools, Recipe, Records, Signal
+from memberscope.types import Bools, Recipe, Records, Signal, Target
 
-VERSION = 1
 WEIGHT = "weight "  # names of weights among what a job answers
-FAILURE = "failure"  # why a model could not be trained or asked, as UTF-8
-FEW_FAILURES = 3  # failures without a success, from which the recipe is at fault and not the records of one model
 Progress = Callable[[int, int], None]
 
 
@@ -71,7 +68,7 @@ class Fleet:
     `predicted` and `confidence` (m, n) are the top class and its probability on the pool, where the models tell.
     `train_accuracy` and `held_out_accuracy` are (m,); NaN where a model's answers were not finite. `trained` counts models
     that were trained now, not found in the store; `choice` says how, as far as the recipe left it open. `outputs` (m, n, k)
-    are all answers about the pool, if the order wanted them whole. `failures` says why models could not be trained or asked.
+    are all answers about the pool, if the order wanted them whole. `failures` says of models that could not be trained why.
     """
 
     inside: Bools
@@ -84,21 +81,39 @@ class Fleet:
     trained: int
     choice: Choice = field(default_factory=dict)
     outputs: NDArray[np.float64] | None = None
-    failures: tuple[str, ...] = ()
+    failures: dict[int, Failure] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.inside)
 
 
 def train(order: Order, store: Store | None, execution: Execution, progress: Progress | None = None) -> Fleet:
-    """Train what is not stored yet and gather all answers.
+    """Train what is not stored yet and gather all answers; models that fail are left out as long as some do not.
 
     Raises:
-        TargetError: The recipe fails, takes too long, or the workers are lost.
-        InputError: Its models answer in another way than the target, the disk is full, or weights cannot be kept.
+        TargetError: The recipe fails each time, takes too long, or the workers are lost.
+        InputError: All its models answer in another way than the target, the disk is full, or weights cannot be kept.
+    """
+    found = train_what_can(order, store, execution, progress)
+    if isinstance(found, Failure):
+        raise found.error()
+    return found
+
+
+def train_what_can(
+    order: Order, store: Store | None, execution: Execution, progress: Progress | None = None
+) -> Fleet | Failure:
+    """Train as `train` does, and where no model at all can be trained give the first one's failure.
+
+    Raises:
+        TargetError: A model takes too long, or the workers are lost.
+        InputError: The disk is full, or weights cannot be kept.
     """
     size = int(order.inside[0].sum())
-    recipe, choice = settled(order.recipe, order.pool, size, len(order.inside), store)
+    try:
+        recipe, choice = settled(order.recipe, order.pool, size, len(order.inside), store)
+    except MemberscopeError as error:
+        return Failure(str(error), isinstance(error, InputError))
     order, execution = replace(order, recipe=recipe), fitting(execution, choice)
     kept = keys(order) if store is not None else None
     models = weight_keys(order) if store and kept else None
@@ -107,6 +122,7 @@ def train(order: Order, store: Store | None, execution: Execution, progress: Pro
             "Expected a folder to keep weights in, and a recipe whose digest can be known, got none. Leave out --keep-weights."
         )
     answers: dict[int, dict[str, NDArray[Any]]] = {}
+    failures: dict[int, Failure] = {}
     missing = [batch for batch in order.batches() if not (store and kept and stored(order, store, kept, batch))]
     if store and kept and models:
         missing = [batch for batch in missing if not observed_again(order, store, kept, batch)]
@@ -114,15 +130,12 @@ def train(order: Order, store: Store | None, execution: Execution, progress: Pro
             missing += [batch for batch in order.batches() if batch not in missing and not have(store, models, batch)]
             missing.sort()
     done = len(order.inside) - sum(map(len, missing))
-    failures: list[str] = []
     if progress:
         progress(done, len(order.inside))
     for batch, results in finished(order, missing, execution):
         for model, arrays in zip(batch, results, strict=True):
-            if FAILURE in arrays:
-                failures.append(arrays.pop(FAILURE).tobytes().decode())
-                answers[model] = arrays
-                refuse_failing(failures, done, len(order.inside))
+            if isinstance(arrays, Failure):
+                failures[model] = arrays
                 continue
             if store and models and order.keep_weights:
                 weights.keep(store, models[model], taken_out(arrays))
@@ -133,15 +146,17 @@ def train(order: Order, store: Store | None, execution: Execution, progress: Pro
         done += len(batch)
         if progress:
             progress(done, len(order.inside))
-    n_trained = sum(map(len, missing))
+        if are_hopeless(failures, done - len(failures), len(order.inside)):
+            return failures[min(failures)]
+    n_trained = sum(map(len, missing)) - len(failures)
 
     def answer(model: int) -> dict[str, NDArray[Any]]:
-        found = answers[model] if model in answers or not (store and kept) else store.get_all(kept[model])
+        found = store.get_all(kept[model]) if store and kept else answers[model]
         assert found is not None, "a model's answers vanished from the store while it was read"
         return found
 
-    fleet = gathered(order, answer, store if kept else None, n_trained)
-    return replace(fleet, choice=choice, failures=tuple(failures))
+    good = [model for model in range(len(order.inside)) if model not in failures]
+    return replace(gathered(order, answer, store if kept else None, n_trained, good), choice=choice, failures=failures)
 
 
 def stored(order: Order, store: Store, kept: list[str], batch: tuple[int, ...]) -> bool:
@@ -219,7 +234,7 @@ def fits(order: Order, entry: dict[str, NDArray[Any]] | None) -> bool:
 
 def finished(
     order: Order, batches: list[tuple[int, ...]], execution: Execution
-) -> Iterator[tuple[tuple[int, ...], list[dict[str, NDArray[Any]]]]]:
+) -> Iterator[tuple[tuple[int, ...], list[dict[str, NDArray[Any]] | Failure]]]:
     """Each batch of models with their answers, as it is done."""
     gpus = int(str(getattr(order.recipe, "device", "cpu")).startswith("cuda"))
     if execution.backend in ("dask", "ray"):
@@ -227,87 +242,30 @@ def finished(
     yield from stream(job, order, batches, execution, gpus)
 
 
-def job(order: Order, batch: tuple[int, ...]) -> tuple[tuple[int, ...], list[dict[str, NDArray[Any]]]]:
+def job(order: Order, batch: tuple[int, ...]) -> tuple[tuple[int, ...], list[dict[str, NDArray[Any]] | Failure]]:
     """Train one batch of models and observe each."""
-    rows, look, pool = list(batch), order.observation(), order.pool
+    rows, seeds = list(batch), [order.seeds[row] for row in batch]
+
+    def weights_of(model: Target) -> dict[str, NDArray[Any]]:
+        return {f"{WEIGHT}{name}": array for name, array in weights.weights_of(order.recipe, model).items()}
+
     with threads_at_most(int(getattr(order.recipe, "threads", 1))):
-        if getattr(order.recipe, "many", None) is None:
-            return batch, [one(order, row) for row in rows]
-        models = trained_models(order.recipe, pool, order.inside[rows], [order.seeds[row] for row in rows])
-        found = [
-            observe(look, model, pool, order.inside[row], order.population) for model, row in zip(models, rows, strict=True)
-        ]
-        if order.keep_weights:
-            for arrays, model in zip(found, models, strict=True):
-                arrays |= {f"{WEIGHT}{name}": array for name, array in weights.weights_of(order.recipe, model).items()}
-        return batch, found
+        also = weights_of if order.keep_weights else None
+        return batch, attempt_models(
+            order.observation(), order.recipe, order.pool, order.inside[rows], seeds, population=order.population, also=also
+        )
 
 
-def one(order: Order, row: int) -> dict[str, NDArray[Any]]:
-    """Train and observe one model; one that fails, such as for want of a rare category, is left out under the name `FAILURE`."""
-    look, pool = order.observation(), order.pool
-    try:
-        model = trained_models(order.recipe, pool, order.inside[[row]], [order.seeds[row]])[0]
-        found = observe(look, model, pool, order.inside[row], order.population)
-    except TargetError as error:
-        return left_out(look, pool, order.population) | {FAILURE: np.frombuffer(str(error).encode(), dtype=np.uint8)}
-    if order.keep_weights:
-        found |= {f"{WEIGHT}{name}": array for name, array in weights.weights_of(order.recipe, model).items()}
-    return found
-
-
-def refuse_failing(failures: list[str], done: int, total: int) -> None:
-    """Refuse a recipe whose first few models all fail.
-
-    Raises:
-        TargetError: They do.
-    """
-    if len(failures) >= min(FEW_FAILURES, total) and done <= len(failures) - 1:
-        raise TargetError(failures[0])
-
-
-def keys(order: Order) -> list[str] | None:
-    """The store's key of each model: a hash of recipe, records, membership, seed and what is observed; None without one.
-
-    Models trained together share each other's membership and seeds in their keys, since sums may depend on the company.
-    """
-    digest = getattr(order.recipe, "digest", None)
-    if digest is None:
-        return None
-    wanted = [entry.name for entry in order.wanted]
-    shared = [VERSION, digest, digest_records(order.pool), wanted, order.views, order.signal, order.n_classes]
-    shared.append(digest_records(order.population) if order.population else None)
-    shared += ["whole"] if order.whole else []
-    return ["model-" + name for name in hashed(order, shared)]
-
-
-def weight_keys(order: Order) -> list[str] | None:
-    """The key of each model's weights: like `keys`, without what is observed of it."""
-    digest = getattr(order.recipe, "digest", None)
-    if digest is None:
-        return None
-    return ["weights-" + name for name in hashed(order, [VERSION, digest, digest_records(order.pool)])]
-
-
-def hashed(order: Order, shared: list[Any]) -> list[str]:
-    """Hash of what all models share, of the company each is trained in, and of its place there."""
-    found = []
-    for batch in order.batches():
-        rows = list(batch)
-        company = [digest_array(order.inside[rows]), [order.seeds[row] for row in rows]]
-        for place in range(len(rows)):
-            found.append(hashlib.sha256(json.dumps([*shared, *company, place]).encode()).hexdigest())
-    return found
-
-
-def gathered(order: Order, answer: Callable[[int], dict[str, NDArray[Any]]], store: Store | None, n_trained: int) -> Fleet:
-    """All models' answers side by side; with a store, in memory maps written one model at a time."""
-    m = len(order.inside)
-    first = answer(next((model for model in range(m) if np.isfinite(answer(model)["metrics"]).all()), 0))
+def gathered(
+    order: Order, answer: Callable[[int], dict[str, NDArray[Any]]], store: Store | None, n_trained: int, good: list[int]
+) -> Fleet:
+    """All `good` models' answers side by side, zeros for the others; with a store, in memory maps written one model at a time."""
+    first, m = answer(good[0]), len(order.inside)
     tables = {name: table(store, name, (m, *array.shape), array.dtype) for name, array in first.items()}
     for model in range(m):
-        for name, array in answer(model).items():
-            tables[name][model] = array
+        found = first if model == good[0] else answer(model) if model in good else dict.fromkeys(first, None)
+        for name, array in found.items():
+            tables[name][model] = array if array is not None else np.nan if name == "metrics" else 0
     metrics = np.asarray(tables["metrics"])
     return Fleet(
         inside=order.inside,

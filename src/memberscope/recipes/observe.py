@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.errors import InputError, MemberscopeError, TargetError, UnmetNeedError
+from memberscope.errors import InputError, MemberscopeError, TargetError
 from memberscope.signals import Wanted, is_measured, measure, reduced, seen_at, softmax, validate_outputs, view
 from memberscope.targets import wrap
 from memberscope.targets.frames import chosen
@@ -79,12 +79,12 @@ def observe(
     look = replace(look, wanted=tuple(undone(wanted, model) for wanted in look.wanted))
     answers = [answers_about(look, model, pool.x, name) for name in look.views]
     finite = all(np.isfinite(outputs).all() for outputs in answers)
-    kept = signals_of(look, answers, pool, "pool", finite=finite) | measured_of(look, model, pool, "pool", finite=finite)
+    kept = signals_of(look, answers, pool, "pool", finite) | measured_of(look, model, pool, "pool", finite)
     if population is not None:
         others = [answers_about(look, model, population.x, name) for name in look.views]
         clean = finite and all(np.isfinite(outputs).all() for outputs in others)
-        kept |= signals_of(look, others, population, "population", finite=clean)
-        kept |= measured_of(look, model, population, "population", finite=clean)
+        kept |= signals_of(look, others, population, "population", clean)
+        kept |= measured_of(look, model, population, "population", clean)
     top, sure = tops(look.signal, answers[0])
     right = top == pool.y
     accuracies = (right[inside].mean(), right[~inside].mean()) if finite else (np.nan, np.nan)
@@ -93,18 +93,6 @@ def observe(
     if look.whole:
         kept["outputs"] = answers[0] if finite else np.full_like(answers[0], 1.0 / answers[0].shape[1])
     return kept
-
-
-def left_out(look: Observation, pool: Records, population: Records | None) -> dict[str, NDArray[Any]]:
-    """What stands for a model that could not be trained or asked, under the names that `observe` gives; its accuracies are NaN."""
-    kept: dict[str, NDArray[Any]] = {}
-    width = 1 if look.signal == "labels" else look.n_classes
-    for part, records in (("pool", pool), *((("population", population),) if population is not None else ())):
-        even = [np.full((len(records), width), 1.0 / width)] * len(look.views)
-        kept |= signals_of(look, even, records, part, finite=False) | measured_of(look, None, records, part, finite=False)
-    kept["predicted"], kept["confidence"] = np.zeros(len(pool), dtype=np.int32), np.zeros(len(pool), dtype=np.float32)
-    kept["metrics"] = np.full(2, np.nan)
-    return kept | ({"outputs": np.full((len(pool), width), 1.0 / width)} if look.whole else {})
 
 
 def undone(wanted: Wanted, model: Target) -> Wanted:
@@ -186,9 +174,7 @@ def aligned(model: Target, outputs: Floats, n_classes: int) -> Floats:
     return outputs
 
 
-def signals_of(
-    look: Observation, answers: list[Floats], records: Records, part: str, *, finite: bool
-) -> dict[str, NDArray[Any]]:
+def signals_of(look: Observation, answers: list[Floats], records: Records, part: str, finite: bool) -> dict[str, NDArray[Any]]:
     """Each wanted signal (n, views, d) by name; zeros for a model whose answers are not finite, which is left out later."""
     found = {}
     for number, wanted in enumerate(look.wanted):
@@ -201,22 +187,19 @@ def signals_of(
     return found
 
 
-def measured_of(
-    look: Observation, model: Target | None, records: Records, part: str, *, finite: bool
-) -> dict[str, NDArray[Any]]:
+def measured_of(look: Observation, model: Target, records: Records, part: str, finite: bool) -> dict[str, NDArray[Any]]:
     """Each wanted signal (n, 1, d) that has to be measured, by name; one zero a record for a model that is left out later.
 
-    Raises:
-        InputError: The model does not allow it, though the target does.
+    Where the model does not allow it, or fails, NaN stands: attacks that need this signal are then not run, and all others are.
     """
     found = {}
     for number, wanted in enumerate(look.wanted):
         if not is_measured(wanted.spec):
             continue
         try:
-            values = measure(model, records, wanted.spec).final if finite and model else np.zeros((len(records), 1))
-        except UnmetNeedError as error:
-            raise InputError(f"Expected reference models that show {wanted.spec.name} as the target does. {error}") from error
+            values = measure(model, records, wanted.spec).final if finite else np.zeros((len(records), 1))
+        except Exception:
+            values = np.full((len(records), 1), np.nan)
         found[f"{part} {number}"] = values[:, None, :].astype(np.float32)
     return found
 
