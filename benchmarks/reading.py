@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-READERS = {"pandas": (), "memberscope": (), "memberscope, pandas only": ("pyarrow",), "memberscope, pyarrow only": ("pandas",)}
+READERS = {"pandas": (), "memberscope": (), "memberscope, pyarrow only": ("pandas",)}
 CORE = "memberscope, core"
 
 CHILD = """
@@ -98,9 +98,7 @@ def main() -> None:
         for kind, path in write_tables(Path(folder), given.rows).items():
             base = (1.0, 1.0)
             readers = dict(READERS)
-            if kind == "parquet":
-                del readers["memberscope, pandas only"]
-            else:
+            if kind != "parquet":
                 readers[CORE] = ("pyarrow", "pandas")
             for name, blocked in readers.items():
                 repeats = 1 if name == CORE else given.repeats

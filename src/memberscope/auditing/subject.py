@@ -12,16 +12,21 @@ import numpy as np
 
 from memberscope import _check
 from memberscope.auditing.features import Keys, row_keys, to_matrix
+from memberscope.auditing.labels import (
+    are_positions,
+    count_from_zero,
+    find_label_copies,
+    read_named_labels,
+    read_whole_labels,
+)
 from memberscope.auditing.units import IdLike, columns_of, find_id_like_columns, independence_notes
 from memberscope.errors import InputError
 from memberscope.targets import StoredSignals, class_names_of, counted
 from memberscope.targets.datasets import read_dataset
 from memberscope.targets.fitted import stack_as_fitted
 from memberscope.targets.frames import chosen as chosen_rows
-from memberscope.targets.frames import count_rows, is_frame
-from memberscope.targets.scores import as_numpy
+from memberscope.targets.frames import count_rows, is_frame, name_columns
 from memberscope.targets.several_inputs import read_inputs
-from memberscope.targets.tasks import refuse_continuous_labels
 from memberscope.types import Bools, Floats, Ints, Records, Target
 
 Pair = tuple[Any, Any]
@@ -73,7 +78,7 @@ def make_subject(
     """
     members, non_members = read_dataset(members), read_dataset(non_members)
     lookup = class_names_of(target)
-    by_position = lookup is not None and numbered(members, non_members, lookup)
+    by_position = lookup is not None and are_positions(members, non_members, lookup)
     inside, outside = (
         as_records(side, kind, None if by_position else lookup)
         for side, kind in ((members, "member"), (non_members, "non-member"))
@@ -85,15 +90,19 @@ def make_subject(
     shared = [name for name in inside.groups if name in outside.groups]
     groups = {name: np.concatenate([inside.groups[name], outside.groups[name]]) for name in shared}
     ids = np.concatenate([inside.ids, outside.ids]).astype(np.str_)
-    records = Records(x, np.concatenate([inside.y, outside.y]), ids, groups, joined_units(inside, outside))
-    member = np.arange(len(records)) < len(inside)
-    target = counted(target, x, max(len(class_names or ()), int(records.y.max()) + 1))
-    notes = (*notes, *getattr(target, "notes", ()))
+    member = np.arange(len(ids)) < len(inside)
+    y = np.concatenate([inside.y, outside.y])
+    target = counted(target, x, max(len(class_names or ()), int(y.max()) + 1))
+    y, class_names, said = count_from_zero(y, target.n_classes, class_names)
+    records = Records(x, y, ids, groups, joined_units(inside, outside))
+    features = to_matrix(x)
+    said += find_label_copies(features, y, name_columns(x) if is_frame(x) else ())
+    notes = (*notes, *getattr(target, "notes", ()), *said)
     names = tuple(class_names or (str(k) for k in range(target.n_classes)))
     if records.unit is None:
         found = find_id_like_columns(columns_of(x) | groups) if id_like is None else id_like
         notes = (*notes, *independence_notes(found))
-    return checked(Subject(target, records, member, to_matrix(x), names, notes))
+    return checked(Subject(target, records, member, features, names, notes))
 
 
 def require_named_units(unit: str | None, subject: Subject) -> None:
@@ -257,99 +266,16 @@ def as_records(side: Records | Pair, prefix: str, classes: tuple[str, ...] | Non
     if isinstance(side, Records):
         unit = None if side.unit is None else np.asarray(side.unit).astype(np.str_)
         x = read_inputs(side.x, len(side))
-        return replace(side, x=x, y=whole_labels(side.y), ids=np.asarray(side.ids).astype(np.str_), unit=unit)
+        return replace(side, x=x, y=read_whole_labels(side.y), ids=np.asarray(side.ids).astype(np.str_), unit=unit)
     if not (isinstance(side, tuple) and len(side) == 2):
         raise InputError(f"Expected {prefix}s as (x, y) or Records, got {type(side).__name__}. Pass a pair.")
     x, y = side
-    labels = whole_labels(y) if classes is None else labels_among(y, classes)
+    labels = read_whole_labels(y) if classes is None else read_named_labels(y, classes)
     x = read_inputs(x, len(labels))
     if is_frame(x) or (hasattr(x, "__len__") and not isinstance(x, dict)) or hasattr(x, "shape"):
         _check.same_length(**{f"{prefix} records": range(count_rows(x)), f"{prefix} labels": labels})
     ids = np.array([f"{prefix}:{i}" for i in range(len(labels))], dtype=np.str_)
     return Records(x, labels, ids)
-
-
-def one_column(y: Any) -> np.ndarray[Any, Any]:
-    """Labels (n,) of an array, a tensor or a list, (n,) or (n, 1).
-
-    Raises:
-        InputError: There are several a record.
-
-    >>> one_column([[0], [1]]).tolist()
-    [0, 1]
-    """
-    values = as_numpy(y)
-    if values.ndim == 0 or values.size != len(values):
-        raise InputError(
-            f"Expected labels as one class a record, got shape {values.shape}. Give one column; of one-hot rows y.argmax(axis=1)."
-        )
-    return values.reshape(-1)
-
-
-def whole_labels(y: Any) -> Ints:
-    """Labels (n,) as integers.
-
-    Raises:
-        InputError: They are not whole numbers in one dimension.
-
-    >>> whole_labels([0.0, 1.0]).tolist()
-    [0, 1]
-    """
-    values = one_column(y)
-    if values.dtype.kind in "iu":
-        return values.astype(np.int64)
-    if values.dtype.kind in "bf" and np.isfinite(values.astype(float)).all() and (values == np.floor(values)).all():
-        return values.astype(np.int64)
-    refuse_continuous_labels(values)
-    raise InputError(
-        f"Expected 0-based class numbers as labels, got {values[:1].tolist()} of type {values.dtype}. Encode them."
-    )
-
-
-def labels_among(y: Any, classes: tuple[str, ...]) -> Ints:
-    """Positions (n,) of the labels `y` (n,) in the model's `classes`.
-
-    Raises:
-        InputError: Some label is none of them.
-
-    >>> labels_among(["b", "a"], ("a", "b")).tolist(), labels_among([1.0, 0.0], ("0", "1")).tolist()
-    ([1, 0], [1, 0])
-    """
-    position = {name: k for k, name in enumerate(classes)}
-    words, inverse = class_words(y, classes)
-    strange = [word for word in words if word not in position]
-    if strange:
-        shown = ", ".join(classes[:6]) + (", …" if len(classes) > 6 else "")
-        raise InputError(f"Expected labels among the model's classes {shown}, got {strange[0]!r}. Check y.")
-    return np.array([position[word] for word in words], dtype=np.int64)[inverse]
-
-
-def class_words(y: Any, classes: tuple[str, ...]) -> tuple[list[str], Ints]:
-    """The different labels of `y` (n,) as words, whole numbers as the model's classes write them, and which (n,) each record has.
-
-    Raises:
-        InputError: The labels are not one a record.
-    """
-    values = one_column(y)
-    found, inverse = np.unique(values, return_inverse=True)
-    whole = [str(int(v)) if values.dtype.kind == "f" and np.isfinite(v) and v == int(v) else str(v) for v in found]
-    return [word if word in classes else str(raw) for word, raw in zip(whole, found, strict=True)], inverse
-
-
-def numbered(members: Any, non_members: Any, classes: tuple[str, ...]) -> bool:
-    """Whether the labels of both sides are positions from 0 in the model's `classes`, which have other names.
-
-    One answer for both sides, so that a class which one side lacks cannot be read in two ways. Where some class is called 0, labels
-    are names, and an unknown one is refused.
-
-    >>> pair = lambda *labels: (np.zeros((len(labels), 1)), np.array(labels))
-    >>> numbered(pair(0, 1), pair(1, 2), ("1", "2", "3")), numbered(pair(1, 2), pair(2, 3), ("1", "2", "3"))
-    (True, False)
-    """
-    labels = [side[1] for side in (members, non_members) if isinstance(side, tuple) and len(side) == 2]
-    if "0" in classes or all(word in classes for y in labels for word in class_words(y, classes)[0]):
-        return False
-    return all(as_numpy(y).dtype.kind in "biuf" for y in labels)
 
 
 def take(subject: Subject, keep: Ints) -> Subject:

@@ -114,7 +114,8 @@ def read_as_written(path: Path) -> Columns:
     import numpy as np
 
     from memberscope.targets.columns import read_columns
-    from memberscope.targets.tables.files import TEXT, read_words, suffix_of
+    from memberscope.targets.tables.files import TEXT, suffix_of
+    from memberscope.targets.tables.text import read_words
 
     if suffix_of(path) in TEXT and path.is_file():
         return {name: np.array(words) for name, words in read_words(path)}

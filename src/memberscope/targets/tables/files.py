@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -16,8 +14,9 @@ import numpy as np
 from memberscope.errors import InputError
 from memberscope.targets.columns import read_npz
 from memberscope.targets.tables.arrow import columns_of_arrow, read_arrow_file, read_text_by_arrow
-from memberscope.targets.tables.kinds import DATE, FALSE, MISSING, TRUE, Wanted, objects, type_words
-from memberscope.targets.tables.text import COMPRESSED, TextFormat, find_text_format, open_text
+from memberscope.targets.tables.by_pandas import read_text_by_pandas
+from memberscope.targets.tables.kinds import Wanted, objects, type_words
+from memberscope.targets.tables.text import COMPRESSED, TextFormat, find_text_format, open_text, read_words
 
 TEXT, JSON = (".csv", ".tsv", ".tab", ".txt"), (".jsonl", ".ndjson", ".json")
 ARROW = (".parquet", ".pq", ".feather", ".arrow")
@@ -104,90 +103,21 @@ def _read_text(path: Path, texts: Collection[str], wanted: Mapping[str, Wanted])
 
 
 def _read_typed(path: Path, found: TextFormat, texts: Collection[str]) -> Columns:
+    if find_spec("pandas") and path.suffix.lower() != ".zst":
+        return read_text_by_pandas(path, found, texts)
     if find_spec("pyarrow"):
         try:
             return columns_of_arrow(read_text_by_arrow(path, found, texts))[0]
         except InputError:
             read_words(path, found)  # says which line it is
             raise
-    if find_spec("pandas"):
-        return _read_by_pandas(path, found, texts)
-    return {
-        name: _as_written(words) if name in texts else type_words(words, found.decimal)
-        for name, words in read_words(path, found)
-    }
-
-
-def read_words(path: Path, found: TextFormat | None = None) -> list[tuple[str, list[str]]]:
-    """Read the fields (n,) of each column of a text table as they are written.
-
-    Raises:
-        InputError: A line has too few or too many fields.
-    """
-    found = found or find_text_format(path)
-    with open_text(path, found.encoding) as stream:
-        rows = csv.reader(stream, delimiter=found.separator, strict=True)
-        try:
-            next(rows)
-            body = [row for row in rows if row]
-        except csv.Error as error:
-            raise InputError(f"Expected a text table in {path}, got: {error}. Write it again.") from error
-    width = len(found.names)
-    for number, row in enumerate(body, start=2):
-        if len(row) != width:
-            raise InputError(
-                f"Expected {width} values in each line of {path}, got {len(row)} in line {number}. "
-                f"Repair the line or write the file again; it may be truncated."
-            )
-    columns: list[list[str]] = [list(column) for column in zip(*body, strict=True)] if body else [[] for _ in found.names]
-    return list(zip(found.names, columns, strict=True))
+    words = read_words(path, found)
+    return {name: _as_written(column) if name in texts else type_words(column, found.decimal) for name, column in words}
 
 
 def _as_written(words: list[str]) -> Any:
     shared = {word: word for word in set(words)}
     return objects([shared[word] if word else np.nan for word in words])
-
-
-def _read_by_pandas(path: Path, found: TextFormat, texts: Collection[str]) -> Columns:
-    """Read a text table by pandas, and its dates by our rule."""
-    import pandas
-
-    own: Any = {name: [""] if name in texts else sorted(MISSING) for name in found.names} if texts else sorted(MISSING)
-    call: dict[str, Any] = {
-        "sep": found.separator, "encoding": found.encoding, "decimal": found.decimal, "names": list(found.names), "header": 0,
-        "index_col": False, "na_values": own, "keep_default_na": False, "dtype": dict.fromkeys(texts, str),
-        "true_values": list(TRUE), "false_values": list(FALSE),
-    }  # fmt: skip
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pandas.errors.DtypeWarning)
-            frame = pandas.read_csv(path, **call)
-    except pandas.errors.DtypeWarning:  # a column is of one type in one part of the file and of another in the next
-        frame = pandas.read_csv(path, low_memory=False, **call)
-    except pandas.errors.ParserError as error:
-        read_words(path, found)  # says which line it is
-        raise InputError(f"Expected a complete text table, got {path}: {str(error).strip()}. Write it again.") from error
-    if frame.iloc[:, -1].isna().any():  # pandas fills up a line that is cut
-        read_words(path, found)
-    columns: Columns = {}
-    for name in found.names:
-        series = frame.pop(name)
-        words = series.dtype == object or str(series.dtype) in ("str", "string")
-        columns[name] = _as_dates(series) if words and name not in texts else series
-    return columns
-
-
-def _as_dates(series: Any) -> Any:
-    """Type a column of words as dates if all are ISO 8601; the first ones decide whether it is tried."""
-    first = series.iloc[:1000].dropna().astype(str)
-    if not len(first) or not all(DATE.match(word) for word in first):
-        return series
-    import pandas
-
-    try:
-        return pandas.to_datetime(series, format="ISO8601")
-    except ValueError:
-        return series
 
 
 def _read_json(path: Path) -> Columns:

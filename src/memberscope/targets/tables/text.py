@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from memberscope.errors import InputError
+from memberscope.targets.tables.kinds import DATE, MISSING
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 COMPRESSED = (".gz", ".zst")
@@ -35,7 +36,7 @@ POINT_NUMBER = re.compile(r"[+-]?\d*\.\d+(?:[eE][+-]?\d+)?")
 class TextFormat:
     """What was found of a text table: `encoding`, `separator`, the `decimal` mark and the `names` of its columns.
 
-    `assumed` says in words what is other than UTF-8, commas and points; empty if nothing is.
+    `dates` are columns that begin with ISO 8601 dates. `assumed` says in words what is other than UTF-8, commas and points; empty if nothing is.
     """
 
     encoding: str
@@ -43,6 +44,7 @@ class TextFormat:
     decimal: str
     names: tuple[str, ...]
     assumed: str = ""
+    dates: tuple[str, ...] = ()
 
 
 def find_text_format(path: Path, known: Collection[str] = ()) -> TextFormat:
@@ -72,7 +74,7 @@ def find_text_format(path: Path, known: Collection[str] = ()) -> TextFormat:
     usual = "\t" if ".tsv" in path.suffixes or ".tab" in path.suffixes else ","
     said += [f"separated by {SEPARATORS[separator]}"] if separator != usual else []
     said += ["decimal commas"] if decimal == "," else []
-    return TextFormat(encoding, separator, decimal, tuple(header), ", ".join(said))
+    return TextFormat(encoding, separator, decimal, tuple(header), ", ".join(said), _find_dates(header, rows[1:]))
 
 
 @contextmanager
@@ -94,6 +96,44 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
                 yield stream
     except (OSError, EOFError) as error:
         raise InputError(f"Expected a complete {path.suffix} file, got {path}: {error}. Write it again.") from error
+
+
+def read_words(path: Path, found: TextFormat | None = None) -> list[tuple[str, list[str]]]:
+    """Read the fields (n,) of each column of a text table as they are written.
+
+    Raises:
+        InputError: A line has too few or too many fields.
+    """
+    found = found or find_text_format(path)
+    with open_text(path, found.encoding) as stream:
+        rows = csv.reader(stream, delimiter=found.separator, strict=True)
+        try:
+            next(rows)
+            body = [row for row in rows if row]
+        except csv.Error as error:
+            raise InputError(f"Expected a text table in {path}, got: {error}. Write it again.") from error
+    width = len(found.names)
+    for number, row in enumerate(body, start=2):
+        if len(row) != width:
+            raise InputError(
+                f"Expected {width} values in each line of {path}, got {len(row)} in line {number}. "
+                f"Repair the line or write the file again; it may be truncated."
+            )
+    columns: list[list[str]] = [list(column) for column in zip(*body, strict=True)] if body else [[] for _ in found.names]
+    return list(zip(found.names, columns, strict=True))
+
+
+def refuse_cut_lines(path: Path, found: TextFormat) -> None:
+    """Refuse a text table some line of which has too few or too many fields.
+
+    Raises:
+        InputError: It has such a line.
+    """
+    quote, separators = '"', len(found.names) - 1
+    with open_text(path, found.encoding) as stream:
+        if all(quote not in line and line.count(found.separator) == separators for line in stream if line.strip()):
+            return
+    read_words(path, found)  # parses quotes, and says which line it is
 
 
 def open_text(path: Path, encoding: str) -> io.TextIOWrapper:
@@ -164,6 +204,16 @@ def _find_separator(text: str, whole: bool, known: Collection[str]) -> str:
         if rank > best:
             best, found = rank, separator
     return found
+
+
+def _find_dates(header: list[str], rows: list[list[str]]) -> tuple[str, ...]:
+    """Find the columns whose first values are dates, missing ones apart."""
+    found = []
+    for place, name in enumerate(header):
+        words = {row[place].strip() for row in rows if place < len(row)} - MISSING
+        if words and all(DATE.fullmatch(word) for word in words):
+            found.append(name)
+    return tuple(found)
 
 
 def _find_decimal(rows: list[list[str]], separator: str) -> str:
