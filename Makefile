@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint bench bench-label-only reproduce docs schema clean
+.PHONY: demo test lint bench bench-label-only reproduce docs inputs schema clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +37,7 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/bootstrap.py
 	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/forecast.py
 	$(BIN)/python benchmarks/scoring.py
@@ -92,6 +93,10 @@ reproduce: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -W -q -b html docs docs/_build
+
+# Runs the tests of files and models, and writes the page that lists them.
+inputs: $(VENV)/.dev
+	$(BIN)/python benchmarks/write_inputs.py
 
 schema: $(VENV)/.dev
 	$(BIN)/python benchmarks/write_schema.py

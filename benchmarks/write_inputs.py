@@ -26,6 +26,7 @@ FILES = [
     "tests/cases/test_one_sigmoid.py",
     "tests/cases/test_torch_models.py",
     "tests/cases/test_weights.py",
+    "tests/cases/test_own_decisions.py",
     "tests/cases/test_labels.py",
     "tests/cases/test_tasks.py",
     "tests/cases/test_stored_signals.py",
