@@ -25,10 +25,12 @@ from sklearn.preprocessing import OneHotEncoder
 from memberscope.auditing.features import to_matrix
 from memberscope.errors import InputError
 from memberscope.signals.store import digest_records
+from memberscope.targets import wrap
 from memberscope.targets.batches import batch_of
-from memberscope.targets.fitted import fitted_categories_of, fitted_names_of
+from memberscope.targets.fitted import fitted_names_of
 from memberscope.targets.frames import chosen, count_rows, frame_columns, is_frame, rows
 from memberscope.targets.stacking import match_records, stack, take_fitted_order
+from memberscope.targets.tables import find_fitted_columns
 from memberscope.types import Records
 
 FRAME = pd.DataFrame(
@@ -188,10 +190,11 @@ def test_models_tell_the_categories_that_they_were_fitted_with():
         (trees, "the ward"),
         (trees.get_booster(), "the ward"),
     ):
-        assert fitted_categories_of(model) == {name: ["b", "a"]}
+        assert {key: want.categories for key, want in find_fitted_columns(wrap(model)).items()} == {name: ("b", "a")}
     for model in (HistGradientBoostingClassifier(max_iter=1), make_pipeline(encoder, LogisticRegression())):
-        assert fitted_categories_of(model.fit(WARDS, Y)) == {"the ward": ["a", "b"]}
-    assert fitted_categories_of(LogisticRegression().fit([[0.0], [1.0]], [0, 1])) == {}
+        found = find_fitted_columns(wrap(model.fit(WARDS, Y)))["the ward"].categories
+        assert [value for value in found if value == value and value is not None] == ["a", "b"]
+    assert find_fitted_columns(wrap(LogisticRegression().fit([[0.0], [1.0]], [0, 1]))) == {}
 
 
 def test_nothing_heavy_is_imported():

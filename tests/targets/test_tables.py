@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memberscope.errors import InputError
-from memberscope.targets import Layout, SklearnTarget, fitted_columns_of, read_pair, read_tables
+from memberscope.targets import Layout, SklearnTarget, fitted_columns_of, read_pair, read_tables, wrap
 from memberscope.targets.tables import files, find_fitted_columns, read_kinds, read_table
 from memberscope.targets.tables.kinds import MISSING, is_missing, kind_of
 from memberscope.targets.tables.text import find_text_format
@@ -283,6 +283,24 @@ def test_categories_and_missing_words_come_from_the_model(tmp_path):
     ]
     assert inside.x["gap"].tolist() == ["a", None, "a", None]
     np.testing.assert_allclose(target.query(inside.x), target.query(frame))
+
+
+def test_columns_whose_names_lightgbm_rewrites_keep_their_categories(tmp_path):
+    import lightgbm
+
+    rng = np.random.default_rng(0)
+    frame = pandas.DataFrame(
+        {"the ward": pandas.Categorical(rng.choice(["7", "12", "x"], 300)), "age": rng.integers(18, 90, 300)}
+    )
+    y = (frame["the ward"] == "12").astype(int)
+    model = lightgbm.LGBMClassifier(n_estimators=3, verbose=-1, n_jobs=1).fit(frame, y)
+    for name, part in (("a.csv", slice(0, 200)), ("b.csv", slice(200, 300))):
+        frame[part].assign(y=y[part]).to_csv(tmp_path / name, index=False)
+    for target in (SklearnTarget(model), wrap(model.booster_)):
+        layout = Layout(fitted=fitted_columns_of(target), wanted=find_fitted_columns(target))
+        inside, outside, _ = read_pair(tmp_path / "a.csv", tmp_path / "b.csv", layout)
+        np.testing.assert_allclose(target.query(inside.x), model.predict_proba(frame[:200]))
+        np.testing.assert_allclose(target.query(outside.x), model.predict_proba(frame[200:]))
 
 
 def test_a_name_that_is_known_decides_the_separator(tmp_path):

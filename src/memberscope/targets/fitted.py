@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.targets.booster_files import lightgbm_header
-from memberscope.targets.column_values import is_missing
 from memberscope.targets.frames import (
     count_rows,
     is_frame,
@@ -47,42 +45,6 @@ def fitted_names_of(estimator: Any) -> tuple[str, ...]:
         found, made_up = getattr(estimator, "feature_names_", None), ""  # CatBoost, which numbers them
     names = () if found is None else tuple(str(name) for name in np.asarray(found))
     return () if names == tuple(f"{made_up}{place}" for place in range(len(names))) else names
-
-
-def fitted_categories_of(model: Any) -> dict[str, list[Any]]:
-    """Give the categories that a model was fitted with, in its own order, by column; none where it does not tell.
-
-    Known are LightGBM and XGBoost, as boosters and as estimators, gradient boosting with histograms, and encoders in a column transformer.
-
-    >>> import pandas
-    >>> from sklearn.ensemble import HistGradientBoostingClassifier
-    >>> frame = pandas.DataFrame({"ward": pandas.Categorical(["b", "a"] * 30)})
-    >>> fitted_categories_of(HistGradientBoostingClassifier(max_iter=1).fit(frame, [0, 1] * 30))
-    {'ward': ['a', 'b']}
-    """
-    if hasattr(model, "steps"):
-        return fitted_categories_of(model.steps[0][1])
-    booster = getattr(model, "booster_", None) or (model.get_booster() if hasattr(model, "get_booster") else model)
-    if hasattr(booster, "pandas_categorical"):
-        header = lightgbm_header(booster.model_to_string())
-        return {name: list(values) for name, values in zip(header.categories, booster.pandas_categorical or (), strict=False)}
-    if hasattr(booster, "get_categories"):
-        known = booster.get_categories(export_to_arrow=True).to_arrow() or ()
-        return {name: values.to_pylist() for name, values in known if values is not None}
-    if getattr(model, "is_categorical_", None) is not None:
-        encoder = model._preprocessor.named_transformers_["encoder"]
-        names = np.asarray(model.feature_names_in_)[model.is_categorical_]
-        return {str(name): _without_missing(values) for name, values in zip(names, encoder.categories_, strict=True)}
-    found: dict[str, list[Any]] = {}
-    for _, part, names in getattr(model, "transformers_", ()):
-        encoder = part.steps[-1][1] if hasattr(part, "steps") else part
-        if len(getattr(encoder, "categories_", ())) == len(names) and all(isinstance(name, str) for name in names):
-            found |= {name: _without_missing(values) for name, values in zip(names, encoder.categories_, strict=True)}
-    return found
-
-
-def _without_missing(values: Any) -> list[Any]:
-    return [value for value in values.tolist() if not is_missing(value)]
 
 
 def stack_as_fitted(target: Target, first: Any, second: Any) -> Any:

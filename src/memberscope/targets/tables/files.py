@@ -15,7 +15,7 @@ from memberscope.errors import InputError
 from memberscope.targets.columns import read_npz
 from memberscope.targets.tables.arrow import columns_of_arrow, read_arrow_file, read_text_by_arrow
 from memberscope.targets.tables.by_pandas import read_text_by_pandas
-from memberscope.targets.tables.kinds import Wanted, objects, type_words
+from memberscope.targets.tables.kinds import Wanted, find_wanted, objects, type_words
 from memberscope.targets.tables.text import COMPRESSED, TextFormat, find_text_format, open_text, read_words
 
 TEXT, JSON = (".csv", ".tsv", ".tab", ".txt"), (".jsonl", ".ndjson", ".json")
@@ -51,9 +51,8 @@ def read_table(path: Path, wanted: Mapping[str, Wanted] | None = None, texts: Co
         raise InputError(f"Expected a {known} file (text also as .gz or .zst), got {str(path)!r}. Convert the table.")
     if not path.is_file():
         raise InputError(f"Expected a file, got {str(path)!r}, which is not there. Check the path.")
-    as_written = {*texts, *(name for name, want in wanted.items() if want.kind in ("text", "category"))}
     if kind in TEXT:
-        table = _read_text(path, as_written, wanted)
+        table = _read_text(path, texts, wanted)
     elif kind in JSON:
         table = Table(path, _read_json(path))
     elif kind in ARROW:
@@ -93,6 +92,8 @@ def _read_text(path: Path, texts: Collection[str], wanted: Mapping[str, Wanted])
     found = find_text_format(path, {*texts, *wanted})
     names = tuple("Unnamed: 0" if not name and "Unnamed: 0" in wanted else name for name in found.names)
     found = replace(found, names=names)
+    kinds = {name: find_wanted(wanted, name) for name in names}
+    texts = {*texts, *(name for name, want in kinds.items() if want is not None and want.kind in ("text", "category"))}
     try:
         columns = _read_typed(path, found, texts)
     except UnicodeError:

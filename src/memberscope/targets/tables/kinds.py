@@ -7,7 +7,7 @@ fitted: the words that pandas takes for missing are missing.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -53,6 +53,15 @@ def read_kinds(given: Sequence[str]) -> dict[str, Wanted]:
             )
         found[name.strip()] = Wanted(word)
     return found
+
+
+def find_wanted(wanted: Mapping[str, Wanted], name: str) -> Wanted | None:
+    """Find what is wanted of a column; LightGBM writes the spaces of a name as underscores.
+
+    >>> find_wanted({"the_ward": Wanted("category")}, "the ward").kind
+    'category'
+    """
+    return wanted.get(name) or wanted.get("_".join(name.split()))
 
 
 def type_words(words: Sequence[str], decimal: str = ".") -> NDArray[Any]:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from memberscope.errors import InputError
 from memberscope.targets.columns import MOST_CLASSES, as_numbers, is_number, unit_words
 from memberscope.targets.identifiers import IdLike, find_id_like_columns
+from memberscope.targets.stacking import place_fitted
 from memberscope.targets.tables.files import TEXT, Columns, Table, read_table, stem_of, suffix_of
-from memberscope.targets.tables.kinds import Wanted, is_missing, kind_of
+from memberscope.targets.tables.kinds import Wanted, find_wanted, is_missing, kind_of
 from memberscope.targets.tables.wanted import convert_column, find_words, spell
 from memberscope.targets.tasks import refuse_continuous_labels
 from memberscope.types import Ints, Records
@@ -107,8 +108,9 @@ def _converted(name: str, column: Any, layout: Layout, texts: Collection[str], p
     """Make of a column what the model or the user wants of it."""
     if column.ndim > 1 or name in layout.as_written:
         return column
-    if name in layout.wanted:
-        return convert_column(column, layout.wanted[name], name, path)
+    want = find_wanted(layout.wanted, name)
+    if want is not None:
+        return convert_column(column, want, name, path)
     return convert_column(column, Wanted("text"), name, path) if name in texts else column
 
 
@@ -239,15 +241,15 @@ def fitted_names(names: list[str], path: Path, layout: Layout) -> list[str]:
     Raises:
         InputError: One of them is missing, or there are others, groups apart.
     """
-    missing = [name for name in layout.fitted if name not in names]
-    more = [name for name in names if name not in layout.fitted and name not in layout.groups]
+    places, missing, others = place_fitted(names, layout.fitted)
+    more = [name for name in others if name not in layout.groups]
     if missing or more:
         got = f"no {', '.join(missing[:5])}" if missing else f"{', '.join(more[:5])} too"
         raise InputError(
             f"Expected the columns that the model was fitted with ({', '.join(layout.fitted[:8])}) in {path}, got {got}. "
             f"Rename the columns, or leave some out with --drop."
         )
-    return list(layout.fitted)
+    return [names[place] for place in places]
 
 
 def inputs(table: Columns, names: list[str], path: Path, *, numeric: bool, layout: Layout | None = None) -> Any:
