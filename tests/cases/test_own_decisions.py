@@ -49,7 +49,16 @@ def fixed() -> Any:
     return FixedThresholdClassifier(LogisticRegression(), threshold=0.2)
 
 
+def catboost() -> Any:
+    from catboost import CatBoostClassifier
+
+    model = CatBoostClassifier(iterations=10, verbose=0, allow_writing_files=False, thread_count=1).fit(X[A], Y[A])
+    model.set_probability_threshold(0.2)
+    return model
+
+
 MODELS = {
+    "catboost": catboost,
     "own": Low,
     "fixed": lambda: fixed().fit(X[A], Y[A]),
     "tuned": lambda: TunedThresholdClassifierCV(LogisticRegression(), scoring="recall").fit(X[A], Y[A]),

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from memberscope.errors import InputError
 from memberscope.targets import Layout, SklearnTarget, fitted_columns_of, read_pair, read_tables, wrap
 from memberscope.targets.tables import files, find_fitted_columns, read_kinds, read_table
-from memberscope.targets.tables.kinds import MISSING, is_missing, kind_of
+from memberscope.targets.tables.kinds import MISSING, Wanted, is_missing, kind_of
 from memberscope.targets.tables.text import find_text_format
+from memberscope.targets.tables.wanted import convert_column
 
 FIELDS = {
     "whole": st.integers(-(10**6), 10**6).map(str),
@@ -323,3 +324,74 @@ def test_reading_imports_nothing_that_is_not_needed(tmp_path):
 def test_a_table_of_lists_is_an_array(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"x": [1, 2], "y": 0}\n{"x": [3, 4], "y": 1}\n')
     assert read_table(tmp_path / "a.jsonl").columns["x"].tolist() == [[1, 2], [3, 4]]
+
+
+def test_names_of_rows_that_r_writes_are_no_column(tmp_path, monkeypatch):
+    (tmp_path / "a.csv").write_text("age,income,label\n1,30,500,0\n2,40,600,1\n3,50,700,0\n")
+    for hidden in ((), ("pandas",), ("pyarrow", "pandas")):
+        columns = read_without(monkeypatch, tmp_path / "a.csv", *hidden)
+        assert {name: np.asarray(column).tolist() for name, column in columns.items()} == {
+            "age": [30, 40, 50], "income": [500, 600, 700], "label": [0, 1, 0]
+        }  # fmt: skip
+    assert "Left out the column without a name" in read_table(tmp_path / "a.csv").notes[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"age,income,label\n30,500,0,9\n40,600,1\n", "got 4 in line 2"),
+        (b"age,income,label\n30,500,0\n40,600,1,9\n", "got 4 in line 3"),
+        (b"# made by x\na,b\n1,2\n", "got the header '# made by x' and 2 values in line 2"),
+    ],
+)
+def test_fields_that_have_no_column_are_refused(tmp_path, monkeypatch, content, words):
+    (tmp_path / "a.csv").write_bytes(content)
+    for hidden in ((), ("pandas",), ("pyarrow", "pandas")):
+        with pytest.raises(InputError, match=words):
+            read_without(monkeypatch, tmp_path / "a.csv", *hidden)
+
+
+@pytest.mark.parametrize(
+    "content", [b"a,label\r1,x\r2,y\r", b"sep=;\r\na;label\r\n1;x\r\n2;y\r\n", b'sep=,\na,label\n1,"x"\n2,y\n']
+)
+def test_line_ends_and_hints_of_excel(tmp_path, monkeypatch, content):
+    (tmp_path / "a.csv").write_bytes(content)
+    for hidden in ((), ("pandas",), ("pyarrow", "pandas")):
+        columns = read_without(monkeypatch, tmp_path / "a.csv", *hidden)
+        assert np.asarray(columns["a"]).tolist() == [1, 2] and np.asarray(columns["label"]).tolist() == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("categories", "written", "expected"),
+    [
+        (("0", "1", "False", "True"), ["True", "1", "False", "0"], ["True", "1", "False", "0"]),
+        ((1.0, 2.5, 10.0), ["1.0", "2.5", "10.0", "1"], [1.0, 2.5, 10.0, 1.0]),
+        ((1, 2, 7), ["1.0", "2", "7.00"], [1, 2, 7]),
+        ((False, True), ["True", "false", "1"], [True, False, True]),
+        (("007", "12"), ["007", "12"], ["007", "12"]),
+    ],
+)
+def test_a_category_is_found_however_a_file_writes_it(categories, written, expected):
+    found = convert_column(np.array(written, dtype=object), Wanted("category", categories), "c", Path("a.csv"))
+    assert found.tolist() == expected and [type(value) for value in found.tolist()] == [type(value) for value in expected]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_words_that_look_like_dates_stay_words_where_the_model_knows_them(tmp_path, suffix):
+    from sklearn.preprocessing import OneHotEncoder
+
+    frame = pandas.DataFrame({"v": ["2020-01-01", "2021-01-01"] * 2}, dtype=object)
+    encoder = OneHotEncoder().fit(frame)
+    wanted = find_fitted_columns(type("Held", (), {"estimator": encoder})())
+    for name in ("a", "b"):
+        table, path = frame.assign(y=[0, 1, 0, 1]), tmp_path / f"{name}.{suffix}"
+        table.to_json(path, orient="records", lines=True) if suffix == "jsonl" else table.to_csv(path, index=False)
+    layout = Layout(fitted=("v",), wanted=wanted)
+    inside, _, _ = read_pair(tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}", layout)
+    assert inside.x["v"].tolist() == frame["v"].tolist()
+
+
+def test_values_that_the_model_was_not_fitted_with_are_said(tmp_path):
+    paths = pair(tmp_path, "code,y\n1234,0\n12,1\n", "code,y\n12,0\n")
+    read = read_tables(*paths, Layout(wanted={"code": Wanted("text", ("01234", "12"))}))
+    assert "In 1 of 3 records code holds values that the model was not fitted with, such as '1234'" in read.notes[0]

@@ -177,6 +177,10 @@ def xgboost(booster: Any) -> Ensemble:
         raise unsupported("several labels", "of XGBoost")
     names, kinds = booster.feature_names, booster.feature_types
     best = booster.attr("best_iteration")
+    if best and (not best.isdigit() or int(best) >= booster.num_boosted_rounds()):
+        raise InputError(
+            f"Expected a best iteration below {booster.num_boosted_rounds()} of the XGBoost model, got {best!r}. Save it again."
+        )
     span = (0, int(best) + 1) if best else (0, 0)
 
     def predict(records: Any, outputs: Outputs) -> Any:

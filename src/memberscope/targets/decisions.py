@@ -6,7 +6,8 @@ from typing import Any
 
 # Estimators whose `predict` is the top class of `predict_proba` or `decision_function` by their own code.
 TOP_CLASS = (
-    "sklearn.linear_model.",
+    "sklearn.linear_model._logistic.",
+    "sklearn.linear_model._ridge.",
     "sklearn.tree.",
     "sklearn.ensemble._forest.",
     "sklearn.ensemble._hist_gradient_boosting.",
@@ -17,7 +18,6 @@ TOP_CLASS = (
     "sklearn.calibration.CalibratedClassifierCV",
     "sklearn.svm._classes.LinearSVC",
     "lightgbm.sklearn.LGBMClassifier",
-    "catboost.core.CatBoostClassifier",
 )
 SEARCHES = ("sklearn.model_selection._search.", "sklearn.model_selection._search_successive_halving.")
 

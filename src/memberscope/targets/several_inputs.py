@@ -70,6 +70,8 @@ class Inputs:
         Raises:
             InputError: The other records have other parts.
         """
+        if isinstance(other, Inputs) and sorted(self.names) == sorted(other.names) and self.names:
+            other = Inputs(tuple(other.parts[other.names.index(name)] for name in self.names), self.names)
         if not isinstance(other, Inputs) or self.names != other.names or len(self.parts) != len(other.parts):
             raise InputError(
                 f"Expected the same {len(self.parts)} inputs of members and of non-members, got others. Give both sides alike."

@@ -92,7 +92,8 @@ class SklearnTarget:
         x = take_fitted_order(x, self._fitted)
         if self.signal == "labels":
             return self._predict(x).astype(np.float64)[:, None]
-        method = "predict_proba" if self.signal == "probabilities" else "decision_function"
+        declared = self.signal == "logits" and not hasattr(self._asked, "decision_function")
+        method = "predict_proba" if self.signal == "probabilities" or declared else "decision_function"
         values = np.asarray(getattr(self._asked, method)(x), dtype=np.float64)
         if values.ndim == 1:
             values = np.column_stack([np.zeros(len(values)), values])

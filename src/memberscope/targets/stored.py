@@ -80,6 +80,9 @@ def read_signals(
         InputError: The file cannot be read, a column is missing, or a value is not usable; the sentence says which.
     """
     columns = read_columns(Path(path))
+    lost, loss_note = find_column(columns, None, "loss", path)
+    if lost not in (None, "loss"):
+        columns = {"loss" if name == lost else name: column for name, column in columns.items()}
     who, who_note = find_column(columns, member, "member", path)
     what, what_note = find_column(columns, label, "label", path, optional="loss" in columns)
     for name in (who, what, "loss", "id", "ids", *groups, *features):
@@ -105,7 +108,7 @@ def read_signals(
             {name: column for name, column in columns.items() if name not in (who, what, "id", "ids") and not is_answer(name)}
         ),
         classes=labels.names,
-        notes=tuple(note for note in (who_note, what_note, *_notes_of(answers, labels)) if note),
+        notes=tuple(note for note in (who_note, what_note, loss_note, *_notes_of(answers, labels)) if note),
     )
 
 

@@ -15,7 +15,11 @@ from memberscope.targets.columns import MOST_CLASSES, as_numbers, is_number
 from memberscope.types import Bools, Floats, Ints, Signal
 
 Words = NDArray[np.str_]
-OTHER_NAMES = {"member": ("is_member", "membership"), "label": ("y_true", "target", "y")}
+OTHER_NAMES = {
+    "member": ("is_member", "membership", "members"),
+    "label": ("y_true", "target", "y", "labels", "targets", "true_label"),
+    "loss": ("nll", "cross_entropy", "log_loss", "losses"),
+}
 INSIDE = ("1", "1.0", "true", "t", "yes", "y", "in", "member", "train")
 OUTSIDE = ("0", "0.0", "false", "f", "no", "n", "out", "non-member", "non_member", "nonmember", "test", "holdout")
 FEW = 20  # different labels beside losses that may be classes however few records each has
@@ -53,7 +57,7 @@ def list_names(columns: Mapping[str, Any]) -> str:
 def find_column(
     columns: Mapping[str, Any],
     given: str | None,
-    role: Literal["member", "label"],
+    role: Literal["member", "label", "loss"],
     path: str | Path,
     *,
     optional: bool = False,
@@ -76,9 +80,9 @@ def find_column(
     others = [name for name in columns if name.lower() in usual]
     if len(others) == 1:
         return others[0], f"Read the column {others[0]} as {role}."
-    if len(others) > 1:
+    if len(others) > 1 and role != "loss":
         raise InputError(f"Expected one column {role} in {path}, got {' and '.join(others)}. Say which with --{role}.")
-    if optional:
+    if optional or role == "loss":
         return None, None
     raise InputError(
         f"Expected the columns member and label in {path}, got {list_names(columns)}. Add {role!r}, or name the column "

@@ -20,7 +20,7 @@ from memberscope.targets.sklearn import SklearnTarget
 from memberscope.targets.tasks import LOSS, refuse_unsupported
 from memberscope.targets.torch import TorchTarget
 from memberscope.targets.torch_wrappers import unwrap_module
-from memberscope.types import Target
+from memberscope.types import Access, Target
 
 
 def wrap(model: Any, *, n_classes: int | None = None, outputs: str | None = None) -> Target:
@@ -48,6 +48,8 @@ def as_declared(target: Target, outputs: str | None) -> Target:
     """
     if outputs is not None and isinstance(target, TorchTarget) and target.declared is None:
         return placed(target, None, outputs)
+    if isinstance(target, SklearnTarget) and outputs == "logits" and target.signal == "probabilities":
+        target.signal, target.access = "logits", Access.LOGITS  # such as a booster of raw margins
     if outputs not in (None, target.signal):
         raise InputError(f"Expected a model that returns {outputs}, got one of {target.signal}. Leave out --outputs.")
     return target

@@ -59,7 +59,7 @@ def _read_csv(path: Path, found: TextFormat, texts: Collection[str]) -> Any:
         decimal_point=found.decimal,
     )
     encoding = "utf8" if found.encoding in ("utf-8", "utf-8-sig") else found.encoding
-    read = csv.ReadOptions(column_names=list(found.names), skip_rows=1, encoding=encoding)
+    read = csv.ReadOptions(column_names=list(found.names), skip_rows=1 + found.skip, encoding=encoding)
     parse = csv.ParseOptions(delimiter=found.separator, newlines_in_values=True)
     with pa.input_stream(str(path)) as stream:  # decompresses by the name
         # Block by block: the whole-file reader holds twice the memory.

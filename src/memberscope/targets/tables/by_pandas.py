@@ -26,7 +26,7 @@ def read_text_by_pandas(path: Path, found: TextFormat, texts: Collection[str]) -
     own: Any = {name: [""] if name in texts else sorted(MISSING) for name in found.names} if texts else sorted(MISSING)
     dates = [name for name in found.dates if name not in texts]
     call: dict[str, Any] = {
-        "sep": found.separator, "encoding": found.encoding, "decimal": found.decimal, "names": list(found.names), "header": 0,
+        "sep": found.separator, "encoding": found.encoding, "decimal": found.decimal, "names": list(found.names), "header": 0, "skiprows": found.skip,
         "index_col": False, "na_values": own, "keep_default_na": False, "dtype": dict.fromkeys(texts, str),
         "true_values": list(TRUE), "false_values": list(FALSE), "parse_dates": dates or False, "date_format": "ISO8601",
     }  # fmt: skip
@@ -36,10 +36,11 @@ def read_text_by_pandas(path: Path, found: TextFormat, texts: Collection[str]) -
         with warnings.catch_warnings():
             warnings.simplefilter("error", pandas.errors.DtypeWarning)
             warnings.simplefilter("ignore", UserWarning)
+            warnings.simplefilter("error", pandas.errors.ParserWarning)  # such as of fields that would be dropped
             frame = pandas.read_csv(path, **call)
     except pandas.errors.DtypeWarning:  # a column is of one type in one part of the file and of another in the next
         frame = pandas.read_csv(path, low_memory=False, **call)
-    except (pandas.errors.ParserError, EOFError, OSError) as error:
+    except (pandas.errors.ParserError, pandas.errors.ParserWarning, EOFError, OSError) as error:
         read_words(path, found)  # says which line it is
         raise InputError(f"Expected a complete text table, got {path}: {str(error).strip()}. Write it again.") from error
     if len(frame) and frame.iloc[:, -1].isna().any():  # pandas fills up a line that is cut

@@ -54,7 +54,7 @@ def read_table(path: Path, wanted: Mapping[str, Wanted] | None = None, texts: Co
     if kind in TEXT:
         table = _read_text(path, texts, wanted)
     elif kind in JSON:
-        table = Table(path, _read_json(path))
+        table = Table(path, _read_json(path, texts, wanted))
     elif kind in ARROW:
         columns, index = columns_of_arrow(read_arrow_file(path))
         table = Table(path, columns, index)
@@ -92,8 +92,7 @@ def _read_text(path: Path, texts: Collection[str], wanted: Mapping[str, Wanted])
     found = find_text_format(path, {*texts, *wanted})
     names = tuple("Unnamed: 0" if not name and "Unnamed: 0" in wanted else name for name in found.names)
     found = replace(found, names=names)
-    kinds = {name: find_wanted(wanted, name) for name in names}
-    texts = {*texts, *(name for name, want in kinds.items() if want is not None and want.kind in ("text", "category"))}
+    texts = _names_of_texts(names, texts, wanted)
     try:
         columns = _read_typed(path, found, texts)
     except UnicodeError:
@@ -101,6 +100,12 @@ def _read_text(path: Path, texts: Collection[str], wanted: Mapping[str, Wanted])
         columns = _read_typed(path, found, texts)
     notes = (f"Read {path.name} as {found.assumed}.",) if found.assumed else ()
     return Table(path, columns, notes=notes)
+
+
+def _names_of_texts(names: Collection[str], texts: Collection[str], wanted: Mapping[str, Wanted]) -> set[str]:
+    """Find the columns whose values stay as they are written: `texts`, and those that are wanted as text or categories."""
+    kinds = {name: find_wanted(wanted, name) for name in names}
+    return {*texts, *(name for name, want in kinds.items() if want is not None and want.kind in ("text", "category"))}
 
 
 def _read_typed(path: Path, found: TextFormat, texts: Collection[str]) -> Columns:
@@ -121,8 +126,8 @@ def _as_written(words: list[str]) -> Any:
     return objects([shared[word] if word else np.nan for word in words])
 
 
-def _read_json(path: Path) -> Columns:
-    """Read records that are JSON objects, one a line or in one list; what a record lacks is missing.
+def _read_json(path: Path, texts: Collection[str], wanted: Mapping[str, Wanted]) -> Columns:
+    """Read records that are JSON objects, one a line or in one list; what a record lacks is missing. Dates among `texts` stay words.
 
     Raises:
         InputError: A line is no object.
@@ -142,10 +147,11 @@ def _read_json(path: Path) -> Columns:
             f"Expected one JSON object a line in {path}, got {str(rows[odd])[:40]!r} as record {odd + 1}. Write it again."
         )
     names = list(dict.fromkeys(name for row in rows for name in row))
-    return {name: _typed_json([row.get(name) for row in rows], name, path) for name in names}
+    plain = _names_of_texts(names, texts, wanted)
+    return {name: _typed_json([row.get(name) for row in rows], name, path, dates=name not in plain) for name in names}
 
 
-def _typed_json(values: list[Any], name: str, path: Path) -> Any:
+def _typed_json(values: list[Any], name: str, path: Path, *, dates: bool) -> Any:
     """Type the values (n,) of one key: numbers, truth values, words, or lists of numbers of one length."""
     present = [value for value in values if value is not None]
     if any(isinstance(value, dict) for value in present):
@@ -165,7 +171,7 @@ def _typed_json(values: list[Any], name: str, path: Path) -> Any:
         return np.array(values, dtype=np.int64 if whole else np.float64)
     if all(isinstance(value, str) for value in present):
         typed = type_words(["" if value is None else value for value in values])
-        return typed if typed.dtype.kind == "M" else objects([np.nan if value is None else value for value in values])
+        return typed if typed.dtype.kind == "M" and dates else objects([np.nan if value is None else value for value in values])
     return objects([np.nan if value is None else value for value in values])
 
 

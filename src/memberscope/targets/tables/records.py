@@ -14,9 +14,9 @@ from memberscope.errors import InputError
 from memberscope.targets.columns import MOST_CLASSES, as_numbers, is_number, unit_words
 from memberscope.targets.identifiers import IdLike, find_id_like_columns
 from memberscope.targets.stacking import place_fitted
-from memberscope.targets.tables.files import TEXT, Columns, Table, read_table, stem_of, suffix_of
+from memberscope.targets.tables.files import JSON, TEXT, Columns, Table, read_table, stem_of, suffix_of
 from memberscope.targets.tables.kinds import Wanted, find_wanted, is_missing, kind_of
-from memberscope.targets.tables.wanted import convert_column, find_words, spell
+from memberscope.targets.tables.wanted import convert_column, count_unknown, find_words, spell
 from memberscope.targets.tasks import refuse_continuous_labels
 from memberscope.types import Ints, Records
 
@@ -90,7 +90,7 @@ def read_tables(members: str | Path, non_members: str | Path, layout: Layout | N
             tables[k],
             columns={name: _converted(name, column, layout, more, paths[k]) for name, column in tables[k].columns.items()},
         )
-    notes = (*tables[0].notes, *tables[1].notes, *_date_notes(tables, layout))
+    notes = (*tables[0].notes, *tables[1].notes, *_date_notes(tables, layout), *_unknown_notes(tables, layout))
     return Tables(
         paths, (tables[0].columns, tables[1].columns), (*tables[0].index, *tables[1].index), tuple(dict.fromkeys(notes))
     )
@@ -114,12 +114,30 @@ def _converted(name: str, column: Any, layout: Layout, texts: Collection[str], p
     return convert_column(column, Wanted("text"), name, path) if name in texts else column
 
 
+def _unknown_notes(tables: Sequence[Table], layout: Layout) -> list[str]:
+    """Say which columns hold values that the model was not fitted with."""
+    notes = []
+    for name in tables[0].columns:
+        want = find_wanted(layout.wanted, name)
+        if want is None or want.categories is None or name not in tables[1].columns:
+            continue
+        counts = [count_unknown(table.columns[name], want) for table in tables]
+        odd, n = sum(count for count, _ in counts), sum(len(table.columns[name]) for table in tables)
+        if odd:
+            example = next(value for count, value in counts if count)
+            notes.append(
+                f"In {odd} of {n} records {name} holds values that the model was not fitted with, such as {spell(example)!r}. If the "
+                f"file writes them in another way than the training data did, repair it."
+            )
+    return notes
+
+
 def _date_notes(tables: Sequence[Table], layout: Layout) -> list[str]:
     """Say which columns of text files were read as dates without anybody saying so."""
     found = [
         name
         for table in tables
-        if suffix_of(table.path) in TEXT
+        if suffix_of(table.path) in (*TEXT, *JSON)
         for name, column in table.columns.items()
         if column.ndim == 1 and kind_of(column) == "date" and name not in layout.wanted
     ]
@@ -362,7 +380,7 @@ def coded_labels(column: NDArray[np.str_], lookup: tuple[str, ...], path: Path) 
         position = plain | position
     codes = {}
     for word in np.unique(column).tolist():
-        known = word if word in position else plainly(word)
+        known = word if word in position else plainly(word.strip())
         if known not in position:
             shown, row = ", ".join(lookup[:6]), int(np.argmax(column == word)) + 1
             raise InputError(f"Expected labels among {shown} in {path}, got {word!r} in row {row}. Check the label column.")

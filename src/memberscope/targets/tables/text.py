@@ -29,6 +29,7 @@ MARKS = (  # byte order marks, the longest first
 )
 MOST_ROWS = 200  # rows of the sample that are parsed
 COMMA_NUMBER = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
+SEPARATOR_HINT = re.compile(r"sep=.\r?\n")  # what Excel writes before the header
 POINT_NUMBER = re.compile(r"[+-]?\d*\.\d+(?:[eE][+-]?\d+)?")
 
 
@@ -36,7 +37,7 @@ POINT_NUMBER = re.compile(r"[+-]?\d*\.\d+(?:[eE][+-]?\d+)?")
 class TextFormat:
     """What was found of a text table: `encoding`, `separator`, the `decimal` mark and the `names` of its columns.
 
-    `dates` are columns that begin with ISO 8601 dates. `assumed` says in words what is other than UTF-8, commas and points; empty if nothing is.
+    `dates` are columns that begin with ISO 8601 dates, `skip` lines stand before the header. `assumed` says in words what is other than UTF-8, commas and points; empty if nothing is.
     """
 
     encoding: str
@@ -45,6 +46,7 @@ class TextFormat:
     names: tuple[str, ...]
     assumed: str = ""
     dates: tuple[str, ...] = ()
+    skip: int = 0
 
 
 def find_text_format(path: Path, known: Collection[str] = ()) -> TextFormat:
@@ -57,14 +59,20 @@ def find_text_format(path: Path, known: Collection[str] = ()) -> TextFormat:
         sample = stream.read(SAMPLE)
     encoding, name = _find_encoding(sample)
     whole = len(sample) < SAMPLE
-    text = sample.decode(encoding, errors="ignore")
+    text = sample.decode(encoding, errors="ignore").lstrip("\ufeff")
+    hint = SEPARATOR_HINT.match(text)
+    text = text[hint.end() :] if hint else text
     if "\0" in text:
         raise InputError(f"Expected a text table in {path}, got bytes that are no text. Check the path and the file's suffix.")
     if not text.strip():
         raise InputError(f"Expected a header line in {path}, got an empty file. Check how it was written.")
     separator = _find_separator(text, whole, known)
     rows = _parse_rows(text, separator, whole)
+    if not rows:
+        raise InputError(f"Expected a header line in {path}, got none. Check how it was written.")
     header = [word.strip() for word in rows[0]]
+    if len(header) > 1 and len(rows) > 1 and all(len(row) == len(header) + 1 for row in rows[1:]):
+        header = ["", *header]  # names of rows, which R writes without a name of their own
     repeated = [word for word, n in Counter(header).items() if n > 1 and word]
     if repeated or header.count("") > 1:
         shown = repr(repeated[0]) if repeated else "columns without a name"
@@ -74,7 +82,9 @@ def find_text_format(path: Path, known: Collection[str] = ()) -> TextFormat:
     usual = "\t" if ".tsv" in path.suffixes or ".tab" in path.suffixes else ","
     said += [f"separated by {SEPARATORS[separator]}"] if separator != usual else []
     said += ["decimal commas"] if decimal == "," else []
-    return TextFormat(encoding, separator, decimal, tuple(header), ", ".join(said), _find_dates(header, rows[1:]))
+    return TextFormat(
+        encoding, separator, decimal, tuple(header), ", ".join(said), _find_dates(header, rows[1:]), int(bool(hint))
+    )
 
 
 @contextmanager
@@ -108,12 +118,18 @@ def read_words(path: Path, found: TextFormat | None = None) -> list[tuple[str, l
     with open_text(path, found.encoding) as stream:
         rows = csv.reader(stream, delimiter=found.separator, strict=True)
         try:
-            next(rows)
+            for _ in range(found.skip + 1):
+                next(rows)
             body = [row for row in rows if row]
         except csv.Error as error:
             raise InputError(f"Expected a text table in {path}, got: {error}. Write it again.") from error
     width = len(found.names)
     for number, row in enumerate(body, start=2):
+        if len(row) != width and width == 1:
+            raise InputError(
+                f"Expected a header and lines split by commas, semicolons, tabs or bars in {path}, got the header "
+                f"{found.names[0][:60]!r} and {len(row)} values in line {number}. Write the column names in the first line."
+            )
         if len(row) != width:
             raise InputError(
                 f"Expected {width} values in each line of {path}, got {len(row)} in line {number}. "
@@ -131,6 +147,8 @@ def refuse_cut_lines(path: Path, found: TextFormat) -> None:
     """
     quote, separators = '"', len(found.names) - 1
     with open_text(path, found.encoding) as stream:
+        for _ in range(found.skip + 1):
+            next(stream, None)
         if all(quote not in line and line.count(found.separator) == separators for line in stream if line.strip()):
             return
     read_words(path, found)  # parses quotes, and says which line it is
@@ -180,7 +198,7 @@ def _parse_rows(text: str, separator: str, whole: bool) -> list[list[str]]:
     """Parse the first rows of a text; the last one is left out where the text goes on."""
     rows = []
     try:
-        for row in csv.reader(io.StringIO(text), delimiter=separator):
+        for row in csv.reader(io.StringIO(text, newline=None), delimiter=separator):
             if row:
                 rows.append(row)
             if len(rows) > MOST_ROWS:

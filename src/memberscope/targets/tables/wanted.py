@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -84,15 +84,18 @@ def _replace(column: Any, change: Callable[[Any], Any], empty: Any) -> list[Any]
 
 def _as_text(column: Any, want: Wanted) -> Any:
     """Words as they are written, except those for missing values that the model has not seen as words."""
+    find = _matcher(want.categories or ())
     seen = None if want.categories is None else {spell(value) for value in want.categories if isinstance(value, str)}
     lost = set() if seen is None else MISSING - seen
     empty: Any = want.missing
     if seen is not None and "" in seen and not any(value is None or value != value for value in want.categories or ()):
         empty = ""
-    own = {spell(value): value for value in want.categories or () if value is not None and value == value}
 
     def change(value: Any) -> Any:
-        return empty if isinstance(value, str) and value in lost else own.get(spell(value), spell(value))
+        if isinstance(value, str) and value in lost:
+            return empty
+        known = find(value)
+        return spell(value) if known is None else known
 
     return objects(_replace(column, change, empty))
 
@@ -105,17 +108,68 @@ def _as_categories(column: Any, want: Wanted) -> Any:
         return _as_text(column, want)
     import pandas
 
-    own = {_key(value): value for value in want.categories or () if value is not None and value == value}
-    lost = MISSING - set(own)
-    found = _replace(column, lambda value: None if value in lost else own.get(_key(value), value), None)
-    more = sorted({value for value in found if value is not None} - set(own.values()), key=str)
-    return pandas.Series(pandas.Categorical(found, categories=[*own.values(), *more]))
+    own = [value for value in want.categories or () if value is not None and value == value]
+    find, lost = _matcher(own), MISSING - {value for value in own if isinstance(value, str)}
+
+    def change(value: Any) -> Any:
+        if isinstance(value, str) and value in lost:
+            return None
+        known = find(value)
+        return value if known is None else known
+
+    found = _replace(column, change, None)
+    known = {_exact(value) for value in own}
+    more = sorted({value for value in found if value is not None and _exact(value) not in known}, key=str)
+    return pandas.Series(pandas.Categorical(found, categories=[*own, *more]))
 
 
-def _key(value: Any) -> str:
-    """Give the word by which a category is found: True, 1 and 1.0 are written differently in each kind of file."""
-    word = spell(value)
-    return {"True": "1", "False": "0"}.get(word, word)
+def count_unknown(column: Any, want: Wanted) -> tuple[int, Any]:
+    """Count the values of a converted column (n,) that are none of the model's categories; and give one of them.
+
+    >>> count_unknown(np.array(["a", "z", None], dtype=object), Wanted("text", ("a", "b")))
+    (1, 'z')
+    """
+    if want.categories is None:
+        return 0, None
+    known = {_exact(value) for value in want.categories}
+    values, missing = _values(column)
+    odd = [value for value, absent in zip(values, missing, strict=True) if not absent and _exact(value) not in known]
+    return len(odd), odd[0] if odd else None
+
+
+def _exact(value: Any) -> tuple[str, Any]:
+    """Give what tells values apart that Python holds for equal: True, 1 and "1"."""
+    if isinstance(value, bool | np.bool_):
+        return "truth", bool(value)
+    return ("number", float(value)) if isinstance(value, int | float | np.number) else ("other", value)
+
+
+def _matcher(categories: Sequence[Any]) -> Callable[[Any], Any]:
+    """Make a function that finds the category that a value is, however a file writes it; None if it is none of them.
+
+    A category itself goes first, then its own spelling, then a number or truth value that is written differently.
+    """
+    present = [value for value in categories if value is not None and value == value]
+    exact = {_exact(value): value for value in present}
+    spelt = {str(value): value for value in reversed(present)}
+    numbers = {float(value): value for value in present if _exact(value)[0] == "number"}
+    truths = {value: value for value in present if _exact(value)[0] == "truth"}
+
+    def find(value: Any) -> Any:
+        if _exact(value) in exact:
+            return exact[_exact(value)]
+        for spelling in (str(value), spell(value)):
+            if spelling in spelt:
+                return spelt[spelling]
+        word = str(value).strip()
+        if truths and word.lower() in TRUTH:
+            return truths.get(TRUTH[word.lower()])
+        try:
+            return numbers.get(float(word)) if numbers else None
+        except ValueError:
+            return None
+
+    return find
 
 
 def _as_number(column: Any, name: str, path: Path) -> NDArray[Any]:
