@@ -348,3 +348,34 @@ def test_a_column_of_any_type_of_polars_and_pyarrow_is_moved_and_comes_back(name
     back = domain.decode(z)
     assert back.equals(frame)
     assert np.isnan(to_matrix(frame)).sum() == (pl.from_arrow(frame) if as_arrow else frame)["odd"].null_count()
+
+
+def unlike(model_of, change):
+    """A model fitted on categories, and the same records held in another way."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"ward": pd.Categorical(rng.choice(list("abc"), 400)), "age": rng.integers(18, 90, 400)})
+    y = ((frame["ward"] == "a") ^ (rng.random(400) < 0.2)).astype(int).to_numpy()
+    model = model_of().fit(frame[:200], y[:200])
+    return model, frame, change(frame), y
+
+
+@pytest.mark.parametrize("library", ["lightgbm", "xgboost"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda frame: frame.assign(ward=frame["ward"].cat.add_categories(["zz"])),
+        lambda frame: frame.assign(ward=frame["ward"].astype(object)),
+        lambda frame: frame.assign(ward=frame["ward"].cat.set_categories(["c", "b", "a"])),
+    ],
+    ids=["an unused category", "words", "another order"],
+)
+def test_a_model_of_categories_gets_its_own(library, change):
+    make = {
+        "lightgbm": lambda: lightgbm.LGBMClassifier(n_estimators=5, verbose=-1, n_jobs=1),
+        "xgboost": lambda: xgboost.XGBClassifier(n_estimators=5, enable_categorical=True, n_jobs=1),
+    }[library]
+    model, frame, held, y = unlike(make, change)
+    result = audit(model, (held[:200], y[:200]), (held[200:], y[200:]), plan=Plan(attacks=("gap",)))
+    right = model.predict(frame) == y
+    assert result.diagnostics["train_accuracy"]["value"] == pytest.approx(right[:200].mean())
+    assert result.diagnostics["test_accuracy"]["value"] == pytest.approx(right[200:].mean())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from memberscope.targets.frames import (
     rows,
 )
 from memberscope.targets.stacking import SIDES, place_fitted, stack
+from memberscope.targets.tables.kinds import Wanted, find_wanted
 from memberscope.types import Target
 
 
@@ -57,6 +60,7 @@ def stack_as_fitted(target: Target, first: Any, second: Any) -> Any:
     estimator = getattr(target, "estimator", None)
     if estimator is None or not is_frame(whole):
         return whole
+    whole = _as_taken(target, whole)
     names, fitted = name_columns(whole), fitted_names_of(estimator)
     if len(set(names)) < len(names) and not _answers(target, rows(whole, 0, 2)):
         refuse_repeated_names(names)
@@ -75,6 +79,37 @@ def stack_as_fitted(target: Target, first: Any, second: Any) -> Any:
         f"Expected the columns that the model was fitted with ({', '.join(fitted[:8])}), got {got} in the {SIDES[0]} and the "
         f"{SIDES[1]}. {'Add it to' if missing else 'Leave it out of'} both."
     )
+
+
+def _as_taken(target: Target, whole: Any) -> Any:
+    """Give a frame as the model takes it: a pyarrow table as pandas, words and categories as the categories of the fit.
+
+    Nothing is changed for a model that answers about the frame as it is.
+    """
+    from memberscope.targets.tables.fitted import find_fitted_columns
+
+    wanted = {name: want for name, want in find_fitted_columns(target).items() if want.kind == "category"}
+    is_arrow = hasattr(whole, "rename_columns")
+    if not (is_arrow or (wanted and hasattr(whole, "iloc"))) or _answers(target, rows(whole, 0, 2)):
+        return whole
+    try:
+        held = whole.to_pandas() if is_arrow else whole
+    except ImportError:
+        return whole
+    categorised = _with_categories(held, wanted)
+    return next((x for x in (held, categorised) if _answers(target, rows(x, 0, 2))), whole)
+
+
+def _with_categories(frame: Any, wanted: Mapping[str, Wanted]) -> Any:
+    """Give a pandas frame whose columns hold the categories that the model was fitted with."""
+    from memberscope.targets.tables.wanted import convert_column
+
+    changed = {}
+    for name in frame.columns:
+        want = find_wanted(wanted, str(name))
+        if want is not None:
+            changed[name] = convert_column(frame[name], want, str(name), Path()).set_axis(frame.index)
+    return frame.assign(**changed) if all(isinstance(name, str) for name in changed) else frame
 
 
 def _answers(target: Target, x: Any) -> bool:
