@@ -237,3 +237,19 @@ def test_the_advice_of_an_open_verdict_decides_it(tmp_path):
     path = str(written(tmp_path / "c.csv", {"member": MEMBER, "true": rng.random(N) < clean, "p1": clean}))
     code, text = audit("--signals", path, "--label", "true", "--policy", "demo", "--assume-exchangeable")
     assert code in (0, 3) and "blind" not in text.split("Next:")[0]
+
+
+@pytest.mark.parametrize("name", ["Loss", "nll", "cross_entropy", "log_loss"])
+def test_losses_by_other_names(tmp_path, name):
+    found = read(tmp_path, {"Member": MEMBER.astype(int), name: np.abs(P[:, 0])})
+    assert found.signal == "loss" and any(f"Read the column {name} as loss" in note for note in found.notes)
+
+
+def test_one_column_of_labels_is_raveled(tmp_path):
+    np.savez(tmp_path / "s.npz", members=MEMBER, labels=LABEL[:, None], p=P)
+    np.testing.assert_array_equal(read_signals(tmp_path / "s.npz").labels, LABEL)
+
+
+def test_a_label_that_is_missing_is_called_missing(tmp_path):
+    with pytest.raises(InputError, match="got none in row 4. Fill it"):
+        read(tmp_path, {"member": MEMBER.astype(int), "label": np.where(np.arange(len(LABEL)) == 3, np.nan, LABEL), **NUMBERED})

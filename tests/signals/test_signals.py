@@ -136,7 +136,7 @@ def function(answer, n_classes=2, signal="probabilities"):
     [
         (lambda n: np.where(np.arange(2 * n).reshape(n, 2) == 6, np.nan, 0.5), InputError, "first record 'r3'"),
         (lambda n: np.full((n, 2), 0.4), InputError, r"sum to 1, got 0\.8000 for record 'r0' \(100 records"),
-        (lambda n: np.tile([1.5, -0.5], (n, 1)), InputError, "between 0 and 1, got 1.5.*declare them as logits"),
+        (lambda n: np.tile([1.5, -0.5], (n, 1)), InputError, "between 0 and 1, got 1.5.*declare them: --outputs logits"),
         (lambda n: np.full((n, 3), 1 / 3), InputError, "Expected 2 columns of probabilities, got 3"),
         (lambda n: np.full((n - 1, 2), 0.5), TargetError, "Expected 100 rows"),
         (lambda n: np.full(n, 0.5), TargetError, "got shape"),

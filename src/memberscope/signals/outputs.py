@@ -192,7 +192,7 @@ def validate_outputs(signal: Signal, outputs: Floats, ids: NDArray[np.str_], n_c
             worst = outputs[outside[0]][np.argmax(np.abs(outputs[outside[0]] - 0.5))]
             raise InputError(
                 f"Expected probabilities between 0 and 1, got {worst:.4g} for record {str(ids[outside[0]])!r}. "
-                f"If these are logits, declare them as logits."
+                f"If these are logits, declare them: --outputs logits, wrap(model, outputs='logits'), or the columns z0, z1, … of a table."
             )
         if len(uneven):
             raise InputError(

@@ -85,6 +85,7 @@ def read_signals(
         columns = {"loss" if name == lost else name: column for name, column in columns.items()}
     who, who_note = find_column(columns, member, "member", path)
     what, what_note = find_column(columns, label, "label", path, optional="loss" in columns)
+    columns = {name: column[:, 0] if _is_flat(column) and not is_answer(name) else column for name, column in columns.items()}
     for name in (who, what, "loss", "id", "ids", *groups, *features):
         _refuse_wide(columns.get(name or ""), name or "", path)
     taken = {who, what, unit, *groups, *features} - {None}
@@ -132,6 +133,11 @@ def _refuse_numbered_twice(ids: NDArray[np.str_], member: Bools, path: str | Pat
             f"If each side was numbered by itself, leave the column out or write member-{both[0]} and non-member-{both[0]}; "
             f"if they are the same records, take them out of one side."
         )
+
+
+def _is_flat(column: NDArray[Any]) -> bool:
+    """Whether a column has one value a record, as (n, 1)."""
+    return column.ndim == 2 and column.shape[1] == 1
 
 
 def _refuse_wide(column: NDArray[Any] | None, name: str, path: str | Path) -> None:

@@ -127,7 +127,7 @@ def read_labels(column: NDArray[Any], name: str, answers: Answers, path: str | P
     if answers.signal == "loss":
         return _beside_losses(column, name)
     words, k = _plain_words(column), answers.values.shape[1]
-    empty = np.flatnonzero((words == "") | (words == "None"))
+    empty = np.flatnonzero(np.isin(words, ("", "None", "nan", "NaN")))
     if len(empty):
         raise InputError(
             f"Expected a label for each record in the column {name} of {path}, got none in row {empty[0] + 1}. Fill it, or leave the "
