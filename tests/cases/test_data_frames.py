@@ -139,7 +139,7 @@ REFUSED = {
     "with and without time zone": (PIPE, A, B.assign(seen=B["seen"].dt.tz_localize("UTC")), "dates with a time zone"),
     "no columns": (PIPE, A[[]], B[[]], r"fitted with \(age, ward.*got no 'age'"),
     "other columns": (NUMBERS_MODEL, A[["bp", "note"]], B[["bp", "note"]], "got no 'age' in the members and the non-members"),
-    "a dict of columns": (PIPE, dict(A), dict(B), "got a dict of columns"),
+    "a dict of columns": (PIPE, dict(A), dict(B), "make a data frame of a dict of columns"),
     "a lazy frame": (POLARS_PIPE, POLARS[:HALF], POLARS[HALF:].lazy(), r"got a LazyFrame\. Call collect"),
     "an array of another width": (PIPE, A, B.to_numpy()[:, :3], "got 6 features in the members and 3"),
 }  # fmt: skip

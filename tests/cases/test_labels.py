@@ -27,6 +27,10 @@ def audited(model, x, y, **options):
     return memberscope.audit(model, (x[:N], y[:N]), (x[N:], y[N:]), plan=PLAN, **options)
 
 
+def notes_of(result):
+    return result.diagnostics["notes"]
+
+
 def accuracies(result):
     return tuple(result.diagnostics[side]["value"] for side in ("train_accuracy", "test_accuracy"))
 
@@ -71,10 +75,10 @@ def test_labels_that_start_at_one_are_read_in_order_and_said(scene):
     expected = audited(target, x, y)
     found = audited(target, x, y + 1)
     assert accuracies(found) == accuracies(expected)
-    assert any("labels are 1 to 3" in note for note in found.notes)
-    assert not any("labels are" in note for note in expected.notes)
+    assert any("labels are 1 to 3" in note for note in notes_of(found))
+    assert not any("labels are" in note for note in notes_of(expected))
     fewer = audited(target, x, np.minimum(y, 1) + 1)  # 1 and 2 of three classes may be themselves
-    assert not any("labels are" in note for note in fewer.notes)
+    assert not any("labels are" in note for note in notes_of(fewer))
     words = RandomForestClassifier(10, random_state=0).fit(x[:N], np.array(["a", "b", "c"])[y[:N]])
     assert accuracies(audited(words, x, y + 1)) == accuracies(expected)
 
@@ -105,8 +109,8 @@ def test_a_feature_that_is_the_label_is_named(scene):
             return model.predict_proba(records[list("abcd")])
 
     found = audited(Chosen(), frame, y)
-    assert any("The feature outcome tells the label of every record" in note for note in found.notes)
-    assert not any("tells the label" in note for note in audited(model, frame[list("abcd")], y).notes)
+    assert any("The feature outcome tells the label of every record" in note for note in notes_of(found))
+    assert not any("tells the label" in note for note in notes_of(audited(model, frame[list("abcd")], y)))
 
 
 @pytest.mark.parametrize(

@@ -251,5 +251,5 @@ def test_one_column_of_labels_is_raveled(tmp_path):
 
 
 def test_a_label_that_is_missing_is_called_missing(tmp_path):
-    with pytest.raises(InputError, match="got none in row 4. Fill it"):
+    with pytest.raises(InputError, match="got none in row 4"):
         read(tmp_path, {"member": MEMBER.astype(int), "label": np.where(np.arange(len(LABEL)) == 3, np.nan, LABEL), **NUMBERED})

@@ -141,10 +141,10 @@ def test_the_same_audit_again_is_the_same_and_another_is_refused(audited):
 def test_a_model_from_a_factory_a_skops_file_and_a_config(tmp_path):
     (tmp_path / "mine.py").write_text(
         "import numpy as np\n"
-        "from sklearn.tree import DecisionTreeClassifier\n"
+        "from sklearn.neighbors import KNeighborsClassifier\n"
         "rows = np.loadtxt('train.csv', delimiter=',', skiprows=1)\n"
         "def build():\n"
-        "    return DecisionTreeClassifier(random_state=0).fit(rows[:, :3], rows[:, 3].astype(int))\n"
+        "    return KNeighborsClassifier(1, algorithm='kd_tree').fit(rows[:, :3], rows[:, 3].astype(int))\n"
     )
     rng = np.random.default_rng(0)
     for name in ("train", "holdout"):
@@ -159,7 +159,7 @@ def test_a_model_from_a_factory_a_skops_file_and_a_config(tmp_path):
     refused = call("audit", "--model", "m.skops", *data, "--out", "two", cwd=tmp_path)
     assert refused.returncode == 2 and "--trust-type" in refused.stderr and not (tmp_path / "two").exists()
     (tmp_path / "audit.toml").write_text(
-        '[target]\nmodel = "m.skops"\ntrust_types = ["sklearn.tree._tree.Tree"]\n'
+        '[target]\nmodel = "m.skops"\ntrust_types = ["sklearn.neighbors._kd_tree.KDTree", "sklearn.metrics._dist_metrics.EuclideanDistance64"]\n'
         '[data]\nmembers = "train.csv"\nnon_members = "holdout.csv"\n'
         '[threat]\nprior = 0.1\n[policy]\nuse = "demo"\n[audit]\nout = "two"\n'
     )

@@ -125,7 +125,7 @@ def spoiled(folder: Path) -> dict[str, tuple]:
     return {
         "an absent population": (("prepare", "--population", folder / "absent.csv"), "not there"),
         "one record": (("prepare", "--population", folder / "one.npz"), "at least 20"),
-        "a pickle": (("prepare", "--population", folder / "model.pkl"), r"\.csv, \.npz or \.parquet"),
+        "a pickle": (("prepare", "--population", folder / "model.pkl"), r"\.parquet, \.feather or \.npz"),
         "a pickle within": (("prepare", "--population", folder / "objects.npz"), "pickle"),
         "a column that is not there": (("prepare", "--population", folder / "population.npz", "--drop", "y"), "--drop"),
         "honey alone": (("prepare", "--population", folder / "population.npz", "--honey", folder / "one.npz"), "--members"),

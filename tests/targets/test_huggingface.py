@@ -172,7 +172,7 @@ def test_other_tasks_are_refused(folder):
             wrap(model)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"architectures": ["BertForMaskedLM"]}))
-    with pytest.raises(InputError, match="sequence or image classifier"):
+    with pytest.raises(InputError, match="got the language model BertForMaskedLM"):
         load_target(str(folder))
 
 
@@ -212,9 +212,9 @@ def test_what_a_tokenizer_gives_is_taken_as_it_is():
 @pytest.mark.parametrize(
     ("labels", "more", "words"),
     [
-        (1, {}, r"BertForSequenceClassification for regression \(num_labels is 1\)"),
-        (3, {"problem_type": "regression"}, "for regression"),
-        (3, {"problem_type": "multi_label_classification"}, "for several labels a record"),
+        (1, {}, "the regressor BertForSequenceClassification"),
+        (3, {"problem_type": "regression"}, "the regressor BertForSequenceClassification"),
+        (3, {"problem_type": "multi_label_classification"}, "the multi-label classifier BertForSequenceClassification"),
     ],
 )
 def test_other_tasks_are_one_true_sentence(labels, more, words):

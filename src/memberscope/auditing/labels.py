@@ -116,7 +116,7 @@ def count_from_zero(y: Ints, n_classes: int, names: Sequence[str] | None) -> tup
 def find_label_copies(features: Floats | None, y: Ints, names: Sequence[str]) -> tuple[str, ...]:
     """Say which features (n, f) hold the label of every record; `names` are those of the features, if they have some.
 
-    >>> find_label_copies(np.array([[5.0, 1.0], [7.0, 2.0], [5.0, 3.0]]), np.array([0, 1, 0]), ["code", "age"])[0][:47]
+    >>> find_label_copies(np.array([[5.0, 1.0], [7.0, 2.0], [5.0, 3.0]]), np.array([0, 1, 0]), ["code", "age"])[0][:48]
     'The feature code tells the label of every record'
     """
     if features is None or len(y) < 2:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.targets.frames import is_frame
+from memberscope.targets.frames import is_frame, is_sparse
 from memberscope.targets.inputs import dense
 from memberscope.targets.scores import as_numpy
 
@@ -94,7 +94,7 @@ def read_inputs(x: Any, n: int) -> Any:
     """
     if isinstance(x, Inputs) or is_frame(x):
         return x
-    if isinstance(x, Mapping) and x and all(_length(part) == n for part in x.values()):
+    if isinstance(x, Mapping) and not is_sparse(x) and x and all(_length(part) == n for part in x.values()):
         return Inputs(tuple(_as_part(part) for part in x.values()), tuple(map(str, x)))
     if isinstance(x, list | tuple):
         return _read_sequence(x, n)
@@ -132,5 +132,8 @@ def _as_part(part: Any) -> NDArray[Any]:
     """
     values = as_numpy(part) if hasattr(part, "detach") else dense(part)
     if values.dtype.kind not in "buif":
-        raise InputError(f"Expected numbers in each of several inputs, got {values.dtype}. Encode words as codes first.")
+        raise InputError(
+            f"Expected numbers in each of several inputs, got {values.dtype}. Encode words as codes first, or make a data frame of a "
+            f"dict of columns."
+        )
     return values

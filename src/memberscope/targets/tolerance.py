@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 LEAST = 1e-3  # what sums of half-precision softmax outputs over few classes need, as everywhere
 MOST_BINARY = 0.05  # beyond which the sum of numbers in half precision is no rounding any more
 DECIMALS = range(1, 8)
+ENOUGH = 20  # numbers of which not all are multiples of 1/255 by chance
 LEVELS = (255, 256)  # steps from 0 to 1 of answers quantised to eight bits
 BFLOAT16, FLOAT16 = 2.0**-9, 2.0**-11  # half a unit in the last place of a number just below two
 LEAST_BFLOAT16 = 2.0**-7  # what a softmax in eight bits may miss over few classes
@@ -48,7 +49,7 @@ def _written_decimals(outputs: NDArray[np.float64]) -> int | None:
 
 def _level_step(outputs: NDArray[np.float64]) -> float:
     """The step of answers quantised to eight bits; 0 if they are not, or are all 0 or 1."""
-    if np.isin(outputs, (0.0, 1.0)).all():
+    if outputs.size < ENOUGH or np.isin(outputs, (0.0, 1.0)).all():
         return 0.0
     return next((1 / n for n in LEVELS if (np.abs(outputs * n - np.round(outputs * n)) < 1e-6 * n).all()), 0.0)
 
@@ -57,9 +58,7 @@ def _half_precision(outputs: NDArray[np.float64]) -> float:
     """The rounding error of the half precision that holds every value exactly; 0 if none does, or if all are 0 or 1."""
     if np.isin(outputs, (0.0, 1.0)).all() or not (np.abs(outputs) < 2).all():
         return 0.0
-    if (outputs.astype(np.float16) == outputs).all():
-        return FLOAT16
-    bits = outputs.astype(np.float32)
+    bits = np.ascontiguousarray(outputs, dtype=np.float32)
     if (bits == outputs).all() and not (bits.view(np.uint32) & 0xFFFF).any():
-        return BFLOAT16
-    return 0.0
+        return BFLOAT16  # float16 holds most of these exactly, too
+    return FLOAT16 if (outputs.astype(np.float16) == outputs).all() else 0.0
