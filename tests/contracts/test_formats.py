@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from memberscope.cli.options import layout_of
 from memberscope.targets import class_names_of, counted, pair_of, read_tables, wrap
 
 N = 200
+FORMATS = ("csv", "csv.gz", "parquet", "feather", "jsonl")
 PLAN = memberscope.Plan(attacks=("gap", "loss"), policy=None)
 
 
@@ -169,7 +172,7 @@ def test_every_format_gives_the_verdict_of_the_frame(tmp_path, kind):
     model = model.fit(frame[:N], y[:N])
     codes = (Y == "well").astype(int) if kind in (perceptron, onnx_model, xgboost_model) else Y
     expected = memberscope.audit(wrap(model), (frame[:N], codes[:N]), (frame[N:], codes[N:]), plan=PLAN, policy="demo")
-    for suffix in ("csv", "csv.gz", "parquet", "feather", "jsonl"):
+    for suffix in FORMATS:
         for name, rows in (("train", slice(0, N)), ("holdout", slice(N, 2 * N))):
             write(frame[rows].assign(outcome=y[rows]), tmp_path / f"{name}.{suffix}")
         target = wrap(model)
@@ -183,3 +186,9 @@ def test_every_format_gives_the_verdict_of_the_frame(tmp_path, kind):
             assert (a.attack, a.metric, a.group) == (b.attack, b.metric, b.group)
             assert a.value == pytest.approx(b.value, abs=1e-9), (suffix, a.attack, a.metric, a.group)
         assert expected.diagnostics["train_accuracy"]["value"] == found.diagnostics["train_accuracy"]["value"]
+
+
+def test_the_page_of_inputs_lists_the_tests():
+    script = Path(__file__).resolve().parents[2] / "benchmarks" / "write_inputs.py"
+    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-300:]
