@@ -268,8 +268,8 @@ def test_numbers_with_a_gap_stay_numbers_and_endless_ones_are_refused(tmp_path):
     ("change", "words"),
     [
         ({"k": np.array(2)}, "single value 'k'"),
-        ({"label": np.array([[0], [1]])}, r"'label' of .* got shape \(2, 1\)"),
-        ({"member": np.array([[0], [1]])}, r"'member' of .* got shape"),
+        ({"label": np.array([[0, 1], [1, 0]])}, r"'label' of .* got shape \(2, 2\)"),
+        ({"member": np.array([[0, 1], [1, 0]])}, r"'member' of .* got shape"),
         ({"p": np.full((2, 2, 1), 0.5)}, "one array"),
         ({"p": np.full((2, 2), 0.5j)}, "complex"),
         ({"label": np.array([0, 10**12])}, "class numbers below 100000"),

@@ -48,8 +48,9 @@ def as_declared(target: Target, outputs: str | None) -> Target:
     """
     if outputs is not None and isinstance(target, TorchTarget) and target.declared is None:
         return placed(target, None, outputs)
-    if isinstance(target, SklearnTarget) and outputs == "logits" and target.signal == "probabilities":
-        target.signal, target.access = "logits", Access.LOGITS  # such as a booster of raw margins
+    raw = isinstance(target, SklearnTarget) and getattr(target.estimator, "objective", None) == "binary:logitraw"
+    if raw and outputs == "logits":  # XGBoost's predict_proba gives margins then
+        target.signal, target.access = "logits", Access.LOGITS  # type: ignore[misc]
     if outputs not in (None, target.signal):
         raise InputError(f"Expected a model that returns {outputs}, got one of {target.signal}. Leave out --outputs.")
     return target
