@@ -45,7 +45,7 @@ def reference_models(
     found, done = measured or Measurements(), getattr(subject.target, "restriction", None)
     evidence, refused = {}, dict(found.refused)
     for wanted in order.wanted:
-        if (why := unmeasured(wanted, fleet, good)) is not None:
+        if (why := explain_unmeasured(wanted, fleet, good)) is not None:
             refused.setdefault(wanted.spec, why)
         if wanted.spec in refused:
             continue
@@ -73,7 +73,7 @@ def reference_models(
     return References(fleet, good, evidence, observed.outputs, others[0] if others else None, asked, refused)
 
 
-def unmeasured(wanted: Wanted, fleet: Fleet, good: Bools) -> str | None:
+def explain_unmeasured(wanted: Wanted, fleet: Fleet, good: Bools) -> str | None:
     """Why a signal that has to be measured cannot be compared: some good model does not show it; None if all do."""
     if not is_measured(wanted.spec):
         return None

@@ -26,7 +26,7 @@ def keys(order: Order) -> list[str] | None:
     shared = [VERSION, digest, digest_records(order.pool), wanted, order.views, order.signal, order.n_classes]
     shared.append(digest_records(order.population) if order.population else None)
     shared += ["whole"] if order.whole else []
-    return ["model-" + name for name in hashed(order, shared)]
+    return ["model-" + name for name in hash_models(order, shared)]
 
 
 def weight_keys(order: Order) -> list[str] | None:
@@ -34,10 +34,10 @@ def weight_keys(order: Order) -> list[str] | None:
     digest = getattr(order.recipe, "digest", None)
     if digest is None:
         return None
-    return ["weights-" + name for name in hashed(order, [VERSION, digest, digest_records(order.pool)])]
+    return ["weights-" + name for name in hash_models(order, [VERSION, digest, digest_records(order.pool)])]
 
 
-def hashed(order: Order, shared: list[Any]) -> list[str]:
+def hash_models(order: Order, shared: list[Any]) -> list[str]:
     """Hash of what all models share, of the company each is trained in, and of its place there."""
     found = []
     for batch in order.batches():

@@ -6,7 +6,7 @@ import io
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -108,3 +108,18 @@ def _check_size(shape: tuple[int, ...], dtype: np.dtype[np.generic], left: int, 
             f"Expected a complete {_kind(path)}, got {path}, where {member.filename} claims shape {shape} of {dtype} and holds "
             f"{left} bytes. Write it again."
         )
+
+
+def refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of JSON whose names differ, so that no other reader can take another one of two.
+
+    Raises:
+        ValueError: A name stands there twice.
+
+    >>> refuse_repeated_keys([("a", 1)])
+    {'a': 1}
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands there twice")
+    return found

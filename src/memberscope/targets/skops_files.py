@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError, MemberscopeError, UnsafeFileError
-from memberscope.targets.archives import check_archive
+from memberscope.targets.archives import check_archive, refuse_repeated_keys
 from memberscope.targets.skops_trust import CHECK_ARRAY, CHECKED, HARMLESS, PARTIAL, PREDICTOR, TREE
 from memberscope.targets.tree_nodes import check_histogram_nodes, check_sklearn_nodes
 from memberscope.targets.tree_owners import check_owners
@@ -88,7 +88,7 @@ def _check_file(path: Path) -> Counter[str | None]:
         if archive.getinfo("schema.json").file_size > LARGEST_SCHEMA:
             raise InputError(f"Expected a schema of at most {LARGEST_SCHEMA >> 20} MiB in {path}. Save a smaller model.")
         try:
-            schema = json.loads(archive.read("schema.json"), object_pairs_hook=_once)
+            schema = json.loads(archive.read("schema.json"), object_pairs_hook=refuse_repeated_keys)
             parts = list(_parts(schema))
             _refuse_two_contents(parts, archive)
             return Counter(_check_part(part, archive) for part in parts)
@@ -101,18 +101,6 @@ def _check_file(path: Path) -> Counter[str | None]:
             raise UnsafeFileError(
                 f"Expected trees whose nodes fit each other in {path}, got a file where {reason}. Do not open it; save the model again."
             ) from error
-
-
-def _once(pairs: list[tuple[str, Any]]) -> Schema:
-    """An object of JSON whose names differ, so that no other reader can take another one of two.
-
-    Raises:
-        ValueError: A name stands there twice.
-    """
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name stands twice in its schema")
-    return found
 
 
 def _parts(schema: Any) -> Iterator[Schema]:

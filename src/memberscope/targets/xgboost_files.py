@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError, UnsafeFileError
+from memberscope.targets.archives import refuse_repeated_keys
 from memberscope.targets.tree_nodes import DEEPEST, LEAF, walk_tree
 from memberscope.targets.ubjson import read_ubjson
 from memberscope.types import Ints
@@ -65,7 +66,7 @@ def _read_document(path: Path) -> Document:
     content = path.read_bytes()
     try:
         binary = path.suffix.lower() == ".ubj"
-        found = read_ubjson(content) if binary else json.loads(content, object_pairs_hook=_once)
+        found = read_ubjson(content) if binary else json.loads(content, object_pairs_hook=refuse_repeated_keys)
         if not isinstance(found, dict):
             raise ValueError("it holds no object")
     except RecursionError as error:
@@ -74,18 +75,6 @@ def _read_document(path: Path) -> Document:
         ) from error
     except ValueError as error:
         raise InputError(f"Expected a complete booster, got {path}: {error}. Save it again with save_model().") from error
-    return found
-
-
-def _once(pairs: list[tuple[str, Any]]) -> Document:
-    """An object whose names differ; of two equal ones the library might take the other.
-
-    Raises:
-        ValueError: A name stands there twice.
-    """
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name stands there twice")
     return found
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.targets.tables.kinds import FALSE, MISSING, TRUE, objects
+from memberscope.targets.column_values import object_array
+from memberscope.targets.tables.kinds import FALSE, MISSING, TRUE
 from memberscope.targets.tables.text import TextFormat
 
 MOST_TRIES = 4  # readings with one more column as text, before all columns are read as text
@@ -197,7 +198,7 @@ def _as_numpy(column: Any) -> Any:
         return np.full(len(column), np.nan)
     if not pa.types.is_string(column.type):
         values = column.to_numpy()
-        return objects([np.nan if value is None else value for value in values]) if values.dtype == object else values
+        return object_array([np.nan if value is None else value for value in values]) if values.dtype == object else values
     coded = column.dictionary_encode().combine_chunks()
-    words = objects([*coded.dictionary.to_pylist(), np.nan])  # one object a value, however many records have it
+    words = object_array([*coded.dictionary.to_pylist(), np.nan])  # one object a value, however many records have it
     return words[coded.indices.fill_null(len(words) - 1).to_numpy(zero_copy_only=False)]

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
+from memberscope.targets.column_values import object_array
 from memberscope.targets.columns import read_npz
 from memberscope.targets.tables.arrow import columns_of_arrow, read_arrow_file, read_text_by_arrow
 from memberscope.targets.tables.by_pandas import read_text_by_pandas
-from memberscope.targets.tables.kinds import Wanted, find_wanted, objects, type_words
+from memberscope.targets.tables.kinds import Wanted, find_wanted, type_words
 from memberscope.targets.tables.text import COMPRESSED, TextFormat, find_text_format, open_text, read_words
 
 TEXT, JSON = (".csv", ".tsv", ".tab", ".txt"), (".jsonl", ".ndjson", ".json")
@@ -123,7 +124,7 @@ def _read_typed(path: Path, found: TextFormat, texts: Collection[str]) -> Column
 
 def _as_written(words: list[str]) -> Any:
     shared = {word: word for word in set(words)}
-    return objects([shared[word] if word else np.nan for word in words])
+    return object_array([shared[word] if word else np.nan for word in words])
 
 
 def _read_json(path: Path, texts: Collection[str], wanted: Mapping[str, Wanted]) -> Columns:
@@ -165,14 +166,18 @@ def _typed_json(values: list[Any], name: str, path: Path, *, dates: bool) -> Any
             ) from error
     complete = len(present) == len(values)
     if all(isinstance(value, bool) for value in present) and present:
-        return np.array(values) if complete else objects([np.nan if value is None else value for value in values])
+        return np.array(values) if complete else object_array([np.nan if value is None else value for value in values])
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in present):
         whole = complete and present and all(isinstance(value, int) and abs(value) < 2**63 for value in present)
         return np.array(values, dtype=np.int64 if whole else np.float64)
     if all(isinstance(value, str) for value in present):
         typed = type_words(["" if value is None else value for value in values])
-        return typed if typed.dtype.kind == "M" and dates else objects([np.nan if value is None else value for value in values])
-    return objects([np.nan if value is None else value for value in values])
+        return (
+            typed
+            if typed.dtype.kind == "M" and dates
+            else object_array([np.nan if value is None else value for value in values])
+        )
+    return object_array([np.nan if value is None else value for value in values])
 
 
 def _check_lengths(table: Table) -> None:

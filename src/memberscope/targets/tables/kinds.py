@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
+from memberscope.targets.column_values import is_missing as is_missing_value
+from memberscope.targets.column_values import object_array
 
 Kind = Literal["number", "boolean", "date", "text", "category"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -78,7 +80,7 @@ def type_words(words: Sequence[str], decimal: str = ".") -> NDArray[Any]:
     complete = not any(word in MISSING for word in stripped.values())
     if present <= {*TRUE, *FALSE}:
         found = {word: np.nan if plain in MISSING else plain in TRUE for word, plain in stripped.items()}
-        return np.array([found[word] for word in words]) if complete else objects([found[word] for word in words])
+        return np.array([found[word] for word in words]) if complete else object_array([found[word] for word in words])
     if all(DATE.fullmatch(word) for word in present):
         dates = {word: "NaT" if plain in MISSING else plain for word, plain in stripped.items()}
         try:
@@ -86,18 +88,7 @@ def type_words(words: Sequence[str], decimal: str = ".") -> NDArray[Any]:
         except ValueError:  # such as the 31st of February
             pass
     kept = {word: np.nan if plain in MISSING else word for word, plain in stripped.items()}  # one object a value
-    return objects([kept[word] for word in words])
-
-
-def objects(values: Sequence[Any]) -> NDArray[Any]:
-    """Make an array (n,) of objects, whatever they are.
-
-    >>> objects([[1], "a"]).shape
-    (2,)
-    """
-    array = np.empty(len(values), dtype=object)
-    array[:] = values
-    return array
+    return object_array([kept[word] for word in words])
 
 
 def kind_of(column: Any) -> Kind:
@@ -138,7 +129,7 @@ def is_missing(values: Any) -> NDArray[np.bool_]:
     if array.dtype.kind in "Mm":
         return np.asarray(np.isnat(array))
     if array.dtype.kind == "O":
-        return np.array([value is None or bool(value != value) for value in array], dtype=bool)
+        return np.array([is_missing_value(value) for value in array], dtype=bool)
     return np.zeros(len(array), dtype=bool)
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.targets.tables.kinds import MISSING, Wanted, is_missing, kind_of, objects
+from memberscope.targets.column_values import object_array
+from memberscope.targets.tables.kinds import MISSING, Wanted, is_missing, kind_of
 
 TRUTH = {
     "1": True,
@@ -97,7 +98,7 @@ def _as_text(column: Any, want: Wanted) -> Any:
         known = find(value)
         return spell(value) if known is None else known
 
-    return objects(_replace(column, change, empty))
+    return object_array(_replace(column, change, empty))
 
 
 def _as_categories(column: Any, want: Wanted) -> Any:
@@ -193,7 +194,7 @@ def _as_truth(column: Any, name: str, path: Path) -> Any:
             f"Expected true or false in the column {name!r} of {path}, got {values[odd]!r} in row {odd + 1}. Repair it, or change --types."
         )
     found = [np.nan if word is None else TRUTH[word] for word in words]
-    return objects(found) if missing.any() else np.array(found, dtype=bool)
+    return object_array(found) if missing.any() else np.array(found, dtype=bool)
 
 
 def _as_dates(column: Any, name: str, path: Path) -> Any:
