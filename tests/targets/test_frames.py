@@ -28,7 +28,7 @@ from memberscope.signals.store import digest_records
 from memberscope.targets import wrap
 from memberscope.targets.batches import batch_of
 from memberscope.targets.fitted import fitted_names_of
-from memberscope.targets.frames import chosen, count_rows, frame_columns, is_frame, rows
+from memberscope.targets.frames import chosen, count_rows, frame_columns, is_frame, slice_rows
 from memberscope.targets.stacking import match_records, stack, take_fitted_order
 from memberscope.targets.tables import find_fitted_columns
 from memberscope.types import Records
@@ -64,7 +64,7 @@ def test_records_are_counted_and_cut_whatever_holds_them(name):
     x = HOLDERS[name]
     whole = listed(x)
     assert count_rows(x) == 3
-    assert listed(rows(x, 1, 3)) == whole[1:] and listed(rows(x, 2, 9)) == whole[2:]
+    assert listed(slice_rows(x, 1, 3)) == whole[1:] and listed(slice_rows(x, 2, 9)) == whole[2:]
     assert listed(chosen(x, np.array([2, 0, 2]))) == [whole[2], whole[0], whole[2]]
     assert listed(stack(x, x)) == whole * 2
 

@@ -17,7 +17,7 @@ from memberscope.errors import InputError, MemberscopeError
 from memberscope.recipes import weights
 from memberscope.recipes.attempts import Failure, are_hopeless, attempt_models
 from memberscope.recipes.execution import Execution, stream, threads_at_most
-from memberscope.recipes.fleet_keys import keys, weight_keys
+from memberscope.recipes.fleet_keys import model_keys, weight_keys
 from memberscope.recipes.function import Parcel
 from memberscope.recipes.observe import Observation, observe
 from memberscope.recipes.settle import Choice, decided, fitting, settled
@@ -115,7 +115,7 @@ def train_what_can(
     except MemberscopeError as error:
         return Failure(str(error), isinstance(error, InputError))
     order, execution = replace(order, recipe=recipe), fitting(execution, choice)
-    kept = keys(order) if store is not None else None
+    kept = model_keys(order) if store is not None else None
     models = weight_keys(order) if store and kept else None
     if order.keep_weights and models is None:
         raise InputError(
@@ -207,7 +207,7 @@ def standing(order: Order, store: Store | None) -> Standing:
     if store is None or not decided(order.recipe, order.pool, size, m, store):
         return Standing(0, 0, m)
     order = replace(order, recipe=settled(order.recipe, order.pool, size, m, store)[0])
-    kept, models = keys(order), weight_keys(order)
+    kept, models = model_keys(order), weight_keys(order)
     if kept is None or models is None:
         return Standing(0, 0, m)
     done = [batch for batch in order.batches() if stored(order, store, kept, batch)]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 VERSION = 1
 
 
-def keys(order: Order) -> list[str] | None:
+def model_keys(order: Order) -> list[str] | None:
     """The store's key of each model: a hash of recipe, records, membership, seed and what is observed; None without one.
 
     Models trained together share each other's membership and seeds in their keys, since sums may depend on the company.

@@ -45,23 +45,23 @@ class SklearnRecipe:
 
     def __call__(self, records: Records, seed: int) -> SklearnTarget:
         """A clone fitted on `records`."""
-        model = unfitted(self.estimator)
+        model = copy_unfitted(self.estimator)
         model.set_params(**dict.fromkeys(seed_names(model), seed))
         return SklearnTarget(model.fit(records.x, records.y))
 
 
-def unfitted(estimator: Any) -> Any:
+def copy_unfitted(estimator: Any) -> Any:
     """Clone an estimator, also where CatBoost with a list of columns is inside, which `clone` refuses since it copies the list.
 
     >>> from sklearn.tree import DecisionTreeClassifier
-    >>> hasattr(unfitted(DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1])), "tree_")
+    >>> hasattr(copy_unfitted(DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1])), "tree_")
     False
     """
     from sklearn.base import clone
 
     if is_catboost(estimator):
         return type(estimator)(**estimator.get_params())
-    parts = {name: unfitted(part) for name, part in estimator.get_params().items() if is_catboost(part)}
+    parts = {name: copy_unfitted(part) for name, part in estimator.get_params().items() if is_catboost(part)}
     if not parts:
         return clone(estimator)
     model = copy.deepcopy(estimator)  # what else is fitted in it is fitted anew

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from memberscope.errors import InputError, MemberscopeError, TargetError
 from memberscope.signals.domain import Domain
 from memberscope.signals.measure import Measured, Progress, parameter
-from memberscope.signals.outputs import predicted
+from memberscope.signals.outputs import predict_labels
 from memberscope.signals.reduce import top_class
 from memberscope.targets.metered import metered
 from memberscope.types import Bools, Floats, Ints, Records, SignalSpec, Target
@@ -76,7 +76,7 @@ def top_labels(target: Target, x: object, owners: NDArray[np.str_] | None = None
         TargetError: The model fails, or gives another number of rows.
     """
     if hasattr(target, "predict") and not hasattr(target, "same_labels"):
-        return predicted(target, x)
+        return predict_labels(target, x)
     target = getattr(target, "same_labels", target)
     try:
         whose: dict[str, Any] = {"owners": owners.tolist()} if owners is not None and metered(target) is not None else {}

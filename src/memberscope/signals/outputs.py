@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from memberscope import _check
 from memberscope.errors import InputError, MemberscopeError, TargetError
 from memberscope.signals.store import Store, digest_records, signal_key
-from memberscope.targets.frames import rows
+from memberscope.targets.frames import slice_rows
 from memberscope.targets.metered import metered
 from memberscope.targets.stored_answers import are_percentages
 from memberscope.targets.tolerance import simplex_tolerance
@@ -83,7 +83,7 @@ def collect(
         if progress:
             progress(stop, n)
     outputs = np.concatenate(parts)
-    labels = None if not hasattr(target, "predict") else decided(target, records, store)
+    labels = None if not hasattr(target, "predict") else collect_decisions(target, records, store)
     sent = n if labels is None else 2 * n
     if not probe:
         return Observed(outputs, target.signal, sent, None, 0.0, labels)
@@ -94,7 +94,7 @@ def collect(
     return Observed(outputs, target.signal, sent + twice, change <= allowed, change, labels)
 
 
-def decided(target: Any, records: Records, store: Store | None = None) -> Ints:
+def collect_decisions(target: Any, records: Records, store: Store | None = None) -> Ints:
     """The classes (n,) that the target's own `predict` gives the records, from the `store` where they are there.
 
     Raises:
@@ -106,7 +106,7 @@ def decided(target: Any, records: Records, store: Store | None = None) -> Ints:
     kept = store.get(name) if store and name else None
     if kept is not None:
         return kept[:, 0].astype(np.int64)
-    labels = predicted(target, records.x)
+    labels = predict_labels(target, records.x)
     if labels.shape != (n,):
         raise TargetError(f"Expected {n} labels from predict, got shape {labels.shape}. Return one label a record.")
     validate_outputs("labels", labels[:, None].astype(np.float64), records.ids, target.n_classes)
@@ -115,7 +115,7 @@ def decided(target: Any, records: Records, store: Store | None = None) -> Ints:
     return labels
 
 
-def predicted(target: Any, x: Any) -> Ints:
+def predict_labels(target: Any, x: Any) -> Ints:
     """What the target's own `predict` gives the records `x`, as class numbers (n,).
 
     Raises:
@@ -145,7 +145,7 @@ def ask(target: Target, records: Records, start: int, stop: int, progress: Progr
         whose["owners"] = records.ids[start:stop].tolist()
         counted.told = None if progress is None else lambda done: progress(start + done, len(records))
     try:
-        answer = np.asarray(target.query(rows(records.x, start, stop), **whose), dtype=np.float64)
+        answer = np.asarray(target.query(slice_rows(records.x, start, stop), **whose), dtype=np.float64)
     except MemberscopeError:
         raise
     except Exception as error:

@@ -16,7 +16,7 @@ from memberscope.targets.frames import (
     only_column,
     pick_columns,
     refuse_repeated_names,
-    rows,
+    slice_rows,
 )
 from memberscope.targets.stacking import SIDES, place_fitted, stack
 from memberscope.targets.tables.kinds import Wanted, find_wanted
@@ -62,17 +62,17 @@ def stack_as_fitted(target: Target, first: Any, second: Any) -> Any:
         return whole
     whole = _as_taken(target, whole)
     names, fitted = name_columns(whole), fitted_names_of(estimator)
-    if len(set(names)) < len(names) and not _answers(target, rows(whole, 0, 2)):
+    if len(set(names)) < len(names) and not _answers(target, slice_rows(whole, 0, 2)):
         refuse_repeated_names(names)
-    if len(names) == 1 and not fitted and not _answers(target, rows(whole, 0, 2)):
+    if len(names) == 1 and not fitted and not _answers(target, slice_rows(whole, 0, 2)):
         texts = only_column(whole)
-        return texts if _answers(target, rows(texts, 0, 2)) else whole
+        return texts if _answers(target, slice_rows(texts, 0, 2)) else whole
     if not fitted or len(set(names)) < len(names):
         return whole
     places, missing, more = place_fitted(names, fitted)
     if not missing and not more:
         return whole if places == sorted(places) else pick_columns(whole, places)
-    if _answers(target, rows(whole, 0, 2)):  # it finds the columns that it needs by name, or reads them by position
+    if _answers(target, slice_rows(whole, 0, 2)):  # it finds the columns that it needs by name, or reads them by position
         return whole
     got = f"no {missing[0]!r}" if missing else f"{more[0]!r} too"
     raise InputError(
@@ -90,14 +90,14 @@ def _as_taken(target: Target, whole: Any) -> Any:
 
     wanted = {name: want for name, want in find_fitted_columns(target).items() if want.kind == "category"}
     is_arrow = hasattr(whole, "rename_columns")
-    if not (is_arrow or (wanted and hasattr(whole, "iloc"))) or _answers(target, rows(whole, 0, 2)):
+    if not (is_arrow or (wanted and hasattr(whole, "iloc"))) or _answers(target, slice_rows(whole, 0, 2)):
         return whole
     try:
         held = whole.to_pandas() if is_arrow else whole
     except ImportError:
         return whole
     categorised = _with_categories(held, wanted)
-    return next((x for x in (held, categorised) if _answers(target, rows(x, 0, 2))), whole)
+    return next((x for x in (held, categorised) if _answers(target, slice_rows(x, 0, 2))), whole)
 
 
 def _with_categories(frame: Any, wanted: Mapping[str, Wanted]) -> Any:

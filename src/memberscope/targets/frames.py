@@ -149,10 +149,10 @@ def count_rows(x: Any) -> int:
     return int(x.shape[0]) if hasattr(x, "shape") else len(x)
 
 
-def rows(x: Any, start: int, stop: int) -> Any:
+def slice_rows(x: Any, start: int, stop: int) -> Any:
     """Give the records from `start` up to `stop` of an array, a sparse matrix, a list or a data frame.
 
-    >>> rows([1, 2, 3], 0, 2)
+    >>> slice_rows([1, 2, 3], 0, 2)
     [1, 2]
     """
     if hasattr(x, "iloc"):

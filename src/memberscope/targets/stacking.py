@@ -26,7 +26,7 @@ from memberscope.targets.frames import (
     pick_columns,
     refuse_repeated_names,
     rename_frame,
-    rows,
+    slice_rows,
 )
 
 Sides = tuple[str, str]
@@ -77,7 +77,7 @@ def match_records(x: Any, like: Any, sides: Sides) -> Any:
     if not is_frame(like) or x is None:
         return x
     whole = stack(like, x, sides)
-    return rows(whole, count_rows(like), count_rows(whole))
+    return slice_rows(whole, count_rows(like), count_rows(whole))
 
 
 def match_columns(first: Any, second: Any, sides: Sides = SIDES) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 
 from memberscope.errors import InputError
 from memberscope.targets.boosters import BoosterTarget
-from memberscope.targets.frames import rows
+from memberscope.targets.frames import slice_rows
 from memberscope.targets.function import FunctionTarget
 from memberscope.targets.huggingface import HuggingFaceTarget
 from memberscope.targets.keras import KerasTarget
@@ -134,5 +134,5 @@ def counted(target: Target, x: Any, n_classes: int) -> Target:
         if target.signal == "labels":
             target.known_classes = n_classes  # type: ignore[attr-defined]
         else:
-            target.query(rows(x, 0, 1))
+            target.query(slice_rows(x, 0, 1))
     return target
