@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from memberscope.errors import InputError
 from memberscope.targets import Layout, SklearnTarget, fitted_columns_of, read_pair, read_tables, wrap
-from memberscope.targets.tables import files, find_fitted_columns, read_kinds, read_table
+from memberscope.targets.tables import arrow, files, find_fitted_columns, read_kinds, read_table
 from memberscope.targets.tables.kinds import MISSING, Wanted, is_missing, kind_of
 from memberscope.targets.tables.text import find_text_format
 from memberscope.targets.tables.wanted import convert_column
@@ -55,7 +55,8 @@ def write_column(path: Path, words: list[str]) -> Path:
 def read_without(monkeypatch: pytest.MonkeyPatch, path: Path, *hidden: str) -> dict:
     found = files.find_spec
     with monkeypatch.context() as patch:
-        patch.setattr(files, "find_spec", lambda name: None if name in hidden else found(name))
+        for module in (files, arrow):
+            patch.setattr(module, "find_spec", lambda name: None if name in hidden else found(name))
         return read_table(path).columns
 
 
@@ -395,3 +396,13 @@ def test_values_that_the_model_was_not_fitted_with_are_said(tmp_path):
     paths = pair(tmp_path, "code,y\n1234,0\n12,1\n", "code,y\n12,0\n")
     read = read_tables(*paths, Layout(wanted={"code": Wanted("text", ("01234", "12"))}))
     assert "In 1 of 3 records code holds values that the model was not fitted with, such as '1234'" in read.notes[0]
+
+
+def test_words_of_pyarrow_alone_are_made_when_they_are_asked_for(tmp_path, monkeypatch):
+    FRAME.to_parquet(tmp_path / "a.parquet")
+    words = read_without(monkeypatch, tmp_path / "a.parquet", "pandas")["name"]
+    assert "_values" not in vars(words)
+    assert (words.shape, words.dtype, kind_of(words)) == ((3,), np.dtype(object), "text")
+    assert "_values" not in vars(words)
+    assert np.asarray(words).tolist()[:1] == list(words)[:1] == words[:1].tolist() == words.tolist()[:1]
+    assert np.array(words, copy=True) is not np.asarray(words)

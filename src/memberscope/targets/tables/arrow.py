@@ -13,6 +13,7 @@ import numpy as np
 
 from memberscope.errors import InputError
 from memberscope.targets.column_values import object_array
+from memberscope.targets.tables.arrow_words import ArrowWords
 from memberscope.targets.tables.kinds import FALSE, MISSING, TRUE
 from memberscope.targets.tables.text import TextFormat
 
@@ -33,7 +34,7 @@ def read_text_by_arrow(path: Path, found: TextFormat, texts: Collection[str]) ->
     untyped: set[str] = set()
     for _ in range(MOST_TRIES + 1):
         try:
-            table = _read_csv(path, found, {*texts, *untyped})
+            table = _read_csv(path, found, {*texts, *untyped}, keep=bool(texts))
         except pa.ArrowInvalid as error:
             column = re.match(r"In CSV column #(\d+):", str(error))
             if column is None:
@@ -44,10 +45,11 @@ def read_text_by_arrow(path: Path, found: TextFormat, texts: Collection[str]) ->
         if not times:
             return _finish(table, texts, untyped, found.decimal)
         untyped |= times
-    return _finish(_read_csv(path, found, found.names), texts, set(found.names), found.decimal)
+    return _finish(_read_csv(path, found, found.names, keep=bool(texts)), texts, set(found.names), found.decimal)
 
 
-def _read_csv(path: Path, found: TextFormat, texts: Collection[str]) -> Any:
+def _read_csv(path: Path, found: TextFormat, texts: Collection[str], *, keep: bool) -> Any:
+    """Read the columns; `keep` leaves words for missing values as they are, to be looked at afterwards by column."""
     import pyarrow as pa
     from pyarrow import csv
 
@@ -56,7 +58,7 @@ def _read_csv(path: Path, found: TextFormat, texts: Collection[str]) -> Any:
         null_values=sorted(MISSING),
         true_values=list(TRUE),
         false_values=list(FALSE),
-        strings_can_be_null=False,  # words are looked at afterwards, by column
+        strings_can_be_null=not keep,
         decimal_point=found.decimal,
     )
     encoding = "utf8" if found.encoding in ("utf-8", "utf-8-sig") else found.encoding
@@ -90,7 +92,8 @@ def _finish(table: Any, texts: Collection[str], untyped: Collection[str], decima
     for place, name in enumerate(table.column_names):
         column = table.column(place)
         if pa.types.is_string(column.type):
-            column = _without_missing(column, [""] if name in texts else sorted(MISSING))
+            if texts:
+                column = _without_missing(column, [""] if name in texts else sorted(MISSING))
             if name in untyped and name not in texts:
                 column = _typed(column, decimal)
         elif pa.types.is_null(column.type):
@@ -154,7 +157,10 @@ def columns_of_arrow(table: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Give the columns of a table by name, as pandas holds them if it is installed, and which of them pandas wrote as an index."""
     table, index = _with_index(table)
     if find_spec("pandas") is None:
-        return {str(name): _as_numpy(table.column(k)) for k, name in enumerate(table.column_names)}, index
+        columns = {}
+        for name in table.column_names:  # each is let go once it is converted
+            columns[str(name)], table = _as_numpy(table.column(0)), table.remove_column(0)
+        return columns, index
     described = table.schema.pandas_metadata
     if described:  # records are told apart by position; an index that pandas wrote stays a column
         text = json.dumps({**described, "index_columns": []})
@@ -188,6 +194,7 @@ def _as_read(series: Any) -> Any:
 
 
 def _as_numpy(column: Any) -> Any:
+    """Give a column as an array; words stay with pyarrow until they are asked for."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(column.type):
@@ -196,9 +203,7 @@ def _as_numpy(column: Any) -> Any:
         column = column.cast(pa.timestamp("us"))
     if pa.types.is_null(column.type):
         return np.full(len(column), np.nan)
-    if not pa.types.is_string(column.type):
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         values = column.to_numpy()
         return object_array([np.nan if value is None else value for value in values]) if values.dtype == object else values
-    coded = column.dictionary_encode().combine_chunks()
-    words = object_array([*coded.dictionary.to_pylist(), np.nan])  # one object a value, however many records have it
-    return words[coded.indices.fill_null(len(words) - 1).to_numpy(zero_copy_only=False)]
+    return ArrowWords(column)

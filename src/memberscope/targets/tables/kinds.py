@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from memberscope.errors import InputError
 from memberscope.targets.column_values import is_missing as is_missing_value
 from memberscope.targets.column_values import object_array
+from memberscope.targets.tables.arrow_words import ArrowWords
 
 Kind = Literal["number", "boolean", "date", "text", "category"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -106,7 +107,7 @@ def kind_of(column: Any) -> Kind:
         return "number"
     if dtype.kind in "Mm":
         return "date"
-    if dtype.kind == "O" and not hasattr(dtype, "na_value"):
+    if dtype.kind == "O" and not hasattr(dtype, "na_value") and not isinstance(column, ArrowWords):
         present = [value for value in column if value is not None and value == value]
         if present and all(isinstance(value, bool | np.bool_) for value in present):
             return "boolean"
