@@ -67,6 +67,7 @@ reproduce: $(VENV)/.dev
 	$(BIN)/python benchmarks/location30.py
 	$(BIN)/python benchmarks/coverage.py
 	$(BIN)/python benchmarks/coverage_areas.py
+	$(BIN)/python benchmarks/coverage_attainable.py
 	$(BIN)/python benchmarks/compare_nulls.py
 	$(BIN)/python benchmarks/controls.py 1000 100
 	$(BIN)/python benchmarks/zero_leak.py scores
