@@ -197,7 +197,8 @@ def validate_outputs(signal: Signal, outputs: Floats, ids: NDArray[np.str_], n_c
         if len(uneven):
             raise InputError(
                 f"Expected probabilities that sum to 1, got {sums[uneven[0]]:.4f} for record {str(ids[uneven[0]])!r} "
-                f"({len(uneven)} records in all). Normalise them or declare logits."
+                f"({len(uneven)} records in all). Divide each row by its sum; of a model, in a "
+                f"function around it: wrap(f, n_classes={n_classes})."
             )
     if signal == "logits" and len(outputs) >= SURE and outputs.min() >= 0 and (np.abs(outputs.sum(axis=1) - 1) < 1e-5).all():
         raise InputError(

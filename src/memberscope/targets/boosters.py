@@ -17,6 +17,7 @@ from memberscope.targets.booster_files import check_lightgbm, lightgbm_header
 from memberscope.targets.frames import is_frame, pick_columns, rename_frame
 from memberscope.targets.inputs import dense, find_columns, named, typed
 from memberscope.targets.kinds import Outputs, declared, level, one_a_class
+from memberscope.targets.one_vs_all import divide_by_sums
 from memberscope.targets.tasks import refuse_objective, unsupported
 from memberscope.targets.xgboost_files import check_xgboost
 from memberscope.types import Floats, Signal
@@ -24,6 +25,7 @@ from memberscope.types import Floats, Signal
 LIGHTGBM: dict[str, tuple[Outputs, ...]] = {
     "binary": ("probabilities", "logits"),
     "multiclass": ("probabilities", "logits"),
+    "multiclassova": ("probabilities",),  # each class has a probability of its own; they are divided by their sum
 }
 XGBOOST: dict[str, tuple[Outputs, ...]] = {
     "binary:logistic": ("probabilities", "logits"),
@@ -148,7 +150,8 @@ def lightgbm(booster: Any) -> Ensemble:
     def predict(records: Any, outputs: Outputs) -> Any:
         if outputs == "logits":
             return scale * booster.predict(records, raw_score=True)
-        return booster.predict(records)
+        answers = booster.predict(records)
+        return divide_by_sums(answers) if header.objective[0] == "multiclassova" else answers
 
     return Ensemble(
         library="LightGBM",

@@ -12,6 +12,7 @@ from memberscope.errors import InputError
 from memberscope.targets.code import code_digest, modules_inside
 from memberscope.targets.decisions import decides_itself
 from memberscope.targets.fitted import fitted_names_of
+from memberscope.targets.one_vs_all import NOTE, divide_by_sums, is_one_vs_all
 from memberscope.targets.sklearn_inside import SklearnInside, opens
 from memberscope.targets.stacking import take_fitted_order
 from memberscope.targets.tasks import refuse_unfitted, refuse_unsupported
@@ -51,6 +52,8 @@ class SklearnTarget:
         self.access, self.signal = offered(self._asked)
         if self.signal == "logits" and len(classes) > 2 and pairwise(self._asked):
             self.access, self.signal = Access.LABEL, "labels"
+        self._divides = self.signal == "probabilities" and len(classes) > 2 and is_one_vs_all(estimator)
+        self.notes: tuple[str, ...] = (NOTE,) if self._divides else ()
         if self.signal != "labels" and decides_itself(estimator):
             self.predict = self._predict
         if (np.diff(self._order) > 0).all() and opens(estimator):
@@ -97,6 +100,8 @@ class SklearnTarget:
         values = np.asarray(getattr(self._asked, method)(x), dtype=np.float64)
         if values.ndim == 1:
             values = np.column_stack([np.zeros(len(values)), values])
+        if self._divides:
+            values = divide_by_sums(values)
         return values[:, self._order] if values.shape[1] == self.n_classes else values
 
     def _predict(self, x: Any) -> Ints:

@@ -110,7 +110,7 @@ def recognise_task(model: Any) -> Task | None:
     >>> recognise_task(make_pipeline(Ridge())), recognise_task(LogisticRegression()), recognise_task(abs)
     ('regression', 'classification', None)
     """
-    for part in _within(model):
+    for part in parts_within(model):
         found = _task_of(part)
         if found is not None:
             return found
@@ -125,7 +125,7 @@ def refuse_unsupported(model: Any) -> None:
     """
     task = recognise_task(model)
     if task is not None and task != "classification":
-        parts = [type(part).__name__ for part in _within(model)]
+        parts = [type(part).__name__ for part in parts_within(model)]
         raise unsupported(task, parts[-1] if len(parts) == 1 else f"{parts[-1]} in a {parts[0]}")
 
 
@@ -225,7 +225,7 @@ def _is_fitted(estimator: Any) -> bool:
     )
 
 
-def _within(model: Any) -> list[Any]:
+def parts_within(model: Any) -> list[Any]:
     """The model, the last step of a pipeline or the estimator of a search, and so on inwards."""
     found = [model]
     while len(found) < 8:

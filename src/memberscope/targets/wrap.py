@@ -15,6 +15,7 @@ from memberscope.targets.function import FunctionTarget
 from memberscope.targets.huggingface import HuggingFaceTarget
 from memberscope.targets.keras import KerasTarget
 from memberscope.targets.kinds import Outputs, declared
+from memberscope.targets.one_vs_all import gives_raw_scores
 from memberscope.targets.onnx import OnnxTarget
 from memberscope.targets.sklearn import SklearnTarget
 from memberscope.targets.tasks import LOSS, refuse_unsupported
@@ -48,9 +49,8 @@ def as_declared(target: Target, outputs: str | None) -> Target:
     """
     if outputs is not None and isinstance(target, TorchTarget) and target.declared is None:
         return placed(target, None, outputs)
-    raw = isinstance(target, SklearnTarget) and getattr(target.estimator, "objective", None) == "binary:logitraw"
-    if raw and outputs == "logits":  # XGBoost's predict_proba gives margins then
-        target.signal, target.access = "logits", Access.LOGITS  # type: ignore[misc]
+    if outputs == "logits" and isinstance(target, SklearnTarget) and gives_raw_scores(target.estimator):
+        target.signal, target.access = "logits", Access.LOGITS
     if outputs not in (None, target.signal):
         raise InputError(f"Expected a model that returns {outputs}, got one of {target.signal}. Leave out --outputs.")
     return target
