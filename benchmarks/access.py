@@ -15,9 +15,9 @@ import torch
 from data import cifar10, location30
 from memberscope import audit
 from memberscope.auditing import Plan, Result
-from memberscope.auditing.levels import level_word
+from memberscope.auditing.documents.access_levels import level_word
 from memberscope.recipes import SGD, TorchRecipe
-from memberscope.reports.lookup import first, interval, levels, reached_by
+from memberscope.reports.select import first, interval, levels, reached_by
 from memberscope.types import Access, Estimate, Records, ThreatModel
 
 RESTRICTIONS = ("top:1", "top:3", "round:1", "round:2", "temperature:4", "noise:0.5")

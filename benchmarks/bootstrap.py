@@ -11,8 +11,8 @@ import numpy as np
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from memberscope.statistics import bootstrap
-from memberscope.statistics.bootstrap import ROWS
-from memberscope.statistics.resample import Resampler, fast
+from memberscope.statistics.curves.bootstrap import ROWS
+from memberscope.statistics.curves.resampling import Resampler, fast
 
 N, REPLICATES, LOOPED = 25_000, 2000, 20
 FPRS = (0.1, 0.01, 0.001, 0.0001)

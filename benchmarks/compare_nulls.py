@@ -16,8 +16,8 @@ import numpy as np
 from scipy.stats import beta
 
 from memberscope.auditing import Plan, audit_signals, compare
-from memberscope.auditing.again import digest_arrays
-from memberscope.auditing.result import Result
+from memberscope.auditing.documents.result import Result
+from memberscope.auditing.verdict.recompute import digest_arrays
 from memberscope.targets import StoredSignals
 
 SIDE = 1000

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from memberscope.attacks import ATTACKS
-from memberscope.auditing.blind import blind_control
-from memberscope.auditing.direction import direction_control
-from memberscope.auditing.duplicates import overlap_control
-from memberscope.auditing.fitted import fitted_control
-from memberscope.auditing.null import null_control
-from memberscope.auditing.overlap import find_overlap
-from memberscope.auditing.result import Arrays, Scored
+from memberscope.auditing.controls.blind import blind_control
+from memberscope.auditing.controls.direction import direction_control
+from memberscope.auditing.controls.fitted import fitted_control
+from memberscope.auditing.controls.null import null_control
+from memberscope.auditing.controls.overlap import overlap_control
+from memberscope.auditing.documents.result import Arrays, Scored
+from memberscope.auditing.subject.duplicates import find_overlap
 from memberscope.statistics import clopper_pearson
 from memberscope.types import Evidence
 

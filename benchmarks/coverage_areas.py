@@ -16,7 +16,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from scipy.special import expit, logit, nctdtrinc, ndtr, ndtri, stdtrit
 
-from memberscope.auditing.vulnerability import separation
+from memberscope.auditing.estimates.record_vulnerability import separation
 from memberscope.statistics import (
     Counts,
     Interval,
@@ -27,7 +27,7 @@ from memberscope.statistics import (
     rates,
     roc,
 )
-from memberscope.statistics.auc import newcombe_limits, placements
+from memberscope.statistics.curves.auc import newcombe_limits, placements
 from memberscope.types import Evidence
 
 Pair = tuple[Interval, Interval, float]  # before, now, truth

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import gammaln, ndtri, stdtrit
 
 from coverage_areas import LOPSIDED, MODELS
-from memberscope.statistics.auc import estimate_auc
+from memberscope.statistics.curves.auc import estimate_auc
 
 
 def auc_coverage(n1: int, n0: int, auc: float, spread: float, runs: int) -> list[float]:

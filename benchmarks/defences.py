@@ -20,8 +20,8 @@ from torch import nn
 
 from data import fashion_mnist, location30
 from memberscope.auditing import Plan, Training, make_subject
-from memberscope.auditing.defend import SEARCHED, SWEPT, Wish, defend
-from memberscope.auditing.frontier import Frontier, Row
+from memberscope.auditing.defend.frontier import Frontier, Row
+from memberscope.auditing.defend.sweep import SEARCHED, SWEPT, Wish, defend
 from memberscope.recipes import SGD, TorchRecipe
 from memberscope.reports.frontier import canary, epsilons, page
 from memberscope.signals import Store

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from memberscope.auditing import Plan
-from memberscope.auditing.levels import Level
-from memberscope.auditing.training import wanted_by
+from memberscope.auditing.collect.reference_models import wanted_by
+from memberscope.auditing.documents.access_levels import Level
 from memberscope.recipes import Order, balanced
-from memberscope.recipes.execution import called
-from memberscope.recipes.fleet import keys
-from memberscope.recipes.observe import observe
+from memberscope.recipes.fleet.execution import called
+from memberscope.recipes.fleet.fleet import keys
+from memberscope.recipes.fleet.observe_model import observe
 from memberscope.signals import Store
 from memberscope.types import Access, Records
 

@@ -18,8 +18,8 @@ from torch import nn
 from data import fashion_mnist, location30, mnist
 from memberscope.auditing import privacy_bounds
 from memberscope.recipes import SGD, Privacy, TorchRecipe, canaries
-from memberscope.recipes.torch_loop import kept_memory
-from memberscope.recipes.torch_watch import watched_training
+from memberscope.recipes.torch.dpsgd_white_box import watched_training
+from memberscope.recipes.torch.engine_loop import kept_memory
 from memberscope.statistics import auc_value, roc
 from memberscope.statistics.intervals import clopper_pearson
 from memberscope.types import Records

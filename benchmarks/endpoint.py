@@ -24,9 +24,9 @@ import numpy as np
 
 from memberscope.signals import Store, collect
 from memberscope.targets import Endpoint, HttpTarget
-from memberscope.targets.batches import batch_of
-from memberscope.targets.http import dumped
+from memberscope.targets.http.target import dumped
 from memberscope.types import Records
+from memberscope.wire.batch import batch_of
 
 RECORDS, CLASSES, ROUNDS = 10_000, 10, 3
 AIM = 0.9

@@ -20,8 +20,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 import data
 from memberscope.attacks import RMIA, LiRA, Loss, Shokri
-from memberscope.auditing.subject import Subject
-from memberscope.auditing.training import References, converged, fidelity, reference_control
+from memberscope.auditing.collect.reference_models import References, converged, fidelity, reference_control
+from memberscope.auditing.subject.subject import Subject
 from memberscope.recipes import Execution, Fleet, Order, balanced, train
 from memberscope.signals import Wanted
 from memberscope.statistics import auc_interval, roc, tpr_at_fpr

@@ -23,9 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from memberscope.auditing import Plan, Subject, Training, costs, make_subject, run, signals_subject
-from memberscope.auditing.costs import Timings, time_target
-from memberscope.auditing.forecast import Forecast, forecast, seconds_a_model
+from memberscope.auditing import Plan, Subject, Training, make_subject, run, signals_subject
+from memberscope.auditing.collect import time_model as costs
+from memberscope.auditing.collect.dry_run import Forecast, forecast, seconds_a_model
+from memberscope.auditing.collect.time_model import Timings, time_target
 from memberscope.recipes import Execution, SklearnRecipe, TorchRecipe
 from memberscope.targets import Endpoint, HttpTarget, wrap
 from memberscope.types import Access, ThreatModel
@@ -80,7 +81,7 @@ def fleet() -> Work:
     members, others = records(1000, 20)
     recipe = TorchRecipe(network, epochs=30, batch_size=64)
     pool = make_subject(wrap(network_untrained()), members, others).records
-    from memberscope.recipes.observe import subset
+    from memberscope.recipes.fleet.observe_model import subset
 
     target = recipe(subset(pool, np.arange(2000) < 1000), 0)
     subject = make_subject(target, members, others)

@@ -17,8 +17,8 @@ from torch import nn
 
 from data import location30
 from memberscope.targets import TorchTarget
-from memberscope.targets.torch_gradients import by_vmap
-from memberscope.targets.torch_open import opened
+from memberscope.targets.white_box.torch_access import opened
+from memberscope.targets.white_box.torch_gradients import by_vmap
 from memberscope.types import SignalSpec
 from training import mlp
 

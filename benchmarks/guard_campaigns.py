@@ -19,7 +19,7 @@ import numpy as np
 from guard_traffic import DAY, DEPLOYMENTS, START, Deployment, Stream, customers, hours
 from memberscope.errors import UnmetNeedError
 from memberscope.signals import measure
-from memberscope.signals.asking import top_labels
+from memberscope.signals.label_oracle import top_labels
 from memberscope.types import Floats, Records, SignalSpec
 
 RECORDED = {"location30": 300, "adult": 300, "fashion": 200, "cifar10": 100}  # records that the label-only attacks were run on

@@ -23,15 +23,15 @@ import guard_rivals as rivals
 from guard_campaigns import Arena, Campaign, arena, campaigns
 from guard_traffic import DAY, DEPLOYMENTS, START, Stream, benign, kind_of, merged
 from memberscope.errors import UnmetNeedError
-from memberscope.guard.alarm import Alarm
-from memberscope.guard.fingerprints import Fingerprints
-from memberscope.guard.keys import Secret
-from memberscope.guard.monitor import STREAMS, Monitor
-from memberscope.guard.observations import Observations
-from memberscope.guard.sketches import Sketcher
-from memberscope.guard.tune import Tuned, tune
+from memberscope.guard.calibration.thresholds import Tuned, tune
+from memberscope.guard.detectors.alarm import Alarm
+from memberscope.guard.detectors.monitor import STREAMS, Monitor
+from memberscope.guard.hashing.secret_key import Secret
+from memberscope.guard.sketching.fingerprints import Fingerprints
+from memberscope.guard.sketching.observations import Observations
+from memberscope.guard.sketching.sketcher import Sketcher
 from memberscope.statistics import clopper_pearson
-from memberscope.targets.batches import Batch
+from memberscope.wire.batch import Batch
 
 RATE, ORDINARY, BLOCK = 1e-3, 5000, 2048
 SECRET = Secret("bench", bytes(range(32)))

@@ -27,9 +27,9 @@ from data import location30
 from guard_stand import WATCHED, equip, guard, program
 from memberscope import audit
 from memberscope.auditing import Plan
-from memberscope.cli.guard import app
+from memberscope.cli.guard.app import app
 from memberscope.defences import restriction
-from memberscope.defences.saving import load_fitted, needs_fit, with_fitted
+from memberscope.outputs.fitted_file import load_fitted, needs_fit, with_fitted
 from memberscope.statistics import auc_interval
 from memberscope.targets import Endpoint, FunctionTarget, HttpTarget, RestrictedTarget
 from memberscope.types import OutputDefence, Records, Target

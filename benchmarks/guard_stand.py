@@ -21,14 +21,14 @@ from pathlib import Path
 
 import numpy as np
 
-from memberscope.guard.fingerprints import Fingerprints, write_fingerprints
-from memberscope.guard.keys import Secret, write_secrets
-from memberscope.guard.monitor import STREAMS, Settings
-from memberscope.guard.probing import Probing
-from memberscope.guard.sketches import Sketcher, write_sketcher
-from memberscope.guard.tune import Tuned
-from memberscope.guard.tuned_file import write_tuned
-from memberscope.targets.batches import Batch
+from memberscope.guard.calibration.thresholds import Tuned
+from memberscope.guard.calibration.thresholds_file import write_tuned
+from memberscope.guard.detectors.monitor import STREAMS, Settings
+from memberscope.guard.detectors.near_copies import Probing
+from memberscope.guard.hashing.secret_key import Secret, write_secrets
+from memberscope.guard.sketching.fingerprints import Fingerprints, write_fingerprints
+from memberscope.guard.sketching.sketcher import Sketcher, write_sketcher
+from memberscope.wire.batch import Batch
 
 CLASSES, ANSWERS = 1000, 64
 NEVER = 1e12  # a threshold that no statistic reaches: detectors work, and nothing changes an answer
@@ -174,7 +174,7 @@ async def fixed(classes: int) -> None:
 
 
 if __name__ == "__main__":
-    from memberscope.guard.run import loop_factory
+    from memberscope.guard.server.worker import loop_factory
 
     assert sys.argv[1] == "fixed"
     with asyncio.Runner(loop_factory=loop_factory()) as runner:

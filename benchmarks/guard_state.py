@@ -18,11 +18,11 @@ from collections.abc import Callable
 from itertools import count
 from statistics import median
 
-from memberscope.guard.budget import buckets_of
-from memberscope.guard.memory import MemoryState
-from memberscope.guard.policy import Allowed, Rate
-from memberscope.guard.redis_state import RedisState
-from memberscope.guard.state import Bucket, State, StateError
+from memberscope.guard.policy.config import Allowed, Rate
+from memberscope.guard.state.in_memory import MemoryState
+from memberscope.guard.state.interface import Bucket, State, StateError
+from memberscope.guard.state.redis_store import RedisState
+from memberscope.guard.state.token_buckets import buckets_of
 
 CLIENTS = 100_000
 ALLOWED = Allowed(per_client="1000000/h", per_record="100000/d")

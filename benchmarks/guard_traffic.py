@@ -21,7 +21,7 @@ from sklearn.ensemble import RandomForestClassifier
 import data
 import label_only
 import label_only_real
-from memberscope.signals.asking import top_labels
+from memberscope.signals.label_oracle import top_labels
 from memberscope.targets import TorchTarget, wrap
 from memberscope.types import Target
 

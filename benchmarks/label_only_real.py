@@ -28,7 +28,7 @@ from label_only import mlp, trained
 from memberscope.attacks import RMIA, Augmentation, Boundary, LiRA, Noise, RobustLiRA
 from memberscope.errors import UnmetNeedError
 from memberscope.signals import Measured, Wanted, measure, reduced
-from memberscope.signals.search import FLOOR
+from memberscope.signals.boundary_walk import FLOOR
 from memberscope.statistics import auc_difference, auc_interval, auc_value, roc, tpr_at_fpr
 from memberscope.targets import TorchTarget, wrap
 from memberscope.types import Access, Evidence, Records, SignalSpec, Target

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import data
 from memberscope import audit
 from memberscope.attacks import Confidence, Entropy, ModifiedEntropy
-from memberscope.reports.lookup import first
+from memberscope.reports.select import first
 from memberscope.types import Evidence
 
 

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import data
 import tanh_mlp
 from memberscope.attacks import RMIA, Calibrated, LiRA
-from memberscope.auditing.training import converged
+from memberscope.auditing.collect.reference_models import converged
 from memberscope.recipes import Execution, Fleet, FunctionRecipe, Order, balanced, train
 from memberscope.signals import Store, Wanted
 from memberscope.types import Access, Attack, Evidence, Records, SignalSpec

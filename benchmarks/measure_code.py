@@ -136,7 +136,9 @@ def count_comments(path: Path) -> tuple[int, int, int]:
 
 def loaded_by_guard() -> tuple[int, int]:
     """Count the modules of this package that a fresh process loads with the guard's server, and those that are not the guard's."""
-    code = f"import {PACKAGE}.guard.server.serve, sys; print(*[name for name in sys.modules if name.split('.')[0] == '{PACKAGE}'])"
+    code = (
+        f"import {PACKAGE}.guard.server.serve, sys; print(*[name for name in sys.modules if name.split('.')[0] == '{PACKAGE}'])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     if done.returncode:
         code = code.replace("guard.server.serve", "guard.run")

@@ -17,7 +17,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 import data
 from memberscope import Access, Plan, Records, ThreatModel, audit
-from memberscope.reports.lookup import first, interval, percent, reached_by
+from memberscope._text import percent
+from memberscope.reports.select import first, interval, reached_by
 
 Split = tuple[np.ndarray, np.ndarray]
 

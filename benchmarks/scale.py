@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from memberscope.auditing import Plan, audit_signals, run, signals_subject
-from memberscope.auditing.blind import blind_control
+from memberscope.auditing.controls.blind import blind_control
 from memberscope.targets import StoredSignals
 from memberscope.types import Access, ThreatModel
 

@@ -21,7 +21,7 @@ from memberscope.attacks import IHA, RMIA, GradientNorm, LiRA, Logit, Loss, Modi
 from memberscope.recipes import SGD, TorchRecipe, balanced
 from memberscope.signals import Wanted, measure, reduced
 from memberscope.statistics import auc_difference, auc_interval, roc, tpr_at_fpr
-from memberscope.statistics.ranks import within_fold
+from memberscope.statistics.fold_ranks import within_fold
 from memberscope.types import Access, Attack, Evidence, Floats, Records, SignalSpec
 
 FPRS, RESAMPLES, RATE = (0.01, 0.001), 500, 0.05

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from memberscope.cli.reference import configuration_page
+from memberscope.cli.options.reference import configuration_page
 
 path = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
 path.write_text(configuration_page(), encoding="utf-8")

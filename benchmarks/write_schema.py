@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from memberscope.guard.campaigns_page import campaigns_schema
+from memberscope.guard.replay.campaigns_page import campaigns_schema
 from memberscope.reports import comparison_schema, frontier_schema, schema
 
 folder = Path(__file__).resolve().parent.parent / "schema"

@@ -17,11 +17,11 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from coverage import old_limits
-from memberscope.auditing.claims import examine_claims
-from memberscope.auditing.estimate import whole
-from memberscope.auditing.judge import _Family, claim_findings
-from memberscope.auditing.policy import Claim, Policy
-from memberscope.auditing.result import Arrays, Scored
+from memberscope.auditing.documents.policy import Claim, Policy
+from memberscope.auditing.documents.result import Arrays, Scored
+from memberscope.auditing.estimates.estimates import whole
+from memberscope.auditing.verdict.claims import examine_claims
+from memberscope.auditing.verdict.judge import _Family, claim_findings
 from memberscope.statistics import clopper_pearson, roc
 
 JOBS = int(os.environ.get("JOBS", "-1"))  # processes

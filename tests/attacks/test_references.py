@@ -12,7 +12,7 @@ from scipy.stats import norm, rankdata
 from scipy.stats import t as student
 
 from memberscope.attacks import RMIA, AttackR, Base, Calibrated, LiRA, RobustLiRA, Shokri
-from memberscope.attacks import references as blocked
+from memberscope.attacks import _reference_stats as blocked
 from memberscope.attacks.lira_robust import log_student
 from memberscope.attacks.rmia import chosen_a, dominated, pairs_won
 from memberscope.statistics import auc_value, roc

@@ -12,12 +12,12 @@ from sklearn.neural_network import MLPClassifier
 import memberscope
 from memberscope.attacks import by_name
 from memberscope.auditing import Plan, audit_signals, differences
-from memberscope.auditing.again import plan_of
-from memberscope.auditing.levels import Level, levels_of, runs_at
+from memberscope.auditing.documents.access_levels import Level, levels_of, runs_at
+from memberscope.auditing.verdict.recompute import plan_of
 from memberscope.defences import restriction
 from memberscope.errors import InputError
 from memberscope.reports import read_arrays, read_result, to_json, write_all
-from memberscope.reports.matrix import matrix
+from memberscope.reports.page.access_matrix import matrix
 from memberscope.targets import FunctionTarget, RestrictedTarget, SklearnTarget
 from memberscope.types import Access, Records, ThreatModel
 

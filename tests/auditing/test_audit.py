@@ -13,7 +13,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 import memberscope
 from memberscope.auditing import Claim, Plan, Policy, audit_signals, differences, load_policy, recompute, rejudged
-from memberscope.auditing.again import plan_of, settings_of
+from memberscope.auditing.verdict.recompute import plan_of, settings_of
 from memberscope.errors import InputError
 from memberscope.reports import to_json
 from memberscope.targets import StoredSignals

@@ -12,8 +12,8 @@ import pytest
 from scipy.stats import binom
 
 from memberscope.auditing import Plan, audit_signals, compare
-from memberscope.auditing.again import digest_arrays
-from memberscope.auditing.result import Control
+from memberscope.auditing.documents.result import Control
+from memberscope.auditing.verdict.recompute import digest_arrays
 from memberscope.errors import InputError
 from memberscope.reports import comparison_json, comparison_schema, render_comparison
 from memberscope.statistics import auc_difference

@@ -8,7 +8,7 @@ from scenes import gaussian_signals
 from scipy.stats import binom
 
 from memberscope.auditing import Plan, audit_signals
-from memberscope.auditing.blind import above_law, blind_control, members_above, share_found, stratified_auc
+from memberscope.auditing.controls.blind import above_law, blind_control, members_above, share_found, stratified_auc
 
 FPRS = (0.01,)
 

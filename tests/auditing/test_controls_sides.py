@@ -13,15 +13,15 @@ from scipy.stats import binom
 
 import memberscope
 from memberscope.auditing import Plan, audit_signals
-from memberscope.auditing.direction import direction_control
-from memberscope.auditing.duplicates import duplicate_notes, overlap_control
-from memberscope.auditing.fitted import fitted_control
-from memberscope.auditing.gather import without_duplicates
-from memberscope.auditing.overlap import find_overlap
-from memberscope.auditing.recheck import recompute_controls
-from memberscope.auditing.result import Arrays, Control, Scored
-from memberscope.auditing.subject import make_subject
-from memberscope.auditing.surplus import chance_of_twin
+from memberscope.auditing.collect.collect import without_duplicates
+from memberscope.auditing.controls.direction import direction_control
+from memberscope.auditing.controls.fitted import fitted_control
+from memberscope.auditing.controls.overlap import duplicate_notes, overlap_control
+from memberscope.auditing.documents.result import Arrays, Control, Scored
+from memberscope.auditing.subject.duplicate_surplus import chance_of_twin
+from memberscope.auditing.subject.duplicates import find_overlap
+from memberscope.auditing.subject.subject import make_subject
+from memberscope.auditing.verdict.recheck_controls import recompute_controls
 from memberscope.errors import InputError
 from memberscope.targets import FunctionTarget
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from memberscope.attacks import Confidence, Loss
-from memberscope.auditing.crossfit import assign_folds, crossfit, posteriors, transferred_thresholds
+from memberscope.auditing.scoring.crossfit import assign_folds, crossfit, posteriors, transferred_thresholds
 from memberscope.statistics import auc_value, roc, within_fold
 from memberscope.types import Evidence, Needs
 

@@ -10,14 +10,14 @@ from sklearn.ensemble import RandomForestClassifier
 from torch import nn
 
 from memberscope.auditing import Plan, Policy, Training, make_subject
-from memberscope.auditing.defend import SWEPT, Scene, Wish, attempt, defend, scene_of, sweep_attacks
-from memberscope.auditing.frontier import Frontier, Row, Share, Shown, better, concluded, meets, smallest, tpr_of
-from memberscope.auditing.full import Coverage, seen_by
-from memberscope.auditing.policy import AucClaim, Claim, EpsilonClaim
-from memberscope.auditing.verified import verify_frontier
+from memberscope.auditing.collect.full_attack_set import Coverage, seen_by
+from memberscope.auditing.defend.frontier import Frontier, Row, Share, Shown, better, concluded, meets, smallest, tpr_of
+from memberscope.auditing.defend.sweep import SWEPT, Scene, Wish, attempt, defend, scene_of, sweep_attacks
+from memberscope.auditing.documents.policy import AucClaim, Claim, EpsilonClaim
+from memberscope.auditing.verdict.verify_document import verify_frontier
 from memberscope.errors import InputError
 from memberscope.recipes import SGD, Execution, SklearnRecipe, TorchRecipe
-from memberscope.recipes.worst_case import COPY, GROUP, NATURAL, planted
+from memberscope.recipes.worst_case_canaries import COPY, GROUP, NATURAL, planted
 from memberscope.reports.frontier import cells, page
 from memberscope.signals import Store
 from memberscope.types import Access, Estimate, Records, ThreatModel

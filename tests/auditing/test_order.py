@@ -7,7 +7,7 @@ import pytest
 
 from memberscope import audit
 from memberscope.auditing import Plan
-from memberscope.auditing.order import require_order
+from memberscope.auditing.subject.class_order import require_order
 from memberscope.errors import InputError
 from memberscope.targets import FunctionTarget
 

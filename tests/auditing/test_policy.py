@@ -8,7 +8,7 @@ from importlib.resources import files
 import pytest
 
 from memberscope.auditing import load_policy, policy_from_table, shipped
-from memberscope.auditing.policy import AucClaim, Claim, EpsilonClaim, Policy, PpvClaim
+from memberscope.auditing.documents.policy import AucClaim, Claim, EpsilonClaim, Policy, PpvClaim
 from memberscope.errors import InputError
 from memberscope.statistics import records_needed_to_fail
 

@@ -10,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import real_data as benchmark
 from memberscope import Access, Plan, ThreatModel, audit
-from memberscope.reports.lookup import first
+from memberscope.reports.select import first
 
 PLAN = Plan(threat=ThreatModel(access=Access.PROBABILITIES))
 

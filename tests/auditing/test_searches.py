@@ -13,12 +13,12 @@ from sklearn.neural_network import MLPClassifier
 
 import memberscope
 from memberscope.auditing import Plan, audit_signals, differences
-from memberscope.auditing.again import digest_account
-from memberscope.auditing.forecast import forecast
-from memberscope.auditing.subject import make_subject
+from memberscope.auditing.collect.dry_run import forecast
+from memberscope.auditing.subject.subject import make_subject
+from memberscope.auditing.verdict.recompute import digest_account
 from memberscope.errors import InputError
 from memberscope.reports import read_arrays, read_result, write_all
-from memberscope.reports.html import render
+from memberscope.reports.page.report_html import render
 from memberscope.signals import Store
 from memberscope.targets import FunctionTarget, SklearnTarget
 from memberscope.types import Access, ThreatModel

@@ -7,8 +7,8 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
 from memberscope.auditing import Arrays, Scored, Settings
-from memberscope.auditing.diagnostics import overconfidence
-from memberscope.auditing.strongest import strongest
+from memberscope.auditing.estimates.diagnostics import overconfidence
+from memberscope.auditing.estimates.strongest import strongest
 
 
 def arrays(n: int, shifts: tuple[float, ...], rng: np.random.Generator) -> Arrays:

@@ -10,14 +10,14 @@ from scenes import Planted, PlantedRecipe, gaussian_signals, numbers, planted_si
 from scipy.special import ndtr
 
 from memberscope.auditing import Plan, Training, audit, audit_signals, differences, make_subject
-from memberscope.auditing.between import spread
-from memberscope.auditing.levels import Level
-from memberscope.auditing.procedure import drawn
-from memberscope.auditing.training import order_of
+from memberscope.auditing.collect.reference_models import order_of
+from memberscope.auditing.collect.target_models import drawn
+from memberscope.auditing.documents.access_levels import Level
+from memberscope.auditing.scoring.score_targets import spread
 from memberscope.errors import InputError
 from memberscope.recipes import Execution, balanced
 from memberscope.reports import read_result, write_all
-from memberscope.reports.arrays import read_arrays
+from memberscope.reports.files.arrays_file import read_arrays
 from memberscope.signals import Store
 from memberscope.types import Access, ThreatModel
 

@@ -11,13 +11,13 @@ from scenes import Planted, PlantedRecipe, numbers, planted_sides
 import memberscope
 from memberscope import Plan, ThreatModel
 from memberscope.auditing import make_subject
-from memberscope.auditing.again import digest_arrays
-from memberscope.auditing.crossfit import assign_folds
-from memberscope.auditing.subject import take
-from memberscope.auditing.units import find_id_like_columns
+from memberscope.auditing.scoring.crossfit import assign_folds
+from memberscope.auditing.subject.subject import take
+from memberscope.auditing.subject.unit_hints import find_id_like_columns
+from memberscope.auditing.verdict.recompute import digest_arrays
 from memberscope.errors import InputError
 from memberscope.recipes import Execution
-from memberscope.reports.arrays import read_arrays, write_arrays
+from memberscope.reports.files.arrays_file import read_arrays, write_arrays
 from memberscope.targets import FunctionTarget, Layout, pair_of, read_signals, read_tables
 from memberscope.types import Access, Records
 

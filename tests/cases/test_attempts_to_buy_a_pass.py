@@ -361,7 +361,7 @@ def test_an_audit_is_not_passed_by_a_policy_whose_rates_its_blind_control_never_
 
 
 def test_seeds_that_were_tried_are_counted_and_said(scene, tmp_path):
-    from memberscope.auditing.repeats import repeats_sentence
+    from memberscope.auditing.verdict.repeated_audits import repeats_sentence
     from memberscope.signals import Store
 
     model, x, y = scene

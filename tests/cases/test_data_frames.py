@@ -25,11 +25,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from memberscope import Plan, audit
-from memberscope.auditing.features import to_matrix
+from memberscope.auditing.subject.feature_matrix import to_matrix
 from memberscope.errors import InputError
-from memberscope.signals.domain import encoded
+from memberscope.frames.stacking import stack
+from memberscope.signals.feature_domain import encoded
 from memberscope.targets import wrap
-from memberscope.targets.stacking import stack
 
 N, HALF = 240, 120
 QUICK = Plan(attacks=("gap", "loss"))

@@ -13,7 +13,7 @@ import memberscope
 from memberscope.auditing import Plan, load_policy
 from memberscope.errors import InputError, TargetError
 from memberscope.recipes import Execution
-from memberscope.recipes.attempts import ENOUGH
+from memberscope.recipes.fleet.attempts import ENOUGH
 from memberscope.targets import FunctionTarget
 
 RNG = np.random.default_rng(0)
@@ -179,7 +179,7 @@ def test_a_white_box_measurement_that_cannot_run_is_one_line(monkeypatch):
     plan = Plan(attacks=("gap", "loss", "gradient_norm"), folds=3, threat=ThreatModel(Access.WHITE_BOX))
     whole = memberscope.audit(model, *SIDES, plan=plan)
     assert "gradient_norm" in ran(whole)
-    from memberscope.targets import sklearn_inside
+    from memberscope.targets.white_box import sklearn as sklearn_inside
 
     def hooked(self, *args, **given):
         raise AttributeError("'GradSampleModule' object has no attribute 'weight'")

@@ -15,8 +15,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
 from memberscope.auditing import run
-from memberscope.cli.keys import Options
-from memberscope.cli.options import plan_of, subject_of, training_of
+from memberscope.cli.options.build import plan_of, subject_of, training_of
+from memberscope.cli.options.keys import Options
 from memberscope.errors import InputError
 
 N = 400

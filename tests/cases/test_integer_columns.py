@@ -17,7 +17,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from memberscope import Plan, audit
 from memberscope.errors import InputError
-from memberscope.targets.stacking import stack
+from memberscope.frames.stacking import stack
 
 N, HALF = 200, 100
 RNG = np.random.default_rng(1)

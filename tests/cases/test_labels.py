@@ -84,8 +84,8 @@ def test_labels_that_start_at_one_are_read_in_order_and_said(scene):
 
 
 def test_labels_that_start_at_one_in_files(scene, tmp_path, monkeypatch):
-    from memberscope.cli.keys import Options
-    from memberscope.cli.options import subject_of
+    from memberscope.cli.options.build import subject_of
+    from memberscope.cli.options.keys import Options
 
     _, x, y = scene
     for name, part in (("train", slice(0, N)), ("holdout", slice(N, 2 * N))):

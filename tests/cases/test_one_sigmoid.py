@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 import memberscope
-from memberscope.auditing.subject import make_subject
+from memberscope.auditing.subject.subject import make_subject
 from memberscope.errors import InputError
 from memberscope.recipes import Execution, TorchRecipe
-from memberscope.recipes.settings import Adam
+from memberscope.recipes.torch.settings import Adam
 from memberscope.signals import collect
 from memberscope.targets import wrap
 from memberscope.types import Access, Records, ThreatModel

@@ -14,10 +14,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import memberscope
-from memberscope.auditing.subject import make_subject
+from memberscope.auditing.subject.subject import make_subject
 from memberscope.errors import InputError
 from memberscope.signals import Store, collect
-from memberscope.signals.asking import top_labels
+from memberscope.signals.label_oracle import top_labels
 from memberscope.targets import SklearnTarget, wrap
 from memberscope.types import Access, ThreatModel
 

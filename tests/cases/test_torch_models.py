@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 import memberscope
-from memberscope.auditing.subject import make_subject
+from memberscope.auditing.subject.subject import make_subject
 from memberscope.errors import InputError, TargetError
 from memberscope.signals import collect
 from memberscope.targets import TorchTarget, wrap

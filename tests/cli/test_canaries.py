@@ -110,7 +110,7 @@ def test_an_audit_without_coins_proves_nothing(planted):
 def test_randomised_response_of_the_claimed_epsilon_is_not_refuted(capsys):
     """Its trade-off curve is no Gaussian one's, so the f-DP form exceeds the truth there; that may not refute anything."""
     from memberscope.auditing import privacy_bounds
-    from memberscope.cli.canaries import refuted
+    from memberscope.cli.commands.canaries import refuted
 
     doubts = 0
     for seed in range(10):

@@ -203,7 +203,7 @@ def test_init_writes_a_configuration_that_plan_reads(tmp_path):
 def test_any_title_is_read_back_and_a_policy_file_stands_beside_its_configuration(tmp_path):
     import tomllib
 
-    from memberscope.cli.configuration import read_config
+    from memberscope.cli.options.configuration import read_config
 
     title = 'm 🙂 "q" \\ \x7f\n[policy]'
     answers = {"--title": title, "--who": "any\nbody\x01", "--access": "label", "--queries": "1", "--prior": "0.5"}

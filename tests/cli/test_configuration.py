@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from memberscope.cli.configuration import read_config
 from memberscope.cli.exits import exit_of_verdict
-from memberscope.cli.keys import SECTIONS, Options, is_list, type_of
-from memberscope.cli.reference import configuration_page
+from memberscope.cli.options.configuration import read_config
+from memberscope.cli.options.keys import SECTIONS, Options, is_list, type_of
+from memberscope.cli.options.reference import configuration_page
 from memberscope.errors import InputError
 
 VALUES = {bool: "true", int: "3", float: "0.5", str: '"x"'}

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from unruly import Unruly, model, serving
 
-from memberscope.cli.keys import KEYS, is_list
-from memberscope.cli.options import merged
+from memberscope.cli.options.build import merged
+from memberscope.cli.options.keys import KEYS, is_list
 from memberscope.errors import InputError
 
 COMMAND = [sys.executable, "-c", "from memberscope.cli.main import run; run()"]

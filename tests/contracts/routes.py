@@ -164,7 +164,7 @@ def write_torch(folder: Path) -> None:
 @cache
 def keras_network() -> Any:
     """The network in Keras."""
-    from memberscope.targets.keras import backed_keras, quiet
+    from memberscope.targets.frameworks.keras import backed_keras, quiet
 
     with quiet():
         keras = backed_keras()
@@ -179,7 +179,7 @@ def keras_network() -> Any:
 
 
 def write_keras(folder: Path) -> None:
-    from memberscope.targets.keras import quiet
+    from memberscope.targets.frameworks.keras import quiet
 
     with quiet():
         keras_network().save(folder / "net.keras")
@@ -239,7 +239,7 @@ def huggingface_routes(folder: Path) -> dict[str, Route]:
     (home / "vocab.txt").write_text("\n".join(WORDS))
     (home / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer", "model_max_length": 16}))
     model = tiny_bert()
-    from memberscope.targets.huggingface import quiet
+    from memberscope.targets.frameworks.huggingface import quiet
 
     with quiet(transformers):
         model.save_pretrained(home)

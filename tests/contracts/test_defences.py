@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from memberscope.attacks import Gap
-from memberscope.attacks.observed import completed, correct
+from memberscope.attacks._inputs import completed, correct
 from memberscope.defences import (
     OUTPUT_DEFENCES,
     Chain,
@@ -22,7 +22,7 @@ from memberscope.defences import (
 )
 from memberscope.errors import InputError, TargetError
 from memberscope.signals import seen_at
-from memberscope.signals.asking import top_labels
+from memberscope.signals.label_oracle import top_labels
 from memberscope.targets import FunctionTarget, RestrictedTarget
 from memberscope.types import Access, Evidence, OutputDefence
 
@@ -152,7 +152,7 @@ def test_a_known_temperature_is_undone():
 
 def test_noise_has_the_scale_it_says_and_depends_on_its_seed():
     given = np.random.default_rng(5).dirichlet(np.full(3, 50.0), 20_000)
-    from memberscope.defences.noise import keyed_normals
+    from memberscope.outputs.noise import keyed_normals
 
     drawn = keyed_normals(given, 0)
     assert abs(drawn.mean()) < 0.02 and abs(drawn.std() - 1) < 0.02

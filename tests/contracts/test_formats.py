@@ -12,8 +12,8 @@ import pandas
 import pytest
 
 import memberscope
-from memberscope.cli.keys import Options
-from memberscope.cli.options import layout_of
+from memberscope.cli.options.keys import Options
+from memberscope.cli.options.layout import layout_of
 from memberscope.targets import class_names_of, counted, pair_of, read_tables, wrap
 
 N = 200

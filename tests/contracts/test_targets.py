@@ -165,7 +165,7 @@ def test_a_truncated_file_is_one_sentence(route, tmp_path, share):
 @every([row for row in TABLE if row[1] not in ("signals",) and row[0] != "huggingface"])
 def test_another_number_of_features_is_one_sentence(route):
     from memberscope.errors import InputError, TargetError
-    from memberscope.signals.outputs import ask
+    from memberscope.signals.collect import ask
     from memberscope.types import Records
 
     x = route.x[:, :-1]

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memberscope.defences import MemGuard, TopK, restriction
-from memberscope.defences.memguard import KEPT, PATIENCE, STEP, WEIGHTS
 from memberscope.errors import InputError
+from memberscope.outputs.memguard import KEPT, PATIENCE, STEP, WEIGHTS
 from memberscope.targets import RestrictedTarget, TorchTarget
 
 K = 5

@@ -29,7 +29,7 @@ from memberscope.defences import (
     defended,
     sweep,
 )
-from memberscope.defences.regularise import with_dropout
+from memberscope.defences.regularization import with_dropout
 from memberscope.defences.selena import left_out
 from memberscope.errors import InputError
 from memberscope.recipes import SGD, Distilling, Execution, Order, SklearnRecipe, TorchRecipe, as_recipe, balanced, train

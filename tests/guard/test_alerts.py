@@ -17,13 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memberscope.errors import InputError
-from memberscope.guard.alarm import Alarm
-from memberscope.guard.alert_log import AlertLog, line_of
-from memberscope.guard.alerts import Alerter, alerter_of, document_of
-from memberscope.guard.day_files import DAY
-from memberscope.guard.digest import DIGEST, Digest, only_digests
-from memberscope.guard.policy import Alerts, policy_of
-from memberscope.guard.webhook import DELIVERY, SIGNATURE, Patience, Webhook
+from memberscope.guard.alerting.alerter import Alerter, alerter_of, document_of
+from memberscope.guard.alerting.membership_digest import DIGEST, Digest, only_digests
+from memberscope.guard.alerting.webhook import DELIVERY, SIGNATURE, Patience, Webhook
+from memberscope.guard.detectors.alarm import Alarm
+from memberscope.guard.logs.alert_log import AlertLog, line_of
+from memberscope.guard.logs.rotation import DAY
+from memberscope.guard.policy.config import Alerts, policy_of
 
 QUICK = Patience(timeout=0.5, tries=3, pause=0.01, waiting=4)
 LIMIT = 20.0  # seconds that a test waits at most for what must come

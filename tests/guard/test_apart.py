@@ -20,20 +20,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
 from watching import START, Live, population, prepared, script
 
 from memberscope.errors import InputError
-from memberscope.guard import apart as module
 from memberscope.guard import read_policy
-from memberscope.guard.apart import Apart
-from memberscope.guard.equipment import equipment_of
-from memberscope.guard.frames import LONG, Done, Look, framed, packed, received
-from memberscope.guard.keys import read_secret
-from memberscope.guard.logs import Log, ordered
-from memberscope.guard.replay import fresh, judged
-from memberscope.guard.run import loop_factory
-from memberscope.guard.seen import Seen
-from memberscope.guard.snapshots import snapshot
-from memberscope.guard.state import Standing
-from memberscope.guard.waiting import Waiting, pieces
-from memberscope.targets.batches import Batch
+from memberscope.guard.detectors.snapshot import snapshot
+from memberscope.guard.hashing.secret_key import read_secret
+from memberscope.guard.monitor import child_process as module
+from memberscope.guard.monitor.artifacts import equipment_of
+from memberscope.guard.monitor.child_process import Apart
+from memberscope.guard.monitor.ipc import LONG, Done, Look, framed, packed, received
+from memberscope.guard.monitor.query_queue import Waiting, pieces
+from memberscope.guard.query_event import Seen
+from memberscope.guard.replay.log_reader import Log, ordered
+from memberscope.guard.replay.replay import fresh, judged
+from memberscope.guard.server.worker import loop_factory
+from memberscope.guard.state.interface import Standing
+from memberscope.wire.batch import Batch
 
 PATIENCE = 60.0
 
@@ -289,11 +289,11 @@ def test_files_that_are_not_usable_are_told_before_anything_is_served(tmp_path):
 
 ORPHAN = """
 import asyncio, os, sys
-from memberscope.guard.apart import Apart
-from memberscope.guard.keys import read_secret
-from memberscope.guard.memory import MemoryState
-from memberscope.guard.metrics import Metrics
-from memberscope.guard.policy import read_policy
+from memberscope.guard.monitor.child_process import Apart
+from memberscope.guard.hashing.secret_key import read_secret
+from memberscope.guard.state.in_memory import MemoryState
+from memberscope.guard.alerting.prometheus import Metrics
+from memberscope.guard.policy.config import read_policy
 
 async def run():
     policy = read_policy(sys.argv[1])

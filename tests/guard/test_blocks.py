@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from memberscope.guard.monitor import Monitor, Settings
-from memberscope.guard.observations import BINS, POINT, Observations
+from memberscope.guard.detectors.monitor import Monitor, Settings
+from memberscope.guard.sketching.observations import BINS, POINT, Observations
 
 LIMITS = {"probing.family": 6.0, "boundary.family": 4.0, "probing.client": 4.0, "boundary.client": 4.0}
 

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memberscope.errors import InputError
-from memberscope.guard.alarm import Alarm
-from memberscope.guard.campaigns import DO, GAP, LOOKS, ORDER, Calibration, Day, Replay, Threshold, campaigns_of
-from memberscope.guard.campaigns_page import campaigns_page, campaigns_schema, read_replay, write_replay
-from memberscope.guard.digest import DIGEST
+from memberscope.guard.alerting.membership_digest import DIGEST
+from memberscope.guard.detectors.alarm import Alarm
+from memberscope.guard.replay.campaigns import DO, GAP, LOOKS, ORDER, Calibration, Day, Replay, Threshold, campaigns_of
+from memberscope.guard.replay.campaigns_page import campaigns_page, campaigns_schema, read_replay, write_replay
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNTS = {"start": 0.0, "end": 86400.0, "n_queries": 1000, "n_clients": 20, "n_client_days": 20}

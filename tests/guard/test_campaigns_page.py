@@ -6,10 +6,10 @@ import shutil
 
 import pytest
 
-from memberscope.guard.alarm import Alarm
-from memberscope.guard.campaigns import Calibration, Day, Replay, Threshold
-from memberscope.guard.campaigns_page import write_replay
-from memberscope.guard.digest import DIGEST
+from memberscope.guard.alerting.membership_digest import DIGEST
+from memberscope.guard.detectors.alarm import Alarm
+from memberscope.guard.replay.campaigns import Calibration, Day, Replay, Threshold
+from memberscope.guard.replay.campaigns_page import write_replay
 
 HOSTILE = "<script>alert(1)</script>\"'&<img src=x onerror=alert(1)>"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

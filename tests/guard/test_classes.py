@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from memberscope.defences import MemGuard, Rounding, TopK
-from memberscope.defences.saving import save_fitted
 from memberscope.errors import InputError
-from memberscope.guard.classes import Classes
-from memberscope.guard.identity import Client
-from memberscope.guard.policy import policy_of
+from memberscope.guard.identity.client_classes import Classes
+from memberscope.guard.identity.client_identity import Client
+from memberscope.guard.policy.config import policy_of
+from memberscope.outputs.fitted_file import save_fitted
 
 
 def policy(*clients: dict, **more: object):

@@ -9,18 +9,18 @@ from math import log1p
 import numpy as np
 import pytest
 
-from memberscope.guard.boundary import Boundary
-from memberscope.guard.coverage import Coverage
-from memberscope.guard.families import Families
-from memberscope.guard.fingerprints import Fingerprints
-from memberscope.guard.membership import Membership
-from memberscope.guard.monitor import Monitor, Settings
-from memberscope.guard.observations import Observations, example
-from memberscope.guard.probing import Probing
-from memberscope.guard.rows import HEAD, Query, Rows
-from memberscope.guard.snapshots import snapshot
-from memberscope.guard.tune import exceeded_by, tune
-from memberscope.guard.volume import DAY, Volume
+from memberscope.guard.calibration.thresholds import exceeded_by, tune
+from memberscope.guard.detectors.boundary_search import Boundary
+from memberscope.guard.detectors.client_history import HEAD, Query, Rows
+from memberscope.guard.detectors.enumeration import Coverage
+from memberscope.guard.detectors.membership_hits import Membership
+from memberscope.guard.detectors.monitor import Monitor, Settings
+from memberscope.guard.detectors.near_copies import Probing
+from memberscope.guard.detectors.snapshot import snapshot
+from memberscope.guard.detectors.volume import DAY, Volume
+from memberscope.guard.sketching.fingerprints import Fingerprints
+from memberscope.guard.sketching.near_duplicates import Families
+from memberscope.guard.sketching.observations import Observations, example
 from memberscope.statistics import clopper_pearson
 
 RADIUS = 0.3

@@ -13,12 +13,12 @@ from starlette.testclient import TestClient
 
 from memberscope.errors import InputError
 from memberscope.guard import GuardMiddleware, policy_of
-from memberscope.guard.keys import Secret, write_secrets
-from memberscope.guard.parts import parts_of
-from memberscope.guard.policy import Allowed
-from memberscope.guard.rules import digest_of
-from memberscope.guard.sketches import Sketcher, write_sketcher
-from memberscope.targets.batches import Batch
+from memberscope.guard.asgi.compiled_policy import digest_of
+from memberscope.guard.hashing.secret_key import Secret, write_secrets
+from memberscope.guard.policy.config import Allowed
+from memberscope.guard.server.assembly import parts_of
+from memberscope.guard.sketching.sketcher import Sketcher, write_sketcher
+from memberscope.wire.batch import Batch
 
 RNG = np.random.default_rng(0)
 SERVING = {"protocol": "mlflow", "n_classes": 2}

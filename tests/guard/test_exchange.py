@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from memberscope.defences import restriction
 from memberscope.errors import TargetError
-from memberscope.guard.exchange import Exchange
-from memberscope.guard.naming import Keyed
-from memberscope.guard.policy import Serving
+from memberscope.guard.asgi.routes import path_of, route
+from memberscope.guard.hashing.pseudonyms import Keyed
+from memberscope.guard.policy.config import Serving
 from memberscope.guard.refused import Refused
-from memberscope.guard.routes import path_of, route
+from memberscope.guard.rewriting.exchange import Exchange
 from memberscope.targets import Endpoint, FunctionTarget, RestrictedTarget
-from memberscope.targets.answers import outputs_of
-from memberscope.targets.batches import Batch
+from memberscope.wire.answers import outputs_of
+from memberscope.wire.batch import Batch
 
 DEFENCES = ["top:1", "top:2", "round:1", "temperature:2", "noise:0.5", "label", "top:2+round:2", "round:3+label"]
 CLASSES = [None, ("a", "b", "c"), ("2", "0", "1")]

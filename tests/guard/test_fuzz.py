@@ -15,9 +15,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
 from guarded import JSON, ROWS, guarded, policy
 from unruly import Unruly, model, serving
 
-from memberscope.guard import policy as policies
-from memberscope.guard.middleware import GuardMiddleware
-from memberscope.guard.openapi import ANSWERS, openapi
+from memberscope.guard.asgi.middleware import GuardMiddleware
+from memberscope.guard.asgi.openapi import ANSWERS, openapi
+from memberscope.guard.policy import config as policies
 
 X = np.array(ROWS["records"])
 DECLARED = {

@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memberscope.defences import Rounding, TopK
-from memberscope.defences.rounding import WIDE
-from memberscope.guard.equipment import Equipment
-from memberscope.guard.keys import Secret
-from memberscope.guard.live import TURN, Sketched
-from memberscope.guard.metrics import Metrics
-from memberscope.guard.observations import read_line
-from memberscope.guard.seen import Seen
-from memberscope.guard.sketches import Sketcher
-from memberscope.targets.batches import Batch
+from memberscope.guard.alerting.prometheus import Metrics
+from memberscope.guard.hashing.secret_key import Secret
+from memberscope.guard.monitor.artifacts import Equipment
+from memberscope.guard.monitor.in_process import TURN, Sketched
+from memberscope.guard.query_event import Seen
+from memberscope.guard.sketching.observations import read_line
+from memberscope.guard.sketching.sketcher import Sketcher
+from memberscope.outputs.rounding import WIDE
+from memberscope.wire.batch import Batch
 
 RNG = np.random.default_rng(0)
 SECRET = Secret("k", bytes(32))

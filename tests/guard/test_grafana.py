@@ -14,9 +14,9 @@ import typer
 from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
-from memberscope.cli.guard_dashboard import dashboard
+from memberscope.cli.guard.dashboard import dashboard
 from memberscope.errors import InputError
-from memberscope.guard.metrics import FAULTS, LOST, REASONS, Metrics
+from memberscope.guard.alerting.prometheus import FAULTS, LOST, REASONS, Metrics
 
 HERE = Path(__file__).resolve().parent
 FOLDER = files("memberscope.guard") / "grafana"

@@ -16,12 +16,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
 from watching import Live, population, prepared, write_limits
 
 from memberscope.guard import read_policy
-from memberscope.guard.apart import Apart
-from memberscope.guard.families import Families
-from memberscope.guard.keys import read_secret
-from memberscope.guard.monitor import STREAMS, Monitor, Settings
-from memberscope.guard.observations import Observations
-from memberscope.guard.snapshots import restore, snapshot
+from memberscope.guard.detectors.monitor import STREAMS, Monitor, Settings
+from memberscope.guard.detectors.snapshot import restore, snapshot
+from memberscope.guard.hashing.secret_key import read_secret
+from memberscope.guard.monitor.child_process import Apart
+from memberscope.guard.sketching.near_duplicates import Families
+from memberscope.guard.sketching.observations import Observations
 
 N, RADIUS = 500, 0.1
 

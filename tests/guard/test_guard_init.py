@@ -18,17 +18,18 @@ from typer.testing import CliRunner
 
 import memberscope
 from memberscope.attacks import by_name
-from memberscope.auditing import Claim, Plan, Policy, full, rejudged
-from memberscope.auditing.frontier import Frontier
-from memberscope.auditing.policy import AucClaim, EpsilonClaim
-from memberscope.cli import guard_init
+from memberscope.auditing import Claim, Plan, Policy, rejudged
+from memberscope.auditing.collect import full_attack_set as full
+from memberscope.auditing.defend.frontier import Frontier
+from memberscope.auditing.documents.policy import AucClaim, EpsilonClaim
+from memberscope.cli.guard import init as guard_init
 from memberscope.defences import restriction
-from memberscope.defences.saving import load_fitted, with_fitted
 from memberscope.errors import InputError
 from memberscope.guard import policy_of, read_policy
-from memberscope.guard.classes import Classes
-from memberscope.guard.draft import draft
-from memberscope.guard.evidence import (
+from memberscope.guard.identity.client_classes import Classes
+from memberscope.outputs.fitted_file import load_fitted, with_fitted
+from memberscope.outputs.ordering import restrictiveness, tells
+from memberscope.policygen.candidates import (
     Bound,
     Candidate,
     Evidence,
@@ -39,9 +40,9 @@ from memberscope.guard.evidence import (
     of_result,
     read_evidence,
 )
-from memberscope.guard.restrictiveness import restrictiveness, tells
+from memberscope.policygen.guard_toml import draft
 from memberscope.reports import read_result, read_verified, read_verified_frontier, write_all
-from memberscope.reports.matrix import matrix
+from memberscope.reports.page.access_matrix import matrix
 from memberscope.targets import Endpoint, FunctionTarget
 from memberscope.types import Access, ThreatModel
 

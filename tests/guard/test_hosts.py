@@ -25,10 +25,10 @@ from real import free_port
 from running_guard import frozen
 
 from memberscope.defences import restriction
-from memberscope.guard.keys import Secret, write_secrets
-from memberscope.guard.sketches import Sketcher, write_sketcher
+from memberscope.guard.hashing.secret_key import Secret, write_secrets
+from memberscope.guard.sketching.sketcher import Sketcher, write_sketcher
 from memberscope.targets import Endpoint, HttpTarget
-from memberscope.targets.batches import Batch
+from memberscope.wire.batch import Batch
 
 scores = runpy.run_path(str(HERE / "model.py"))["scores"]
 RNG = np.random.default_rng(0)

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from memberscope.errors import InputError
-from memberscope.guard.identity import Client, Identifier, address_of
-from memberscope.guard.policy import ApiKey, Identity, Jwt
+from memberscope.guard.identity.client_identity import Client, Identifier, address_of
+from memberscope.guard.policy.config import ApiKey, Identity, Jwt
 from memberscope.guard.refused import Refused
 
 FAR = int(time.time()) + 10**8

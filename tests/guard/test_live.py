@@ -15,13 +15,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
 from watching import START, Clock, Live, call, model, population, prepared, script
 
 from memberscope.guard import read_policy
-from memberscope.guard.access_log import AccessLog
-from memberscope.guard.equipment import equipment_of
-from memberscope.guard.logs import Log, ordered
-from memberscope.guard.replay import fresh, judged
-from memberscope.guard.seen import Seen
-from memberscope.guard.snapshots import snapshot
-from memberscope.targets.batches import Batch
+from memberscope.guard.detectors.snapshot import snapshot
+from memberscope.guard.logs.access_log import AccessLog
+from memberscope.guard.monitor.artifacts import equipment_of
+from memberscope.guard.query_event import Seen
+from memberscope.guard.replay.log_reader import Log, ordered
+from memberscope.guard.replay.replay import fresh, judged
+from memberscope.wire.batch import Batch
 
 
 def play(live: Live, steps) -> list[tuple[int, bytes]]:
@@ -164,7 +164,7 @@ def test_a_stop_loses_nothing_that_was_answered(tmp_path):
 
 
 def test_the_queue_is_bound_in_records_and_in_bytes_and_what_is_dropped_is_counted(tmp_path, monkeypatch):
-    from memberscope.guard import waiting as module
+    from memberscope.guard.monitor import query_queue as module
 
     live = Live(read_policy(prepared(tmp_path)))
     monkeypatch.setattr(module, "WAITING", 100)

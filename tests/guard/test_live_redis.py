@@ -14,14 +14,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
 
 from watching import START, Clock, Live, population, prepared, script
 
-from memberscope.guard import live as module
 from memberscope.guard import read_policy
-from memberscope.guard.equipment import equipment_of
-from memberscope.guard.lease import Consumer
-from memberscope.guard.live import Together, ended
-from memberscope.guard.logs import Log, ordered
-from memberscope.guard.parts import state_of
-from memberscope.guard.replay import fresh, judged
+from memberscope.guard.monitor import in_process as module
+from memberscope.guard.monitor.artifacts import equipment_of
+from memberscope.guard.monitor.in_process import Together, ended
+from memberscope.guard.replay.log_reader import Log, ordered
+from memberscope.guard.replay.replay import fresh, judged
+from memberscope.guard.server.assembly import state_of
+from memberscope.guard.state.stream_lease import Consumer
 
 
 class Worker(Live):

@@ -19,8 +19,8 @@ from unruly import Unruly, model, serving
 
 from memberscope.errors import InputError
 from memberscope.guard import GuardMiddleware
-from memberscope.guard.measured import log_measured, looser_classes, require_measured
-from memberscope.guard.policy import policy_of
+from memberscope.guard.policy.config import policy_of
+from memberscope.guard.policy.measured_level import log_measured, looser_classes, require_measured
 
 MEASURED = {"result": "00", "level": "top:1", "fpr": 0.01, "limit": 0.03, "upper": 0.02, "attack": "lira", "confidence": 0.95}
 LEVEL = (

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from memberscope.guard.alarm import Alarm
-from memberscope.guard.alerts import Alerter
-from memberscope.guard.digest import DIGEST
-from memberscope.guard.metrics import KINDS, PREFIX, Metrics
-from memberscope.guard.policy import Alerts
+from memberscope.guard.alerting.alerter import Alerter
+from memberscope.guard.alerting.membership_digest import DIGEST
+from memberscope.guard.alerting.prometheus import KINDS, PREFIX, Metrics
+from memberscope.guard.detectors.alarm import Alarm
+from memberscope.guard.policy.config import Alerts
 
 
 def samples(exposed: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -151,7 +151,7 @@ def test_counts_from_many_threads_add_up():
 WORKER = """
 import os
 import prometheus_client
-from memberscope.guard.metrics import Metrics, forget_worker
+from memberscope.guard.alerting.prometheus import Metrics, forget_worker
 prometheus_client.Counter("another_servers_own", "Not the guard's.").inc()
 metrics = Metrics()
 metrics.refused("budget")

@@ -11,19 +11,19 @@ import uuid
 import pytest
 import redis
 
-from memberscope.guard.lease import Consumer, LeaseLost
-from memberscope.guard.policy import Rate
-from memberscope.guard.redis_link import Link
-from memberscope.guard.redis_state import RedisState
-from memberscope.guard.state import Bucket, Standing, StateError
+from memberscope.guard.policy.config import Rate
+from memberscope.guard.state.interface import Bucket, Standing, StateError
+from memberscope.guard.state.redis_client import Link
+from memberscope.guard.state.redis_store import RedisState
+from memberscope.guard.state.stream_lease import Consumer, LeaseLost
 
 AGES = 1e9  # seconds: a refill time so long that nothing refills during a test
 PATIENT = 20.0
 DRAIN = """
 import asyncio, sys
-from memberscope.guard.policy import Rate
-from memberscope.guard.redis_state import RedisState
-from memberscope.guard.state import Bucket
+from memberscope.guard.policy.config import Rate
+from memberscope.guard.state.redis_store import RedisState
+from memberscope.guard.state.interface import Bucket
 
 async def drain():
     state = RedisState(sys.argv[1], sys.argv[2], 20.0)
@@ -43,7 +43,7 @@ asyncio.run(drain())
 """
 WORKER = """
 import asyncio, sys
-from memberscope.guard.lease import Consumer
+from memberscope.guard.state.stream_lease import Consumer
 
 async def count():
     consumer = Consumer(sys.argv[1], sys.argv[2], 20.0, lease=float(sys.argv[3]), poll=0.02)

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memberscope.guard.alarm import Alarm
-from memberscope.guard.policy import Respond
-from memberscope.guard.responses import responses_of
-from memberscope.guard.state import Standing
+from memberscope.guard.detectors.alarm import Alarm
+from memberscope.guard.monitor.responses import responses_of
+from memberscope.guard.policy.config import Respond
+from memberscope.guard.state.interface import Standing
 
 HARD = Respond(volume="block", probing="coarsen", boundary="step_up", coverage="throttle", minutes=2.0)
 

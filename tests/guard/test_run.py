@@ -22,7 +22,7 @@ from running_guard import POLICY, ask, frozen, running
 from unruly import Unruly, model, serving
 
 from memberscope.errors import InputError
-from memberscope.guard.run import Run
+from memberscope.guard.server.worker import Run
 
 X = np.array(ROWS["records"])
 LABELS = {"predictions": model(X).argmax(axis=1).tolist()}

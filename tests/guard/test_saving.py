@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 from memberscope.defences import Chain, HampOutput, MemGuard, Rounding, Temperature, TopK, restriction
-from memberscope.defences.saving import FORMAT, META, fit_parts, load_fitted, save_fitted, with_fitted
 from memberscope.errors import InputError
+from memberscope.outputs.fitted_file import FORMAT, META, fit_parts, load_fitted, save_fitted, with_fitted
 
 
 def answers(n: int, k: int = 4, seed: int = 0) -> np.ndarray:

@@ -22,10 +22,10 @@ from guarded import JSON, ROWS, Broken, guarded, policy
 from unruly import Unruly, model, serving
 
 from memberscope.defences import restriction
-from memberscope.defences.saving import save_fitted
 from memberscope.guard.counters import Uncounted
-from memberscope.guard.memory import MemoryState
-from memberscope.guard.state import Standing
+from memberscope.guard.state.in_memory import MemoryState
+from memberscope.guard.state.interface import Standing
+from memberscope.outputs.fitted_file import save_fitted
 from memberscope.targets import Endpoint, FunctionTarget, HttpTarget, RestrictedTarget
 
 X = np.array(ROWS["records"])

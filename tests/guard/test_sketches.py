@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from memberscope.errors import InputError
-from memberscope.guard.fingerprints import Fingerprints, read_fingerprints, write_fingerprints
-from memberscope.guard.keys import Secret, read_secrets, write_secrets
-from memberscope.guard.sketches import Sketcher, read_sketcher, write_sketcher
+from memberscope.guard.hashing.secret_key import Secret, read_secrets, write_secrets
+from memberscope.guard.sketching.fingerprints import Fingerprints, read_fingerprints, write_fingerprints
+from memberscope.guard.sketching.sketcher import Sketcher, read_sketcher, write_sketcher
 from memberscope.statistics import clopper_pearson
-from memberscope.targets.batches import Batch, batch_of
+from memberscope.wire.batch import Batch, batch_of
 
 SECRET, OTHER = Secret("k", bytes(range(32))), Secret("o", bytes(32))
 MIXED = {"age": [30.0, 40.0, np.nan], "job": ["cook", "smith", None], "pay": [1, 2, 3]}

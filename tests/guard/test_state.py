@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memberscope.errors import InputError
-from memberscope.guard.budget import buckets_of, retry_after
-from memberscope.guard.fallback import LocalAfterFault
-from memberscope.guard.memory import MemoryState, Table
-from memberscope.guard.policy import Allowed, Rate
-from memberscope.guard.redis_state import RedisState
-from memberscope.guard.state import Bucket, Standing, StateError, Taken
+from memberscope.guard.policy.config import Allowed, Rate
+from memberscope.guard.state.in_memory import MemoryState, Table
+from memberscope.guard.state.interface import Bucket, Standing, StateError, Taken
+from memberscope.guard.state.local_fallback import LocalAfterFault
+from memberscope.guard.state.redis_store import RedisState
+from memberscope.guard.state.token_buckets import buckets_of, retry_after
 
 AGES = 1e9  # seconds: a refill time so long that nothing refills during a test
 

@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import guard_campaigns as attacks
 import guard_traffic as traffic
-from memberscope.signals.asking import top_labels
+from memberscope.signals.label_oracle import top_labels
 from memberscope.targets import FunctionTarget
 
 

@@ -8,15 +8,26 @@ import numpy as np
 import pytest
 
 from memberscope.errors import InputError
-from memberscope.guard.monitor import Monitor, Settings
-from memberscope.guard.observations import Observations, example
-from memberscope.guard.probing import Probing
-from memberscope.guard.rows import HEAD, Query, Rows
-from memberscope.guard.snapshots import restore, snapshot
-from memberscope.guard.tune import Tuned
-from memberscope.guard.tuned_file import read_tuned, write_tuned
-from memberscope.guard.usual import learned
-from memberscope.guard.walks import CLIENT, NEVER, OFTEN, POOL, agrees, followed, level_of, mark_of, most, span
+from memberscope.guard.calibration.baseline import learned
+from memberscope.guard.calibration.thresholds import Tuned
+from memberscope.guard.calibration.thresholds_file import read_tuned, write_tuned
+from memberscope.guard.detectors.client_history import HEAD, Query, Rows
+from memberscope.guard.detectors.feature_walks import (
+    CLIENT,
+    NEVER,
+    OFTEN,
+    POOL,
+    agrees,
+    followed,
+    level_of,
+    mark_of,
+    most,
+    span,
+)
+from memberscope.guard.detectors.monitor import Monitor, Settings
+from memberscope.guard.detectors.near_copies import Probing
+from memberscope.guard.detectors.snapshot import restore, snapshot
+from memberscope.guard.sketching.observations import Observations, example
 
 LEVELS = range(1, 9)
 

@@ -16,10 +16,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
 from watching import START, call, population, prepared
 
 from memberscope.guard import read_policy
-from memberscope.guard.equipment import equipment_of
-from memberscope.guard.keys import read_secrets
-from memberscope.guard.observations import Observations, line_of
-from memberscope.targets.batches import Batch
+from memberscope.guard.hashing.secret_key import read_secrets
+from memberscope.guard.monitor.artifacts import equipment_of
+from memberscope.guard.sketching.observations import Observations, line_of
+from memberscope.wire.batch import Batch
 
 
 def log_of(file: Path, path: Path, days: int, seed: int = 0, clients: int = 12) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from memberscope.guard.keys import Secret
-from memberscope.guard.sketches import Sketcher
-from memberscope.targets.batches import Batch
+from memberscope.guard.hashing.secret_key import Secret
+from memberscope.guard.sketching.sketcher import Sketcher
+from memberscope.wire.batch import Batch
 
 
 @pytest.mark.parametrize(("kind", "shape"), [("tabular", (4,)), ("image", (4, 4))])

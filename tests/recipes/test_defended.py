@@ -12,7 +12,7 @@ from memberscope import audit
 from memberscope.auditing import Plan
 from memberscope.defences import HampOutput, Temperature, TopK, restriction
 from memberscope.errors import InputError
-from memberscope.recipes.observe import Observation, observe
+from memberscope.recipes.fleet.observe_model import Observation, observe
 from memberscope.signals import Wanted
 from memberscope.targets import FunctionTarget, RestrictedTarget, SklearnTarget
 from memberscope.types import Access, OutputDefence, Records, SignalSpec

@@ -16,8 +16,8 @@ from sklearn.tree import DecisionTreeClassifier
 
 from memberscope.errors import InputError, TargetError
 from memberscope.recipes import Execution, FunctionRecipe, Order, SklearnRecipe, as_recipe, balanced, load_recipe, train
-from memberscope.recipes.execution import stream
-from memberscope.recipes.settle import fitting
+from memberscope.recipes.fleet.execution import stream
+from memberscope.recipes.fleet.tuning_cache import fitting
 from memberscope.signals import Store, Wanted
 from memberscope.types import Access, Records, SignalSpec
 

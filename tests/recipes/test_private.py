@@ -14,10 +14,10 @@ from torch import nn
 from memberscope.auditing import privacy_bounds
 from memberscope.errors import InputError
 from memberscope.recipes import SGD, Adam, Execution, Order, Privacy, TorchRecipe, balanced, proof, train
-from memberscope.recipes.privacy import epsilons, schedule_of, searched
-from memberscope.recipes.torch import Task, initial, rows_of, tensors
-from memberscope.recipes.torch_private_draws import drawn, poisson_steps
-from memberscope.recipes.torch_watch import watched_training
+from memberscope.recipes.dp_accounting import epsilons, schedule_of, searched
+from memberscope.recipes.torch.dpsgd_white_box import watched_training
+from memberscope.recipes.torch.poisson_sampling import drawn, poisson_steps
+from memberscope.recipes.torch.recipe import Task, initial, rows_of, tensors
 from memberscope.signals import Store, Wanted
 from memberscope.statistics import auc_value, roc
 from memberscope.types import Access, Records, SignalSpec

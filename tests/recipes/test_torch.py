@@ -14,12 +14,12 @@ from torch import nn
 from memberscope.attacks import Confidence
 from memberscope.errors import InputError
 from memberscope.recipes import SGD, Adam, EarlyStopping, Execution, Order, Steps, TorchRecipe, balanced, train
-from memberscope.recipes import torch_choice as choosing
-from memberscope.recipes.losses import Distilling, HighEntropy, RelaxLoss, top_probability
-from memberscope.recipes.settings import learning_rate
-from memberscope.recipes.torch import Task, initial, rows_of, tensors
-from memberscope.recipes.torch_batches import augmented, batch, steps
-from memberscope.recipes.torch_matrices import layers
+from memberscope.recipes.torch import engine_choice as choosing
+from memberscope.recipes.torch.batches import augmented, batch, steps
+from memberscope.recipes.torch.engine_stacked import layers
+from memberscope.recipes.torch.losses import Distilling, HighEntropy, RelaxLoss, top_probability
+from memberscope.recipes.torch.recipe import Task, initial, rows_of, tensors
+from memberscope.recipes.torch.settings import learning_rate
 from memberscope.signals import Store, Wanted
 from memberscope.statistics import auc_value, roc
 from memberscope.types import Access, Evidence, Records, SignalSpec

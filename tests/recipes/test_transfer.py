@@ -8,7 +8,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 
 from memberscope.errors import InputError, UnmetNeedError
-from memberscope.recipes.transfer import transferred
+from memberscope.recipes.fleet.label_transfer import transferred
 from memberscope.statistics import auc_value, roc
 from memberscope.targets import FunctionTarget
 from memberscope.types import Records

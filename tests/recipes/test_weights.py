@@ -14,8 +14,9 @@ from sklearn.preprocessing import StandardScaler
 from test_fleet import HERE, WANTED, order, same
 
 from memberscope.errors import InputError
-from memberscope.recipes import FunctionRecipe, SklearnRecipe, TorchRecipe, attempts, train
-from memberscope.recipes.fleet import Standing, standing
+from memberscope.recipes import FunctionRecipe, SklearnRecipe, TorchRecipe, train
+from memberscope.recipes.fleet import attempts
+from memberscope.recipes.fleet.fleet import Standing, standing
 from memberscope.signals import Store
 from memberscope.targets import load_target
 

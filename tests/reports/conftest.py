@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from memberscope.auditing import Plan, audit_signals
-from memberscope.auditing.policy import Claim, Policy
+from memberscope.auditing.documents.policy import Claim, Policy
 from memberscope.auditing.run import run
-from memberscope.auditing.subject import ordered
+from memberscope.auditing.subject.subject import ordered
 from memberscope.targets import StoredSignals, StoredTarget
 from memberscope.types import Access, ThreatModel
 

@@ -32,10 +32,10 @@ from memberscope.reports import (
     write_all,
     write_junit,
 )
-from memberscope.reports.annex import paragraph, standards
-from memberscope.reports.figures import charts
-from memberscope.reports.lookup import gaps, threat_words
-from memberscope.reports.readers import sections
+from memberscope.reports.page.audience_sections import sections
+from memberscope.reports.page.chart_data import charts
+from memberscope.reports.page.standards_annex import paragraph, standards
+from memberscope.reports.select import gaps, threat_words
 from memberscope.statistics import roc
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,7 +99,7 @@ def test_ids_of_an_earlier_run_do_not_stay_where_none_are_asked_for(result, tmp_
 
 
 def test_a_disk_that_fills_while_the_folder_is_written_leaves_it_as_it_was(result, clean, tmp_path, monkeypatch):
-    from memberscope.reports import folder
+    from memberscope.reports.files import audit_folder as folder
 
     def full(*arguments):
         raise InputError("Expected room")

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from memberscope.guard.connection import protocol
-from memberscope.guard.middleware import GuardMiddleware
-from memberscope.guard.policy import GuardPolicy, policy_of
-from memberscope.guard.proxy import Proxy
-from memberscope.guard.run import listener, server
-from memberscope.guard.seen import Seen
-from memberscope.guard.state import Standing, StateError, Taken
+from memberscope.guard.asgi.http_protocol import protocol
+from memberscope.guard.asgi.middleware import GuardMiddleware
+from memberscope.guard.asgi.proxy import Proxy
+from memberscope.guard.policy.config import GuardPolicy, policy_of
+from memberscope.guard.query_event import Seen
+from memberscope.guard.server.worker import listener, server
+from memberscope.guard.state.interface import Standing, StateError, Taken
 
 JSON = {"protocol": "json", "path": "/score", "body": '{"records": "$records"}', "answer": "predictions", "n_classes": 3}
 ROWS = {"records": [[0.5, 0.25], [1.0, -1.0]]}

@@ -11,21 +11,21 @@ from typer.testing import CliRunner
 
 from memberscope.cli.main import app as cli
 from memberscope.errors import MemberscopeError
-from memberscope.guard.alarm import Alarm
-from memberscope.guard.equipment import equipment_of
-from memberscope.guard.judge import Judge
-from memberscope.guard.live import Alone, Sketched
-from memberscope.guard.memory import MemoryState
-from memberscope.guard.metrics import Metrics
-from memberscope.guard.middleware import GuardMiddleware
-from memberscope.guard.monitor import STREAMS, Settings
-from memberscope.guard.naming import Keyed
-from memberscope.guard.observations import Observations
-from memberscope.guard.policy import GuardPolicy, read_policy
-from memberscope.guard.probing import Probing
-from memberscope.guard.sketches import read_sketcher
-from memberscope.guard.tune import Tuned
-from memberscope.guard.tuned_file import write_tuned
+from memberscope.guard.alerting.prometheus import Metrics
+from memberscope.guard.asgi.middleware import GuardMiddleware
+from memberscope.guard.calibration.thresholds import Tuned
+from memberscope.guard.calibration.thresholds_file import write_tuned
+from memberscope.guard.detectors.alarm import Alarm
+from memberscope.guard.detectors.monitor import STREAMS, Settings
+from memberscope.guard.detectors.near_copies import Probing
+from memberscope.guard.hashing.pseudonyms import Keyed
+from memberscope.guard.monitor.artifacts import equipment_of
+from memberscope.guard.monitor.engine import Judge
+from memberscope.guard.monitor.in_process import Alone, Sketched
+from memberscope.guard.policy.config import GuardPolicy, read_policy
+from memberscope.guard.sketching.observations import Observations
+from memberscope.guard.sketching.sketcher import read_sketcher
+from memberscope.guard.state.in_memory import MemoryState
 
 WEIGHTS = np.random.default_rng(9).normal(size=(6, 3))
 START = 1_750_000_000.0

@@ -8,8 +8,8 @@ import pytest
 from scipy.sparse import csr_matrix, issparse
 
 from memberscope.errors import UnmetNeedError
-from memberscope.signals.domain import encoded
-from memberscope.signals.robustness import disturbed
+from memberscope.signals.feature_domain import encoded
+from memberscope.signals.perturbation import disturbed
 
 
 def frame(n: int = 60) -> pd.DataFrame:

@@ -150,7 +150,7 @@ def test_models_without_gradients_are_refused_in_a_sentence():
 
 def test_too_many_parameters_outside_linear_layers_are_refused(monkeypatch):
     module, x = network("convolutional")
-    monkeypatch.setattr("memberscope.targets.torch_influence.ROOM", 1000)
+    monkeypatch.setattr("memberscope.targets.white_box.torch_influence.ROOM", 1000)
     with pytest.raises(UnmetNeedError, match=r"Expected at most 7 trained parameters outside linear layers .*, got 27\."):
         measure(TorchTarget(module), records(x, np.zeros(len(x), dtype=int)), SignalSpec("influence"))
 

@@ -10,8 +10,8 @@ from scipy.stats import spearmanr
 
 from memberscope.errors import InputError, UnmetNeedError
 from memberscope.signals import measure
-from memberscope.signals.domain import encoded
-from memberscope.signals.robustness import AGREE, WRONG, augmentation, disturbed, noise, transformed, transforms
+from memberscope.signals.feature_domain import encoded
+from memberscope.signals.perturbation import AGREE, WRONG, augmentation, disturbed, noise, transformed, transforms
 
 
 def wide(n: int = 200, f: int = 8):

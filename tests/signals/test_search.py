@@ -9,10 +9,11 @@ from labelled import Labels, assert_depth_is_seen, linear, memorised, records, s
 from scipy.stats import spearmanr
 
 from memberscope.errors import InputError, TargetError, UnmetNeedError
-from memberscope.signals.asking import Oracle
-from memberscope.signals.domain import encoded
+from memberscope.signals.boundary import boundary
+from memberscope.signals.boundary_walk import CEILING, FLOOR, NEAR, STARTS, STEEP, Walk
+from memberscope.signals.feature_domain import encoded
 from memberscope.signals.hopskipjump import CLOSER
-from memberscope.signals.search import CEILING, FLOOR, NEAR, STARTS, STEEP, Walk, boundary
+from memberscope.signals.label_oracle import Oracle
 
 BOTH = pytest.mark.parametrize("jump", [0.0, 1.0], ids=["walk", "hopskipjump"])
 

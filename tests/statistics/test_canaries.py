@@ -10,11 +10,11 @@ from scipy.stats import binom
 from memberscope.auditing import privacy_bounds
 from memberscope.errors import InputError
 from memberscope.statistics import roc
-from memberscope.statistics.canaries import corners, epsilon_from_one_run
-from memberscope.statistics.confusion import Counts
-from memberscope.statistics.gaussian_dp import gaussian_delta, gaussian_epsilon, gaussian_mu
-from memberscope.statistics.many_runs import epsilon_from_counts, epsilon_from_runs, gaussian_mu_from_counts
-from memberscope.statistics.one_run_fdp import epsilon_one_run_fdp
+from memberscope.statistics.epsilon.gaussian_dp import gaussian_delta, gaussian_epsilon, gaussian_mu
+from memberscope.statistics.epsilon.many_runs import epsilon_from_counts, epsilon_from_runs, gaussian_mu_from_counts
+from memberscope.statistics.epsilon.one_run_canaries import corners, epsilon_from_one_run
+from memberscope.statistics.epsilon.one_run_fdp import epsilon_one_run_fdp
+from memberscope.statistics.threshold_rates import Counts
 
 MANY = int(binom.ppf(0.999, 1000, 0.05))  # of 1,000 runs of a test at 5%, exceeded once in a thousand
 

@@ -35,8 +35,8 @@ from memberscope.statistics import (
     tpr_staircase_at_fpr,
     within_fold,
 )
-from memberscope.statistics.bootstrap import ROWS
-from memberscope.statistics.resample import FEW, Resampler, fast
+from memberscope.statistics.curves.bootstrap import ROWS
+from memberscope.statistics.curves.resampling import FEW, Resampler, fast
 
 labelled = st.integers(1, 40).flatmap(
     lambda n: st.tuples(
@@ -124,7 +124,7 @@ def test_wider_confidence_gives_wider_intervals():
 
 
 def test_thinned_ranks_agree_with_all_ranks(monkeypatch):
-    from memberscope.statistics import rank_tails
+    from memberscope.statistics.curves import rank_tails
 
     curve = roc(*Gaussian(1.0).draw(20_000, np.random.default_rng(2)))
     thin = tpr_at_fpr(curve, 0.1)

@@ -26,10 +26,10 @@ from memberscope.statistics import (
     tpr_upper,
     within_fold,
 )
-from memberscope.statistics.rank_tails import rank_tails
-from memberscope.statistics.roc import members_above
-from memberscope.statistics.tpr_hull import hull_grid
-from memberscope.statistics.tpr_limits import guess_margin, guessed_limits
+from memberscope.statistics.curves.rank_tails import rank_tails
+from memberscope.statistics.curves.roc import members_above
+from memberscope.statistics.curves.tpr_hull import hull_grid
+from memberscope.statistics.curves.tpr_limits import guess_margin, guessed_limits
 
 
 def quantiles(n):

@@ -22,16 +22,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from memberscope.auditing.features import to_matrix
+from memberscope.auditing.subject.feature_matrix import to_matrix
 from memberscope.errors import InputError
+from memberscope.frames.access import chosen, count_rows, frame_columns, is_frame, slice_rows
+from memberscope.frames.fitted_columns import fitted_names_of
+from memberscope.frames.stacking import match_records, stack, take_fitted_order
 from memberscope.signals.store import digest_records
 from memberscope.targets import wrap
-from memberscope.targets.batches import batch_of
-from memberscope.targets.fitted import fitted_names_of
-from memberscope.targets.frames import chosen, count_rows, frame_columns, is_frame, slice_rows
-from memberscope.targets.stacking import match_records, stack, take_fitted_order
 from memberscope.targets.tables import find_fitted_columns
 from memberscope.types import Records
+from memberscope.wire.batch import batch_of
 
 FRAME = pd.DataFrame(
     {"age": [30, 40, 50], "job": ["cook", None, "smith"], "seen": pd.to_datetime(["2024-01-01", None, "2024-03-01"])}
@@ -198,7 +198,7 @@ def test_models_tell_the_categories_that_they_were_fitted_with():
 
 
 def test_nothing_heavy_is_imported():
-    modules = "memberscope.targets.frames, memberscope.targets.fitted, memberscope.targets.stacking"
+    modules = "memberscope.frames.access, memberscope.frames.fitted_columns, memberscope.frames.stacking"
     check = f"import {modules}, sys; print([m for m in ('pandas', 'polars', 'pyarrow') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

@@ -22,7 +22,7 @@ from memberscope.defences import restriction
 from memberscope.errors import InputError, TargetError
 from memberscope.signals import Store, collect, measure
 from memberscope.targets import Endpoint, HttpTarget, RestrictedTarget, class_names_of, wrap
-from memberscope.targets.ledger import Spent
+from memberscope.targets.http.ledger import Spent
 from memberscope.types import Access, Records, SignalSpec, Target
 
 X = np.random.default_rng(0).normal(size=(200, 2))
@@ -547,7 +547,7 @@ def test_without_the_extra_a_sentence_says_what_to_install():
 def test_json_without_orjson_is_the_same():
     code = (
         "import sys; sys.modules['orjson'] = None\n"
-        "from memberscope.targets.http import dumped, parsed\n"
+        "from memberscope.targets.http.target import dumped, parsed\n"
         "print(dumped({'a': [0.1, 1, None, 'é']}).decode('ascii'), parsed(b'[0.1]'))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

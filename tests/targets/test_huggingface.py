@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from memberscope.errors import InputError, UnsafeFileError
+from memberscope.frames.several_inputs import Inputs
 from memberscope.targets import HuggingFaceTarget, Layout, class_names_of, load_target, read_pair, wrap
-from memberscope.targets.huggingface import quiet
-from memberscope.targets.several_inputs import Inputs
+from memberscope.targets.frameworks.huggingface import quiet
 
 pytestmark = pytest.mark.skipif(not (find_spec("transformers") and find_spec("torch")), reason="needs transformers and torch")
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "plot", "very", "not"]

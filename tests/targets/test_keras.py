@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from memberscope.errors import InputError, UnsafeFileError
+from memberscope.frames.several_inputs import Inputs
 from memberscope.targets import KerasTarget, Trust, load_target, wrap
-from memberscope.targets.keras import backed_keras, quiet
-from memberscope.targets.several_inputs import Inputs
+from memberscope.targets.frameworks.keras import backed_keras, quiet
 
 pytestmark = pytest.mark.skipif(not (find_spec("keras") and find_spec("torch")), reason="needs keras and torch")
 X = np.random.default_rng(0).normal(size=(30, 4))

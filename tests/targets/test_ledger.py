@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memberscope.errors import InputError
-from memberscope.targets.ledger import Ledger, Query, Spent
+from memberscope.targets.http.ledger import Ledger, Query, Spent
 
 SCOPE = b"endpoint".ljust(16)
 
@@ -120,7 +120,7 @@ def test_what_was_booked_before_kill_9_is_there_afterwards(path):
     """The process dies right after it was told that a line is on the disk."""
     code = (
         "import os, signal, sys\n"
-        "from memberscope.targets.ledger import Ledger, Query\n"
+        "from memberscope.targets.http.ledger import Ledger, Query\n"
         f"ledger = Ledger({str(path)!r}, {SCOPE!r})\n"
         "queries = [Query(k.to_bytes(20, 'big'), k.to_bytes(16, 'big')) for k in range(4)]\n"
         "line = ledger.reserve(queries[:2]).result()\n"

@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 from memberscope import Plan, audit
 from memberscope.errors import InputError
-from memberscope.targets.wrap import wrap
+from memberscope.targets.loading.wrap import wrap
 
 PLAN = Plan(attacks=("confidence", "gap"))
 RNG = np.random.default_rng(0)

@@ -18,7 +18,7 @@ from sklearn.tree import DecisionTreeClassifier
 import memberscope
 from memberscope.errors import InputError
 from memberscope.targets import Layout, OnnxTarget, class_names_of, counted, fitted_columns_of, load_target, read_pair, wrap
-from memberscope.targets.onnx_file import read_facts
+from memberscope.targets.frameworks.onnx_file import read_facts
 from memberscope.types import Access
 
 onnx = pytest.importorskip("onnx")

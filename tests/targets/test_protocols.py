@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from memberscope.errors import InputError, TargetError
-from memberscope.targets.answers import Declared, answers_of, outputs_of
-from memberscope.targets.batches import Batch, batch_of
-from memberscope.targets.http import classes_in, dumped, parsed
-from memberscope.targets.paths import pick, put, steps_of
-from memberscope.targets.protocols import MLflow, OpenInference, TemplatedJSON
-from memberscope.targets.tensors import Tensor, tensors_of
+from memberscope.targets.http.target import classes_in, dumped, parsed
+from memberscope.wire.answers import Declared, answers_of, outputs_of
+from memberscope.wire.batch import Batch, batch_of
+from memberscope.wire.json_path import pick, put, steps_of
+from memberscope.wire.protocols import MLflow, OpenInference, TemplatedJSON
+from memberscope.wire.tensors import Tensor, tensors_of
 
 NAMES = ("ape", "bee", "cat")
 PROTOCOLS = [

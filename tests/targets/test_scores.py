@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from memberscope.errors import InputError
-from memberscope.targets.datasets import read_dataset
-from memberscope.targets.scores import as_rows, find_scores, pick_scores
-from memberscope.targets.several_inputs import Inputs, read_inputs
-from memberscope.targets.tolerance import simplex_tolerance
+from memberscope.frames.datasets import read_dataset
+from memberscope.frames.several_inputs import Inputs, read_inputs
+from memberscope.targets.answers.scores import as_rows, find_scores, pick_scores
+from memberscope.targets.answers.tolerance import simplex_tolerance
 
 N, K = 7, 3
 Z = torch.randn(N, K, generator=torch.Generator().manual_seed(0))

@@ -17,7 +17,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 import memberscope
 from memberscope.errors import InputError, TargetError
 from memberscope.targets import Endpoint, HttpTarget
-from memberscope.targets.ledger import Spent
+from memberscope.targets.http.ledger import Spent
 
 pytestmark = pytest.mark.skipif(
     not BIN.exists(),

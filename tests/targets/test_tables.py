@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memberscope.errors import InputError
+from memberscope.frames.column_kinds import MISSING, Wanted, is_missing, kind_of
 from memberscope.targets import Layout, SklearnTarget, fitted_columns_of, read_pair, read_tables, wrap
 from memberscope.targets.tables import arrow, files, find_fitted_columns, read_kinds, read_table
-from memberscope.targets.tables.kinds import MISSING, Wanted, is_missing, kind_of
 from memberscope.targets.tables.text import find_text_format
 from memberscope.targets.tables.wanted import convert_column
 

@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from memberscope.errors import TargetError, UnmetNeedError
 from memberscope.targets import FunctionTarget, TorchTarget, wrap
-from memberscope.targets.torch_gradients import Uncovered, by_vmap, chosen_way, in_closed_form, norms
-from memberscope.targets.torch_open import opened
+from memberscope.targets.white_box.torch_access import opened
+from memberscope.targets.white_box.torch_gradients import Uncovered, by_vmap, chosen_way, in_closed_form, norms
 from memberscope.types import Differentiable, SignalSpec
 
 N = 9
@@ -336,9 +336,11 @@ def test_gradients_are_never_all_in_memory():
 def test_vectorised_gradients_are_held_a_few_at_a_time(monkeypatch):
     module = made(Twice)
     sizes = []
-    monkeypatch.setattr("memberscope.targets.torch_gradients.CELLS", 48)
+    monkeypatch.setattr("memberscope.targets.white_box.torch_gradients.CELLS", 48)
     keep = norms.__globals__["per_example"]
-    monkeypatch.setattr("memberscope.targets.torch_gradients.per_example", lambda *a: sizes.append(len(a[1])) or keep(*a))
+    monkeypatch.setattr(
+        "memberscope.targets.white_box.torch_gradients.per_example", lambda *a: sizes.append(len(a[1])) or keep(*a)
+    )
     with opened(module, "logits", "cpu") as open_module:
         norms(open_module, real(5), LABELS, N)
     assert max(sizes) == 4 * 48 // 48

@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 
 from memberscope.attacks.attack_r import AttackR
 from memberscope.attacks.augmentation import Augmentation
-from memberscope.attacks.base import Base
+from memberscope.attacks.bayes_base import Base
 from memberscope.attacks.boundary import Boundary
 from memberscope.attacks.calibrated import Calibrated
 from memberscope.attacks.confidence import Confidence

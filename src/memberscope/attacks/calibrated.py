@@ -12,8 +12,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from memberscope.attacks.observed import require
-from memberscope.attacks.references import hidden_only, moments, target_values
+from memberscope.attacks._inputs import require
+from memberscope.attacks._reference_stats import hidden_only, moments, target_values
 from memberscope.types import Access, Evidence, Floats, Needs, SignalSpec
 
 

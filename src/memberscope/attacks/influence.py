@@ -16,8 +16,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from memberscope.attacks.observed import first_view, require
-from memberscope.attacks.references import hidden_only
+from memberscope.attacks._inputs import first_view, require
+from memberscope.attacks._reference_stats import hidden_only
 from memberscope.types import Access, Evidence, Floats, Needs, SignalSpec
 
 

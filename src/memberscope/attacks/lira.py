@@ -15,8 +15,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from memberscope.attacks.observed import require
-from memberscope.attacks.references import Moments, access_of, hidden_only, medians, moments, target_values
+from memberscope.attacks._inputs import require
+from memberscope.attacks._reference_stats import Moments, access_of, hidden_only, medians, moments, target_values
 from memberscope.types import Evidence, Floats, Needs, OneNumber, SignalSpec
 
 MANY = 64  # models from which a variance for each record beats a pooled one [1, section VI-C]

@@ -20,8 +20,8 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import digamma, gammaln, polygamma
 
-from memberscope.attacks.observed import require
-from memberscope.attacks.references import Moments, access_of, hidden_only, moments, target_values
+from memberscope.attacks._inputs import require
+from memberscope.attacks._reference_stats import Moments, access_of, hidden_only, moments, target_values
 from memberscope.types import Evidence, Floats, Needs, OneNumber, SignalSpec
 
 STEADIEST = 100.0  # largest shape of the prior on variances: beyond it all records share one variance

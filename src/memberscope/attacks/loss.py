@@ -12,8 +12,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from memberscope.attacks.observed import log_true
-from memberscope.attacks.thresholds import Thresholds, named, needs_for, scores_of
+from memberscope.attacks._class_thresholds import Thresholds, named, needs_for, scores_of
+from memberscope.attacks._inputs import log_true
 from memberscope.types import Access, Evidence, Floats, Needs
 
 

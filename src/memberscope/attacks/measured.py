@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from memberscope.attacks.observed import require
-from memberscope.attacks.references import target_values
+from memberscope.attacks._inputs import require
+from memberscope.attacks._reference_stats import target_values
 from memberscope.types import MEASURED_AT, Attack, Evidence, Floats, Measurement, Needs, SignalSpec
 
 

@@ -18,7 +18,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from memberscope.attacks.observed import first_view, log_probabilities, log_true, logit_true, require
+from memberscope.attacks._inputs import first_view, log_probabilities, log_true, logit_true, require
 from memberscope.types import Access, Evidence, Floats, Needs, SignalSpec
 
 WIDTH = 64.0  # columns of each activation

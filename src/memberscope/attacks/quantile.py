@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from scipy.special import ndtri
 
-from memberscope.attacks.observed import logit_true, require
+from memberscope.attacks._inputs import logit_true, require
 from memberscope.types import Access, Bools, Evidence, Floats, Ints, Needs
 
 LEVELS = (0.5, 0.75, 0.9, 0.95, 0.99)

@@ -15,8 +15,15 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from memberscope.attacks.observed import require
-from memberscope.attacks.references import access_of, blocks, hidden_only, log_confidences, mean_probabilities, target_values
+from memberscope.attacks._inputs import require
+from memberscope.attacks._reference_stats import (
+    access_of,
+    blocks,
+    hidden_only,
+    log_confidences,
+    mean_probabilities,
+    target_values,
+)
 from memberscope.types import Access, Bools, Evidence, Floats, Needs, OneNumber, SignalSpec
 
 GRID = tuple(round(0.1 * step, 1) for step in range(11))

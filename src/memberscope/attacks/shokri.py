@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.attacks.observed import correct, log_probabilities, log_true, logit_true, margin_true, require
+from memberscope.attacks._inputs import correct, log_probabilities, log_true, logit_true, margin_true, require
 from memberscope.types import Access, Evidence, Floats, Ints, Needs
 
 FEWEST = 50  # rows of each kind below which a class uses the classifier of all classes

@@ -1,19 +1,20 @@
 """Auditing: the plan, the run, the controls, the verdict and the result."""
 
-from memberscope.auditing.again import contradictions, differences, recompute, rejudged
+from memberscope._version import Tool
 from memberscope.auditing.api import audit, audit_signals, settled, signals_subject
-from memberscope.auditing.comparison import COMPARISON_FORMAT, Comparison
-from memberscope.auditing.estimate import Settings
-from memberscope.auditing.plan import Plan
-from memberscope.auditing.policy import Claim, Policy, load_policy, policy_from_table, shipped
-from memberscope.auditing.privacy import Bound, privacy_bounds
-from memberscope.auditing.recheck import recompute_controls
-from memberscope.auditing.releases import compare
-from memberscope.auditing.result import Arrays, Control, Cost, Exposed, NotRun, Result, Scored, Tool
+from memberscope.auditing.collect.reference_models import Training
+from memberscope.auditing.compare.compare import compare
+from memberscope.auditing.documents.comparison import COMPARISON_FORMAT, Comparison
+from memberscope.auditing.documents.plan import Plan
+from memberscope.auditing.documents.policy import Claim, Policy, load_policy, policy_from_table, shipped
+from memberscope.auditing.documents.result import Arrays, Control, Cost, Exposed, NotRun, Result, Scored
+from memberscope.auditing.estimates.epsilon_bounds import Bound, privacy_bounds
+from memberscope.auditing.estimates.estimates import Settings
+from memberscope.auditing.estimates.strongest import STRONGEST
 from memberscope.auditing.run import run
-from memberscope.auditing.strongest import STRONGEST
-from memberscope.auditing.subject import Subject, keyed_hashes, make_subject
-from memberscope.auditing.training import Training
+from memberscope.auditing.subject.subject import Subject, keyed_hashes, make_subject
+from memberscope.auditing.verdict.recheck_controls import recompute_controls
+from memberscope.auditing.verdict.recompute import contradictions, differences, recompute, rejudged
 
 __all__ = [
     "COMPARISON_FORMAT",

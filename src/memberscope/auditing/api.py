@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from memberscope.auditing.gather import Progress
-from memberscope.auditing.plan import Plan
-from memberscope.auditing.policy import Policy, load_policy
-from memberscope.auditing.result import Result
+from memberscope.auditing.collect.collect import Progress
+from memberscope.auditing.collect.reference_models import Training
+from memberscope.auditing.documents.plan import Plan
+from memberscope.auditing.documents.policy import Policy, load_policy
+from memberscope.auditing.documents.result import Result
 from memberscope.auditing.run import run
-from memberscope.auditing.subject import Pair, Subject, as_records, checked, make_subject, ordered
-from memberscope.auditing.training import Training
+from memberscope.auditing.subject.subject import Pair, Subject, as_records, checked, make_subject, ordered
 from memberscope.errors import InputError
+from memberscope.frames.stacking import match_records
 from memberscope.recipes import Execution, as_recipe
 from memberscope.signals import Store
 from memberscope.targets import StoredSignals, StoredTarget, class_names_of, wrap
-from memberscope.targets.stacking import match_records
 from memberscope.types import Records, ThreatModel
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 
-from memberscope.auditing.gather import Collected
-from memberscope.auditing.plan import Plan
-from memberscope.auditing.training import Training
+from memberscope.auditing.collect.collect import Collected
+from memberscope.auditing.collect.reference_models import Training
+from memberscope.auditing.documents.plan import Plan
 from memberscope.signals import digest_array, digest_records
 
 
@@ -29,14 +29,6 @@ def digests(plan: Plan, got: Collected, training: Training | None = None) -> dic
         if training.population is not None:
             found["population"] = digest_records(training.population)
     return found
-
-
-def tool_version() -> str:
-    """Version of this package."""
-    try:
-        return version("memberscope")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def environment() -> dict[str, str]:

@@ -8,28 +8,29 @@ from typing import Any
 
 import numpy as np
 
-from memberscope.auditing.account import best_scores, diagnose, most_exposed
-from memberscope.auditing.again import by_budget, digest_account, digest_arrays, recompute
-from memberscope.auditing.between import score_targets, targets_summary
-from memberscope.auditing.blind import blind_control
-from memberscope.auditing.direction import direction_control
-from memberscope.auditing.duplicates import marked_duplicates, overlap_control
-from memberscope.auditing.epsilon import one_run_estimates
-from memberscope.auditing.estimate import Settings
-from memberscope.auditing.fitted import answers_of, fitted_control
-from memberscope.auditing.gather import Collected, Progress, gather
-from memberscope.auditing.judge import judge
-from memberscope.auditing.levels import runs_at
-from memberscope.auditing.measuring import TRANSFERRED, search_plan, spent
-from memberscope.auditing.null import null_control, of_non_members
-from memberscope.auditing.plan import Plan
-from memberscope.auditing.provenance import digests, environment, tool_version
-from memberscope.auditing.repeats import count_audit
-from memberscope.auditing.result import Arrays, Control, Cost, Result, Tool
-from memberscope.auditing.scoring import score
-from memberscope.auditing.subject import Subject
-from memberscope.auditing.training import Training, designed, reference_control
-from memberscope.auditing.vulnerability import separations
+from memberscope._version import Tool, tool_version
+from memberscope.auditing.collect.collect import Collected, Progress, gather
+from memberscope.auditing.collect.measured_signals import TRANSFERRED, search_plan, spent
+from memberscope.auditing.collect.reference_models import Training, designed, reference_control
+from memberscope.auditing.controls.blind import blind_control
+from memberscope.auditing.controls.direction import direction_control
+from memberscope.auditing.controls.fitted import answers_of, fitted_control
+from memberscope.auditing.controls.null import null_control, of_non_members
+from memberscope.auditing.controls.overlap import marked_duplicates, overlap_control
+from memberscope.auditing.documents.access_levels import runs_at
+from memberscope.auditing.documents.plan import Plan
+from memberscope.auditing.documents.result import Arrays, Control, Cost, Result
+from memberscope.auditing.estimates.estimates import Settings
+from memberscope.auditing.estimates.one_run_epsilon import one_run_estimates
+from memberscope.auditing.estimates.record_vulnerability import separations
+from memberscope.auditing.estimates.summary import best_scores, diagnose, most_exposed
+from memberscope.auditing.provenance import digests, environment
+from memberscope.auditing.scoring.score import score
+from memberscope.auditing.scoring.score_targets import score_targets, targets_summary
+from memberscope.auditing.subject.subject import Subject
+from memberscope.auditing.verdict.judge import judge
+from memberscope.auditing.verdict.recompute import by_budget, digest_account, digest_arrays, recompute
+from memberscope.auditing.verdict.repeated_audits import count_audit
 from memberscope.signals import Observed, Store, digest_array
 from memberscope.types import Estimate, Ints, ThreatModel
 

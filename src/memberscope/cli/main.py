@@ -9,22 +9,9 @@ import sys
 
 import typer
 
-from memberscope.cli import (
-    audit,
-    canaries,
-    check,
-    compare,
-    defend,
-    demo,
-    doctor,
-    explain,
-    guard,
-    init,
-    listing,
-    plan,
-    report,
-    verify,
-)
+from memberscope.cli.commands import audit, canaries, check, compare, defend, demo, doctor, explain, init, plan, report, verify
+from memberscope.cli.commands import list as listing
+from memberscope.cli.guard import app as guard
 from memberscope.errors import MemberscopeError
 
 app = typer.Typer(

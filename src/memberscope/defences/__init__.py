@@ -3,22 +3,22 @@
 An audit wraps a target in the same object that stands in front of the served model: what was measured is what is served.
 """
 
-from memberscope.defences.answering import Answering
-from memberscope.defences.chain import Chain, restriction
+from memberscope.defences.behind_outputs import Answering
 from memberscope.defences.distillation import Distillation
 from memberscope.defences.dpsgd import DPSGD
-from memberscope.defences.estimator import OwnParameters, Setting
-from memberscope.defences.hamp import HampOutput
-from memberscope.defences.labelonly import LabelOnly
-from memberscope.defences.memguard import MemGuard
-from memberscope.defences.names import Defended, defended, sweep
-from memberscope.defences.noise import OutputNoise
-from memberscope.defences.regularise import L2, Augment, Dropout, Mixup, Smooth, StopEarly
+from memberscope.defences.estimator_parameter import OwnParameters, Setting
+from memberscope.defences.regularization import L2, Augment, Dropout, Mixup, Smooth, StopEarly
 from memberscope.defences.relaxloss import HampTraining, Relax
-from memberscope.defences.rounding import Rounding, tops_of
 from memberscope.defences.selena import Selena
-from memberscope.defences.temperature import Temperature
-from memberscope.defences.topk import TopK
+from memberscope.defences.spec import Defended, defended, sweep
+from memberscope.outputs.chain import Chain, restriction
+from memberscope.outputs.hamp_output import HampOutput
+from memberscope.outputs.label_only import LabelOnly
+from memberscope.outputs.memguard import MemGuard
+from memberscope.outputs.noise import OutputNoise
+from memberscope.outputs.rounding import Rounding, tops_of
+from memberscope.outputs.temperature import Temperature
+from memberscope.outputs.top_k import TopK
 from memberscope.types import OutputDefence
 
 OUTPUT_DEFENCES: tuple[OutputDefence, ...] = (TopK(1), TopK(3), Rounding(2), Temperature(2.0), OutputNoise(0.5), LabelOnly())

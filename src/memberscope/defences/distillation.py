@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from memberscope.defences.regularise import torch_recipe
-from memberscope.defences.students import StudentRecipe
+from memberscope.defences._students import StudentRecipe
+from memberscope.defences.regularization import torch_recipe
 from memberscope.errors import InputError
 from memberscope.recipes import Distilling
 from memberscope.signals import digest_records, softmax

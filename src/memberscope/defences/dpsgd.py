@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from memberscope.errors import InputError
-from memberscope.recipes.privacy import Privacy
-from memberscope.recipes.torch import TorchRecipe
+from memberscope.recipes.dp_accounting import Privacy
+from memberscope.recipes.torch.recipe import TorchRecipe
 from memberscope.types import Recipe
 
 

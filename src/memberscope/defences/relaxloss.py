@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from memberscope.defences.regularise import torch_recipe
+from memberscope.defences.regularization import torch_recipe
 from memberscope.recipes import HighEntropy, RelaxLoss, TorchRecipe
 from memberscope.types import Recipe
 

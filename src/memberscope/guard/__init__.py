@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from memberscope.errors import InputError
-from memberscope.guard.policy import GuardPolicy, policy_of, read_policy
+from memberscope.guard.policy.config import GuardPolicy, policy_of, read_policy
 
 if TYPE_CHECKING:
-    from memberscope.guard.middleware import GuardMiddleware
+    from memberscope.guard.asgi.middleware import GuardMiddleware
 
 __all__ = ["GuardMiddleware", "GuardPolicy", "policy_of", "read_policy"]
 
@@ -18,7 +18,7 @@ def __getattr__(name: str) -> Any:
     if name != "GuardMiddleware":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from memberscope.guard.middleware import GuardMiddleware
+        from memberscope.guard.asgi.middleware import GuardMiddleware
     except ImportError as error:
         raise InputError(f"Expected {error.name} for the guard, got none. Run pip install 'memberscope[guard]'.") from error
     return GuardMiddleware

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.targets.frames import chosen
+from memberscope.frames.access import chosen
 from memberscope.types import Bools, Ints, Records
 
 Kind = Literal["natural", "mislabelled"]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from memberscope.errors import InputError
-from memberscope.recipes.sources import own_modules, source_digest
+from memberscope.recipes.source_digest import own_modules, source_digest
 from memberscope.types import Recipe, Records
 
 

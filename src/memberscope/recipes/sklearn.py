@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from memberscope.errors import InputError
-from memberscope.recipes.sources import joined, source_digest, value_digest
+from memberscope.recipes.source_digest import joined, source_digest, value_digest
 from memberscope.targets import SklearnTarget
 from memberscope.types import Records
 

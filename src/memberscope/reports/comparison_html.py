@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from memberscope._html import content_policy, template_text
+from memberscope._text import percent
 from memberscope.auditing import STRONGEST, Comparison
-from memberscope.auditing.comparison import Point
-from memberscope.reports import comparison as words
-from memberscope.reports.html import content_policy, template_text
-from memberscope.reports.lookup import percent
+from memberscope.auditing.documents.comparison import Point
+from memberscope.reports import comparison_terminal as words
 from memberscope.signals import write_bytes
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 640, 240, 56, 14, 40

@@ -8,15 +8,15 @@ from importlib.resources import files
 
 import numpy as np
 
+from memberscope._text import percent
 from memberscope.auditing import Arrays
 from memberscope.errors import InputError
-from memberscope.reports.lookup import percent
 
 
 @cache
 def answers() -> dict[str, dict[str, str]]:
     """Every topic with its title, text and command."""
-    text = (files(__package__) / "explain.toml").read_text(encoding="utf-8")
+    text = (files("memberscope.reports") / "explain.toml").read_text(encoding="utf-8")
     found: dict[str, dict[str, str]] = tomllib.loads(text)
     return found
 

@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from memberscope.auditing.frontier import FORMAT, Frontier, Row
+from memberscope._html import content_policy, template_text
+from memberscope._text import number, percent
+from memberscope.auditing.defend.frontier import FORMAT, Frontier, Row
 from memberscope.errors import InputError
-from memberscope.reports import lookup
-from memberscope.reports.html import content_policy, template_text
+from memberscope.reports import select as lookup
 from memberscope.signals import write_bytes
 from memberscope.types import Estimate
 
@@ -62,9 +63,9 @@ def page(frontier: Frontier) -> str:
 
     style = template_text("report.css") + template_text("frontier.css")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": lookup.percent, "interval": lookup.interval}
+    environment.filters |= {"percent": percent, "interval": lookup.interval}
     environment.globals |= {
-        "number": lookup.number,
+        "number": number,
         "cell": cell,
         "leak": leak,
         "epsilons": epsilons,
@@ -116,8 +117,8 @@ def picture(frontier: Frontier, axis: str) -> dict[str, Any]:
         "fpr": shown[0][1].fpr,
         "dots": dots,
         "steps": steps(dots),
-        "x_ticks": [(across(value, x_range), lookup.percent(value)) for value in ticks(*x_range)],
-        "y_ticks": [(up(value, y_range), lookup.percent(value)) for value in ticks(*y_range)],
+        "x_ticks": [(across(value, x_range), percent(value)) for value in ticks(*x_range)],
+        "y_ticks": [(up(value, y_range), percent(value)) for value in ticks(*y_range)],
         "width": WIDTH,
         "height": HEIGHT,
         "left": LEFT,
@@ -200,14 +201,14 @@ def frontier_summary(frontier: Frontier, console: Console, out: Path | None = No
 
 def frontier_table(frontier: Frontier) -> Table:
     """One row a choice, undominated ones marked."""
-    confidence = lookup.percent(frontier.plan["confidence"])
+    confidence = percent(frontier.plan["confidence"])
     table = Table(
         title=f"Accuracy and leakage to an attacker who knows the defence ({confidence} intervals)", title_justify="left"
     )
     table.add_column("defence", overflow="fold")
     table.add_column("accuracy")
-    table.add_column(f"average TPR at {lookup.percent(frontier.fpr)}")
-    worst = "" if frontier.canary_fpr is None else f" at {lookup.percent(frontier.canary_fpr)}"
+    table.add_column(f"average TPR at {percent(frontier.fpr)}")
+    worst = "" if frontier.canary_fpr is None else f" at {percent(frontier.canary_fpr)}"
     table.add_column(f"worst-case TPR{worst}")
     table.add_column("unaware: both")
     if any(row.proven for row in frontier.rows):
@@ -228,7 +229,7 @@ def frontier_table(frontier: Frontier) -> Table:
 def cells(row: Row, frontier: Frontier) -> list[str]:
     """The texts of one row."""
     mark = "" if row.dominated_by or row.average is None else " *"
-    unaware = [lookup.percent(entry.value) for entry in (row.unaware_average, row.unaware_worst) if entry is not None]
+    unaware = [percent(entry.value) for entry in (row.unaware_average, row.unaware_worst) if entry is not None]
     found = [escape(row.name) + mark, brief(row.accuracy), leak(row.average, row, short=True)]
     found += [leak(row.worst, row, short=True), ", ".join(unaware) or "–"]
     if any(entry.proven for entry in frontier.rows):

@@ -9,10 +9,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from memberscope._text import number, percent
 from memberscope.auditing import STRONGEST, Result
-from memberscope.auditing.levels import level_word
-from memberscope.auditing.repeats import repeats_sentence
-from memberscope.reports.lookup import (
+from memberscope.auditing.documents.access_levels import level_word
+from memberscope.auditing.verdict.repeated_audits import repeats_sentence
+from memberscope.reports.next_step import Arguments, next_step
+from memberscope.reports.select import (
     between,
     first,
     fprs,
@@ -21,13 +23,10 @@ from memberscope.reports.lookup import (
     interval,
     levels,
     likeness,
-    number,
-    percent,
     reached_by,
     threat_words,
     unmeasured_levels,
 )
-from memberscope.reports.next_step import Arguments, next_step
 
 COLOURS = {"PASS": "bold green", "FAIL": "bold red", "INCONCLUSIVE": "bold yellow", None: "bold"}
 

@@ -1,27 +1,23 @@
-"""Where records may lie: what values each feature takes, and numbers for records that can be moved and turned back.
-
-A perturbed copy never leaves the domain of the records seen: whole numbers stay whole, numbers and pixels stay in their range,
-and categories stay among those that occur. Distances are Euclidean in standard deviations of each feature; pixels share one,
-and a changed bit or category counts one. What is missing in a record stays missing, and counts nothing.
-"""
+"""The values that each feature may take, and how far records can be moved within them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import UnmetNeedError
-from memberscope.targets.column_values import object_array
-from memberscope.targets.frames import is_frame, is_sparse
-from memberscope.targets.several_inputs import Inputs
 from memberscope.types import Bools, Floats
 
 FEW = 20  # distinct whole numbers, at most, that are read as categories
+
+
 LARGEST = 2**28  # numbers that a sparse matrix may have when it is made dense
+
+
 Decode = Callable[[Floats], Any]
 
 
@@ -94,51 +90,6 @@ def codes(values: Floats) -> NDArray[np.int64]:
     return np.unique(values, return_inverse=True)[1]
 
 
-def encoded(x: Any) -> tuple[Domain, Floats]:
-    """The domain of the records `x`, inferred from all of them, and their numbers (n, f).
-
-    A feature with two values is a bit; whole numbers with at most 20 values, words and truth values are categories; all
-    else is a number. Arrays with three or more axes are images.
-
-    Raises:
-        UnmetNeedError: There are no features, or they are text, or too many to make dense.
-
-    >>> domain, z = encoded(np.array([[0.0, 1.5], [1.0, 2.5], [1.0, 0.5]]))
-    >>> domain.discrete.tolist(), z.shape, domain.decode(z).tolist() == [[0.0, 1.5], [1.0, 2.5], [1.0, 0.5]]
-    ([True, False], (3, 2), True)
-    """
-    if x is None:
-        raise UnmetNeedError(
-            "Expected records with features to move, got stored signals alone. Give the records and the model."
-        )
-    if is_frame(x):
-        from memberscope.signals.frame_domain import of_frame
-
-        return of_frame(x)
-    if is_sparse(x):
-        return of_sparse(x)
-    if isinstance(x, Inputs):
-        flat = np.asarray(x, dtype=np.float64)
-        return of_columns(flat, flat.shape[1:], x.rebuilt), flat
-    array = np.asarray(object_array(x) if isinstance(x, list) else x)
-    if array.dtype.kind not in "buif":
-        raise UnmetNeedError(
-            f"Expected numbers, bits, categories or images to perturb, got {array.dtype.type.__name__} (text?). "
-            f"Run attacks that need one query, or give features."
-        )
-    flat = array.reshape(len(array), -1).astype(np.float64)
-    if not np.isfinite(flat).all() and (array.ndim > 2 or np.isinf(flat).any()):
-        raise UnmetNeedError("Expected finite features to perturb, got infinite ones or missing pixels. Replace them.")
-
-    def decode(z: Floats) -> Any:
-        rounded = np.rint(z) if array.dtype.kind in "bui" else z
-        return rounded.astype(array.dtype).reshape(-1, *array.shape[1:])
-
-    if array.ndim > 2:
-        return of_images(flat, array, decode), flat
-    return replace(of_columns(flat, array.shape[1:], decode), real=array.dtype.kind == "f"), flat
-
-
 def of_columns(
     z: Floats, shape: tuple[int, ...], decode: Decode, words: Sequence[int] = (), fixed: Sequence[int] = ()
 ) -> Domain:
@@ -172,32 +123,3 @@ def spread_of(z: Floats, missing: Bools) -> Floats:
     filled = np.where(missing, 0.0, z)
     centred = np.where(missing, 0.0, z - filled.sum(axis=0) / count)
     return np.asarray(np.sqrt((centred**2).sum(axis=0) / count))
-
-
-def of_images(z: Floats, array: NDArray[Any], decode: Decode) -> Domain:
-    """The domain of images: one range and one spread for all pixels; bytes go from 0 to 255."""
-    f = z.shape[1]
-    low, high = (0.0, 255.0) if array.dtype == np.uint8 else (float(z.min()), float(z.max()))
-    spread = float(z.std()) or 1.0
-    whole = array.dtype.kind in "bui"
-    every = np.ones(f)
-    return Domain(
-        np.zeros(f, dtype=bool), np.full(f, whole), low * every, high * every, spread * every,
-        (np.empty(0),) * f, array.shape[1:], decode,
-    )  # fmt: skip
-
-
-def of_sparse(x: Any) -> tuple[Domain, Floats]:
-    """A sparse matrix, made dense here, and sparse again for the model.
-
-    Raises:
-        UnmetNeedError: It is too large for that.
-    """
-    if x.shape[0] * x.shape[1] > LARGEST:
-        raise UnmetNeedError(
-            f"Expected at most {LARGEST} numbers to perturb, got a sparse matrix {x.shape[0]} x {x.shape[1]}. "
-            f"Audit fewer records, or run attacks that need one query."
-        )
-    kind, dtype = type(x), x.dtype
-    z = np.asarray(x.toarray(), dtype=np.float64)
-    return of_columns(z, z.shape[1:], lambda dense: kind(dense.astype(dtype))), z

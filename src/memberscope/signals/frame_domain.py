@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import UnmetNeedError
+from memberscope.frames.access import list_values, name_columns, open_frame, rename_frame
+from memberscope.frames.column_values import as_words
 from memberscope.signals.domain import FEW, Domain, of_columns
-from memberscope.targets.column_values import as_words
-from memberscope.targets.frames import list_values, name_columns, open_frame, rename_frame
 from memberscope.types import Bools, Floats
 
 Column = Callable[[Floats], Any]

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import UnmetNeedError
-from memberscope.signals.asking import Oracle, blocks
+from memberscope.signals.boundary_walk import NEAR, Walk, valued
 from memberscope.signals.domain import Domain
-from memberscope.signals.search import NEAR, Walk, valued
+from memberscope.signals.label_oracle import Oracle, blocks
 from memberscope.types import Floats, Ints
 
 PROBES = 24  # directions of the first iteration; later ones grow with its square root

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.attacks.observed import completed, log_true, logit_true, settled
+from memberscope._numerics import softmax
+from memberscope.attacks._inputs import completed, log_true, logit_true, settled
 from memberscope.errors import UnmetNeedError
 from memberscope.types import Access, Evidence, Floats, Ints, OutputDefence, Signal, SignalSpec
 
@@ -40,17 +41,6 @@ class Wanted:
         parameters = "".join(f" {key}={value:g}" for key, value in self.spec.parameters)
         limits = f" {self.restriction.name}" if self.restriction else ""
         return f"{self.spec.name}{parameters} @{self.access.word}{limits}"
-
-
-def softmax(logits: Floats) -> Floats:
-    """Probabilities (n, k) of `logits` (n, k).
-
-    >>> softmax(np.array([[0.0, 0.0]])).tolist()
-    [[0.5, 0.5]]
-    """
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: Floats = shifted / shifted.sum(axis=1, keepdims=True)
-    return probabilities
 
 
 def seen_at(access: Access, signal: Signal, outputs: Floats, restriction: OutputDefence | None = None) -> tuple[Signal, Floats]:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from memberscope.errors import InputError
-from memberscope.targets.column_values import object_array
-from memberscope.targets.frames import is_frame, is_sparse, list_values, name_columns
-from memberscope.targets.stacking import as_array
+from memberscope._digests import digest_array, digest_arrays
+from memberscope._files import disk_errors, write_bytes
+from memberscope.frames.access import is_frame, is_sparse, list_values, name_columns
+from memberscope.frames.column_values import object_array
+from memberscope.frames.stacking import as_array
 from memberscope.types import Floats, Records, SignalSpec
 
 
@@ -85,64 +84,6 @@ class Store:
                     return np.memmap(stream, dtype=dtype, mode="r+", shape=shape)
                 finally:
                     file.unlink()
-
-
-@contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into a sentence.
-
-    Raises:
-        InputError: Writing failed.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(f"Expected room to write {path}, got a full disk. Free some space and run it again.") from error
-        raise InputError(f"Expected to write {path}, got: {error.strerror}. Choose a folder that can be written.") from error
-
-
-def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Write a file under a temporary name, then rename it, so that a reader sees the old one or the new one whole.
-
-    Raises:
-        InputError: The disk is full or the folder cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def digest_array(array: Any) -> str:
-    """SHA-256 of an array's type, shape and contents; objects by their text."""
-    values = np.asarray(array)
-    if values.dtype.kind == "O":
-        values = _written(values.ravel()).reshape(values.shape)
-    hasher = hashlib.sha256(f"{values.dtype}:{values.shape}".encode())
-    hasher.update(np.ascontiguousarray(values).tobytes())
-    return hasher.hexdigest()
-
-
-def _written(values: Any) -> Any:
-    """Objects (n,) as Python writes them; words stay as they are where there is nothing else, so that None is never a word."""
-    if set(map(type, values)) <= {str}:
-        return values.astype(np.str_)
-    return np.array([repr(value.tolist() if hasattr(value, "tolist") else value) for value in values], dtype=np.str_)
-
-
-def digest_arrays(arrays: dict[str, Any]) -> str:
-    """SHA-256 of named arrays."""
-    parts = [f"{name}:{digest_array(arrays[name])}" for name in sorted(arrays)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def digest_records(records: Records) -> str:

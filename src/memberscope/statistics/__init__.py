@@ -1,28 +1,9 @@
 """Statistics of membership scores: plain functions of `scores` (n,) and `member` (n,), each with its interval."""
 
-from memberscope.statistics.auc import AucEstimate, auc_difference, auc_interval, estimate_auc
-from memberscope.statistics.bootstrap import bootstrap
-from memberscope.statistics.canaries import epsilon_from_one_run
-from memberscope.statistics.clusters import EffectiveSizes, effective_sizes
-from memberscope.statistics.confusion import Counts, best_balanced, best_rates, effective_counts, rates
-from memberscope.statistics.difference import add_variance, auc_change, correlation, difference_p_value, drawn_together, mover
-from memberscope.statistics.epsilon import epsilon_empirical, epsilon_one_run, one_run_guesses, one_run_p_value
-from memberscope.statistics.intervals import DESCRIPTIVE, Interval, clopper_pearson, kolmogorov_band, ratio, weighted_sum
-from memberscope.statistics.many_runs import epsilon_from_counts, epsilon_from_runs
-from memberscope.statistics.multiplicity import distinct_rankings, holm, simultaneous_confidence
-from memberscope.statistics.one_run_fdp import epsilon_one_run_fdp
-from memberscope.statistics.posterior import Bin, LikelihoodRatio, fit_likelihood_ratio, reliability
-from memberscope.statistics.power import (
-    can_fail,
-    minimum_detectable_auc,
-    minimum_detectable_tpr,
-    non_member_blocks,
-    records_needed_to_fail,
-)
-from memberscope.statistics.ppv import ppv, ppv_at_fpr, ppv_from_counts
-from memberscope.statistics.ranks import accused_within_fold, within_fold
-from memberscope.statistics.roc import Point, Roc, auc_value, operating_point, randomised_tpr, roc, smallest_fpr
-from memberscope.statistics.tpr import (
+from memberscope.statistics.curves.auc import AucEstimate, auc_difference, auc_interval, estimate_auc
+from memberscope.statistics.curves.bootstrap import bootstrap
+from memberscope.statistics.curves.roc import Point, Roc, auc_value, operating_point, randomised_tpr, roc, smallest_fpr
+from memberscope.statistics.curves.tpr_at_fpr import (
     resolution_warning,
     roc_band,
     tpr_at_fpr,
@@ -31,6 +12,32 @@ from memberscope.statistics.tpr import (
     tpr_staircase_at_fpr,
     tpr_upper,
 )
+from memberscope.statistics.effective_sizes import EffectiveSizes, effective_sizes
+from memberscope.statistics.epsilon.many_runs import epsilon_from_counts, epsilon_from_runs
+from memberscope.statistics.epsilon.one_run import epsilon_empirical, epsilon_one_run, one_run_guesses, one_run_p_value
+from memberscope.statistics.epsilon.one_run_canaries import epsilon_from_one_run
+from memberscope.statistics.epsilon.one_run_fdp import epsilon_one_run_fdp
+from memberscope.statistics.fold_ranks import accused_within_fold, within_fold
+from memberscope.statistics.intervals import DESCRIPTIVE, Interval, clopper_pearson, kolmogorov_band, ratio, weighted_sum
+from memberscope.statistics.likelihood_ratio import Bin, LikelihoodRatio, fit_likelihood_ratio, reliability
+from memberscope.statistics.multiplicity import distinct_rankings, holm, simultaneous_confidence
+from memberscope.statistics.paired_difference import (
+    add_variance,
+    auc_change,
+    correlation,
+    difference_p_value,
+    drawn_together,
+    mover,
+)
+from memberscope.statistics.power import (
+    can_fail,
+    minimum_detectable_auc,
+    minimum_detectable_tpr,
+    non_member_blocks,
+    records_needed_to_fail,
+)
+from memberscope.statistics.ppv import ppv, ppv_at_fpr, ppv_from_counts
+from memberscope.statistics.threshold_rates import Counts, best_balanced, best_rates, effective_counts, rates
 from memberscope.statistics.units import cluster_sides, design_effect, kish_size
 
 __all__ = [

@@ -9,10 +9,10 @@ import numpy as np
 from scipy.special import betainc, ndtr, ndtri
 
 from memberscope._check import rate
-from memberscope.statistics.clusters import effective_sizes, kish_members
-from memberscope.statistics.rank_tails import mixture_weights
-from memberscope.statistics.roc import Roc, allowed_false_positives
-from memberscope.statistics.tpr_limits import mixture_p_value
+from memberscope.statistics.curves.rank_tails import mixture_weights
+from memberscope.statistics.curves.roc import Roc, allowed_false_positives
+from memberscope.statistics.curves.tpr_limits import mixture_p_value
+from memberscope.statistics.effective_sizes import effective_sizes, kish_members
 from memberscope.types import Floats, Ints
 
 STEPS = 14
@@ -102,7 +102,7 @@ def can_fail(curve: Roc, fpr: float, limit: float, significance: float = 0.025, 
     Had every member tied with or beaten the highest non-members, as many of whom share the top score as do, the p-value would
     be below `significance`. Too few non-members, or so coarse a score that nobody can tell members from them, cannot fail.
 
-    >>> from memberscope.statistics.roc import roc
+    >>> from memberscope.statistics.curves.roc import roc
     >>> member = np.arange(2000) < 1000
     >>> can_fail(roc(np.arange(2000.0), member), 0.01, 0.03), can_fail(roc(np.arange(2000.0), member), 0.001, 0.03)
     (True, False)
@@ -131,7 +131,7 @@ def non_member_blocks(curve: Roc, fpr: float) -> tuple[float, ...] | None:
 
     Where records belong to units, the counts are in effective non-members.
 
-    >>> from memberscope.statistics.roc import roc
+    >>> from memberscope.statistics.curves.roc import roc
     >>> non_member_blocks(roc(np.array([9.0, 9, 9, 5, 5, 4]), np.array([True, False, False, False, False, True])), 0.25)
     (2.0, 4.0)
     """

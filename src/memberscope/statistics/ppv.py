@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from memberscope._check import rate
+from memberscope.statistics.curves.roc import Roc
+from memberscope.statistics.curves.tpr_at_fpr import tpr_at_fpr
 from memberscope.statistics.intervals import Interval, ratio
-from memberscope.statistics.roc import Roc
-from memberscope.statistics.tpr import tpr_at_fpr
 
 
 def ppv(tpr: float, fpr: float, prior: float) -> float:
@@ -40,7 +40,7 @@ def ppv_at_fpr(
     Raises:
         InputError: The non-members do not resolve `fpr`.
 
-    >>> from memberscope.statistics.roc import roc
+    >>> from memberscope.statistics.curves.roc import roc
     >>> curve = roc(np.arange(200.0), np.arange(200) >= 100)
     >>> round(ppv_at_fpr(curve, 0.1, 0.5).value, 3)
     0.909

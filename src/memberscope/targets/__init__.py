@@ -1,22 +1,22 @@
 """Targets: the audited model behind one method, `query`; the only rooms that know a framework."""
 
-from memberscope.targets.boosters import BoosterTarget
-from memberscope.targets.endpoint import Endpoint
-from memberscope.targets.fitted import fitted_columns_of
-from memberscope.targets.function import FunctionTarget
-from memberscope.targets.http import HttpTarget
-from memberscope.targets.huggingface import HuggingFaceTarget
-from memberscope.targets.keras import KerasTarget
-from memberscope.targets.kinds import Outputs
-from memberscope.targets.loading import load_target
-from memberscope.targets.onnx import OnnxTarget
-from memberscope.targets.restricted import RestrictedTarget
-from memberscope.targets.sklearn import SklearnTarget
-from memberscope.targets.stored import StoredSignals, StoredTarget, read_signals
+from memberscope.frames.fitted_columns import fitted_columns_of
+from memberscope.targets.answers.output_kind import Outputs
+from memberscope.targets.frameworks.boosters import BoosterTarget
+from memberscope.targets.frameworks.function import FunctionTarget
+from memberscope.targets.frameworks.huggingface import HuggingFaceTarget
+from memberscope.targets.frameworks.keras import KerasTarget
+from memberscope.targets.frameworks.onnx import OnnxTarget
+from memberscope.targets.frameworks.sklearn import SklearnTarget
+from memberscope.targets.http.target import HttpTarget
+from memberscope.targets.loading.load import load_target
+from memberscope.targets.loading.trust import Loaded, Trust
+from memberscope.targets.loading.wrap import class_names_of, counted, wrap
+from memberscope.targets.stored.signals import StoredSignals, StoredTarget, read_signals
 from memberscope.targets.tables import Layout, pair_of, read_pair, read_tables
-from memberscope.targets.torch import TorchTarget
-from memberscope.targets.trust import Loaded, Trust
-from memberscope.targets.wrap import class_names_of, counted, wrap
+from memberscope.targets.torch_modules.target import TorchTarget
+from memberscope.targets.wrappers.restricted import RestrictedTarget
+from memberscope.wire.endpoint import Endpoint
 
 __all__ = [
     "BoosterTarget",

@@ -1,8 +1,8 @@
 """Records in files: how a table is read, what its columns are, and which of them the model gets."""
 
+from memberscope.frames.column_kinds import read_kinds
 from memberscope.targets.tables.files import read_table
-from memberscope.targets.tables.fitted import find_fitted_columns, is_text_model
-from memberscope.targets.tables.kinds import read_kinds
+from memberscope.targets.tables.fitted_kinds import find_fitted_columns, is_text_model
 from memberscope.targets.tables.records import Layout, Tables, pair_of, read_pair, read_tables
 
 __all__ = [

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.targets.column_values import object_array
-from memberscope.targets.tables.arrow_words import ArrowWords
-from memberscope.targets.tables.kinds import FALSE, MISSING, TRUE
+from memberscope.frames.arrow_words import ArrowWords
+from memberscope.frames.column_kinds import FALSE, MISSING, TRUE
+from memberscope.frames.column_values import object_array
 from memberscope.targets.tables.text import TextFormat
 
 MOST_TRIES = 4  # readings with one more column as text, before all columns are read as text

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.targets.column_values import object_array
-from memberscope.targets.columns import read_npz
+from memberscope.frames.column_kinds import Wanted, find_wanted, type_words
+from memberscope.frames.column_values import object_array
 from memberscope.targets.tables.arrow import columns_of_arrow, read_arrow_file, read_text_by_arrow
 from memberscope.targets.tables.by_pandas import read_text_by_pandas
-from memberscope.targets.tables.kinds import Wanted, find_wanted, type_words
+from memberscope.targets.tables.columns import read_npz
 from memberscope.targets.tables.text import COMPRESSED, TextFormat, find_text_format, open_text, read_words
 
 TEXT, JSON = (".csv", ".tsv", ".tab", ".txt"), (".jsonl", ".ndjson", ".json")

@@ -11,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.targets.columns import MOST_CLASSES, as_numbers, is_number, unit_words
-from memberscope.targets.identifiers import IdLike, find_id_like_columns
-from memberscope.targets.stacking import place_fitted
+from memberscope.frames.column_kinds import Wanted, find_wanted, is_missing, kind_of
+from memberscope.frames.stacking import place_fitted
+from memberscope.targets.frameworks.tasks import refuse_continuous_labels
+from memberscope.targets.tables.columns import MOST_CLASSES, as_numbers, is_number, unit_words
 from memberscope.targets.tables.files import JSON, TEXT, Columns, Table, read_table, stem_of, suffix_of
-from memberscope.targets.tables.kinds import Wanted, find_wanted, is_missing, kind_of
+from memberscope.targets.tables.identifiers import IdLike, find_id_like_columns
 from memberscope.targets.tables.wanted import convert_column, count_unknown, find_words, spell
-from memberscope.targets.tasks import refuse_continuous_labels
 from memberscope.types import Ints, Records
+from memberscope.wire.answers import plainly
 
 FEW_CLASSES = 20  # different numbers with decimals that may still be names of classes
 
@@ -345,16 +346,6 @@ def class_names(labels: Sequence[NDArray[Any]], classes: Sequence[str] | None) -
     if len(words) > FEW_CLASSES and all(is_number(word) and word for word in words):
         refuse_continuous_labels(words.astype(np.float64))
     return tuple(str(word) for word in words)
-
-
-def plainly(word: str) -> str:
-    """A class's name as every program may write it: whole numbers without a point, truth values as numbers.
-
-    >>> plainly("1.0"), plainly("True"), plainly("yes")
-    ('1', '1', 'yes')
-    """
-    truth = {"true": "1", "false": "0"}.get(word.lower(), word)
-    return truth[:-2] if truth.endswith(".0") else truth
 
 
 def is_numeric(column: Any) -> bool:

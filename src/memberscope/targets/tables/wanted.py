@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.targets.column_values import object_array
-from memberscope.targets.tables.kinds import MISSING, Wanted, is_missing, kind_of
+from memberscope.frames.column_kinds import MISSING, Wanted, is_missing, kind_of
+from memberscope.frames.column_values import object_array
 
 TRUTH = {
     "1": True,
@@ -174,7 +174,7 @@ def _matcher(categories: Sequence[Any]) -> Callable[[Any], Any]:
 
 
 def _as_number(column: Any, name: str, path: Path) -> NDArray[Any]:
-    from memberscope.targets.columns import as_numbers
+    from memberscope.targets.tables.columns import as_numbers
 
     if kind_of(column) in ("number", "boolean"):
         return as_numbers(np.asarray(column), name, path)

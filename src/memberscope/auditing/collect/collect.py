@@ -1,0 +1,270 @@
+"""What an audit collects before it scores: duplicates across the sides, one answer a record, evidence at each level."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from memberscope.auditing.collect.measured_signals import Measurements, measure_target, with_transfer
+from memberscope.auditing.collect.reference_evidence import reference_models
+from memberscope.auditing.collect.reference_models import (
+    References,
+    Training,
+    order_of,
+    seed_notes,
+    target_accuracy,
+    wanted_by,
+)
+from memberscope.auditing.collect.target_models import Procedure, target_models
+from memberscope.auditing.controls.fitted import unfitted_notes
+from memberscope.auditing.controls.overlap import duplicate_notes
+from memberscope.auditing.documents.access_levels import Level, evidence_at, levels_of
+from memberscope.auditing.documents.plan import Plan
+from memberscope.auditing.subject.class_order import require_order
+from memberscope.auditing.subject.duplicates import EXAMPLES, Overlap, find_equal_answers, find_overlap
+from memberscope.auditing.subject.feature_matrix import narrowed
+from memberscope.auditing.subject.subject import Subject, keyed_hashes, require_named_units, take
+from memberscope.errors import InputError, UnmetNeedError
+from memberscope.recipes import Fleet, Order, fixed
+from memberscope.recipes.fleet.attempts import Failure
+from memberscope.recipes.fleet.fleet import train_what_can
+from memberscope.signals import Observed, Store, Wanted, collect, is_measured
+from memberscope.targets.wrappers.query_budget import metered
+from memberscope.types import Access, Attack, Evidence, Floats, Target
+
+Progress = Callable[[str, int, int], None]
+STREAMS = ("folds", "scores", "features", "overlap", "null", "blind", "guesses", "references", "targets", "transfer")
+
+
+@dataclass(frozen=True, eq=False)
+class Collected:
+    """The subject after overlap was dealt with, the model's answers about it, and the random streams of the plan.
+
+    `broken_recipe` says why no reference model at all could be trained, and is empty where some could or none were wanted;
+    `broken_targets` says the same of further target models.
+    """
+
+    subject: Subject
+    observed: Observed
+    overlap: Overlap | None
+    overlap_examples: list[dict[str, str]]
+    levels: tuple[Level, ...]
+    evidence: dict[Level, Evidence]
+    streams: dict[str, np.random.SeedSequence]
+    measured: Measurements = field(default_factory=Measurements)
+    search_queries: int = 0
+    references: References | None = None
+    procedure: Procedure | None = None
+    training_seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+    broken_recipe: str = ""
+    broken_targets: str = ""
+
+    def wanted(self, attack: Attack, level: Level) -> Wanted:
+        """The signal of an attack at a level."""
+        return level.wanted(attack.needs.spec, self.search_queries)
+
+    def evidence_for(self, attack: Attack, level: Level) -> Evidence:
+        """What an attack sees at a level: the answers alone, or one signal of the target and of the reference models.
+
+        Raises:
+            UnmetNeedError: The signal could not be measured.
+        """
+        wanted = self.wanted(attack, level)
+        if any(attack.needs.references):
+            if self.broken_recipe:
+                raise UnmetNeedError(f"No reference model could be trained. {self.broken_recipe}")
+            if self.references is not None and wanted.spec in self.references.refused:
+                raise UnmetNeedError(self.references.refused[wanted.spec])
+        if self.references is not None and any(attack.needs.references) and wanted in self.references.evidence:
+            return self.references.evidence[wanted]
+        if is_measured(wanted.spec):
+            return self.measured.evidence(wanted.spec, self.subject.records)
+        return self.evidence[level]
+
+    @property
+    def queries(self) -> int:
+        """Records that the target was asked about; an endpoint's ledger counts what was sent again too."""
+        return self.observed.queries + self.measured.queries + (self.references.extra_queries if self.references else 0)
+
+
+def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, training: Training | None = None) -> Collected:
+    """Find duplicates, drop them if the plan says so, ask the model about every record once, and train the other models.
+
+    Raises:
+        InputError: The records do not allow what the plan asks for, or further targets are wanted and there is no recipe.
+        TargetError: The model or the recipe fails.
+    """
+    require_named_units(plan.unit, subject)
+    if plan.targets and training is None:
+        raise InputError(f"Expected a recipe to train {plan.targets} target models, got none. Give --recipe, or no --targets.")
+    if training is not None and training.design is not None:
+        training = replace(training, design=fixed(training.design, len(subject.records), subject.records.unit))
+    if training is not None and plan.threat.population is False:
+        training = replace(training, population=None)
+    streams = streams_of(plan)
+    overlap, examples = duplicates(subject)
+    duplicated = duplicate_notes(overlap, subject.member, by_unit=subject.records.unit is not None)
+    if overlap is not None and plan.drop_overlap and len(overlap.non_members()):
+        subject, training = without_duplicates(subject, training, overlap)
+    grant(subject.target, plan.threat.query_budget)
+    observed = collect(
+        subject.target,
+        subject.records,
+        store=store,
+        probe=asks_twice(plan, training),
+        progress=lambda done, n: report("query", done, n),
+    )
+    levels = levels_of(subject.target, observed.signal, plan.threat, plan.restrictions)
+    if not levels:
+        raise InputError(
+            f"Expected signals that access {plan.threat.access.word!r} returns, got {observed.signal}. "
+            f"Declare --access probabilities."
+        )
+    features = subject.features
+    if features is not None:
+        features = narrowed(features, np.random.default_rng(streams["features"]))
+    evidence = evidence_of(subject, observed, levels, features)
+    if (labels := evidence.get(Level(Access.LABEL))) is not None and not plan.assume_class_order:
+        require_order(labels.target[:, 0, 0].astype(np.int64), subject.records.y, subject.target.n_classes)
+    unfitted = unfitted_notes(evidence, subject.records.y, subject.member)
+    for note in unfitted:
+        report(f"note: {note}", 1, 1)
+    # Models are trained before searches, which take long: what the first model shows of the recipe is known at once.
+    started = time.perf_counter()
+    order, fleet = train_references(plan, subject, training, levels, streams["references"], store=store, report=report)
+    trained = time.perf_counter() - started
+    measured = measure_target(plan, subject, levels, store, report)
+    means = None if training is None else (training.recipe, training.population)
+    measured = with_transfer(measured, plan, subject, means, streams["transfer"])
+    started = time.perf_counter() - trained
+    references = None
+    if order is not None and isinstance(fleet, Fleet):
+        references = reference_models(plan, subject, order, fleet, observed, measured, store=store)
+    broken = fleet.why if isinstance(fleet, Failure) else ""
+    further: Procedure | Failure | None = Failure(broken) if broken and plan.targets else None
+    if training is not None and plan.targets and not broken:
+        further = target_models(
+            plan,
+            subject,
+            training,
+            levels,
+            target_accuracy(subject, observed),
+            seed=streams["targets"],
+            store=store,
+            progress=lambda done, n: report("train targets", done, n),
+        )
+    procedure = further if isinstance(further, Procedure) else None
+    notes = [*duplicated, *unfitted, *(seed_notes(training) if references is not None or procedure is not None else [])]
+    spent = time.perf_counter() - started if training is not None else 0.0
+    return Collected(
+        subject,
+        observed,
+        overlap,
+        examples,
+        levels,
+        evidence,
+        streams,
+        measured,
+        plan.search_queries or 0,
+        references,
+        procedure,
+        spent,
+        tuple(notes),
+        broken,
+        further.why if isinstance(further, Failure) else "",
+    )
+
+
+def train_references(
+    plan: Plan,
+    subject: Subject,
+    training: Training | None,
+    levels: tuple[Level, ...],
+    seed: np.random.SeedSequence,
+    *,
+    store: Store | None,
+    report: Progress,
+) -> tuple[Order | None, Fleet | Failure | None]:
+    """Train the reference models that the plan's attacks need, or say why none could be; nothing where none are wanted.
+
+    Raises:
+        InputError: The records do not allow the design.
+        TargetError: A model takes too long, or the workers are lost.
+    """
+    if training is None or not wanted_by(plan, levels):
+        return None, None
+    order = order_of(plan, subject, training, levels, seed)
+    return order, train_what_can(order, store, training.execution, lambda done, n: report("train", done, n))
+
+
+def duplicates(subject: Subject) -> tuple[Overlap | None, list[dict[str, str]]]:
+    """Records that stand on both sides, with the keyed hashes of the first pairs; None where that cannot be known.
+
+    Without the records, stored answers are compared.
+    """
+    overlap = None
+    if subject.features is not None:
+        overlap = find_overlap(subject.features, subject.member, apart=subject.copies)
+    elif subject.answers is not None:
+        overlap = find_equal_answers(subject.answers, subject.records.y, subject.member)
+    if overlap is None:
+        return None, []
+    return overlap, named_pairs(overlap, subject)
+
+
+def without_duplicates(subject: Subject, training: Training | None, overlap: Overlap) -> tuple[Subject, Training | None]:
+    """The subject without the records that stand on both sides, all copies included, and a fixed design for the rest.
+
+    Raises:
+        InputError: No member or no non-member is left.
+    """
+    keep = np.flatnonzero(~overlap.involved)
+    for side, kind, other in ((False, "non-members", "members"), (True, "members", "non-members")):
+        if not (subject.member[keep] == side).any():
+            raise InputError(f"Expected {kind} that are not duplicates of {other}, got none. Give other {kind}.")
+    if training is not None and training.design is not None:
+        training = replace(training, design=training.design[:, keep])
+    return take(subject, keep), training
+
+
+def grant(target: Target, budget: int | None) -> None:
+    """Tell a target that counts what is sent of each record how often that may be."""
+    if budget is not None and (counted := metered(target)) is not None:
+        counted.query_budget = budget
+
+
+def asks_twice(plan: Plan, training: Training | None) -> bool:
+    """Whether the budget leaves room for the determinism probe beside the plan's queries of a record."""
+    budget = plan.threat.query_budget
+    return budget is None or budget > (1 if training is None else len(plan.views))
+
+
+def evidence_of(
+    subject: Subject, observed: Observed, levels: tuple[Level, ...], features: Floats | None
+) -> dict[Level, Evidence]:
+    """The target's answers as each level shows them; a target behind a defence went through that already."""
+    done = getattr(subject.target, "restriction", None)
+    return {
+        level: evidence_at(
+            level, observed.signal, observed.outputs, subject.records.y, features, done=done, decided=observed.labels
+        )
+        for level in levels
+    }
+
+
+def streams_of(plan: Plan) -> dict[str, np.random.SeedSequence]:
+    """One random stream for each purpose."""
+    return dict(zip(STREAMS, np.random.SeedSequence(plan.seed).spawn(len(STREAMS)), strict=True))
+
+
+def named_pairs(overlap: Overlap, subject: Subject) -> list[dict[str, str]]:
+    """The first pairs of duplicates by the keyed hashes of their ids."""
+    pairs = [("exact", pair) for pair in overlap.exact] + [("near", pair) for pair in overlap.near]
+    if not pairs:
+        return []
+    hashes = keyed_hashes(subject.records.ids)
+    return [{"kind": kind, "non_member": hashes[a], "member": hashes[b]} for kind, (a, b) in pairs[:EXAMPLES]]

@@ -1,0 +1,209 @@
+"""What is measured of the target besides one answer a record: label-only searches within a budget, and its inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from memberscope.auditing.documents.access_levels import Level, runs_at
+from memberscope.auditing.documents.plan import Plan
+from memberscope.auditing.subject.subject import Subject
+from memberscope.errors import MemberscopeError, TargetError, UnmetNeedError
+from memberscope.recipes.fleet.label_transfer import transferred
+from memberscope.signals import Measured, Store, is_measured, measure
+from memberscope.signals.measured import one_stage
+from memberscope.types import Access, Evidence, Recipe, Records, SignalSpec, Target
+
+Seed = np.random.SeedSequence
+
+QUERIES = 128  # a record for each label-only search, unless the threat model gives another budget
+TRANSFERRED = 4  # models trained on the target's labels for the transfer attack
+LEAST = 16  # queries a record below which a search is not worth its name
+RESERVED = 10  # of so many queries at an endpoint one is kept for those that have to be sent again
+ROWS = 1_000_000  # records sent for one signal beyond which the budget a record shrinks, unless it is declared
+
+
+@dataclass(frozen=True, eq=False)
+class Measurements:
+    """Each signal measured of the target, by its specification; `refused` says in a sentence why one could not be.
+
+    `asked` counts the records of a population that were sent besides.
+    """
+
+    found: dict[SignalSpec, Measured] = field(default_factory=dict)
+    refused: dict[SignalSpec, str] = field(default_factory=dict)
+    asked: int = 0
+
+    def evidence(self, spec: SignalSpec, records: Records) -> Evidence:
+        """The signal as evidence about all records, nothing known yet.
+
+        Raises:
+            UnmetNeedError: It could not be measured.
+        """
+        assert spec.name != "outputs"
+        if spec not in self.found:
+            raise UnmetNeedError(
+                self.refused.get(spec, f"Expected the signal {spec.name} measured, got none. Audit with a model.")
+            )
+        values = self.found[spec].final[:, None, :]
+        return Evidence(spec.name, values, records.y, np.full(len(records), -1, dtype=np.int8))
+
+    @property
+    def queries(self) -> int:
+        """Records sent to the target for all of them together."""
+        own = (entry.queries[:, -1].sum() for spec, entry in self.found.items() if spec.name != "transfer")
+        return self.asked + int(sum(own))
+
+
+def search_plan(plan: Plan, subject: Subject) -> Plan:
+    """The plan with a number of queries for each label-only search, 0 where none can be made.
+
+    A declared query budget is taken as it is. Without one a local model is asked `QUERIES` times a record, fewer where that would
+    be more than `ROWS` in all, and an endpoint, where each query costs, never.
+    """
+    if getattr(subject.target, "stored", False):
+        return replace(plan, search_queries=0)
+    if plan.search_queries is not None:
+        return plan
+    return replace(plan, search_queries=queries_for(plan, subject))
+
+
+def queries_for(plan: Plan, subject: Subject) -> int:
+    """Queries a record for each label-only search."""
+    target = subject.target
+    budget = plan.threat.query_budget
+    if budget is None:
+        if getattr(target, "costly", False):
+            return 0
+        budget = min(QUERIES, ROWS // max(len(subject.records), 1))
+    elif getattr(target, "costly", False):
+        budget -= budget // RESERVED
+    return budget if budget >= LEAST else 0
+
+
+def why_not_searched(plan: Plan, subject: Subject) -> str:
+    """Why label-only searches are not made."""
+    if getattr(subject.target, "stored", False):
+        return "Expected a model to search with new queries, got stored signals. Audit the model itself."
+    budget = plan.threat.query_budget
+    if budget is not None and queries_for(plan, subject) == 0:
+        least = LEAST + LEAST // (RESERVED - 1) if getattr(subject.target, "costly", False) else LEAST
+        return f"Expected a budget of at least {least} queries a record for a label-only search, got {budget}. Grant more."
+    if queries_for(plan, subject):
+        return "Expected queries for label-only searches, got --search-queries 0. Leave it out."
+    if getattr(subject.target, "costly", False):
+        return "Expected a query budget for searches at an endpoint, got none. Add --query-budget 256 if so many may be sent."
+    return (
+        f"Expected at most {ROWS // LEAST} records for label-only searches, got {len(subject.records)}. "
+        f"Declare a --query-budget, or audit fewer records."
+    )
+
+
+def measure_target(
+    plan: Plan,
+    subject: Subject,
+    levels: tuple[Level, ...],
+    store: Store | None,
+    report: Callable[[str, int, int], None],
+) -> Measurements:
+    """Measure every signal that the plan's attacks need at these levels, each once; what cannot be is refused in a sentence."""
+    wanted = {
+        level.wanted(attack.needs.spec, plan.search_queries or 0).spec: level.access
+        for level in levels
+        for attack in plan.chosen()
+        if is_measured(attack.needs.spec) and attack.needs.spec.name != "transfer" and runs_at(attack, level)
+    }
+    found: dict[SignalSpec, Measured] = {}
+    refused: dict[SignalSpec, str] = {}
+    for spec, access in wanted.items():
+        if access == Access.LABEL and not plan.search_queries:
+            refused[spec] = why_not_searched(plan, subject)
+            continue
+        measured, why = attempt_measuring(subject.target, subject.records, spec, store, staged(report, f"measure {spec.name}"))
+        if measured is None:
+            refused[spec] = why
+        else:
+            found[spec] = measured
+    return Measurements(found, refused)
+
+
+def attempt_measuring(
+    target: Target,
+    records: Records,
+    spec: SignalSpec,
+    store: Store | None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Measured | None, str]:
+    """What was measured, or None and a sentence why it could not be: no measurement ends the audit of what else there is.
+
+    Raises:
+        TargetError: An endpoint failed, which the audit can go on from.
+    """
+    try:
+        return measure(target, records, spec, store=store, progress=progress), ""
+    except MemberscopeError as error:
+        if isinstance(error, TargetError) and getattr(target, "costly", False):
+            raise
+        return None, str(error)
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0]
+        return None, (
+            f"Expected {spec.name} measured of this model, got {type(error).__name__}: {first}. Remove hooks and wrappers that the "
+            f"training put on it, or do without attacks that need it."
+        )
+
+
+def with_transfer(
+    measured: Measurements, plan: Plan, subject: Subject, means: tuple[Recipe, Records | None] | None, seed: Seed
+) -> Measurements:
+    """The measurements with what models trained on the target's labels think, if an attack of the plan asks for it.
+
+    `means` are a recipe and the population that the target labels.
+    """
+    specs = [attack.needs.spec for attack in plan.chosen() if attack.needs.spec.name == "transfer"]
+    if not specs:
+        return measured
+    recipe, population = means or (None, None)
+    if recipe is None or population is None:
+        why = "Expected a recipe and a population that the target labels, got none. Give --recipe and --population."
+        return replace(measured, refused=measured.refused | {specs[0]: why})
+    seeds = [int(value) for value in np.random.default_rng(seed).integers(0, 2**31 - 1, TRANSFERRED)]
+    try:
+        values = transferred(recipe, subject.target, population, subject.records, seeds)
+    except MemberscopeError as error:
+        if isinstance(error, TargetError) and getattr(subject.target, "costly", False):
+            raise
+        return replace(measured, refused=measured.refused | {specs[0]: str(error)})
+    each = -(-len(population) // len(subject.records))  # what was asked about the population, shared out over the records
+    found = measured.found | {specs[0]: one_stage(values, each)}
+    return Measurements(found, measured.refused, measured.asked + len(population))
+
+
+def staged(report: Callable[[str, int, int], None], stage: str) -> Callable[[int, int], None]:
+    """A callback for one stage of the progress report."""
+    return lambda done, total: report(stage, done, total)
+
+
+def search_name(spec: SignalSpec) -> str:
+    """The signal's name, with the search where it is not the default.
+
+    >>> search_name(SignalSpec("boundary", parameters=(("hopskipjump", 1.0), ("queries", 128.0))))
+    'boundary_hopskipjump'
+    """
+    return "_".join([spec.name, *(name for name, value in spec.parameters if name == "hopskipjump" and value)])
+
+
+def spent(measured: Measurements) -> dict[str, dict[str, Any]]:
+    """Queries a record of each label-only search: the budget, the mean and the most, for the report."""
+    return {
+        search_name(spec): {
+            "budget": int(dict(spec.parameters).get("queries", 0)),
+            "mean": float(entry.queries[:, -1].mean()),
+            "most": int(entry.queries[:, -1].max()),
+        }
+        for spec, entry in measured.found.items()
+        if entry.queries.any() and spec.name != "transfer"
+    }

@@ -1,0 +1,260 @@
+"""Reference models of an audit: trained as the plan says, turned into evidence, compared with the target, and judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.auditing.documents.access_levels import Level, runs_at
+from memberscope.auditing.documents.plan import Plan
+from memberscope.auditing.documents.result import Control
+from memberscope.auditing.subject.subject import Subject
+from memberscope.errors import InputError
+from memberscope.recipes import Execution, Fleet, Order, balanced, fixed
+from memberscope.recipes.fleet.observe_model import tops
+from memberscope.signals import Observed, Wanted, is_measured
+from memberscope.statistics import DESCRIPTIVE, clopper_pearson
+from memberscope.types import Access, Bools, Evidence, Floats, Recipe, Records, SignalSpec
+
+CONVERGED = 0.9  # a model is left out if it learned less than this share of what the others, and the target, learned
+DISTINCT = 17  # confidences a model must give for an exact copy of it to be no coincidence
+MOST_FAILED = 0.25  # share of failed models above which the references say nothing
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """How to train models like the target, where, and records that no model sees (used by RMIA).
+
+    `design` (m, n) is the user's own membership of the reference models, over the members and then the non-members; without
+    one it is drawn. `keep_weights` keeps the models, so that signals thought of later need no training.
+    """
+
+    recipe: Recipe
+    execution: Execution = field(default_factory=Execution)
+    population: Records | None = None
+    design: NDArray[np.generic] | None = None
+    keep_weights: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class References:
+    """The reference models that trained well, as evidence; all of them, as accounts.
+
+    `evidence` holds one entry for each signal that an attack of the plan needs; `good` (m,) marks models that converged.
+    `observed` is what the target answered about the records, `extra_queries` what was asked besides one query a record. `refused` says
+    of signals that could not be measured of the target or of the models why.
+    """
+
+    fleet: Fleet
+    good: Bools
+    evidence: dict[Wanted, Evidence]
+    observed: Floats
+    target_population: Observed | None
+    extra_queries: int
+    refused: dict[SignalSpec, str] = field(default_factory=dict)
+
+    @property
+    def n_failed(self) -> int:
+        """Models left out because they did not learn."""
+        return int((~self.good).sum())
+
+
+def wanted_by(plan: Plan, levels: tuple[Level, ...], *, alone: bool = False) -> tuple[Wanted, ...]:
+    """The signals of reference models that the plan's attacks need, each once.
+
+    With `alone` those that are measured for attacks without reference models are among them, as further targets need them.
+    """
+    found = [
+        level.wanted(attack.needs.spec, plan.search_queries or 0)
+        for level in levels
+        for attack in plan.chosen()
+        if (sum(attack.needs.references) or (alone and is_measured(attack.needs.spec)))
+        and attack.needs.spec.name != "transfer"
+        and runs_at(attack, level)
+        and (level.access > Access.LABEL or plan.search_queries)
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def order_of(
+    plan: Plan, subject: Subject, training: Training, levels: tuple[Level, ...], seed: np.random.SeedSequence
+) -> Order:
+    """What to train: models of the target's size on the audited records, drawn without looking at membership.
+
+    Raises:
+        InputError: The size leaves no record out, or the design does not fit.
+    """
+    records, member = subject.records, subject.member
+    if records.x is None:
+        raise InputError("Expected records to train reference models on, got signals alone. Give the records, or no recipe.")
+    rng = np.random.default_rng(seed)
+    if training.design is not None:
+        inside = fixed(training.design, len(records), records.unit)
+    else:
+        size = plan.reference_size or int(member.sum())
+        inside = balanced(len(records), size, plan.references, rng, **grouping(subject))
+    seeds = tuple(int(value) for value in rng.integers(0, 2**31 - 1, len(inside)))
+    wanted, target = wanted_by(plan, levels), subject.target
+    order = Order(training.recipe, records, inside, seeds, wanted, target.signal, target.n_classes, plan.views)
+    order = replace(order, like=getattr(target, "reading", None))
+    return replace(order, population=training.population, keep_weights=training.keep_weights)
+
+
+def designed(plan: Plan, training: Training | None) -> Plan:
+    """The plan with the number of reference models of the user's own design, or of the threat model if that grants fewer.
+
+    Raises:
+        InputError: The design has more models than are granted.
+    """
+    granted = plan.threat.references
+    if training is None or training.design is None:
+        return replace(plan, references=granted) if granted and granted < plan.references else plan
+    if granted is not None and granted < len(training.design):
+        raise InputError(
+            f"Expected a design of at most {granted} reference models, as the threat model grants, got {len(training.design)}. "
+            f"Leave models out of the design, or grant more."
+        )
+    return replace(plan, references=max(len(training.design), 1))
+
+
+def seed_notes(training: Training | None) -> list[str]:
+    """A sentence if the recipe is a function that never looks at its seed; a recipe that looks and forgets is not seen."""
+    if training is None or getattr(training.recipe, "reads_seed", True):
+        return []
+    return [
+        "The recipe never reads its seed. If its training is random, runs cannot be repeated or resumed to the same bytes; if it "
+        "starts from one fixed seed, reference models are more alike than targets are, and attacks weaker."
+    ]
+
+
+def grouping(subject: Subject) -> dict[str, Any]:
+    """What a design holds to: each class's share, and units that stay whole where records have them."""
+    return {"strata": subject.records.y, "unit": subject.records.unit}
+
+
+def target_accuracy(subject: Subject, observed: Observed) -> float:
+    """The target's accuracy on its members."""
+    top = tops(observed.signal, observed.outputs)[0]
+    return float((top == subject.records.y)[subject.member].mean())
+
+
+def converged(train_accuracy: Floats, of_target: float) -> Bools:
+    """Models (m,) whose training accuracy is near the best of the fleet's median and the target's own.
+
+    >>> converged(np.array([1.0, 0.98, 0.05, np.nan]), 1.0).tolist()
+    [True, True, False, False]
+    """
+    finite = train_accuracy[np.isfinite(train_accuracy)]
+    expected = max(float(np.median(finite)) if len(finite) else 0.0, of_target)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(train_accuracy >= CONVERGED * expected)
+
+
+def reference_control(found: References, subject: Subject, confidence: float) -> Control:
+    """Whether enough models trained, and whether they know the records they were given better than the others."""
+    fleet, good = found.fleet, found.good
+    details = fidelity(found, subject)
+    m, failed = len(good), found.n_failed
+    copies = len(copied(fleet))
+    broken, first = len(fleet.failures), next(iter(fleet.failures.values()), None)
+    if first is not None and failed > MOST_FAILED * m:
+        why = f"{broken} of {m} reference models could not be trained, and {failed - broken} more did not learn. {first.why}"
+        return Control(False, why, details=details)
+    if failed > MOST_FAILED * m:
+        why = (
+            f"{failed} of {m} reference models did not learn (training accuracy below {CONVERGED:g} of what the others or the "
+            f"target reached): too few are left to trust. Give the recipe the target's settings."
+        )
+        return Control(False, why, details=details)
+    if copies:
+        why = (
+            f"{copies} of {m} reference models answer exactly as another one does, though trained on other records: the recipe "
+            f"ignores what it is given, or returns a stored model."
+        )
+        return Control(False, why, details=details)
+    inside, outside = float(fleet.train_accuracy[good].mean()), float(fleet.held_out_accuracy[good].mean())
+    right = tops_right(found, subject)
+    limits = [
+        clopper_pearson(int(right[side].sum()), int(side.sum()), confidence) for side in (subject.member, ~subject.member)
+    ]
+    target_gap = float(limits[0][0] - limits[1][1])
+    if target_gap > 0.02 and inside - outside < target_gap / 2:
+        why = (
+            f"Reference models do as well on records they were not given ({100 * outside:.3g}%) as on those they were "
+            f"({100 * inside:.3g}%), while the target's gap is at least {100 * target_gap:.2g} points: the recipe trains on "
+            f"everything, or not like the target."
+        )
+        return Control(False, why, details=details)
+    most = float(limits[0][1] - limits[1][0])
+    if inside - outside > 2 * max(most, 0.0) + 0.1:
+        why = (
+            f"Reference models overfit as the target does not: {100 * inside:.3g}% on their records and {100 * outside:.3g}% on "
+            f"others, where the target's gap is at most {100 * most:.2g} points. Attacks with them say little of it."
+        )
+        return Control(False, why, details=details)
+    left_out = f"; {failed} left out, which did not learn" if failed > broken else ""
+    if first is not None:
+        left_out += f"; {broken} left out, which could not be trained ({first.why.rstrip('.')})"
+    why = (
+        f"{m - failed} reference models reach {100 * inside:.3g}% on their records and {100 * outside:.3g}% on others, the "
+        f"target {100 * details['target_train_accuracy']:.3g}% and {100 * details['target_held_out_accuracy']:.3g}%; on "
+        f"records new to both they agree with it in {100 * details['agreement']:.3g}%{left_out}."
+    )
+    return Control(True, why, details=details)
+
+
+def copied(fleet: Fleet) -> list[int]:
+    """Models whose answers about every record equal an earlier model's to the last bit, though their records differ.
+
+    Models that give few different confidences, such as trees or a constant guess, can agree by right and are not compared.
+    """
+    first: dict[bytes, int] = {}
+    found = []
+    for model in range(len(fleet)):
+        sure = fleet.confidence[model]
+        if len(np.unique(sure)) < DISTINCT or not np.isfinite(fleet.train_accuracy[model]):
+            continue
+        before = first.setdefault(fleet.predicted[model].tobytes() + sure.tobytes(), model)
+        if before != model and not np.array_equal(fleet.inside[before], fleet.inside[model]):
+            found.append(model)
+    return found
+
+
+def tops_right(found: References, subject: Subject) -> Bools:
+    """Records (n,) on which the target's top class is right."""
+    top = tops(subject.target.signal, found.observed)[0]
+    return np.asarray(top == subject.records.y)
+
+
+def fidelity(found: References, subject: Subject) -> dict[str, Any]:
+    """How like the target the reference models are, on non-members of the target that each was not trained on.
+
+    `agreement` is the share of equal top classes; `calibration_distance` the difference in overconfidence (mean confidence
+    minus accuracy) between them and the target.
+    """
+    fleet, good, member = found.fleet, found.good, subject.member
+    top, sure = tops(subject.target.signal, found.observed)
+    right = top == subject.records.y
+    new = ~fleet.inside[good] & ~member[None, :]
+    count = max(int(new.sum()), 1)
+    theirs_right = fleet.predicted[good] == subject.records.y
+    theirs = float((fleet.confidence[good] * new).sum() - (theirs_right & new).sum()) / count
+    weight = new.sum(axis=0)
+    own = float(((sure - right) * weight).sum()) / count
+    return {
+        "models": len(good),
+        "failed": found.n_failed,
+        "records_per_model": round(float(fleet.inside.sum(axis=1).mean())),
+        "records_in_every_model": int(fleet.inside[good].all(axis=0).sum()),
+        "records_in_no_model": int((~fleet.inside[good]).all(axis=0).sum()),
+        "train_accuracy": float(np.nanmean(fleet.train_accuracy[good])) if good.any() else None,
+        "held_out_accuracy": float(np.nanmean(fleet.held_out_accuracy[good])) if good.any() else None,
+        "target_train_accuracy": float(right[member].mean()),
+        "target_held_out_accuracy": float(right[~member].mean()),
+        "agreement": float(((fleet.predicted[good] == top) & new).sum()) / count,
+        "calibration_distance": abs(theirs - own),
+        "method": DESCRIPTIVE,
+    }

@@ -1,0 +1,90 @@
+"""The training procedure: further target models, each on records drawn for it alone, answering as the audited model does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from memberscope.auditing.collect.reference_models import Training, converged, grouping, wanted_by
+from memberscope.auditing.documents.access_levels import Level
+from memberscope.auditing.documents.plan import Plan
+from memberscope.auditing.subject.subject import Subject
+from memberscope.errors import InputError
+from memberscope.recipes import Fleet, Order, balanced
+from memberscope.recipes.fleet.attempts import Failure
+from memberscope.recipes.fleet.fleet import Progress, train_what_can
+from memberscope.signals import Store
+from memberscope.types import Bools
+
+
+@dataclass(frozen=True, eq=False)
+class Procedure:
+    """Target models as they answered, `fleet.inside` (t, n) being who each was trained on; `good` (t,) converged."""
+
+    fleet: Fleet
+    good: Bools
+
+    @property
+    def n_failed(self) -> int:
+        """Target models left out because they did not learn."""
+        return int((~self.good).sum())
+
+    def named(self) -> list[tuple[str, int]]:
+        """Name and number of each target model that converged: `target 1` for number 0."""
+        return [(f"target {k + 1}", k) for k in np.flatnonzero(self.good).tolist()]
+
+
+def drawn(plan: Plan, subject: Subject, rng: np.random.Generator) -> Bools:
+    """Membership (t, n) of the target models: each row drawn by itself, of the reference models' size and strata.
+
+    Nothing about the design of the reference models enters, so what a record's references saw says nothing about its bit.
+
+    Raises:
+        InputError: The size leaves no record out.
+    """
+    size = plan.reference_size or int(subject.member.sum())
+    rows = [balanced(len(subject.records), size, 1, rng, **grouping(subject)) for _ in range(plan.targets)]
+    return np.concatenate(rows)
+
+
+def target_order(
+    plan: Plan, subject: Subject, training: Training, levels: tuple[Level, ...], seed: np.random.SeedSequence
+) -> Order:
+    """What to train: `plan.targets` models, kept with all their answers.
+
+    Raises:
+        InputError: There are no records to train on, or the size leaves none out.
+    """
+    records = subject.records
+    if records.x is None:
+        raise InputError("Expected records to train target models on, got signals alone. Give the records, or no --targets.")
+    rng = np.random.default_rng(seed)
+    inside = drawn(plan, subject, rng)
+    seeds = tuple(int(value) for value in rng.integers(0, 2**31 - 1, plan.targets))
+    wanted, target = wanted_by(plan, levels, alone=True), subject.target
+    plain = Order(training.recipe, records, inside, seeds, wanted, target.signal, target.n_classes, plan.views)
+    plain = replace(plain, like=getattr(target, "reading", None))
+    return replace(plain, population=training.population, whole=True, keep_weights=training.keep_weights)
+
+
+def target_models(
+    plan: Plan,
+    subject: Subject,
+    training: Training,
+    levels: tuple[Level, ...],
+    expected: float,
+    *,
+    seed: np.random.SeedSequence,
+    store: Store | None = None,
+    progress: Progress | None = None,
+) -> Procedure | Failure:
+    """Train the target models, or say why none could be; `expected` is the training accuracy of the audited model.
+
+    Raises:
+        InputError: The records do not allow it, or the models answer in another way than the target.
+        TargetError: The recipe fails.
+    """
+    order = target_order(plan, subject, training, levels, seed)
+    fleet = train_what_can(order, store, training.execution, progress)
+    return fleet if isinstance(fleet, Failure) else Procedure(fleet, converged(fleet.train_accuracy, expected))

@@ -1,0 +1,212 @@
+"""How many seconds an audit takes: a few constants measured by `benchmarks/forecast.py`, and what a short probe measures here.
+
+All seconds are of one core. To set the constants again after the attacks or intervals became faster or slower, run
+`python benchmarks/forecast.py constants` and copy the lines that it prints.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import comb
+
+import numpy as np
+
+from memberscope.auditing.collect.reference_models import Training, wanted_by
+from memberscope.auditing.documents.access_levels import Level
+from memberscope.auditing.documents.plan import Plan
+from memberscope.auditing.subject.subject import Subject, take
+from memberscope.errors import MemberscopeError, TargetError
+from memberscope.signals import Wanted, is_measured
+from memberscope.targets.wrappers.query_budget import metered
+from memberscope.types import Access, Attack
+
+START = 1.5  # an audit of next to nothing
+ATTACK = (0.005, 8.0e-7)  # an attack that learns nothing at one level: in all, and for each record
+FITTED = (0.03, 8.5e-6)  # one that is fitted once a fold and once a pair of folds
+COMPARED = 2.5e-7  # one that compares with reference models: for each record and model, besides
+QUANTILE = (2.8, 1.4e-4, 50_000)  # quantile regression on features, all folds, and the records up to which fitting takes longer
+FURTHER = 0.3  # share of that which a record beyond them takes: it is scored only
+CLASSIFIER = 0.06  # an attack classifier: `audit --attacks shokri` on Location-30, 8 references, 28 s for 465
+PART = (4.0e-3, 2.2e-6)  # all numbers of one attack on one group of records: in all, and for each record
+BLIND = (0.1, 4.0e-7, 40_000)  # the blind control: in all, for each record and column, and the most records it looks at
+COMPARE = (7.0e-6, 20_000)  # the search for duplicates: for each record and column, and the most records it looks at
+MOVED = (3.0e-6, 1.2e-7)  # a moved record of a label-only search, besides the model: each, and for each of its columns
+SPENT = 0.75  # share of the queries granted that a search spends, since many records are done before
+PROBED = 48  # the records that a local model is timed on
+LARGE = 512  # and the size of the larger of two questions, made of the same records
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds measured on this machine, None where nothing was: a `question`, each `record` in it, and training a `model`."""
+
+    question: float | None = None
+    record: float | None = None
+    model: float | None = None
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Seconds of one core that each part of an audit takes; those of models are None where nobody measured them."""
+
+    asking: float | None
+    training: float | None
+    observing: float | None
+    scoring: float
+    estimating: float
+    controls: float
+
+    @property
+    def total(self) -> float:
+        """The sum of what is known."""
+        parts = (self.asking, self.training, self.observing, self.scoring, self.estimating, self.controls)
+        return sum(part for part in parts if part is not None)
+
+    def wall(self, cores: int, at_once: int) -> float:
+        """The seconds that will pass: the target is asked by one thread, models are trained `at_once`, the rest shares `cores`."""
+        models = (self.training or 0.0) + (self.observing or 0.0)
+        return (
+            (self.asking or 0.0) + models / max(at_once, 1) + (self.scoring + self.estimating + self.controls) / max(cores, 1)
+        )
+
+
+def time_target(subject: Subject, clock: Callable[[], float] = time.perf_counter) -> Timings:
+    """Time a local model on a few dozen of its own records; an endpoint is never asked, and stored signals take no time.
+
+    The fastest of three questions of each of two sizes tells what a question costs and what each record adds.
+
+    Raises:
+        TargetError: The model fails.
+    """
+    target = subject.target
+    if getattr(target, "stored", False):
+        return Timings(0.0, 0.0)
+    if getattr(target, "costly", False) or metered(target) is not None or subject.records.x is None:
+        return Timings()
+    some = np.arange(min(PROBED, len(subject.records)))
+    few, many = (take(subject, rows).records.x for rows in (some, np.resize(some, LARGE)))
+    try:
+        target.query(few)
+        seconds = [min(_seconds_of(lambda: target.query(x), clock) for _ in range(3)) for x in (few, many)]  # noqa: B023
+    except MemberscopeError:
+        raise
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise TargetError(
+            f"Expected the model to answer about its own records, got {type(error).__name__}: {first}. Ask it about one to see why."
+        ) from error
+    record = max(seconds[1] - seconds[0], 0.0) / (LARGE - len(some))
+    return Timings(max(seconds[0] - record * len(some), 0.0), record)
+
+
+def _seconds_of(work: Callable[[], object], clock: Callable[[], float]) -> float:
+    """Seconds by the `clock` that `work` takes."""
+    started = clock()
+    work()
+    return clock() - started
+
+
+def seconds_of_audit(
+    plan: Plan,
+    subject: Subject,
+    training: Training | None,
+    levels: tuple[Level, ...],
+    runs: list[tuple[Attack, Level]],
+    timings: Timings,
+) -> Seconds:
+    """Add up what an audit of this plan does; `runs` are its attacks at their levels."""
+    models = plan.references if training is not None and wanted_by(plan, levels) else 0
+    n, width = len(subject.records), _width(subject)
+    own = tuple(dict.fromkeys(level.wanted(attack.needs.spec, plan.search_queries or 0) for attack, level in runs))
+    of_target = _asking(plan, subject, own, timings)
+    observing = _observing(plan, subject, training, levels, models, timings)
+    scoring = seconds_of_attacks(plan, subject, runs, models, n)
+    further = plan.targets * (scoring + _estimating(subject, runs, n))
+    controls = seconds_of_attacks(plan, subject, runs, models, int((~subject.member).sum()))
+    if subject.features is not None:
+        controls += COMPARE[0] * min(n, COMPARE[1]) * width
+        controls += BLIND[0] + BLIND[1] * min(n, BLIND[2]) * (width + min(subject.target.n_classes, 100)) * 10
+    return Seconds(
+        asking=of_target,
+        training=None if timings.model is None else timings.model * (models + plan.targets),
+        observing=observing,
+        scoring=START + scoring + further,
+        estimating=_estimating(subject, runs, n),
+        controls=controls,
+    )
+
+
+def seconds_of_attacks(plan: Plan, subject: Subject, runs: list[tuple[Attack, Level]], models: int, n: int) -> float:
+    """Add up what the attacks of `runs` take on `n` records beside `models` reference models."""
+    seconds = 0.0
+    for attack, _ in runs:
+        fixed, each = ATTACK if attack.needs.known == "none" else QUANTILE[:2] if attack.needs.features else FITTED
+        seconds += fixed + each * (min(n, QUANTILE[2]) + FURTHER * max(n - QUANTILE[2], 0) if attack.needs.features else n)
+        if sum(attack.needs.references):
+            seconds += COMPARED * n * models
+    return seconds + CLASSIFIER * classifiers(plan, [attack.name for attack, _ in runs], subject.target.n_classes)
+
+
+def classifiers(plan: Plan, names: list[str], n_classes: int) -> int:
+    """Count the attack classifiers that are fitted: one a class and one for all, or one for all, for each fold and pair of folds.
+
+    >>> classifiers(Plan(folds=5), ["shokri", "shokri_statistics"], 30)
+    480
+    """
+    one_fit = {"shokri": 1 + n_classes, "shokri_statistics": 1}
+    return (plan.folds + comb(plan.folds, 2)) * sum(one_fit.get(name, 0) for name in names)
+
+
+def _estimating(subject: Subject, runs: list[tuple[Attack, Level]], n: int) -> float:
+    """Add up the estimates: every attack at a declared level on all records, by class and by group, and on all alone at others."""
+    groups = min(subject.target.n_classes, n // 20) + sum(len(np.unique(values)) for values in subject.records.groups.values())
+    whole = sum(1 for _, level in runs if level.declared)
+    parts, kinds = len(runs) + whole * groups, 1 + len(subject.records.groups)
+    return PART[0] * parts + PART[1] * n * (len(runs) + whole * kinds)
+
+
+def _asking(plan: Plan, subject: Subject, wanted: tuple[Wanted, ...], timings: Timings) -> float | None:
+    """Seconds that the target takes to answer, searches included; None where nobody measured it."""
+    if timings.question is None or timings.record is None:
+        return None
+    n = len(subject.records)
+    plain = timings.question * (1 + n // 4096) + timings.record * n
+    return plain * len(plan.views) + _searching(plan, subject, wanted, timings)
+
+
+def _searching(plan: Plan, subject: Subject, wanted: tuple[Wanted, ...], timings: Timings) -> float:
+    """Seconds of the label-only searches of one model: in each step all records that still search are asked once."""
+    assert timings.question is not None and timings.record is not None
+    n_searches = len({entry.spec for entry in wanted if is_search(entry)})
+    steps, n = SPENT * (plan.search_queries or 0) * n_searches, len(subject.records)
+    return steps * (timings.question + n * (timings.record + MOVED[0] + MOVED[1] * _width(subject)))
+
+
+def _observing(
+    plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...], models: int, timings: Timings
+) -> float | None:
+    """Seconds that reference models and further targets take to answer, each as long as the target; None where that is not known."""
+    if training is None or not models + plan.targets:
+        return 0.0
+    if timings.question is None or timings.record is None:
+        return None
+    n = len(subject.records) + (0 if training.population is None else len(training.population))
+    plain = (timings.question + timings.record * n) * len(plan.views)
+    of_reference = plain + _searching(plan, subject, wanted_by(plan, levels), timings)
+    of_further = plain + _searching(plan, subject, wanted_by(plan, levels, alone=True), timings)
+    return models * of_reference + plan.targets * of_further
+
+
+def is_search(wanted: Wanted) -> bool:
+    """Tell whether a signal is searched for with new queries."""
+    return is_measured(wanted.spec) and wanted.access == Access.LABEL and wanted.spec.name != "transfer"
+
+
+def _width(subject: Subject) -> int:
+    """Count the columns of a record; 1 where that cannot be known."""
+    return 1 if subject.features is None else int(subject.features.shape[1])
+
+
+__all__ = ["Seconds", "Timings", "classifiers", "is_search", "seconds_of_attacks", "seconds_of_audit", "time_target"]

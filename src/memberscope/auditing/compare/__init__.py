@@ -1,0 +1,1 @@
+"""Two or more audits side by side."""

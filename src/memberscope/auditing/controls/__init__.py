@@ -1,0 +1,1 @@
+"""Controls: checks that an audit must pass before its verdict counts."""

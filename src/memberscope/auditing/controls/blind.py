@@ -1,0 +1,337 @@
+"""The blind control: can members be told from non-members by the records alone, without the model?
+
+If they can, an attack's success may be a difference between the two samples and says nothing about the model.
+
+Records stand in an order that a hash of their content decides, cut into blocks; each block is scored by classifiers that
+were fitted on the blocks before it. Given those, the memberships within a block are a random draw if the two samples are
+alike, so the laws of its statistics are known and the blocks' statistics are independent (a martingale; Dawid's prequential
+principle [1]). Ordinary cross-fitting counts each pair of folds twice, and its intervals are too narrow by up to a factor
+of 1.4. Several orders are averaged; the mean of statistics varies at most as much as one of them.
+
+References:
+    [1] A. P. Dawid, "Statistical theory: the prequential approach", J. R. Statist. Soc. A 147, 1984.
+    [2] P. van Elteren, "On the combination of independent two-sample tests of Wilcoxon", Bull. Int. Stat. Inst. 37, 1960.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from scipy.special import gammaln, ndtr, ndtri
+
+from memberscope._parallel import each
+from memberscope.auditing.documents.result import Control
+from memberscope.auditing.subject.feature_matrix import Keys, mean_of, mix, narrowed, row_keys
+from memberscope.statistics import auc_difference
+from memberscope.types import Bools, Floats, Ints
+
+ALPHA = 0.005  # chance that a clean audit fails, over both classifiers, the AUC and all rates together
+ALPHA_BELOW = 0.0025  # chance that a clean audit is found surely below one half
+MAX_RECORDS = 20_000  # a side; enough to see an AUC of 0.51
+ORDERS = 2  # orders by hash; each is gone through forwards and backwards
+BLOCKS = 3  # blocks that are scored, after a first third that is only learned from
+FEWEST = 8  # units a side below which nothing can be told
+LEAST_Z = -2.0  # a count of none, whose p-value is 1, must not outweigh the other orders
+
+
+@dataclass(frozen=True, eq=False)
+class Walk:
+    """One classifier's scores (n,) along one order, NaN where nothing was scored, and the block (n,) of each record."""
+
+    model: str
+    scores: Floats
+    block: Ints
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The share of members found where `fpr` of the non-members are, or of non-members (`kind`) where `fpr` of the members are."""
+
+    fpr: float
+    value: float
+    p_value: float
+    kind: str = "members"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one classifier tells: AUC with its standard error under no difference, and each `Rate`."""
+
+    model: str
+    auc: float
+    error: float
+    rates: tuple[Rate, ...]
+
+    @property
+    def z(self) -> float:
+        """The AUC's distance from one half in standard errors."""
+        return (self.auc - 0.5) / self.error
+
+
+def blind_control(
+    features: Floats | None,
+    labels: Ints,
+    member: Bools,
+    strongest: Floats | None,
+    *,
+    fprs: tuple[float, ...] = (),
+    unit: Ints | None = None,
+) -> Control:
+    """Whether classifiers that see features (n, f) and labels (n,) only tell members: by AUC, or by TPR at one of `fprs`.
+
+    `strongest` (n,) are the strongest attack's comparable scores; its leakage beyond the blind classifier is reported.
+    Records of one `unit` (n,) are learned from, scored and counted together. Nothing is drawn at random and the order of
+    the records does not matter. An AUC surely below one half passes, with `below` among the details.
+    """
+    if features is None:
+        return Control(None, "The records were not given, so nothing could be told from them alone (blind control).")
+    keys = row_keys(features, labels)
+    code, unit_keys, unit_member = units_of(keys, member, unit)
+    if min(int(unit_member.sum()), int((~unit_member).sum())) < FEWEST:
+        return Control(None, f"The blind control needs {FEWEST} records, or units of records, on each side.")
+    places = [mix(unit_keys ^ mix(np.full(len(unit_keys), order + 1, np.uint64))) for order in range(ORDERS)]
+    chosen = subsample(places[0][code], keys, member)
+    code = code[chosen]
+    places = [place[code] for place in places]
+    walks = walked(features[chosen], labels[chosen], member[chosen], places)
+    found = [reading([w for w in walks if w.model == name], member[chosen], code, fprs) for name in ("linear", "trees")]
+    control = verdict(found, member[chosen])
+    if strongest is not None:
+        scores = positions(walks, member[chosen])
+        beyond = auc_difference(strongest[chosen], scores, member[chosen], 0.95)
+        control.details["beyond_blind"] = {"auc_difference": beyond.value, "low": beyond.low, "high": beyond.high}
+    return control
+
+
+def units_of(keys: Keys, member: Bools, unit: Ints | None) -> tuple[Ints, Keys, Bools]:
+    """Number (n,) of each record's unit, and a key (u,) and the side (u,) of each unit; keys follow from content alone.
+
+    Units that are equal within a side are told apart by counting them, so that copies are spread over the blocks.
+    """
+    if unit is None:
+        code, own, side = np.arange(len(keys)), keys, member
+    else:
+        code = np.unique(unit, return_inverse=True)[1].astype(np.int64)
+        own = np.zeros(int(code.max()) + 1, dtype=np.uint64)
+        np.add.at(own, code, mix(keys))
+        side = np.zeros(len(own), dtype=bool)
+        side[code[member]] = True
+    order = np.lexsort((own, side))
+    fresh = np.append(True, (own[order][1:] != own[order][:-1]) | (side[order][1:] != side[order][:-1]))
+    start = np.maximum.accumulate(np.where(fresh, np.arange(len(own)), 0))
+    count = np.empty(len(own), dtype=np.uint64)
+    count[order] = (np.arange(len(own)) - start).astype(np.uint64)
+    return code, mix(own + mix(count)), side
+
+
+def subsample(place: Keys, keys: Keys, member: Bools) -> Ints:
+    """Positions of at most `MAX_RECORDS` members and as many non-members, in an order that follows from their content."""
+    sides = []
+    for side in (True, False):
+        where = np.flatnonzero(member == side)
+        sides.append(where[np.lexsort((keys[where], place[where]))][:MAX_RECORDS])
+    both = np.concatenate(sides)
+    return both[np.lexsort((member[both], keys[both], place[both]))].astype(np.int64)
+
+
+def walked(features: Floats, labels: Ints, member: Bools, places: list[Keys]) -> list[Walk]:
+    """Scores of a linear model and of boosted trees along each order of `places` (n,), forwards and backwards."""
+    wide = np.column_stack([np.nan_to_num(features - mean_of(features)), one_hot(labels)])
+    narrow = np.column_stack([narrowed(features, np.random.default_rng(0)), labels])
+    blocks = [block for place in places for block in (blocks_of(place), blocks_of(~place))]
+    models = {"linear": (linear_model, wide), "trees": (tree_model, narrow)}
+
+    def along(name: str) -> list[Walk]:
+        return [Walk(name, predicted(*models[name], member, block), block) for block in blocks]
+
+    # One model's walks one after another: the tree learner swaps the process's warning filters, which threads share.
+    return [walk for found in each(along, list(models)) for walk in found]
+
+
+def blocks_of(place: Keys) -> Ints:
+    """Block (n,) of each record by its place (n,): 0 for the first third of the different places, then `BLOCKS` equal parts."""
+    values, inverse = np.unique(place, return_inverse=True)
+    share = (np.arange(len(values)) + 0.5) / len(values)
+    block = np.where(share < 1 / 3, 0, 1 + np.minimum((share - 1 / 3) * 1.5 * BLOCKS, BLOCKS - 1).astype(np.int64))
+    return block[inverse].astype(np.int64)
+
+
+def one_hot(labels: Ints) -> Floats:
+    """Labels (n,) as indicator columns (n, k) of at most a hundred classes; none beyond that."""
+    values = np.unique(labels)
+    if len(values) > 100:
+        return np.empty((len(labels), 0))
+    columns: Floats = (labels[:, None] == values).astype(np.float64)
+    return columns
+
+
+def predicted(make: Any, inputs: Floats, member: Bools, block: Ints) -> Floats:
+    """Log-odds (n,) of membership, each block's from a model fitted on the blocks before it."""
+    scores = np.full(len(member), np.nan)
+    for b in range(1, BLOCKS + 1):
+        before, own = block < b, block == b
+        if own.any() and 0 < member[before].sum() < before.sum():
+            known = ~np.isnan(inputs[before]).all(axis=0)  # trees cannot bin a column that is missing throughout
+            part = inputs if known.all() else inputs[:, known]
+            scores[own] = make().fit(part[before], member[before]).decision_function(part[own])
+    return scores
+
+
+def linear_model() -> Any:
+    """Ridge classifier on standardised inputs."""
+    from sklearn.linear_model import RidgeClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), RidgeClassifier(alpha=10.0))
+
+
+def tree_model() -> Any:
+    """A small boosted-tree classifier, deterministic; leaves are small enough for a mark on a few records."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    return HistGradientBoostingClassifier(
+        max_iter=30, max_leaf_nodes=8, min_samples_leaf=10, learning_rate=0.12, early_stopping=False
+    )
+
+
+def reading(walks: list[Walk], member: Bools, code: Ints, fprs: tuple[float, ...]) -> Reading:
+    """One classifier's AUC and shares found at `fprs`, averaged over its walks; units `code` (n,) count once."""
+    sides = [blocks_by_side(walk, member, code) for walk in walks]
+    aucs, errors = zip(*(stratified_auc(blocks) for blocks in sides), strict=True)
+    mirrored = [[(-outside, -inside) for inside, outside in blocks] for blocks in sides]
+    rates = [rate_found(every, fpr, kind) for every, kind in ((sides, "members"), (mirrored, "non-members")) for fpr in fprs]
+    return Reading(walks[0].model, float(np.mean(aucs)), float(np.mean(errors)), tuple(rates))
+
+
+def rate_found(sides: list[list[tuple[Floats, Floats]]], fpr: float, kind: str) -> Rate:
+    """The share of one kind beyond the threshold at `fpr` of the other, averaged over walks, and its p-value."""
+    found = [share_found(blocks, fpr) for blocks in sides]
+    z = float(np.mean([max(LEAST_Z, -float(ndtri(max(p, 1e-300)))) for _, p in found]))
+    return Rate(fpr, float(np.mean([value for value, _ in found])), float(ndtr(-z)), kind)
+
+
+def blocks_by_side(walk: Walk, member: Bools, code: Ints) -> list[tuple[Floats, Floats]]:
+    """Scores of the members' units and of the others' in each block that has both; a unit's score is its records' mean."""
+    seen = np.isfinite(walk.scores)
+    _, first, inverse = np.unique(code[seen], return_index=True, return_inverse=True)
+    scores = np.bincount(inverse, walk.scores[seen]) / np.bincount(inverse)
+    side, block = member[seen][first], walk.block[seen][first]
+    pairs = [(scores[side & (block == b)], scores[~side & (block == b)]) for b in range(1, BLOCKS + 1)]
+    return [(inside, outside) for inside, outside in pairs if len(inside) and len(outside)]
+
+
+def stratified_auc(blocks: list[tuple[Floats, Floats]]) -> tuple[float, float]:
+    """Mean AUC of the blocks with van Elteren's weights, and its standard error if the sides are alike (ties counted)."""
+    weights, values, variances = [], [], []
+    for inside, outside in blocks:
+        n1, n0 = len(inside), len(outside)
+        ordered = np.sort(outside)
+        below = np.searchsorted(ordered, inside, "left") + np.searchsorted(ordered, inside, "right")
+        ties = np.unique(np.concatenate([inside, outside]), return_counts=True)[1].astype(np.float64)
+        n = n1 + n0
+        spread = (n + 1) - float((ties**3 - ties).sum()) / (n * max(n - 1, 1))
+        weights.append(n1 * n0 / (n + 1))
+        values.append(float(below.mean()) / (2 * n0))
+        variances.append(max(spread, 1e-12) / (12 * n1 * n0))
+    if not blocks:
+        return 0.5, 1.0
+    share = np.array(weights) / sum(weights)
+    return float(share @ np.array(values)), float(share**2 @ np.array(variances)) ** 0.5
+
+
+def share_found(blocks: list[tuple[Floats, Floats]], fpr: float) -> tuple[float, float]:
+    """Share of members above each block's threshold at `fpr`, ties broken by coins, and its p-value if the sides are alike."""
+    total, members, law = 0.0, 0, np.ones(1)
+    for inside, outside in blocks:
+        rank = min(int(fpr * len(outside) + 1e-9) + 1, len(outside))
+        total += members_above(inside, outside, rank)
+        members += len(inside)
+        law = np.convolve(law, above_law(len(inside), len(outside), rank))
+        law = law[: int(np.searchsorted(np.cumsum(law), 1 - 1e-14)) + 1]
+    at_least = float(law[int(total + 1e-9) :].sum())
+    return total / max(members, 1), min(1.0, at_least + 1e-14)
+
+
+def members_above(inside: Floats, outside: Floats, rank: int) -> float:
+    """Expected number of members above the `rank`-th highest non-member when ties are broken at random.
+
+    >>> members_above(np.array([3.0, 2.0, 2.0, 0.0]), np.array([2.0, 1.0]), 1)
+    2.0
+    """
+    level = np.sort(outside)[-rank]
+    higher, tied = int((outside > level).sum()), int((outside == level).sum())
+    return float((inside > level).sum() + (rank - higher) / (tied + 1) * (inside == level).sum())
+
+
+@lru_cache(maxsize=256)
+def above_law(n_members: int, n_others: int, rank: int) -> Floats:
+    """Probabilities of 0, 1, … members above the `rank`-th highest of the others, all in random order.
+
+    >>> above_law(1, 1, 1).round(6).tolist()
+    [0.5, 0.5]
+    """
+    m = np.arange(n_members + 1)
+
+    def choose(n: Any, k: Any) -> Any:
+        return gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0)
+
+    log = choose(m + rank - 1, m) + choose(n_members - m + n_others - rank, n_members - m)
+    law = np.exp(log - choose(n_members + n_others, n_members))
+    scaled: Floats = law / law.sum()
+    return scaled
+
+
+def verdict(found: list[Reading], member: Bools) -> Control:
+    """Fail if some statistic of some classifier is surely above chance, all of them counted in the correction."""
+    n_tests = sum(1 + len(entry.rates) for entry in found)
+    tests = [(float(ndtr(-entry.z)), entry, None) for entry in found]
+    tests += [(rate.p_value, entry, rate) for entry in found for rate in entry.rates]  # type: ignore[misc]
+    p_value, chief, rate = min(tests, key=lambda test: test[0])
+    sharper = max(found, key=lambda entry: entry.z)
+    reach = -float(ndtri(ALPHA / n_tests))
+    low, high = max(0.0, sharper.auc - reach * sharper.error), min(1.0, sharper.auc + reach * sharper.error)
+    smallest = min(1.0, 0.5 + (reach + float(ndtri(0.8))) * sharper.error)
+    lowest = min(found, key=lambda entry: entry.z)
+    details: dict[str, Any] = {
+        "n_members": int(member.sum()),
+        "n_non_members": int((~member).sum()),
+        "confidence": 1 - 2 * ALPHA / n_tests,
+        "p_value": min(1.0, p_value * n_tests),
+        "alpha": ALPHA,
+        "classifier": chief.model,
+        "tpr": [{"fpr": entry.fpr, "tpr": entry.value, "p_value": entry.p_value, "of": entry.kind} for entry in chief.rates],
+        "below": bool(float(ndtr(lowest.z)) * len(found) < ALPHA_BELOW),
+        "lowest_auc": lowest.auc,
+    }
+    passed = details["p_value"] >= ALPHA
+    where = f"AUC {sharper.auc:.3f} ({low:.3f} to {high:.3f})"
+    if rate is not None and not passed:
+        where = (
+            f"{100 * rate.value:.3g}% of the {rate.kind} where it errs on {100 * rate.fpr:g}% of the others "
+            f"(p = {details['p_value']:.1g}); {where}"
+        )
+    if passed:
+        why = f"A classifier that never asks the model does not tell members apart: {where}; it would have seen {smallest:.3f}."
+    else:
+        why = f"A classifier that never asks the model tells members from non-members: {where}; the samples differ."
+    return Control(passed, why, sharper.auc, low, high, smallest, details)
+
+
+def positions(walks: list[Walk], member: Bools) -> Floats:
+    """Mean position (n,) of each record among the non-members of its block, over all walks that scored it."""
+    total, times = np.zeros(len(member)), np.zeros(len(member))
+    for walk in walks:
+        for b in range(1, BLOCKS + 1):
+            own = np.flatnonzero((walk.block == b) & np.isfinite(walk.scores))
+            others = np.sort(walk.scores[own[~member[own]]])
+            if not len(others):
+                continue
+            below = np.searchsorted(others, walk.scores[own], "left") + np.searchsorted(others, walk.scores[own], "right")
+            total[own] += below / (2 * len(others))
+            times[own] += 1
+    mean: Floats = np.where(times > 0, total / np.maximum(times, 1), 0.5)
+    return mean

@@ -1,0 +1,114 @@
+"""The fitted control: whether the answers about the members know anything of their classes.
+
+A model that was never fitted, or is asked in another way than it was trained, tells nothing about its members and would
+pass any policy. Answers are fitted if the members' accuracy is surely above that of the best constant answer, or if the
+probability of the true class is surely higher than labels that have nothing to do with the answers would give; the latter
+sees a classifier of rare events, whose accuracy is that of a constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy.special import bdtrc, ndtri
+
+from memberscope.attacks._inputs import completed
+from memberscope.auditing.documents.access_levels import Level
+from memberscope.auditing.documents.result import Arrays, Control
+from memberscope.statistics import clopper_pearson
+from memberscope.types import Access, Bools, Evidence, Floats, Ints
+
+ALPHA = 0.01  # chance that unfitted answers are taken for fitted ones, by each of the two signs
+NOT_FITTED = (
+    "The answers look like an unfitted model's: it is right about {right} of its members, where always answering with one "
+    "class is right about {constant}. Is this the fitted model, and does it get its records as in training?"
+)
+
+
+def fitted_control(
+    predicted: Ints | None, probabilities: Floats | None, labels: Ints, member: Bools, unit: Ints | None = None
+) -> Control:
+    """Whether answers look like a fitted model's: top classes `predicted` (n,), `probabilities` (n, k) where there are any.
+
+    Without `predicted`, as with losses only, nothing can be told and nothing is withheld.
+    """
+    if predicted is None:
+        return Control(None, "Losses alone do not tell whether the model is fitted.")
+    y, hits = labels[member], predicted[member] == labels[member]
+    constant = _best_constant(y)
+    own = None if unit is None else unit[member]
+    sure = more_often_right(hits, y, own)
+    if not sure and probabilities is not None:
+        sure = _knows_labels(completed(probabilities[member]), y, own)
+    low, high = clopper_pearson(int(hits.sum()), len(hits), 0.95)
+    value, best = float(hits.mean()), float(constant.mean())
+    details = {"constant_accuracy": best, "n_members": len(y), "probabilities": probabilities is not None}
+    if sure:
+        why = f"The model knows its members' classes: right about {value:.1%}, where always answering with one class gets {best:.1%}."
+    else:
+        why = NOT_FITTED.format(right=f"{value:.1%}", constant=f"{best:.1%}")
+    return Control(bool(sure), why, value, float(low), float(high), None, details)
+
+
+def answers_of(evidence: Mapping[Level, Evidence]) -> tuple[Ints | None, Floats | None]:
+    """Top classes (n,) and probabilities (n, k) among the `evidence` at the audited levels; None for what there is not."""
+    labels = evidence.get(Level(Access.LABEL))
+    predicted = None if labels is None else labels.target[:, 0, 0].astype(np.int64)
+    open_levels = [level for level in evidence if level.access == Access.PROBABILITIES and level.declared]
+    seen = [evidence[level] for level in open_levels if evidence[level].signal == "probabilities"]
+    return predicted, np.asarray(seen[0].target[:, 0, :], dtype=np.float64) if seen else None
+
+
+def unfitted_notes(evidence: Mapping[Level, Evidence], labels: Ints, member: Bools) -> list[str]:
+    """What to say before scoring about answers that look unfitted; nothing where they do not."""
+    predicted, probabilities = answers_of(evidence)
+    control = fitted_control(predicted, probabilities, labels, member)
+    return [control.why] if control.passed is False else []
+
+
+def _best_constant(labels: Ints) -> Bools:
+    """Where (n,) the constant answer is right that is right most often."""
+    values, counts = np.unique(labels, return_counts=True)
+    right: Bools = labels == values[counts.argmax()]
+    return right
+
+
+def more_often_right(hits: Bools, labels: Ints, unit: Ints | None = None) -> bool:
+    """Whether the model is surely right (`hits`, n) more often than any constant answer, by the sign test of the differences."""
+    constant = _best_constant(labels)
+    if unit is None:
+        gained, lost = int((hits & ~constant).sum()), int((constant & ~hits).sum())
+        return bool(gained > lost and float(bdtrc(gained - 1, gained + lost, 0.5)) < ALPHA)
+    return _surely_positive(hits.astype(np.float64) - constant, unit)
+
+
+def _knows_labels(probabilities: Floats, labels: Ints, unit: Ints | None) -> bool:
+    """Whether the true classes surely get more than the same labels would in random order (Hoeffding's permutation variance).
+
+    References:
+        [1] W. Hoeffding, "A combinatorial central limit theorem", Annals of Mathematical Statistics 22, 1951.
+    """
+    n = len(labels)
+    counts = np.bincount(labels, minlength=probabilities.shape[1])
+    shares = counts / n
+    centred = probabilities - (probabilities @ shares)[:, None]
+    centred = centred - centred.mean(axis=0)
+    gain = centred[np.arange(n), labels]
+    if unit is not None:
+        return _surely_positive(gain, unit)
+    variance = float(((centred**2) @ counts).sum()) / max(n - 1, 1)
+    return bool(variance > 0 and float(gain.sum()) > -float(ndtri(ALPHA)) * variance**0.5)
+
+
+def _surely_positive(values: Floats, unit: Ints) -> bool:
+    """Whether values (n,) have a mean surely above 0, with units (n,) as the independent pieces."""
+    sums = np.bincount(np.unique(unit, return_inverse=True)[1], values)
+    spread = float((sums**2).sum()) ** 0.5
+    return bool(spread > 0 and float(sums.sum()) > -float(ndtri(ALPHA)) * spread)
+
+
+def predicted_right(arrays: Arrays) -> Bools | None:
+    """Whether the model was right about each record (n,), as the gap attack's stored scores say; None where it did not run."""
+    scores = next((entry.scores for entry in arrays.scored if entry.attack == "gap" and entry.declared), None)
+    return None if scores is None else np.asarray(scores > 0.5)

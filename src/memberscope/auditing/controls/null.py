@@ -1,0 +1,110 @@
+"""The null control: the whole path again on non-members split in two by a hash of their id; it must look like chance."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from memberscope._parallel import each
+from memberscope.auditing.documents.result import Control
+from memberscope.auditing.scoring import crossfit as fitting
+from memberscope.errors import UnmetNeedError
+from memberscope.statistics import auc_interval, distinct_rankings, within_fold
+from memberscope.types import Attack, Bools, Evidence, Floats, Ints
+
+ALPHA = 0.005  # chance that a clean audit fails this control, over all its attacks
+SMALLEST = 40  # non-members below which the control cannot run
+
+
+def pseudo_members(ids: np.ndarray[tuple[int], np.dtype[np.str_]], unit: Ints | None = None) -> Bools:
+    """Half of the ids (n,), chosen by a hash of the id, so that the same records give the same split.
+
+    A `unit` (n,) goes as a whole, by the smallest id in it.
+    """
+    if unit is not None:
+        code = np.unique(unit, return_inverse=True)[1]
+        order = np.argsort(ids, kind="stable")
+        first = np.unique(code[order], return_index=True)[1]
+        chosen: Bools = pseudo_members(ids[order][first])[code]
+        return chosen
+    ranks = [hashlib.sha256(f"null-control:{name}".encode()).digest() for name in ids]
+    order = np.array(sorted(range(len(ids)), key=ranks.__getitem__), dtype=np.int64)
+    chosen = np.zeros(len(ids), dtype=bool)
+    chosen[order[: len(ids) // 2]] = True
+    return chosen
+
+
+def null_control(
+    attacks: tuple[Attack, ...],
+    evidence: Callable[[Attack], Evidence],
+    ids: np.ndarray[tuple[int], np.dtype[np.str_]],
+    n_folds: int,
+    seed: np.random.SeedSequence,
+    *,
+    unit: Ints | None = None,
+) -> Control:
+    """Cross-fit every attack on its `evidence` of non-members alone, half of them called members, and look at the AUCs.
+
+    Records of one `unit` (n,) are on the same side, in the same fold, and counted together.
+    """
+    if len(ids) < SMALLEST:
+        return Control(None, f"Only {len(ids)} non-members; the null control needs {SMALLEST}.")
+    truth = pseudo_members(ids, unit)
+    by_unit: dict[str, Any] = {} if unit is None else {"unit": unit}
+    if unit is not None and min(len(np.unique(unit[truth])), len(np.unique(unit[~truth]))) < n_folds:
+        return Control(None, f"Too few units among the non-members; the null control needs {2 * n_folds}.")
+    fold = fitting.assign_folds(truth, n_folds, np.random.default_rng(seed), **by_unit)
+
+    def pooled(attack: Attack) -> Floats | None:
+        try:
+            fit = fitting.crossfit(attack, evidence(attack), truth, fold, seed)
+        except UnmetNeedError:
+            return None
+        return fit.scores if fit.elsewhere is None else within_fold(fit.scores, truth, fold)
+
+    answers = zip(attacks, each(pooled, attacks, long=lambda attack: attack.needs.features), strict=True)
+    scored = {attack.name: scores for attack, scores in answers if scores is not None}
+    if not scored:
+        return Control(None, "No attack ran on the non-members.")
+    return verdict(scored, truth, unit)
+
+
+def verdict(scored: dict[str, Floats], truth: Bools, unit: Ints | None = None, *, tests: int | None = None) -> Control:
+    """Fail if some attack's AUC differs from one half, with `ALPHA` shared among attacks that rank differently, or `tests`."""
+    names = list(scored)
+    distinct = [names[index] for index in distinct_rankings(list(scored.values()))]
+    confidence = 1 - ALPHA / (tests or len(distinct))
+    by_unit: dict[str, Any] = {} if unit is None else {"unit": unit}
+    intervals = {name: auc_interval(scored[name], truth, confidence, **by_unit) for name in distinct}
+    worst = max(distinct, key=lambda name: abs(intervals[name].value - 0.5))
+    broken = [name for name in distinct if not intervals[name].low <= 0.5 <= intervals[name].high]
+    shown = broken[0] if broken else worst
+    interval = intervals[shown]
+    found = f"AUC {interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f}) of {shown}"
+    if broken:
+        why = f"Non-members split at random are told apart ({found}): the audit itself leaks, so its numbers mean nothing."
+    else:
+        why = f"On non-members split at random all {len(distinct)} distinct attacks look like chance; furthest is {found}."
+    details = {"confidence": confidence, "attacks": len(distinct), "furthest": shown}
+    return Control(not broken, why, interval.value, interval.low, interval.high, None, details)
+
+
+def of_non_members(evidence: Evidence, member: Bools) -> Evidence:
+    """The evidence about non-members alone; where they follow the members, reference signals stay where they lie."""
+    keep: Any = ~member
+    first = int(np.argmax(keep))
+    if keep[first:].all():
+        keep = slice(first, None)
+    return replace(
+        evidence,
+        target=evidence.target[keep],
+        labels=evidence.labels[keep],
+        known=evidence.known[keep],
+        references=None if evidence.references is None else evidence.references[:, keep],
+        inside=None if evidence.inside is None else evidence.inside[:, keep],
+        features=None if evidence.features is None else evidence.features[keep],
+    )

@@ -1,0 +1,1 @@
+"""Defences side by side: the sweep, and what each buys and costs."""

@@ -1,0 +1,405 @@
+"""What each defence buys and costs: accuracy beside leakage on average and in the worst case, and which choices are undominated."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from memberscope._version import Tool, tool_version
+from memberscope.auditing.collect.full_attack_set import Seen, has_searched, seen_by
+from memberscope.auditing.documents.plan import Plan
+from memberscope.auditing.documents.policy import AnyClaim, AucClaim, Claim, EpsilonClaim, Policy
+from memberscope.auditing.documents.result import Arrays, Result, Scored
+from memberscope.auditing.estimates.epsilon_bounds import privacy_bounds
+from memberscope.auditing.estimates.estimates import Part, restrict
+from memberscope.auditing.estimates.strongest import STRONGEST, strongest_of
+from memberscope.auditing.verdict.claims import is_able
+from memberscope.auditing.verdict.judge import n_references
+from memberscope.errors import InputError
+from memberscope.recipes.worst_case_canaries import COPY, GROUP, NATURAL
+from memberscope.statistics import Interval, auc_interval, clopper_pearson, simultaneous_confidence, tpr_at_fpr
+from memberscope.types import Access, Bools, Estimate, Ints, Records
+
+FORMAT = "memberscope-frontier/1"
+RATES = (0.001, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)  # false-positive rates to choose from
+LEAST = 8  # false positives at a rate, below which its interval says little
+FEWEST = 20  # canaries that bound epsilon
+BOUND_BY = ("lira", "rmia", "logit", "confidence")  # whose scores bound epsilon: the first that ran, fixed beforehand
+DELTA = 1e-5
+WITHHOLD = ("references", "direction", "fitted", "overlap")  # controls without which a row may break a policy and not meet it
+RUINED = 0.5  # a defence that keeps less than this share of the accuracy above the commonest class is said to destroy it
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of `n` with its exact limits."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of(cls, right: Bools, confidence: float) -> Share:
+        """The share of ones in `right` (n,)."""
+        low, high = clopper_pearson(int(right.sum()), len(right), confidence)
+        return cls(float(right.mean()), float(low), float(high), len(right))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One choice: what it is, its accuracy on natural records, and what the strongest adaptive attacker gets.
+
+    `average` is the TPR on natural records and `worst` that on the canaries where it is highest; `unaware` repeats both for an
+    adversary who does not know the defence. `proven` and `measured` are epsilons: by accounting, and from below by the canaries.
+    `attacks` ran at the row's access or below, and `lacking` are those of the full set that could have run there and did not: a
+    row that lacks any does not meet a policy. At an access where nothing ran, leakage is None and `meets` is `not measured`.
+    """
+
+    name: str
+    settings: str
+    restriction: str | None = None
+    accuracy: Share | None = None
+    train_accuracy: Share | None = None
+    auc: Estimate | None = None
+    average: Estimate | None = None
+    label_only: Estimate | None = None
+    canaries: list[Estimate] = field(default_factory=list)
+    worst: Estimate | None = None
+    unaware_average: Estimate | None = None
+    unaware_worst: Estimate | None = None
+    proven: dict[str, Any] | None = None
+    measured: list[dict[str, Any]] = field(default_factory=list)
+    controls: dict[str, bool | None] = field(default_factory=dict)
+    attacks: list[str] = field(default_factory=list)
+    lacking: list[str] = field(default_factory=list)
+    meets: str | None = None
+    dominated_by: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    why_not: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What rows are made of: masks (n,) of the natural records and of each kind of canary, and the rates they are told at."""
+
+    natural: Bools
+    kinds: dict[str, Bools]
+    fpr: float
+    canary_fpr: float | None
+    confidence: float
+    policy: Policy | None
+    chance: float
+    n_choices: int
+    wrong: float = 0.0
+
+    @classmethod
+    def of(cls, plan: Plan, policy: Policy | None, records: Records, member: Bools, n_choices: int) -> Shown:
+        """The rates are the policy's strictest, else 1%, or the smallest that there are records for.
+
+        Raises:
+            InputError: There are too few records for any.
+        """
+        kinds = np.asarray(records.groups.get(GROUP, np.full(len(records), NATURAL)))
+        return cls.of_kinds(kinds, records.y, member, policy, plan.confidence, n_choices)
+
+    @classmethod
+    def of_kinds(cls, kinds: Any, y: Ints, member: Bools, policy: Policy | None, confidence: float, n_choices: int) -> Shown:
+        """The same from the kind (n,) of each record, `natural` or a canary's, and its class (n,)."""
+        natural = kinds == NATURAL
+        n_natural = int((natural & ~member).sum())
+        wanted = min((claim.fpr for claim in policy.max_tpr), default=0.01) if policy else 0.01
+        fpr = smallest(wanted, n_natural)
+        if fpr is None:
+            raise InputError(f"Expected at least {LEAST / RATES[-1]:.0f} non-members, got {n_natural}. Give more.")
+        masks = {kind: kinds == kind for kind in dict.fromkeys(kinds.tolist()) if kind not in (NATURAL, COPY)}
+        least = min((int((mask & ~member).sum()) for mask in masks.values()), default=0)
+        canary_fpr = smallest(fpr, least) if masks else None
+        chance = float(np.bincount(y[natural & ~member]).max()) / n_natural
+        wrong = float((~natural)[member].mean())
+        return cls(natural, masks, fpr, canary_fpr, confidence, policy, chance, n_choices, wrong)
+
+
+def smallest(wanted: float, n: int) -> float | None:
+    """The rate `wanted`, or the next of `RATES` at which `n` non-members make a few false positives.
+
+    >>> smallest(0.01, 800), smallest(0.01, 799), smallest(0.01, 9)
+    (0.01, 0.02, None)
+    """
+    return next((rate for rate in sorted({wanted, *RATES}) if rate >= wanted and rate * n >= LEAST - 1e-9), None)
+
+
+def row_of(limit: str | None, result: Result, unaware: Arrays | None, shown: Shown, proof: Any) -> Row:
+    """The row of a choice from its audit; `limit` is the restriction of outputs that belongs to it.
+
+    `unaware` are the scores of an adversary who does not know the defence; None where there is no such evaluation.
+    """
+    arrays, seen = result.arrays, seen_by(limit, result, unaware)
+    parts, others, covered = seen.parts, seen.others, seen.covered
+    average = tpr_of(parts, shown.natural, shown.fpr, shown.confidence, NATURAL)
+    rows = canary_rows(parts, shown)
+    theirs = canary_rows(others, shown)
+    places = {part.scored.level for part in parts}
+    member, right = arrays.member, right_of(result)
+    labels = [part for part in parts if part.scored.access == Access.LABEL.word]
+    labels = labels if has_searched([part.scored for part in labels]) else []
+    row = Row(
+        name="",
+        settings="",
+        restriction=limit,
+        accuracy=Share.of(right[shown.natural & ~member], shown.confidence),
+        train_accuracy=Share.of(right[shown.natural & member], shown.confidence),
+        auc=auc_of(parts, shown.natural, shown.confidence),
+        average=average,
+        label_only=tpr_of(labels, shown.natural, shown.fpr, shown.confidence, NATURAL),
+        canaries=rows,
+        worst=highest(rows),
+        unaware_average=tpr_of(others, shown.natural, shown.fpr, shown.confidence, NATURAL),
+        unaware_worst=highest(theirs),
+        proven=None if proof is None else asdict(proof),
+        measured=measured_epsilon(
+            [entry for entry in arrays.scored if entry.level in places],
+            arrays.member,
+            shown,
+            DELTA if proof is None else proof.delta,
+        ),
+        controls={name: control.passed for name, control in result.controls.items()},
+        attacks=list(covered.ran) if parts else [],
+        lacking=list(covered.lacking),
+        meets=meets(seen, shown, result),
+    )
+    return replace(row, notes=notes_of(row, shown))
+
+
+def tpr_of(parts: list[Part], mask: Bools, fpr: float, confidence: float, group: str, n_groups: int = 1) -> Estimate | None:
+    """TPR at `fpr` of the strongest attack on the records under `mask`, with limits for all candidates (and groups) at once."""
+    usable = [part for part in (restrict(part, mask, f"{GROUP}={group}") for part in parts) if part.resolves(fpr)]
+    if not usable:
+        return None
+    each = simultaneous_confidence(confidence, len(usable) * n_groups)
+    curves = [part.curves() for part in usable]
+    intervals = [tpr_at_fpr(curve, fpr, each, strict=strict) for curve, strict in curves]
+    best, name = strongest_of(intervals, [part.scored.attack for part in usable])
+    return named(usable, best, name, confidence, "tpr", fpr=fpr, threshold="best")
+
+
+def auc_of(parts: list[Part], mask: Bools, confidence: float) -> Estimate | None:
+    """The largest AUC on the records under `mask`; None where nothing ran."""
+    if not parts:
+        return None
+    inside = [restrict(part, mask, f"{GROUP}={NATURAL}") for part in parts]
+    each = simultaneous_confidence(confidence, len(inside))
+    intervals = [auc_interval(part.scores, part.member, each) for part in inside]
+    best, name = strongest_of(intervals, [part.scored.attack for part in inside])
+    return named(inside, best, name, confidence, "auc")
+
+
+def named(parts: list[Part], best: Interval, name: str, confidence: float, metric: Any, **conditions: Any) -> Estimate:
+    """The estimate of the strongest of `parts`, which `name` is."""
+    part = next(part for part in parts if part.scored.attack == name)
+    found = part.estimate(metric, best, confidence, **conditions)
+    return replace(found, attack=STRONGEST, method=best.method)
+
+
+def canary_rows(parts: list[Part], shown: Shown) -> list[Estimate]:
+    """TPR on each kind of canary, with limits that hold for all kinds and attacks at once."""
+    if shown.canary_fpr is None:
+        return []
+    found = [
+        tpr_of(parts, mask, shown.canary_fpr, shown.confidence, kind, len(shown.kinds)) for kind, mask in shown.kinds.items()
+    ]
+    return [entry for entry in found if entry is not None]
+
+
+def highest(rows: list[Estimate]) -> Estimate | None:
+    """The kind with the largest value, with the largest limits of all kinds, since it was chosen by looking."""
+    if not rows:
+        return None
+    best = max(rows, key=lambda entry: entry.value)
+    return replace(best, low=max(entry.low for entry in rows), high=max(entry.high for entry in rows))
+
+
+def right_of(result: Result) -> Bools:
+    """Records (n,) whose class the model gets right: what the gap attack scores."""
+    gap = next(entry for entry in result.arrays.scored if entry.attack == "gap")
+    return np.asarray(gap.scores > 0.5)
+
+
+def measured_epsilon(scored: list[Scored], member: Bools, shown: Shown, delta: float) -> list[dict[str, Any]]:
+    """Lower bounds on epsilon from the canaries that coins put in or left out one by one, by an attack fixed beforehand."""
+    alone = [mask for kind, mask in shown.kinds.items() if kind != "near_duplicate"]
+    ran = {entry.attack: entry for entry in scored if not entry.learned}  # the highest level of each comes last
+    chosen = next((ran[name] for name in BOUND_BY if name in ran), None)
+    if not alone or chosen is None:
+        return []
+    mask = np.logical_or.reduce(alone)
+    if int(mask.sum()) < FEWEST or len(np.unique(member[mask])) < 2:
+        return []
+    found = privacy_bounds(chosen.scores[mask], member[mask], delta, confidence=shown.confidence)
+    return [{"attack": chosen.attack} | asdict(bound) for bound in found]
+
+
+def meets(seen: Seen, shown: Shown, result: Result) -> str | None:
+    """Whether the natural records meet the policy: `meets`, `breaks`, `undecided` or `not measured`.
+
+    Limits hold for all claims and all choices at once, since the best choice is taken by looking. Nothing is decided where a control
+    failed, and nothing meets a policy whose required attacks, or any of the full set at this access, did not run, nor one with
+    claims about more than the TPR of all records.
+    """
+    if shown.policy is None:
+        return None
+    if not seen.parts:
+        return "not measured"
+    if any(result.controls[name].passed is False for name in ("null", "blind") if name in result.controls):
+        return "undecided"
+    ran = {entry.attack for entry in result.arrays.scored}
+    failed = [name for name, control in result.controls.items() if name in WITHHOLD and control.passed is False]
+    few = shown.policy.references > n_references(result.controls)
+    open_points = failed or few or seen.covered.lacking or not set(shown.policy.require) <= ran
+    found = ["undecided"] if open_points else []
+    found += [outcome_of(claim, seen.parts, shown) for claim in shown.policy.claims()]
+    return next(word for word in ("breaks", "undecided", "meets") if word in found)
+
+
+def outcome_of(claim: AnyClaim, parts: list[Part], shown: Shown) -> str:
+    """Whether the natural records meet one claim; claims about groups, and about epsilon, are left to the audit of a choice."""
+    if claim.group is not None or shown.policy is None or isinstance(claim, EpsilonClaim):
+        return "undecided"
+    family = len(shown.policy.claims()) * shown.n_choices
+    each = simultaneous_confidence(shown.confidence, family)
+    inside = [restrict(part, shown.natural, f"{GROUP}={NATURAL}") for part in parts]
+    if isinstance(claim, AucClaim):
+        entry, limit = auc_of(parts, shown.natural, each), claim.auc
+    else:
+        entry = tpr_of(parts, shown.natural, claim.fpr, shown.confidence, NATURAL, family)
+        limit = claim.tpr if isinstance(claim, Claim) else claim.as_tpr()
+        inside = [part for part in inside if part.resolves(claim.fpr)]
+    if entry is None:
+        return "undecided"
+    if entry.low > limit:
+        return "breaks"
+    able = any(is_able(claim, part, (1 - shown.confidence) / 2) for part in inside)
+    return "meets" if entry.high <= limit and able else "undecided"
+
+
+def notes_of(row: Row, shown: Shown) -> list[str]:
+    """Sentences about a row that a reader must not miss."""
+    found = []
+    if shown.policy is not None and row.lacking and row.meets == "undecided":
+        found.append(f"It was not attacked with the full set, so it meets nothing yet: {', '.join(row.lacking)} did not run.")
+    if row.proven is not None and any(
+        bound["epsilon"] > row.proven["epsilon"] for bound in row.measured if bound["form"] == "one_run"
+    ):
+        found.append("The canaries refute the proven epsilon: training is not what the accounting says.")
+    if row.controls.get("null") is False:
+        found.append("The null control failed: do not use this row.")
+    if row.controls.get("blind") is False:
+        found.append("Members and non-members differ without the model: its numbers mix that with leakage.")
+    if row.controls.get("references") is False:
+        found.append("The reference models failed their control: an adaptive attacker may do better.")
+    return found
+
+
+class Frontier(BaseModel):
+    """All choices with what they buy and cost, the undominated ones by name, and what to do, in sentences."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["memberscope-frontier/1"] = "memberscope-frontier/1"
+    tool: Tool
+    title: str
+    plan: dict[str, Any]
+    policy: dict[str, Any] | None
+    fpr: float
+    canary_fpr: float | None
+    rows: list[Row]
+    undominated: list[str]
+    advice: list[str]
+
+
+def concluded(plan: Plan, policy: Policy | None, rows: list[Row], shown: Shown) -> Frontier:
+    """The frontier of the rows."""
+    base = rows[0]
+    rows = [ruined(replace(row, dominated_by=better(row, rows)), base, shown) for row in rows]
+    undominated = [row.name for row in rows if row.average is not None and not row.dominated_by]
+    return Frontier(
+        tool=Tool(version=tool_version()),
+        title=plan.title,
+        plan=plan.document(),
+        policy=None if policy is None else asdict(policy),
+        fpr=shown.fpr,
+        canary_fpr=shown.canary_fpr,
+        rows=rows,
+        undominated=undominated,
+        advice=[*advice(rows, undominated, shown), *about_canaries(shown)],
+    )
+
+
+def axes(row: Row) -> tuple[float, ...] | None:
+    """What is compared, more being better: accuracy, and both leakages with their sign turned."""
+    if row.accuracy is None or row.average is None:
+        return None
+    worst = () if row.worst is None else (-row.worst.value,)
+    return (row.accuracy.value, -row.average.value, *worst)
+
+
+def better(row: Row, rows: list[Row]) -> list[str]:
+    """Names of the choices that are at least as good on every axis, and better on one."""
+    own = axes(row)
+    found = []
+    for other in rows:
+        theirs = axes(other)
+        if own is None or theirs is None or len(own) != len(theirs):
+            continue
+        if all(b >= a for a, b in zip(own, theirs, strict=True)) and theirs != own:
+            found.append(other.name)
+    return found
+
+
+def ruined(row: Row, base: Row, shown: Shown) -> Row:
+    """The row with a sentence if the defence destroys accuracy."""
+    if row.accuracy is None or base.accuracy is None:
+        return row
+    if row.accuracy.high - shown.chance >= RUINED * (base.accuracy.value - shown.chance):
+        return row
+    words = f"Destroys accuracy: {100 * row.accuracy.value:.3g}% where {100 * base.accuracy.value:.3g}% is had without it."
+    return replace(row, notes=[*row.notes, words])
+
+
+def about_canaries(shown: Shown) -> list[str]:
+    """What the inserted records cost, and whether they were enough."""
+    if not shown.kinds:
+        return ["No records were inserted, so nothing is said of the worst case."]
+    found = [
+        f"{100 * shown.wrong:.2g}% of the target's training records were inserted with wrong labels, which costs accuracy in every row."
+    ]
+    if shown.canary_fpr is None:
+        found.append("Too few records were inserted to say anything of the worst case: raise --canaries.")
+    return found
+
+
+def advice(rows: list[Row], undominated: list[str], shown: Shown) -> list[str]:
+    """What the frontier means."""
+    policy = shown.policy
+    axes_words = "accuracy, average and worst-case leakage" if shown.canary_fpr is not None else "accuracy and average leakage"
+    found = [f"Undominated in {axes_words}: {', '.join(undominated)}."] if undominated else ["No choice was measured."]
+    if policy is not None:
+        good = [row for row in rows if row.meets == "meets" and row.accuracy is not None]
+        if good:
+            best = max(good, key=lambda row: row.accuracy.value if row.accuracy else 0.0)
+            found.append(
+                f"Of {len(rows)} choices {len(good)} meet the policy {policy.name!r} on natural records; the most accurate of them is "
+                f"{best.name}: {best.settings}."
+            )
+        else:
+            open_rows = [row.name for row in rows if row.meets in ("undecided", "not measured")]
+            more = f" Undecided with these records: {', '.join(open_rows)}." if open_rows else ""
+            found.append(f"No choice meets the policy {policy.name!r} on natural records.{more}")
+    failed = [row.name for row in rows if row.why_not is not None]
+    if failed:
+        found.append(f"Did not run: {', '.join(failed)}.")
+    return found

@@ -1,0 +1,1 @@
+"""What is written and read: plan, policy, result, access levels and comparison."""

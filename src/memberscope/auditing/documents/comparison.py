@@ -1,0 +1,99 @@
+"""The comparison of audits as a document: what is written with `memberscope compare --json`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from memberscope._version import Tool
+
+COMPARISON_FORMAT = "memberscope-comparison/1"
+Change = Literal["LEAKS_MORE", "NOT_MORE", "INCONCLUSIVE"]
+Baseline = Literal["previous", "first"]
+Scope = Literal["models", "trainings"]
+
+
+@dataclass(frozen=True)
+class Span:
+    """A number with its limits."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One number in both audits and how it changed, after minus before; `method` is the difference's.
+
+    `attack` and `access` are null for accuracies. A `claim` bears on the verdict; its `p_value` is one-sided, of "the
+    difference is at most the margin", corrected by Holm over the claims. Everything else is exploratory.
+    """
+
+    attack: str | None
+    access: str | None
+    restriction: str | None
+    metric: str
+    fpr: float | None
+    before: Span
+    after: Span
+    difference: Span
+    method: str
+    reached_by: tuple[str, str] | None = None
+    claim: bool = False
+    p_value: float | None = None
+
+
+@dataclass(frozen=True)
+class Release:
+    """One audit of the comparison: its name, what it was called, its own verdict, its records and whether its scores were at hand."""
+
+    name: str
+    title: str
+    tool_version: str
+    verdict: str | None
+    n_members: int
+    n_non_members: int
+    scores: bool
+
+
+@dataclass(frozen=True)
+class Point:
+    """The strongest attack of one release at the level compared: AUC, or TPR at a rate, with the limits of its own audit."""
+
+    release: str
+    metric: Literal["auc", "tpr"]
+    fpr: float | None
+    value: float
+    low: float
+    high: float
+    reached_by: str
+
+
+class Comparison(BaseModel):
+    """Whether the last release leaks more than the one it is compared with, and every number that both have.
+
+    `obstacles` say why no verdict could be given, `notes` what was not like with like. `before` and `after` name the two releases;
+    `trend` has all of them. `scope` says what is compared: two models, or two training procedures, where the variance between
+    trainings is known and allowed for.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["memberscope-comparison/1"] = "memberscope-comparison/1"
+    tool: Tool
+    verdict: Change
+    reason: str
+    scope: Scope
+    margin: float
+    baseline: Baseline
+    confidence: float
+    before: str
+    after: str
+    releases: list[Release]
+    obstacles: list[str]
+    notes: list[str]
+    compared: list[Compared]
+    trend: list[Point]

@@ -1,0 +1,161 @@
+"""The plan: everything that decides an audit apart from the data and the model; it may be published."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from memberscope import _check
+from memberscope.attacks import available, by_name
+from memberscope.auditing.documents.policy import Policy
+from memberscope.defences import restriction
+from memberscope.errors import InputError
+from memberscope.signals import check_view
+from memberscope.statistics import smallest_fpr
+from memberscope.types import Attack, ThreatModel
+
+DEFAULT_FPRS = (0.1, 0.01, 0.001, 0.0001)
+Assignment = Literal["unknown", "independent_coins"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be run and how it will be judged.
+
+    `fprs` of None means those of 10%, 1%, 0.1% and 0.01% that the records resolve. `assignment` of `independent_coins`
+    declares that a fair coin decided each record's membership. `assume_exchangeable` declares that members and non-members
+    come from one distribution where the blind control cannot check it.
+
+    With a recipe, `references` models of `reference_size` records (None: as many as the members) are trained, and each
+    record is asked about once a view (see `signals.view`). `unit` is the name of the column whose values stand in `Records.unit`.
+    `targets` further models are trained and audited as the target is, each on records drawn for it alone: what the training
+    procedure does, besides what this one model does.
+
+    `restrictions` are output defences (see `defences.restriction`) tried beside the level in force, one level each.
+    `search_queries` a record are spent on each label-only search, 0 for none; None decides by the query budget and the records.
+    `assume_class_order` declares that the classes stand in the model's order although the labels fit another one better.
+    """
+
+    title: str = "audit"
+    threat: ThreatModel = field(default_factory=ThreatModel)
+    attacks: tuple[str, ...] = field(default_factory=lambda: tuple(available()))
+    fprs: tuple[float, ...] | None = None
+    priors: tuple[float, ...] = (0.01, 0.1, 0.5)
+    confidence: float = 0.95
+    folds: int = 5
+    seed: int = 0
+    policy: Policy | None = None
+    assume_exchangeable: bool = False
+    assignment: Assignment = "unknown"
+    drop_overlap: bool = False
+    references: int = 16
+    reference_size: int | None = None
+    views: tuple[str, ...] = ("identity",)
+    unit: str | None = None
+    targets: int = 0
+    restrictions: tuple[str, ...] = ("top:1", "top:3", "round:2")
+    search_queries: int | None = None
+    assume_class_order: bool = False
+
+    def __post_init__(self) -> None:
+        for rate in (*(self.fprs or ()), *self.priors, self.threat.prior):
+            _check.rate("fpr or prior", rate)
+        _check.rate("confidence", self.confidence)
+        if self.seed < 0:
+            raise InputError(f"Expected a seed of at least 0, got {self.seed}. Give another one.")
+        if self.folds < 3:
+            raise InputError(f"Expected at least 3 folds, got {self.folds}. Thresholds are learned on other folds; use 5.")
+        budget = self.threat.query_budget
+        if budget is not None and budget < 1:
+            raise InputError(f"Expected a query budget of at least 1 per record, got {budget}. Every attack asks once.")
+        if budget is not None and len(self.views) > budget:
+            raise InputError(f"Expected at most {budget} views for the query budget, got {len(self.views)}. Leave some out.")
+        if not self.views or self.views[0] != "identity" or len(set(self.views)) < len(self.views):
+            raise InputError(f"Expected different views, identity first, got {list(self.views)}. Repair --views.")
+        for name in self.views:
+            check_view(name)
+        if self.references < 1:
+            raise InputError(f"Expected at least one reference model, got {self.references}. Give --references 16.")
+        granted = self.threat.references
+        if granted is not None and granted < 0:
+            raise InputError(f"Expected references of at least 0 in the threat model, got {granted}. Give 0 for none.")
+        if self.targets < 0:
+            raise InputError(f"Expected no or some target models, got {self.targets}. Give --targets 3, or leave it out.")
+        for name in (*self.restrictions, *((self.threat.restriction,) if self.threat.restriction else ())):
+            restriction(name)
+        if self.search_queries is not None and self.search_queries < 0:
+            raise InputError(f"Expected no or some search queries, got {self.search_queries}. Give --search-queries 256.")
+        if budget is not None and self.search_queries is not None and self.search_queries > budget:
+            raise InputError(
+                f"Expected at most {budget} search queries for the query budget, got {self.search_queries}. Lower --search-queries."
+            )
+        by_name(self.attacks)
+        if self.policy is not None:
+            by_name(self.policy.require)
+
+    def chosen(self) -> tuple[Attack, ...]:
+        """The attacks of the plan that the threat model allows, in order."""
+        return tuple(attack for attack in by_name(self.attacks) if self.withheld_from(attack) is None)
+
+    def withheld(self) -> list[tuple[Attack, str]]:
+        """The attacks of the plan that need what the threat model does not grant, and why in a sentence."""
+        reasons = [(attack, self.withheld_from(attack)) for attack in by_name(self.attacks)]
+        return [(attack, why) for attack, why in reasons if why is not None]
+
+    def withheld_from(self, attack: Attack) -> str | None:
+        """Why the threat model does not allow an attack, in a sentence; None if it does."""
+        threat, needs = self.threat, attack.needs
+        transfers = needs.spec.name == "transfer"
+        if needs.known != "none" and not threat.known_records:
+            return "It learns from records of known membership; the threat model grants none (known_records = false)."
+        if threat.references == 0 and (any(needs.references) or transfers):
+            return "It needs reference models; the threat model grants none (references = 0)."
+        if threat.population is False and (needs.population or transfers):
+            return "It needs a population that no model saw; the threat model grants none (population = false)."
+        return None
+
+    def all_priors(self) -> tuple[float, ...]:
+        """The threat model's prior first, then the other ones."""
+        claimed = [claim.prior for claim in self.policy.max_ppv] if self.policy else []
+        return tuple(dict.fromkeys((self.threat.prior, *self.priors, *claimed)))
+
+    def claim_fprs(self) -> tuple[float, ...]:
+        """False-positive rates that the policy speaks of."""
+        if self.policy is None:
+            return ()
+        rates = [claim.fpr for claim in self.policy.max_tpr] + [claim.fpr for claim in self.policy.max_ppv]
+        return tuple(dict.fromkeys(rates))
+
+    def resolvable_fprs(self, n_non_members: int) -> tuple[float, ...]:
+        """The rates to report, from large to small.
+
+        Raises:
+            InputError: A rate that was asked for, or that the policy needs, cannot be resolved by so few non-members.
+        """
+        smallest = smallest_fpr(n_non_members)
+        asked = (*(self.fprs or ()), *self.claim_fprs())
+        for fpr in asked:
+            if fpr * n_non_members < 1 - 1e-9:
+                raise InputError(
+                    f"Expected at least {int(-(-1 // fpr))} non-members for an FPR of {fpr:g}, got {n_non_members}. "
+                    f"Give more non-members, or use an FPR of at least {smallest:.4g}."
+                )
+        defaults = () if self.fprs else tuple(fpr for fpr in DEFAULT_FPRS if fpr * n_non_members >= 1 - 1e-9)
+        return tuple(sorted({*asked, *defaults}, reverse=True))
+
+    def document(self) -> dict[str, Any]:
+        """The plan as plain JSON data, as it stands in the result."""
+        plan: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        plan["threat"]["access"] = self.threat.access.word
+        plan["versions"] = {attack.name: attack.version for attack in by_name(self.attacks)}
+        return plan
+
+    def digest(self) -> str:
+        """SHA-256 of the plan.
+
+        >>> Plan().digest() == Plan().digest() != Plan(seed=1).digest()
+        True
+        """
+        return hashlib.sha256(json.dumps(self.document(), sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,160 @@
+"""The result of an audit: the document that is written to `result.json`, and the arrays every number comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
+
+from memberscope._version import Tool
+from memberscope.auditing.documents.access_levels import level_word
+from memberscope.types import Bools, Estimate, Finding, Floats, Ints, ThreatModel
+
+FORMAT = "memberscope-result/2"
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """One attack's output: scores (n,), and the decision thresholds transferred from other folds.
+
+    `learned` attacks were fitted once a fold, so their scores are comparable within a fold only. `thresholds` maps an
+    operating point (`fpr=0.01`, `balanced`) to the threshold (k,) that each fold was given by records outside it. `queries` a record were spent
+    at most. `restriction` names what the outputs were put through; a level that is not `declared` is tried beside the one in
+    force: it has no thresholds and no groups. `budgets` (b,) with `stages` (b, n) are the scores that fewer queries would have given.
+    """
+
+    attack: str
+    access: str
+    learned: bool
+    scores: Floats
+    thresholds: dict[str, Floats]
+    queries: int = 1
+    restriction: str | None = None
+    declared: bool = True
+    budgets: Ints | None = None
+    stages: Floats | None = None
+
+    @property
+    def level(self) -> str:
+        """The level's name, such as `probabilities top:1`."""
+        return level_word(self.access, self.restriction)
+
+    @property
+    def name(self) -> str:
+        """Attack and level, `attack@level`: the key of everything that is kept by attack."""
+        return f"{self.attack}@{self.level}"
+
+
+@dataclass(frozen=True, eq=False)
+class Arrays:
+    """Everything needed to recompute the estimates without the model, record by record (n,).
+
+    `fold` numbers the cross-fitting folds from 0. `groups` maps a group's name (`class` included) to codes (n,) into
+    `group_values`. `posterior` and `comparable` are (n,) for each attack by `attack@level`: the probability of membership
+    at the prior, and the score as it is, or, of learned attacks, as a position among the fold's non-members; higher for likelier members.
+    `vulnerability` (n, 3) is each record's separation under the reference models, with its limits; NaN where it has none.
+    `overlap` (n,) marks non-members that duplicate a member.
+    `targets` holds the same of each further target model by its name; the records are the same, `member` and `fold` its own.
+    `unit` (n,) numbers the people or documents that records belong to; None where each record stands for itself.
+    """
+
+    ids: NDArray[np.str_]
+    member: Bools
+    labels: Ints
+    fold: Ints
+    scored: tuple[Scored, ...]
+    groups: dict[str, Ints] = field(default_factory=dict)
+    group_values: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    posterior: dict[str, Floats] = field(default_factory=dict)
+    comparable: dict[str, Floats] = field(default_factory=dict)
+    targets: dict[str, Arrays] = field(default_factory=dict)
+    vulnerability: Floats | None = None
+    overlap: Bools | None = None
+    unit: Ints | None = None
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """Something that was asked for or expected and did not run, and why."""
+
+    attack: str
+    access: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Control:
+    """The outcome of one control: `passed` is null when it could not run, and `why` is a sentence either way."""
+
+    passed: bool | None
+    why: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    smallest_detectable: float | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the audit spent; `seconds` is wall time and `queries` counts records sent to the model.
+
+    `models_trained` counts reference models and further targets. What an earlier, interrupted run spent of models and queries
+    counts too; `training_seconds` is the wall time of this run's share of them.
+    """
+
+    seconds: float
+    queries: int
+    models_trained: int = 0
+    models_failed: int = 0
+    training_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Exposed:
+    """One of the most exposed records: its keyed hash, its class, its best attack and the posterior there.
+
+    `score` is its position among the non-members' scores, in (0, 1), higher for likelier members.
+
+    `vulnerability` is its separation under the reference models, with limits, where there are any.
+    """
+
+    record: str
+    label: str
+    member: bool
+    attack: str
+    posterior: float
+    score: float
+    vulnerability: float | None = None
+    vulnerability_low: float | None = None
+    vulnerability_high: float | None = None
+
+
+class Result(BaseModel):
+    """The whole account of an audit; `arrays` stays in memory and in `arrays.safetensors`, never in the document."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    format: Literal["memberscope-result/2"] = "memberscope-result/2"
+    tool: Tool
+    verdict: Literal["PASS", "FAIL", "INCONCLUSIVE"] | None
+    reason: str
+    limited: bool = False
+    title: str
+    plan: dict[str, Any]
+    threat_models: list[ThreatModel]
+    findings: list[Finding]
+    estimates: list[Estimate]
+    budgets: list[Estimate]
+    controls: dict[str, Control]
+    not_run: list[NotRun]
+    diagnostics: dict[str, Any]
+    exposed: list[Exposed]
+    cost: Cost
+    environment: dict[str, str]
+    digests: dict[str, str]
+    arrays: SkipJsonSchema[Any] = Field(default=None, exclude=True, repr=False)

@@ -1,0 +1,1 @@
+"""From scores to estimates: rates with intervals, diagnostics, epsilon, and records by themselves."""

@@ -1,0 +1,116 @@
+"""What readers expect beside the attacks: accuracy, its gap, calibration, sizes, and the most exposed records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.special import stdtrit
+
+from memberscope.attacks._inputs import completed
+from memberscope.auditing.documents.result import Arrays, Exposed, Scored
+from memberscope.statistics import DESCRIPTIVE, clopper_pearson, design_effect, kish_size, reliability, within_fold
+from memberscope.types import Bools, Evidence, Floats, Ints
+
+N_EXPOSED = 30
+
+
+def accuracy(hits: Bools, confidence: float, unit: Ints | None = None) -> dict[str, float]:
+    """Share of right answers with its Clopper-Pearson interval; records of one `unit` (n,) may depend."""
+    effect = 1.0 if unit is None else design_effect(hits, np.unique(unit, return_inverse=True)[1])
+    low, high = clopper_pearson(int(hits.sum()) / effect, len(hits) / effect, confidence)
+    return {"value": float(hits.mean()), "low": float(low), "high": float(high), "n": len(hits)}
+
+
+def generalisation(hits: Bools, member: Bools, confidence: float, unit: Ints | None = None) -> dict[str, Any]:
+    """Accuracy on members and on non-members, and their difference with a MOVER interval, by `unit` (n,) if there are any."""
+    train, test = (accuracy(hits[side], confidence, None if unit is None else unit[side]) for side in (member, ~member))
+    gap = train["value"] - test["value"]
+    down = np.hypot(train["value"] - train["low"], test["high"] - test["value"])
+    up = np.hypot(train["high"] - train["value"], test["value"] - test["low"])
+    return {
+        "train_accuracy": train,
+        "test_accuracy": test,
+        "generalisation_gap": {"value": gap, "low": gap - float(down), "high": gap + float(up)},
+    }
+
+
+def overconfidence(confidences: Floats, hits: Bools, confidence: float, unit: Ints | None = None) -> dict[str, float]:
+    """Mean confidence (n,) minus accuracy, with MOVER limits that take the two as independent, which only widens them.
+
+    >>> overconfidence(np.array([0.9, 0.9]), np.array([True, False]), 0.95)["value"]
+    0.4
+    """
+    n = len(hits)
+    right = accuracy(hits, confidence, unit)
+    mean = float(confidences.mean())
+    size, error = float(n), float(confidences.std()) / max(n - 1, 1) ** 0.5
+    if unit is not None:
+        codes = np.unique(unit, return_inverse=True)[1]
+        sums, size = np.bincount(codes, weights=confidences - mean), kish_size(np.bincount(codes))
+        error = max(error, float((sums**2).sum() * len(sums) / max(len(sums) - 1, 1)) ** 0.5 / n)
+    reach = float(stdtrit(max(size - 1, 1), (1 + confidence) / 2)) * error
+    low = mean - right["value"] - float(np.hypot(reach, right["high"] - right["value"]))
+    high = mean - right["value"] + float(np.hypot(reach, right["value"] - right["low"]))
+    return {"value": round(mean - right["value"], 12), "low": low, "high": high, "n": n}
+
+
+def calibration(evidence: Evidence, member: Bools, confidence: float, unit: Ints | None = None) -> dict[str, Any]:
+    """Overconfidence on members and on non-members, from probabilities (n, 1, k), by `unit` (n,) if there are any."""
+    values = completed(np.asarray(evidence.target[:, 0, :], dtype=np.float64))
+    hits, top = values.argmax(axis=1) == evidence.labels, values.max(axis=1)
+    sides = {"member": member, "non_member": ~member}
+    return {
+        name: overconfidence(top[side], hits[side], confidence, None if unit is None else unit[side])
+        for name, side in sides.items()
+    }
+
+
+def class_sizes(labels: Ints, names: tuple[str, ...]) -> dict[str, int]:
+    """Records of each class by name."""
+    counts = np.bincount(labels, minlength=len(names))
+    return {name: int(count) for name, count in zip(names, counts, strict=True)}
+
+
+def exposed(arrays: Arrays, hashes: list[str], best: Scored) -> list[Exposed]:
+    """The members that an adversary using the attack `best` would be surest of, at most thirty."""
+    name = best.name
+    posterior, comparable = arrays.posterior[name], arrays.comparable[name]
+    place = within_fold(comparable, arrays.member, np.zeros(len(comparable), dtype=np.int64))
+    members = np.flatnonzero(arrays.member)
+    order = members[np.lexsort((members, -comparable[members], -posterior[members]))][:N_EXPOSED]
+    values = arrays.group_values["class"]
+    return [
+        Exposed(
+            record=hashes[i],
+            label=values[arrays.groups["class"][i]],
+            member=True,
+            attack=best.attack,
+            posterior=float(posterior[i]),
+            score=float(place[i]),
+            **separated(arrays, int(i)),
+        )
+        for i in order
+    ]
+
+
+def separated(arrays: Arrays, i: int) -> dict[str, float]:
+    """Record `i`'s separation under the reference models, as fields of `Exposed`; empty where it has none."""
+    if arrays.vulnerability is None or not np.isfinite(arrays.vulnerability[i]).all():
+        return {}
+    value, low, high = arrays.vulnerability[i].tolist()
+    return {"vulnerability": value, "vulnerability_low": low, "vulnerability_high": high}
+
+
+def reliability_of(arrays: Arrays, best: Scored, prior: float) -> dict[str, Any]:
+    """Reliability diagram of one attack's posterior at `prior`."""
+    bins = reliability(arrays.posterior[best.name], arrays.member, prior)
+    words = f"{DESCRIPTIVE}; limits are exact for a bin fixed beforehand, and these bins are cut at quantiles of the same data"
+    at = {"attack": best.attack, "access": best.access, "prior": prior, "method": words}
+    return {**at, "bins": [plain(entry) for entry in bins]}
+
+
+def plain(entry: Any) -> dict[str, float]:
+    """A bin as plain JSON data."""
+    fields: dict[str, float] = entry if isinstance(entry, dict) else entry._asdict()
+    return {name: float(value) for name, value in fields.items()}

@@ -1,0 +1,295 @@
+"""From scores to estimates: pure functions of the stored arrays, so that a result can be recomputed without the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from memberscope.auditing.documents.result import Arrays, Scored
+from memberscope.auditing.scoring.crossfit import BALANCED, at_fpr
+from memberscope.statistics import (
+    Counts,
+    Interval,
+    Roc,
+    accused_within_fold,
+    auc_interval,
+    best_rates,
+    clopper_pearson,
+    effective_counts,
+    epsilon_empirical,
+    ppv,
+    ppv_from_counts,
+    rates,
+    resolution_warning,
+    roc,
+    tpr_at_fpr,
+    tpr_staircase_at_fpr,
+    within_fold,
+)
+from memberscope.types import Access, Bools, Estimate, Floats, Ints, Metric, Threshold
+
+FITTED = "; conditional on the fitted attack, ranks within each fold"
+SMALLEST_GROUP = 10  # records of each kind below which a group gets no estimates
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the estimates depend on besides the arrays: rates, priors (the threat model's first) and confidence."""
+
+    fprs: tuple[float, ...]
+    priors: tuple[float, ...]
+    confidence: float
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One attack on one set of records: comparable scores, the truth, and the decisions at transferred thresholds.
+
+    `strict` places records for the lower limits of learned attacks, see `accused_within_fold`; None for the others.
+    """
+
+    scored: Scored
+    group: str | None
+    scores: Floats
+    strict: Floats | None
+    member: Bools
+    decisions: dict[str, Bools]
+    smallest_fold: int
+    unit: Ints | None = None
+
+    def estimate(self, metric: Metric, interval: Interval, confidence: float, **conditions: Any) -> Estimate:
+        """An estimate of `metric` with this part's attack, group and counts filled in."""
+        n_members = int(self.member.sum())
+        best = conditions.get("threshold") != "transferred"
+        method = interval.method + (FITTED if self.scored.learned and best else "")
+        return Estimate(
+            attack=self.scored.attack,
+            access=self.scored.access,
+            restriction=self.scored.restriction,
+            metric=metric,
+            value=float(interval.value),
+            low=float(interval.low),
+            high=float(interval.high),
+            confidence=confidence,
+            method=method,
+            n_members=n_members,
+            n_non_members=len(self.member) - n_members,
+            queries=self.scored.queries,
+            group=self.group,
+            **conditions,
+        )
+
+    def curves(self) -> tuple[Roc, Roc | None]:
+        """ROC staircase, and the one for lower limits if it is another."""
+        curve = roc(self.scores, self.member, self.unit)
+        return curve, None if self.strict is None else roc(self.strict, self.member, self.unit)
+
+    def counts(self, point: str) -> Counts:
+        """True and false positives at the transferred threshold of an operating point, of as many records as are independent."""
+        return effective_counts(self.decisions[point], self.member, self.unit)
+
+    def resolves(self, fpr: float) -> bool:
+        """Whether the non-members that are compared with one another resolve this rate."""
+        return fpr * self.n_compared() >= 1 - 1e-9
+
+    def n_compared(self) -> int:
+        """Non-members whose scores are compared with one another: a fold's, for learned attacks."""
+        n = int((~self.member).sum())
+        return min(n, self.smallest_fold) if self.scored.learned else n
+
+
+def whole(scored: Scored, arrays: Arrays) -> Part:
+    """All records as one part."""
+    scores = arrays.comparable.get(scored.name)
+    if scores is None:
+        scores = comparable(scored, arrays)
+    strict = accused_within_fold(scored.scores, arrays.member, arrays.fold) if scored.learned else None
+    decisions = {name: scored.scores >= cut[arrays.fold] for name, cut in scored.thresholds.items()}
+    folds = np.bincount(arrays.fold[~arrays.member])
+    return Part(scored, None, scores, strict, arrays.member, decisions, int(folds.min()), arrays.unit)
+
+
+def comparable(scored: Scored, arrays: Arrays) -> Floats:
+    """Scores that may be pooled (n,): as they are, or as positions within the fold for attacks fitted fold by fold."""
+    return within_fold(scored.scores, arrays.member, arrays.fold) if scored.learned else scored.scores
+
+
+def restrict(part: Part, mask: Bools, group: str) -> Part:
+    """The part's records under `mask` (n,)."""
+    decisions = {name: called[mask] for name, called in part.decisions.items()}
+    strict = None if part.strict is None else part.strict[mask]
+    unit = None if part.unit is None else part.unit[mask]
+    return replace(
+        part,
+        group=group,
+        scores=part.scores[mask],
+        strict=strict,
+        member=part.member[mask],
+        decisions=decisions,
+        unit=unit,
+    )
+
+
+def group_masks(arrays: Arrays) -> Iterator[tuple[str, Bools]]:
+    """Every group large enough for estimates, named `group=value`, with its records (n,)."""
+    for name, codes in arrays.groups.items():
+        if name == "class" and len(arrays.group_values[name]) == 1:
+            continue  # losses without labels: the one class is everything
+        members = np.bincount(codes[arrays.member], minlength=len(arrays.group_values[name]))
+        others = np.bincount(codes[~arrays.member], minlength=len(arrays.group_values[name]))
+        for code, value in enumerate(arrays.group_values[name]):
+            if min(members[code], others[code]) >= SMALLEST_GROUP:
+                yield f"{name}={value}", codes == code
+
+
+def small_groups(arrays: Arrays, fprs: tuple[float, ...] = ()) -> list[str]:
+    """Groups with too few members or non-members for any estimate, and those too small for one of the rates, in words.
+
+    >>> member = np.arange(80) < 40
+    >>> groups = {"sex": np.arange(80) % 2}
+    >>> small_groups(Arrays(np.arange(80), member, groups["sex"], groups["sex"], (), groups, {"sex": ("f", "m")}), (0.01,))
+    ['sex=f at 1%', 'sex=m at 1%']
+    """
+    masks = dict(group_masks(arrays))
+    every = [f"{name}={value}" for name, values in arrays.group_values.items() for value in values]
+    found = [name for name in every if name not in masks]
+    for fpr in fprs:
+        short = [name for name, mask in masks.items() if fpr * int((mask & ~arrays.member).sum()) < 1 - 1e-9]
+        found += [f"{name} at {100 * fpr:g}%" for name in short]
+    return found
+
+
+def estimates_of(scored: Scored, arrays: Arrays, settings: Settings) -> list[Estimate]:
+    """Every estimate of one attack: overall first, then by class and by group; AUC and best thresholds at a level tried beside."""
+    part = whole(scored, arrays)
+    if not scored.declared:
+        return in_brief(part, settings)
+    found = overall(part, settings)
+    for name, mask in group_masks(arrays):
+        found.extend(of_group(restrict(part, mask, name), settings))
+    return found
+
+
+def overall(part: Part, settings: Settings) -> list[Estimate]:
+    """AUC, then each rate at both kinds of threshold with its precision and empirical epsilon, then the balanced point."""
+    curve, strict = part.curves()
+    found = [auc_estimate(part, settings)]
+    for fpr in settings.fprs:
+        found.extend(at_best(part, curve, strict, fpr, settings))
+        found.extend(at_transferred(part, fpr, settings))
+    found.extend(balanced(part, settings, "transferred"))
+    found.extend(balanced(part, settings, "best", curve))
+    return found
+
+
+def in_brief(part: Part, settings: Settings) -> list[Estimate]:
+    """AUC, and each rate at the best threshold with its precision."""
+    curve, strict = part.curves()
+    return [auc_estimate(part, settings)] + [
+        entry for fpr in settings.fprs for entry in at_best(part, curve, strict, fpr, settings)
+    ]
+
+
+def of_group(part: Part, settings: Settings) -> list[Estimate]:
+    """AUC, TPR at the group's own FPR where it resolves it, and what the global thresholds really do to the group."""
+    curve, strict = part.curves()
+    found = [auc_estimate(part, settings)]
+    for fpr in settings.fprs:
+        found.extend(entry for entry in at_best(part, curve, strict, fpr, settings) if entry.metric == "tpr")
+        wanted = ("tpr", "fpr")
+        found.extend(entry for entry in at_transferred(part, fpr, settings) if entry.metric in wanted)
+    found.extend(balanced(part, settings, "transferred"))
+    return found
+
+
+def auc_estimate(part: Part, settings: Settings) -> Estimate:
+    """Area under the ROC curve."""
+    interval = auc_interval(part.scores, part.member, settings.confidence, part.unit)
+    return part.estimate("auc", interval, settings.confidence)
+
+
+def at_best(part: Part, curve: Roc, strict: Roc | None, fpr: float, settings: Settings) -> list[Estimate]:
+    """TPR and precision at the best threshold on these data; nothing where the rate is not resolved."""
+    if not part.resolves(fpr):
+        return []
+    confidence = settings.confidence
+    at: dict[str, Any] = {"fpr": fpr, "threshold": "best", "warning": resolution_warning(fpr, part.n_compared())}
+    tpr = tpr_at_fpr(curve, fpr, confidence, strict=strict)
+    found = [part.estimate("tpr", tpr, confidence, **at)]
+    if part.group is None:
+        staircase = tpr_staircase_at_fpr(curve, fpr, confidence, strict=strict)
+        found.append(part.estimate("tpr_staircase", staircase, confidence, **at))
+        for prior in settings.priors:
+            found.append(part.estimate("ppv", ppv_of_tpr(tpr, fpr, prior), confidence, prior=prior, **at))
+    return found
+
+
+def ppv_of_tpr(tpr: Interval, fpr: float, prior: float) -> Interval:
+    """Precision of a rule that accuses exactly `fpr` of the non-members, from the TPR's value and limits.
+
+    >>> ppv_of_tpr(Interval(0.5, 0.01, 0.9, "example"), 0.01, 0.5)[:3] == (ppv(0.5, 0.01, 0.5), 0.5, ppv(0.9, 0.01, 0.5))
+    True
+    """
+    value, low, high = (ppv(rate, fpr, prior) for rate in tpr[:3])
+    return Interval(value, low, high, f"precision at exactly this FPR, from the TPR: {tpr.method}")
+
+
+def at_transferred(part: Part, fpr: float, settings: Settings) -> list[Estimate]:
+    """TPR, the FPR really obtained, precision and empirical epsilon at the threshold learned on other folds."""
+    if at_fpr(fpr) not in part.decisions or fpr * int((~part.member).sum()) < 1 - 1e-9:
+        return []
+    confidence, counts = settings.confidence, part.counts(at_fpr(fpr))
+    at: dict[str, Any] = {"fpr": fpr, "threshold": "transferred"}
+    found = [
+        part.estimate("tpr", exact(counts.tp, counts.n_members, confidence), confidence, **at),
+        part.estimate("fpr", exact(counts.fp, counts.n_non_members, confidence), confidence, **at),
+    ]
+    if part.group is None:
+        found.append(part.estimate("epsilon_empirical", epsilon_empirical(counts, confidence=confidence), confidence, **at))
+        for prior in settings.priors:
+            interval = ppv_from_counts(
+                counts.tp, counts.n_members, counts.fp, counts.n_non_members, prior=prior, confidence=confidence
+            )
+            found.append(part.estimate("ppv", interval, confidence, prior=prior, **at))
+    return found
+
+
+def exact(k: float, n: float, confidence: float) -> Interval:
+    """A share with its Clopper-Pearson interval."""
+    low, high = clopper_pearson(k, n, confidence)
+    return Interval(k / n, float(low), float(high), "Clopper-Pearson; threshold from other folds")
+
+
+def balanced(part: Part, settings: Settings, threshold: Threshold, curve: Roc | None = None) -> list[Estimate]:
+    """Accuracy, precision, recall and their kin at the threshold with the best balanced accuracy."""
+    if threshold == "best":
+        assert curve is not None
+        found = best_rates(curve, settings.confidence)
+    else:
+        found = rates(part.counts(BALANCED), settings.confidence)
+    share = float(part.member.mean())
+    names: tuple[Metric, ...] = (
+        "balanced_accuracy",
+        "accuracy",
+        "precision",
+        "recall",
+        "fpr",
+        "fnr",
+        "advantage",
+    )
+    return [
+        part.estimate(name, found[name], settings.confidence, threshold=threshold, prior=share if name == "precision" else None)
+        for name in names
+    ]
+
+
+def level(access: str) -> Access:
+    """The access level called `access` in a result.
+
+    >>> level("white_box").name
+    'WHITE_BOX'
+    """
+    return Access[access.upper()]

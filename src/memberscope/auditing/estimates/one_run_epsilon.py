@@ -1,0 +1,42 @@
+"""Epsilon as evidence allows it: a one-run lower bound only where independent coins assigned the members."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from memberscope.auditing.documents.plan import Plan
+from memberscope.auditing.documents.result import Arrays
+from memberscope.auditing.estimates.estimates import Settings, whole
+from memberscope.statistics import Interval, distinct_rankings, epsilon_one_run, one_run_guesses
+from memberscope.types import Estimate
+
+GUESS_SHARE = 0.1  # fixed beforehand: the surest twentieth guessed in, the least sure twentieth guessed out
+METHOD = (
+    "one-run lower bound (arXiv:2305.08846), {guesses} guesses fixed beforehand, {right} right; delta = 0; corrected for "
+    "{attacks} attacks"
+)
+
+
+def one_run_estimates(plan: Plan, arrays: Arrays, rng: np.random.Generator) -> list[Estimate]:
+    """`epsilon_lower` of each attack that learns nothing from members; empty unless coins were declared.
+
+    Attacks fitted on other records' membership are left out, since the bound's proof wants guesses that do not use it. All bounds
+    hold together at the confidence (Bonferroni over different rankings). A bound has a lower limit only; `high` repeats the largest value that this many guesses could have shown.
+    """
+    if plan.assignment != "independent_coins":
+        return []
+    settings = Settings((), plan.all_priors(), plan.confidence)
+    m = len(arrays.member)
+    guesses = max(2, 2 * int(m * GUESS_SHARE / 2))
+    entries = [entry for entry in arrays.scored if not entry.learned]
+    attacks = max(1, len(distinct_rankings([entry.scores for entry in entries])))
+    significance = (1 - settings.confidence) / attacks
+    most = epsilon_one_run(m, guesses, guesses, significance=significance)
+    found = []
+    for scored in entries:
+        part = whole(scored, arrays)
+        right = one_run_guesses(part.scores, part.member, guesses, rng)
+        value = epsilon_one_run(m, guesses, right, significance=significance)
+        interval = Interval(value, value, max(most, value), METHOD.format(guesses=guesses, right=right, attacks=attacks))
+        found.append(part.estimate("epsilon_lower", interval, settings.confidence))
+    return found

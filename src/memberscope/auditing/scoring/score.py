@@ -1,0 +1,133 @@
+"""Every attack of the plan at every level it applies to, cross-fitted; what cannot run is listed with the reason."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from memberscope._parallel import each
+from memberscope.auditing.collect.collect import Collected, Progress
+from memberscope.auditing.documents.access_levels import Level, runs_at
+from memberscope.auditing.documents.plan import Plan
+from memberscope.auditing.documents.result import Arrays, NotRun, Scored
+from memberscope.auditing.estimates.estimates import Settings, comparable
+from memberscope.auditing.scoring import crossfit as fitting
+from memberscope.auditing.subject.subject import coded_groups
+from memberscope.errors import InputError, UnmetNeedError
+from memberscope.statistics import smallest_fpr
+from memberscope.types import Access, Attack, Evidence, Floats
+
+
+def score(plan: Plan, got: Collected, settings: Settings, report: Progress) -> tuple[Arrays, list[NotRun]]:
+    """Run every attack at every level it applies to, cross-fitted; those that cannot run are listed with the reason."""
+    member = got.subject.member
+    if min(int(member.sum()), int((~member).sum())) < 2 * plan.folds:
+        raise InputError(
+            f"Expected at least {2 * plan.folds} members and non-members, got {int(member.sum())} and "
+            f"{int((~member).sum())}. Give more records."
+        )
+    unit = got.subject.unit_codes
+    fold = fitting.assign_folds(member, plan.folds, np.random.default_rng(got.streams["folds"]), unit)
+    jobs = [(attack, level) for level in got.levels for attack in plan.chosen() if runs_at(attack, level)]
+
+    def attempt(job: tuple[Attack, Level]) -> tuple[Scored, Floats | None] | NotRun:
+        attack, level = job
+        try:
+            seen = got.evidence_for(attack, level)
+            fit = fitting.crossfit(attack, seen, member, fold, got.streams["scores"], pairs=level.declared)
+        except UnmetNeedError as error:
+            return NotRun(attack.name, level.word, f"{error}{left_out(attack, got)}")
+        entry = Scored(
+            attack.name,
+            level.access.word,
+            fit.elsewhere is not None,
+            fit.scores,
+            fitting.transferred_thresholds(fit, member, fold, settings.fprs) if level.declared else {},
+            queries_of(got, attack, level, seen),
+            level.restriction,
+            level.declared,
+        )
+        risk = fitting.posteriors(fit, member, fold, plan.threat.prior) if level.declared else None
+        return with_stages(got, attack, level, entry, seen), risk
+
+    answers = each(attempt, jobs, lambda done, n: report("attack", done, n), long=lambda job: job[0].needs.features)
+    ran_well = [answer for answer in answers if isinstance(answer, tuple)]
+    scored = [entry for entry, _ in ran_well]
+    posterior = {entry.name: risk for entry, risk in ran_well if risk is not None}
+    refused = [(answer, job[1]) for answer, job in zip(answers, jobs, strict=True) if isinstance(answer, NotRun)]
+    said = {(entry.attack, entry.why) for entry, level in refused if level.declared}
+    not_run = [NotRun(attack.name, plan.threat.access.word, why) for attack, why in plan.withheld()]
+    not_run += declared_too_high(plan, got) + [
+        entry for entry, level in refused if level.declared or (entry.attack, entry.why) not in said
+    ]
+    if not scored:
+        raise InputError(f"Expected an attack that can run on {got.observed.signal}, got none. {not_run[-1].why}")
+    ran = {entry.attack for entry in scored} | {entry.attack for entry in not_run}
+    for attack in plan.chosen():
+        if attack.name not in ran:
+            why = out_of_reach(attack, plan, got)
+            not_run.append(NotRun(attack.name, plan.threat.access.word, why))
+    groups, values = coded_groups(got.subject)
+    arrays = Arrays(
+        got.subject.records.ids, member, got.subject.records.y, fold, tuple(scored), groups, values, posterior, unit=unit
+    )
+    arrays.comparable.update({entry.name: comparable(entry, arrays) for entry in scored})
+    return arrays, not_run + unresolved(plan, arrays, settings)
+
+
+def left_out(attack: Attack, got: Collected) -> str:
+    """A sentence on the reference models that could not be trained, where an attack needs more than are left."""
+    if got.references is None or not got.references.fleet.failures or not any(attack.needs.references):
+        return ""
+    failures = got.references.fleet.failures
+    return f" {len(failures)} of {len(got.references.fleet)} could not be trained. {failures[min(failures)].why}"
+
+
+def declared_too_high(plan: Plan, got: Collected) -> list[NotRun]:
+    """A note for each declared access level that the target does not offer."""
+    missing = [access for access in Access if got.levels[-1].access < access <= plan.threat.access]
+    declared = got.levels[-1].restriction
+    limits = "" if declared is None else f", restricted to {declared}"
+    return [NotRun("all", access.word, f"The model returns {got.observed.signal} only{limits}.") for access in missing]
+
+
+def out_of_reach(attack: Attack, plan: Plan, got: Collected) -> str:
+    """Why an attack has no level to run at."""
+    needed = attack.needs.access
+    if needed > plan.threat.access:
+        return f"It needs access {needed.word!r}; the threat model grants {plan.threat.access.word!r}."
+    return f"It needs access {needed.word!r}; the model returns {got.observed.signal}."
+
+
+def queries_of(got: Collected, attack: Attack, level: Level, seen: Evidence) -> int:
+    """The most queries that one record took: one a view, or what the search asked."""
+    measured = got.measured.found.get(got.wanted(attack, level).spec)
+    return int(seen.target.shape[1] if measured is None else measured.queries[:, -1].max())
+
+
+def with_stages(got: Collected, attack: Attack, level: Level, entry: Scored, seen: Evidence) -> Scored:
+    """The entry with what the attack would have scored on smaller budgets, for searches that learn nothing and compare nothing."""
+    measured = got.measured.found.get(got.wanted(attack, level).spec)
+    if measured is None or measured.values.shape[1] < 2 or sum(attack.needs.references) or attack.needs.known != "none":
+        return entry
+    rng, stages = np.random.default_rng(0), measured.values.shape[1]
+    hidden = np.full(len(seen), -1, dtype=np.int8)
+    parts = [replace(seen, target=measured.values[:, stage, None, :], known=hidden) for stage in range(stages)]
+    scores = np.stack([attack.score(part, rng) for part in parts])
+    return replace(entry, budgets=measured.queries.max(axis=0).astype(np.int64), stages=scores)
+
+
+def unresolved(plan: Plan, arrays: Arrays, settings: Settings) -> list[NotRun]:
+    """A note for each rate that attacks fitted fold by fold cannot resolve though the whole hold-out does."""
+    learned = sorted({entry.attack for entry in arrays.scored if entry.learned})
+    smallest = int(np.bincount(arrays.fold[~arrays.member]).min())
+    return [
+        NotRun(
+            ", ".join(learned),
+            plan.threat.access.word,
+            f"At an FPR of {fpr:g}: fitted once a fold, and {smallest} non-members a fold resolve {smallest_fpr(smallest):.2g}.",
+        )
+        for fpr in settings.fprs
+        if learned and fpr * smallest < 1 - 1e-9
+    ]

@@ -1,0 +1,1 @@
+"""What is audited: target and records, their labels, classes, duplicates and units."""

@@ -1,0 +1,312 @@
+"""What is audited: a target, its records, and which of them were members; checked once, before anything is paid for."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from memberscope import _check
+from memberscope.auditing.subject.feature_matrix import Keys, row_keys, to_matrix
+from memberscope.auditing.subject.labels import (
+    are_positions,
+    count_from_zero,
+    find_label_copies,
+    read_named_labels,
+    read_whole_labels,
+)
+from memberscope.auditing.subject.unit_hints import IdLike, columns_of, find_id_like_columns, independence_notes
+from memberscope.errors import InputError
+from memberscope.frames.access import chosen as chosen_rows
+from memberscope.frames.access import count_rows, is_frame, name_columns
+from memberscope.frames.datasets import read_dataset
+from memberscope.frames.several_inputs import read_inputs
+from memberscope.targets import StoredSignals, class_names_of, counted
+from memberscope.targets.tables.stack_as_fitted import stack_as_fitted
+from memberscope.types import Bools, Floats, Ints, Records, Target
+
+Pair = tuple[Any, Any]
+FEWEST_UNITS = 10  # a side; an interval over fewer clusters rests on a guess about their distribution
+FEW_DIFFERENT = 10  # different records below which two sides may hold the same ones by chance
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A target with all its records, members first; `member` (n,) and `features` (n, f) go with `records`.
+
+    `class_names` has one name a class; `notes` are sentences for the reader, such as what was trusted when loading. `copies` (n,) are
+    records inserted beside near-duplicates that share their membership: the blind control would know one from the other. `answers`
+    (n, k) are stored signals whose records are not at hand.
+    """
+
+    target: Target
+    records: Records
+    member: Bools
+    features: Floats | None
+    class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    copies: Bools | None = None
+    answers: Floats | None = None
+
+    @property
+    def unit_codes(self) -> Ints | None:
+        """Numbers (n,) from 0 of the people or documents that records belong to; None where each record stands for itself."""
+        unit = self.records.unit
+        return None if unit is None else np.unique(unit, return_inverse=True)[1].astype(np.int64)
+
+
+def make_subject(
+    target: Target,
+    members: Records | Pair,
+    non_members: Records | Pair,
+    *,
+    class_names: Sequence[str] | None = None,
+    notes: tuple[str, ...] = (),
+    unit: tuple[Any, Any] | None = None,
+    id_like: tuple[IdLike, ...] | None = None,
+) -> Subject:
+    """Join members and non-members and check them; `unit` names the person or document of each member and of each non-member.
+
+    Without units, columns that look like ids of people are noted: those `id_like`, or else found among what the model gets and groups.
+
+    Raises:
+        InputError: A side is empty, ids repeat or stand on both sides, or labels are out of range.
+    """
+    members, non_members = read_dataset(members), read_dataset(non_members)
+    lookup = class_names_of(target)
+    by_position = lookup is not None and are_positions(members, non_members, lookup)
+    inside, outside = (
+        as_records(side, kind, None if by_position else lookup)
+        for side, kind in ((members, "member"), (non_members, "non-member"))
+    )
+    check_sides(inside, outside)
+    if unit is not None:
+        inside, outside = with_unit(inside, unit[0], "member"), with_unit(outside, unit[1], "non-member")
+    x = None if inside.x is None or outside.x is None else stack_as_fitted(target, inside.x, outside.x)
+    shared = [name for name in inside.groups if name in outside.groups]
+    groups = {name: np.concatenate([inside.groups[name], outside.groups[name]]) for name in shared}
+    ids = np.concatenate([inside.ids, outside.ids]).astype(np.str_)
+    member = np.arange(len(ids)) < len(inside)
+    y = np.concatenate([inside.y, outside.y])
+    target = counted(target, x, max(len(class_names or ()), int(y.max()) + 1))
+    y, class_names, said = count_from_zero(y, target.n_classes, class_names)
+    records = Records(x, y, ids, groups, joined_units(inside, outside))
+    features = to_matrix(x)
+    said += find_label_copies(features, y, name_columns(x) if is_frame(x) else ())
+    notes = (*notes, *getattr(target, "notes", ()), *said)
+    names = tuple(class_names or (str(k) for k in range(target.n_classes)))
+    if records.unit is None:
+        found = find_id_like_columns(columns_of(x) | groups) if id_like is None else id_like
+        notes = (*notes, *independence_notes(found))
+    return checked(Subject(target, records, member, features, names, notes))
+
+
+def require_named_units(unit: str | None, subject: Subject) -> None:
+    """Refuse a plan that names the column of a `unit` for records that have none.
+
+    Raises:
+        InputError: The records have no units.
+    """
+    if unit is not None and subject.records.unit is None:
+        raise InputError(
+            f"Expected records with units, since the plan names {unit!r}, got none. Give Records(unit=...) or read_signals(unit=...)."
+        )
+
+
+def with_unit(side: Records, unit: Any, kind: str) -> Records:
+    """The records of a side with the person or document (n,) of each.
+
+    Raises:
+        InputError: There are more or fewer than records.
+    """
+    values = np.asarray(unit)
+    _check.same_length(**{f"{kind} records": range(len(side)), f"{kind} units": values})
+    return replace(side, unit=values.astype(np.str_))
+
+
+def joined_units(inside: Records, outside: Records) -> np.ndarray[tuple[int], np.dtype[np.str_]] | None:
+    """The units of both sides one after the other; None where neither side has any.
+
+    Raises:
+        InputError: One side only has units.
+    """
+    if inside.unit is None and outside.unit is None:
+        return None
+    if inside.unit is None or outside.unit is None:
+        without = "members" if inside.unit is None else "non-members"
+        raise InputError(f"Expected units of members and of non-members, got none of the {without}. Give both.")
+    return np.concatenate([inside.unit, outside.unit]).astype(np.str_)
+
+
+def ordered(signals: StoredSignals, target: Target) -> Subject:
+    """A subject from stored signals; the model is asked by row number."""
+    n = len(signals.labels)
+    answers = None
+    if signals.features is None:
+        answers = signals.outputs.reshape(n, -1).astype(np.float64)
+        refuse_same(row_keys(answers, signals.labels), signals.member)
+    records = Records(np.arange(n), signals.labels, signals.ids, dict(signals.groups), signals.unit)
+    names = signals.classes or tuple(str(k) for k in range(target.n_classes))
+    notes = () if signals.unit is not None else independence_notes(signals.id_like)
+    notes = (*signals.notes, *notes)
+    return Subject(target, records, signals.member, signals.features, names, notes, answers=answers)
+
+
+def checked(subject: Subject) -> Subject:
+    """The subject itself if its records are usable.
+
+    Raises:
+        InputError: A side is empty, ids repeat, units are too few or stand on both sides, or only one class is present.
+    """
+    records, member = subject.records, subject.member
+    _check.same_length(labels=records.y, ids=records.ids, member=member)
+    n_members = int(member.sum())
+    if n_members == 0 or n_members == len(member):
+        kind = "members" if n_members == 0 else "non-members"
+        raise InputError(f"Expected records of both kinds, got no {kind}. Give at least a few hundred of each.")
+    refuse_repeated(records.ids, member)
+    if records.unit is not None:
+        require_units(records.unit, member)
+    if subject.features is not None:
+        refuse_same(row_keys(subject.features, records.y), member)
+    if subject.target.signal != "loss" and len(np.unique(records.y)) < 2:
+        raise InputError(
+            f"Expected records of at least two classes, got only class {int(records.y[0])}. Give the other classes too."
+        )
+    return subject
+
+
+def require_units(unit: np.ndarray[tuple[int], np.dtype[np.str_]], member: Bools) -> None:
+    """Refuse units (n,) that stand on both sides, that nobody named, or that are too few to infer anything from.
+
+    Raises:
+        InputError: There are such units.
+    """
+    _check.same_length(units=unit, member=member)
+    if (unit == "").any():
+        raise InputError(
+            f"Expected the unit of each record, got none of {int((unit == '').sum())} records. Fill the column, or leave them out."
+        )
+    both = np.intersect1d(unit[member], unit[~member])
+    if len(both):
+        raise InputError(
+            f"Expected units whose records are all members or all non-members, got {len(both)} units on both sides, first "
+            f"{str(both[0])!r}. Take them out of one side."
+        )
+    for kind, side in (("members", member), ("non-members", ~member)):
+        if (n_units := len(np.unique(unit[side]))) < FEWEST_UNITS:
+            raise InputError(
+                f"Expected at least {FEWEST_UNITS} units of {kind}, got {n_units}. So few say nothing of others; give more units."
+            )
+
+
+def refuse_repeated(ids: np.ndarray[tuple[int], np.dtype[np.str_]], member: Bools) -> None:
+    """Refuse ids that repeat within a side or stand on both, with their number and the first of them.
+
+    Raises:
+        InputError: Some id repeats.
+    """
+    both = np.intersect1d(ids[member], ids[~member])
+    if len(both):
+        raise InputError(
+            f"Expected ids that are members or non-members, got {len(both)} ids on both sides, first {str(both[0])!r}. "
+            f"Take them out of one side, or give ids that tell the records apart."
+        )
+    values, counts = np.unique(ids, return_counts=True)
+    if (counts > 1).any():
+        raise InputError(
+            f"Expected unique ids, got {int((counts > 1).sum())} repeated ids, first {str(values[counts > 1][0])!r}. "
+            f"Remove the duplicates or leave out the id column."
+        )
+
+
+def refuse_same(keys: Keys, member: Bools) -> None:
+    """Refuse sides that hold the same records, whatever their ids and order; equal `keys` (n,) are equal records.
+
+    Tables of a handful of different records may agree by chance, and pass.
+
+    Raises:
+        InputError: Both sides hold the same records, equally often.
+    """
+    inside, outside = np.sort(keys[member]), np.sort(keys[~member])
+    if len(inside) != len(outside) or (inside != outside).any():
+        return
+    if len(np.unique(inside)) < min(FEW_DIFFERENT, len(inside)):
+        return
+    raise InputError(
+        f"Expected non-members that the model was not trained on, got the same {len(inside)} records as members and as "
+        f"non-members. Give a hold-out instead of the training records."
+    )
+
+
+def check_sides(inside: Records, outside: Records) -> None:
+    """Refuse an empty side.
+
+    Raises:
+        InputError: One side has no records.
+    """
+    for name, side in (("members", inside), ("non-members", outside)):
+        if len(side) == 0:
+            raise InputError(f"Expected {name}, got an empty set. Give at least a few hundred records.")
+
+
+def as_records(side: Records | Pair, prefix: str, classes: tuple[str, ...] | None = None) -> Records:
+    """Records as they are, or made from a pair (x, y) with ids such as `member:0`.
+
+    The labels of a pair are among the model's own `classes` where these are given, else 0-based.
+
+    Raises:
+        InputError: The pair is not two things of one length, or labels are not whole numbers.
+    """
+    side = read_dataset(side)
+    if isinstance(side, Records):
+        unit = None if side.unit is None else np.asarray(side.unit).astype(np.str_)
+        x = read_inputs(side.x, len(side))
+        return replace(side, x=x, y=read_whole_labels(side.y), ids=np.asarray(side.ids).astype(np.str_), unit=unit)
+    if not (isinstance(side, tuple) and len(side) == 2):
+        raise InputError(f"Expected {prefix}s as (x, y) or Records, got {type(side).__name__}. Pass a pair.")
+    x, y = side
+    labels = read_whole_labels(y) if classes is None else read_named_labels(y, classes)
+    x = read_inputs(x, len(labels))
+    if is_frame(x) or (hasattr(x, "__len__") and not isinstance(x, dict)) or hasattr(x, "shape"):
+        _check.same_length(**{f"{prefix} records": range(count_rows(x)), f"{prefix} labels": labels})
+    ids = np.array([f"{prefix}:{i}" for i in range(len(labels))], dtype=np.str_)
+    return Records(x, labels, ids)
+
+
+def take(subject: Subject, keep: Ints) -> Subject:
+    """The subject with only the records at positions `keep`."""
+    records = subject.records
+    x = records.x
+    if x is not None:
+        x = chosen_rows(x, keep)
+    groups = {name: values[keep] for name, values in records.groups.items()}
+    features = None if subject.features is None else subject.features[keep]
+    unit = None if records.unit is None else records.unit[keep]
+    chosen = Records(x, records.y[keep], records.ids[keep], groups, unit)
+    copies = None if subject.copies is None else subject.copies[keep]
+    answers = None if subject.answers is None else subject.answers[keep]
+    return replace(subject, records=chosen, member=subject.member[keep], features=features, copies=copies, answers=answers)
+
+
+def coded_groups(subject: Subject) -> tuple[dict[str, Ints], dict[str, tuple[str, ...]]]:
+    """Codes (n,) and value names of every group, the class first."""
+    labels, names = subject.records.y, list(subject.class_names)
+    codes: dict[str, Ints] = {"class": labels}
+    values: dict[str, tuple[str, ...]] = {"class": tuple(names)}
+    groups: Mapping[str, np.ndarray[Any, Any]] = subject.records.groups
+    for name, column in groups.items():
+        found, inverse = np.unique(np.asarray(column).astype(np.str_), return_inverse=True)
+        key = name if name != "class" else "group class"
+        codes[key], values[key] = inverse.astype(np.int64), tuple(str(value) for value in found)
+    return codes, values
+
+
+def keyed_hashes(ids: np.ndarray[tuple[int], np.dtype[np.str_]]) -> list[str]:
+    """Hashes that stand for ids in a report; the key is made of all the ids together, and is not stored."""
+    key = hashlib.sha256("\n".join(sorted(ids.tolist())).encode()).digest()
+    return [hmac.new(key, str(name).encode(), hashlib.sha256).hexdigest()[:12] for name in ids]

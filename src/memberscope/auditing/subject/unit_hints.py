@@ -1,0 +1,49 @@
+"""Records that belong to people or documents: what to say where they may, and nobody said so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.frames.access import is_frame, list_values, name_columns
+from memberscope.frames.column_values import as_words
+from memberscope.targets.tables.identifiers import IdLike, find_id_like_columns
+
+UNNAMED = 2  # columns of an array without names that may look like ids; where more do, they are measurements
+
+
+def columns_of(x: Any) -> dict[str, NDArray[Any]]:
+    """Give the columns (n,) of a data frame, or of an array (n, f) by number, for `find_id_like_columns`; none of anything else.
+
+    >>> sorted(columns_of(np.zeros((3, 2))))
+    ['column 0', 'column 1']
+    """
+    if is_frame(x):
+        named = zip(name_columns(x), list_values(x), strict=True)
+        return {str(name): as_words(values) if values.dtype == object else values for name, values in named}
+    if not isinstance(x, np.ndarray) or x.ndim != 2:
+        return {}
+    columns = {f"column {j}": x[:, j] for j in range(x.shape[1])}
+    return columns if len(find_id_like_columns(columns)) <= UNNAMED else {}
+
+
+def independence_notes(found: tuple[IdLike, ...]) -> tuple[str, ...]:
+    """Say which columns may be ids of people or documents, and what the intervals then assume; nothing where there are none.
+
+    >>> independence_notes((IdLike("person", 40, 5.0),))[0][:73]
+    'The column person has 40 values with 5 records each (median), as ids of p'
+    """
+    if not found:
+        return ()
+    first = found[0]
+    more = "" if len(found) == 1 else f" So may {', '.join(entry.name for entry in found[1:4])}."
+    return (
+        f"The column {first.name} has {first.n_values} values with {first.rows:g} records each (median), as ids of people or "
+        f"documents have.{more} Intervals and controls take records as independent and are too narrow if they are not: give "
+        f"--unit {first.name}, or unit= in Python, if records of one value belong together.",
+    )
+
+
+__all__ = ["IdLike", "columns_of", "find_id_like_columns", "independence_notes"]

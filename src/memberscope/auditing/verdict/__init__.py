@@ -1,0 +1,1 @@
+"""From estimates and a policy to findings, a verdict and its words; and a stored result checked again."""

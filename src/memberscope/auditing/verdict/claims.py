@@ -1,0 +1,265 @@
+"""Test the claims of a policy on stored scores: one test for each claim, each value of its group and each attack.
+
+A claim is refuted by the attacks' p-values, corrected together by Holm, and shown by every attack's upper limit, which needs no
+correction: all of them must lie within the limit (an intersection-union test [1]). Where records stand on both sides, both are
+taken in the worst case over who of them was left out.
+
+References:
+    [1] R. Berger, "Multiparameter hypothesis testing and acceptance sampling", Technometrics 24, 1982.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.optimize import brentq
+
+from memberscope.auditing.documents.policy import AnyClaim, AucClaim, Claim, EpsilonClaim, Policy, PpvClaim
+from memberscope.auditing.documents.result import Arrays
+from memberscope.auditing.estimates.estimates import Part, restrict
+from memberscope.auditing.estimates.strongest import strongest_auc, strongest_ppv, strongest_tpr
+from memberscope.statistics import auc_interval, can_fail, ppv, records_needed_to_fail, tpr_at_fpr, tpr_p_value
+from memberscope.types import Bools, Estimate
+
+SMALLEST_P = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """One claim about all records or about one value of its group; `mask` (n,) selects them, None if there are none such."""
+
+    claim: AnyClaim
+    group: str | None
+    mask: Bools | None
+
+    def sentence(self) -> str:
+        """The claim in words, about the one value of its group."""
+        if self.group is None or isinstance(self.claim, EpsilonClaim):
+            return self.claim.sentence()
+        return replace(self.claim, group=self.group).sentence()
+
+
+@dataclass(frozen=True, eq=False)
+class Tested:
+    """A question with what the attacks say.
+
+    `p_values` has one entry for each attack that was tested, `high` is the largest upper limit over attacks, `able` tells whether
+    some attack could have refuted the claim. `worst_p_values` and `worst_high` are those of the worst case over shared records.
+    `why_not` says in a sentence why nothing was tested.
+    """
+
+    question: Question
+    estimate: Estimate | None = None
+    p_values: tuple[float, ...] = ()
+    high: float = 1.0
+    able: bool = False
+    worst_p_values: tuple[float, ...] = ()
+    worst_high: float = 1.0
+    why_not: str | None = None
+
+    @property
+    def limit(self) -> float:
+        """The limit of the claim, on the scale of its estimate."""
+        return limit_of(self.question.claim)
+
+
+def limit_of(claim: AnyClaim) -> float:
+    """The number that a claim allows at most: a TPR, an AUC, a precision or an epsilon."""
+    if isinstance(claim, Claim):
+        return claim.tpr
+    if isinstance(claim, AucClaim):
+        return claim.auc
+    return claim.ppv if isinstance(claim, PpvClaim) else claim.epsilon
+
+
+def list_questions(policy: Policy, arrays: Arrays) -> list[Question]:
+    """Every claim of a policy, once for each value of its group."""
+    found: list[Question] = []
+    for claim in policy.claims():
+        if claim.group is None:
+            found.append(Question(claim, None, np.ones(len(arrays.member), dtype=bool)))
+            continue
+        name, _, value = claim.group.partition("=")
+        values = arrays.group_values.get(name, ())
+        chosen = [code for code, word in enumerate(values) if not value or word == value]
+        found += [Question(claim, f"{name}={values[code]}", arrays.groups[name] == code) for code in chosen]
+        if not chosen:
+            found.append(Question(claim, claim.group, None))
+    return found
+
+
+def count_questions(policy: Policy, group_values: Mapping[str, Sequence[str]]) -> int:
+    """Claims of a policy, each counted once for each value of its group.
+
+    >>> count_questions(Policy("p", (Claim(0.01, 0.03), Claim(0.01, 0.05, "sex"))), {"sex": ("f", "m")})
+    3
+    """
+    names = [claim.group for claim in policy.claims()]
+    return sum(1 if name is None or "=" in name else max(1, len(group_values.get(name, ()))) for name in names)
+
+
+def examine_claims(
+    policy: Policy, arrays: Arrays, parts: list[Part], estimates: list[Estimate], confidence: float, excess: int = 0
+) -> list[Tested]:
+    """Test every claim with every attack of `parts`.
+
+    `excess` counts the records on both sides beyond what chance explains. `estimates` are the audit's own, where bounds on
+    epsilon are found. The access of each result is that of the attack that reached it.
+    """
+    return [_test(question, arrays, parts, estimates, confidence, excess) for question in list_questions(policy, arrays)]
+
+
+def _test(
+    question: Question, arrays: Arrays, parts: list[Part], estimates: list[Estimate], confidence: float, excess: int
+) -> Tested:
+    claim = question.claim
+    if question.mask is None:
+        known = ", ".join(arrays.group_values) or "none"
+        return Tested(question, why_not=f"Expected the group {question.group!r} in the data, got the groups {known}.")
+    if isinstance(claim, EpsilonClaim):
+        return _test_epsilon(question, estimates, confidence)
+    own = parts if question.group is None else [restrict(part, question.mask, question.group) for part in parts]
+    members = int(own[0].member.sum()) if own else 0
+    if own and (members < 2 or len(own[0].member) - members < 2):
+        others = len(own[0].member) - members
+        return Tested(
+            question, why_not=f"Expected at least two members and non-members of {question.group}, got {members} and {others}."
+        )
+    usable = own if isinstance(claim, AucClaim) else [part for part in own if part.resolves(claim.fpr)]
+    if not usable:
+        return Tested(question, why_not=_too_few(claim, own))
+    found = [_measure(claim, part, confidence) for part in usable]
+    worst = found
+    if excess:
+        shared = np.zeros(len(arrays.member), dtype=bool) if arrays.overlap is None else arrays.overlap
+        unfound = excess > int(shared.sum())  # copies that nobody marked: their worst case is not bounded
+        worst = [
+            (1.0, 1.0) if unfound else _worst(claim, part, own_case, shared[question.mask], excess, confidence)
+            for part, own_case in zip(usable, found, strict=True)
+        ]
+    return Tested(
+        question,
+        _estimate(claim, usable, confidence),
+        tuple(p for p, _ in found),
+        max(high for _, high in found),
+        any(is_able(claim, part, (1 - confidence) / 2) for part in usable),
+        tuple(p for p, _ in worst),
+        max(high for _, high in worst),
+    )
+
+
+def _too_few(claim: Claim | AucClaim | PpvClaim, parts: list[Part]) -> str:
+    """Why no attack resolves the rate of a claim."""
+    if not parts or isinstance(claim, AucClaim):
+        return "Expected an attack that ran at this access, got none."
+    n = int((~parts[0].member).sum())
+    of = "" if parts[0].group is None else f" of {parts[0].group}"
+    return (
+        f"Expected at least {-(-1 // claim.fpr):.0f} non-members{of} for a rate of {100 * claim.fpr:.4g}%, got {n} "
+        f"(a fold's, for attacks that learn)."
+    )
+
+
+def _test_epsilon(question: Question, estimates: list[Estimate], confidence: float) -> Tested:
+    """Compare the largest lower bound on epsilon, which holds over all attacks, with its limit."""
+    bounds = [entry for entry in estimates if entry.metric == "epsilon_lower" and entry.target == "target"]
+    if not bounds:
+        return Tested(
+            question, why_not="Expected members drawn by independent coins (--coins) for a bound on epsilon, got none declared."
+        )
+    best = max(bounds, key=lambda entry: entry.low)
+    refuted = best.low > limit_of(question.claim)
+    p = SMALLEST_P if refuted else 1.0
+    return Tested(question, replace(best, exploratory=False), (p,), np.inf, best.high > limit_of(question.claim), (p,), np.inf)
+
+
+def _measure(claim: Claim | AucClaim | PpvClaim, part: Part, confidence: float) -> tuple[float, float]:
+    """P-value of a claim by one attack, and the attack's upper limit on the scale of the claim."""
+    if isinstance(claim, AucClaim):
+        interval = auc_interval(part.scores, part.member, confidence, part.unit)
+        return auc_p_value(part, claim.auc), interval.high
+    if not part.resolves(claim.fpr):
+        return 1.0, 1.0
+    curve, strict = part.curves()
+    tpr = claim.tpr if isinstance(claim, Claim) else claim.as_tpr()
+    high = tpr_at_fpr(curve, claim.fpr, confidence, strict=strict).high
+    p = tpr_p_value(curve, claim.fpr, tpr, strict=strict)
+    return p, high if isinstance(claim, Claim) else ppv(high, claim.fpr, claim.prior)
+
+
+def auc_p_value(part: Part, limit: float) -> float:
+    """One-sided p-value of "the AUC is at most `limit`", below a exactly when the lower limit at tail a exceeds it."""
+
+    def excess(log_tail: float) -> float:
+        return auc_interval(part.scores, part.member, 1 - 2 * float(np.exp(log_tail)), part.unit).low - limit
+
+    first, last = float(np.log(SMALLEST_P)), float(np.log(0.4999))
+    if excess(last) <= 0:
+        return 1.0
+    return SMALLEST_P if excess(first) > 0 else float(np.exp(brentq(excess, first, last, xtol=1e-6)))
+
+
+def is_able(claim: AnyClaim, part: Part, significance: float) -> bool:
+    """Whether an attack whose score found every member could have refuted the claim."""
+    if isinstance(claim, AucClaim):
+        best = np.where(part.member, part.scores.max(), part.scores)
+        perfect = replace(part, scores=best)
+        return auc_p_value(perfect, claim.auc) < significance
+    if isinstance(claim, EpsilonClaim):
+        return False
+    curve, strict = part.curves()
+    tpr = claim.tpr if isinstance(claim, Claim) else claim.as_tpr()
+    return can_fail(curve, claim.fpr, tpr, significance, strict=strict)
+
+
+def records_needed(claim: AnyClaim, significance: float) -> int | None:
+    """Non-members with which an attack could refute a claim about a rate; None for other claims."""
+    if isinstance(claim, Claim | PpvClaim):
+        return records_needed_to_fail(claim.fpr, significance)
+    return None
+
+
+def _worst(
+    claim: Claim | AucClaim | PpvClaim,
+    part: Part,
+    found: tuple[float, float],
+    shared: Bools,
+    excess: int,
+    confidence: float,
+) -> tuple[float, float]:
+    """The largest p-value and upper limit, `found` among them, if `excess` of the `shared` non-members (n,) were members.
+
+    The extremes are without the highest-scoring and without the lowest-scoring of them.
+    """
+    where = np.flatnonzero(shared & ~part.member)
+    order = where[np.argsort(part.scores[where], kind="stable")]
+    others = int((~part.member).sum())
+    n = min(excess, len(where))
+    if not n:
+        return found
+    if others - n < 2:
+        return 1.0, 1.0
+    cases = [found]
+    for left_out in (order[len(order) - n :], order[:n]):
+        keep = np.ones(len(part.member), dtype=bool)
+        keep[left_out] = False
+        cases.append(_measure(claim, without_records(part, keep), confidence))
+    return max(p for p, _ in cases), max(high for _, high in cases)
+
+
+def without_records(part: Part, keep: Bools) -> Part:
+    """The part with the records under `keep` (n,) alone, in the same group."""
+    return replace(restrict(part, keep, ""), group=part.group)
+
+
+def _estimate(claim: Claim | AucClaim | PpvClaim, parts: list[Part], confidence: float) -> Estimate:
+    """The strongest attack's estimate of what the claim limits."""
+    if isinstance(claim, AucClaim):
+        found = strongest_auc(parts, confidence)
+    elif isinstance(claim, Claim):
+        found = strongest_tpr(parts, claim.fpr, confidence)
+    else:
+        found = strongest_ppv(parts, claim.fpr, claim.prior, confidence)
+    return replace(found, exploratory=False)

@@ -1,0 +1,255 @@
+"""The verdict: policy claims, controls and requirements become findings, and findings a verdict (rule 5 of the design)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil, log
+from typing import Any
+
+from memberscope.attacks import by_name
+from memberscope.auditing.documents.plan import Plan
+from memberscope.auditing.documents.policy import AucClaim, EpsilonClaim
+from memberscope.auditing.documents.result import Arrays, Control, NotRun
+from memberscope.auditing.estimates.estimates import Part, level, whole
+from memberscope.auditing.estimates.power import stated_power
+from memberscope.auditing.estimates.strongest import STRONGEST, candidates, judged_level
+from memberscope.auditing.verdict.claims import Tested, examine_claims, records_needed
+from memberscope.auditing.verdict.conclusion import Judgement, conclude
+from memberscope.statistics import holm
+from memberscope.types import Estimate, Finding, Verdict
+
+RULE = (
+    "FAIL if a p-value, corrected by Holm over {tests} test(s) of claims and attacks, is below {alpha:.3g}; PASS if the upper limit "
+    "of every attack is at most {limit:.4g} and some attack could have failed"
+)
+ALONE = "attacks with reference models are left out, since those failed their control"
+CLAIMS = {
+    "null": "The audit finds nothing where there is nothing to find.",
+    "blind": "Members and non-members cannot be told apart without the model.",
+    "references": "Reference models trained like the target.",
+    "direction": "Neither attacks nor accuracies point to non-members.",
+    "fitted": "The model's answers fit the members' labels better than chance.",
+}
+DECIDES = tuple(CLAIMS)
+ADVICE = {
+    "null": "Do not use these numbers; look for records, labels or outputs that depend on the split.",
+    "blind": "Draw members and non-members at random from one source, remove time or origin markers, and audit again.",
+    "references": "Repair the recipe, so that it trains as the target was trained, and audit again.",
+    "direction": "Check that the members are the records that this model was trained on, and audit again.",
+    "fitted": "Check the model file, its preprocessing and the order of its classes, and audit again.",
+}
+EXCHANGEABLE = (
+    "Give the records' features (--features beside --signals), or declare --assume-exchangeable if the split was random."
+)
+
+__all__ = ["Judgement", "judge", "judged_parts", "without_references"]
+
+
+@dataclass(frozen=True)
+class _Family:
+    """What all claims of a policy share: the number of tests, the significance, the access, and words added to each rule."""
+
+    n_tests: int
+    alpha: float
+    access: str
+    words: str
+    excess: int
+
+
+def judge(
+    plan: Plan, arrays: Arrays, estimates: list[Estimate], controls: dict[str, Control], not_run: list[NotRun]
+) -> Judgement:
+    """Verdict, its reason in a sentence, and one finding for each claim, control and missing requirement."""
+    if plan.policy is None:
+        return Judgement(None, "No policy was given, so nothing was judged; the numbers below are exploratory.", [])
+    at = judged_level(arrays, plan.threat.access)
+    untrusted = "references" in controls and controls["references"].passed is False
+    parts = candidates(without_references(arrays) if untrusted else arrays, at)
+    excess = excess_of(controls)
+    tested = [
+        entry
+        if entry.estimate is None
+        else replace(entry, estimate=replace(entry.estimate, access=at.access, restriction=at.restriction))
+        for entry in examine_claims(plan.policy, arrays, parts, estimates, plan.confidence, excess)
+    ]
+    alpha = (1 - plan.confidence) / 2
+    family = _Family(sum(len(entry.p_values) for entry in tested), alpha, at.access, f"; {ALONE}" if untrusted else "", excess)
+    findings = claim_findings(tested, family)
+    findings += [control_finding(name, controls[name], plan) for name in DECIDES if name in controls]
+    findings += missing(plan, arrays, not_run, at.access)
+    seen = stated_power(plan, arrays, parts, plan.claim_fprs())
+    ran = [part.scored.attack for part in parts if all(part.resolves(fpr) for fpr in plan.claim_fprs())]
+    found = conclude(plan, findings, seen, ran, n_references(controls), tested)
+    if found.verdict == "PASS":
+        found = replace(found, reason=found.reason + unchecked_words(plan, controls))
+    if level(at.access) < plan.threat.access:
+        above = f" It speaks of {at.level} access: no attack ran at {plan.threat.access.word}, which was declared."
+        found = replace(found, reason=found.reason + above)
+    return found
+
+
+def unchecked_words(plan: Plan, controls: dict[str, Control]) -> str:
+    """What a pass took for granted, as the end of a sentence."""
+    words = " Exchangeability was declared, not checked." if plan.assume_exchangeable else ""
+    overlap = controls.get("overlap")
+    return words + (" Records on both sides were not looked for." if overlap is None or overlap.passed is None else "")
+
+
+def judged_parts(plan: Plan, arrays: Arrays) -> list[Part]:
+    """The attacks that a verdict speaks of."""
+    return candidates(arrays, judged_level(arrays, plan.threat.access))
+
+
+def without_references(arrays: Arrays) -> Arrays:
+    """The arrays with only the attacks that use no reference models."""
+    needs = {scored.attack: by_name((scored.attack,))[0].needs.references for scored in arrays.scored}
+    return replace(arrays, scored=tuple(scored for scored in arrays.scored if not sum(needs[scored.attack])))
+
+
+def excess_of(controls: dict[str, Control]) -> int:
+    """Records on both sides beyond what chance explains."""
+    control = controls.get("overlap")
+    return 0 if control is None or control.passed is not False else int(control.details["excess"])
+
+
+def n_references(controls: dict[str, Control]) -> int:
+    """Reference models that trained and passed their control."""
+    control = controls.get("references")
+    if control is None or control.passed is False:
+        return 0
+    return int(control.details["models"]) - int(control.details["failed"])
+
+
+def claim_findings(tested: Sequence[Tested], family: _Family) -> list[Finding]:
+    """One finding for each claim about each value of its group."""
+    corrected = _smallest([entry.p_values for entry in tested])
+    worst = _smallest([entry.worst_p_values or entry.p_values for entry in tested])
+    return [_claim_finding(entry, p, p_worst, family) for entry, p, p_worst in zip(tested, corrected, worst, strict=True)]
+
+
+def _smallest(p_values: Sequence[tuple[float, ...]]) -> list[float]:
+    """For each claim the smallest of its p-values after Holm's correction over all of them together."""
+    flat = [p for entry in p_values for p in entry]
+    adjusted = holm(flat).tolist() if flat else []
+    found, start = [], 0
+    for entry in p_values:
+        found.append(min(adjusted[start : start + len(entry)], default=1.0))
+        start += len(entry)
+    return found
+
+
+def _claim_finding(tested: Tested, p: float, p_worst: float, family: _Family) -> Finding:
+    """FAIL, PASS, INCONCLUSIVE or NOT_RUN for one claim."""
+    sentence, limit = tested.question.sentence(), tested.limit
+    rule = RULE.format(tests=family.n_tests, alpha=family.alpha, limit=limit) + family.words
+
+    def finding(verdict: Verdict, advice: str, why: str = "") -> Finding:
+        return Finding(verdict, sentence, STRONGEST, family.access, why or rule, advice, tested.estimate)
+
+    if tested.why_not is not None:
+        return finding("NOT_RUN", "Give what the claim needs, or take it out of the policy.", tested.why_not)
+    fails, passes = p < family.alpha, tested.high <= limit
+    if fails and p_worst >= family.alpha:
+        return finding("INCONCLUSIVE", DROP_OVERLAP, f"{rule}; it fails only with the records that stand on both sides")
+    if fails:
+        return finding(
+            "FAIL", "Regularise or train less, restrict the outputs, or train with differential privacy; then audit again."
+        )
+    if isinstance(tested.question.claim, EpsilonClaim):
+        return finding("INCONCLUSIVE", "A lower bound on epsilon can refute a claim and never show it; prove it by accounting.")
+    if not passes:
+        return finding("INCONCLUSIVE", "Give more members and non-members, or accept a higher limit.")
+    if not tested.able:
+        return finding("INCONCLUSIVE", _records_advice(tested, family), f"{rule}; no model could have failed")
+    if family.excess and tested.worst_high > limit:
+        return finding(
+            "INCONCLUSIVE",
+            DROP_OVERLAP,
+            f"{rule}; with {family.excess} shared records left out in the worst way the upper limit is {tested.worst_high:.3g}",
+        )
+    words = ""
+    if family.excess:
+        words = f"{rule}; with {family.excess} shared records left out in the worst way still at most {tested.worst_high:.3g}"
+    return finding("PASS", "Keep auditing each release; the pass holds for the attacks that ran and the power stated.", words)
+
+
+DROP_OVERLAP = "Leave the records that stand on both sides out of both (--drop-overlap), and audit again."
+
+
+def _records_advice(tested: Tested, family: _Family) -> str:
+    """How many records would let some model fail."""
+    claim = tested.question.claim
+    needed = records_needed(claim, family.alpha)
+    if isinstance(claim, AucClaim) or needed is None:
+        return "Give more members and non-members, so that some attack could exceed the limit."
+    have = tested.estimate.n_non_members if tested.estimate else 0
+    if have < needed:
+        corrected = records_needed(claim, family.alpha / max(family.n_tests, 1))
+        return (
+            f"Give at least {needed} non-members ({corrected} with these {family.n_tests} tests) so that a model could fail "
+            f"at this rate; there are {have}."
+        )
+    members = ceil(log(family.alpha) / log(tested.limit)) if 0 < tested.limit < 1 else 0
+    if tested.estimate is not None and tested.estimate.n_members < members:
+        return (
+            f"Give at least {members} members so that more than the limit can be shown; there are {tested.estimate.n_members}."
+        )
+    return (
+        "The scores of every attack tie too coarsely for this rate: audit finer outputs, add attacks, or judge a larger "
+        "false-positive rate."
+    )
+
+
+def control_finding(name: str, control: Control, plan: Plan) -> Finding:
+    """PASS, INCONCLUSIVE or NOT_RUN for one control; a blind control that could not run may be waived by declaration."""
+    access = plan.threat.access.word
+    if control.passed is None and name in ("direction", "fitted"):
+        return Finding("PASS", CLAIMS[name], name, access, control.why, "Nothing to do.")
+    if control.passed is None and name == "blind" and plan.assume_exchangeable:
+        why = "Not checked: the caller declares members and non-members exchangeable (--assume-exchangeable)."
+        return Finding("PASS", CLAIMS[name], name, access, "declared by the caller", why)
+    verdicts: dict[bool | None, Verdict] = {True: "PASS", False: "INCONCLUSIVE", None: "NOT_RUN"}
+    advice = "Nothing to do." if control.passed else ADVICE[name]
+    if name == "blind" and control.passed is None:
+        advice = EXCHANGEABLE
+    return Finding(verdicts[control.passed], CLAIMS[name], name, access, control.why, advice)
+
+
+def missing(plan: Plan, arrays: Arrays, not_run: list[NotRun], access: str) -> list[Finding]:
+    """One finding for each attack that the policy requires and that did not run, or not at a rate that it is judged at."""
+    assert plan.policy is not None
+    reasons = {entry.attack: entry.why for entry in not_run}
+    ran: dict[str, list[Part]] = {}
+    for scored in arrays.scored:
+        if scored.declared:
+            ran.setdefault(scored.attack, []).append(whole(scored, arrays))
+    findings = []
+    if plan.confidence < plan.policy.confidence:
+        why = f"the audit's intervals have a confidence of {plan.confidence:g}"
+        advice = "Audit with at least that confidence, or lower it in the policy."
+        findings.append(
+            Finding(
+                "NOT_RUN", f"The policy requires a confidence of {plan.policy.confidence:g}.", "confidence", access, why, advice
+            )
+        )
+    for name in plan.policy.require:
+        if name not in ran:
+            why = reasons.get(name, "it is not among the plan's attacks")
+            findings.append(absent(name, access, why, "Supply what it needs, or take it out of the policy's require list."))
+            continue
+        short = [fpr for fpr in plan.claim_fprs() if not any(part.resolves(fpr) for part in ran[name])]
+        if short:
+            why = f"with these records it cannot resolve a false-positive rate of {100 * min(short):g}%"
+            findings.append(absent(name, access, why, "Give more non-members, or take it out of the policy's require list."))
+    return findings
+
+
+def absent(name: str, access: str, why: str, advice: str) -> Finding:
+    """The finding that a required attack did not run."""
+    return Finding("NOT_RUN", f"The policy requires the attack {name}.", name, access, why, advice)
+
+
+def power(plan: Plan, arrays: Arrays, fprs: tuple[float, ...]) -> list[dict[str, Any]]:
+    """For each claim about a rate, or each rate without a policy, the smallest TPR that this audit would have failed."""
+    return stated_power(plan, arrays, judged_parts(plan, arrays), fprs)

@@ -1,0 +1,126 @@
+"""The controls of a stored result held against its arrays: what was edited in `result.json` contradicts them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from memberscope.attacks import by_name
+from memberscope.auditing.controls.direction import FIXED, direction_control
+from memberscope.auditing.controls.fitted import more_often_right, predicted_right
+from memberscope.auditing.controls.null import pseudo_members, verdict
+from memberscope.auditing.documents.result import Arrays, Control, Result, Scored
+from memberscope.types import Bools, Floats
+
+CONTROLS = ("null", "blind", "overlap", "direction", "fitted")
+
+
+def recompute_controls(result: Result, arrays: Arrays) -> list[str]:
+    """What the stored controls say otherwise than the stored arrays, in sentences; empty if nothing does.
+
+    The blind control cannot be computed without the records: its outcome is held against its own numbers only.
+    """
+    absent = [name for name in CONTROLS if name not in result.controls]
+    if absent:
+        return [f"the {name} control is missing" for name in absent]
+    controls = result.controls
+    used = any(sum(by_name((entry.attack,))[0].needs.references) for entry in arrays.scored)
+    if used and "references" not in controls:
+        return ["the references control is missing"]
+    if used and controls["references"].details["models"] - controls["references"].details["failed"] > (
+        result.threat_models[-1].references or 0
+    ):
+        return ["the references control counts more models than the threat model"]
+    return [
+        *_recheck_direction(controls["direction"], controls["blind"], arrays),
+        *_recheck_fitted(controls["fitted"], arrays),
+        *_recheck_null(controls["null"], arrays),
+        *_recheck_blind(controls["blind"]),
+        *_recheck_overlap(controls["overlap"], result, arrays),
+    ]
+
+
+def _recheck_direction(stored: Control, blind: Control, arrays: Arrays) -> list[str]:
+    """Direction from the stored scores; where the gap attack did not run, the accuracies are one unseen test more."""
+    unseen = 0 if predicted_right(arrays) is not None else max(0, int(stored.details.get("tests", 1)) - 1)
+    again = direction_control(arrays, None, blind, unseen=unseen)
+    if again.passed is False and stored.passed is not False:
+        return [f"the direction control passed, though the stored scores say: {again.why}"]
+    if not unseen and again.passed != stored.passed:
+        return ["the direction control does not follow from the stored scores"]
+    return []
+
+
+def _recheck_fitted(stored: Control, arrays: Arrays) -> list[str]:
+    """The members' accuracy, and where no probabilities decided, the outcome."""
+    right = predicted_right(arrays)
+    if right is None or stored.passed is None:
+        known = right is not None and stored.passed is None
+        return ["the fitted control is said not to have run, though labels were seen"] if known else []
+    member = arrays.member
+    if stored.value is None or abs(stored.value - float(right[member].mean())) > 1e-9:
+        return ["the accuracy on members in the fitted control is not that of the stored scores"]
+    unit = arrays.unit
+    sure = more_often_right(right[member], arrays.labels[member], None if unit is None else unit[member])
+    seen = "probabilities" if any(entry.access != "label" for entry in arrays.scored) else "labels"
+    if sure != stored.passed and (sure or seen == "labels"):
+        return ["the fitted control does not follow from the stored scores"]
+    return []
+
+
+def _learns_nothing(entry: Scored) -> bool:
+    """Whether a stored score depends on its own record's answers only."""
+    needs = by_name((entry.attack,))[0].needs
+    return entry.declared and not entry.learned and needs.known == "none" and not any(needs.references) and not needs.population
+
+
+def _recheck_null(stored: Control, arrays: Arrays) -> list[str]:
+    """The null control's interval against its outcome, and the attacks that learn nothing once more."""
+    if stored.passed is None:
+        return []
+    if stored.low is None or stored.high is None or stored.value is None:
+        return ["the null control has no numbers"]
+    if stored.passed != (stored.low <= 0.5 <= stored.high):
+        return ["the null control's outcome contradicts its own interval"]
+    outside, unit = ~arrays.member, arrays.unit
+    own_unit = None if unit is None else unit[outside]
+    truth: Bools = pseudo_members(arrays.ids[outside], own_unit)
+    scored: dict[str, Floats] = {e.attack: e.scores[outside] for e in arrays.scored if _learns_nothing(e)}
+    total = int(stored.details.get("attacks", 0))
+    if not scored or not total or min(int(truth.sum()), int((~truth).sum())) < 2:
+        return []
+    again = verdict(scored, truth, own_unit, tests=total)
+    if stored.passed and not again.passed:
+        return [f"the null control passed, though the stored scores say: {again.why}"]
+    shown = stored.details.get("furthest")
+    if shown in FIXED and shown in scored:
+        alone = verdict({shown: scored[shown]}, truth, own_unit, tests=total)
+        if alone.value is None or abs(alone.value - stored.value) > 1e-9:
+            return ["the null control's number is not that of the stored scores"]
+    return []
+
+
+def _recheck_blind(stored: Control) -> list[str]:
+    """The blind control's outcome against its own p-value and interval."""
+    if stored.passed is None:
+        return []
+    p_value, alpha = stored.details.get("p_value"), stored.details.get("alpha")
+    if p_value is None or alpha is None or stored.low is None or stored.passed != (p_value >= alpha):
+        return ["the blind control's outcome contradicts its own p-value"]
+    return ["the blind control's outcome contradicts its own interval"] if stored.passed and stored.low > 0.5 + 1e-9 else []
+
+
+def _recheck_overlap(stored: Control, result: Result, arrays: Arrays) -> list[str]:
+    """The overlap control's counts against the marked records and the diagnostics."""
+    marked = arrays.overlap
+    shown = result.diagnostics.get("overlap")
+    if stored.passed is None:
+        return ["the overlap control is said not to have run, though duplicates were counted"] if shown else []
+    excess = int(stored.details.get("excess", 0))
+    if stored.passed != (excess == 0):
+        return ["the overlap control's outcome contradicts its own excess"]
+    counted = [int(stored.details.get(kind, -1)) for kind in ("exact", "near")]
+    if not shown or counted != [shown["exact"], shown["near"]]:
+        return ["the overlap control does not count the duplicates that the diagnostics count"]
+    if marked is not None and int(np.sum(marked)) != sum(counted):
+        return ["the overlap control does not count the records that are marked as duplicates"]
+    return []

@@ -1,0 +1,197 @@
+"""A result once more from its stored arrays: recomputed, verified, or judged by another policy; no model is asked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from memberscope._parallel import each
+from memberscope.auditing.documents.access_levels import level_word
+from memberscope.auditing.documents.plan import Plan
+from memberscope.auditing.documents.policy import Policy, policy_from_table
+from memberscope.auditing.documents.result import Arrays, Result, Scored
+from memberscope.auditing.estimates.estimates import Settings, estimates_of, in_brief, of_group, whole
+from memberscope.auditing.estimates.strongest import levels_in, strongest
+from memberscope.auditing.scoring.score_targets import spread
+from memberscope.auditing.verdict.judge import Judgement, judge
+from memberscope.signals import digest_array
+from memberscope.types import Access, Estimate, ThreatModel
+
+
+def recompute(arrays: Arrays, settings: Settings, progress: Callable[[int, int], None] | None = None) -> list[Estimate]:
+    """The estimates that follow from the stored arrays alone."""
+    found: list[Estimate] = []
+    for at in levels_in(arrays):
+        found.extend(strongest(arrays, at, settings))
+    for entries in each(lambda entry: estimates_of(entry, arrays, settings), arrays.scored, progress):
+        found.extend(entries)
+    for name, other in arrays.targets.items():
+        found.extend(replace(entry, target=name) for entry in headlines(other, settings))
+    return found
+
+
+def headlines(arrays: Arrays, settings: Settings) -> list[Estimate]:
+    """Of one further target model: AUC, TPR and FPR at each rate and the balanced point, the strongest attack first."""
+    found: list[Estimate] = []
+    for at in levels_in(arrays):
+        found.extend(entry for entry in strongest(arrays, at, settings) if entry.metric in ("auc", "tpr"))
+    for entries in each(lambda entry: briefly(entry, arrays, settings), arrays.scored):
+        found.extend(entries)
+    return found
+
+
+def briefly(entry: Scored, arrays: Arrays, settings: Settings) -> list[Estimate]:
+    """One attack's headlines: at a level tried beside the declared one there are no transferred thresholds."""
+    part = whole(entry, arrays)
+    return of_group(part, settings) if entry.declared else in_brief(part, settings)
+
+
+def by_budget(arrays: Arrays, settings: Settings) -> list[Estimate]:
+    """AUC and TPR at each rate of each label-only search, had it stopped at fewer `queries` a record."""
+    found: list[Estimate] = []
+    for entry in arrays.scored:
+        if entry.budgets is None or entry.stages is None:
+            continue
+        for queries, scores in zip(entry.budgets.tolist(), entry.stages, strict=True):
+            part = replace(whole(entry, arrays), scores=scores, scored=replace(entry, queries=queries))
+            found += [estimate for estimate in in_brief(part, settings) if estimate.metric in ("auc", "tpr")]
+    return found
+
+
+def digest_arrays(arrays: Arrays) -> str:
+    """SHA-256 of everything that estimates depend on: membership, folds, groups, scores, thresholds and posteriors."""
+    hasher = hashlib.sha256()
+    parts: list[tuple[str, Any]] = [("member", arrays.member), ("labels", arrays.labels), ("fold", arrays.fold)]
+    parts += [(f"group {name} {arrays.group_values[name]}", codes) for name, codes in sorted(arrays.groups.items())]
+    parts += [] if arrays.vulnerability is None else [("vulnerability", arrays.vulnerability)]
+    parts += [] if arrays.overlap is None else [("overlap", arrays.overlap)]
+    parts += [] if arrays.unit is None else [("unit", arrays.unit)]
+    for entry in arrays.scored:
+        name = entry.name
+        parts.append((f"{name} {entry.learned} {entry.declared} {entry.queries}", entry.scores))
+        parts += [] if entry.budgets is None else [(f"{name} budgets", entry.budgets), (f"{name} stages", entry.stages)]
+        parts += [(f"{name} posterior", arrays.posterior[name])] if name in arrays.posterior else []
+        parts += [(f"{name} {point}", cuts) for point, cuts in entry.thresholds.items()]
+    for name, array in parts:
+        hasher.update(f"{name}:{digest_array(array)}".encode())
+    for name, other in arrays.targets.items():
+        hasher.update(f"{name}:{digest_arrays(other)}".encode())
+    return hasher.hexdigest()
+
+
+def digest_account(result: Result) -> str:
+    """SHA-256 of what a verdict rests on besides the scores: controls, what did not run, threat models and diagnostics."""
+    parts = result.model_dump(mode="json", include={"controls", "not_run", "threat_models", "diagnostics"})
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def plan_of(result: Result) -> Plan:
+    """The plan as it stands in a result."""
+    document = dict(result.plan)
+    document.pop("versions", None)
+    document.pop("execution", None)
+    threat = dict(document.pop("threat"))
+    threat["access"] = Access[threat["access"].upper()]
+    policy = document.pop("policy")
+    for name in ("attacks", "fprs", "priors", "views", "restrictions"):
+        document[name] = None if document[name] is None else tuple(document[name])
+    return Plan(threat=ThreatModel(**threat), policy=policy and policy_from_table(policy), **document)
+
+
+def settings_of(result: Result) -> Settings:
+    """Rates, priors and confidence of a result."""
+    plan = plan_of(result)
+    return Settings(plan.resolvable_fprs(result.diagnostics["n_non_members"]), plan.all_priors(), plan.confidence)
+
+
+def differences(result: Result, arrays: Arrays) -> list[str]:
+    """What does not agree between a result and its arrays, in sentences; empty if everything does."""
+    found = []
+    if result.digests.get("arrays") != digest_arrays(arrays):
+        found.append("arrays.safetensors is not the one that this result was computed from")
+    if result.digests.get("account") != digest_account(result):
+        found.append("the controls, diagnostics or reasons are not those that the audit wrote")
+    accounted = {entry.attack for entry in arrays.scored} | {
+        name for entry in result.not_run for name in entry.attack.split(", ")
+    }
+    absent = [name for name in plan_of(result).attacks if name not in accounted]
+    if absent:
+        found.append(f"attacks of the plan are neither scored nor listed as not run: {', '.join(absent)}")
+    stored = {identity(entry): entry for entry in result.estimates if entry.metric != "epsilon_lower"}
+    again = {identity(entry): entry for entry in recompute(arrays, settings_of(result))}
+    if set(stored) != set(again):
+        found.append(f"{len(set(stored) ^ set(again))} estimates are on one side only")
+    changed = [key for key in stored if key in again and numbers(stored[key]) != numbers(again[key])]
+    found += [f"{len(changed)} estimates differ, first {' '.join(map(str, changed[0]))}"] if changed else []
+    found += searches(result, arrays)
+    if result.budgets != by_budget(arrays, settings_of(result)):
+        found.append("leakage by query budget does not follow from the stored scores")
+    plan = plan_of(result)
+    if result.digests.get("plan") != plan.digest():
+        found.append("the plan is not the one that this result was made by")
+    seen = {(threat.access.word, threat.restriction) for threat in result.threat_models}
+    if not {(entry.access, entry.restriction) for entry in arrays.scored} <= seen:
+        found.append("the threat models are not the levels that were attacked")
+    between, plan = result.diagnostics.get("targets"), plan_of(result)
+    if between and between["rows"] != spread(result.estimates, plan.claim_fprs() or settings_of(result).fprs):
+        found.append("mean and spread between targets do not follow from their estimates")
+    return found
+
+
+def searches(result: Result, arrays: Arrays) -> list[str]:
+    """Where the queries of a search, or the total, are not those that the stored scores took, in sentences."""
+    told = result.diagnostics.get("searches", {})
+    most = {entry.attack: entry.queries for entry in arrays.scored if entry.stages is not None}
+    found = [
+        f"the queries of the search {name} are not those of its scores"
+        for name in most
+        if told.get(name, {}).get("most") != most[name]
+    ]
+    least = len(arrays.member) if any(entry.queries for entry in arrays.scored) else 0
+    total = sum(told[name]["mean"] for name in told) * len(arrays.member) + least
+    return found + ([f"{result.cost.queries} queries are fewer than were asked"] if result.cost.queries < total - 0.5 else [])
+
+
+def identity(entry: Estimate) -> tuple[Any, ...]:
+    """What makes an estimate the one it is."""
+    level = level_word(entry.access, entry.restriction)
+    return (entry.target, entry.attack, level, entry.metric, entry.group, entry.fpr, entry.prior, entry.threshold)
+
+
+def numbers(entry: Estimate) -> tuple[Any, ...]:
+    """What an estimate says."""
+    counts = (entry.n_members, entry.n_non_members, entry.queries)
+    return (entry.value, entry.low, entry.high, entry.confidence, entry.method, *counts)
+
+
+def contradictions(result: Result, judgement: Judgement) -> list[str]:
+    """Where a result's verdict and findings are not those of `judgement`, in sentences."""
+    if judgement.verdict != result.verdict:
+        return [f"the stored scores give the verdict {judgement.verdict}, not {result.verdict}"]
+    stored = (result.reason, result.findings, result.limited)
+    if (judgement.reason, judgement.findings, judgement.limited) != stored:
+        return ["the stored scores give other findings"]
+    return []
+
+
+def rejudged(result: Result, arrays: Arrays, policy: Policy | None) -> Judgement:
+    """The verdict on stored scores of `policy`, or of the plan's own if None.
+
+    Raises:
+        InputError: The records do not resolve a rate of the policy.
+    """
+    plan = plan_of(result)
+    plan = replace(plan, policy=policy or plan.policy)
+    plan.resolvable_fprs(result.diagnostics["n_non_members"])
+    controls = dict(result.controls)
+    blind = controls.get("blind")
+    if policy is not None and blind is not None and blind.passed:
+        tried = {entry["fpr"] for entry in blind.details.get("tpr", ())}
+        untried = [fpr for fpr in plan.claim_fprs() if fpr not in tried]
+        if untried:
+            why = f"The blind control was not judged at {100 * untried[0]:.3g}% false positives. Audit again with this policy."
+            controls["blind"] = replace(blind, passed=None, why=why)
+    return judge(plan, arrays, result.estimates, controls, result.not_run)

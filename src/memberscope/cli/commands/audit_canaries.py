@@ -1,0 +1,117 @@
+"""`memberscope audit --canaries`: one training run with canaries that coins put in or left out, and what it proves about epsilon."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from memberscope.cli.commands.canaries import in_words, refuted
+from memberscope.errors import InputError
+
+if TYPE_CHECKING:
+    from memberscope.auditing import Bound
+    from memberscope.cli.options.keys import Options
+    from memberscope.types import Bools, Floats, Recipe, Records
+
+LEAST = 20
+ATTACKS = ("logit", "boundary", "gap")  # the one whose scores bound epsilon, fixed beforehand: the first that ran
+DELTA = 1e-5
+
+
+def run_canaries(options: Options, m: int, kind: Any, claimed: float | None, *, overwrite: bool = False) -> bool:
+    """Train on the members and on the canaries that coins put in, audit in against out, and say what is proven; whether a claim fell.
+
+    The canaries are drawn from the non-members. Where the recipe is private and its network fully connected, they are also scored on
+    the updates of the training, as an adversary who sees all of them could.
+
+    Raises:
+        InputError: There is no recipe, or there are too few non-members.
+    """
+    from memberscope.auditing import make_subject
+    from memberscope.cli.options.build import plan_of, subject_of
+    from memberscope.cli.run_audit import audited
+    from memberscope.recipes import canaries, load_recipe, with_precision
+    from memberscope.recipes.fleet.observe_model import subset
+    from memberscope.signals import write_bytes
+
+    if options.recipe is None:
+        raise InputError(
+            "Expected a recipe to train with canaries, got none. Add --recipe, or plant them: `memberscope canaries export`."
+        )
+    recipe = with_precision(load_recipe(options.recipe), options.precision)
+    plan, subject = plan_of(options), subject_of(options)
+    if m < LEAST or not set(ATTACKS) & set(plan.attacks):
+        raise InputError(
+            f"Expected at least {LEAST} canaries and an attack among {', '.join(ATTACKS)}, got {m} and {', '.join(plan.attacks)}. Repair both."
+        )
+    proof = getattr(recipe, "proof", None)
+    members, others = subset(subject.records, subject.member), subset(subject.records, ~subject.member)
+    planted, inside = canaries(others, m, kind, plan.seed, subject.target.n_classes)
+    typer.echo(f"Training on {len(members)} members and {int(inside.sum())} of {m} canaries.")
+    proven = None if proof is None else proof(len(members) + int(inside.sum()))
+    target, watched = trained(recipe, members, planted, inside, plan.seed)
+    plan = replace(plan, assignment="independent_coins", assume_class_order=True, title=options.title or f"{m} canaries")
+    plan = replace(plan, unit=None)  # each canary has a coin of its own, whomever it belongs to
+    tested = make_subject(target, subset(planted, inside), subset(planted, ~inside), class_names=subject.class_names)
+    out = Path(options.out or "memberscope-canaries")
+    result = audited(plan, tested, out, overwrite=overwrite)
+    bounds = told(result, watched, inside, DELTA if proven is None else proven.delta, plan.confidence)
+    document = {
+        "format": "memberscope-canaries/1",
+        "proven": None if proven is None else asdict(proven),
+        "bounds": {who: [asdict(bound) for bound in found] for who, found in bounds.items()},
+    }
+    write_bytes(out / "canaries.json", (json.dumps(document, indent=1) + "\n").encode())
+    for who, found in bounds.items():
+        for bound in found:
+            typer.echo(f"{who}: {in_words(bound)}")
+    if proven is not None:
+        typer.echo(f"Proven by accounting: epsilon {proven.epsilon:.3g} at delta {proven.delta:g}.")
+    claim = claimed if claimed is not None else None if proven is None else proven.epsilon
+    return claim is not None and refuted([bound for found in bounds.values() for bound in found], claim)
+
+
+def trained(recipe: Recipe, members: Records, planted: Records, inside: Bools, seed: int) -> tuple[Any, Floats | None]:
+    """The model, and scores (m,) of the canaries on its updates where those can be watched."""
+    import numpy as np
+
+    from memberscope.recipes import TorchRecipe
+    from memberscope.recipes.fleet.observe_model import subset, trained_models
+    from memberscope.recipes.torch.dpsgd_white_box import watched_training
+    from memberscope.recipes.torch.engine_stacked import layers
+    from memberscope.targets import wrap
+
+    if isinstance(recipe, TorchRecipe) and recipe.privacy is not None and layers(recipe.built()) is not None:
+        model, scores = watched_training(replace(recipe, engine="matrices"), members, planted, inside, seed)
+        return wrap(model), scores
+    union = joined(members, subset(planted, inside))
+    return trained_models(recipe, union, np.ones((1, len(union)), dtype=bool), [seed])[0], None
+
+
+def joined(first: Records, second: Records) -> Records:
+    """Both, one after the other."""
+    import numpy as np
+
+    from memberscope.frames.stacking import stack
+    from memberscope.types import Records
+
+    ids = np.concatenate([first.ids, second.ids])
+    return Records(stack(first.x, second.x), np.concatenate([first.y, second.y]), ids)
+
+
+def told(result: Any, watched: Floats | None, inside: Bools, delta: float, confidence: float) -> dict[str, list[Bound]]:
+    """The bounds by who could have found them, each at its share of the significance."""
+    from memberscope.auditing import privacy_bounds
+
+    confidence = confidence if watched is None else 1 - (1 - confidence) / 2
+
+    usable = {entry.attack: entry for entry in result.arrays.scored if not entry.learned and entry.declared}
+    attack = next(name for name in ATTACKS if name in usable)
+    found = {f"black box ({attack})": privacy_bounds(usable[attack].scores, result.arrays.member, delta, confidence)}
+    if watched is not None:
+        found["white box (all updates)"] = privacy_bounds(watched, inside, delta, confidence)
+    return found

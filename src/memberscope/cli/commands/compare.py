@@ -1,0 +1,79 @@
+"""`memberscope compare`: does this release leak more than the last?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, get_args
+
+import typer
+
+if TYPE_CHECKING:
+    from memberscope.auditing import Result
+
+EXIT = {"NOT_MORE": 0, "LEAKS_MORE": 1, "INCONCLUSIVE": 3}
+
+
+def compare(
+    results: Annotated[
+        list[Path], typer.Argument(help="Two or more audits in order of release: folders, or result.json files.")
+    ],
+    margin: Annotated[float, typer.Option(help="What a difference in TPR or AUC may be before it counts.")] = 0.0,
+    baseline: Annotated[str, typer.Option(help="Compare the last with the previous one, or with the first.")] = "previous",
+    out: Annotated[Path | None, typer.Option(help="Write a page here: a .html file, or a folder.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the comparison as JSON here.")] = None,
+) -> None:
+    """Exit 1 if the last audit leaks more than the one before it, 0 if that is not shown, 3 if they cannot be compared."""
+    from rich.console import Console
+
+    from memberscope.auditing import compare as compared
+    from memberscope.auditing.documents.comparison import Baseline
+    from memberscope.errors import InputError
+    from memberscope.reports import compared_summary, write_comparison, write_comparison_page
+
+    if baseline not in get_args(Baseline):
+        raise InputError(f"Expected --baseline previous or first, got {baseline!r}. Choose one of them.")
+    found = compared(
+        [opened(path) for path in distinct(results)],
+        names=[str(home(path)) for path in results],
+        margin=margin,
+        baseline=baseline,  # type: ignore[arg-type]
+    )
+    compared_summary(found, Console())
+    if json is not None:
+        write_comparison(found, json)
+    if out is not None:
+        page = out if out.suffix == ".html" else out / "comparison.html"
+        write_comparison_page(found, page)
+        typer.echo(f"Written to {page}")
+    raise typer.Exit(EXIT[found.verdict])
+
+
+def distinct(paths: list[Path]) -> list[Path]:
+    """The paths, each of another audit.
+
+    Raises:
+        InputError: There is one only, or one twice.
+    """
+    from memberscope.errors import InputError
+
+    if len(paths) < 2:
+        raise InputError(f"Expected at least two audits to compare, got {str(paths[0])!r} alone. Give the earlier one first.")
+    homes = [home(path).resolve() for path in paths]
+    for i, place in enumerate(homes):
+        if place in homes[:i]:
+            raise InputError(f"Expected different audits, got {str(paths[i])!r} twice. Give each once.")
+    return paths
+
+
+def home(path: Path) -> Path:
+    """The folder of an audit, or a file that is not called result.json."""
+    return path.parent if path.name == "result.json" and path.parent != Path() else path
+
+
+def opened(path: Path) -> Result:
+    """A result with its scores, if they lie beside it."""
+    from memberscope.reports import read_arrays, read_result
+
+    found = read_result(path)
+    arrays = (path if path.is_dir() else path.parent) / "arrays.safetensors"
+    return found.model_copy(update={"arrays": read_arrays(arrays)}) if arrays.is_file() else found

@@ -1,0 +1,69 @@
+"""`memberscope list`: what there is."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    ATTACKS = "attacks"
+    METRICS = "metrics"
+    POLICIES = "policies"
+    STANDARDS = "standards"
+    TOPICS = "topics"
+    ACCESS = "access"
+
+
+def listing(kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.ATTACKS) -> None:
+    """List attacks with what they need, metrics, policies, standards, topics or access levels."""
+    for line in lines(kind):
+        typer.echo(line)
+
+
+def lines(kind: Kind) -> list[str]:
+    """One line an entry."""
+    if kind is Kind.ATTACKS:
+        return attack_lines()
+    if kind is Kind.METRICS:
+        from typing import get_args
+
+        from memberscope.types import Metric
+
+        return list(get_args(Metric))
+    if kind is Kind.POLICIES:
+        from memberscope.auditing import load_policy, shipped
+
+        return [f"{name}: {' '.join(claim.sentence() for claim in load_policy(name).claims())}" for name in shipped()]
+    if kind is Kind.STANDARDS:
+        from memberscope.reports.page.standards_annex import standards
+
+        return [f"{entry['id']}: {entry['title']}" for entry in standards()]
+    if kind is Kind.TOPICS:
+        from memberscope.reports import topics
+
+        return list(topics())
+    from memberscope.types import Access
+
+    return [level.word for level in Access]
+
+
+def attack_lines() -> list[str]:
+    """Each attack with its access level and what it learns from; those that run only where they are named come last."""
+    from memberscope.attacks import VARIANTS, available
+
+    learns = {"none": "", "non_members": "; learns from known non-members", "both": "; learns from known records"}
+    found = []
+    usual = available()
+    for attack in (*usual.values(), *VARIANTS):
+        needs = attack.needs
+        inside, outside = needs.references
+        words = learns[needs.known] + ("; needs features" if needs.features else "")
+        words += f"; needs reference models, {inside} with and {outside} without each record" if inside + outside else ""
+        words += "" if attack.name in usual else "; runs only where it is named"
+        found.append(f"{attack.name:<34} {needs.access.word}{words}")
+    return found

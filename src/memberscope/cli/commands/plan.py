@@ -1,0 +1,103 @@
+"""`memberscope plan`: a dry run; what would run, what it would cost, and what it could see."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from memberscope.cli.options.build import merged
+from memberscope.cli.options.endpoint import requests_planned
+from memberscope.cli.options.flags import of_audit, of_endpoint, of_judging, of_records, of_training, with_flags
+
+if TYPE_CHECKING:
+    from memberscope.auditing import Plan, Subject, Training
+    from memberscope.auditing.collect.time_model import Seconds
+
+
+@with_flags(of_records, of_training, of_judging, of_audit, of_endpoint)
+def plan(
+    config: Annotated[Path | None, typer.Argument(help="audit.toml; flags override it.")] = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Train some reference models to see how long they take.")] = False,
+    prior: Annotated[float | None, typer.Option(help="Share of members among the records tried (0.01).")] = None,
+    folds: Annotated[int | None, typer.Option(help="Cross-fitting folds (5).")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder of an earlier run (memberscope-out).")] = None,
+    **given: Any,
+) -> None:
+    """Show which attacks will run and which will not and why, queries, minutes, bytes, smallest FPR and detectable TPR."""
+    from memberscope.cli.options.build import plan_of, subject_of, training_of
+
+    options = merged(config, given | {"prior": prior, "folds": folds, "out": out})
+    subject = subject_of(options)
+    signals_left = Path(options.out or "memberscope-out") / "signals"
+    for line in preview(plan_of(options), subject, training_of(options, subject), measure=measure, left=signals_left):
+        typer.echo(line)
+
+
+def preview(
+    plan: Plan, subject: Subject, training: Training | None = None, *, measure: bool = False, left: Path | None = None
+) -> list[str]:
+    """The dry run in lines; a local model is timed on a few dozen of its own records, and models are trained only to `measure`.
+
+    `left` is the folder where an earlier run may have left answers and models.
+
+    Raises:
+        InputError: The records do not resolve a rate that was asked for.
+    """
+    from dataclasses import replace
+
+    from memberscope.auditing.collect.dry_run import forecast, seconds_a_model
+    from memberscope.auditing.collect.time_model import time_target
+    from memberscope.signals import Store
+
+    store = Store(left) if left is not None else None
+    found = forecast(plan, subject, training, store)
+    timings = time_target(subject)
+    if measure and training is not None and found.standing.to_train:
+        timings = replace(timings, model=seconds_a_model(plan, subject, training))
+    found = forecast(plan, subject, training, store, timings)
+    lines = [f"note     {sentence}" for sentence in (*subject.notes, *found.notes)]
+    lines += [f"runs     {attack} at {access}" for attack, access in found.runs]
+    lines += [f"not run  {entry.attack}: {entry.why}" for entry in found.not_run]
+    further = f" and {found.targets} further targets" if found.targets else ""
+    trained = "" if timings.model is None else f"; {timings.model:.1f} s a model on one core"
+    lines += [
+        f"records  {found.n_members} members, {found.n_non_members} non-members{units_of(subject)}",
+        f"models   {found.models} references{further}: {found.standing.stored} stored, {found.standing.kept} to ask again from "
+        f"kept weights, {found.standing.to_train} to train{trained}",
+        f"queries  {found.queries} at most (one a record and view, up to 32 asked twice, and label-only searches)",
+        *([f"queries  {found.model_queries} at most of the other models"] if found.model_queries else []),
+        *requests_planned(subject.target, found.queries),
+        f"time     about {found.minutes:.1f} minutes here: {in_parts(found.seconds)}",
+        *(f"time     {sentence}" for sentence in found.unknown),
+        f"disk     about {found.megabytes:.1f} MB, and {found.model_megabytes:.1f} MB of reference signals",
+        f"smallest FPR that the hold-out resolves: {found.smallest_fpr:.4g}",
+    ]
+    for fpr, limit, tpr in found.detectable:
+        seen = "nothing" if tpr is None else f"a TPR of {tpr:.3g} or more"
+        lines.append(f"power    at FPR {fpr:g}: against a limit of {limit:g} it would fail, in 80% of audits, on {seen}")
+    return lines
+
+
+def in_parts(seconds: Seconds) -> str:
+    """The seconds of one core by part, in words; what is not known is left out."""
+    parts = {
+        "asking the target": seconds.asking,
+        "training": seconds.training,
+        "asking other models": seconds.observing,
+        "attacks": seconds.scoring,
+        "intervals": seconds.estimating,
+        "controls": seconds.controls,
+    }
+    return ", ".join(f"{name} {value:.0f} s" for name, value in parts.items() if value) + " (of one core)"
+
+
+def units_of(subject: Subject) -> str:
+    """How many people or documents the records belong to, as the end of a sentence."""
+    import numpy as np
+
+    unit = subject.records.unit
+    if unit is None:
+        return ""
+    return f" of {len(np.unique(unit[subject.member]))} and {len(np.unique(unit[~subject.member]))} units"

@@ -1,0 +1,193 @@
+"""`memberscope guard prepare`, `tune` and `replay`: what the monitor needs, its thresholds, and a log looked at afterwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from memberscope.errors import InputError
+
+if TYPE_CHECKING:
+    from memberscope.guard.hashing.secret_key import Secret
+    from memberscope.guard.monitor.artifacts import Equipment
+    from memberscope.guard.policy.config import GuardPolicy
+    from memberscope.guard.replay.log_reader import Log
+    from memberscope.wire.batch import Batch
+
+POLICY = Annotated[Path, typer.Option(help="guard.toml; its [monitor] names the files.")]
+
+
+def prepare(
+    policy: POLICY,
+    population: Annotated[
+        Path, typer.Option(help="Ordinary records as clients send them, nobody's in particular (.csv, .npz, .parquet).")
+    ],
+    members: Annotated[Path | None, typer.Option(help="The training set, to fingerprint.")] = None,
+    honey: Annotated[Path | None, typer.Option(help="Records that nobody has a reason to ask about.")] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option(help="A column that clients do not send, such as the label; again for more.")
+    ] = None,
+    false_rate: Annotated[float, typer.Option(help="Share of foreign records that share a member's fingerprint.")] = 0.001,
+    rotate: Annotated[bool, typer.Option("--rotate", help="Draw a new key; everything is made anew with it.")] = False,
+) -> None:
+    """Make the key, the sketch, and salted fingerprints of the training set."""
+    from memberscope.guard.hashing.secret_key import write_secrets
+    from memberscope.guard.policy.config import read_policy
+    from memberscope.guard.sketching.fingerprints import Fingerprints, write_fingerprints
+    from memberscope.guard.sketching.sketcher import Sketcher, write_sketcher
+
+    declared = read_policy(policy)
+    watch = declared.monitor
+    if watch.key is None or watch.sketch is None or (members is not None and watch.fingerprints is None):
+        wanted = "key, sketch" + (" and fingerprints" if members is not None else "")
+        raise InputError(f"Expected the files to write as {wanted} in [monitor] of {str(policy)!r}, got none. Name them there.")
+    if honey is not None and members is None:
+        raise InputError("Expected --members beside --honey, got none. Both are kept in one file.")
+    secrets = secrets_for(declared.path(watch.key), rotate)
+    secret = secrets[-1]
+    sketcher = Sketcher.fit(watch.kind, batch_in(population, declared, drop), secret, watch.shape)
+    found = None
+    if members is not None:
+        inside = sketcher.records(batch_in(members, declared, drop))
+        planted = inside[:0] if honey is None else sketcher.records(batch_in(honey, declared, drop))
+        found = Fingerprints.of(inside, planted, secret.id, false_rate)
+    write_secrets(declared.path(watch.key), secrets)
+    write_sketcher(declared.path(watch.sketch), sketcher)
+    typer.echo(f"Sketch of {watch.kind} records with the key {secret.id}; near-duplicates lie within {sketcher.radius:.3g}.")
+    if found is not None:
+        write_fingerprints(declared.path(str(watch.fingerprints)), found)
+        typer.echo(f"{len(found.members)} fingerprints, {len(found.honey)} of honey records. Keep them apart from the key.")
+
+
+def tune(
+    log: Annotated[
+        list[Path],
+        typer.Argument(help="Access logs without attacks: a guard's, or JSON lines or Parquet with request and answer."),
+    ],
+    policy: POLICY,
+    rate: Annotated[float, typer.Option(help="False alarms a client-day, over all detectors together.")] = 0.001,
+) -> None:
+    """Find thresholds with a stated false-alarm rate on a benign log."""
+    from dataclasses import replace
+
+    from memberscope.guard.calibration.thresholds import tune as tuned_on
+    from memberscope.guard.calibration.thresholds_file import write_tuned
+    from memberscope.guard.replay.log_reader import Log, ordered
+
+    declared, equipment = equipped(policy)
+    if declared.monitor.tuned is None:
+        raise InputError(f"Expected the file to write as tuned in [monitor] of {str(policy)!r}, got none. Name it there.")
+    blocks = Log(ordered(log), declared, equipment.sketcher)
+    try:
+        found = tuned_on(blocks, equipment.fingerprints, radius=equipment.sketcher.radius, rate=rate)
+    except InputError:
+        of_this_key(blocks, 0, equipment.secret)
+        raise
+    found = replace(found, key=equipment.secret.id)
+    write_tuned(declared.path(declared.monitor.tuned), found)
+    typer.echo(
+        f"{found.queries} queries, {found.client_days} client-days"
+        + of_this_key(blocks, found.queries, equipment.secret)
+        + ". "
+        f"On its last quarter: {found.alarms} alarms in {found.days} client-days, a rate within [{found.low:.2g}, {found.high:.2g}] "
+        f"(95%), for {rate:g} asked."
+    )
+
+
+def replay(
+    log: Annotated[
+        list[Path], typer.Argument(help="Access logs: a guard's, or JSON lines or Parquet with request and answer.")
+    ],
+    policy: POLICY,
+    out: Annotated[Path, typer.Option(help="Folder for campaigns.html and replay.json.")] = Path("memberscope-replay"),
+) -> None:
+    """Look at a log as the live monitor would: exit 1 where it finds campaigns, 3 without thresholds."""
+    from memberscope.guard.replay.campaigns_page import write_replay
+    from memberscope.guard.replay.log_reader import Log, ordered
+    from memberscope.guard.replay.replay import fresh, judged, replay_of
+
+    declared, equipment = equipped(policy)
+    paths = ordered(log)
+    blocks = Log(paths, declared, equipment.sketcher)
+    alarms, counted = judged(fresh(equipment, declared), blocks)
+    told = of_this_key(blocks, sum(counted.queries.values()), equipment.secret)
+    if not counted.queries:
+        raise InputError(
+            f"Expected queries in {str(log[0])!r}, got none in {blocks.lines} lines. Check the log and the policy."
+        )
+    found = replay_of(paths[-1].name, alarms, counted, declared, equipment.tuned)
+    write_replay(found.model_copy(update={"skipped": blocks.skipped}), out)
+    typer.echo(f"{found.verdict()}{told}. Written to {out / 'campaigns.html'}")
+    if equipment.tuned is None:
+        typer.echo("No thresholds, so nothing could alarm. Find them with memberscope guard tune.")
+        raise typer.Exit(3)
+    raise typer.Exit(1 if found.campaigns else 0)
+
+
+def equipped(path: Path) -> tuple[GuardPolicy, Equipment]:
+    """The policy and what its monitor works with.
+
+    Raises:
+        InputError: The monitor is not set up.
+    """
+    from memberscope.guard.monitor.artifacts import equipment_of, watched
+    from memberscope.guard.policy.config import read_policy
+
+    declared = read_policy(path)
+    missing = declared.monitor.tuned is not None and not declared.path(declared.monitor.tuned).is_file()
+    usable = (
+        declared.model_copy(update={"monitor": declared.monitor.model_copy(update={"tuned": None})}) if missing else declared
+    )
+    if not watched(usable):
+        raise InputError(f"Expected key and sketch in [monitor] of {str(path)!r}, got none. See memberscope guard prepare.")
+    return declared, equipment_of(usable)
+
+
+def secrets_for(path: Path, rotate: bool) -> list[Secret]:
+    """The secrets of a key file, with a fresh one at the end where there is none or it is to `rotate`; nothing is written."""
+    from memberscope.guard.hashing.secret_key import Secret, read_secrets
+
+    kept = read_secrets(path) if path.is_file() else []
+    return [*kept, Secret.new()] if rotate or not kept else kept
+
+
+def of_this_key(blocks: Log, queries: int, secret: Secret) -> str:
+    """What to say of lines that were made with another key, or that could not be read.
+
+    Raises:
+        InputError: All were made with another key.
+    """
+    if blocks.foreign and not queries:
+        raise InputError(
+            f"Expected a log made with the key {secret.id}, got {blocks.foreign} lines of another. Take a log from after the key was made."
+        )
+    told = ((blocks.skipped, "lines left out"), (blocks.foreign, "lines of another key left out"))
+    return "".join(f", {n} {words}" for n, words in told if n)
+
+
+def batch_in(path: Path, policy: GuardPolicy, drop: list[str] | None) -> Batch:
+    """The records of a table as clients send them.
+
+    Raises:
+        InputError: The file is not usable, or a column to drop is not there.
+    """
+    from memberscope.frames.access import is_frame
+    from memberscope.targets.tables import Layout
+    from memberscope.targets.tables.files import read_table
+    from memberscope.targets.tables.records import inputs, is_numeric
+    from memberscope.wire.batch import batch_of
+
+    table = read_table(path).columns
+    missing = [name for name in drop or [] if name not in table]
+    if missing:
+        raise InputError(f"Expected a column {missing[0]!r} in {str(path)!r} to drop, got none. Repair --drop.")
+    names = [name for name in policy.serving.columns or table if name not in (drop or [])]
+    absent = [name for name in names if name not in table]
+    if absent:
+        raise InputError(f"Expected the column {absent[0]!r} of [serving] in {str(path)!r}, got none. Repair columns.")
+    numeric = all(is_numeric(table[name]) for name in names)
+    layout = Layout(fitted=tuple(policy.serving.columns))
+    x = inputs(table, names, path, numeric=numeric, layout=layout)
+    return batch_of(x, tuple(policy.serving.columns) if not is_frame(x) else ())

@@ -1,0 +1,1 @@
+"""Options of the commands and keys of `audit.toml`: declared, read, documented."""

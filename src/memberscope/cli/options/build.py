@@ -1,0 +1,155 @@
+"""The options that `audit`, `plan` and `defend` share: flags over `audit.toml`, and the plan, records and recipe they describe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memberscope.cli.options.configuration import read_config
+from memberscope.cli.options.endpoint import endpoint_target, no_model_beside
+from memberscope.cli.options.keys import Options
+from memberscope.cli.options.layout import layout_of
+from memberscope.errors import InputError
+
+if TYPE_CHECKING:
+    from memberscope.auditing import Plan, Policy, Subject, Training
+
+
+def merged(config: Path | None, flags: Mapping[str, Any]) -> Options:
+    """Options from the file, overridden by the flags that were given."""
+    base = read_config(config) if config else Options()
+    return replace(base, **{name: value for name, value in flags.items() if value is not None})
+
+
+def plan_of(options: Options) -> Plan:
+    """The plan that the options describe.
+
+    Raises:
+        InputError: A value is out of range, or an attack, level or policy is unknown.
+    """
+    from memberscope.auditing import Plan
+    from memberscope.types import Access, ThreatModel
+
+    access = (options.access or "probabilities").upper().replace("-", "_")
+    if access not in Access.__members__:
+        known = ", ".join(level.word for level in Access)
+        raise InputError(f"Expected access {known}, got {options.access!r}. Say what one query returns.")
+    threat = ThreatModel(
+        access=Access[access],
+        restriction=options.restrict,
+        query_budget=options.query_budget,
+        known_records=options.known_records is not False,
+        prior=0.01 if options.prior is None else options.prior,
+    )
+    given: dict[str, Any] = {
+        "title": options.title,
+        "attacks": options.attacks,
+        "fprs": options.fprs,
+        "priors": options.priors,
+        "confidence": options.confidence,
+        "folds": options.folds,
+        "seed": options.seed,
+        "assume_exchangeable": options.assume_exchangeable,
+        "assume_class_order": options.assume_class_order,
+        "drop_overlap": options.drop_overlap,
+        "assignment": "independent_coins" if options.coins else None,
+        "policy": policy_of(options.policy),
+        "references": options.references,
+        "targets": options.targets,
+        "reference_size": options.reference_size,
+        "views": options.views,
+        "unit": options.unit,
+        "restrictions": None
+        if options.restrictions is None
+        else tuple(name for name in options.restrictions if name != "none"),
+        "search_queries": options.search_queries,
+    }
+    return Plan(threat=threat, **{name: value for name, value in given.items() if value is not None})
+
+
+def training_of(options: Options, subject: Subject) -> Training | None:
+    """How to train reference models, or None without a recipe.
+
+    Raises:
+        InputError: There is no such recipe, or the population or the design cannot be read.
+    """
+    from memberscope.auditing import Training
+    from memberscope.recipes import Execution, load_recipe, read_design, with_precision
+    from memberscope.targets import class_names_of, read_pair
+
+    if options.recipe is None:
+        useless = [
+            name for name in ("references", "design", "keep_weights", "precision", "population") if getattr(options, name)
+        ]
+        if useless:
+            flag = "--" + useless[0].replace("_", "-")
+            raise InputError(f"Expected a recipe for {flag}, got none. Add --recipe module:function, or leave {flag} out.")
+        return None
+    if options.signals:
+        raise InputError("Expected --model with records for --recipe, got --signals. Leave out the recipe.")
+    population = None
+    if options.population and options.members:
+        layout = layout_of(options, subject.target)
+        population = read_pair(options.members, options.population, layout, class_names_of(subject.target))[1]
+    backend: Any = options.backend or "loky"
+    execution = Execution(backend, options.address, -1 if options.jobs is None else options.jobs, options.model_timeout)
+    design = None if options.design is None else read_design(options.design)
+    if design is not None and options.references not in (None, len(design)):
+        raise InputError(
+            f"Expected {len(design)} references for the design {options.design!r}, got {options.references}. "
+            f"Leave out --references."
+        )
+    recipe = with_precision(load_recipe(options.recipe), options.precision)
+    return Training(recipe, execution, population, design, bool(options.keep_weights))
+
+
+def policy_of(given: Any) -> Policy | None:
+    """A policy from a name, a file or a table.
+
+    Raises:
+        InputError: There is no such policy.
+    """
+    from memberscope.auditing import load_policy, policy_from_table
+
+    if given is None:
+        return None
+    return policy_from_table(given) if isinstance(given, Mapping) else load_policy(str(given))
+
+
+def subject_of(options: Options) -> Subject:
+    """The model and the records that the options name.
+
+    Raises:
+        InputError: Neither a model with records nor signals were named, or they cannot be read.
+    """
+    from memberscope.auditing import make_subject, signals_subject
+    from memberscope.targets import Trust, class_names_of, load_target, pair_of, read_signals, read_tables
+
+    no_model_beside(options)
+    if options.signals:
+        if options.model:
+            raise InputError("Expected a model or signals, got both. Leave one out.")
+        columns = options.groups or (), options.features or ()
+        called = {"unit": options.unit, "label": options.label, "member": options.member}
+        return signals_subject(read_signals(options.signals, groups=columns[0], features=columns[1], **called))
+    if not ((options.model or options.url) and options.members and options.non_members):
+        raise InputError(
+            "Expected --signals FILE, or --model or --url with --members and --non-members, got neither. "
+            "Try `memberscope demo` or `memberscope init`."
+        )
+    trust = Trust(bool(options.trust_code), options.trust_types or ())
+    if options.url:
+        loaded = endpoint_target(options)
+    else:
+        loaded = load_target(
+            options.model or "", factory=options.factory, trust=trust, device=options.device, outputs=options.outputs
+        )
+    layout = layout_of(options, loaded.target)
+    read = read_tables(options.members, options.non_members, layout)
+    members, non_members, names = pair_of(read, layout, class_names_of(loaded.target))
+    id_like = () if options.unit else read.id_like(layout)
+    return make_subject(
+        loaded.target, members, non_members, class_names=names, notes=loaded.notes + read.notes, id_like=id_like
+    )

@@ -1,0 +1,145 @@
+"""`audit.toml` read into `Options`: unknown keys and wrong types are refused in a sentence that names the key and the section."""
+
+from __future__ import annotations
+
+import tomllib
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memberscope.cli.options.keys import ALIASES, SECTIONS, Options, type_of
+from memberscope.errors import InputError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+PATHS = ("signals", "members", "non_members", "population", "design", "out", "ca_file")
+WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text in quotes"}
+
+
+def read_config(path: Path) -> Options:
+    """Read options from `audit.toml`; relative paths in it are relative to the file.
+
+    Raises:
+        InputError: It is missing, is no TOML, or has a section, key or type that is unknown.
+    """
+    if not path.is_file():
+        raise InputError(f"Expected a configuration file, got {str(path)!r}, which is not there. Run `memberscope init`.")
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"Expected TOML in {path}, got: {error}. Repair the file.") from error
+    found: dict[str, Any] = {}
+    for section, table in document.items():
+        if section == "policy":
+            found["policy"] = named_policy(table, path)
+        else:
+            found |= _read_section(section, table, path)
+    for name in PATHS:
+        if name in found:
+            found[name] = str(path.parent / found[name])
+    if "model" in found and (Path(found["model"]).suffix or ":" not in found["model"]):
+        found["model"] = str(path.parent / found["model"])
+    return Options(**found)
+
+
+def _read_section(section: str, table: Any, path: Path) -> dict[str, Any]:
+    """Read one section's keys, lists as tuples.
+
+    Raises:
+        InputError: The section or a key is unknown, or a value has another type.
+    """
+    from pydantic import ValidationError
+
+    if section not in SECTIONS:
+        known = [*SECTIONS, "policy"]
+        if not isinstance(table, dict):
+            raise InputError(
+                f"Expected keys below a section of {path}, got {section} = {table!r} before the first. {_place(section)}"
+            )
+        raise InputError(
+            f"Expected the sections {', '.join(known)} in {path}, got [{section}]; the nearest is [{_nearest(section, known)}]. "
+            f"Rename or remove it."
+        )
+    if not isinstance(table, dict):
+        raise InputError(f"Expected a section [{section}] in {path}, got {section} = {table!r}. Write keys below [{section}].")
+    given = {str(ALIASES.get(word, word)): value for word, value in table.items()}
+    twice = [word for word in ALIASES if word in table and ALIASES[word] in table]
+    if twice:
+        raise InputError(
+            f"Expected one of {twice[0]} and {ALIASES[twice[0]]} in [{section}] of {path}, got both. They mean the same; keep one."
+        )
+    try:
+        _section_model(section).model_validate(given)
+    except ValidationError as error:
+        raise InputError(_sentence(error.errors()[0], given, section, path)) from error
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+
+
+def _section_model(section: str) -> type[BaseModel]:
+    """Make the pydantic model of a section: its keys, all optional, in the types of TOML and no others."""
+    from pydantic import ConfigDict, create_model
+
+    strict = ConfigDict(extra="forbid", strict=True)
+    typed: dict[str, Any] = {name: (type_of(name), None) for name in SECTIONS[section]}
+    return create_model(f"{section.title()}Section", __config__=strict, **typed)
+
+
+def _sentence(error: Any, given: dict[str, Any], section: str, path: Path) -> str:
+    """Say what pydantic found wrong with a section."""
+    name = str(error["loc"][0])
+    if error["type"] == "extra_forbidden":
+        if _home(name) is not None:
+            return f"Expected {name} in [{_home(name)}] of {path}, got it in [{section}]. Move it."
+        nearest = _nearest(name, SECTIONS[section])
+        return f"Expected a known key in [{section}] of {path}, got {name!r}; the nearest is {nearest!r}. Rename or remove it."
+    wanted = type_of(name)
+    if getattr(wanted, "__origin__", None) is not list:
+        return f"Expected {WORDS[wanted]} for {name} in [{section}] of {path}, got {given[name]!r}. Repair it."
+    item = wanted.__args__[0]
+    what = {str: "texts in quotes", float: "numbers"}.get(item, "texts or whole numbers")
+    return f"Expected a list of {what} for {name} in [{section}] of {path}, got {given[name]!r}. Write {name} = [ … ]."
+
+
+def _home(name: str) -> str | None:
+    """Find the section that a key stands in; None for an unknown key."""
+    return next((section for section, names in SECTIONS.items() if ALIASES.get(name, name) in names), None)
+
+
+def _place(name: str) -> str:
+    """Say where a key that stands before the first section belongs."""
+    home = _home(name)
+    if home is not None:
+        return f"Write it below [{home}]."
+    every = [key for names in SECTIONS.values() for key in names]
+    return f"The nearest known key is {_nearest(name, every)!r}. Rename or remove it."
+
+
+def _nearest(name: str, known: Any) -> str:
+    """Find the known name that is spelt most like `name`.
+
+    >>> _nearest("lable", ("label", "id"))
+    'label'
+    """
+    return str(get_close_matches(name, [str(entry) for entry in known], n=1, cutoff=0.0)[0])
+
+
+def named_policy(table: Any, path: Path) -> Any:
+    """Read what `[policy]` says: its own claims, or the policy that it uses, a file's path being relative to the configuration.
+
+    Raises:
+        InputError: It is no table, or has `use` beside claims, one of which would be ignored.
+    """
+    from memberscope.auditing.documents.policy import shipped
+
+    if not isinstance(table, dict):
+        raise InputError(
+            f"Expected a section [policy] in {path}, got policy = {table!r}. Write use = … or max_tpr = [ … ] below it."
+        )
+    if "use" not in table:
+        return table
+    if len(table) > 1 or not isinstance(table["use"], str):
+        raise InputError(
+            f'Expected use = "demo" alone in [policy] of {path}, got {", ".join(table)}. Keep either use or the claims.'
+        )
+    return table["use"] if table["use"] in shipped() else str(path.parent / table["use"])

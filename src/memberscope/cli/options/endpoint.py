@@ -1,0 +1,99 @@
+"""The options of a live endpoint, `[target] url = …`: every field is a key of `audit.toml` and a flag of `audit` and `plan`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from memberscope.cli.options.keys import KEYS
+from memberscope.errors import InputError
+
+if TYPE_CHECKING:
+    from memberscope.cli.options.keys import Options
+    from memberscope.targets import Loaded
+    from memberscope.types import Target
+
+
+def no_model_beside(options: Options) -> None:
+    """Refuse an endpoint beside a model or signals, and an endpoint's keys without one.
+
+    Raises:
+        InputError: They were given together.
+    """
+    if options.url and (options.model or options.signals):
+        raise InputError(f"Expected one target, got --url and --{'model' if options.model else 'signals'}. Leave one out.")
+    alone = [key for key in KEYS if key not in ("url", "outputs", "batch_size") and getattr(options, key) is not None]
+    if alone and not options.url:
+        flag = "--" + alone[0].replace("_", "-")
+        raise InputError(f"Expected --url with {flag}, got none. Say where the endpoint is, or leave {flag} out.")
+
+
+def endpoint_target(options: Options) -> Loaded:
+    """The endpoint that the options describe, its ledger in the output folder; nothing is sent.
+
+    Raises:
+        InputError: A value is not usable, or the classes have names in the records and none in the options.
+    """
+    from memberscope.targets import Endpoint, HttpTarget, Loaded
+    from memberscope.targets.http.transport import shown
+
+    said = {key: getattr(options, key) for key in KEYS if getattr(options, key) is not None}
+    if options.classes is not None:
+        said["classes"] = tuple(str(name) for name in options.classes)
+    if options.classes is None and options.n_classes is None:
+        said["n_classes"] = classes_in_records(options)
+    endpoint = Endpoint(**said)
+    ledger = Path(options.out or "memberscope-out") / "ledger.sqlite"
+    target = HttpTarget(endpoint, ledger=ledger, query_budget=options.query_budget)
+    plain = " without encryption" if endpoint.url.startswith("http:") else ""
+    note = f"Asked {shown(endpoint.url)} over HTTP (protocol {endpoint.protocol}){plain}."
+    return Loaded(target, (note,))
+
+
+def classes_in_records(options: Options) -> int:
+    """The number of classes where the records number them.
+
+    Raises:
+        InputError: The records name them, which tells nothing of the server's order.
+    """
+    from memberscope.cli.options.layout import layout_of
+    from memberscope.targets import FunctionTarget, read_pair
+
+    unknown = FunctionTarget(lambda x: x, n_classes=2)
+    names = read_pair(options.members or "", options.non_members or "", layout_of(options, unknown), None)[2]
+    if not all(name.isdigit() for name in names):
+        raise InputError(
+            f"Expected --classes in the order of the server's answers, got none, and the records name {', '.join(names[:6])}. Give it."
+        )
+    return max(2, len(names))
+
+
+def endpoint_name(options: Options) -> str:
+    """What an audit of an endpoint is called: the model's name or the host."""
+    return options.model_name or (urlsplit(options.url).hostname if options.url else None) or "audit"
+
+
+def requests_planned(target: Target, queries: int) -> list[str]:
+    """Lines for `plan`: requests, and minutes at the rate limit; only the ledger of an earlier run is looked at."""
+    from memberscope.targets import HttpTarget
+
+    if not isinstance(target, HttpTarget):
+        return []
+    endpoint = target.endpoint
+    requests = -(-queries // endpoint.rows_a_request)
+    line = f"requests {requests} of up to {endpoint.rows_a_request} records, {endpoint.concurrency} at a time"
+    if endpoint.rate is not None:
+        line += f"; at {endpoint.rate:g} a second at least {requests / endpoint.rate / 60:.1f} minutes"
+    lines = [line]
+    if target.ledger is not None and target.ledger.is_file():
+        spent = target.spent()
+        target.close()
+        lines.append(
+            f"ledger   {spent.answered} answers of an earlier run, {spent.sent} records sent, {spent.unanswered} without an answer"
+        )
+    if endpoint.max_queries is not None and queries > endpoint.max_queries:
+        lines.append(
+            f"budget   {queries} queries are more than --max-queries {endpoint.max_queries}: the audit will stop before its end"
+        )
+    return lines

@@ -1,0 +1,30 @@
+"""The layout of tables that the options describe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from memberscope.cli.options.keys import Options
+
+if TYPE_CHECKING:
+    from memberscope.targets import Layout
+    from memberscope.types import Target
+
+
+def layout_of(options: Options, target: Target) -> Layout:
+    """Which columns of the user's tables are what, as the options and the model say."""
+    from memberscope.targets import Layout, fitted_columns_of
+    from memberscope.targets.tables import find_fitted_columns, is_text_model, read_kinds
+
+    fitted = fitted_columns_of(target)
+    return Layout(
+        options.label or "y",
+        options.id,
+        options.groups or (),
+        options.drop or (),
+        fitted,
+        options.features or (),
+        options.unit,
+        {**find_fitted_columns(target), **read_kinds(options.types or ())},
+        takes_text=not fitted and is_text_model(getattr(target, "estimator", None)),
+    )

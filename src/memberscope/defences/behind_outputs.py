@@ -1,0 +1,132 @@
+"""Output defences that are fitted to a model, as part of the recipe: what is trained answers through its own fitted defence."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from memberscope.errors import InputError
+from memberscope.recipes import as_recipe
+from memberscope.recipes.fleet.observe_model import subset, trained_models
+from memberscope.recipes.fleet.tuning_cache import PLAIN
+from memberscope.signals import digest_records, softmax
+from memberscope.signals.feature_domain import encoded
+from memberscope.targets import RestrictedTarget
+from memberscope.types import Bools, Floats, OutputDefence, Recipe, Records, Target
+
+N_RANDOM = 1000  # inputs drawn at random for a defence that answers with what the model says about such
+
+
+@dataclass(frozen=True, eq=False)
+class Answering:
+    """Fit the output defence `output` to each model that is trained, and let that model answer through it.
+
+    It is fitted to answers about the model's own records and about `reserve`, which trains no model and is not audited, or with
+    `at_random` to answers about inputs drawn at random from the records' domain.
+    """
+
+    output: OutputDefence
+    reserve: Records | None = None
+    at_random: bool = False
+
+    @property
+    def name(self) -> str:
+        """The output defence's."""
+        return self.output.name
+
+    def __call__(self, recipe: Recipe) -> AnsweringRecipe:
+        """The recipe of models that answer so.
+
+        Raises:
+            InputError: There are no records to fit the defence to.
+        """
+        if self.reserve is None and not self.at_random:
+            raise InputError(f"Expected records that train no model to fit {self.name} to, got none. Give a reserve.")
+        return AnsweringRecipe(as_recipe(recipe), self)
+
+
+@dataclass(frozen=True, eq=False)
+class AnsweringRecipe:
+    """Train as `base` says, and put the fitted defence in front of the model."""
+
+    base: Recipe
+    how: Answering
+
+    @property
+    def digest(self) -> str | None:
+        """Hash of the base's digest, the defence's name and what it is fitted to."""
+        inner, reserve = getattr(self.base, "digest", None), self.how.reserve
+        text = f"answering:1:{inner}:{self.how.name}:{self.how.at_random}:{digest_records(reserve) if reserve else None}"
+        return None if inner is None else hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def stack(self) -> int | None:
+        """Models trained together."""
+        return getattr(self.base, "stack", None)
+
+    @property
+    def threads(self) -> int:
+        """Of a job."""
+        return int(getattr(self.base, "threads", 1))
+
+    @property
+    def device(self) -> str:
+        """Where models are trained."""
+        return str(getattr(self.base, "device", "cpu"))
+
+    def __call__(self, records: Records, seed: int) -> RestrictedTarget:
+        """A model trained on `records`, behind its own defence."""
+        return next(self.many(records, np.ones((1, len(records)), dtype=bool), [seed]))
+
+    def many(self, pool: Records, inside: Bools, seeds: Sequence[int]) -> Iterator[RestrictedTarget]:
+        """A model for each row of `inside` (b, n), behind its own defence."""
+        models = trained_models(self.base, pool, inside, seeds)
+        for model, row, seed in zip(models, inside, seeds, strict=True):
+            answering = RestrictedTarget(model, self.fitted(model, pool, row, seed))
+            answering.restriction = None  # what it answers is all there is: nothing is left to do to it
+            yield answering
+
+    def fitted(self, model: Target, pool: Records, row: Bools, seed: int) -> OutputDefence:
+        """The defence fitted to `model`, which was trained on the records under `row` (n,)."""
+        if self.how.at_random:
+            outputs = answers(model, at_random(pool.x, np.random.default_rng([seed, 6])))
+            return self.how.output.fit(outputs, np.zeros(len(outputs), dtype=bool))
+        assert self.how.reserve is not None
+        sides = [answers(model, subset(pool, row).x), answers(model, self.how.reserve.x)]
+        return self.how.output.fit(np.concatenate(sides), np.repeat([True, False], [len(side) for side in sides]))
+
+    def tuned(self, pool: Records, size: int, n_models: int) -> tuple[AnsweringRecipe, dict[str, Any]]:
+        """This recipe with the base's choices made by measurement."""
+        tuned = getattr(self.base, "tuned", None)
+        if tuned is None:
+            return self, dict(PLAIN)
+        base, choice = tuned(pool, size, n_models)
+        return replace(self, base=base), choice
+
+    def chosen(self, choice: dict[str, Any]) -> AnsweringRecipe:
+        """This recipe with an earlier choice."""
+        chosen = getattr(self.base, "chosen", None)
+        return self if chosen is None else replace(self, base=chosen(choice))
+
+
+def answers(model: Target, x: Any) -> Floats:
+    """The model's probabilities (n, k)."""
+    outputs = np.asarray(model.query(x), dtype=np.float64)
+    return softmax(outputs) if model.signal == "logits" else outputs
+
+
+def at_random(x: Any, rng: np.random.Generator) -> Any:
+    """Inputs of which each feature is drawn by itself: levels alike, numbers evenly over their range.
+
+    >>> at_random(np.array([[0.0, 5.0], [1.0, 7.0], [1.0, 6.5]]), np.random.default_rng(0)).shape
+    (1000, 2)
+    """
+    domain, z = encoded(x)
+    drawn = rng.uniform(domain.low, domain.high, (N_RANDOM, z.shape[1]))
+    for j in np.flatnonzero(domain.discrete):
+        drawn[:, j] = rng.choice(np.unique(z[:, j]), N_RANDOM)
+    return domain.decode(domain.inside(drawn))

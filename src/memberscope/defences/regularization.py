@@ -1,0 +1,204 @@
+"""Defences that are a setting of training: weight decay, dropout, early stopping, augmentation, smoothed labels, mixtures.
+
+References:
+    [1] C. Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016, arXiv:1512.00567.
+    [2] H. Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018, arXiv:1710.09412.
+    [3] Y. Kaya, T. Dumitras, "When Does Data Augmentation Help With Membership Inference Attacks?", ICML 2021.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from memberscope.defences.estimator_parameter import OwnParameters
+from memberscope.errors import InputError
+from memberscope.recipes import EarlyStopping, SklearnRecipe, TorchRecipe
+from memberscope.recipes.torch.settings import check_augmentation
+from memberscope.types import Recipe
+
+
+def torch_recipe(recipe: Recipe, name: str) -> TorchRecipe:
+    """The recipe, if it is one whose training can be changed.
+
+    Raises:
+        InputError: It is none.
+    """
+    if not isinstance(recipe, TorchRecipe):
+        raise InputError(
+            f"Expected a TorchRecipe for the defence {name}, got {type(recipe).__name__}. Use one, or train with the defence in your "
+            f"own function and audit that."
+        )
+    return recipe
+
+
+@dataclass(frozen=True)
+class L2:
+    """Weight decay of `strength`; for estimators their own parameter of it.
+
+    >>> import torch
+    >>> L2(0.01)(TorchRecipe(lambda: torch.nn.Linear(2, 2))).weight_decay
+    0.01
+    """
+
+    strength: float
+
+    def __post_init__(self) -> None:
+        if not self.strength > 0:
+            raise InputError(f"Expected a strength above 0, got {self.strength:g}. Give l2:0.001.")
+
+    @property
+    def name(self) -> str:
+        """`l2:strength`."""
+        return f"l2:{self.strength:g}"
+
+    def __call__(self, recipe: Recipe) -> Recipe:
+        """The recipe with that weight decay."""
+        if isinstance(recipe, SklearnRecipe):
+            return OwnParameters("strength", self.strength)(recipe)
+        return replace(torch_recipe(recipe, self.name), weight_decay=self.strength)
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Zeros in a `share` of the activations while training.
+
+    Modules with dropout of their own get the share there; plain sequences get a layer after each activation.
+    """
+
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise InputError(f"Expected a share in (0, 1), got {self.share:g}. Give dropout:0.5.")
+
+    @property
+    def name(self) -> str:
+        """`dropout:share`."""
+        return f"dropout:{self.share:g}"
+
+    def __call__(self, recipe: Recipe) -> TorchRecipe:
+        """The recipe of the same module with dropout."""
+        base = torch_recipe(recipe, self.name)
+        with_dropout(base.model, self.share)
+        return replace(base, model=functools.partial(with_dropout, base.model, self.share))
+
+
+def with_dropout(model: Callable[[], Any], share: float) -> Any:
+    """The module that `model()` builds, with `share` in every dropout layer, or such layers after its activations.
+
+    Raises:
+        InputError: It has no dropout, and is no sequence to put it into.
+
+    >>> from torch import nn
+    >>> with_dropout(lambda: nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)), 0.5)[2]
+    Dropout(p=0.5, inplace=False)
+    """
+    from torch import nn
+
+    module = model()
+    own = [part for part in module.modules() if isinstance(part, nn.modules.dropout._DropoutNd)]
+    for part in own:
+        part.p = share
+    if own:
+        return module
+    changed = dropped_sequence(module, share) if isinstance(module, nn.Sequential) else module
+    if changed is module:
+        raise InputError(
+            f"Expected a module with Dropout layers, or a Sequential with activations, got {type(module).__name__}. Put nn.Dropout in it."
+        )
+    return changed
+
+
+def dropped_sequence(module: Any, share: float) -> Any:
+    """The sequence with a dropout layer after each activation in it; itself if it has none."""
+    from torch import nn
+
+    parts: list[Any] = []
+    for part in module:
+        parts.append(dropped_sequence(part, share) if type(part) is nn.Sequential else part)
+        if type(part).__module__ == "torch.nn.modules.activation":
+            parts.append(nn.Dropout(share))
+    same = all(new is old for new, old in zip(parts, module, strict=False)) and len(parts) == len(module)
+    return module if same else nn.Sequential(*parts)
+
+
+@dataclass(frozen=True)
+class StopEarly:
+    """Keep a tenth of the records out, and stop once the loss on them has not fallen for `patience` epochs."""
+
+    patience: int = 5
+
+    def __post_init__(self) -> None:
+        EarlyStopping(self.patience)
+
+    @property
+    def name(self) -> str:
+        """`early_stopping:patience`."""
+        return f"early_stopping:{self.patience}"
+
+    def __call__(self, recipe: Recipe) -> TorchRecipe:
+        """The recipe that stops early."""
+        return replace(torch_recipe(recipe, self.name), stop=EarlyStopping(self.patience))
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Records changed at random at each step: `flip`, `shift:k` or `noise:s` (see `TorchRecipe`) [3]."""
+
+    change: str
+
+    def __post_init__(self) -> None:
+        check_augmentation(self.change)
+
+    @property
+    def name(self) -> str:
+        """`augment:change`."""
+        return f"augment:{self.change}"
+
+    def __call__(self, recipe: Recipe) -> TorchRecipe:
+        """The recipe with this change after those it makes already."""
+        base = torch_recipe(recipe, self.name)
+        return replace(base, augmentation=(*base.augmentation, self.change))
+
+
+@dataclass(frozen=True)
+class Smooth:
+    """Labels that give `share` to all classes alike [1]. It has been reported to raise leakage: measure it."""
+
+    share: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise InputError(f"Expected a share in (0, 1), got {self.share:g}. Give smooth:0.1.")
+
+    @property
+    def name(self) -> str:
+        """`smooth:share`."""
+        return f"smooth:{self.share:g}"
+
+    def __call__(self, recipe: Recipe) -> TorchRecipe:
+        """The recipe with smoothed labels."""
+        return replace(torch_recipe(recipe, self.name), label_smoothing=self.share)
+
+
+@dataclass(frozen=True)
+class Mixup:
+    """Pairs of records and labels mixed by shares from Beta(`alpha`, `alpha`) [2]."""
+
+    alpha: float = 0.4
+
+    def __post_init__(self) -> None:
+        if not self.alpha > 0:
+            raise InputError(f"Expected alpha above 0, got {self.alpha:g}. Give mixup:0.4.")
+
+    @property
+    def name(self) -> str:
+        """`mixup:alpha`."""
+        return f"mixup:{self.alpha:g}"
+
+    def __call__(self, recipe: Recipe) -> TorchRecipe:
+        """The recipe that learns mixtures."""
+        return replace(torch_recipe(recipe, self.name), mixup=self.alpha)

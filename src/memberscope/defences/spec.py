@@ -1,0 +1,169 @@
+"""Defences by their names on the command line: what they do to training, and what to outputs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from memberscope.defences.behind_outputs import Answering
+from memberscope.defences.distillation import Distillation
+from memberscope.defences.dpsgd import DPSGD
+from memberscope.defences.estimator_parameter import KNOBS, OwnParameters, setting
+from memberscope.defences.regularization import L2, Augment, Dropout, Mixup, Smooth, StopEarly
+from memberscope.defences.relaxloss import HampTraining, Relax
+from memberscope.defences.selena import Selena
+from memberscope.errors import InputError
+from memberscope.outputs.chain import KINDS, restriction
+from memberscope.types import Recipe, Records, TrainingDefence
+
+
+@dataclass(frozen=True, eq=False)
+class Defended:
+    """A defence by its name: what it does to the recipe, in order, and the `restriction` of outputs by name."""
+
+    name: str
+    training: tuple[TrainingDefence, ...] = ()
+    restriction: str | None = None
+
+    @property
+    def trains(self) -> str:
+        """The name of what it does to training; `none` for nothing. Those of one name share their models."""
+        return "+".join(part.name for part in self.training) or NONE
+
+    @property
+    def settings(self) -> str:
+        """What to write to have it."""
+        calls = "recipe"
+        for part in self.training:
+            if isinstance(part, Answering):
+                calls = f"Answering({part.output!r}, {'at_random=True' if part.at_random else 'reserve'})({calls})"
+            elif isinstance(part, Distillation):
+                calls = f"Distillation({part.temperature:g}, public)({calls})"
+            else:
+                calls = f"{part!r}({calls})"
+        words = [f"train = {calls}"] if self.training else []
+        return "; ".join(words + ([f'restrict = "{self.restriction}"'] if self.restriction else [])) or "as it is"
+
+    def recipe(self, base: Recipe) -> Recipe:
+        """The recipe with everything done to it.
+
+        Raises:
+            InputError: A part cannot be applied to this recipe.
+        """
+        for part in self.training:
+            base = part(base)
+        return base
+
+
+NONE = "none"
+TRAINING: dict[str, Callable[..., TrainingDefence]] = {
+    "l2": lambda strength: L2(float(strength)),
+    "dropout": lambda share="0.5": Dropout(float(share)),
+    "early_stopping": lambda patience="5": StopEarly(int(patience)),
+    "augment": lambda kind, *number: Augment(":".join((kind, *number))),
+    "smooth": lambda share="0.1": Smooth(float(share)),
+    "mixup": lambda alpha="0.4": Mixup(float(alpha)),
+    "relaxloss": lambda alpha, upper="1": Relax(float(alpha), float(upper)),
+    "hamp": lambda entropy="0.5", alpha="0.001": HampTraining(float(entropy), float(alpha)),
+    "selena": lambda k="25", l="10": Selena(int(k), int(l)),  # noqa: E741
+    "dpsgd": lambda *words: private(words),
+    "set": lambda text: setting(text),
+}
+EXAMPLES = "l2:0.001, dropout:0.5, early_stopping, relaxloss:1, selena:25:10, dpsgd:eps=8, memguard:1, top:3 or set:max_depth=4"
+
+
+def defended(name: str, public: Records | None = None, reserve: Records | None = None) -> Defended:
+    """The defence called `name`: parts joined by `+`, those of training before those of outputs.
+
+    `public` records are for distillation; `reserve` records, which train no model, are for defences that are fitted.
+
+    Raises:
+        InputError: A part is unknown, its numbers do not fit, or parts of training follow parts of outputs.
+
+    >>> found = defended("l2:0.01+top:3")
+    >>> found.training, found.restriction
+    ((L2(strength=0.01),), 'top:3')
+    """
+    training: list[TrainingDefence] = []
+    limits: list[str] = []
+    for part in name.split("+"):
+        kind = part.strip().split(":")[0]
+        if kind == NONE and name == NONE:
+            continue
+        if kind in KINDS and kind not in FITTED:
+            limits.append(part.strip())
+        elif limits:
+            raise InputError(f"Expected what changes training before what changes outputs, got {name!r}. Change the order.")
+        else:
+            training.append(single(part.strip(), public, reserve))
+    limit = restriction("+".join(limits)).name if limits else None
+    done = Defended(name, tuple(training), limit)
+    words = [word for word in (done.trains if training else None, limit) if word]
+    return Defended("+".join(words) or NONE, done.training, limit)
+
+
+def single(part: str, public: Records | None, reserve: Records | None) -> TrainingDefence:
+    """One part that changes training, or is fitted to what was trained.
+
+    Raises:
+        InputError: It is unknown, or its numbers do not fit.
+    """
+    kind, *numbers = part.split(":", 1) if part.startswith("set:") else part.split(":")
+    try:
+        if kind in FITTED:
+            return Answering(restriction(part), reserve, at_random=kind == "hamp_output")
+        if kind == "distill":
+            return Distillation(float(numbers[0]) if numbers else 1.0, public)
+        if kind in KNOBS:
+            return OwnParameters(kind, float(*numbers))
+        return TRAINING[kind](*numbers)
+    except InputError:
+        raise
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        raise InputError(f"Expected a defence such as {EXAMPLES}, got {part!r}. Repair it.") from error
+
+
+FITTED = ("memguard", "hamp_output")
+
+
+PRIVATE = {"eps": "epsilon", "noise": "noise_multiplier", "clip": "max_grad_norm", "delta": "delta"}
+
+
+def private(words: tuple[str, ...]) -> DPSGD:
+    """DP-SGD from words such as `eps=8`, `noise=1.1`, `clip=0.5`, `delta=1e-6` and `fix`.
+
+    Raises:
+        InputError: Neither eps nor noise is among them, or both.
+
+    >>> private(("eps=8", "clip=0.5")).name
+    'dpsgd:eps=8:clip=0.5'
+    """
+    given = dict(word.partition("=")[::2] for word in words)
+    numbers = {PRIVATE[word]: float(value) for word, value in given.items() if word != "fix"}
+    return DPSGD(**numbers, fix="fix" in given)
+
+
+def sweep(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names with alternatives written out, each once.
+
+    >>> sweep(("depth:2|4", "top:1"))
+    ('depth:2', 'depth:4', 'top:1')
+    >>> sweep(("l2:0.1|0.2+top:1",))
+    ('l2:0.1+top:1', 'l2:0.2+top:1')
+    """
+    found: list[str] = []
+    for name in names:
+        found += ["+".join(parts) for parts in itertools.product(*map(alternatives, name.split("+")))]
+    return tuple(dict.fromkeys(found))
+
+
+def alternatives(part: str) -> list[str]:
+    """A part once for each of its values.
+
+    >>> alternatives("dpsgd:eps=2|8")
+    ['dpsgd:eps=2', 'dpsgd:eps=8']
+    """
+    first, *others = part.split("|")
+    stem = first[: max(first.rfind(":"), first.rfind("=")) + 1]
+    return [first, *(stem + other for other in others)]

@@ -1,0 +1,1 @@
+"""Records in memory: data frames, arrays, lists and several inputs, through one entrance."""

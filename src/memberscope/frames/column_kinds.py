@@ -1,0 +1,154 @@
+"""What the columns of a table are: numbers, truth values, dates, words or categories, by the rules of pandas.read_csv.
+
+Beyond those rules a column of ISO 8601 dates is dates. Whoever fitted a model on a file by pandas' defaults gets here what was
+fitted: the words that pandas takes for missing are missing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.errors import InputError
+from memberscope.frames.arrow_words import ArrowWords
+from memberscope.frames.column_values import is_missing as is_missing_value
+from memberscope.frames.column_values import object_array
+
+Kind = Literal["number", "boolean", "date", "text", "category"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+MISSING = frozenset(
+    {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL"}
+    | {"NaN", "None", "n/a", "nan", "null"}
+)
+TRUE, FALSE = ("True", "TRUE", "true"), ("False", "FALSE", "false")
+DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)?")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a column must become: its `kind`, the `categories` that a model knows, and what stands for a `missing` value."""
+
+    kind: Kind
+    categories: tuple[Any, ...] | None = None
+    missing: Any = np.nan
+
+
+def read_kinds(given: Sequence[str]) -> dict[str, Wanted]:
+    """Read what a user declares of columns, each as column=kind.
+
+    Raises:
+        InputError: A kind is none of number, boolean, date, text and category.
+
+    >>> read_kinds(["postcode=text"])["postcode"].kind
+    'text'
+    """
+    found = {}
+    for entry in given:
+        name, _, word = entry.rpartition("=")
+        if not name or word not in KINDS:
+            raise InputError(
+                f"Expected --types column=kind with the kinds {', '.join(KINDS)}, got {entry!r}. Write postcode=text."
+            )
+        found[name.strip()] = Wanted(word)
+    return found
+
+
+def find_wanted(wanted: Mapping[str, Wanted], name: str) -> Wanted | None:
+    """Find what is wanted of a column; LightGBM writes the spaces of a name as underscores.
+
+    >>> find_wanted({"the_ward": Wanted("category")}, "the ward").kind
+    'category'
+    """
+    return wanted.get(name) or wanted.get("_".join(name.split()))
+
+
+def type_words(words: Sequence[str], decimal: str = ".") -> NDArray[Any]:
+    """Type the fields (n,) of a column of a text table.
+
+    >>> type_words(["1", "", "2.5"]).tolist(), type_words(["yes", "NA"]).tolist()
+    ([1.0, nan, 2.5], ['yes', nan])
+    """
+    numbers = _parse_numbers(words, decimal)
+    if numbers is not None:
+        return numbers
+    stripped = {word: word.strip() for word in set(words)}
+    present = set(stripped.values()) - MISSING
+    complete = not any(word in MISSING for word in stripped.values())
+    if present <= {*TRUE, *FALSE}:
+        found = {word: np.nan if plain in MISSING else plain in TRUE for word, plain in stripped.items()}
+        return np.array([found[word] for word in words]) if complete else object_array([found[word] for word in words])
+    if all(DATE.fullmatch(word) for word in present):
+        dates = {word: "NaT" if plain in MISSING else plain for word, plain in stripped.items()}
+        try:
+            return np.array([dates[word] for word in words], dtype="datetime64[us]")
+        except ValueError:  # such as the 31st of February
+            pass
+    kept = {word: np.nan if plain in MISSING else word for word, plain in stripped.items()}  # one object a value
+    return object_array([kept[word] for word in words])
+
+
+def kind_of(column: Any) -> Kind:
+    """Tell the kind of a column (n,) of numpy or pandas by its type; objects are text unless all of them are truth values.
+
+    >>> kind_of(np.array([1.5])), kind_of(np.array(["a"], dtype=object))
+    ('number', 'text')
+    """
+    dtype = column.dtype
+    if hasattr(dtype, "categories"):
+        return "category"
+    if dtype.kind == "b":
+        return "boolean"
+    if dtype.kind in "iufc":
+        return "number"
+    if dtype.kind in "Mm":
+        return "date"
+    if dtype.kind == "O" and not hasattr(dtype, "na_value") and not isinstance(column, ArrowWords):
+        present = [value for value in column if value is not None and value == value]
+        if present and all(isinstance(value, bool | np.bool_) for value in present):
+            return "boolean"
+        if present and all(isinstance(value, int | float | np.number) for value in present):
+            return "number"
+    return "text"
+
+
+def is_missing(values: Any) -> NDArray[np.bool_]:
+    """Tell which entries (n,) of a column are missing: None, NaN, NaT or pandas' NA.
+
+    >>> is_missing(np.array([1.0, np.nan])).tolist()
+    [False, True]
+    """
+    if hasattr(values, "isna"):
+        return np.asarray(values.isna(), dtype=bool)
+    array = np.asarray(values)
+    if array.dtype.kind in "fc":
+        return np.asarray(np.isnan(array))
+    if array.dtype.kind in "Mm":
+        return np.asarray(np.isnat(array))
+    if array.dtype.kind == "O":
+        return np.array([is_missing_value(value) for value in array], dtype=bool)
+    return np.zeros(len(array), dtype=bool)
+
+
+def _parse_numbers(words: Sequence[str], decimal: str) -> NDArray[Any] | None:
+    """Parse the fields (n,) as whole numbers, or as numbers with NaN for what is missing; None if some is no number."""
+    plain = words if decimal == "." else [word.replace(decimal, ".") for word in words if "." not in word]
+    if len(plain) != len(words) or "_" in "".join(plain):  # float() takes 1_000, no other reader does
+        return None
+    try:
+        values = np.array(list(map(float, plain)))
+    except ValueError:
+        try:
+            values = np.array([np.nan if word.strip() in MISSING else float(word) for word in plain])
+        except ValueError:
+            return None
+    if np.isfinite(values).all() and (values == np.floor(values)).all():
+        try:
+            return np.array(list(map(int, plain)), dtype=np.int64)
+        except (ValueError, OverflowError):
+            pass
+    return values

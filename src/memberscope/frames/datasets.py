@@ -1,0 +1,111 @@
+"""Labelled records from torch's data sets and loaders, in the order of the data set."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.errors import InputError
+from memberscope.frames.several_inputs import Inputs
+from memberscope.targets.answers.scores import as_numpy
+
+LABELS = ("label", "labels", "y", "target", "targets")
+
+
+def read_dataset(side: Any) -> Any:
+    """Read the pair (x, y) of a torch data set, subset or loader of labelled records; anything else stays as it is.
+
+    A loader's records come in the order of its data set, without what it shuffles, repeats or drops at the end.
+
+    Raises:
+        InputError: It does not give records with labels.
+
+    >>> from torch.utils.data import DataLoader, TensorDataset
+    >>> import torch
+    >>> x, y = read_dataset(DataLoader(TensorDataset(torch.eye(3), torch.arange(3)), shuffle=True))
+    >>> x.shape, y.tolist()
+    ((3, 3), [0, 1, 2])
+    """
+    data = getattr(sys.modules.get("torch.utils"), "data", None)
+    if data is None or not isinstance(side, data.Dataset | data.DataLoader):
+        return side
+    if isinstance(side, data.DataLoader):
+        return _of_batches(_batches_of(side))
+    if isinstance(side, data.IterableDataset) or not hasattr(side, "__len__"):
+        return _of_batches(data.DataLoader(side, batch_size=256))
+    return _of_batches(data.DataLoader(side, batch_size=256, collate_fn=_collated))
+
+
+def _batches_of(loader: Any) -> Iterable[Any]:
+    """The batches of a loader in the order of its data set; as the loader gives them where it has none."""
+    from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, Subset
+
+    dataset = loader.dataset
+    if loader.batch_size is None or not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+        return loader  # type: ignore[no-any-return]
+    if not isinstance(loader.sampler, RandomSampler | SequentialSampler):
+        dataset = Subset(dataset, sorted({int(index) for index in loader.sampler}))
+    return DataLoader(dataset, batch_size=loader.batch_size, collate_fn=loader.collate_fn)
+
+
+def _collated(rows: list[Any]) -> Any:
+    """One batch, by torch's own rules, with images and arrays of numpy as they are."""
+    from torch.utils.data import default_collate
+
+    def prepared(part: Any) -> Any:
+        if isinstance(part, Mapping):
+            return {name: prepared(value) for name, value in part.items()}
+        if isinstance(part, tuple | list):
+            return tuple(prepared(value) for value in part)
+        return np.array(part) if hasattr(part, "getbands") else part  # an image of Pillow
+
+    return default_collate([prepared(row) for row in rows])
+
+
+def _of_batches(batches: Iterable[Any]) -> tuple[Any, NDArray[Any]]:
+    """All records and labels of some batches, as arrays."""
+    pairs = [_pair_of(batch) for batch in batches]
+    if not pairs:
+        raise InputError("Expected a data set with records, got an empty one. Give at least a few hundred records.")
+    parts = [first for first, _ in pairs]
+    labels = np.concatenate([np.atleast_1d(as_numpy(second)) for _, second in pairs])
+    if isinstance(parts[0], Mapping):
+        names = tuple(map(str, parts[0]))
+        return Inputs(tuple(_joined([part[name] for part in parts]) for name in names), names), labels
+    if isinstance(parts[0], tuple | list):
+        return Inputs(tuple(_joined(list(column)) for column in zip(*parts, strict=True))), labels
+    return _joined(parts), labels
+
+
+def _joined(arrays: list[Any]) -> NDArray[Any]:
+    """The same input of all batches as one array.
+
+    Raises:
+        InputError: The records have different shapes.
+    """
+    try:
+        return np.concatenate([as_numpy(array) for array in arrays])
+    except ValueError as error:
+        raise InputError(f"Expected records of one shape in the data set, got others ({error}). Pad or resize them.") from error
+
+
+def _pair_of(batch: Any) -> tuple[Any, Any]:
+    """The inputs and the labels of a batch.
+
+    Raises:
+        InputError: It has no labels.
+    """
+    if isinstance(batch, Mapping):
+        name = next((key for key in LABELS if key in batch), None)
+        rest = {key: value for key, value in batch.items() if key != name and hasattr(value, "shape")}
+        if name is not None and rest:
+            return (rest if len(rest) > 1 else next(iter(rest.values()))), batch[name]
+    if isinstance(batch, list | tuple) and len(batch) >= 2:
+        *inputs, labels = batch
+        return (tuple(inputs) if len(inputs) > 1 else inputs[0]), labels
+    got = f"a mapping of {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else f"a {type(batch).__name__}"
+    raise InputError(f"Expected a data set that gives records with their labels, got {got}. Give a pair (x, y) instead.")

@@ -1,0 +1,36 @@
+"""The columns that a model was fitted with, and records as it takes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from memberscope.types import Target
+
+
+def fitted_columns_of(target: Target) -> tuple[str, ...]:
+    """Give the names of the columns that the model was fitted with, in its order; none if it was fitted without names.
+
+    >>> from memberscope.targets import FunctionTarget
+    >>> fitted_columns_of(FunctionTarget(lambda x: x, n_classes=2))
+    ()
+    """
+    names = getattr(target, "columns", None)
+    return tuple(map(str, names)) if names else fitted_names_of(getattr(target, "estimator", None))
+
+
+def fitted_names_of(estimator: Any) -> tuple[str, ...]:
+    """Give the names of the columns that an estimator was fitted with, in its order; none if it was fitted without names.
+
+    >>> import pandas
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> fitted_names_of(DecisionTreeClassifier().fit(pandas.DataFrame({"age": [1, 2]}), [0, 1]))
+    ('age',)
+    """
+    found = getattr(estimator, "feature_names_in_", None)
+    made_up = "Column_"  # what LightGBM calls the columns of an array
+    if found is None:
+        found, made_up = getattr(estimator, "feature_names_", None), ""  # CatBoost, which numbers them
+    names = () if found is None else tuple(str(name) for name in np.asarray(found))
+    return () if names == tuple(f"{made_up}{place}" for place in range(len(names))) else names

@@ -1,0 +1,1 @@
+"""Alerts: log, webhook, digest and Prometheus metrics."""

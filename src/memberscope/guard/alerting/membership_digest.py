@@ -1,0 +1,134 @@
+"""Alarms about membership, told together at fixed times: what a single hit does is never seen, nor when it happened."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from memberscope.guard.detectors.alarm import Alarm
+from memberscope.guard.policy.config import Alerts
+
+DIGEST = "digest"  # the subject of what a digest tells
+SUBJECTS, NAMED = 10_000, 100
+
+
+class Digest:
+    """Gathers alarms of `membership` and tells them at whole multiples of `digest_minutes` since 1970.
+
+    Alarms with fewer hits than `digest_least` wait for a later digest, for `kept` seconds at most. What is told is coarse: hits are
+    rounded down to a multiple of `digest_least`, queries to one digit, and the time is the digest's own.
+
+    >>> digest = Digest(Alerts(digest_minutes=60, digest_least=5))
+    >>> digest.add(Alarm(10.0, "membership", "client", "0a", 7.0, 6.0, 40, ("0a",), hits=4), 10.0)
+    >>> digest.due(3600.0) is None
+    True
+    >>> digest.add(Alarm(3700.0, "membership", "client", "0b", 7.0, 6.0, 48, ("0b",), hits=4), 3700.0)
+    >>> digest.due(3701.0) is None
+    True
+    >>> told = digest.due(7205.0)
+    >>> told.time, told.subject, told.statistic, told.queries, told.clients
+    (7200.0, 'digest', 5.0, 80, ('0a', '0b'))
+    """
+
+    def __init__(self, alerts: Alerts, kept: float = 30 * 86400.0) -> None:
+        self.every, self.least, self.kept = 60.0 * alerts.digest_minutes, alerts.digest_least, kept
+        self.waiting: dict[tuple[str, str], Alarm] = {}
+        self.last: int | None = None  # the digest before now, told or not
+
+    def add(self, alarm: Alarm, now: float) -> None:
+        """Keep an alarm for the digest after `now` (seconds since 1970); alarms of one subject become one."""
+        self._begin(now)
+        before = self.waiting.pop((alarm.scope, alarm.subject), None)
+        self.waiting[alarm.scope, alarm.subject] = alarm if before is None else merged(before, alarm)
+        if len(self.waiting) > SUBJECTS:
+            del self.waiting[next(iter(self.waiting))]
+
+    def due(self, now: float) -> Alarm | None:
+        """What the digest tells at `now`, once a digest's time has passed; None where there is nothing or too little to tell.
+
+        A clock that steps back delays the next digest to the next multiple by the new time.
+        """
+        before, window = self._begin(now), math.floor(now / self.every)
+        self.last = window
+        if window <= before:
+            return None
+        time = (before + 1) * self.every
+        self.waiting = {key: alarm for key, alarm in self.waiting.items() if alarm.time >= time - self.kept}
+        told = digested(self.waiting.values(), self.least, time)
+        if told is not None:
+            self.waiting = {}
+        return told
+
+    def _begin(self, now: float) -> int:
+        self.last = math.floor(now / self.every) if self.last is None else self.last
+        return self.last
+
+
+def merged(first: Alarm, second: Alarm) -> Alarm:
+    """Two alarms of one subject as one with the hits of both."""
+    return Alarm(
+        second.time,
+        second.detector,
+        second.scope,
+        second.subject,
+        second.statistic,
+        second.threshold,
+        max(first.queries, second.queries),
+        tuple(dict.fromkeys((*second.clients, *first.clients)))[:NAMED],
+        hits_of(first) + hits_of(second),
+    )
+
+
+def hits_of(alarm: Alarm) -> int:
+    """The hits behind an alarm: at least one."""
+    return max(1, alarm.hits)
+
+
+def digested(alarms: Iterable[Alarm], least: int, time: float) -> Alarm | None:
+    """One alarm for all, coarsely told, or None where fewer than `least` hits stand behind them.
+
+    A hit can be behind a client's alarm and the pool's: hits count in the scope that has most.
+    """
+    alarms = tuple(alarms)
+    hits: dict[str, int] = {}
+    queries: dict[str, dict[str, int]] = {}
+    for alarm in alarms:
+        hits[alarm.scope] = hits.get(alarm.scope, 0) + hits_of(alarm)
+        asked = queries.setdefault(alarm.scope, {})
+        asked[alarm.subject] = max(asked.get(alarm.subject, 0), alarm.queries)
+    most = max(hits.values(), default=0)
+    if most < least:
+        return None
+    clients = sorted({client for alarm in alarms for client in alarm.clients})
+    total = coarse(max(sum(asked.values()) for asked in queries.values()))
+    return Alarm(time, "membership", "pool", DIGEST, float(most // least * least), float(least), total, tuple(clients[:NAMED]))
+
+
+def coarse(n: int) -> int:
+    """A count rounded down to one digit.
+
+    >>> coarse(0), coarse(9), coarse(1234)
+    (0, 9, 1000)
+    """
+    unit = int(10 ** (len(str(n)) - 1))
+    return n // unit * unit
+
+
+def only_digests(alarms: Iterable[Alarm], alerts: Alerts, kept: float = 30 * 86400.0) -> tuple[Alarm, ...]:
+    """Alarms in order of time, those of `membership` replaced by the digests that a live guard would have told.
+
+    >>> early = Alarm(10.0, "membership", "client", "0a", 7.0, 6.0, 40, ("0a",), hits=9)
+    >>> [(alarm.time, alarm.subject) for alarm in only_digests([early], Alerts(digest_minutes=60))]
+    [(3600.0, 'digest')]
+    """
+    digest = Digest(alerts, kept)
+    found: list[Alarm | None] = []
+    for alarm in sorted(alarms, key=lambda entry: entry.time):
+        if alarm.detector == "membership" and alarm.subject != DIGEST:
+            found.append(digest.due(alarm.time))
+            digest.add(alarm, alarm.time)
+        else:
+            found.append(alarm)
+    if digest.last is not None:
+        found.append(digest.due((digest.last + 1) * digest.every))
+    return tuple(sorted((alarm for alarm in found if alarm is not None), key=lambda entry: entry.time))

@@ -1,0 +1,233 @@
+"""What a guard counts, for Prometheus: in a registry of its own, with labels from closed sets that no client can add to.
+
+One process exposes its own numbers. Several workers of one server answer for one another as prometheus-client has it: the folder in
+the environment variable PROMETHEUS_MULTIPROC_DIR, set before the first import of prometheus_client and empty at the start, holds all
+workers' numbers, and each exposes their sums. Whoever ends a worker calls `forget_worker`. `guard run --workers` does both.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, get_args
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from memberscope.guard.alerting.membership_digest import DIGEST
+from memberscope.guard.detectors.alarm import Alarm, Scope
+from memberscope.guard.policy.config import Detector
+
+PREFIX, FOLDER = "memberscope_guard", "PROMETHEUS_MULTIPROC_DIR"
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+KINDS = ("query", "passed", "refused")
+BUDGETS = ("budget", "client_budget", "record_budget", "total_budget")
+REASONS = (*BUDGETS, "blocked", "busy", "form", "identity", "route", "size", "slow", "step_up", "unreadable", "upstream")
+FAULTS = ("identity", "state", "upstream", "answer", "defence", "watch", "internal")
+LOST = ("queue", "log", "webhook")
+STATUSES = tuple(str(int(status)) for status in HTTPStatus)
+OTHER = "other"
+BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+
+
+class Metrics:
+    """Counts requests, refusals, faults, reloads, alarms and the monitor's work; every method is quick and raises nothing.
+
+    A label that is none of the known ones counts as `other`.
+
+    >>> metrics = Metrics()
+    >>> metrics.refused("budget")
+    >>> metrics.refused("whatever a client says")
+    >>> [line for line in metrics.exposition().decode().splitlines() if line.endswith("} 1.0")]
+    ['memberscope_guard_refused_total{reason="budget"} 1.0', 'memberscope_guard_refused_total{reason="other"} 1.0']
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = self._counter("requests_total", "Requests answered.", "kind", "status")
+        self._seconds = Histogram(
+            f"{PREFIX}_request_seconds",
+            "Seconds from a request's head to its answer's end.",
+            ("kind",),
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+        self._refused = self._counter("refused_total", "Queries refused.", "reason")
+        self._faults = self._counter("faults_total", "Failures of something that protection needs.", "which")
+        self._exposed = self._counter("exposed_total", "Answers passed as they were after a fault, as on_fault = open asks.")
+        self._would = self._counter("would_total", "Requests that enforcing would have answered with this status.", "status")
+        self._in_flight = self._gauge("in_flight", "Queries under way.", "livesum")
+        self._reloads = self._counter("policy_reloads_total", "Policies read.", "outcome")
+        self._good = self._gauge("policy_last_reload_good", "1 if the policy read last is in force, else 0.", "livemin")
+        self._since = self._gauge(
+            "policy_since_seconds", "When the policy in force was read, in seconds since 1970.", "livemin"
+        )
+        self._policy = self._gauge("policy_in_force", "1 for the policy in force, by its digest.", "livemax", "digest")
+        self._alarms = self._counter("alarms_total", "Alarms told; of membership, digests.", "detector", "scope")
+        self._lost = self._counter("alerts_lost_total", "Alerts that could not be told.", "where")
+        self._queue = self._gauge("monitor_queue", "Queries that wait for the monitor.", "livesum")
+        self._dropped = self._counter("monitor_dropped_total", "Queries that the monitor never saw.")
+        self._clients = self._gauge("monitor_clients", "Clients whose state the monitor holds.", "livemax")
+        self._lag = self._gauge("monitor_lag_seconds", "Seconds from a query to the monitor's look at it.", "livemax")
+        self._digest: str | None = None
+        self._children: dict[tuple[str, int], tuple[Any, Any]] = {}
+        self._begin()
+
+    def request(self, kind: str, status: int, seconds: float) -> None:
+        """A request of this kind (query, passed, refused) was answered with `status` after `seconds`."""
+        found = self._children.get((kind, status))
+        if found is None:
+            name, code = known(kind, KINDS), known(str(status), STATUSES)
+            found = self._requests.labels(name, code), self._seconds.labels(name)
+            if name == kind and code != OTHER:
+                self._children[kind, status] = found
+        found[0].inc()
+        found[1].observe(seconds)
+
+    def refused(self, reason: str) -> None:
+        """A query was refused."""
+        self._refused.labels(known(reason, REASONS)).inc()
+
+    def fault(self, which: str) -> None:
+        """Something that protection needs has failed, such as `state` or `upstream`."""
+        self._faults.labels(known(which, FAULTS)).inc()
+
+    def exposed(self) -> None:
+        """An answer passed as it was after a fault."""
+        self._exposed.inc()
+
+    def would(self, status: int) -> None:
+        """In observe mode: enforcing would have answered with `status`."""
+        self._would.labels(known(str(status), STATUSES)).inc()
+
+    def in_flight(self, change: int) -> None:
+        """A query has begun (1) or ended (-1)."""
+        self._in_flight.inc(change)
+
+    def reload(self, good: bool) -> None:
+        """The policy was read again; a broken one leaves the old one in force."""
+        self._reloads.labels("good" if good else "bad").inc()
+        self._good.set(int(good))
+
+    def policy(self, digest: str, since: float) -> None:
+        """The policy with this digest (hexadecimal digits) has been in force since `since`, in seconds since 1970."""
+        if self._digest is not None:
+            self._policy.labels(self._digest).set(0)
+            if FOLDER not in os.environ:  # which prometheus-client cannot do across processes
+                self._policy.remove(self._digest)
+        self._digest = digest[:16]
+        self._policy.labels(self._digest).set(1)
+        self._since.set(since)
+
+    def alarm(self, alarm: Alarm) -> None:
+        """An alarm was told. One of membership counts only as a digest, so that no scrape shows a single hit."""
+        if alarm.detector != "membership" or alarm.subject == DIGEST:
+            self._alarms.labels(alarm.detector, alarm.scope).inc()
+
+    def alert_lost(self, where: str) -> None:
+        """An alert could not be told: `queue`, `log` or `webhook`."""
+        self._lost.labels(known(where, LOST)).inc()
+
+    def waiting(self, n: int) -> None:
+        """So many queries wait for the monitor."""
+        self._queue.set(n)
+
+    def dropped(self, n: int) -> None:
+        """The monitor had no room for `n` queries."""
+        self._dropped.inc(n)
+
+    def watched(self, clients: int, lag: float) -> None:
+        """The monitor holds the state of so many clients and is `lag` seconds behind."""
+        self._clients.set(clients)
+        self._lag.set(lag)
+
+    def late(self, seconds: float) -> None:
+        """The first query that waits for the monitor was answered so long ago."""
+        self._lag.set(seconds)
+
+    def exposition(self) -> bytes:
+        """All of it in Prometheus' text format: this process's, or where a folder is shared, that of all workers."""
+        folder = os.environ.get(FOLDER)
+        return generate_latest(self.registry if folder is None else SharedNumbers(folder))
+
+    def _counter(self, name: str, words: str, *labels: str) -> Counter:
+        return Counter(f"{PREFIX}_{name}", words, labels, registry=self.registry)
+
+    def _gauge(self, name: str, words: str, mode: Any, *labels: str) -> Gauge:
+        return Gauge(f"{PREFIX}_{name}", words, labels, registry=self.registry, multiprocess_mode=mode)
+
+    def _begin(self) -> None:
+        """Start every count that a rule looks at from 0: the first of its kind would not be an increase otherwise."""
+        for reason in (*REASONS, OTHER):
+            self._refused.labels(reason)
+        for which in (*FAULTS, OTHER):
+            self._faults.labels(which)
+        for where in LOST:
+            self._lost.labels(where)
+        for outcome in ("good", "bad"):
+            self._reloads.labels(outcome)
+        for detector in get_args(Detector):
+            for scope in get_args(Scope) if detector != "membership" else ("pool",):
+                self._alarms.labels(detector, scope)
+        self._good.set(1)
+
+
+class SharedNumbers:
+    """What all workers counted in a folder, without what else a server counts there."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def collect(self) -> Iterable[Any]:
+        """The guard's own metrics."""
+        found = MultiProcessCollector(CollectorRegistry(), path=self.folder).collect()  # type: ignore[no-untyped-call]
+        return [metric for metric in found if metric.name.startswith(PREFIX)]
+
+
+def known(word: str, words: tuple[str, ...]) -> str:
+    """The word if it is one of the `words`, else `other`.
+
+    >>> known("busy", REASONS), known("x" * 4000, REASONS)
+    ('busy', 'other')
+    """
+    return word if word in words else OTHER
+
+
+def forget_worker(pid: int) -> None:
+    """What an ended worker had under way no longer counts; its counters stay. Nothing to do for a single process."""
+    if FOLDER in os.environ:
+        mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+def leave_folder() -> None:
+    """For a worker whose first process has gone: remove what it counted, and the folder unless another that counts in it lives.
+
+    A process that died and was not waited for counts as alive, and its file stays.
+    """
+    folder = Path(os.environ[FOLDER])
+    for file in folder.glob(f"*_{os.getpid()}.db"):
+        file.unlink(missing_ok=True)
+    others = [*folder.glob("*_*.db")]
+    if not any(lives(int(file.stem.rpartition("_")[2])) for file in others):
+        for file in others:
+            file.unlink(missing_ok=True)
+        with suppress(OSError):  # another was faster
+            folder.rmdir()
+
+
+def lives(pid: int) -> bool:
+    """Whether there is such a process.
+
+    >>> lives(os.getpid())
+    True
+    """
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -1,0 +1,1 @@
+"""The guard as ASGI middleware and proxy: routes, bodies, streaming."""

@@ -1,0 +1,164 @@
+"""A policy made ready to serve: one value, so that a reload replaces all of it at once."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from memberscope.guard.hashing.pseudonyms import Names
+from memberscope.guard.identity.client_classes import Classes
+from memberscope.guard.identity.client_identity import Client, Identifier
+from memberscope.guard.policy.config import Allowed, GuardPolicy, Rate, read_policy
+from memberscope.guard.refused import Refused
+from memberscope.guard.rewriting.exchange import Exchange, coarser
+from memberscope.guard.state.interface import Bucket
+from memberscope.guard.state.token_buckets import buckets_of
+from memberscope.types import OutputDefence
+from memberscope.wire.batch import Batch
+
+BUSY = "Expected fewer requests at once. Send it again a little later."
+Identify = Callable[[Mapping[str, Any]], Client]
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """A class of clients: what it is allowed, and the defence of its answers; None lets them pass as they are."""
+
+    name: str
+    allowed: Allowed
+    defence: OutputDefence | None
+    coarse: OutputDefence | None  # after an alarm
+
+    @cached_property
+    def unlimited(self) -> bool:
+        """Whether it has no budget."""
+        return self.allowed.per_client is None and self.allowed.per_record is None
+
+
+class Slots:
+    """Room for so many requests at once, and for so many that wait."""
+
+    def __init__(self, n: int, queue: int) -> None:
+        """Open `n` places."""
+        self._room, self._queue, self._waiting = asyncio.Semaphore(n), queue, 0
+
+    def check(self) -> None:
+        """Refuse (503) what would wait in a full queue."""
+        if self._room.locked() and self._waiting >= self._queue:
+            raise Refused(503, BUSY, (("retry-after", "1"),))
+
+    def one(self, seconds: float) -> Slot:
+        """A place to be entered, waited for so long; refused (503) where there is none."""
+        return Slot(self, seconds)
+
+    async def take(self, seconds: float) -> None:
+        """Take a place.
+
+        Raises:
+            Refused: There is none (503).
+        """
+        self.check()
+        if self._room.locked():
+            await self._wait(seconds)
+        else:
+            await self._room.acquire()  # at once
+
+    def give(self) -> None:
+        """Give it back."""
+        self._room.release()
+
+    async def _wait(self, seconds: float) -> None:
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(seconds):
+                await self._room.acquire()
+        except TimeoutError:
+            raise Refused(503, BUSY, (("retry-after", "1"),)) from None
+        finally:
+            self._waiting -= 1
+
+
+class Slot:
+    """One place, held while its block runs."""
+
+    def __init__(self, slots: Slots, seconds: float) -> None:
+        self._slots, self._seconds = slots, seconds
+
+    async def __aenter__(self) -> None:
+        """Take it."""
+        await self._slots.take(self._seconds)
+
+    async def __aexit__(self, *error: object) -> None:
+        """Give it back."""
+        self._slots.give()
+
+
+@dataclass(frozen=True, eq=False)
+class Rules:
+    """What is in force: the policy, and all that is made of it."""
+
+    policy: GuardPolicy
+    exchange: Exchange
+    classes: Classes
+    groups: Mapping[str, Group]
+    identify: Identify
+    slots: Slots
+    digest: str
+
+    @cached_property
+    def responds(self) -> bool:
+        """Whether an alarm may change what a client gets."""
+        respond = self.policy.respond
+        return any(word != "alert" for word in (respond.volume, respond.probing, respond.boundary, respond.coverage))
+
+    @property
+    def keeps(self) -> bool:
+        """Whether budgets or responses must be kept."""
+        limited = self.policy.guard.total is not None or not all(group.unlimited for group in self.groups.values())
+        return limited or self.responds
+
+    def group(self, client: Client) -> Group:
+        """The first class that the client belongs to."""
+        return self.groups[self.classes.of(client)[0]]
+
+    def buckets(self, group: Group, client: str, batch: Batch, names: Names, throttle: Rate | None) -> list[Bucket]:
+        """What the budgets count for this query; `client` is its keyed hash."""
+        if group.unlimited and throttle is None and self.policy.guard.total is None:
+            return []
+        records = range(len(batch)) if group.allowed.per_record is None else names.records(batch)
+        return buckets_of(client, group.name, group.allowed, self.policy.guard.total, records, throttle)
+
+
+def rules_of(policy: GuardPolicy, identify: Identify | None = None) -> Rules:
+    """The policy made ready.
+
+    Raises:
+        InputError: A defence is not fitted, a network cannot be read, or what identifies clients is not usable.
+
+    >>> from memberscope.guard.policy.config import policy_of
+    >>> rules_of(policy_of({"serving": {"n_classes": 3}, "default": {"restrict": "top:1"}})).groups["default"].defence
+    TopK(k=1)
+    """
+    classes = Classes(policy)
+    groups = {}
+    for name, allowed in classes.allowed.items():
+        defence, coarse = classes.defence(name), classes.coarsened
+        groups[name] = Group(name, allowed, defence, defence if coarse is None else coarser(defence, coarse))
+    slots = Slots(policy.limits.concurrency, policy.limits.queue)
+    identify = identify or Identifier(policy.identity, Path(policy.home)).client
+    return Rules(policy, Exchange.of(policy.serving), classes, groups, identify, slots, digest_of(policy))
+
+
+def digest_of(policy: GuardPolicy) -> str:
+    """What a policy says, as a hash in hexadecimal digits."""
+    return hashlib.sha256(policy.model_dump_json(exclude={"home"}).encode()).hexdigest()
+
+
+def policy_from(source: GuardPolicy | str | Path) -> GuardPolicy:
+    """A policy, read where it is a file's name."""
+    return source if isinstance(source, GuardPolicy) else read_policy(source)

@@ -1,0 +1,111 @@
+"""A connection that is closed when it dawdles, and that tells the application whose certificate it has."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from memberscope.guard.asgi.bodies import App, Receive, Scope, Send
+
+if TYPE_CHECKING:
+    from asyncio import TimerHandle
+
+LONGEST_HEAD = 2**16  # bytes of a request's line and headers
+
+
+def protocol(patience: float) -> Any:
+    """The protocol class for uvicorn: so many seconds for a request's head, and for a client to go on reading an answer.
+
+    What is sent after an answer, and is no new request, keeps a connection for as long again at most: bodies that nobody reads, blank lines.
+    """
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+    class Connection(HttpToolsProtocol):
+        """One connection."""
+
+        _timer: TimerHandle | None = None
+        _reader: TimerHandle | None = None
+        _rest: TimerHandle | None = None
+        _head = 0
+        _heading = True
+
+        def connection_made(self, transport: Any) -> None:
+            """Start the clock; read the certificate."""
+            super().connection_made(transport)
+            name = certificate_name(transport.get_extra_info("ssl_object"))
+            if name is not None:
+                self.app = certified(self.app, name)
+            self._await_head()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            """Stop the clocks."""
+            self._stop(self._timer, self._reader, self._rest)
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            """Parse, unless the head grows without end."""
+            before = self._heading
+            super().data_received(data)
+            self._head = self._head + len(data) if before and self._heading else 0
+            if self._head > LONGEST_HEAD:
+                self.transport.abort()
+
+        def on_message_begin(self) -> None:
+            """A request begins."""
+            self._stop(self._timer, self._rest)
+            self._await_head()
+            super().on_message_begin()
+
+        def on_headers_complete(self) -> None:
+            """Its head is whole."""
+            self._heading = False
+            self._stop(self._timer)
+            super().on_headers_complete()
+
+        def on_response_complete(self) -> None:
+            """An answer has ended; with no request behind it, another must begin."""
+            super().on_response_complete()
+            if self.cycle.response_complete and not self._heading:
+                self._stop(self._rest)
+                self._rest = self.loop.call_later(self.timeout_keep_alive + patience, self.transport.abort)
+
+        def pause_writing(self) -> None:
+            """The client does not take what it is sent."""
+            super().pause_writing()
+            self._reader = self.loop.call_later(patience, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            """It does again."""
+            self._stop(self._reader)
+            super().resume_writing()
+
+        def _await_head(self) -> None:
+            self._heading = True
+            self._timer = self.loop.call_later(patience, self.transport.abort)
+
+        def _stop(self, *timers: asyncio.TimerHandle | None) -> None:
+            for timer in timers:
+                if timer is not None:
+                    timer.cancel()
+
+    return Connection
+
+
+def certificate_name(connection: Any) -> str | None:
+    """The subject (RFC 4514) of the certificate that the client has proven, or None."""
+    der = None if connection is None else connection.getpeercert(binary_form=True)
+    if not der:
+        return None
+    from cryptography import x509
+
+    return x509.load_der_x509_certificate(der).subject.rfc4514_string()
+
+
+def certified(app: App, name: str) -> App:
+    """`app` told of the client's certificate, by the TLS extension of ASGI."""
+
+    async def told(scope: Scope, receive: Receive, send: Send) -> None:
+        tls = {"client_cert_name": name, "client_cert_chain": (), "client_cert_error": None}
+        await app({**scope, "extensions": {**(scope.get("extensions") or {}), "tls": tls}}, receive, send)
+
+    return told

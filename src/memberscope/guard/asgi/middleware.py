@@ -1,0 +1,525 @@
+"""The guard as pure ASGI middleware: each query is identified, counted, asked, and answered with what the policy allows.
+
+An answer leaves only through `_protected`, which either applies the defence or, where the policy fails closed, refuses. Whatever goes
+wrong on the way, also what nobody foresaw, ends in a refusal. WebSockets are refused: their messages have no protocol that could be
+read, so that nothing could be restricted in them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from memberscope.errors import InputError, MemberscopeError
+from memberscope.guard.asgi.bodies import (
+    JSON,
+    TOO_LONG,
+    App,
+    Captured,
+    Gone,
+    Headers,
+    Receive,
+    Reply,
+    Scope,
+    Send,
+    Unreadable,
+    header,
+    read_body,
+    told,
+)
+from memberscope.guard.asgi.compiled_policy import Group, Identify, Rules, policy_from, rules_of
+from memberscope.guard.asgi.observe_mode import Overheard
+from memberscope.guard.asgi.routes import Route, path_of, route
+from memberscope.guard.asgi.streaming import Passing, patient
+from memberscope.guard.counters import Counters, Faulty, Uncounted
+from memberscope.guard.hashing.pseudonyms import Keyed, Names
+from memberscope.guard.identity.client_classes import DEFAULT
+from memberscope.guard.logs.operational_log import LOGGER, say
+from memberscope.guard.policy.config import GuardPolicy, Serving
+from memberscope.guard.policy.measured_level import require_measured
+from memberscope.guard.query_event import Seen, Watch
+from memberscope.guard.refused import Refused
+from memberscope.guard.rewriting.exchange import tops
+from memberscope.guard.rewriting.request_parser import Query
+from memberscope.guard.state.in_memory import MemoryState
+from memberscope.guard.state.interface import State, StateError
+from memberscope.guard.state.token_buckets import retry_after
+from memberscope.types import Ints, OutputDefence
+from memberscope.wire.batch import Batch
+
+if TYPE_CHECKING:
+    from memberscope.guard.server.lifespan import Embedded
+
+NO_LABELS = np.full(64, -1, dtype=np.int64)
+NO_LABELS.flags.writeable = False
+LATER = 16  # records up to which an answer that passes as it is is read by the monitor
+REASONS = {
+    400: "unreadable",
+    401: "identity",
+    403: "blocked",
+    408: "slow",
+    413: "size",
+    415: "form",
+    429: "budget",
+    503: "busy",
+}
+NOT_HERE = "Expected a request that this service answers, got another one. Look at its documentation."
+NOT_NOW = "Expected to be able to answer, but could not. Try again later."
+TIRED = "Expected an answer from the model in time, got none. Try again later."
+SPENT = "Expected a request within the budget, got one beyond it. Wait before the next one."
+BLOCKED = "Expected another client, got one that may not ask now. Write to whoever runs this service."
+STEP_UP = "Expected a stronger proof of who asks, got none. Sign in again."
+REFUSES = {4: "The model's server did not accept the request.", 5: "The model's server failed."}
+DROPPED = {
+    b"content-length",
+    b"content-type",
+    b"content-encoding",
+    b"transfer-encoding",
+    b"accept",
+    b"accept-encoding",
+    b"expect",
+    b"range",
+    b"inference-header-content-length",
+}
+
+
+@dataclass
+class Trace:
+    """What is known of a query so far, for the log, the counters and the monitor."""
+
+    start: float
+    client: str = ""
+    key: str = ""
+    group: str = ""
+    reason: str = ""
+    whole: bool = False  # whether the request's body was read to its end
+    batch: Batch | None = None
+    counted: bool = False  # whether budgets count its records
+    labels: Ints | None = None
+    passed: bytes = b""  # the body of an answer that nobody has read, and how it is read
+    serving: Serving | None = None
+    status: int = 499
+    faults: list[str] = field(default_factory=list)
+
+
+class GuardMiddleware:
+    """`app` behind the policy: a file's name or a policy that was read. Use it as `app.add_middleware(GuardMiddleware, policy="guard.toml")`.
+
+    `state` keeps budgets and responses, `watch` is told of each query after it was answered, `counters` count, and `names` are the
+    keyed names of clients and records: without any of them, all are what the policy names, the monitor too, which begins and ends
+    with the application (`embedded`). `identify` tells who sent an ASGI scope. A policy that serves more than its `[measured]` is
+    refused, or with `allow_looser` logged.
+
+    >>> guard = GuardMiddleware(None, policy=GuardPolicy.model_validate({"serving": {"n_classes": 3}}))
+    >>> list(guard.rules.groups)
+    ['default']
+    """
+
+    def __init__(
+        self,
+        app: App | None,
+        *,
+        policy: GuardPolicy | str | Path,
+        state: State | None = None,
+        identify: Identify | None = None,
+        watch: Watch | None = None,
+        counters: Counters | None = None,
+        names: Names | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        allow_looser: bool = False,
+    ) -> None:
+        """Read the policy.
+
+        Raises:
+            InputError: It is not usable.
+        """
+        self.app, self.state, self.watch, self.clock, self._identify = app, state, watch, clock, identify
+        self.embedded, self.allow_looser = None, allow_looser
+        if app is not None and state is None and watch is None and names is None and counters is None:
+            self.embedded = embedded(policy_from(policy))
+            if self.embedded is not None:
+                parts = self.embedded.parts
+                self.state, self.watch, names, counters = parts.state, parts.watch, parts.names, parts.counters
+        self.counters = counters or Uncounted()
+        self.names = names or Keyed()
+        self.rules = self.prepared(policy)
+
+    def prepared(self, policy: GuardPolicy | str | Path) -> Rules:
+        """The policy made ready, as `swap` takes it.
+
+        Raises:
+            InputError: It is not usable.
+        """
+        rules = rules_of(policy_from(policy), self._identify)
+        require_measured(rules.policy, allow_looser=self.allow_looser)
+        if self.state is None and rules.keeps:
+            self.state = MemoryState(rules.policy.monitor.clients)
+        return rules
+
+    def swap(self, rules: Rules) -> None:
+        """Put other rules in force; queries that have begun end under those they began with."""
+        self.rules = rules
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        assert self.app is not None
+        rules = self.rules
+        if self.embedded is not None and scope["type"] == "lifespan":
+            receive, send = self.embedded.around(receive, send)
+        elif self.embedded is not None and not self.embedded.started:
+            await self.embedded.start()
+        observed = rules.policy.guard.mode == "observe"
+        if scope["type"] == "websocket" and not observed:
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+        elif scope["type"] != "http":
+            await self.app(scope, receive, send)
+        else:
+            found = route(rules.policy.serving, scope["method"], path_of(scope))
+            if observed:
+                await self._observe(rules, found, scope, receive, send)
+            elif found.kind == "query":
+                await self._query(rules, scope, receive, send)
+            elif found.kind == "passed":
+                await self._pass(rules, scope, receive, send)
+            else:
+                await self._refuse(found, scope, send)
+
+    async def _pass(self, rules: Rules, scope: Scope, receive: Receive, send: Send) -> None:
+        """A request that passes unchanged, in parts; what only reads brings no body."""
+        assert self.app is not None
+        start, passing = self.clock(), Passing(send)
+        reads = scope["method"] in ("GET", "HEAD")
+        receive = replayed(b"", receive) if reads else patient(receive, rules.policy.limits.body_timeout)
+        try:
+            await self.app(scope, receive, passing)
+        except Refused as refused:
+            if passing.started:
+                raise
+            await Reply.of(refused).send(passing)
+        finally:
+            self.counters.request("passed", passing.status, self.clock() - start)
+
+    async def _refuse(self, found: Route, scope: Scope, send: Send) -> None:
+        status, headers = found.status, ((b"allow", b"POST, OPTIONS"),) if found.status == 405 else ()
+        if found.status == 405 and scope["method"] == "OPTIONS":
+            status = 200
+        reply = Reply.of(Refused(status, NOT_HERE))
+        reply = Reply(status, b"{}" if status == 200 else reply.body, headers)
+        reads = scope["method"] in ("GET", "HEAD", "OPTIONS")
+        await (reply if reads else reply.last()).send(send, head=scope["method"] == "HEAD")
+        self.counters.request("refused", status, 0.0)
+
+    async def _query(self, rules: Rules, scope: Scope, receive: Receive, send: Send) -> None:
+        trace = Trace(self.clock())
+        self.counters.in_flight(1)
+        try:
+            group = self._who(rules, trace, scope)
+            if self._free(rules, group):
+                await self._stream(rules, trace, scope, receive, send)
+                return
+            reply = await self._reply(rules, trace, group, scope, receive)
+            await self._answer(rules, trace, reply, send)
+        except Refused as refused:
+            trace.reason = trace.reason or REASONS.get(refused.status, "other")
+            self.counters.refused(trace.reason)
+            reply = Reply.of(refused) if trace.whole else Reply.of(refused).last()
+            await self._answer(rules, trace, reply, send, hold=trace.batch is not None)
+        except Gone:
+            trace.reason = "gone"
+        except Exception as error:
+            self._fault(trace, "internal", error)
+            await self._answer(rules, trace, Reply.of(Refused(503, NOT_NOW)), send)
+        finally:
+            self.counters.in_flight(-1)
+            self._done(trace)
+
+    def _free(self, rules: Rules, group: Group) -> bool:
+        """Whether nothing of the query or its answer needs to be read."""
+        unbound = group.defence is None and group.unlimited and rules.policy.guard.total is None
+        return unbound and self.watch is None and not rules.responds and rules.policy.limits.least_seconds == 0
+
+    async def _answer(self, rules: Rules, trace: Trace, reply: Reply, send: Send, *, hold: bool = True) -> None:
+        """Send the reply, not before the policy's `least_seconds`."""
+        rest = rules.policy.limits.least_seconds - (self.clock() - trace.start)
+        if hold and rest > 0:
+            await asyncio.sleep(rest)
+        trace.status = reply.status
+        await reply.send(send)
+
+    def _who(self, rules: Rules, trace: Trace, scope: Scope) -> Group:
+        try:
+            client = rules.identify(scope)
+            group = rules.group(client)
+        except Refused:
+            raise
+        except Exception as error:
+            self._fault(trace, "identity", error)
+            if rules.policy.guard.on_fault == "closed":
+                raise Refused(503, NOT_NOW) from None
+            trace.client, trace.key, trace.group = "unknown", self.names.client("unknown"), DEFAULT
+            return rules.groups[DEFAULT]
+        trace.client, trace.key, trace.group = client.text, self.names.client(client.text), group.name
+        return group
+
+    async def _reply(self, rules: Rules, trace: Trace, group: Group, scope: Scope, receive: Receive) -> Reply:
+        limits = rules.policy.limits
+        body = await read_body(receive, scope["headers"], limits.max_body_bytes, limits.body_timeout)
+        trace.whole = True
+        query = rules.exchange.query(body, restricted=group.defence is not None)
+        if len(query.batch) > limits.max_records:
+            raise Refused(413, TOO_LONG)
+        trace.batch = query.batch
+        rules.slots.check()
+        defence = await self._allowed(rules, trace, group, query.batch)
+        if defence is not None and group.defence is None:
+            query = rules.exchange.query(body, restricted=True)
+        async with rules.slots.one(limits.answer_timeout):
+            captured = await self._asked(rules, trace, query, scope, receive)
+        return await self._protected(rules, trace, captured, len(query.batch), defence)
+
+    async def _allowed(self, rules: Rules, trace: Trace, group: Group, batch: Batch) -> OutputDefence | None:
+        """The defence of the answer, after the responses in force and the budgets.
+
+        Raises:
+            Refused: The client may not ask now.
+        """
+        defence, throttle = group.defence, None
+        try:
+            standing = await self.state.standing(trace.key) if self.state is not None and rules.responds else None
+            response = None if standing is None else standing.response
+            if response == "block":
+                raise Refused(403, BLOCKED)
+            if response == "step_up":
+                trace.reason = "step_up"
+                challenge = 'Bearer error="insufficient_user_authentication"'
+                raise Refused(401, STEP_UP, (("www-authenticate", challenge),))
+            if response == "throttle":
+                throttle = rules.policy.respond.throttle
+            if response == "coarsen":
+                defence = group.coarse
+            buckets = rules.buckets(group, trace.key, batch, self.names, throttle)
+            trace.counted = bool(buckets)
+            taken = await self.state.take(buckets) if self.state is not None and buckets else None
+        except StateError as error:
+            self._fault(trace, "state", error)
+            if rules.policy.guard.on_fault == "closed":
+                raise Refused(503, NOT_NOW) from None
+            return defence
+        if taken is not None and not taken.allowed:
+            wait = retry_after(taken.retry_after)
+            raise Refused(429, SPENT, () if wait is None else (("retry-after", wait),))
+        return defence
+
+    async def _asked(self, rules: Rules, trace: Trace, query: Query, scope: Scope, receive: Receive) -> Captured:
+        """The application's answer, held back."""
+        assert self.app is not None
+        limits = rules.policy.limits
+        captured = Captured(limits.max_answer_bytes)
+        try:
+            async with asyncio.timeout(limits.answer_timeout):
+                await self.app(rewritten(scope, query.body), replayed(query.body, receive), captured)
+        except TimeoutError:
+            self._fault(trace, "upstream", TimeoutError("no answer in time"))
+            raise Refused(504, TIRED) from None
+        except Unreadable as error:
+            self._fault(trace, "answer", error)
+            raise Refused(502, NOT_NOW) from None
+        except Exception as error:
+            self._fault(trace, "upstream", error)
+            if not captured.ended:
+                raise Refused(502, NOT_NOW) from None
+        return captured
+
+    async def _protected(self, rules: Rules, trace: Trace, captured: Captured, n: int, defence: OutputDefence | None) -> Reply:
+        """The only way out for an answer: as the defence leaves it."""
+        if not 200 <= captured.status < 300:
+            return failed(captured)
+        try:
+            body = captured.body()
+            if defence is None:
+                if trace.counted:  # several records in the place of one would cost one
+                    trace.labels = tops(rules.exchange.read(body, n).outputs, rules.exchange.declared.level)
+                elif n > LATER:
+                    trace.labels = rules.exchange.tops(body, n)
+                else:
+                    trace.passed, trace.serving = body, rules.policy.serving
+                return Reply(captured.status, body, told(captured.headers), header(captured.headers, b"content-type") or JSON)
+            if "memguard" in defence.name:  # which searches for milliseconds a record
+                found, labels = await asyncio.to_thread(rules.exchange.answer, body, n, defence)
+            else:
+                found, labels = rules.exchange.answer(body, n, defence)
+        except Exception as error:
+            self._fault(trace, "defence" if not isinstance(error, MemberscopeError | Unreadable) else "answer", error)
+            if rules.policy.guard.on_fault == "closed" or isinstance(error, Unreadable):
+                raise Refused(502, NOT_NOW) from None
+            self.counters.exposed()
+            say(logging.ERROR, "exposed", client=trace.key)
+            return Reply(captured.status, body, told(captured.headers), header(captured.headers, b"content-type") or JSON)
+        trace.labels = labels
+        return Reply(captured.status, found, told(captured.headers))
+
+    async def _stream(self, rules: Rules, trace: Trace, scope: Scope, receive: Receive, send: Send) -> None:
+        """A query and an answer that pass as they are; faults still tell nothing."""
+        assert self.app is not None
+        limits = rules.policy.limits
+        passing = Passing(send, neutral=True)
+        receive = patient(receive, limits.body_timeout, limits.max_body_bytes)
+        async with rules.slots.one(limits.answer_timeout):
+            try:
+                async with asyncio.timeout(limits.answer_timeout):
+                    await self.app(scope, receive, passing)
+            except Exception as error:
+                late, client = isinstance(error, TimeoutError), isinstance(error, Refused)
+                if not client:
+                    self._fault(trace, "upstream", error)
+                if passing.started:  # too late for another answer: the connection ends
+                    raise Gone from None
+                raise error if client else Refused(504, TIRED) if late else Refused(502, NOT_NOW) from None
+        trace.status = passing.status
+        if not passing.started:
+            await self._answer(rules, trace, failed(Captured(0, passing.status, passing.headers)), send)
+
+    async def _observe(self, rules: Rules, found: Route, scope: Scope, receive: Receive, send: Send) -> None:
+        """Request and answer pass unchanged; then what enforcing would have done is found out."""
+        assert self.app is not None
+        limits = rules.policy.limits
+        trace, heard = Trace(self.clock()), Overheard(receive, send, limits.max_body_bytes, limits.max_answer_bytes)
+        await self.app(scope, heard.receive, heard.send)
+        trace.status = heard.answer.status
+        if found.kind != "query":
+            self.counters.request("passed", trace.status, self.clock() - trace.start)
+            if found.kind == "refused":
+                self._would(trace, found.status)
+            return
+        try:
+            status = await self._judged(rules, trace, scope, heard)
+        except Refused as refused:
+            status = refused.status
+        except Exception as error:
+            self._fault(trace, "internal", error)
+            status = 503
+        self._would(trace, status)
+        self._done(trace)
+
+    async def _judged(self, rules: Rules, trace: Trace, scope: Scope, heard: Overheard) -> int:
+        """The status that enforcing would have answered with."""
+        group = self._who(rules, trace, scope)
+        if heard.too_long:
+            raise Refused(413, TOO_LONG)
+        body = await read_body(heard.again, scope["headers"], rules.policy.limits.max_body_bytes, 1.0)
+        query = rules.exchange.query(body, restricted=group.defence is not None)
+        if len(query.batch) > rules.policy.limits.max_records:
+            raise Refused(413, TOO_LONG)
+        trace.batch = query.batch
+        defence = await self._allowed(rules, trace, group, query.batch)
+        reply = await self._protected(rules, trace, heard.answer, len(query.batch), defence)
+        return reply.status
+
+    def _would(self, trace: Trace, status: int) -> None:
+        self.counters.would(status)
+        if status >= 400 and status != trace.status:
+            say(logging.INFO, "would_refuse", status=status, client=trace.key, group=trace.group)
+
+    def _fault(self, trace: Trace, which: Faulty, error: Exception) -> None:
+        """Count and log what failed; errors of other programs by their kind alone, since they may quote inputs."""
+        trace.faults.append(which)
+        self.counters.fault(which)
+        said = str(error) if isinstance(error, MemberscopeError | StateError | Unreadable) else ""
+        say(logging.ERROR, "fault", which=which, error=type(error).__name__, said=said, client=trace.key)
+
+    def _done(self, trace: Trace) -> None:
+        """Count the query, log it, and tell the monitor, whose own errors change nothing."""
+        seconds = self.clock() - trace.start
+        self.counters.request("query", trace.status, seconds)
+        level = logging.DEBUG if trace.status < 400 else logging.INFO
+        if LOGGER.isEnabledFor(level):
+            say(
+                level,
+                "query",
+                status=trace.status,
+                reason=trace.reason,
+                client=trace.key,
+                group=trace.group,
+                records=0 if trace.batch is None else len(trace.batch),
+                milliseconds=round(1000 * seconds, 3),
+            )
+        if self.watch is None or trace.batch is None:
+            return
+        try:
+            answered = trace.status < 300
+            labels = trace.labels if answered and trace.labels is not None else unknown(len(trace.batch))
+            passed = trace.passed if answered else b""
+            told = trace.serving if passed else None
+            self.watch(Seen(trace.batch, trace.client, trace.key, trace.group, labels, trace.status, seconds, passed, told))
+        except Exception as error:
+            self._fault(trace, "watch", error)
+
+
+def unknown(n: int) -> Ints:
+    """No top classes (n,), to be read only.
+
+    >>> unknown(2).tolist()
+    [-1, -1]
+    """
+    return NO_LABELS[:n] if n <= len(NO_LABELS) else np.full(n, -1, dtype=np.int64)
+
+
+def embedded(policy: GuardPolicy) -> Embedded | None:
+    """What the policy names beside its rules; None where that is nothing but budgets in this process.
+
+    Raises:
+        InputError: It is not usable, or workers that share a Redis have no key to know clients by.
+    """
+    if policy.state.redis is None and policy.monitor.key is None:
+        return None
+    if policy.monitor.key is None:
+        raise InputError(
+            "Expected key in [monitor] beside [state] redis, got none: workers would not know the same client. Name a key file."
+        )
+    from memberscope.guard.server.assembly import parts_of
+    from memberscope.guard.server.lifespan import Embedded
+
+    return Embedded(parts_of(policy, b""))
+
+
+def rewritten(scope: Scope, body: bytes) -> Scope:
+    """The scope of a query whose body was written anew; nothing in it asks for another form of answer."""
+    headers: Headers = [(name, value) for name, value in scope["headers"] if name.lower() not in DROPPED]
+    headers += [
+        (b"content-type", JSON),
+        (b"accept", JSON),
+        (b"accept-encoding", b"identity"),
+        (b"content-length", b"%d" % len(body)),
+    ]
+    extensions = scope.get("extensions")
+    extensions = {"tls": extensions["tls"]} if extensions and "tls" in extensions else {}
+    return {**scope, "headers": headers, "query_string": b"", "extensions": extensions}
+
+
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body, and then what the client does."""
+    given = False
+
+    async def again() -> dict[str, object] | object:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again  # type: ignore[return-value]
+
+
+def failed(captured: Captured) -> Reply:
+    """An answer that is no success: its status, and a sentence that tells nothing of the record."""
+    status = captured.status if 400 <= captured.status < 600 else 502
+    refused = Refused(status, REFUSES[status // 100])
+    return Reply(status, Reply.of(refused).body, told(captured.headers))

@@ -1,0 +1,81 @@
+"""The guarded requests as an OpenAPI document, for clients and for fuzzers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from memberscope.guard.asgi.routes import OPEN
+from memberscope.guard.policy.config import GuardPolicy, Serving
+
+ANSWERS = {
+    "200": "What the policy lets through of the answer.",
+    "400": "The request is not what the protocol says.",
+    "401": "Credentials are missing, or stronger ones are needed.",
+    "403": "The client may not ask now.",
+    "408": "The request took too long to arrive.",
+    "413": "The request is too long, or asks about too many records.",
+    "415": "The request is in a form that is not read.",
+    "422": "The model's server did not accept the request.",
+    "429": "A budget is used up; Retry-After tells when to ask again.",
+    "500": "The model's server failed.",
+    "502": "There is no answer that could be protected.",
+    "503": "Too many requests at once, or what protection needs is away.",
+    "504": "The model's server did not answer in time.",
+}
+TENSOR = {
+    "type": "object",
+    "required": ["name", "shape", "datatype", "data"],
+    "properties": {
+        "name": {"type": "string"},
+        "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1},
+        "datatype": {"type": "string"},
+        "data": {"type": "array"},
+    },
+}
+
+
+def openapi(policy: GuardPolicy) -> dict[str, Any]:
+    """The document.
+
+    >>> from memberscope.guard.policy.config import policy_of
+    >>> sorted(openapi(policy_of({"serving": {"protocol": "mlflow", "n_classes": 3}}))["paths"])
+    ['/health', '/invocations', '/ping', '/version']
+    """
+    serving = policy.serving
+    harmless = {path: {"get": passed()} for path in OPEN[serving.protocol]}
+    if serving.protocol == "v2" and serving.model_name:
+        home = f"/v2/models/{serving.model_name}"
+        harmless |= {home: {"get": passed()}, f"{home}/ready": {"get": passed()}}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "A guarded model", "version": "1"},
+        "paths": {**harmless, guarded_path(serving): {"post": guarded(serving)}},
+    }
+
+
+def guarded_path(serving: Serving) -> str:
+    """Where queries are posted."""
+    if serving.protocol == "json":
+        return str(serving.path)
+    return "/invocations" if serving.protocol == "mlflow" else f"/v2/models/{serving.model_name or 'model'}/infer"
+
+
+def passed() -> dict[str, Any]:
+    """A request that passes unchanged."""
+    return {"responses": {"default": {"description": "What the server answers."}}}
+
+
+def guarded(serving: Serving) -> dict[str, Any]:
+    """A query and its answers."""
+    error = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
+    answers: dict[str, Any] = {
+        status: {"description": words, "content": {"application/json": {"schema": {} if status == "200" else error}}}
+        for status, words in ANSWERS.items()
+    }
+    body: dict[str, Any] = {"type": "object"}
+    if serving.protocol == "v2":
+        body |= {"required": ["inputs"], "properties": {"inputs": {"type": "array", "items": TENSOR, "minItems": 1}}}
+    if serving.protocol == "mlflow":
+        body |= {"required": ["inputs"], "properties": {"inputs": {"type": "array"}}}
+    content = {"application/json": {"schema": body}}
+    return {"requestBody": {"required": True, "content": content}, "responses": answers}

@@ -1,0 +1,236 @@
+"""An upstream server as an ASGI application: requests are forwarded once, part by part, and never again by themselves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from memberscope.errors import InputError
+from memberscope.guard.asgi.bodies import Headers, Receive, Reply, Scope, Send, header
+from memberscope.guard.identity.client_identity import network_of, peer_of
+from memberscope.guard.policy.config import GuardPolicy
+from memberscope.guard.refused import Refused
+
+HOPS = {
+    b"connection",
+    b"keep-alive",
+    b"proxy-authenticate",
+    b"proxy-authorization",
+    b"proxy-connection",
+    b"te",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+    b"expect",
+    b"host",
+}
+FORWARDED = {b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip"}
+OWN = HOPS | {b"server", b"date"}  # of an answer: this server writes its own
+IDLE = 1.5  # seconds that a connection may wait for reuse: less than common servers keep theirs
+AWAY = "Expected an answer from the model's server, but could not reach it. Try again later."
+SILENT = "Expected an answer from the model's server in time, got none. Try again later."
+
+
+class Cut(Exception):
+    """The upstream's answer ended too early; the client's connection must end too."""
+
+
+class Proxy:
+    """Forwards to `upstream`. Credentials pass on, except headers in `stripped`; addresses of forwarded requests are written anew.
+
+    >>> Proxy("http://localhost:8080/", GuardPolicy.model_validate({"serving": {"n_classes": 2}})).upstream
+    'http://localhost:8080'
+    """
+
+    def __init__(
+        self, upstream: str, policy: GuardPolicy, *, stripped: tuple[str, ...] = (), ca_file: str | None = None
+    ) -> None:
+        """Declare the upstream; nothing is sent yet.
+
+        Raises:
+            InputError: It is no URL of a server, or a proxy's network cannot be read.
+        """
+        parts = urlsplit(upstream)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
+            raise InputError(
+                f"Expected a URL such as http://localhost:8080 as upstream, got {parts.hostname!r}. Repair --upstream."
+            )
+        self.upstream, self._ca_file = upstream.rstrip("/"), ca_file
+        self._session: Any = None
+        self._stripped = {name.lower().encode("latin-1") for name in stripped}
+        self.follow(policy)
+
+    def follow(self, policy: GuardPolicy) -> None:
+        """Keep to the time-outs and the listed proxies of `policy`.
+
+        Raises:
+            InputError: A proxy's network cannot be read.
+        """
+        self.limits, identity = policy.limits, policy.identity
+        listed = [entry for entry in identity.trusted_proxies if entry != "unix"]
+        self._trusted = [network_of(entry) for entry in listed]
+        self._unix = len(listed) < len(identity.trusted_proxies)
+        self._spoofable = FORWARDED | {identity.mtls_header.lower().encode("latin-1")}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Forward one request."""
+        if scope["type"] != "http":
+            raise InputError(f"Expected an HTTP request, got {scope['type']}. Serve the proxy with lifespan off.")
+        import aiohttp
+
+        body = Body(receive)
+        try:
+            data = await body.start()
+            async with self._client().request(
+                scope["method"],
+                self._url(scope),
+                data=data,
+                headers=self._onward(scope, body.alone),
+                timeout=self._patience(),
+                allow_redirects=False,
+            ) as answer:
+                await relayed(answer, send)
+        except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            if body.refused is not None:
+                raise body.refused from None
+            late = isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError)
+            await Reply.of(Refused(504, SILENT) if late else Refused(502, AWAY)).send(send)
+
+    async def reachable(self) -> bool:
+        """Whether the upstream accepts connections."""
+        parts = urlsplit(self.upstream)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        try:
+            async with asyncio.timeout(self.limits.connect_timeout):
+                _, writer = await asyncio.open_connection(parts.hostname, port)
+        except (OSError, TimeoutError):
+            return False
+        writer.close()
+        return True
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def _client(self) -> Any:
+        if self._session is None:
+            import aiohttp
+
+            context: Any = True
+            if self._ca_file is not None:
+                import ssl
+
+                context = ssl.create_default_context(cafile=self._ca_file)
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE, ssl=context),
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+                trust_env=False,
+            )
+        return self._session
+
+    def _patience(self) -> Any:
+        import aiohttp
+
+        limits = self.limits
+        return aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_timeout, sock_read=limits.answer_timeout)
+
+    def _url(self, scope: Scope) -> Any:
+        from yarl import URL
+
+        path = bytes(scope.get("raw_path") or scope["path"].encode()).decode("latin-1").partition("?")[0]
+        query = bytes(scope.get("query_string") or b"").decode("latin-1")
+        return URL(self.upstream + path + (f"?{query}" if query else ""), encoded=True)
+
+    def _onward(self, scope: Scope, alone: bool) -> list[tuple[str, str]]:
+        """The headers for the upstream: those that a stranger could use to seem another are kept from listed proxies only."""
+        headers: Headers = scope["headers"]
+        trusted = self._trusts(scope)
+        dropped = HOPS | self._stripped | connected(headers) | (set() if trusted else self._spoofable)
+        if alone:
+            dropped = dropped | {b"content-length"}
+        kept = [(name, value) for name, value in headers if name.lower() not in dropped and b"_" not in name]
+        peer = (scope.get("client") or ("unknown", 0))[0]
+        before = header(headers, b"x-forwarded-for") if trusted else None
+        kept = [(name, value) for name, value in kept if name.lower() != b"x-forwarded-for"]
+        chain = peer.encode() if before is None else before + b", " + peer.encode()
+        kept.append((b"x-forwarded-for", chain))
+        if not trusted:
+            kept += [(b"x-forwarded-proto", scope["scheme"].encode()), (b"x-forwarded-host", header(headers, b"host") or b"")]
+        return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in kept]
+
+    def _trusts(self, scope: Scope) -> bool:
+        peer = peer_of(scope)
+        return self._unix if peer is None else any(peer in network for network in self._trusted)
+
+
+class Body:
+    """A request's body: in one piece where it came so, else part by part as the upstream takes it."""
+
+    def __init__(self, receive: Receive) -> None:
+        """Read from `receive`."""
+        self._receive = receive
+        self.refused: Exception | None = None
+        self.alone = False  # whether it is in one piece
+
+    async def start(self) -> bytes | AsyncIterator[bytes] | None:
+        """What to send."""
+        first = await self._receive()
+        if first["type"] == "http.disconnect":
+            raise ConnectionError
+        part = first.get("body", b"")
+        if not first.get("more_body", False):
+            self.alone = True
+            return part or None
+        return self._rest(part)
+
+    async def _rest(self, part: bytes) -> AsyncIterator[bytes]:
+        more = True
+        try:
+            while True:
+                if part:
+                    yield part
+                if not more:
+                    return
+                message = await self._receive()
+                if message["type"] == "http.disconnect":
+                    raise ConnectionError
+                part, more = message.get("body", b""), message.get("more_body", False)
+        except Refused as refused:
+            self.refused = refused
+            raise
+
+
+async def relayed(answer: Any, send: Send) -> None:
+    """Pass an upstream's answer on, part by part.
+
+    Raises:
+        Cut: It ended too early, or too late, after its start had passed.
+    """
+    import aiohttp
+
+    raw = answer.raw_headers
+    dropped = OWN | connected(raw)
+    headers = [(name.lower(), value) for name, value in raw if name.lower() not in dropped]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    try:
+        async for part in answer.content.iter_any():
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+    except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+        raise Cut(type(error).__name__) from None
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def connected(headers: Headers) -> set[bytes]:
+    """Headers that the Connection header keeps to this hop.
+
+    >>> sorted(connected([(b"Connection", b"close, X-Once")]))
+    [b'close', b'x-once']
+    """
+    value = header(headers, b"connection")
+    return {word.strip().lower() for word in value.split(b",")} if value else set()

@@ -1,0 +1,88 @@
+"""Which requests the guard protects, which it lets pass as they are, and which it refuses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from memberscope.guard.policy.config import Serving
+
+NAME = r"([A-Za-z0-9_.~:@=+-]{1,200})"
+INFER = re.compile(rf"/v2/models/{NAME}(?:/versions/{NAME})?/infer")
+DESCRIBED = re.compile(rf"/v2/models/{NAME}(?:/versions/{NAME})?(?:/ready)?")
+OPEN = {"v2": ("/v2", "/v2/health/live", "/v2/health/ready"), "mlflow": ("/ping", "/health", "/version"), "json": ()}
+ODD = re.compile(r"[%\\\x00-\x20\x7f?#]|//|/\.{1,2}(?:/|$)")
+
+
+@dataclass(frozen=True)
+class Route:
+    """What becomes of a request: `query` is guarded, `passed` is let through, anything else is refused with `status`."""
+
+    kind: Literal["query", "passed", "refused"]
+    model: str | None = None
+    status: int = 404
+
+
+def path_of(scope: Mapping[str, Any]) -> str | None:
+    """The path of an ASGI request below its root; None where servers could read it in two ways (escapes, `..`, `//`).
+
+    >>> path_of({"path": "/v2/models/a", "raw_path": b"/v2/models/a"}), path_of({"path": "/a/../b"})
+    ('/v2/models/a', None)
+    """
+    path, raw = str(scope["path"]), scope.get("raw_path")
+    if raw is not None and bytes(raw).partition(b"?")[0] != path.encode("utf-8", "replace"):
+        return None
+    root = str(scope.get("root_path") or "")
+    path = path.removeprefix(root) if root and path.startswith(root + "/") else path
+    return None if ODD.search(path) or not path.isascii() else path
+
+
+def route(serving: Serving, method: str, path: str | None) -> Route:
+    """What becomes of `method path`.
+
+    >>> iris = Serving(model_name="iris", n_classes=3)
+    >>> route(iris, "POST", "/v2/models/iris/infer").kind, route(iris, "GET", "/v2/health/ready").kind
+    ('query', 'passed')
+    >>> route(iris, "POST", "/v2/models/other/infer").kind, route(iris, "GET", "/v2/models/iris/infer").status
+    ('refused', 405)
+    """
+    if path is None:
+        return Route("refused")
+    model = asked(serving, path)
+    if model is not None:
+        return Route("query", model) if method == "POST" else Route("refused", model, 405)
+    if method in ("GET", "HEAD") and harmless(serving, path):
+        return Route("passed")
+    spoken = "GET" if method == "HEAD" else method
+    return Route("passed" if any(fits(entry, spoken, path) for entry in serving.passed) else "refused")
+
+
+def asked(serving: Serving, path: str) -> str | None:
+    """The model that a path asks for answers, "" where it has no name; None if it asks for none."""
+    if serving.protocol == "mlflow":
+        return "" if path == "/invocations" else None
+    if serving.protocol == "json":
+        return "" if path == serving.path else None
+    found = INFER.fullmatch(path)
+    return found[1] if found and serving.model_name in (None, found[1]) else None
+
+
+def harmless(serving: Serving, path: str) -> bool:
+    """Whether a GET of the protocol tells of health or metadata alone."""
+    if path in OPEN[serving.protocol]:
+        return True
+    found = DESCRIBED.fullmatch(path) if serving.protocol == "v2" else None
+    return bool(found and found[1] != "stats" and serving.model_name in (None, found[1]))  # Triton's counts of all clients
+
+
+def fits(entry: str, method: str, path: str) -> bool:
+    """Whether `METHOD /path` of the policy, perhaps with `*` at its end, names this request.
+
+    >>> fits("GET /docs*", "GET", "/docs/a"), fits("GET /docs", "POST", "/docs")
+    (True, False)
+    """
+    word, _, wanted = entry.strip().partition(" ")
+    wanted = wanted.strip()
+    return word.upper() == method and (path.startswith(wanted[:-1]) if wanted.endswith("*") else path == wanted)

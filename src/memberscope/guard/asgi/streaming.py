@@ -1,0 +1,57 @@
+"""Answers that pass part by part, so that nothing is held in memory and a slow client slows the server."""
+
+from __future__ import annotations
+
+import asyncio
+
+from memberscope.guard.asgi.bodies import CLOSE, TOO_LONG, TOO_SLOW, Headers, Message, Receive, Send, told
+from memberscope.guard.refused import Refused
+
+
+class Passing:
+    """A `send` that lets an answer through; with `neutral`, only one that is a success, and of its headers those that may pass."""
+
+    def __init__(self, send: Send, *, neutral: bool = False) -> None:
+        """Pass to `send`."""
+        self._send, self._neutral = send, neutral
+        self.status, self.started, self.headers = 499, False, Headers()
+
+    async def __call__(self, message: Message) -> None:
+        """Pass one message on."""
+        if message["type"] == "http.response.start":
+            self.status, self.headers = message["status"], list(message.get("headers", ()))
+            if self._neutral:
+                message = {**message, "headers": kept(self.headers)}
+            if self._neutral and not 200 <= self.status < 300:
+                return
+            self.started = True
+        elif self._neutral and (not self.started or message["type"] != "http.response.body"):
+            return
+        await self._send(message)
+
+
+def patient(receive: Receive, seconds: float, most: int | None = None) -> Receive:
+    """A `receive` that refuses a body whose next part takes longer (408), or that holds more than `most` bytes (413)."""
+    size, whole = 0, False
+
+    async def one() -> Message:
+        nonlocal size, whole
+        if whole:
+            return await receive()
+        try:
+            async with asyncio.timeout(seconds):
+                message = await receive()
+        except TimeoutError:
+            raise Refused(408, TOO_SLOW, CLOSE) from None
+        size, whole = size + len(message.get("body", b"")), not message.get("more_body", False)
+        if most is not None and size > most:
+            raise Refused(413, TOO_LONG, CLOSE)
+        return message
+
+    return one
+
+
+def kept(headers: Headers) -> Headers:
+    """Of an answer that passes as it is: what it is, and the headers that tell nothing."""
+    about = (b"content-type", b"content-length", b"content-encoding")
+    return [(name, value) for name, value in headers if name.lower() in about] + list(told(headers))

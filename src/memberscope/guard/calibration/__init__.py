@@ -1,0 +1,1 @@
+"""Detector thresholds from a benign log."""

@@ -1,0 +1,148 @@
+"""Thresholds from a benign log: what is usual in it, and from where on statistics are rarer than the stated false-alarm rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from memberscope.errors import InputError
+from memberscope.guard.calibration.baseline import CLIENTS, learned
+from memberscope.guard.detectors.monitor import STREAMS, Monitor, Settings
+from memberscope.guard.detectors.volume import DAY
+from memberscope.guard.sketching.fingerprints import Fingerprints
+from memberscope.guard.sketching.observations import Observations
+from memberscope.statistics import clopper_pearson
+from memberscope.types import Floats
+
+WARM = 1 / 4  # share of the log's time in which clients become known; what they do then counts for nothing
+TRAIN = 3 / 4  # share of it up to which thresholds are first chosen, to be checked on the rest
+TOP, FEWEST = 0.01, 50  # share of the peaks that the tail is fitted to, and how many at least
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Settings, and how they were found: the `rate` of false alarms a client-day asked for, over all streams together.
+
+    In the first quarter of the log clients become known. Thresholds chosen on the second and third gave `alarms` in `days` client-days
+    of the last: a rate within [`low`, `high`] with 95% confidence. The settings are those chosen on the last three quarters.
+    """
+
+    settings: Settings
+    rate: float
+    client_days: int
+    queries: int
+    alarms: int
+    days: int
+    low: float
+    high: float
+    key: str = ""
+
+
+def tune(
+    blocks: Iterable[Observations], fingerprints: Fingerprints | None = None, *, radius: float, rate: float = 1e-3
+) -> Tuned:
+    """Settings for this traffic, which is read twice; `rate` is false alarms a client-day, over all detectors together.
+
+    Raises:
+        InputError: The log is empty or no log of benign traffic over some days, or the rate is no rate.
+    """
+    if not 0 < rate < 1:
+        raise InputError(f"Expected a rate of false alarms a client-day between 0 and 1, got {rate}. Give 0.001.")
+    if iter(blocks) is blocks:
+        raise InputError("Expected a log that can be read twice, got one that is used up. Give a list or a Log.")
+    usual, times = learned(blocks, fingerprints, radius)
+    if times[1] - times[0] < 4 * DAY:
+        raise InputError(f"Expected a log of at least four days, got {(times[1] - times[0]) / DAY:.2f}. Observe for longer.")
+    peaks, asked = peaks_of(blocks, fingerprints, usual)
+    begin, border = ((times[0] + share * (times[1] - times[0])) // DAY + 1 for share in (WARM, TRAIN))
+    early, late = (sum(n for day, n in asked.items() if day >= begin and (day < border) == first) for first in (True, False))
+    chosen = thresholds(peaks, rate, early, lambda day: begin <= day < border)
+    alarms = exceeded(peaks, chosen, border)
+    low, high = clopper_pearson(min(alarms, late), late, 0.95)
+    settings = replace(usual, thresholds=thresholds(peaks, rate, early + late, lambda day: day >= begin))
+    n = sum(len(block) for block in blocks)
+    return Tuned(settings, rate, early + late, n, alarms, late, float(low), float(high))
+
+
+Peaks = dict[str, dict[tuple[str, float], float]]
+
+
+def peaks_of(
+    blocks: Iterable[Observations], fingerprints: Fingerprints | None, usual: Settings
+) -> tuple[Peaks, dict[float, int]]:
+    """For each stream the highest statistic of each subject and day, where above 0; and the number of clients by day."""
+    peaks: Peaks = {stream: {} for stream in STREAMS}
+    clients: dict[float, set[str]] = {}
+
+    def peak(stream: str, subject: str, time: float, value: float) -> None:
+        day = time // DAY
+        if stream == "volume.client":
+            clients.setdefault(day, set()).add(subject)
+        if value > peaks[stream].get((subject, day), 0.0):
+            peaks[stream][subject, day] = value
+
+    monitor = Monitor(usual, fingerprints, clients=CLIENTS, peak=peak)
+    for block in blocks:
+        monitor.observe(block)
+    return peaks, {day: len(found) for day, found in clients.items()}
+
+
+def thresholds(peaks: Peaks, rate: float, days: int, when: Callable[[float], bool]) -> dict[str, float]:
+    """For each stream the threshold that `rate` / number of streams of the client-days exceed, from peaks of the days when `when`."""
+    found = {}
+    for stream in STREAMS:
+        values = np.array([value for (_, day), value in peaks[stream].items() if when(day)])
+        found[stream] = exceeded_by(values, days * rate / len(STREAMS), -float(np.log(rate / len(STREAMS))))
+    return found
+
+
+def exceeded_by(values: Floats, expected: float, least: float) -> float:
+    """The threshold that on average `expected` of the peaks exceed, beyond them by the tail of a generalised Pareto distribution.
+
+    Its shape is kept between -0.3, for sums that forget and so are bounded, and 1. `least` is where too few peaks tell; for such sums
+    it is Wald's bound. Reference: J. Pickands, "Statistical Inference Using Extreme Order Statistics", Annals of Statistics 1975.
+
+    >>> rng = np.random.default_rng(0)
+    >>> peaks = rng.exponential(size=20_000)
+    >>> bool(9 < exceeded_by(peaks, 1.0, 12.0) < 12)  # log(20,000) is 9.9
+    True
+    """
+    values = np.sort(values)[::-1]
+    top = max(int(TOP * len(values)), FEWEST)
+    if len(values) <= top:
+        return max(least, 1.5 * float(values[0]) if len(values) else 0.0)
+    if expected >= top:
+        return float(values[int(expected)])
+    base, beyond = float(values[top]), values[:top] - values[top]
+    shape, scale = pareto(beyond)
+    ratio = top / expected
+    tail = scale * (np.log(ratio) if abs(shape) < 1e-6 else (ratio**shape - 1) / shape)
+    observed = float(values[int(expected)]) if expected >= 1 else float(values[0])
+    return max(base + float(tail), float(np.nextafter(observed, np.inf)))
+
+
+def pareto(beyond: Floats) -> tuple[float, float]:
+    """Shape, between -0.3 and 1, and scale of a generalised Pareto distribution by probability-weighted moments of what is beyond (n,).
+
+    Reference: J. R. M. Hosking, J. R. Wallis, "Parameter and Quantile Estimation for the Generalized Pareto Distribution",
+    Technometrics 1987.
+    """
+    rising = np.sort(beyond)
+    n = len(rising)
+    mean = float(rising.mean())
+    weighted = float((rising * (1 - (np.arange(1, n + 1) - 0.35) / n)).mean())
+    if mean - 2 * weighted <= 0 or mean <= 0:
+        return 0.0, max(mean, 1e-12)
+    shape = min(max(2 - mean / (mean - 2 * weighted), -0.3), 0.95)
+    return shape, mean * (1 - shape)
+
+
+def exceeded(peaks: Peaks, limits: dict[str, float], border: float) -> int:
+    """How many alarms `limits` give from the day `border` on; a subject that exceeds one day after day alarms once."""
+    found = 0
+    for stream in STREAMS:
+        days = {key for key, value in peaks[stream].items() if value > limits[stream] and key[1] >= border}
+        found += sum((subject, day - 1) not in days for subject, day in days)
+    return found

@@ -1,0 +1,1 @@
+"""Detectors of probing, each on what is remembered of a client."""

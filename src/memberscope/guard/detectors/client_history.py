@@ -1,0 +1,83 @@
+"""What is remembered of one client, in some hundred numbers, and of all clients, the least recently seen dropped first."""
+
+from __future__ import annotations
+
+from array import array
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from memberscope.guard.detectors.feature_walks import CLIENT
+from memberscope.guard.sketching.observations import BINS
+
+SEEN, WAYS = 64, 4  # records that a client is known to have asked about, by 16 bits each, in sets of four
+HEAD = 4  # first seen, last seen, queries, alarms
+
+
+@dataclass(slots=True)
+class Query:
+    """One query as detectors see it: `fresh` if the client did not ask about this record lately, `before` and `step` as families tell.
+
+    `hit` is 1 for a member's fingerprint, 2 for a honey record, 0 for none, -1 where nothing is known. `base` is the rate of hits that was expected of the client, for the pool that it is in.
+    `asker` is the client's row.
+    """
+
+    time: float
+    fresh: bool
+    before: int
+    step: int
+    hit: int
+    label: int
+    bins: bytes
+    base: float = -1.0
+    asker: Row | None = None
+
+
+@dataclass(slots=True)
+class Row:
+    """One client: numbers of its detectors, short hashes of the records that it asked about, and where its last `held` fresh ones lay."""
+
+    numbers: array[float]
+    seen: array[int]
+    held: int = CLIENT
+    lately: int = 0
+
+    def walked(self) -> bytes:
+        """`lately` as bytes, always as many."""
+        return self.lately.to_bytes(BINS * self.held, "little")
+
+    def is_fresh(self, record: int) -> bool:
+        """Whether this record is new among those lately asked about; it is not from now on."""
+        start, mark = (record % (SEEN // WAYS)) * WAYS, (record >> 48) | 1
+        among = self.seen[start : start + WAYS]
+        if mark in among:
+            return False
+        self.seen[start + 1 : start + WAYS] = among[: WAYS - 1]
+        self.seen[start] = mark
+        return True
+
+
+class Rows:
+    """At most `most` clients by their hashes.
+
+    >>> rows = Rows(width=2, most=2)
+    >>> [rows.of(client).numbers[0] for client in (1, 2, 3)], len(rows), 1 in rows.kept
+    ([0.0, 0.0, 0.0], 2, False)
+    """
+
+    def __init__(self, width: int, most: int, held: int = CLIENT) -> None:
+        self.kept: OrderedDict[int, Row] = OrderedDict()
+        self.width, self.most, self.held = width, most, held
+
+    def of(self, client: int) -> Row:
+        """The client's row; an empty one if it was never seen, or too long ago."""
+        row = self.kept.get(client)
+        if row is None:
+            if len(self.kept) >= self.most:
+                self.kept.popitem(last=False)
+            row = self.kept[client] = Row(array("d", bytes(8 * self.width)), array("H", bytes(2 * SEEN)), self.held)
+        else:
+            self.kept.move_to_end(client)
+        return row
+
+    def __len__(self) -> int:
+        return len(self.kept)

@@ -1,0 +1,207 @@
+"""The monitor: every query goes through every detector, for its client, for the pool that the client is in, and for its family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import islice
+from math import inf
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from memberscope.guard.detectors.alarm import Alarm, Scope
+from memberscope.guard.detectors.boundary_search import Boundary
+from memberscope.guard.detectors.client_history import HEAD, Query, Row, Rows
+from memberscope.guard.detectors.enumeration import Coverage
+from memberscope.guard.detectors.feature_walks import POOL
+from memberscope.guard.detectors.membership_hits import Membership
+from memberscope.guard.detectors.near_copies import Probing
+from memberscope.guard.detectors.volume import DAY, Volume
+from memberscope.guard.policy.config import Detector
+from memberscope.guard.sketching.fingerprints import Fingerprints
+from memberscope.guard.sketching.near_duplicates import Families
+from memberscope.guard.sketching.observations import Observations
+
+HOUR, WEEK = 3600.0, 7 * DAY  # how long a client is a newcomer
+NAMED = 100  # clients that an alarm names
+LATELY = 2_000  # clients seen last among whom those are looked for; more would take so long that clients could tell when
+POOLS = ("newcomers", "established")
+NAMES: tuple[Detector, ...] = ("volume", "probing", "boundary", "membership", "coverage")
+STREAMS = (*(f"{name}.{scope}" for name in NAMES for scope in ("client", "pool")), "probing.family", "boundary.family")
+
+
+class Sequential(Protocol):
+    """A detector: numbers of a row, and how a query changes them."""
+
+    @property
+    def name(self) -> str:
+        """Which detector it is."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """How many numbers it keeps of a client."""
+        ...
+
+    def step(self, row: Row, at: int, query: Query) -> float:
+        """Take note of a query in the numbers from `at`, and say the statistic."""
+        ...
+
+    def reset(self, row: Row, at: int) -> None:
+        """Forget what an alarm was about."""
+        ...
+
+    def suspicion(self, row: Row, at: int) -> float:
+        """How much of the evidence is this row's, alarm or not; 0 for none."""
+        ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What detectors take for usual, from which `thresholds` by stream, such as `probing.client`, they alarm, and the `radius` of families."""
+
+    thresholds: dict[str, float]
+    radius: float
+    volume: Volume = field(default_factory=Volume)
+    probing: Probing = field(default_factory=Probing)
+    boundary: Boundary = field(default_factory=Boundary)
+    membership: Membership = field(default_factory=Membership)
+    coverage: Coverage = field(default_factory=Coverage)
+    window: int = 16_384
+
+    @property
+    def detectors(self) -> tuple[Sequential, ...]:
+        """All five."""
+        return (self.volume, self.probing, self.boundary, self.membership, self.coverage)
+
+
+class Place(NamedTuple):
+    """A detector, where its numbers begin in a row, and its thresholds for a client and for a pool."""
+
+    detector: Sequential
+    at: int
+    name: str
+    own: float
+    pool: float
+
+
+Peak = Callable[[str, str, float, float], None]  # stream, subject, time, statistic
+
+
+class Monitor:
+    """Detectors at work on queries in order of time; the same for live traffic, replayed logs and simulations.
+
+    A client, family or pool that alarmed is not told again by the same detector for a day, and its sum starts anew. `peak` is told
+    every statistic, for calibration.
+    """
+
+    def __init__(
+        self, settings: Settings, fingerprints: Fingerprints | None = None, *, clients: int = 100_000, peak: Peak | None = None
+    ) -> None:
+        self.settings, self.fingerprints, self.peak = settings, fingerprints, peak
+        self.places: list[Place] = []
+        width = HEAD
+        for detector in settings.detectors:
+            own, pool = (settings.thresholds.get(f"{detector.name}.{scope}", inf) for scope in ("client", "pool"))
+            self.places.append(Place(detector, width, detector.name, own, pool))
+            width += detector.width
+        self.rows, self.pools = Rows(width, clients), Rows(width, len(POOLS), POOL)
+        self.families = Families(settings.radius, settings.window)
+        self.family_limits = {name: settings.thresholds.get(f"{name}.family", inf) for name in ("probing", "boundary")}
+        self.boundary_gains = [settings.boundary.gain(step) for step in range(4)]
+        self.told: dict[tuple[str, str], float] = {}
+        self.now = 0.0
+        self.queries = 0
+
+    def observe(self, seen: Observations) -> list[Alarm]:
+        """The alarms that these queries cause, which come after all earlier ones; a clock that steps back stands still for up to an hour."""
+        placed = self.families.each(seen.point, seen.record, seen.label, seen.client)
+        hit = [-1] * len(seen) if self.fingerprints is None else self.fingerprints.hits(seen.record).tolist()
+        found: list[Alarm] = []
+        bins = np.ascontiguousarray(seen.bins)
+        columns = zip(seen.time.tolist(), seen.client.tolist(), seen.record.tolist(), seen.label.tolist(), strict=True)
+        for i, ((time, client, record, label), (family, before, step)) in enumerate(zip(columns, placed, strict=True)):
+            if time > self.now or time < self.now - HOUR:  # a clock that was ahead for longer is set right
+                self.now = time
+            row = self.rows.of(client)
+            query = Query(self.now, row.is_fresh(record), before, step, hit[i], label, bins[i].tobytes(), -1.0, row)
+            self._one(query, row, client, found)
+            if step >= 0:
+                self._family(query, family, found)
+        self.queries += len(seen)
+        return found
+
+    def _one(self, query: Query, row: Row, client: int, found: list[Alarm]) -> None:
+        numbers = row.numbers
+        if numbers[2] == 0:
+            numbers[0] = query.time
+        numbers[1] = query.time
+        numbers[2] += 1
+        which = int(query.time - numbers[0] >= WEEK)
+        pool = self.pools.of(which)
+        pool.numbers[2] += 1
+        for place in self.places:
+            detector, at = place.detector, place.at
+            value, pooled = detector.step(row, at, query), detector.step(pool, at, query)
+            if self.peak:
+                self.peak(f"{place.name}.client", f"{client:016x}", query.time, value)
+                self.peak(f"{place.name}.pool", POOLS[which], query.time, pooled)
+            if value > place.own:
+                hits = detector.hits(row, at) if isinstance(detector, Membership) else 0
+                self._alarm(query, place.name, ("client", f"{client:016x}"), (value, place.own), (int(numbers[2]), hits), found)
+                detector.reset(row, at)
+            if pooled > place.pool:
+                hits = detector.hits(pool, at) if isinstance(detector, Membership) else 0
+                self._alarm(
+                    query, place.name, ("pool", POOLS[which]), (pooled, place.pool), (int(pool.numbers[2]), hits), found
+                )
+                detector.reset(pool, at)
+
+    def _family(self, query: Query, family: int, found: list[Alarm]) -> None:
+        at = family % self.families.window
+        evidence = self.families.evidence
+        evidence[at] = max(0.0, float(evidence[at]) + self.boundary_gains[query.step])
+        variants = query.before + 1  # as of this query: the family itself already has those of the whole block
+        for name, value in (("probing", float(variants)), ("boundary", float(evidence[at]))):
+            if self.peak:
+                self.peak(f"{name}.family", str(family), query.time, value)
+            limit = self.family_limits[name]
+            if value > limit:
+                self._alarm(query, name, ("family", str(family)), (value, limit), (variants, 0), found)
+                if name == "boundary":
+                    evidence[at] = 0.0
+
+    def _alarm(
+        self,
+        query: Query,
+        name: str,
+        who: tuple[Scope, str],
+        values: tuple[float, float],
+        counts: tuple[int, int],
+        found: list[Alarm],
+    ) -> None:
+        """Tell of a statistic above its threshold, once a day for each subject; `counts` are queries and hits."""
+        stream, subject = f"{name}.{who[0]}", who[1]
+        if query.time - self.told.get((stream, subject), -DAY) < DAY:
+            return
+        if len(self.told) > 10_000:
+            self.told = {key: time for key, time in self.told.items() if query.time - time < DAY}
+        self.told[stream, subject] = query.time
+        clients = self._concerned(name, *who)
+        detector: Detector = name  # type: ignore[assignment]
+        found.append(Alarm(query.time, detector, who[0], subject, values[0], values[1], counts[0], clients, counts[1]))
+
+    def _concerned(self, name: str, scope: Scope, subject: str) -> tuple[str, ...]:
+        """The clients behind an alarm: of a pool, those seen last and within a day whose own statistics are highest."""
+        if scope == "client":
+            return (subject,)
+        if scope == "family":
+            return tuple(f"{client:016x}" for client in self.families.clients.get(int(subject), []))
+        place = next(place for place in self.places if place.name == name)
+        active = [
+            (place.detector.suspicion(row, place.at), client)
+            for client, row in islice(reversed(self.rows.kept.items()), LATELY)
+            if self.now - row.numbers[1] < DAY and (self.now - row.numbers[0] >= WEEK) == (subject == POOLS[1])
+        ]
+        return tuple(f"{client:016x}" for value, client in sorted(active, reverse=True)[:NAMED] if value > 0)

@@ -1,0 +1,1 @@
+"""The guard's secret key and the pseudonyms made with it."""

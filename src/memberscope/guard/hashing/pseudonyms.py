@@ -1,0 +1,71 @@
+"""What a client and a record are called in budgets and in the state: keyed hashes of 64 bits."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+
+from memberscope.wire.batch import Batch
+
+LONGEST = 300  # characters of a client's text that is remembered
+
+
+class Names(Protocol):
+    """Keyed hashes. Workers that share a state need the same key."""
+
+    def client(self, text: str) -> str:
+        """The hash of a client's `kind:subject`, as 16 hexadecimal digits."""
+        ...
+
+    def records(self, batch: Batch) -> Sequence[int]:
+        """A hash for each record; equal records have equal hashes."""
+        ...
+
+
+class Keyed:
+    """Names by a key that lives as long as this process, unless one is given.
+
+    >>> names = Keyed(bytes(32))
+    >>> names.records(Batch(np.array([[1.0, 0.0], [1.0, -0.0]])))[0] == names.records(Batch(np.array([[[1.0, 0.0]]])))[0]
+    True
+    """
+
+    def __init__(self, key: bytes | None = None) -> None:
+        """Take the key, or draw one."""
+        self._key = os.urandom(32) if key is None else key
+        self._known = lru_cache(maxsize=8192)(self._client)
+
+    def client(self, text: str) -> str:
+        """The hash of a client's `kind:subject`, as 16 hexadecimal digits."""
+        return self._known(text) if len(text) <= LONGEST else self._client(text)
+
+    def _client(self, text: str) -> str:
+        found = hashlib.blake2b(text.encode(errors="replace"), digest_size=8, key=self._key, person=b"client").digest()
+        return f"{int.from_bytes(found, 'little'):016x}"
+
+    def records(self, batch: Batch) -> Sequence[int]:
+        """A hash for each record, by its values alone, whatever the shape."""
+        start = hashlib.blake2b(digest_size=8, key=self._key, person=b"record")
+        found = []
+        for text in texts(batch):
+            one = start.copy()
+            one.update(text)
+            found.append(int.from_bytes(one.digest(), "little"))
+        return found
+
+
+def texts(batch: Batch) -> Iterable[bytes]:
+    """Bytes that tell each record from others."""
+    if batch.columns is None:
+        array = np.asarray(batch.array)
+        flat = array.reshape(len(array), -1)
+        if array.dtype != object:
+            return (row.tobytes() for row in np.ascontiguousarray(flat + 0.0))
+        return (repr(row).encode() for row in flat.tolist())
+    columns = [(column if column.dtype == object else column + 0.0).tolist() for column in batch.columns.values()]
+    return (repr(row).encode() for row in zip(*columns, strict=True))

@@ -1,0 +1,1 @@
+"""Log files: access, alerts and operation, rotated day by day."""

@@ -1,0 +1,54 @@
+"""What a monitor works with, from the files that a policy names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from memberscope.errors import InputError
+from memberscope.guard.calibration.thresholds import Tuned
+from memberscope.guard.calibration.thresholds_file import read_tuned
+from memberscope.guard.detectors.monitor import Monitor, Settings
+from memberscope.guard.hashing.secret_key import Secret, read_secret
+from memberscope.guard.policy.config import GuardPolicy
+from memberscope.guard.sketching.fingerprints import Fingerprints, read_fingerprints
+from memberscope.guard.sketching.sketcher import Sketcher, read_sketcher
+
+
+@dataclass(frozen=True, eq=False)
+class Equipment:
+    """The secret, the sketch, and what may be missing: fingerprints and thresholds."""
+
+    secret: Secret
+    sketcher: Sketcher
+    fingerprints: Fingerprints | None
+    tuned: Tuned | None
+
+    def monitor(self, clients: int) -> Monitor:
+        """A monitor that remembers nothing yet; without thresholds it only counts."""
+        settings = Settings({}, self.sketcher.radius) if self.tuned is None else self.tuned.settings
+        return Monitor(settings, self.fingerprints, clients=clients)
+
+
+def watched(policy: GuardPolicy) -> bool:
+    """Whether [monitor] is enabled and has a sketch."""
+    return policy.monitor.enabled and policy.monitor.sketch is not None
+
+
+def equipment_of(policy: GuardPolicy) -> Equipment:
+    """All that [monitor] names.
+
+    Raises:
+        InputError: A file is missing or damaged, or was made with another key, or a sketch is named without one.
+    """
+    watch = policy.monitor
+    if not watch.enabled or watch.sketch is None:
+        raise InputError("Expected a sketch in [monitor], got none. Make one with memberscope guard prepare.")
+    if watch.key is None:
+        raise InputError("Expected key beside sketch in [monitor], got none. Make both with memberscope guard prepare.")
+    secret = read_secret(policy.path(watch.key))
+    sketcher = read_sketcher(policy.path(watch.sketch), secret)
+    if sketcher.kind != watch.kind:
+        raise InputError(f"Expected a sketch of {watch.kind} records, got one of {sketcher.kind}. Repair kind in [monitor].")
+    fingerprints = None if watch.fingerprints is None else read_fingerprints(policy.path(watch.fingerprints), secret)
+    tuned = None if watch.tuned is None else read_tuned(policy.path(watch.tuned), secret.id)
+    return Equipment(secret, sketcher, fingerprints, tuned)

@@ -1,0 +1,160 @@
+"""The monitor's own process: `python -m memberscope.guard.monitor.child_main SOCKET`, which `Apart` starts, feeds, and ends by hanging up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from memberscope.errors import InputError
+from memberscope.guard.counters import Faulty
+from memberscope.guard.detectors.alarm import Alarm
+from memberscope.guard.logs.operational_log import logging_to_stderr, say
+from memberscope.guard.monitor.artifacts import equipment_of
+from memberscope.guard.monitor.engine import SAVED, TIDIED, Judge
+from memberscope.guard.monitor.ipc import Begin, Done, Look, packed, received
+from memberscope.guard.monitor.observe_queries import Lines, lines_of
+from memberscope.guard.state.interface import Standing
+
+NICE = 5  # where all processors are busy, answers go first
+STEP = 4  # queries at least that are judged before whoever serves may have the processor, which a scheduler does not give for milliseconds
+
+
+class Report:
+    """What the serving process is to count and to put in force, kept until it next asks; alerts count from a thread of their own."""
+
+    def __init__(self) -> None:
+        self.calls: deque[tuple[str, tuple[Any, ...]]] = deque()
+
+    def alarm(self, alarm: Alarm) -> None:
+        """An alarm was told."""
+        self.calls.append(("alarm", (alarm,)))
+
+    def alert_lost(self, where: str) -> None:
+        """An alert could not be told."""
+        self.calls.append(("alert_lost", (where,)))
+
+    def waiting(self, n: int) -> None:
+        """Nothing waits here."""
+
+    def late(self, seconds: float) -> None:
+        """Nothing waits here."""
+
+    def dropped(self, n: int) -> None:
+        """So many queries could not be sketched."""
+        self.calls.append(("dropped", (n,)))
+
+    def fault(self, which: Faulty) -> None:
+        """Something has failed."""
+        self.calls.append(("fault", (which,)))
+
+    def watched(self, clients: int, lag: float) -> None:
+        """The monitor holds the state of so many clients and is `lag` seconds behind."""
+        self.calls.append(("watched", (clients, lag)))
+
+    async def stand(self, client: str, standing: Standing, seconds: float) -> None:
+        """A response is to be put in force for so long."""
+        self.calls.append(("stand", (client, standing, seconds)))
+
+    def taken(self) -> Done:
+        """All of it, once."""
+        return Done(tuple(self.calls.popleft() for _ in range(len(self.calls))))
+
+
+class Watcher:
+    """A judge that looks at what it is sent, and now and then at the clock."""
+
+    def __init__(self, begin: Begin, clock: Callable[[], float] = time.time) -> None:
+        """Read what the policy names.
+
+        Raises:
+            InputError: A file is missing or damaged, or there is another key by now.
+        """
+        equipment = equipment_of(begin.policy)
+        if equipment.secret.id != begin.key:
+            raise InputError(
+                f"Expected the key {begin.key} that the guard began with, got {equipment.secret.id}. Start the guard again."
+            )
+        self.equipment, self.report, self.clock = equipment, Report(), clock
+        self.judge = Judge(begin.policy, equipment, self.report, self.report)
+        self.judge.recall()
+        self.saved = self.tidied = time.monotonic()
+        self.judge.tidied(clock())
+
+    async def look(self, look: Look) -> Done:
+        """Sketch, log and judge; and what the clock asks for."""
+        if look.follow is not None:
+            self.judge.follow(look.follow)
+        lines: Lines = []
+        for piece in look.taken:
+            try:
+                lines += lines_of(piece, self.equipment, self.report.dropped)
+            except Exception as error:
+                self._failed(error, len(piece.labels))
+            os.sched_yield()
+        self.judge.write([line for _, line in lines], self.clock())
+        step = max(STEP, len(lines) // 4)
+        for start in range(0, len(lines), step):
+            some = lines[start : start + step]
+            try:
+                await self.judge.take(some, self.clock())
+            except Exception as error:  # a monitor that ends would see nothing any more
+                self._failed(error, sum(len(seen) for seen, _ in some))
+            os.sched_yield()
+        now = time.monotonic()
+        if now - self.saved > SAVED:
+            self.saved = now
+            await self.judge.save()
+        if now - self.tidied > TIDIED:
+            self.tidied = now
+            self.judge.tidied(self.clock())
+        return self.report.taken()
+
+    def _failed(self, error: Exception, records: int) -> None:
+        self.report.fault("watch")
+        self.report.dropped(records)
+        say(logging.ERROR, "monitor_failed", error=type(error).__name__)
+
+    async def end(self) -> None:
+        """Save what is remembered, and tell the alerts that wait."""
+        await self.judge.save()
+        await asyncio.to_thread(self.judge.alerter.close)
+
+
+async def watched(ours: socket.socket) -> None:
+    """Answer each message until the other end hangs up, also because its process is gone."""
+    with ours, ours.makefile("rb") as stream:
+        begin: Begin | None = received(stream)
+        if begin is None:
+            return
+        logging_to_stderr(begin.log_level)
+        try:
+            watcher = Watcher(begin)
+        except InputError as error:
+            ours.sendall(packed(Done((("refused", (str(error),)),))))
+            return
+        try:
+            ours.sendall(packed(Done((("begun", ()),))))
+            while (look := received(stream)) is not None:
+                ours.sendall(packed(await watcher.look(look)))
+        except (ConnectionError, TimeoutError):
+            pass
+        finally:
+            await watcher.end()
+
+
+if __name__ == "__main__":
+    from threadpoolctl import threadpool_limits
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the serving process ends it when it has ended itself
+        signal.signal(number, signal.SIG_IGN)
+    os.nice(NICE)
+    threadpool_limits(1)  # the products are small: threads would only wait for one another
+    asyncio.run(watched(socket.socket(fileno=int(sys.argv[1]))))

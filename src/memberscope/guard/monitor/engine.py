@@ -1,0 +1,125 @@
+"""One monitor with what follows from its alarms, wherever it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from memberscope.errors import MemberscopeError
+from memberscope.guard.alerting.alerter import Tally, alerter_of
+from memberscope.guard.counters import Faulty
+from memberscope.guard.detectors.snapshot import restore, snapshot
+from memberscope.guard.logs.access_log import AccessLog
+from memberscope.guard.logs.operational_log import say
+from memberscope.guard.monitor.artifacts import Equipment
+from memberscope.guard.monitor.observe_queries import Lines
+from memberscope.guard.monitor.query_queue import Counts
+from memberscope.guard.monitor.responses import responses_of
+from memberscope.guard.policy.config import GuardPolicy
+from memberscope.guard.sketching.observations import joined
+from memberscope.guard.state.interface import Standing, StateError
+from memberscope.signals import write_bytes
+
+SAVED, TIDIED = 300.0, 3600.0  # seconds between snapshots; between looks for old files
+
+
+class Counted(Counts, Tally, Protocol):
+    """What counts the monitor's work, such as `Metrics`."""
+
+    def fault(self, which: Faulty) -> None:
+        """Something that protection needs has failed."""
+        ...
+
+    def watched(self, clients: int, lag: float) -> None:
+        """The monitor holds the state of so many clients and is `lag` seconds behind."""
+        ...
+
+
+class Stands(Protocol):
+    """Where responses are put in force, such as a `State`."""
+
+    async def stand(self, client: str, standing: Standing, seconds: float) -> None:
+        """Put a response in force for so long."""
+        ...
+
+
+class Judge:
+    """One monitor with what follows from its alarms: the log, alerts, and responses in the state that all workers share."""
+
+    def __init__(self, policy: GuardPolicy, equipment: Equipment, metrics: Counted, state: Stands) -> None:
+        self.policy, self.equipment, self.metrics, self.state = policy, equipment, metrics, state
+        self.respond = policy.respond
+        self.monitor = equipment.monitor(policy.monitor.clients)
+        watch = policy.monitor
+        self.log = None if watch.log is None else AccessLog(policy.path(watch.log), watch.retention_days)
+        self.memory = None if watch.memory is None else policy.path(watch.memory)
+        self.alerter = alerter_of(policy, tally=metrics)
+
+    def write(self, lines: list[str], now: float) -> None:
+        """Append to the access log; a disk that is full is told and counted."""
+        if self.log is None or not lines:
+            return
+        try:
+            self.log.write(lines, now)
+        except OSError as error:
+            self.metrics.alert_lost("log")
+            say(logging.ERROR, "access_log_failed", error=type(error).__name__)
+
+    async def tidy(self, clock: Callable[[], float]) -> None:
+        """Remove what is too old from the access log, now and every hour, whether or not queries come."""
+        while True:
+            self.tidied(clock())
+            await asyncio.sleep(TIDIED)
+
+    def tidied(self, now: float) -> None:
+        """Remove what is too old from the access log."""
+        if self.log is not None:
+            try:
+                self.log.tidy(now)
+            except OSError as error:
+                say(logging.ERROR, "access_log_failed", error=type(error).__name__)
+
+    async def take(self, parts: Lines, now: float) -> None:
+        """Judge queries, and act on alarms."""
+        for alarm in self.monitor.observe(joined([seen for seen, _ in parts])) if parts else ():
+            self.alerter.tell(alarm)
+            for client, standing, seconds in responses_of(alarm, self.respond):
+                try:
+                    await self.state.stand(client, standing, seconds)
+                except StateError:
+                    self.metrics.fault("state")
+        if parts:
+            self.metrics.watched(len(self.monitor.rows), max(0.0, now - float(parts[-1][0].time[-1])))
+
+    def follow(self, policy: GuardPolicy) -> None:
+        """Respond from now on as a policy that was read again says; where files lie is settled."""
+        self.respond = policy.respond
+
+    def forget(self) -> None:
+        """Begin anew, with nothing remembered."""
+        self.monitor = self.equipment.monitor(self.policy.monitor.clients)
+
+    def remember(self, data: bytes | None) -> None:
+        """Go on from a snapshot; one of other settings, such as after tuning, is left."""
+        self.forget()
+        if data is not None:
+            try:
+                restore(self.monitor, data)
+            except MemberscopeError as error:
+                self.forget()
+                say(logging.WARNING, "memory_left", said=str(error))
+
+    def recall(self) -> None:
+        """Go on from what was saved last."""
+        self.remember(self.memory.read_bytes() if self.memory is not None and self.memory.is_file() else None)
+
+    async def save(self) -> None:
+        """Write down what is remembered, where the policy says so."""
+        if self.memory is not None:
+            data = snapshot(self.monitor)
+            try:
+                await asyncio.to_thread(write_bytes, self.memory, data, mode=0o600)
+            except MemberscopeError as error:
+                say(logging.ERROR, "memory_not_saved", said=str(error))

@@ -1,0 +1,211 @@
+"""The monitor beside a serving guard: queries are sketched, logged and judged after they were answered, a few at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from memberscope.errors import MemberscopeError
+from memberscope.guard.detectors.snapshot import snapshot
+from memberscope.guard.logs.operational_log import say
+from memberscope.guard.monitor.artifacts import Equipment
+from memberscope.guard.monitor.engine import SAVED, Counted, Judge
+from memberscope.guard.monitor.observe_queries import Lines, lines_of
+from memberscope.guard.monitor.query_queue import Queue, pieces
+from memberscope.guard.sketching.observations import read_line
+from memberscope.guard.state.interface import State, StateError
+from memberscope.guard.state.stream_lease import Consumer, LeaseLost
+
+TURN = 16  # records looked at before other work gets its turn; texts, which take longer, one by one
+RESTED = 0.2  # seconds after a fault
+ENDED = 5.0  # seconds for what still waits at the end
+HELD = 20_000  # lines that wait for a checkpoint at most
+CHECKED, SHARE = 5.0, 50.0  # seconds between checkpoints in Redis; how many times as long as the last one took, at least
+
+
+class Sketched(Queue):
+    """Queries on their way to observations in the process that serves: `lines` gives them a few at a time, so that requests get their turn."""
+
+    def __init__(self, equipment: Equipment, metrics: Counted, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(metrics, 1 if equipment.sketcher.kind == "text" else TURN, clock)
+        self.equipment, self.metrics = equipment, metrics
+
+    async def lines(self) -> Lines:
+        """The observations of the next queries, with the lines of the log that they make."""
+        found: Lines = []
+        for place, piece in enumerate(pieces(await self.gathered(), self.turn)):
+            if place:
+                await asyncio.sleep(0)
+            found += lines_of(piece, self.equipment, self.metrics.dropped)
+        return found
+
+
+async def ended(tasks: list[asyncio.Task[None]], lock: asyncio.Lock) -> None:
+    """Cancel tasks, nobody holding the lock, until all have ended: a client of Redis can take the first time for a fault of its own."""
+    while left := [task for task in tasks if not task.done()]:
+        async with lock:
+            for task in left:
+                task.cancel()
+        await asyncio.wait(left, timeout=RESTED)
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Alone:
+    """The monitor of a single process."""
+
+    def __init__(self, sketched: Sketched, judge: Judge) -> None:
+        self.sketched, self.judge = sketched, judge
+        self.watch, self.follow, self.tell = sketched.watch, judge.follow, sketched.tell
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begin, with what was remembered at the last end."""
+        self.judge.recall()
+        self.tasks = [asyncio.create_task(self._work()), asyncio.create_task(self.judge.tidy(self.sketched.clock))]
+
+    async def stop(self) -> None:
+        """Look at what waits, and end."""
+        await self.sketched.finished(ENDED)
+        await ended(self.tasks, asyncio.Lock())
+        await self.judge.save()
+        await asyncio.to_thread(self.judge.alerter.close)
+
+    async def _work(self) -> None:
+        saved = time.monotonic()
+        while True:
+            try:
+                parts = await self.sketched.lines()
+                self.judge.write([line for _, line in parts], self.sketched.clock())
+                await self.judge.take(parts, self.sketched.clock())
+            except Exception as error:  # a monitor that ends would see nothing any more
+                self.sketched.metrics.fault("watch")
+                say(logging.ERROR, "monitor_failed", error=type(error).__name__)
+            if time.monotonic() - saved > SAVED:
+                await self.judge.save()
+                saved = time.monotonic()
+            await asyncio.sleep(0)
+
+
+class Together:
+    """One of several workers: each publishes what it saw, and whoever holds the lease judges all of it.
+
+    Lines go to the access log when the checkpoint that contains them is stored, so that whoever takes over writes none again. Alarms
+    are told at once: one after the last checkpoint of a holder that died is told twice.
+    """
+
+    def __init__(self, sketched: Sketched, judge: Judge, consumer: Consumer, state: State) -> None:
+        self.sketched, self.judge, self.consumer, self.state = sketched, judge, consumer, state
+        self.watch, self.follow, self.tell = sketched.watch, judge.follow, sketched.tell
+        self.tasks: list[asyncio.Task[None]] = []
+        self.judged: list[str] = []  # lines since the last checkpoint
+        self.lock = asyncio.Lock()
+        self.last, self.due = "", 0.0  # the id of the last of them; when the next checkpoint is due
+
+    async def start(self) -> None:
+        """Begin to publish, and to wait for the lease."""
+        work = (self._publish(), self._judge(), self._store(), self.judge.tidy(self.sketched.clock))
+        self.tasks = [asyncio.create_task(task) for task in work]
+
+    async def stop(self) -> None:
+        """Publish what waits, store what was judged, and let go of the lease."""
+        await self.sketched.finished(ENDED)
+        await ended(self.tasks, self.lock)  # not in the midst of a line
+        try:
+            await self._checkpoint()
+        except StateError:
+            self.sketched.metrics.fault("state")
+        await self.consumer.close()
+        await asyncio.to_thread(self.judge.alerter.close)
+
+    async def _publish(self) -> None:
+        while True:
+            try:
+                lines = await self.sketched.lines()
+            except Exception as error:
+                self.sketched.metrics.fault("watch")
+                say(logging.ERROR, "monitor_failed", error=type(error).__name__)
+                continue
+            for seen, line in lines:
+                try:
+                    await self.state.publish(line)
+                except StateError:
+                    self.sketched.metrics.fault("state")
+                    self.sketched.metrics.dropped(len(seen))
+
+    async def _judge(self) -> None:
+        """Hold the lease, judge, checkpoint; after a fault go on, and after a lost lease begin from the snapshot again."""
+        while True:
+            try:
+                snapshot = await self.consumer.resume()
+                self.judged, self.last = [], ""
+                self.judge.remember(snapshot)
+                await self._read()
+            except LeaseLost:
+                say(logging.INFO, "lease_lost")
+            except StateError:
+                await asyncio.sleep(RESTED)
+            except Exception as error:
+                self.sketched.metrics.fault("watch")
+                say(logging.ERROR, "monitor_failed", error=type(error).__name__)
+                await asyncio.sleep(RESTED)
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                async for id, line in self.consumer.lines():
+                    async with self.lock:
+                        await self._one(line)
+                        self.judged.append(line)
+                        self.last = id
+                        if time.monotonic() > self.due:
+                            await self._checkpoint()
+                        if len(self.judged) >= HELD:
+                            self._write()
+                    await asyncio.sleep(0)
+            except LeaseLost:
+                raise
+            except StateError:
+                self.sketched.metrics.fault("state")
+                await asyncio.sleep(RESTED)
+
+    async def _one(self, line: str) -> None:
+        """Judge a line; one that cannot be judged is left out, since it would come again after every start."""
+        try:
+            await self.judge.take([(read_line(line), line)], self.sketched.clock())
+        except MemberscopeError:
+            self.sketched.metrics.dropped(1)
+        except Exception as error:
+            self.sketched.metrics.fault("watch")
+            say(logging.ERROR, "monitor_failed", error=type(error).__name__)
+
+    async def _checkpoint(self) -> None:
+        """Store the monitor's memory with the place it has reached, and write the lines up to there to the log.
+
+        Raises:
+            StateError: Redis does not answer, or another worker holds the lease; what was judged goes with the next one.
+        """
+        if not self.last:
+            return
+        begin = time.monotonic()
+        self.due = begin + CHECKED  # also after a failure: memory that is not stored at once is not stored at every line
+        await self.consumer.checkpoint(self.last, snapshot(self.judge.monitor))
+        self.due = begin + max(CHECKED, SHARE * (time.monotonic() - begin))
+        self.last = ""
+        self._write()
+
+    def _write(self) -> None:
+        lines, self.judged = self.judged, []
+        self.judge.write(lines, self.sketched.clock())
+
+    async def _store(self) -> None:
+        """See to checkpoints also where no line comes."""
+        while True:
+            await asyncio.sleep(1.0)
+            try:
+                async with self.lock:
+                    if time.monotonic() > self.due:
+                        await self._checkpoint()
+            except StateError:
+                continue  # whoever reads lines hears of it

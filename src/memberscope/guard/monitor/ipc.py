@@ -1,0 +1,114 @@
+"""Messages between a serving process and its monitor's, over a private pair of sockets that no one else holds.
+
+A message is two lengths, a pickle, the lengths of what is long in it, and that itself, which is not copied into the pickle.
+"""
+
+from __future__ import annotations
+
+import pickle
+from asyncio import StreamReader
+from dataclasses import dataclass
+from pickle import PickleBuffer
+from typing import IO, Any
+
+from memberscope.guard.monitor.query_queue import Piece
+from memberscope.guard.policy.config import GuardPolicy
+
+SIZE = 8  # bytes of a length
+LONG = 2048  # bytes of what is sent beside the pickle
+
+
+@dataclass(frozen=True)
+class Begin:
+    """What the monitor's process works by; `key` is the id of the secret that clients are known by."""
+
+    policy: GuardPolicy
+    key: str
+    log_level: int
+
+
+@dataclass(frozen=True)
+class Look:
+    """Queries to look at, perhaps none; `follow` is the policy that was read since."""
+
+    taken: tuple[Piece, ...] = ()
+    follow: GuardPolicy | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """What was found since the last answer: calls of the methods in `CALLS`, each with what it is given."""
+
+    calls: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+
+
+CALLS = ("alarm", "alert_lost", "dropped", "fault", "watched", "stand")
+
+
+def framed(message: Begin | Look | Done) -> list[bytes | memoryview]:
+    """A message as it is sent, in parts, none of them empty: a transport of asyncio's own may keep an empty one for ever."""
+    beside: list[memoryview] = []
+
+    def within(buffer: PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes >= LONG:
+            beside.append(raw)
+        return raw.nbytes < LONG
+
+    data = pickle.dumps(message, protocol=5, buffer_callback=within)
+    sizes = b"".join([length(part.nbytes) for part in beside])
+    return [length(len(data)), length(len(sizes)), data, *([sizes] if beside else []), *beside]
+
+
+def length(size: int) -> bytes:
+    """A length as it is sent."""
+    return size.to_bytes(SIZE, "big")
+
+
+def lengths(data: bytes) -> list[int]:
+    """Lengths as they were sent.
+
+    >>> lengths(length(7) + length(2**40))
+    [7, 1099511627776]
+    """
+    return [int.from_bytes(data[start : start + SIZE], "big") for start in range(0, len(data), SIZE)]
+
+
+def packed(message: Begin | Look | Done) -> bytes:
+    """A message as it is sent, in one piece.
+
+    >>> import io
+    >>> received(io.BytesIO(packed(Done((("dropped", (3,)),)))))
+    Done(calls=(('dropped', (3,)),))
+    """
+    return b"".join(framed(message))
+
+
+def received(stream: IO[bytes]) -> Any:
+    """The next message of a stream; None where it has ended."""
+    head = stream.read(2 * SIZE)
+    if len(head) < 2 * SIZE:
+        return None
+    size, table = lengths(head)
+    data = stream.read(size + table)
+    if len(data) < size + table:
+        return None
+    beside = []
+    for each in lengths(data[size:]):
+        part = bytearray(stream.read(each))  # as arrays that were sent in the pickle, those beside it may be written to
+        if len(part) < each:
+            return None
+        beside.append(part)
+    return pickle.loads(memoryview(data)[:size], buffers=beside)
+
+
+async def awaited(stream: StreamReader) -> Any:
+    """The next message of a stream.
+
+    Raises:
+        asyncio.IncompleteReadError: It has ended.
+    """
+    size, table = lengths(await stream.readexactly(2 * SIZE))
+    data = await stream.readexactly(size + table)
+    beside = [bytearray(await stream.readexactly(each)) for each in lengths(data[size:])]
+    return pickle.loads(memoryview(data)[:size], buffers=beside)

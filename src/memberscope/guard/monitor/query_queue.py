@@ -1,0 +1,218 @@
+"""Queries that wait for the monitor: those that come together go together, and what has no room is counted."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pickle import PickleBuffer
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from memberscope.guard.policy.config import Serving
+from memberscope.guard.query_event import Seen
+from memberscope.types import Ints
+from memberscope.wire.batch import Batch
+
+WAITING, WEIGHT = 100_000, 2**26  # records that may wait, and bytes of them
+GATHERED = 0.02  # seconds in which queries gather to be looked at together
+
+
+class Counts(Protocol):
+    """What counts those that wait, such as `Metrics`."""
+
+    def waiting(self, n: int) -> None:
+        """So many wait."""
+        ...
+
+    def dropped(self, n: int) -> None:
+        """There was no room for so many."""
+        ...
+
+    def late(self, seconds: float) -> None:
+        """The first of those that wait was answered so long ago."""
+        ...
+
+
+class Waiting(NamedTuple):
+    """A query that waits for its turn, since a time in seconds since 1970, and about how many bytes it takes."""
+
+    seen: Seen
+    at: float
+    weight: int
+
+
+def weight_of(batch: Batch) -> int:
+    """About how many bytes the records take."""
+    if batch.columns is None and (array := np.asarray(batch.array)).dtype.kind != "O":
+        return array.nbytes
+    parts = list(batch.columns.values()) if batch.columns else [np.asarray(batch.array)]
+    numbers = sum(part.nbytes for part in parts)
+    return numbers + sum(len(str(value)) for part in parts if part.dtype == object for value in part.ravel())
+
+
+class Queue:
+    """Queries on their way to the monitor: `watch` takes them from the middleware and never waits.
+
+    `busy` says that what was taken is not yet judged. To be used from one event loop.
+    """
+
+    def __init__(self, counts: Counts, turn: int, clock: Callable[[], float] = time.time) -> None:
+        self.counts, self.turn, self.clock = counts, turn, clock
+        self.waiting: deque[Waiting] = deque()
+        self.records = self.weight = 0
+        self.busy = False
+        self.first = 0.0  # when the first of those that were taken was answered
+        self.awake = asyncio.Event()
+
+    def watch(self, seen: Seen) -> None:
+        """Take a query."""
+        weight, told, records = weight_of(seen.batch), len(seen.answer), len(seen.labels)
+        if told and self.weight + weight + told > WEIGHT / 2:  # what was asked counts for more than what was told
+            seen, told = seen._replace(answer=b""), 0
+        weight += told
+        if self.records + records > WAITING or self.weight + weight > WEIGHT:
+            self.counts.dropped(records)
+            return
+        self.waiting.append(Waiting(seen, self.clock(), weight))
+        self.records += records
+        self.weight += weight
+        self.awake.set()
+
+    async def gathered(self, seconds: float | None = None) -> list[Waiting]:
+        """About `turn` records of those that wait, in the order in which they were answered; none where none come for so long.
+
+        What comes within `GATHERED` seconds goes together, which takes a fraction of the time.
+        """
+        self.busy = False
+        while not self.waiting:
+            self.awake.clear()
+            try:
+                async with asyncio.timeout(seconds):
+                    await self.awake.wait()
+            except TimeoutError:
+                return []
+        if self.records < self.turn:
+            await asyncio.sleep(GATHERED)
+        self.busy, self.first = True, self.waiting[0].at
+        return self._next()
+
+    def tell(self) -> None:
+        """Count those that wait as of now, also where nobody takes them."""
+        self.counts.waiting(self.records)
+        if self.busy or self.waiting:
+            self.counts.late(max(0.0, self.clock() - (self.first if self.busy else self.waiting[0].at)))
+
+    def _next(self) -> list[Waiting]:
+        found: list[Waiting] = []
+        n = 0
+        while self.waiting and n < self.turn:
+            found.append(self.waiting.popleft())
+            n += found[-1].seen.records
+            self.weight -= found[-1].weight
+        self.records -= n
+        self.counts.waiting(self.records)
+        return found
+
+    async def finished(self, seconds: float) -> None:
+        """Wait, for so long at most, until nothing waits and all that was taken is judged."""
+        until = time.monotonic() + seconds
+        while (self.waiting or self.busy) and time.monotonic() < until:
+            await asyncio.sleep(0.01)
+
+
+Answer = bytes | PickleBuffer  # the latter goes to another process without a copy
+
+
+class Asked(NamedTuple):
+    """One query of a piece: when it was answered, by whom it was asked, how it ended, and about how many records it was."""
+
+    at: float
+    key: str
+    group: str
+    status: int
+    records: int
+    answer: Answer
+    serving: Serving | None
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Queries in their order, with all their records (n) as one batch, and `labels` (n,)."""
+
+    asked: list[Asked]
+    batch: Batch
+    labels: Ints
+
+    def alone(self) -> Iterator[Piece]:
+        """Each query by itself."""
+        start = 0
+        for one in self.asked:
+            part = slice(start, start + one.records)
+            yield Piece([one], self.batch.take(range(part.start, part.stop)), self.labels[part])
+            start = part.stop
+
+
+def pieces(taken: Sequence[Waiting], turn: int) -> Iterator[Piece]:
+    """Queries in their order: those that follow one another and whose records have one form together, long ones in parts of `turn` records."""
+    for together in runs(taken, turn):
+        if together[0].seen.records > turn:
+            yield from parts(together[0], turn)
+        else:
+            batch = together[0].seen.batch if len(together) == 1 else stacked([one.seen.batch for one in together])
+            yield Piece([asked(one) for one in together], batch, np.concatenate([one.seen.labels for one in together]))
+
+
+def asked(one: Waiting) -> Asked:
+    """What is kept of a query beside its records."""
+    seen, answer = one.seen, one.seen.answer
+    return Asked(
+        one.at, seen.key, seen.group, seen.status, len(seen.labels), PickleBuffer(answer) if answer else answer, seen.serving
+    )
+
+
+def runs(taken: Sequence[Waiting], turn: int) -> list[list[Waiting]]:
+    """Queries of one form together; those about more than `turn` records alone."""
+    found: list[list[Waiting]] = []
+    last: object = None
+    for one in taken:
+        form = None if len(one.seen.labels) > turn else form_of(one.seen.batch)
+        if found and form is not None and form == last:
+            found[-1].append(one)
+        else:
+            found.append([one])
+        last = form
+    return found
+
+
+def parts(one: Waiting, turn: int) -> Iterator[Piece]:
+    """A query about many records, `turn` of them at a time; an answer that is still to be read keeps it in one piece."""
+    whole, seen = asked(one), one.seen
+    if whole.answer:
+        turn = seen.records
+    for start in range(0, seen.records, turn):
+        where = range(start, min(start + turn, seen.records))
+        yield Piece([whole._replace(records=len(where))], seen.batch.take(where), seen.labels[start : start + turn])
+
+
+def form_of(batch: Batch) -> object:
+    """What records must share to be put into one batch: types, shapes, and names of columns."""
+    if batch.columns is None:
+        array = np.asarray(batch.array)
+        return array.dtype, array.shape[1:]
+    return tuple((name, column.dtype, column.shape[1:]) for name, column in batch.columns.items())
+
+
+def stacked(batches: list[Batch]) -> Batch:
+    """Batches of one form as one.
+
+    >>> len(stacked([Batch(np.eye(2)), Batch(np.eye(2))]))
+    4
+    """
+    if batches[0].columns is None:
+        return Batch(np.concatenate([np.asarray(batch.array) for batch in batches]))
+    names = batches[0].columns
+    return Batch(columns={name: np.concatenate([(batch.columns or {})[name] for batch in batches]) for name in names})

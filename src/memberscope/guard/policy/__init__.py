@@ -1,0 +1,1 @@
+"""The guard's policy file, and whether it serves what was measured."""

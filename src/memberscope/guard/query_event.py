@@ -1,0 +1,46 @@
+"""What the monitor is told of one request, after it was answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from memberscope.guard.policy.config import Serving
+from memberscope.types import Ints
+from memberscope.wire.batch import Batch
+
+if TYPE_CHECKING:
+    pass
+
+from typing import NamedTuple
+
+
+class Seen(NamedTuple):
+    """Who asked about which records, and what they got.
+
+    `client` is `kind:subject`, `key` its keyed hash, `group` the name of its class. `labels` (n,) are the answered top classes, -1
+    where none was answered, or where they are still to be read from `answer`, the body of one that passed as it was, in the way
+    of `serving`. `status` is the answer's, 499 if the client left before. `seconds` is the time that it took.
+
+    >>> import numpy as np
+    >>> Seen(Batch(np.eye(2)), "network:192.0.2.7/32", "00", "default", np.array([-1, -1]), 429, 0.001).records
+    2
+    """
+
+    batch: Batch
+    client: str
+    key: str
+    group: str
+    labels: Ints
+    status: int
+    seconds: float
+    answer: bytes = b""
+    serving: Serving | None = None
+
+    @property
+    def records(self) -> int:
+        """How many records were asked about."""
+        return len(self.labels)
+
+
+Watch = Callable[[Seen], None]

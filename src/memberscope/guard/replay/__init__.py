@@ -1,0 +1,1 @@
+"""A stored log through the detectors, and the campaigns found in it."""

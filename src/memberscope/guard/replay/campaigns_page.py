@@ -1,0 +1,157 @@
+"""A replay for readers: `replay.json`, and `campaigns.html`, one file without scripts that works offline."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from memberscope._html import content_policy, template_text
+from memberscope._text import percent
+from memberscope.errors import InputError
+from memberscope.guard.replay.campaigns import FORMAT, HIGHEST, Replay, counted
+from memberscope.signals import write_bytes
+
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 760, 220, 58, 26, 30
+SHOWN, NAMED = 200, 8  # alarms and campaigns on the page, and clients in a campaign's card; replay.json has all
+
+
+def write_replay(replay: Replay, out: Path) -> None:
+    """Write `replay.json` and `campaigns.html`, readable by their owner alone, each whole or not at all.
+
+    Raises:
+        InputError: The disk is full or the folder cannot be written.
+    """
+    text = json.dumps(replay.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_bytes(out / "replay.json", text.encode(), mode=0o600)
+    write_bytes(out / "campaigns.html", campaigns_page(replay).encode(), mode=0o600)
+
+
+def read_replay(path: Path) -> Replay:
+    """A replay from `replay.json` or the folder that holds it.
+
+    Raises:
+        InputError: It is missing, truncated, or of another format.
+    """
+    file = path / "replay.json" if path.is_dir() else path
+    try:
+        return Replay.model_validate_json(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise InputError(
+            f"Expected a replay.json in {str(path)!r}, got: {first}. Run memberscope guard replay again."
+        ) from error
+
+
+def campaigns_schema() -> dict[str, Any]:
+    """JSON Schema of the document."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": FORMAT, **Replay.model_json_schema()}
+
+
+def campaigns_page(replay: Replay) -> str:
+    """The replay as one HTML text that lets nothing else in."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    style = template_text("report.css") + own_text("campaigns.css")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"percent": percent, "moment": moment, "day": day}
+    environment.globals |= {"counted": counted, "lasted": lasted, "rate_words": rate_words}
+    text = environment.from_string(own_text("campaigns.html.j2")).render(
+        replay=replay,
+        shown=SHOWN,
+        named=NAMED,
+        highest=HIGHEST,
+        picture=picture(replay),
+        policy=Markup(content_policy([], [style])),
+        style=Markup(style),
+    )
+    return str(text)
+
+
+def own_text(name: str) -> str:
+    """A file of this room's templates."""
+    return (files("memberscope.guard") / "templates" / name).read_text(encoding="utf-8")
+
+
+def picture(replay: Replay) -> dict[str, Any] | None:
+    """Bars of queries and counts of alarms a day; None for less than two days, which the numbers tell."""
+    if len(replay.days) < 2:
+        return None
+    top = max(1, *(entry.queries for entry in replay.days))
+    marks = steps(top)
+    high, step = max(marks[-1], top), (WIDTH - LEFT) / len(replay.days)
+    scale = (HEIGHT - TOP - BOTTOM) / high
+    every = math.ceil(len(replay.days) / 8)
+    bars = [
+        {
+            "x": round(LEFT + step * number + 0.1 * step, 1),
+            "middle": round(LEFT + step * (number + 0.5), 1),
+            "width": round(max(0.8 * step, 0.5), 1),
+            "y": round(HEIGHT - BOTTOM - scale * entry.queries, 1),
+            "height": round(scale * entry.queries, 1),
+            "alarms": entry.alarms,
+            "name": day(entry.start) if number % every == 0 else "",
+            "title": f"{day(entry.start)}: {counted(entry.queries, 'query', 'queries')}, {counted(entry.alarms, 'alarm')}",
+        }
+        for number, entry in enumerate(replay.days)
+    ]
+    ticks = [(round(HEIGHT - BOTTOM - scale * mark, 1), f"{mark:,}") for mark in marks]
+    size = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "bottom": HEIGHT - BOTTOM}
+    return {**size, "bars": bars, "ticks": ticks, "named": step >= 14}
+
+
+def steps(top: int) -> list[int]:
+    """Round numbers from 0 to a count or a little less than it, three to six of them where it is large enough.
+
+    >>> steps(100), steps(17), steps(1)
+    ([0, 20, 40, 60, 80, 100], [0, 5, 10, 15], [0, 1])
+    """
+    unit = 10 ** max(0, len(str(top)) - 2)
+    step = next(unit * factor for factor in (1, 2, 5, 10, 20, 50) if top / (unit * factor) <= 5)
+    return list(range(0, top + 1, step))
+
+
+def moment(time: float) -> str:
+    """A time in UTC, to the minute.
+
+    >>> moment(0.0), moment(1e30)
+    ('1970-01-01 00:00 UTC', '1e+30 s')
+    """
+    try:
+        return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M} UTC"
+    except (ValueError, OverflowError, OSError):
+        return f"{time:.4g} s"
+
+
+def day(time: float) -> str:
+    """A time's day in UTC.
+
+    >>> day(0.0)
+    '1970-01-01'
+    """
+    return moment(time).split(" ")[0]
+
+
+def lasted(seconds: float) -> str:
+    """How long, in the unit that suits.
+
+    >>> lasted(90), lasted(7200), lasted(400000), lasted(0)
+    ('2 minutes', '2 hours', '5 days', 'a moment')
+    """
+    for unit, word in ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute")):
+        if seconds >= 1.5 * unit or (seconds >= unit and word != "day"):
+            return counted(round(seconds / unit), word)
+    return "a moment"
+
+
+def rate_words(rate: float) -> str:
+    """A rate of false alarms as one in so many.
+
+    >>> rate_words(0.001), rate_words(0.0)
+    ('1 in 1,000', 'none')
+    """
+    return "none" if rate <= 0 else f"1 in {1 / rate:,.3g}" if rate > 0.01 else f"1 in {round(1 / rate):,}"

@@ -1,0 +1,164 @@
+"""Logs to tune on and to replay: the guard's own, or any that tell time, client, request and answer; JSON lines or Parquet, of any size."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memberscope.errors import InputError, MemberscopeError
+from memberscope.guard.policy.config import GuardPolicy
+from memberscope.guard.sketching.observations import FORMAT, Observations, finite, joined, read_line
+from memberscope.guard.sketching.sketcher import Sketcher
+from memberscope.wire.answers import outputs_of
+
+SIZE = 4096
+LONGEST = 2**26  # bytes of a line
+UNREADABLE = (MemberscopeError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
+
+
+class Log:
+    """Log files one after the other, as blocks of observations; to be read as often as wanted, and never whole in memory.
+
+    A line of another kind than the guard's own is an object with `time` (seconds since 1970, or ISO 8601, in UTC unless it says
+    otherwise), `client`, `request` and, if it is known, `answer`: the documents that the server was sent and sent back. Those need the
+    policy's [serving] and a sketch. Lines that cannot be read are left out and counted in `skipped`; those of the guard's own that
+    were made with another key than the sketch's in `foreign`, where their hashes mean nothing.
+
+    Raises:
+        InputError: There is no such file.
+    """
+
+    def __init__(self, paths: Sequence[Path], policy: GuardPolicy | None = None, sketcher: Sketcher | None = None) -> None:
+        missing = [path for path in paths if not path.is_file()]
+        if missing or not paths:
+            raise InputError(
+                f"Expected an access log, got {str(missing[0]) if missing else 'none'!r}, which is no file. Check the path."
+            )
+        self.paths, self.policy, self.sketcher = tuple(paths), policy, sketcher
+        self.skipped = self.lines = self.foreign = 0
+
+    def __iter__(self) -> Iterator[Observations]:
+        self.skipped = self.lines = self.foreign = 0
+        parts: list[Observations] = []
+        n = 0
+        for document in self._documents():
+            self.lines += 1
+            try:
+                found = self._read(document)
+            except UNREADABLE:
+                self.skipped += 1
+                continue
+            if found is None:
+                self.foreign += 1
+            elif len(found):
+                parts.append(found)
+                n += len(found)
+            if n >= SIZE:
+                yield joined(parts)
+                parts, n = [], 0
+        if parts:
+            yield joined(parts)
+
+    def _documents(self) -> Iterator[Any]:
+        for path in self.paths:
+            yield from rows_of(path) if path.suffix == ".parquet" else lines_of(path)
+
+    def _read(self, document: Any) -> Observations | None:
+        """The observations of a line; None where it was made with another key."""
+        found = json.loads(document) if isinstance(document, bytes) else document
+        if found.get("format") != FORMAT:
+            return self._sketched(found)
+        if self.sketcher is not None and found.get("key") not in (None, "", self.sketcher.secret.id):
+            return None
+        return read_line(document if isinstance(document, bytes) else json.dumps(found))
+
+    def _sketched(self, found: Any) -> Observations:
+        if self.policy is None or self.sketcher is None:
+            raise InputError("Expected a guard's log, got another. Give --policy with [serving] and a sketch.")
+        serving = self.policy.serving.endpoint("http://upstream")
+        batch = serving.serving.records(opened(found["request"]))
+        record, point, bins = self.sketcher.sketch(batch)
+        labels = np.full(len(batch), -1, dtype=np.int64)
+        if found.get("answer") is not None:
+            labels = tops(outputs_of(serving.serving.answers(opened(found["answer"])), serving.declared))
+        client = np.full(len(batch), self.sketcher.secret.client(str(found["client"])), dtype=np.uint64)
+        return Observations(np.full(len(batch), seconds(found["time"])), client, record, point, bins, labels)
+
+
+def seconds(time: Any) -> float:
+    """A time in seconds since 1970; without a zone it is UTC.
+
+    Raises:
+        ValueError: It is none.
+
+    >>> seconds(60), seconds("1970-01-01T00:01:00"), seconds("1970-01-01T01:01:00+01:00")
+    (60.0, 60.0, 60.0)
+    """
+    if isinstance(time, int | float):
+        return float(finite(time))
+    found = time if isinstance(time, datetime) else datetime.fromisoformat(time)
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+
+
+def tops(outputs: Any) -> Any:
+    """The top class of each row (n, k), hidden classes left out; a label (n, 1) itself; -1 where all is hidden."""
+    if outputs.shape[1] == 1:
+        return outputs[:, 0].astype(np.int64)
+    whole = ~np.isnan(outputs).all(axis=1)
+    return np.where(whole, np.nan_to_num(outputs, nan=-np.inf).argmax(axis=1), -1)
+
+
+def opened(document: Any) -> Any:
+    """A document, read where it is text."""
+    return json.loads(document) if isinstance(document, str | bytes) else document
+
+
+def lines_of(path: Path) -> Iterator[bytes]:
+    """The lines of a file that are not empty, also of one that gzip made; one that is too long is cut into pieces that nobody can read.
+
+    Raises:
+        InputError: The file cannot be read, or ends in the midst of what gzip made.
+    """
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as stream:
+            while line := stream.readline(LONGEST):
+                if line.strip():
+                    yield line
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(
+            f"Expected a log in {str(path)!r}, got a file that cannot be read to its end. Check the file."
+        ) from error
+
+
+def rows_of(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a Parquet file, a few thousand at a time.
+
+    Raises:
+        InputError: pyarrow is missing, or the file is none.
+    """
+    try:
+        import pyarrow
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise InputError("Expected pyarrow to read Parquet, got none. Run pip install memberscope[parquet].") from error
+    try:
+        with ParquetFile(path) as file:
+            for batch in file.iter_batches(SIZE):
+                yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"Expected a Parquet file, got {str(path)!r}, which is damaged or none. Check the file.") from error
+
+
+def ordered(paths: Sequence[Path]) -> list[Path]:
+    """Log files, the parts put aside for a path before the path itself: `access.jsonl` stands for all its days."""
+    found: list[Path] = []
+    for path in paths:
+        found += [*sorted(path.parent.glob(f"{path.name}.*Z")), path]
+    return [path for path in dict.fromkeys(found) if path.is_file() or path in paths]

@@ -1,0 +1,89 @@
+"""A log through the same detectors as live traffic: the same alarms, and a page of campaigns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from memberscope.guard.alerting.membership_digest import only_digests
+from memberscope.guard.calibration.thresholds import Tuned
+from memberscope.guard.detectors.alarm import Alarm, Scope
+from memberscope.guard.detectors.monitor import STREAMS, Monitor
+from memberscope.guard.detectors.volume import DAY
+from memberscope.guard.monitor.artifacts import Equipment
+from memberscope.guard.policy.config import Detector, GuardPolicy
+from memberscope.guard.replay.campaigns import Calibration, Day, Replay, Threshold
+from memberscope.guard.sketching.observations import Observations
+
+CONFIDENCE = 0.95
+
+
+@dataclass
+class Counted:
+    """What is counted of a log on the way: times, queries by day, and clients by day."""
+
+    first: float = 0.0
+    last: float = 0.0
+    queries: dict[float, int] = field(default_factory=dict)
+    clients: set[int] = field(default_factory=set)
+    pairs: set[tuple[int, float]] = field(default_factory=set)
+
+    def add(self, seen: Observations) -> None:
+        """Count a block."""
+        if not self.queries:
+            self.first = float(seen.time[0])
+        self.last = max(self.last, float(seen.time[-1]))
+        for time, client in zip(seen.time.tolist(), seen.client.tolist(), strict=True):
+            day = time // DAY
+            self.queries[day] = self.queries.get(day, 0) + 1
+            self.clients.add(client)
+            self.pairs.add((client, day))
+
+
+def judged(monitor: Monitor, blocks: Iterable[Observations]) -> tuple[list[Alarm], Counted]:
+    """Every alarm of a log, and what was counted in it."""
+    alarms: list[Alarm] = []
+    counted = Counted()
+    for block in blocks:
+        counted.add(block)
+        alarms += monitor.observe(block)
+    return alarms, counted
+
+
+def replay_of(name: str, alarms: list[Alarm], counted: Counted, policy: GuardPolicy, tuned: Tuned | None) -> Replay:
+    """What a log shows; membership is told in digests, as live."""
+    told = only_digests(alarms, policy.alerts, policy.monitor.retention_days * DAY)
+    days = sorted(counted.queries)
+    return Replay.of(
+        name,
+        told,
+        start=counted.first,
+        end=counted.last,
+        n_queries=sum(counted.queries.values()),
+        n_clients=len(counted.clients),
+        n_client_days=len(counted.pairs),
+        thresholds=() if tuned is None else thresholds_of(tuned),
+        calibration=None if tuned is None else calibration_of(tuned),
+        days=tuple(Day(day * DAY, counted.queries[day], sum(alarm.time // DAY == day for alarm in told)) for day in days),
+    )
+
+
+def thresholds_of(tuned: Tuned) -> tuple[Threshold, ...]:
+    """Every stream's threshold, with its share of the stated rate."""
+    limits, share = tuned.settings.thresholds, tuned.rate / len(STREAMS)
+    places: list[tuple[Detector, Scope]] = [stream.split(".") for stream in STREAMS if stream in limits]  # type: ignore[misc]
+    return tuple(Threshold(name, scope, limits[f"{name}.{scope}"], share) for name, scope in places)
+
+
+def calibration_of(tuned: Tuned) -> Calibration:
+    """The false-alarm rate that the last quarter of the tuned log showed."""
+    how = (
+        f"Thresholds for {tuned.rate:g} false alarms a client-day over all detectors together, by the tails of the statistics on "
+        f"{tuned.client_days:,} client-days of the log; checked on its last quarter with thresholds that had not seen it."
+    )
+    return Calibration(tuned.alarms / max(tuned.days, 1), tuned.low, tuned.high, CONFIDENCE, tuned.days, how)
+
+
+def fresh(equipment: Equipment, policy: GuardPolicy) -> Monitor:
+    """A monitor that begins with nothing, as a guard does at its first start."""
+    return equipment.monitor(policy.monitor.clients)

@@ -1,0 +1,193 @@
+"""One query and its answer as pure functions: bodies to records and outputs, and outputs to a body that tells no more.
+
+Answers keep the server's form. Where classes are hidden, templated JSON and MLflow get objects `{name: score}`, and the Open
+Inference Protocol a BYTES tensor of its classification extension; an endpoint declared with `top_k` reads both back exactly.
+One score for two classes is answered as two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from memberscope.defences import Chain
+from memberscope.errors import InputError, TargetError
+from memberscope.guard.policy.config import Serving
+from memberscope.guard.refused import Refused
+from memberscope.guard.rewriting.request_parser import (
+    UNREADABLE,
+    Query,
+    in_order,
+    mlflow_query,
+    read_request,
+    template_query,
+    v2_query,
+)
+from memberscope.guard.rewriting.response_writer import (
+    NUMPY,
+    Pairs,
+    named,
+    outputs_read,
+    plain_answers,
+    tensor_answer,
+    told_of,
+    v2_tensors,
+)
+from memberscope.outputs.rounding import tops_of
+from memberscope.types import Floats, Ints, OutputDefence
+from memberscope.wire.answers import Declared
+from memberscope.wire.json_path import Step, pick, put, steps_of
+from memberscope.wire.protocols import TemplatedJSON
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a server answered about n records: `outputs` (n, k), or labels (n, 1), and the rest that may pass (v2)."""
+
+    outputs: Floats
+    name: str = ""
+    beside: tuple[dict[str, Any], ...] = ()
+    says: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """How requests and answers of the served model are read and written.
+
+    >>> exchange = Exchange.of(Serving(protocol="mlflow", n_classes=2))
+    >>> query = exchange.query(b'{"inputs": [[1, 2]]}', restricted=True)
+    >>> len(query.batch), query.body
+    (1, b'{"inputs":[[1,2]]}')
+    >>> from memberscope.defences import restriction
+    >>> exchange.answer(b'{"predictions": [[0.26, 0.74]], "trace": 7}', 1, restriction("round:1"))[0]
+    b'{"predictions":[[0.3,0.7]]}'
+    """
+
+    serving: Serving
+    declared: Declared
+    template: bytes = b""
+    place: tuple[Step, ...] = ()
+    alone: bool = False
+    path: tuple[Step, ...] = ()
+
+    @classmethod
+    def of(cls, serving: Serving) -> Exchange:
+        """As the policy declares it."""
+        endpoint = serving.endpoint("http://upstream")
+        if serving.protocol == "v2":
+            return cls(serving, endpoint.declared)
+        served = endpoint.serving
+        path = steps_of(serving.answer or ("predictions" if serving.protocol == "mlflow" else ""))
+        if not isinstance(served, TemplatedJSON):
+            return cls(serving, endpoint.declared, path=path)
+        place, hole = served._place()
+        return cls(serving, endpoint.declared, served.body.encode(), place, hole in ("$record", "$row"), path)
+
+    def query(self, body: bytes, *, restricted: bool) -> Query:
+        """The records of a request, and the body for the server; where answers are `restricted`, only the declared output is asked for.
+
+        Raises:
+            Refused: It is not what the protocol says (400), or in a form that is not read (415).
+        """
+        document, odd = read_request(body)
+        try:
+            query = self._query(document, odd, restricted)
+            batch = in_order(query.batch, self.serving.columns)
+            return query if batch is query.batch else Query(batch, query.body)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError):
+            raise Refused(400, UNREADABLE) from None
+        except (TargetError, InputError):
+            raise Refused(400, UNREADABLE) from None
+
+    def _query(self, document: Any, odd: bool, restricted: bool) -> Query:
+        if self.serving.protocol == "mlflow":
+            return mlflow_query(document, odd)
+        if self.serving.protocol == "json":
+            return template_query(document, odd, self.template, self.place, self.alone)
+        asked = [self.serving.answer, *self.serving.also] if self.serving.answer else []
+        return v2_query(document, odd, asked if restricted else None)
+
+    def read(self, body: bytes, n: int) -> Answer:
+        """What an answer says of n records.
+
+        Raises:
+            TargetError: It cannot be read, or is not what was declared.
+        """
+        try:
+            document = orjson.loads(body)
+        except ValueError:
+            raise TargetError(
+                f"Expected JSON from the server, got {len(body)} bytes that are none. Check the server."
+            ) from None
+        if self.serving.protocol != "v2":
+            found = pick(document, self.path)
+            return Answer(outputs_read([found] if self.alone else found, self.declared, n))
+        name, values, beside = v2_tensors(document, self.serving.answer, self.serving.also)
+        return Answer(outputs_read(values, self.declared, n), name, tuple(beside), tuple(named(document).items()))
+
+    def write(self, answer: Answer, outputs: Floats, told: Pairs | None, signal: str) -> bytes:
+        """The body that says `outputs` in place of the answer's own; where classes are hidden, those that are `told`."""
+        if self.serving.protocol == "v2":
+            tensor = tensor_answer(answer.name, outputs, told, signal, self.declared)
+            return orjson.dumps({**dict(answer.says), "outputs": [tensor, *answer.beside]}, option=NUMPY)
+        found = plain_answers(outputs, told, signal, self.declared)
+        return orjson.dumps(put(self.path, found[0] if self.alone else found), option=NUMPY)
+
+    def answer(self, body: bytes, n: int, defence: OutputDefence) -> tuple[bytes, Ints]:
+        """The body of an answer about n records as `defence` leaves it, and the top classes (n,) that it tells.
+
+        Raises:
+            TargetError: It cannot be read, or is not what was declared.
+            InputError: The defence cannot be applied to it.
+        """
+        answer = self.read(body, n)
+        outputs, signal = defended(answer.outputs, self.declared, defence)
+        told = None if signal == "labels" else told_of(outputs)
+        first = tops(outputs, signal) if told is None else np.array([pairs[0][0] if pairs else 0 for pairs in told])
+        return self.write(answer, outputs, told, signal), first
+
+    def tops(self, body: bytes, n: int) -> Ints:
+        """The top classes (n,) of an answer that passes as it is; -1 where it cannot be read."""
+        try:
+            outputs = self.read(body, n).outputs
+        except (TargetError, InputError, ValueError, TypeError):
+            return np.full(n, -1, dtype=np.int64)
+        return tops(outputs, self.declared.level)
+
+
+def defended(outputs: Floats, declared: Declared, defence: OutputDefence) -> tuple[Floats, str]:
+    """The outputs after `defence`, as an audit behind it sees them, and what they are: labels stay labels, logits become probabilities.
+
+    >>> from memberscope.defences import restriction
+    >>> defended(np.array([[0.0, 0.0]]), Declared("logits", n=2), restriction("round:2"))
+    (array([[0.5, 0.5]]), 'probabilities')
+    """
+    if declared.level == "labels":
+        return outputs, "labels"
+    if declared.level == "logits":
+        from scipy.special import softmax
+
+        outputs = softmax(outputs, axis=1)
+    return defence(outputs), defence.signal
+
+
+def tops(outputs: Floats, signal: str) -> Ints:
+    """The top classes (n,) that outputs tell, the first of equals."""
+    if signal == "labels":
+        return outputs[:, 0].astype(np.int64)
+    return tops_of(outputs)
+
+
+def coarser(defence: OutputDefence | None, more: OutputDefence) -> OutputDefence:
+    """`defence` and then `more`; labels cannot be coarser.
+
+    >>> from memberscope.defences import restriction
+    >>> coarser(restriction("round:2"), restriction("label")).name
+    'round:2+label'
+    """
+    if defence is None:
+        return more
+    return defence if defence.signal == "labels" else Chain((defence, more))

@@ -1,0 +1,52 @@
+"""A policy read again while the guard serves: all of it or nothing."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from memberscope.errors import MemberscopeError
+from memberscope.guard.asgi.middleware import GuardMiddleware
+from memberscope.guard.logs.operational_log import say
+from memberscope.guard.policy.config import GuardPolicy
+from memberscope.guard.policy.measured_level import log_measured
+
+
+class Reloads:
+    """The policy file at `path` and the guard that serves it; `told` hears of each policy that comes into force.
+
+    Where the state and the monitor's files lie is settled at the start; `restart` names what a new policy changes of that.
+    """
+
+    def __init__(
+        self,
+        guard: GuardMiddleware,
+        path: Path,
+        told: Callable[[GuardPolicy], None] = lambda policy: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """The guard has read the policy once."""
+        self.guard, self.path, self._told, self._clock = guard, path, told, clock
+        self.loaded_at, self.broken, self.restart = clock(), "", ""
+        self._first = guard.rules.policy
+
+    def __call__(self) -> bool:
+        """Read the policy and put it in force; a broken one changes nothing and is told in `broken`."""
+        try:
+            rules = self.guard.prepared(self.path)
+        except Exception as error:
+            self.broken = str(error) if isinstance(error, MemberscopeError) else type(error).__name__
+            say(logging.ERROR, "reload_failed", said=self.broken, kept=self.guard.rules.digest)
+            self.guard.counters.reload(False)
+            return False
+        settled = ("state", "monitor", "alerts")
+        changed = [name for name in settled if getattr(rules.policy, name) != getattr(self._first, name)]
+        self.broken, self.restart, self.loaded_at = "", ", ".join(changed), self._clock()
+        self.guard.swap(rules)
+        self._told(rules.policy)
+        say(logging.INFO, "reloaded", digest=rules.digest, mode=rules.policy.guard.mode, needs_restart=self.restart)
+        log_measured(rules.policy)
+        self.guard.counters.reload(True)
+        return True

@@ -1,0 +1,107 @@
+"""Several workers that share one listening socket, started again when one dies."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from memberscope.errors import InputError
+from memberscope.guard.alerting.prometheus import FOLDER, forget_worker
+from memberscope.guard.logs.operational_log import logging_to_stderr, say
+from memberscope.guard.policy.config import GuardPolicy
+from memberscope.guard.server.assembly import Parts
+from memberscope.guard.server.worker import Run, work
+
+EVERY, SOONEST = 0.1, 1.0  # seconds between looks at the workers, and from a worker's start to its next
+
+
+def supervise(run: Run, listening: socket.socket, secret: bytes, parts: Callable[[GuardPolicy, bytes], Parts]) -> None:
+    """Keep `run.workers` processes serving until SIGTERM or SIGINT; SIGHUP goes to each of them. Each exposes what all count.
+
+    Raises:
+        InputError: There is no folder for what they count.
+    """
+    logging_to_stderr(run.log_level)
+    with shared_numbers():
+        keep(run, listening, secret, parts)
+
+
+def keep(run: Run, listening: socket.socket, secret: bytes, parts: Callable[[GuardPolicy, bytes], Parts]) -> None:
+    """Begin the workers, begin them again as they die, and wait for their end."""
+    asked: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda got, _: asked.append(got))
+    context = multiprocessing.get_context("spawn")
+
+    def begun(place: int) -> tuple[Any, float]:
+        process = context.Process(target=work, args=(run, listening, secret, parts, place))
+        process.start()
+        return process, time.monotonic()
+
+    workers = [begun(place) for place in range(run.workers)]
+    while not {signal.SIGTERM, signal.SIGINT} & set(asked):
+        time.sleep(EVERY)
+        if signal.SIGHUP in asked:
+            asked.remove(signal.SIGHUP)
+            tell([process for process, _ in workers], signal.SIGHUP)
+        for place, (process, since) in enumerate(workers):
+            if not process.is_alive() and time.monotonic() - since > SOONEST:
+                say(logging.ERROR, "worker_ended", place=place, code=process.exitcode)
+                forget_worker(process.pid)
+                workers[place] = begun(place)
+    ended([process for process, _ in workers], run.grace)
+
+
+@contextmanager
+def shared_numbers() -> Iterator[None]:
+    """A folder of their own where processes that begin meanwhile count together; it is removed at the end.
+
+    Raises:
+        InputError: There is nowhere to make it.
+
+    >>> with shared_numbers():
+    ...     os.path.isdir(os.environ[FOLDER])
+    True
+    """
+    before = os.environ.get(FOLDER)
+    try:
+        folder = TemporaryDirectory(prefix="memberscope-guard-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise InputError(
+            f"Expected a folder for what workers count, got {error}. Set TMPDIR to one that can be written."
+        ) from error
+    with folder as name:
+        os.environ[FOLDER] = name
+        try:
+            yield
+        finally:
+            os.environ.pop(FOLDER)
+            if before is not None:
+                os.environ[FOLDER] = before
+
+
+def tell(processes: list[Any], number: int) -> None:
+    """Send a signal to those that live."""
+    for process in processes:
+        if process.is_alive():
+            os.kill(process.pid, number)
+
+
+def ended(processes: list[Any], grace: float) -> None:
+    """Wait for all to end, and kill those that do not."""
+    tell(processes, signal.SIGTERM)
+    until = time.monotonic() + grace + 5.0
+    for process in processes:
+        process.join(max(0.0, until - time.monotonic()))
+    for process in processes:
+        if process.is_alive():
+            process.kill()
+            process.join()

@@ -1,0 +1,1 @@
+"""Sketches of queries: features, near-duplicates and fingerprints."""

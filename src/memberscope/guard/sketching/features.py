@@ -1,0 +1,275 @@
+"""Numbers in which near-duplicates of a record lie near each other, whatever its kind: tables, images, texts.
+
+Tables: each numeric column on its own quantiles, so that units do not matter; each category a random direction. Images: magnitudes of
+low frequencies, the same for mirrored images and nearly so for shifted and noisy ones. Texts: shingles of three words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.errors import InputError
+from memberscope.guard.hashing.secret_key import Secret
+from memberscope.guard.sketching.observations import BINS, POINT
+from memberscope.wire.batch import Batch
+
+Numbers = NDArray[np.float32]
+KNOTS = 8  # pieces of the scale of one column
+FEW = 16  # distinct values up to which a column's scale is straight
+FREQUENCIES = 6  # along each axis of an image, from zero
+BRIGHT = 1e6  # beyond which an image's values are cut off, so that sums stay finite
+APART = 0.7  # length of a category's direction: two categories are as far apart as the ends of a column
+
+
+def matrix_of(batch: Batch, columns: Sequence[str]) -> NDArray[Any]:
+    """Records as a matrix (n, d) of numbers, or of objects where a column has words.
+
+    Raises:
+        InputError: A column is missing, or records have no values.
+    """
+    if batch.columns is not None:
+        missing = [name for name in columns if name not in batch.columns]
+        if missing:
+            raise InputError(f"Expected the columns {', '.join(columns)}, got none called {missing[0]!r}. Check the records.")
+        parts = [np.asarray(batch.columns[name]).reshape(len(batch)) for name in columns or batch.columns]
+        if all(part.dtype.kind in "biuf" for part in parts):
+            return np.stack([single(part) for part in parts], axis=1)
+        return np.stack([part.astype(object) for part in parts], axis=1)
+    array = np.asarray(batch.array)
+    if array.ndim == 0 or array.dtype.kind not in "biufOUS":
+        raise InputError(
+            f"Expected records as an array of numbers or words, got {array.dtype} of shape {array.shape}. Check them."
+        )
+    flat = array.reshape(len(array), -1)
+    return flat.astype(object) if array.dtype.kind in "OUS" else single(flat)
+
+
+def single(values: NDArray[Any]) -> Numbers:
+    """Numbers in single precision; those beyond it are infinite."""
+    with np.errstate(over="ignore"):
+        found: Numbers = values.astype(np.float32)
+    return found
+
+
+def canonical(matrix: NDArray[Any]) -> list[bytes]:
+    """Each record (n, d) as bytes that do not depend on how its numbers were written: single precision, one zero, one NaN."""
+    if matrix.dtype != object:
+        rows = np.ascontiguousarray(matrix + np.float32(0))
+        rows[np.isnan(rows)] = np.nan
+        return [row.tobytes() for row in rows]
+    return ["\x1f".join(word_of(value) for value in row).encode() for row in matrix]
+
+
+def word_of(value: Any) -> str:
+    """A value as text; numbers as single precision says them.
+
+    >>> word_of(1), word_of(1.0), word_of("a"), word_of(None), word_of(float("nan"))
+    ('1.0', '1.0', "'a'", 'None', 'None')
+    """
+    if is_number(value):
+        return "None" if value != value else repr(float(single(np.array(value))) + 0.0)
+    return "None" if value is None else repr(str(value))
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number or a truth value."""
+    return isinstance(value, bool | int | float | np.number | np.bool_)
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A fitted table: `knots` (d, 9) of the numeric columns `numeric`, the `wordy` columns, and those `ordered` to look for order in."""
+
+    columns: tuple[str, ...]
+    numeric: tuple[int, ...]
+    wordy: tuple[int, ...]
+    knots: Numbers
+    ordered: tuple[int, ...] = ()
+
+    @classmethod
+    def fit(cls, batch: Batch) -> Table:
+        """From ordinary records."""
+        columns = tuple(batch.columns or ())
+        matrix = matrix_of(batch, columns)
+        wordy = tuple(j for j in range(matrix.shape[1]) if matrix.dtype == object and not is_numeric(matrix[:, j]))
+        numeric = tuple(j for j in range(matrix.shape[1]) if j not in wordy)
+        knots = knots_of(numbers_in(matrix, numeric))
+        return cls(columns, numeric, wordy, knots, in_order(knots, numeric, wordy))
+
+    def settled(self, matrix: NDArray[Any]) -> NDArray[Any]:
+        """Records (n, d) as this table has them, whatever came beside them: numbers alone where no column has words."""
+        if self.wordy:
+            return matrix if matrix.dtype == object else matrix.astype(object)
+        return numbers_in(matrix, range(matrix.shape[1]))
+
+    def features(self, matrix: NDArray[Any]) -> Numbers:
+        """Numeric columns (n, d) on their scales, 0 to 1; what is missing lies in the middle."""
+        self.check(matrix)
+        return scaled(numbers_in(matrix, self.numeric), self.knots)
+
+    def check(self, matrix: NDArray[Any]) -> None:
+        """Refuse records (n, d) with another number of features.
+
+        Raises:
+            InputError: They have.
+        """
+        d = len(self.numeric) + len(self.wordy)
+        if matrix.shape[1] != d:
+            raise InputError(f"Expected {d} features, got {matrix.shape[1]}. Check the records.")
+
+    def directions(self, matrix: NDArray[Any], secret: Secret) -> Numbers:
+        """The sum (n, 16) of the directions of each record's categories."""
+        found = np.zeros((len(matrix), POINT), dtype=np.float32)
+        for j in self.wordy:
+            found += direction(secret, [f"{j}={word_of(value)[:200]}" for value in matrix[:, j]])
+        return found
+
+    def codes(self, matrix: NDArray[Any], secret: Secret) -> Numbers:
+        """Eight columns (n, 8) to look for order in; categories by a keyed code."""
+        self.check(matrix)
+        found = np.zeros((len(matrix), BINS), dtype=np.float32)
+        if matrix.dtype != object:
+            found[:, : len(self.ordered)] = matrix[:, list(self.ordered)]
+            return found
+        for place, j in enumerate(self.ordered):
+            if j in self.wordy:
+                found[:, place] = [secret.hash64("word", word_of(value)[:200].encode()) % 32 for value in matrix[:, j]]
+            else:
+                found[:, place] = numbers_in(matrix, (j,))[:, 0]
+        return found
+
+
+def in_order(knots: Numbers, numeric: tuple[int, ...], wordy: tuple[int, ...]) -> tuple[int, ...]:
+    """Up to eight columns worth looking for order in: numeric ones with the most bent scales, which have most values, then words."""
+    steps = np.diff(knots, axis=1)
+    bent = steps.std(axis=1) / np.maximum(steps.mean(axis=1), 1e-30)
+    chosen = [numeric[j] for j in sorted(np.argsort(-bent, kind="stable")[:BINS].tolist())]
+    return (*chosen, *wordy)[:BINS]
+
+
+def is_numeric(values: NDArray[Any]) -> bool:
+    """Whether a column of objects holds numbers or nothing."""
+    return all(value is None or is_number(value) for value in values)
+
+
+def numbers_in(matrix: NDArray[Any], columns: Sequence[int]) -> Numbers:
+    """The columns as numbers (n, d); words and what is missing are NaN."""
+    if matrix.dtype != object:
+        return matrix if len(columns) == matrix.shape[1] else matrix[:, list(columns)]
+    chosen = matrix[:, list(columns)]
+    numbers = [[float(value) if is_number(value) else np.nan for value in row] for row in chosen]
+    return single(np.array(numbers, dtype=np.float64).reshape(chosen.shape))
+
+
+def knots_of(values: Numbers) -> Numbers:
+    """Nine rising knots for each column (d, 9): straight between the ends where values are few, else on quantiles."""
+    found = np.zeros((values.shape[1], KNOTS + 1), dtype=np.float32)
+    for j in range(values.shape[1]):
+        column = values[np.isfinite(values[:, j]), j]
+        few = np.unique(column)
+        if len(few) <= 1:
+            found[j] = np.linspace(0, 1, KNOTS + 1) + (few[0] if len(few) else 0)
+        elif len(few) <= FEW:
+            found[j] = np.linspace(few[0], few[-1], KNOTS + 1)
+        else:
+            unique = np.unique(np.quantile(column, np.linspace(0, 1, KNOTS + 1)))
+            found[j] = np.interp(np.linspace(0, 1, KNOTS + 1), np.linspace(0, 1, len(unique)), unique)
+    return found
+
+
+def scaled(values: Numbers, knots: Numbers) -> Numbers:
+    """Each column (n, d) on its scale: straight between knots, 0 below the first and 1 above the last, NaN as 0.5."""
+    found: Numbers = np.zeros(values.shape, dtype=np.float32)
+    for low, slope, most in pieces(knots.tobytes(), len(knots)):
+        part = (values - low) * slope
+        found += np.minimum(np.maximum(part, 0, out=part), most, out=part)
+    np.copyto(found, np.float32(0.5), where=np.isnan(found))
+    return found
+
+
+@lru_cache(maxsize=64)
+def pieces(knots: bytes, d: int) -> list[tuple[Numbers, Numbers, np.float32]]:
+    """Where each piece of the scales begins (d,), its slope (d,) and its height; a single one where all scales are straight."""
+    table = np.frombuffer(knots, dtype=np.float32).reshape(d, KNOTS + 1)
+    if np.allclose(np.diff(table, 2, axis=1), 0, atol=1e-6 * max(float(np.abs(table).max(initial=0)), 1e-30)):
+        table = table[:, [0, KNOTS]]
+    heights = np.float32(1 / (table.shape[1] - 1))
+    slopes = heights / np.maximum(np.diff(table, axis=1), np.float32(1e-30))
+    return [(np.ascontiguousarray(table[:, k]), np.ascontiguousarray(slopes[:, k]), heights) for k in range(slopes.shape[1])]
+
+
+def direction(secret: Secret, words: Sequence[str]) -> Numbers:
+    """The keyed directions (n, 16) of categories or shingles: evenly spread numbers, from one hash each."""
+    drawn = np.frombuffer(secret.wide("project", (word.encode(errors="replace") for word in words)), dtype="<u4")
+    even = drawn.reshape(len(words), POINT) / np.float32(2**32) - np.float32(0.5)
+    return np.asarray(even * np.float32(APART * np.sqrt(12 / POINT)), dtype=np.float32)
+
+
+def image_features(flat: Numbers, shape: Sequence[int]) -> Numbers:
+    """Square roots of the low frequencies' magnitudes (n, 36 a channel); records (n, d) are images of `shape`.
+
+    The magnitudes of a frequency and of its mirror image are averaged, so that mirrored images have the same features.
+
+    Raises:
+        InputError: Records do not have that many values.
+    """
+    if flat.shape[1] != int(np.prod(shape)):
+        raise InputError(f"Expected images of shape {tuple(shape)}, got records of {flat.shape[1]} values. Repair shape.")
+    images = np.clip(np.nan_to_num(flat), -BRIGHT, BRIGHT).reshape(len(flat), *shape)
+    if len(shape) == 3 and shape[-1] <= 4:
+        images = np.moveaxis(images, -1, 1)
+    elif len(shape) == 2:
+        images = images[:, None]
+    images = images - images.mean(axis=(2, 3), keepdims=True)
+    down, across = waves(images.shape[2]), waves(images.shape[3])
+    found = down @ images @ across.T
+    k = FREQUENCIES
+    cc, cs, sc, ss = found[..., :k, :k], found[..., :k, k:], found[..., k:, :k], found[..., k:, k:]
+    size = (np.hypot(cc - ss, sc + cs) + np.hypot(cc + ss, sc - cs)) / 2
+    return np.asarray(np.sqrt(size).reshape(len(flat), -1), dtype=np.float32)
+
+
+@lru_cache(maxsize=16)
+def waves(side: int) -> Numbers:
+    """Cosines, then sines, of the low frequencies (12, side), under a window that falls to zero at an image's borders.
+
+    Shifted images differ most at their borders.
+    """
+    place = np.arange(side) + 0.5
+    angles = 2 * np.pi * np.outer(np.arange(FREQUENCIES), place) / side
+    taper = np.sin(np.pi * place / side) ** 2
+    return np.asarray(np.concatenate([np.cos(angles), np.sin(angles)]) * taper, dtype=np.float32)
+
+
+def shingles(text: str) -> set[str]:
+    """Runs of three words of a text in small letters; of all its words where there are fewer.
+
+    >>> sorted(shingles("The cat sat down"))
+    ['cat sat down', 'the cat sat']
+    """
+    words = text.lower().split()[:2000]
+    return {" ".join(words[i : i + 3]) for i in range(max(len(words) - 2, 1))}
+
+
+def text_points(texts: Sequence[str], secret: Secret) -> Numbers:
+    """Sums (n, 16) of the shingles' directions, each divided by the root of their number."""
+    found = np.zeros((len(texts), POINT), dtype=np.float32)
+    for i, text in enumerate(texts):
+        runs = sorted(shingles(text))
+        found[i] = direction(secret, runs).sum(axis=0) / np.sqrt(len(runs))
+    return found
+
+
+def text_codes(texts: Sequence[str]) -> Numbers:
+    """Eight numbers (n, 8) to look for order in: lengths, and the first letters."""
+    found = np.zeros((len(texts), BINS), dtype=np.float32)
+    for i, text in enumerate(texts):
+        letters = [ord(letter) for letter in text[:3].lower()] + [0, 0, 0]
+        found[i, :5] = (len(text), len(text.split()), letters[0] * 256 + letters[1], letters[1], letters[2])
+    return found

@@ -1,0 +1,164 @@
+"""Families of near-duplicates: each query joins the family of the nearest of the last distinct records, whoever asked about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.guard.sketching.observations import POINT
+from memberscope.types import Ints
+
+CHUNK = 64  # queries placed with one matrix product
+COLLINEAR = 0.98  # cosine of two successive steps on one line, either way
+ROOT = 100  # clients that a family remembers
+FAR = 1000.0  # beyond which points are not told apart; ordinary ones are about 1 apart
+SLACK = 1e-5  # share of squares by which a distance from a matrix product may err
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """Where n queries fell: `family` (n,) by its number, and `before` (n,), the variants that the family had by then.
+
+    `before` is 0 for a new family and -1 for a record that was known. `step` (n,) says of new variants whether they go on along a
+    line (2) and whether the label changed (1), added up; -1 for all others.
+    """
+
+    family: Ints
+    before: Ints
+    step: Ints
+
+
+class Families:
+    """The last `window` distinct records by their points; two of them nearer than `radius` are of one family.
+
+    >>> at = np.zeros((3, 16), dtype=np.float32); at[1, 0] = 0.1; at[2, 0] = 5
+    >>> Families(0.5).place(at, np.arange(3), np.zeros(3, dtype=int), np.ones(3)).before.tolist()
+    [0, 1, 0]
+    """
+
+    def __init__(self, radius: float, window: int = 16_384) -> None:
+        self.radius, self.window = radius, window
+        self.points = np.full((window, POINT), 1e6, dtype=np.float32)
+        self.squares = np.full(window, np.inf, dtype=np.float32)
+        self.records = np.zeros(window, dtype=np.uint64)
+        self.family = np.full(window, -1, dtype=np.int64)
+        self.slots: dict[int, int] = {}
+        self.added = self.founded = 0
+        self.number = np.full(window, -1, dtype=np.int64)
+        self.variants = np.zeros(window, dtype=np.int64)
+        self.last = np.zeros((window, POINT), dtype=np.float32)
+        self.step = np.zeros((window, POINT), dtype=np.float32)
+        self.label = np.full(window, -1, dtype=np.int64)
+        self.evidence = np.zeros(window)  # what the boundary detector sums up
+        self.clients: dict[int, list[int]] = {}  # of families that have variants
+
+    def place(self, point: NDArray[np.float32], record: NDArray[np.uint64], label: Ints, client: NDArray[np.uint64]) -> Placed:
+        """Place n queries in their order."""
+        spots = np.array(list(self.each(point, record, label, client)), dtype=np.int64).reshape(len(record), 3)
+        return Placed(*np.ascontiguousarray(spots.T))
+
+    def each(
+        self, point: NDArray[np.float32], record: NDArray[np.uint64], label: Ints, client: NDArray[np.uint64]
+    ) -> Iterator[tuple[int, int, int]]:
+        """`family`, `before` and `step` of one query after the other; each is placed when it is asked for, however many are given at once."""
+        if len(point) and not np.abs(point).max() <= FAR:
+            point = np.clip(np.nan_to_num(point, nan=0.0), -FAR, FAR)
+        for start in range(0, len(record), CHUNK):
+            part = slice(start, start + CHUNK)
+            nearest = self._nearest(point[part])
+            columns = zip(point[part], record[part].tolist(), label[part].tolist(), client[part].tolist(), strict=True)
+            for i, (at, known, told, who) in enumerate(columns):
+                yield self._one(nearest, i, at, known, (told, who))
+
+    def _one(
+        self, nearest: Callable[[int], int], i: int, point: NDArray[np.float32], record: int, told: tuple[int, int]
+    ) -> tuple[int, int, int]:
+        slot = self.slots.get(record)
+        if slot is not None:
+            return int(self.family[slot]), -1, -1
+        family, before, step = nearest(i), 0, -1
+        if family < 0 or self.number[family % self.window] != family:
+            family = self._found(point, told[0])
+        else:
+            before = int(self.variants[family % self.window])
+            step = self._joined(family, point, *told)
+        self._add(point, record, family)
+        return family, before, step
+
+    def _nearest(self, point: NDArray[np.float32]) -> Callable[[int], int]:
+        """For the i-th of some points (n, 16), asked in order: the family of the nearest record within the radius, -1 for none.
+
+        One matrix product finds who may be the nearest; distances between those are then taken one by one, so that the answer does
+        not depend on how many queries came together. Of equals the oldest counts.
+        """
+        begin, filled = self.added, min(self.added, self.window)
+        own = (point * point).sum(axis=1)
+        product = (-2 * point) @ self.points[:filled].T
+        product += self.squares[:filled]
+        limits = (self.radius**2 + SLACK * (own + self.radius**2) - own).tolist()
+        least = product.min(axis=1).tolist() if filled else [np.inf] * len(point)
+        close: dict[int, list[int]] = {}
+        if len(point) > 1:
+            for i, j in np.argwhere(np.tril(own - 2 * point @ point.T <= np.array(limits)[:, None], -1)).tolist():
+                close.setdefault(i, []).append(j)
+        put: dict[int, int] = {}  # the slots of those of the points that were added
+
+        def family(i: int) -> int:
+            slots: list[int] = []
+            if least[i] <= limits[i]:
+                row = product[i]
+                row[[(begin + k) % self.window for k in range(self.added - begin) if begin + k >= self.window]] = np.inf
+                most = min(float(row.min()) + 2 * SLACK * float(own[i] + self.radius**2), limits[i])
+                slots = np.flatnonzero(row <= most).tolist()
+            slots += [put[j] for j in close.get(i, ()) if j in put]
+            put[i] = self.added % self.window
+            return self._closest(point[i], slots) if slots else -1
+
+        return family
+
+    def _closest(self, point: NDArray[np.float32], slots: list[int]) -> int:
+        """The family of the record nearest to the point, among those in `slots`; -1 where none is within the radius."""
+        away = self.points[slots].astype(np.float64) - point
+        distance = (away * away).sum(axis=1).tolist()
+        best, _, slot = min((d, (slot - self.added) % self.window, slot) for d, slot in zip(distance, slots, strict=True))
+        return int(self.family[slot]) if best <= self.radius**2 else -1
+
+    def _found(self, point: NDArray[np.float32], label: int) -> int:
+        """A new family, in the place of the oldest."""
+        family = self.founded
+        self.founded += 1
+        at = family % self.window
+        self.clients.pop(int(self.number[at]), None)
+        self.number[at], self.variants[at], self.label[at], self.evidence[at] = family, 1, label, 0.0
+        self.last[at], self.step[at] = point, 0
+        return family
+
+    def _joined(self, family: int, point: NDArray[np.float32], label: int, client: int) -> int:
+        """Count a new variant, and say how it was stepped to."""
+        at = family % self.window
+        step, before = point - self.last[at], self.step[at]
+        length = float(step @ step)
+        product = length * float(before @ before)
+        straight = product > 1e-18 and abs(float(step @ before)) > COLLINEAR * product**0.5
+        changed = label >= 0 and self.label[at] >= 0 and label != self.label[at]
+        self.variants[at] += 1
+        self.last[at], self.label[at] = point, label
+        if length > 1e-12:
+            self.step[at] = step
+        known = self.clients.setdefault(family, [])
+        if client not in known and len(known) < ROOT:
+            known.append(client)
+        return 2 * straight + changed
+
+    def _add(self, point: NDArray[np.float32], record: int, family: int) -> None:
+        """Remember a distinct record in the place of the oldest."""
+        slot = self.added % self.window
+        if self.added >= self.window:
+            self.slots.pop(int(self.records[slot]), None)
+        self.points[slot], self.squares[slot] = point, point @ point
+        self.records[slot], self.family[slot] = record, family
+        self.slots[record] = slot
+        self.added += 1

@@ -1,0 +1,207 @@
+"""From records to what is remembered of them: a keyed hash, a keyed projection to sixteen numbers, and eight coarse positions."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.errors import InputError
+from memberscope.guard.hashing.secret_key import Secret
+from memberscope.guard.policy.config import Kind
+from memberscope.guard.sketching.features import (
+    Numbers,
+    Table,
+    canonical,
+    image_features,
+    knots_of,
+    matrix_of,
+    scaled,
+    text_codes,
+    text_points,
+)
+from memberscope.guard.sketching.observations import BINS, POINT
+from memberscope.signals import write_bytes
+from memberscope.wire.batch import Batch
+
+SAMPLE = 8192  # ordinary records that a sketch is fitted to, at most
+NEAR = 0.02  # share of ordinary records that have a neighbour within the radius
+Sketch = tuple[NDArray[np.uint64], Numbers, NDArray[np.uint8]]
+
+
+@dataclass(frozen=True, eq=False)
+class Sketcher:
+    """A fitted sketch. Distances between points are about those between records, in units of the usual one.
+
+    `radius` is the distance below which two records count as near-duplicates: one in fifty ordinary records has such a neighbour.
+
+    >>> rng = np.random.default_rng(0)
+    >>> records = rng.normal(size=(500, 30))
+    >>> sketcher = Sketcher.fit("tabular", Batch(records), Secret("k", bytes(32)))
+    >>> record, point, bins = sketcher.sketch(Batch(np.stack([records[0], records[0] + 0.001, records[1]])))
+    >>> near, far = np.linalg.norm(point[1:] - point[0], axis=1)
+    >>> bool(near < sketcher.radius < far), len(set(record.tolist())), bins.shape
+    (True, 3, (3, 8))
+    """
+
+    kind: Kind
+    secret: Secret
+    shape: tuple[int, ...]
+    table: Table
+    spread: Numbers
+    codes: Numbers
+    scale: float = 1.0
+    radius: float = 0.0
+
+    @classmethod
+    def fit(cls, kind: Kind, batch: Batch, secret: Secret, shape: tuple[int, ...] | None = None) -> Sketcher:
+        """A sketch of records like those of `batch`, which are nobody's in particular; `shape` is that of images.
+
+        Raises:
+            InputError: There are fewer than 20 records, or they do not fit the kind.
+        """
+        if len(batch) < 20:
+            raise InputError(f"Expected at least 20 ordinary records to fit a sketch to, got {len(batch)}. Give more.")
+        if kind == "image" and not shape:
+            shape = tuple(np.asarray(batch.array).shape[1:]) if batch.array is not None else ()
+            if len(shape) < 2:
+                raise InputError("Expected the shape of images, got flat records. Write shape = [28, 28] in [monitor].")
+        batch = batch.take(np.linspace(0, len(batch) - 1, min(len(batch), SAMPLE)).astype(int).tolist())
+        empty = Table((), (), (), np.zeros((0, 9), dtype=np.float32))
+        plain = cls(kind, secret, shape or (), empty, np.ones(0, np.float32), np.zeros((BINS, 9), np.float32))
+        if kind == "tabular":
+            plain = replace(plain, table=Table.fit(batch))
+        matrix = plain._matrix(batch)
+        if kind == "image":
+            spread = image_features(matrix, plain.shape).std(axis=0)
+            plain = replace(plain, spread=np.maximum(spread, np.float32(1e-6 + spread.max() * 1e-3)))
+        plain = replace(plain, codes=knots_of(plain._codes(matrix)))
+        points = plain._points(matrix)
+        rng = np.random.default_rng(0)
+        usual = np.median(np.linalg.norm(points - points[rng.permutation(len(points))], axis=1))
+        scale = float(usual) or 1.0
+        return replace(plain, scale=scale, radius=float(np.quantile(nearest(points / scale), NEAR)) or 1e-3)
+
+    def sketch(self, batch: Batch) -> Sketch:
+        """Keyed hashes (n,), points (n, 16) and bins (n, 8) of the records.
+
+        Raises:
+            InputError: The records are not of the kind that it was fitted to.
+        """
+        matrix = self._matrix(batch)
+        record = self.secret.hashes("record", canonical(matrix))
+        bins = np.minimum(scaled(self._codes(matrix), self.codes) * 32, 31).astype(np.uint8)
+        return record, self._points(matrix) / np.float32(self.scale), bins
+
+    def records(self, batch: Batch) -> NDArray[np.uint64]:
+        """Keyed hashes (n,) alone."""
+        return self.secret.hashes("record", canonical(self._matrix(batch)))
+
+    def _matrix(self, batch: Batch) -> NDArray[Any]:
+        matrix = matrix_of(batch, self.table.columns)
+        if self.kind != "text" and matrix.dtype == object and not self.table.wordy:
+            with suppress(ValueError, TypeError):  # numbers that came as words, which servers read too
+                matrix = matrix.astype(np.float32)
+        if self.kind == "image" and matrix.dtype == object:
+            raise InputError("Expected images as numbers, got words. Check kind in [monitor].")
+        return (
+            self.table.settled(matrix) if self.kind == "tabular" and len(self.table.knots) + len(self.table.wordy) else matrix
+        )
+
+    def _points(self, matrix: NDArray[Any]) -> Numbers:
+        if self.kind == "text":
+            return text_points(texts_in(matrix), self.secret)
+        if self.kind == "image":
+            return projected(image_features(matrix, self.shape) / self.spread, self.secret)
+        return projected(self.table.features(matrix), self.secret) + self.table.directions(matrix, self.secret)
+
+    def _codes(self, matrix: NDArray[Any]) -> Numbers:
+        if self.kind == "text":
+            return text_codes(texts_in(matrix))
+        if self.kind == "image":
+            found = image_features(matrix, self.shape)[:, :BINS]
+            return np.pad(found, ((0, 0), (0, BINS - found.shape[1])))
+        return self.table.codes(matrix, self.secret)
+
+
+def texts_in(matrix: NDArray[Any]) -> list[str]:
+    """Each record's words, its columns joined."""
+    return [" ".join(str(value) for value in row) for row in matrix]
+
+
+PROJECTIONS: dict[tuple[str, int], Numbers] = {}
+
+
+def projected(features: Numbers, secret: Secret) -> Numbers:
+    """The keyed projection (n, 16) of features (n, f), which keeps distances on average."""
+    place = (secret.id + secret.key.hex()[:16], features.shape[1])
+    if place not in PROJECTIONS:
+        drawn = secret.generator("project", b"features").normal(size=(features.shape[1], POINT)) / np.sqrt(POINT)
+        PROJECTIONS[place] = drawn.astype(np.float32)
+    found: Numbers = features @ PROJECTIONS[place]
+    return found
+
+
+def nearest(points: Numbers) -> Numbers:
+    """The distance (n,) from each point to the nearest that differs from it; ones where none does."""
+    points = np.unique(points, axis=0).astype(np.float64)
+    found = np.full(len(points), 1.0)
+    squares = (points * points).sum(axis=1)
+    for start in range(0, len(points) if len(points) > 1 else 0, 512):
+        rows = np.arange(start, min(start + 512, len(points)))
+        distance = squares[rows, None] + squares[None, :] - 2 * points[rows] @ points.T
+        distance[np.arange(len(rows)), rows] = np.inf
+        found[rows] = np.sqrt(np.maximum(distance.min(axis=1), 0))
+    return found.astype(np.float32)
+
+
+def write_sketcher(path: str | Path, found: Sketcher) -> None:
+    """Write it as safetensors, without the secret."""
+    from safetensors.numpy import save
+
+    table = found.table
+    kept = {
+        "kind": found.kind,
+        "shape": list(found.shape),
+        "columns": list(table.columns),
+        "numeric": list(table.numeric),
+        "wordy": list(table.wordy),
+        "ordered": list(table.ordered),
+        "scale": found.scale,
+        "radius": found.radius,
+        "key": found.secret.id,
+    }
+    arrays = {"knots": table.knots, "spread": found.spread, "codes": found.codes}
+    data = save(arrays, metadata={"format": "memberscope-sketch/1", "sketch": json.dumps(kept)})
+    write_bytes(Path(path), data, mode=0o600)
+
+
+def read_sketcher(path: str | Path, secret: Secret) -> Sketcher:
+    """A sketch that was fitted with `secret`.
+
+    Raises:
+        InputError: The file cannot be read, is none, or was made with another secret.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            kept = json.loads((file.metadata() or {})["sketch"])
+            arrays = {name: file.get_tensor(name) for name in ("knots", "spread", "codes")}
+        columns, numeric, wordy, ordered = (tuple(kept[name]) for name in ("columns", "numeric", "wordy", "ordered"))
+        table = Table(columns, numeric, wordy, arrays["knots"], ordered)
+        shape = tuple(map(int, kept["shape"]))
+        numbers = float(kept["scale"]), float(kept["radius"])
+        found = Sketcher(kept["kind"], secret, shape, table, arrays["spread"], arrays["codes"], *numbers)
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise InputError(f"Expected a sketch in {str(path)!r}, got none. Make one with memberscope guard prepare.") from error
+    if kept["key"] != secret.id:
+        raise InputError(
+            f"Expected a sketch made with the key {secret.id}, got {str(kept['key'])[:40]!r}. Make it anew with memberscope guard prepare."
+        )
+    return found

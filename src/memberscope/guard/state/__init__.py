@@ -1,0 +1,1 @@
+"""What workers share: token buckets, responses and observations, in memory or in Redis."""

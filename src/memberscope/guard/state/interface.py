@@ -1,0 +1,79 @@
+"""What all workers of a guard share: budgets, the responses in force, and the stream of observations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from memberscope.errors import InputError
+from memberscope.guard.policy.config import Rate, Response
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """`n` tokens wanted from the bucket `key`, which holds `rate.n` and is full again after `rate.seconds`.
+
+    A bucket is its key and its refill time: under another refill time, the same key is another bucket. What stands before the key's first
+    colon is its kind. Keys hold hashes, never what a client sent.
+
+    Raises:
+        InputError: n is negative.
+    """
+
+    key: str
+    rate: Rate
+    n: int
+
+    def __post_init__(self) -> None:
+        """Tokens are taken, never given."""
+        if self.n < 0:
+            raise InputError(f"Expected tokens to take, got {self.n}. Ask for 0 or more.")
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Whether all tokens were taken; if not, the seconds until they could be, and the place of the bucket that lacked most.
+
+    `retry_after` is infinite where a bucket never holds so many.
+    """
+
+    allowed: bool
+    retry_after: float = 0.0
+    lacking: int | None = None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The response in force for a client, and the detector that caused it."""
+
+    response: Response
+    detector: str
+
+
+class StateError(Exception):
+    """The shared state cannot be reached; the guard fails open or closed as its policy says."""
+
+
+class State(Protocol):
+    """What a guard keeps between requests. Every method may raise StateError, and ends within the policy's time-out."""
+
+    async def take(self, buckets: Sequence[Bucket]) -> Taken:
+        """Take from all buckets or from none, atomically across workers."""
+        ...
+
+    async def standing(self, client: str) -> Standing | None:
+        """The hardest response in force for `client`."""
+        ...
+
+    async def stand(self, client: str, standing: Standing, seconds: float) -> None:
+        """Put a response in force for so long; a harder one that is in force stays."""
+        ...
+
+    async def publish(self, line: str) -> None:
+        """Hand a line of the access log to the monitor."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...

@@ -1,0 +1,101 @@
+"""Questions to Redis that end in time: one connection pool, no retries, and a rest when Redis is away."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from memberscope.errors import InputError
+from memberscope.guard.state.interface import StateError
+
+CONNECTIONS = 64
+PATIENCE = 3  # failures in a row after which only one question at a time tries whether Redis is back
+REST = 0.25  # seconds between such questions
+
+
+class Link:
+    """A Redis at `url` that answers within `timeout` seconds, or StateError.
+
+    Nothing is asked twice: a question whose answer was late may have been carried out. Connections are made anew when they broke. After
+    three failures in a row one question at a time is sent, with rests, and the others fail at once, so that a Redis that comes back is not
+    met by a storm.
+
+    Raises:
+        InputError: The address is none of a Redis.
+
+    >>> Link("http://nowhere", 0.25)
+    Traceback (most recent call last):
+    memberscope.errors.InputError: Expected redis as redis://host:port/0, got 'http://nowhere'. Repair state.redis.
+    """
+
+    def __init__(self, url: str, timeout: float) -> None:
+        self.timeout = timeout
+        self._failures, self._rest_until = 0, 0.0
+        try:
+            pool = BlockingConnectionPool.from_url(
+                url,
+                max_connections=CONNECTIONS,
+                timeout=timeout,
+                socket_timeout=timeout,
+                socket_connect_timeout=timeout,
+                retry=Retry(NoBackoff(), 0),
+            )
+        except ValueError as error:
+            raise InputError(f"Expected redis as redis://host:port/0, got {url!r}. Repair state.redis.") from error
+        self.redis: Any = Redis.from_pool(pool)
+
+    def script(self, source: str) -> Callable[[Sequence[str], Sequence[Any]], Awaitable[Any]]:
+        """The Lua script as a function of keys and arguments; Redis is sent its text only when it does not know it."""
+        call: Any = self.redis.register_script(source)
+        return lambda keys, arguments: self.ask(lambda: call(keys=keys, args=arguments))
+
+    async def ask(self, question: Callable[[], Awaitable[Any]]) -> Any:
+        """The answer to one question.
+
+        Raises:
+            StateError: There is none in time, or Redis refuses.
+        """
+        now = time.monotonic()
+        if self._failures >= PATIENCE:
+            if now < self._rest_until:
+                raise StateError("Redis did not answer the last questions and is not asked again yet.")
+            self._rest_until = now + self.timeout
+        cancels = cancels_of_this()
+        try:
+            async with asyncio.timeout(self.timeout):
+                answer = await question()
+        except (RedisError, OSError, TimeoutError) as error:
+            stop_if_cancelled(cancels)
+            self._failures += 1
+            self._rest_until = time.monotonic() + REST
+            raise StateError(f"Redis did not answer within {self.timeout:g} s: {type(error).__name__}.") from error
+        stop_if_cancelled(cancels)
+        self._failures = 0
+        return answer
+
+    async def close(self) -> None:
+        """Let go of all connections."""
+        await self.redis.aclose()
+
+
+def cancels_of_this() -> int:
+    """How many cancels of the running task are still to be heeded."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
+def stop_if_cancelled(before: int) -> None:
+    """Cancel the running task again if more than `before` came: the client sends with `asyncio.wait_for`, which loses some until Python 3.12.
+
+    Raises:
+        asyncio.CancelledError: One was lost.
+    """
+    if cancels_of_this() > before:
+        raise asyncio.CancelledError

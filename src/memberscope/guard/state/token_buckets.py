@@ -1,0 +1,42 @@
+"""Which buckets a request draws from, and how a refusal is told."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from memberscope.guard.policy.config import Allowed, Rate
+from memberscope.guard.state.interface import Bucket
+
+
+def buckets_of(
+    client: str, kind: str, allowed: Allowed, total: Rate | None, records: Sequence[int], throttle: Rate | None
+) -> list[Bucket]:
+    """The buckets of one request about `records` (n,), keyed 64-bit hashes, by `client`, a keyed hash, of the class `kind`.
+
+    One for the client, one for all clients together and one for a throttle lose n tokens; one for each different record of this client
+    loses as many as the record occurs. The class is part of the key: whoever is moved to another class starts with that class's budget.
+
+    >>> allowed = Allowed(per_client="100/h", per_record="5/d")
+    >>> [(bucket.key, bucket.n) for bucket in buckets_of("ff", "default", allowed, Rate.of("9/s"), [1, 1, 2], None)]
+    [('c:default:ff', 3), ('a:', 3), ('r:default:ff:1', 2), ('r:default:ff:2', 1)]
+    """
+    n = len(records)
+    if not n:
+        return []
+    whole = [(f"c:{kind}:{client}", allowed.per_client), ("a:", total), (f"t:{client}", throttle)]
+    buckets = [Bucket(key, rate, n) for key, rate in whole if rate is not None]
+    if allowed.per_record is not None:
+        times = {int(records[0]): 1} if n == 1 else Counter(map(int, records))
+        buckets += [Bucket(f"r:{kind}:{client}:{record:x}", allowed.per_record, often) for record, often in times.items()]
+    return buckets
+
+
+def retry_after(seconds: float) -> str | None:
+    """The header Retry-After: whole seconds, upwards, at least 1; None where waiting does not help.
+
+    >>> retry_after(0.2), retry_after(61.5), retry_after(float("inf"))
+    ('1', '62', None)
+    """
+    return None if math.isinf(seconds) else str(max(1, math.ceil(seconds)))

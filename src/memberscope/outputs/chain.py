@@ -1,0 +1,110 @@
+"""Output defences one after the other, and their names read back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+from memberscope.errors import InputError
+from memberscope.outputs.hamp_output import HampOutput
+from memberscope.outputs.label_only import LabelOnly
+from memberscope.outputs.memguard import MemGuard, Stop
+from memberscope.outputs.noise import OutputNoise
+from memberscope.outputs.rounding import Rounding
+from memberscope.outputs.temperature import Temperature
+from memberscope.outputs.top_k import TopK
+from memberscope.types import Bools, Floats, OutputDefence, Signal
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Each of `parts` applied to what the one before it answers.
+
+    >>> import numpy as np
+    >>> Chain((TopK(1), Rounding(1)))(np.array([[0.26, 0.74]])).tolist()
+    [[nan, 0.7]]
+    """
+
+    parts: tuple[OutputDefence, ...]
+
+    @property
+    def name(self) -> str:
+        """The parts' names, joined by `+`."""
+        return "+".join(part.name for part in self.parts)
+
+    @property
+    def signal(self) -> Signal:
+        """What the last part answers."""
+        return self.parts[-1].signal
+
+    @property
+    def hides(self) -> bool:
+        """Whether some part leaves something out."""
+        return any(part.hides for part in self.parts)
+
+    @property
+    def digest(self) -> str:
+        """The parts' digests, joined by `+`."""
+        return "+".join(part.digest for part in self.parts)
+
+    def fit(self, outputs: Floats, member: Bools) -> Chain:
+        """The parts fitted in order, each to what those before it answer."""
+        fitted: list[OutputDefence] = []
+        for part in self.parts:
+            fitted.append(part.fit(outputs, member))
+            outputs = fitted[-1](outputs)
+        return Chain(tuple(fitted))
+
+    def __call__(self, outputs: Floats) -> Floats:
+        """The last part's answers."""
+        for part in self.parts:
+            outputs = part(outputs)
+        return outputs
+
+
+KINDS: dict[str, Callable[..., OutputDefence]] = {
+    "top": lambda k: TopK(int(k)),
+    "round": lambda decimals: Rounding(int(decimals)),
+    "temperature": lambda value: Temperature(float(value)),
+    "noise": lambda scale, seed="0": OutputNoise(float(scale), int(seed)),
+    "memguard": lambda distortion, seed="0", steps="300", stop="undecided": MemGuard(
+        float(distortion), int(seed), int(steps), cast(Stop, stop)
+    ),
+    "hamp_output": lambda seed="0": HampOutput(int(seed)),
+    "label": LabelOnly,
+}
+
+
+def restriction(name: str) -> OutputDefence:
+    """The output defence called `name`: `top:1`, `round:2`, `temperature:2`, `noise:0.5`, `label`, or several joined by `+`.
+
+    `memguard:1` and `hamp_output` come back unfitted, and say so when they are used.
+
+    Raises:
+        InputError: The name is unknown, its number does not fit, or something follows `label`.
+
+    >>> restriction("top:3+round:2")
+    Chain(parts=(TopK(k=3), Rounding(decimals=2)))
+    """
+    parts = tuple(single(part) for part in name.split("+"))
+    if any(part.signal == "labels" for part in parts[:-1]):
+        raise InputError(f"Expected nothing after label, got {name!r}. Put label last.")
+    return parts[0] if len(parts) == 1 else Chain(parts)
+
+
+def single(name: str) -> OutputDefence:
+    """One output defence by its name.
+
+    Raises:
+        InputError: It is unknown, or its number does not fit.
+    """
+    kind, *numbers = name.strip().split(":")
+    try:
+        return KINDS[kind](*numbers)
+    except InputError:
+        raise
+    except (KeyError, ValueError, TypeError) as error:
+        raise InputError(
+            f"Expected a restriction such as top:1, round:2, temperature:2, noise:0.5 or label, got {name!r}. Repair it."
+        ) from error

@@ -1,0 +1,260 @@
+"""Fitted output defences on disk: safetensors, each part with its place in the chain, its name and its digest.
+
+A part is kept under the chain up to and with it, such as `temperature:2+memguard:1`: fitted behind another part, it is another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.errors import InputError
+from memberscope.outputs.chain import Chain, restriction
+from memberscope.outputs.hamp_output import HampOutput
+from memberscope.outputs.membership_classifier import SortedClassifier, content_digest
+from memberscope.outputs.memguard import MemGuard
+from memberscope.signals import write_bytes
+from memberscope.types import Bools, Floats, OutputDefence
+
+FORMAT = "memberscope-fitted/1"
+META = "memberscope"  # the file's one entry of metadata, in JSON
+MOST_LAYERS = 16
+Tensors = dict[str, NDArray[Any]]
+
+
+def parts_of(defence: OutputDefence) -> tuple[OutputDefence, ...]:
+    """A chain's parts, chains within it written out, or the defence alone.
+
+    >>> [part.name for part in parts_of(restriction("top:3+round:2"))]
+    ['top:3', 'round:2']
+    """
+    if not isinstance(defence, Chain):
+        return (defence,)
+    return tuple(part for inner in defence.parts for part in parts_of(inner))
+
+
+def needs_fit(defence: OutputDefence) -> bool:
+    """Whether some part has to be fitted to a model.
+
+    >>> needs_fit(restriction("memguard:1+round:2")), needs_fit(restriction("top:3"))
+    (True, False)
+    """
+    return any(isinstance(part, MemGuard | HampOutput) for part in parts_of(defence))
+
+
+def placed(defence: OutputDefence) -> dict[str, OutputDefence]:
+    """The parts that have to be fitted, each by the chain up to and with it.
+
+    >>> list(placed(restriction("temperature:2+memguard:1+round:2")))
+    ['temperature:2+memguard:1']
+    """
+    parts = parts_of(defence)
+    names = [part.name for part in parts]
+    return {"+".join(names[: place + 1]): part for place, part in enumerate(parts) if needs_fit(part)}
+
+
+def with_fitted(defence: OutputDefence, fitted: Mapping[str, OutputDefence], n_classes: int | None = None) -> OutputDefence:
+    """The defence with its parts that have to be fitted taken from `fitted`, as `load_fitted` returns them.
+
+    Raises:
+        InputError: A part is not there, or is fitted to another number of classes than `n_classes`.
+    """
+    parts, names = [], [part.name for part in parts_of(defence)]
+    for place, part in enumerate(parts_of(defence)):
+        if needs_fit(part):
+            key = "+".join(names[: place + 1])
+            if key not in fitted:
+                raise InputError(
+                    f"Expected a fitted {key}, got {', '.join(fitted) or 'none'}. Run `memberscope guard fit`, and name its file."
+                )
+            part = fitted[key]
+            if n_classes is not None and classes_of(part) != n_classes:
+                raise InputError(
+                    f"Expected {key} fitted to {n_classes} classes, got {classes_of(part)}. Fit it to this model's answers."
+                )
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else Chain(tuple(parts))
+
+
+def classes_of(part: OutputDefence) -> int:
+    """The number of classes that a part is fitted to; 0 if it is not fitted."""
+    if isinstance(part, MemGuard) and part.classifier is not None:
+        return part.classifier.n_classes
+    return part.scores.shape[1] if isinstance(part, HampOutput) and part.scores is not None else 0
+
+
+def fit_parts(defence: OutputDefence, outputs: Floats, member: Bools, random: Floats | None = None) -> OutputDefence:
+    """The defence with each part fitted to what those before it answer.
+
+    `outputs` (n, k) are the model's answers about records that trained it (`member`, n) and others; `random` (r, k) those about inputs
+    drawn at random, for hamp_output.
+
+    Raises:
+        InputError: hamp_output is among the parts without `random`, or the answers are not usable.
+    """
+    fitted: list[OutputDefence] = []
+    for part in parts_of(defence):
+        if isinstance(part, HampOutput):
+            if random is None:
+                raise InputError(
+                    f"Expected the model's answers about random inputs for {part.name}, got none. Add them as the array random."
+                )
+            part = part.fit(random, np.zeros(len(random), dtype=bool))
+        else:
+            part = part.fit(outputs, member)
+        outputs, random = part(outputs), None if random is None else part(random)
+        fitted.append(part)
+    return fitted[0] if len(fitted) == 1 else Chain(tuple(fitted))
+
+
+def fitted_file(name: str) -> str:
+    """The file of the fitted parts of a defence that is called so.
+
+    >>> fitted_file("hamp:0.5:0.001+hamp_output")
+    'fitted-hamp-0.5-0.001+hamp_output.safetensors'
+    """
+    return f"fitted-{re.sub(r'[^A-Za-z0-9_.+=-]', '-', name)}.safetensors"
+
+
+def save_fitted(defences: Iterable[OutputDefence], path: str | Path) -> tuple[str, ...]:
+    """Write all fitted parts of `defences`, whole or not at all, readable by their owner alone; the keys that they are kept by.
+
+    Raises:
+        InputError: There are none, one is not fitted, two of one name differ, or the file cannot be written.
+    """
+    from safetensors.numpy import save
+
+    parts: dict[str, OutputDefence] = {}
+    for defence in defences:
+        for key, part in placed(defence).items():
+            if not classes_of(part):
+                raise InputError(
+                    f"Expected a fitted {key}, got one that is not. Call fit(outputs, member), and save what it returns."
+                )
+            if parts.setdefault(key, part).digest != part.digest:
+                raise InputError(f"Expected one fitted {key}, got two that differ. Save them in files of their own.")
+    if not parts:
+        raise InputError("Expected a fitted defence to save, got none. Only memguard and hamp_output are fitted.")
+    tensors: Tensors = {}
+    for place, part in enumerate(parts.values()):
+        tensors |= {f"{place}/{name}": np.ascontiguousarray(value) for name, value in tensors_of(part).items()}
+    listed = [{"key": key, "name": part.name, "digest": part.digest} for key, part in parts.items()]
+    meta = {META: json.dumps({"format": FORMAT, "parts": listed})}
+    write_bytes(Path(path), save(tensors, metadata=meta), mode=0o600)  # the name holds the seed, which must stay secret
+    return tuple(parts)
+
+
+def tensors_of(part: OutputDefence) -> Tensors:
+    """What a fitted part has learned."""
+    if isinstance(part, MemGuard):
+        assert part.classifier is not None
+        layers = enumerate(part.classifier.layers)
+        return {f"{name}{place}": value for place, layer in layers for name, value in zip(("w", "b"), layer, strict=True)}
+    assert isinstance(part, HampOutput)
+    assert part.scores is not None
+    return {"scores": part.scores}
+
+
+def load_fitted(path: str | Path) -> dict[str, OutputDefence]:
+    """The fitted parts in a file, each by the chain up to and with it.
+
+    Raises:
+        InputError: The file is missing, truncated, of another format, or some part is not what its digest says.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"Expected a file of fitted defences, got {str(path)!r}, which is none. Run `memberscope guard fit`.")
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            meta = json.loads(opened.metadata()[META])
+            if meta["format"] != FORMAT:
+                raise ValueError(f"the format {meta['format']!r}")
+            tensors: Tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        found = {entry["key"]: remade(entry, own(tensors, place)) for place, entry in enumerate(meta["parts"])}
+        if sum(len(own(tensors, place)) for place in range(len(found))) != len(tensors):
+            raise ValueError("arrays that belong to no part")
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError, OSError, InputError) as error:
+        raise InputError(
+            f"Expected complete fitted defences in {str(path)!r}, got {type(error).__name__}: {error}. Fit them again."
+        ) from error
+    return found
+
+
+def own(tensors: Tensors, place: int) -> Tensors:
+    """The arrays of the part at `place`, by their own names."""
+    prefix = f"{place}/"
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def remade(entry: dict[str, Any], tensors: Tensors) -> OutputDefence:
+    """A part from its name and its arrays.
+
+    Raises:
+        ValueError: The arrays do not fit, or the digest is another.
+        InputError: The name is unknown.
+    """
+    empty = restriction(str(entry["name"]))
+    if str(entry["key"]).split("+")[-1] != entry["name"]:
+        raise ValueError(f"{entry['name']} under the key {entry['key']}")
+    part: OutputDefence
+    if isinstance(empty, MemGuard):
+        part = replace(empty, classifier=classifier_from(tensors))
+    elif isinstance(empty, HampOutput):
+        part = with_scores(empty, tensors)
+    else:
+        raise ValueError(f"{empty.name}, which is not fitted")
+    if part.digest != entry["digest"]:
+        raise ValueError(f"the digest {part.digest} where {entry['digest']} was written")
+    return part
+
+
+def classifier_from(tensors: Tensors) -> SortedClassifier:
+    """A classifier from its layers.
+
+    Raises:
+        ValueError: They do not fit on each other.
+    """
+    n = len(tensors) // 2
+    if not 1 <= n <= MOST_LAYERS or set(tensors) != {f"{name}{place}" for name in "wb" for place in range(n)}:
+        raise ValueError("other arrays than a classifier's layers")
+    layers = tuple((tensors[f"w{place}"], tensors[f"b{place}"]) for place in range(n))
+    wide = None
+    for weights, offset in layers:
+        if weights.dtype != np.float32 or offset.dtype != np.float32 or weights.ndim != 2 or offset.shape != weights.shape[1:]:
+            raise ValueError("a layer of another shape or type")
+        if (
+            weights.size == 0
+            or wide not in (None, len(weights))
+            or not (np.isfinite(weights).all() and np.isfinite(offset).all())
+        ):
+            raise ValueError("a layer that does not fit on the one before, or is not finite")
+        wide = weights.shape[1]
+    if wide != 1:
+        raise ValueError(f"a classifier with {wide} outputs")
+    return SortedClassifier(content_digest(layers), layers)
+
+
+def with_scores(empty: HampOutput, tensors: Tensors) -> HampOutput:
+    """HAMP's part with the scores of random inputs.
+
+    Raises:
+        ValueError: They are no falling probabilities.
+    """
+    if set(tensors) != {"scores"}:
+        raise ValueError("other arrays than scores")
+    scores = tensors["scores"]
+    if scores.dtype != np.float64 or scores.ndim != 2 or scores.size == 0 or not np.isfinite(scores).all():
+        raise ValueError("scores of another shape or type")
+    if not ((scores >= 0).all() and (np.diff(scores, axis=1) < 0).all() and np.allclose(scores.sum(axis=1), 1.0)):
+        raise ValueError("scores that are no falling probabilities")
+    return replace(empty, scores=scores, scores_digest=hashlib.sha256(scores.tobytes()).hexdigest()[:16])

@@ -1,0 +1,46 @@
+"""The top class and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from memberscope.outputs.rounding import tops_of
+from memberscope.types import Bools, Floats, Signal
+
+
+@dataclass(frozen=True)
+class LabelOnly:
+    """The number of the top class, the first of equals.
+
+    >>> import numpy as np
+    >>> LabelOnly()(np.array([[0.2, 0.7, 0.1], [0.5, 0.3, 0.2]])).tolist()
+    [[1.0], [0.0]]
+    """
+
+    @property
+    def name(self) -> str:
+        """`label`."""
+        return "label"
+
+    @property
+    def signal(self) -> Signal:
+        """Labels."""
+        return "labels"
+
+    @property
+    def hides(self) -> bool:
+        """Yes: all probabilities."""
+        return True
+
+    @property
+    def digest(self) -> str:
+        """The name: there is nothing to fit."""
+        return self.name
+
+    def fit(self, outputs: Floats, member: Bools) -> LabelOnly:
+        """Itself: there is nothing to fit."""
+        return self
+
+    def __call__(self, outputs: Floats) -> Floats:
+        """The labels (n, 1)."""
+        return tops_of(outputs)[:, None].astype(float)

@@ -1,0 +1,61 @@
+"""Flatter or steeper probabilities; an adversary who knows the temperature loses nothing at full precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from memberscope.errors import InputError
+from memberscope.outputs.rounding import tops_of
+from memberscope.types import Bools, Floats, Signal
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """Probabilities to the power of 1 / `temperature`, scaled to sum to what they summed to before.
+
+    >>> np.round(Temperature(2.0)(np.array([[0.64, 0.36]])), 4).tolist()
+    [[0.5714, 0.4286]]
+    """
+
+    temperature: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not 1e-3 <= self.temperature <= 1e3:
+            raise InputError(f"Expected a temperature from 0.001 to 1000, got {self.temperature:g}. Give temperature:2.")
+
+    @property
+    def name(self) -> str:
+        """`temperature:t`."""
+        return f"temperature:{self.temperature:.15g}"
+
+    @property
+    def signal(self) -> Signal:
+        """Probabilities."""
+        return "probabilities"
+
+    @property
+    def hides(self) -> bool:
+        """No."""
+        return False
+
+    @property
+    def digest(self) -> str:
+        """The name: there is nothing to fit."""
+        return self.name
+
+    def fit(self, outputs: Floats, member: Bools) -> Temperature:
+        """Itself: there is nothing to fit."""
+        return self
+
+    def __call__(self, outputs: Floats) -> Floats:
+        """The answers (n, k)."""
+        with np.errstate(divide="ignore"):
+            logs = np.log(np.maximum(outputs, 0.0)) / self.temperature
+        powered = np.exp(logs - np.nanmax(logs, axis=1, keepdims=True))
+        rows, top = np.arange(len(outputs)), tops_of(outputs)
+        powered[rows, top] *= np.where(tops_of(powered) == top, 1.0, 1 + 1e-9)  # so flat that the top class would tie
+        total = np.nansum(powered, axis=1, keepdims=True)
+        changed: Floats = powered * np.nansum(outputs, axis=1, keepdims=True) / np.where(total > 0, total, 1.0)
+        return changed

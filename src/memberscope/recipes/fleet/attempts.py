@@ -1,0 +1,90 @@
+"""Models trained and observed one job at a time, where one that fails is left out with its reason and does not end the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from numpy.typing import NDArray
+
+from memberscope.errors import InputError, MemberscopeError, TargetError
+from memberscope.recipes.fleet.observe_model import Observation, observe, trained_models
+from memberscope.types import Bools, Recipe, Records, Target
+
+ENOUGH = 3  # models that failed alike, none having succeeded, after which no more are tried
+Found = TypeVar("Found")
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a model could not be trained or observed, in a sentence; `is_input` if the recipe returned something unusable."""
+
+    why: str
+    is_input: bool = False
+
+    def error(self) -> MemberscopeError:
+        """The failure as the error that it was."""
+        return InputError(self.why) if self.is_input else TargetError(self.why)
+
+
+def attempt_models(
+    look: Observation,
+    recipe: Recipe,
+    pool: Records,
+    inside: Bools,
+    seeds: Sequence[int],
+    *,
+    population: Records | None = None,
+    also: Callable[[Target], Arrays] | None = None,
+) -> list[Arrays | Failure]:
+    """Train a model for each row of `inside` (b, n) and observe it, with what is `also` kept of each; failures in their places.
+
+    Models that cannot be trained together are trained one by one.
+
+    Raises:
+        InputError: What is `also` kept cannot be.
+    """
+
+    def observed(model: Target, row: Bools) -> Arrays | Failure:
+        found = _attempt(lambda: observe(look, model, pool, row, population))
+        return found if isinstance(found, Failure) or also is None else found | also(model)
+
+    together = _attempt(lambda: trained_models(recipe, pool, inside, seeds))
+    models: list[Target | Failure]
+    if not isinstance(together, Failure):
+        models = list(together)
+    elif len(seeds) == 1:
+        models = [together]
+    else:
+        models = [_trained_alone(recipe, pool, row, seed) for row, seed in zip(inside, seeds, strict=True)]
+    return [model if isinstance(model, Failure) else observed(model, row) for model, row in zip(models, inside, strict=True)]
+
+
+def _trained_alone(recipe: Recipe, pool: Records, row: Bools, seed: int) -> Target | Failure:
+    """One model, or why it could not be trained."""
+    return _attempt(lambda: trained_models(recipe, pool, row[None], [seed])[0])
+
+
+def _attempt(work: Callable[[], Found]) -> Found | Failure:
+    """What the work gives, or why it failed."""
+    try:
+        return work()
+    except MemberscopeError as error:
+        return Failure(str(error), isinstance(error, InputError))
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0]
+        return Failure(
+            f"Expected the recipe's model to answer, got {type(error).__name__}: {first}. Query one yourself to see why."
+        )
+
+
+def are_hopeless(failures: Mapping[int, Failure], n_succeeded: int, n_models: int) -> bool:
+    """Whether no further model needs to be tried: none succeeded, and enough failed with the same words.
+
+    >>> are_hopeless({0: Failure("a"), 1: Failure("a"), 2: Failure("a")}, 0, 16)
+    True
+    """
+    alike = len({failure.why for failure in failures.values()}) == 1
+    return n_succeeded == 0 and (len(failures) == n_models or (alike and len(failures) >= ENOUGH))

@@ -1,0 +1,213 @@
+"""One job of the fleet: train models, ask each about all records, and keep only what the attacks need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.errors import InputError, MemberscopeError, TargetError
+from memberscope.frames.access import chosen
+from memberscope.signals import Wanted, is_measured, measure, reduced, seen_at, softmax, validate_outputs, view
+from memberscope.targets import wrap
+from memberscope.targets.torch_modules.reading import Reading
+from memberscope.types import Access, Bools, Floats, Recipe, Records, Signal, Target
+
+LARGEST = 1e15  # beyond which a signal of a model that all but diverged is cut, so that its square stays finite
+ACCESS: dict[Signal, Access] = {"labels": Access.LABEL, "probabilities": Access.PROBABILITIES, "logits": Access.LOGITS}
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What is looked at in each model: signals of views, in the form in which the target answers; `whole` keeps all of it.
+
+    `like` is how the answers of the target are read, if it is a torch module: a model's are read the same way where nothing else shows.
+    """
+
+    wanted: tuple[Wanted, ...]
+    signal: Signal
+    n_classes: int
+    views: tuple[str, ...]
+    whole: bool = False
+    like: Reading | None = None
+
+
+def trained_models(recipe: Recipe, pool: Records, inside: Bools, seeds: Sequence[int]) -> list[Target]:
+    """A model for each row of `inside` (b, n), trained together where the recipe can.
+
+    Raises:
+        TargetError: The recipe fails.
+        InputError: What it returns is no model.
+    """
+    many = getattr(recipe, "many", None)
+    try:
+        if many is not None:
+            models = list(many(pool, inside, seeds))
+        else:
+            models = [recipe(subset(pool, row), seed) for row, seed in zip(inside, seeds, strict=True)]
+    except MemberscopeError:
+        raise
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise TargetError(
+            f"Expected the recipe to train a model, got {type(error).__name__}: {first}. Call it on a few records to see why."
+        ) from error
+    return [wrap(model) for model in models]
+
+
+def subset(pool: Records, rows: Bools) -> Records:
+    """The records under `rows` (n,)."""
+    where = np.flatnonzero(rows)
+    groups = {name: values[where] for name, values in pool.groups.items()}
+    unit = None if pool.unit is None else pool.unit[where]
+    return Records(chosen(pool.x, where), pool.y[where], pool.ids[where], groups, unit)
+
+
+def observe(
+    look: Observation, model: Target, pool: Records, inside: Bools, population: Records | None
+) -> dict[str, NDArray[Any]]:
+    """What is kept of a model, by name: `pool i` and `population i` (n, views, d) for each signal, and how well it does.
+
+    With `look.whole` its `outputs` (n, k) about the pool are kept too, as float64, like those of an audited model.
+
+    Raises:
+        InputError: It answers in another way than the target.
+    """
+    look = replace(look, wanted=tuple(undone(wanted, model) for wanted in look.wanted))
+    answers = [answers_about(look, model, pool.x, name) for name in look.views]
+    finite = all(np.isfinite(outputs).all() for outputs in answers)
+    kept = signals_of(look, answers, pool, "pool", finite) | measured_of(look, model, pool, "pool", finite)
+    if population is not None:
+        others = [answers_about(look, model, population.x, name) for name in look.views]
+        clean = finite and all(np.isfinite(outputs).all() for outputs in others)
+        kept |= signals_of(look, others, population, "population", clean)
+        kept |= measured_of(look, model, population, "population", clean)
+    top, sure = tops(look.signal, answers[0])
+    right = top == pool.y
+    accuracies = (right[inside].mean(), right[~inside].mean()) if finite else (np.nan, np.nan)
+    kept["predicted"], kept["confidence"] = top.astype(np.int32), sure.astype(np.float32)
+    kept["metrics"] = np.array(accuracies, dtype=np.float64)
+    if look.whole:
+        kept["outputs"] = answers[0] if finite else np.full_like(answers[0], 1.0 / answers[0].shape[1])
+    return kept
+
+
+def undone(wanted: Wanted, model: Target) -> Wanted:
+    """`wanted` without the restriction that the model's answers went through already: the target's own, fitted to this model.
+
+    Raises:
+        InputError: The model stands behind another defence than the target.
+    """
+    own = getattr(model, "restriction", None)
+    if own is None or getattr(model, "hides", False) or wanted.access in (Access.LABEL, Access.WHITE_BOX):
+        return wanted
+    name = wanted.restriction.name if wanted.restriction else ""
+    if own != name and not name.startswith(f"{own}+"):
+        raise InputError(
+            f"Expected reference models without output defences or behind the target's, got one behind {own}. Return the model itself."
+        )
+    parts = getattr(wanted.restriction, "parts", ())[own.count("+") + 1 :]
+    left = None if own == name else parts[0] if len(parts) == 1 else replace(wanted.restriction, parts=parts)  # type: ignore[type-var]
+    return replace(wanted, restriction=left)
+
+
+def answers_about(look: Observation, model: Target, x: Any, name: str) -> Floats:
+    """The model's outputs (n, k) about one view of the records, in the target's signal; NaN in a diverged model's are kept."""
+    try:
+        find_outputs(model, x, look.n_classes, look.like)
+        outputs = np.asarray(model.query(view(name, x)), dtype=np.float64)
+    except MemberscopeError:
+        raise
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise TargetError(
+            f"Expected the recipe's model to answer, got {type(error).__name__}: {first}. Query one yourself to see why."
+        ) from error
+    if getattr(model, "hides", False):
+        raise InputError(
+            "Expected reference models without output defences, got one behind a defence. Return the model itself."
+        )
+    outputs = aligned(model, outputs, look.n_classes)
+    have, need = ACCESS.get(model.signal), ACCESS.get(look.signal)
+    if need is None or have is None or have < need:
+        raise InputError(
+            f"Expected reference models that return {look.signal} as the target does, got {model.signal}. "
+            f"Audit at a lower --access, or change the recipe."
+        )
+    outputs = seen_at(need, model.signal, outputs)[1]
+    if np.isfinite(outputs).all():
+        validate_outputs(look.signal, outputs, np.arange(len(outputs)).astype(np.str_), look.n_classes)
+    return outputs
+
+
+def find_outputs(model: Target, x: Any, n_classes: int, like: Reading | None) -> None:
+    """Let a model find out what it returns, if it does that, taking after `like` where it stays open."""
+    find = getattr(model, "find_outputs", None)
+    if find is not None:
+        find(x, n_classes=n_classes, like=like)
+
+
+def aligned(model: Target, outputs: Floats, n_classes: int) -> Floats:
+    """Outputs with one column a class of the target, zero where a model never saw a class; labels as the target numbers them.
+
+    Raises:
+        InputError: The classes are not the target's.
+    """
+    width = 1 if model.signal == "labels" else n_classes
+    names = getattr(model, "classes", None)
+    if names is not None and len(names) < n_classes and all(str(name).isdigit() for name in names):
+        numbers = np.array([int(name) for name in names])
+        if model.signal == "labels" and outputs.shape[1] == 1 and numbers.max() < n_classes:
+            return np.asarray(numbers[outputs.astype(int)], dtype=np.float64)
+        if model.signal == "probabilities" and outputs.shape[1] == len(numbers) and numbers.max() < n_classes:
+            padded = np.zeros((len(outputs), n_classes))
+            padded[:, numbers] = outputs
+            return padded
+    if outputs.ndim != 2 or outputs.shape[1] != width:
+        raise InputError(
+            f"Expected reference models with {n_classes} classes as the target, got outputs of shape {outputs.shape}. "
+            f"Let the recipe return a model of all classes."
+        )
+    return outputs
+
+
+def signals_of(look: Observation, answers: list[Floats], records: Records, part: str, finite: bool) -> dict[str, NDArray[Any]]:
+    """Each wanted signal (n, views, d) by name; zeros for a model whose answers are not finite, which is left out later."""
+    found = {}
+    for number, wanted in enumerate(look.wanted):
+        if is_measured(wanted.spec):
+            continue
+        views = answers[:1] if wanted.spec.name == "outputs" else answers
+        clean = views if finite else [np.full_like(outputs, 1.0 / outputs.shape[1]) for outputs in views]
+        values = [reduced(wanted, look.signal, outputs, records.y)[1] for outputs in clean]
+        found[f"{part} {number}"] = np.clip(np.stack(values, axis=1), -LARGEST, LARGEST).astype(np.float32)
+    return found
+
+
+def measured_of(look: Observation, model: Target, records: Records, part: str, finite: bool) -> dict[str, NDArray[Any]]:
+    """Each wanted signal (n, 1, d) that has to be measured, by name; one zero a record for a model that is left out later.
+
+    Where the model does not allow it, or fails, NaN stands: attacks that need this signal are then not run, and all others are.
+    """
+    found = {}
+    for number, wanted in enumerate(look.wanted):
+        if not is_measured(wanted.spec):
+            continue
+        try:
+            values = measure(model, records, wanted.spec).final if finite else np.zeros((len(records), 1))
+        except Exception:
+            values = np.full((len(records), 1), np.nan)
+        found[f"{part} {number}"] = values[:, None, :].astype(np.float32)
+    return found
+
+
+def tops(signal: Signal, outputs: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """Top class (n,) and its probability (n,); the probability is 1 where labels are all there is."""
+    if signal == "labels":
+        return outputs[:, 0].astype(np.int64), np.ones(len(outputs))
+    clean = np.nan_to_num(outputs)
+    probabilities = softmax(clean) if signal == "logits" else clean
+    return probabilities.argmax(axis=1), probabilities.max(axis=1)

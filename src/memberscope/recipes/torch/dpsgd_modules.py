@@ -1,0 +1,55 @@
+"""Modules made fit for DP-SGD: checked, and layers replaced that mix records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from memberscope.errors import InputError
+from memberscope.recipes.dp_accounting import Privacy
+from memberscope.recipes.torch.engine_stacked import layers
+
+
+def opacus_parts() -> tuple[Any, Any]:
+    """Opacus's ModuleValidator and GradSampleModule.
+
+    Raises:
+        InputError: Opacus is not installed.
+    """
+    try:
+        from opacus import GradSampleModule
+        from opacus.validators import ModuleValidator
+    except ImportError as error:
+        raise InputError(
+            "Expected opacus for private training of such layers, got none. Run `pip install memberscope[dp]`."
+        ) from error
+    return ModuleValidator, GradSampleModule
+
+
+def remedy(kind: str) -> str:
+    """What to do about a layer that DP-SGD cannot train."""
+    if "BatchNorm" in kind:
+        return "Use GroupNorm in its place, or give Privacy(..., fix=True), which replaces it."
+    return "Give Privacy(..., fix=True), which replaces it where Opacus knows how."
+
+
+def trainable(module: Any, privacy: Privacy) -> Any:
+    """The module, its layers that mix records replaced if `privacy.fix` allows it.
+
+    Raises:
+        InputError: A layer mixes the records of a batch, so that no record's gradient is its own, or Opacus is not installed.
+    """
+    if layers(module) is not None:
+        return module
+    validator, samples = opacus_parts()
+    if privacy.fix:
+        module = validator.fix(module.train())
+    for path, part in module.named_modules():
+        if type(part) in validator.VALIDATORS and validator.VALIDATORS[type(part)](part):
+            raise InputError(
+                f"Expected layers that treat every record on its own, got {type(part).__name__} at {path or 'the top'!r}. "
+                f"{remedy(type(part).__name__)}"
+            )
+    errors = samples.validate(module, strict=False)
+    if errors:
+        raise InputError(f"Expected a model that DP-SGD can train, got another ({errors[0]}). Replace that layer.")
+    return module

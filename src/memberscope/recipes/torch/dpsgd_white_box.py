@@ -1,0 +1,151 @@
+"""Private training watched from inside: canaries are scored on every noisy gradient, as an adversary who sees all models could.
+
+From each published mean gradient is taken what somebody who knows all records, and not the coins, would expect. What is left is
+a sum of the canaries' own gradients, each times its coin less a half, and noise. Its inner products with those gradients are added
+up over training, and the coins are read from them by the linear estimate of least error: canaries whose gradients resemble each
+other, as natural ones' do, would otherwise drown each other out. All needs products of activations and slopes only.
+
+References:
+    [1] M. Nasr et al., "Tight Auditing of Differentially Private Machine Learning", USENIX Security 2023, arXiv:2302.07956.
+    [2] T. Steinke, M. Nasr, M. Jagielski, "Privacy Auditing with One (1) Training Run", NeurIPS 2023, arXiv:2305.08846.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.errors import InputError
+from memberscope.recipes.torch.engine_choice import engine_of
+from memberscope.recipes.torch.engine_dpsgd_stacked import Network, add_sums, clipping, factored, fit
+from memberscope.recipes.torch.poisson_sampling import mechanism_of
+from memberscope.recipes.torch.recipe import Task, TorchRecipe, flushed_denormals, initial, rows_of, tensors
+from memberscope.targets import TorchTarget
+from memberscope.types import Bools, Floats, Records
+
+RARELY = 10  # inner products among canaries change slowly: they are taken at every tenth update that is looked at
+
+
+def watched_training(
+    recipe: TorchRecipe, records: Records, canaries: Records, inside: Bools, seed: int, every: int = 1
+) -> tuple[TorchTarget, Floats]:
+    """A model trained privately on `records` and on the `canaries` under `inside` (m,), and a score (m,) of each canary.
+
+    The adversary knows every intermediate model, hence every noisy gradient, all records and all candidates, how many are in, and
+    the settings, but not which canaries are in nor who joins a step: scores use neither. A score estimates the canary's coin less
+    a half. Every `every`-th update is looked at; memory and time grow by the square of the number of canaries.
+
+    Raises:
+        InputError: The recipe is not private, its model is no fully connected network, or nothing would be looked at.
+
+    >>> import torch
+    >>> from memberscope.recipes import Privacy
+    >>> rng, inside = np.random.default_rng(0), np.arange(40) % 2 == 0
+    >>> def drawn(n):
+    ...     return Records(rng.normal(size=(n, 60)), rng.integers(0, 2, n), np.arange(n).astype(str))
+    >>> def model():
+    ...     return torch.nn.Sequential(torch.nn.Linear(60, 2))
+    >>> recipe = TorchRecipe(model, batch_size=10, privacy=Privacy(noise_multiplier=0.1))
+    >>> model, scores = watched_training(recipe, drawn(20), drawn(40), inside, seed=0)
+    >>> bool(scores[inside].mean() > scores[~inside].mean())
+    True
+    """
+    module = checked(recipe, canaries, inside, every, seed)
+    joined = Records(
+        np.concatenate([records.x, canaries.x]),
+        np.concatenate([records.y, canaries.y]),
+        np.arange(len(records) + len(canaries)).astype(str),
+    )
+    x, y = tensors(recipe, joined, module)
+    mask = np.concatenate([np.ones(len(records), dtype=bool), inside])
+    seen = Seen(np.zeros(len(canaries)), np.zeros((len(canaries), len(canaries))))
+    task = Task(recipe, [module], x, y, rows_of(mask[None]), [seed])
+
+    def watch(number: int, net: Network, gradients: list[list[Any]]) -> None:
+        if number % every == 0:
+            seen.add(*products(task, net, gradients, len(records), seen.looks % RARELY == 0))
+
+    with flushed_denormals():
+        fit(task, watch)
+    return TorchTarget(module.eval(), device=recipe.device), coins(seen, task)
+
+
+@dataclass(eq=False)
+class Seen:
+    """Sums over updates: `products` (m,) of canaries with the surprise, and among themselves (m, m), with how many of each."""
+
+    products: Floats
+    among: Floats
+    looks: int = field(default=0)
+    rare: int = field(default=0)
+
+    def add(self, products: Floats, among: Floats | None) -> None:
+        """One more update."""
+        self.products += products
+        self.looks += 1
+        if among is not None:
+            self.among += among
+            self.rare += 1
+
+
+def coins(seen: Seen, task: Task) -> Floats:
+    """The linear estimate of least error of each canary's coin less a half, (m,)."""
+    mechanism, n = mechanism_of(task), task.rows.shape[1]
+    among = seen.among * (seen.looks / seen.rare)
+    ridge = max((2 * n * mechanism.deviation) ** 2, 1e-4 * float(np.trace(among)) / len(among))
+    return np.asarray(n * np.linalg.solve(among + ridge * np.eye(len(among)), seen.products), dtype=np.float64)
+
+
+def checked(recipe: TorchRecipe, canaries: Records, inside: Bools, every: int, seed: int) -> Any:
+    """The module with its first weights.
+
+    Raises:
+        InputError: Something of it cannot be watched.
+    """
+    if recipe.privacy is None:
+        raise InputError(
+            "Expected a recipe with privacy to watch, got one without. Give TorchRecipe(..., privacy=Privacy(...))."
+        )
+    if np.shape(inside) != (len(canaries),) or np.asarray(inside).dtype != bool:
+        raise InputError(f"Expected one truth value a canary, {len(canaries)} in all, got {np.shape(inside)}. Repair `inside`.")
+    if every < 1:
+        raise InputError(f"Expected to look at every first or later update, got every={every}. Give every=1.")
+    module = initial(recipe, seed)
+    if engine_of(recipe, module) is not fit:
+        raise InputError(
+            "Expected a fully connected network, all its layers trained, to watch from inside, got another module. Score "
+            "canaries from outside instead, by privacy_bounds on the trained model's losses."
+        )
+    return module
+
+
+def products(
+    task: Task, net: Network, gradients: list[list[Any]], n_known: int, rarely: bool
+) -> tuple[Floats, NDArray[Any] | None]:
+    """Inner products of canaries' clipped gradients with the surprise in `gradients`, (m,), and if `rarely` among them, (m, m)."""
+    import torch
+
+    inputs = task.x.reshape(1, len(task.x), net.width).to(gradients[0][0].dtype)
+    factors = factored(net, inputs, task.y[None], task.recipe.label_smoothing)
+    assert task.recipe.privacy is not None, "only private training is watched"
+    scale = clipping(net, factors, task.recipe.privacy.max_grad_norm)
+    chance = torch.full_like(scale, 1.0 / task.rows.shape[1])  # of joining a step, over the expected size of a batch
+    chance[:, n_known:] /= 2
+    surprise = [[-value for value in values] for values in gradients]
+    add_sums(surprise, factors, scale * chance)
+    found, among = torch.zeros_like(scale[0, n_known:]), None
+    for values, a, d in zip(surprise, factors.seen, factors.slopes, strict=True):
+        a, d = a[0, n_known:], (d * scale[..., None])[0, n_known:]
+        found -= ((a @ values[0][0] + (values[1][0] if len(values) == 2 else 0)) * d).sum(-1)
+        if rarely:
+            own = (a @ a.T + (len(values) - 1)) * (d @ d.T)
+            among = own if among is None else among + own
+    return as_numbers(found), None if among is None else as_numbers(among)
+
+
+def as_numbers(tensor: Any) -> Floats:
+    """A tensor as an array of float64."""
+    return np.asarray(tensor.double().cpu().numpy(), dtype=np.float64)

@@ -1,0 +1,47 @@
+"""Early stopping of models that train together: each keeps the weights of its own best epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from memberscope.recipes.torch.recipe import Task
+
+
+@dataclass(eq=False)
+class Watch:
+    """Least loss `best` (b,) on the labels `y` (b, v) held out, epochs `stale` (b,) since then, and the weights `kept` of that time."""
+
+    y: Any
+    patience: int
+    best: Any
+    stale: Any
+    kept: list[Any]
+
+    def look(self, logits: Any, copy: Callable[[int], Any]) -> bool:
+        """Whether all models are done, after an epoch that left `logits` (b, v, k); `copy(i)` gives model i's weights now."""
+        import torch
+
+        loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), self.y.flatten(), reduction="none")
+        mean = loss.reshape(self.y.shape).mean(1)
+        running = self.stale < self.patience
+        better = running & (mean < self.best)
+        for i, found in enumerate(better.tolist()):
+            if found or self.kept[i] is None:
+                self.kept[i] = copy(i)
+        self.best = torch.where(better, mean, self.best)
+        self.stale = torch.where(better, 0, self.stale + 1)
+        return bool((self.stale >= self.patience).all())
+
+
+def watch_of(task: Task) -> Watch | None:
+    """What to look at after each epoch; None without early stopping. Losses that are no numbers improve on nothing."""
+    import torch
+
+    if task.recipe.stop is None or task.held is None:
+        return None
+    y = task.y[torch.from_numpy(task.held).to(task.x.device)]
+    far = torch.full((len(y),), float("inf"), device=task.x.device)
+    none = torch.zeros(len(y), dtype=torch.int64, device=task.x.device)
+    return Watch(y, task.recipe.stop.patience, far, none, [None] * len(y))

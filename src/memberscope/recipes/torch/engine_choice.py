@@ -1,0 +1,144 @@
+"""Which engine trains how many models together on how many threads: measured once, on a few steps of the real work."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from memberscope.errors import InputError
+from memberscope.recipes.dp_accounting import Privacy
+from memberscope.recipes.torch import engine_dpsgd_loop as torch_private_loop
+from memberscope.recipes.torch import engine_dpsgd_stacked as torch_private
+from memberscope.recipes.torch import engine_loop as torch_loop
+from memberscope.recipes.torch import engine_stacked as torch_matrices
+from memberscope.recipes.torch import engine_vmap as torch_vmap
+from memberscope.recipes.torch.recipe import Engine, Task, TorchRecipe, flushed_denormals, initial, tensors
+from memberscope.types import Records
+
+STEPS = 6  # measured steps a candidate, after a first one that is not counted
+WORTH = 0.97  # a larger stack loses more when a run is killed: it must be this much faster
+STACKS = {"cpu": (1, 2, 4, 8), "cuda": (1, 4, 16, 64)}
+ENGINES: dict[str, Callable[[Task], None]] = {
+    "matrices": torch_matrices.fit,
+    "vmap": torch_vmap.fit,
+    "loop": torch_loop.fit,
+}
+PRIVATE: dict[str, Callable[[Task], None]] = {"matrices": torch_private.fit, "loop": torch_private_loop.fit}
+
+
+def engine_of(recipe: TorchRecipe, module: Any) -> Callable[[Task], None]:
+    """The engine that the recipe names, or the first that this module allows.
+
+    Raises:
+        InputError: It names one that cannot train the module.
+    """
+    able, why = engines(recipe, module)
+    table = ENGINES if recipe.privacy is None else PRIVATE
+    if recipe.engine == "auto":
+        return table[able[0]]
+    vmap = recipe.engine == "vmap" and recipe.privacy is None and torch_vmap.why_not(module) is None and not recipe.stop
+    if recipe.engine not in (*able, "loop") and not vmap:
+        raise InputError(
+            f"Expected a model that the engine {recipe.engine!r} can train, got another: {why}. Use engine='auto'."
+        )
+    return table[recipe.engine]
+
+
+def engines(recipe: TorchRecipe, module: Any) -> tuple[tuple[Engine, ...], str]:
+    """Engines worth trying for the module, fastest first, and why stacking stops where it does."""
+    if recipe.privacy is not None:
+        return private_engines(module)
+    if not callable(recipe.loss) and torch_matrices.layers(module) is not None:
+        return ("matrices", "loop"), "fully connected: stacked weights, batched matrix products"
+    odd = torch_vmap.why_not(module) or ("training stops early" if recipe.stop else None)
+    if odd is not None:
+        return ("loop",), f"one by one, since {odd}"
+    if recipe.device == "cpu":
+        return ("loop",), "one by one: on a CPU such layers gain nothing from stacking"
+    return ("vmap", "loop"), "stacked with torch.func.vmap"
+
+
+def private_engines(module: Any) -> tuple[tuple[Engine, ...], str]:
+    """The engine for the module's private training, and why."""
+    if torch_matrices.layers(module) is not None and all(p.requires_grad for p in module.parameters()):
+        return ("matrices",), "fully connected: stacked weights, norms of gradients in closed form"
+    return ("loop",), "one by one, gradients of single records by Opacus"
+
+
+def choose(recipe: TorchRecipe, pool: Records, size: int, n_models: int) -> tuple[TorchRecipe, dict[str, Any]]:
+    """The recipe with what is left open decided, and the decision; `size` records a model, `n_models` in all.
+
+    Raises:
+        InputError: The records are no array, or the device is not there.
+    """
+    module = initial(recipe, 0)
+    able, note = engines(recipe, module)
+    cores = os.cpu_count() or 1
+    found = recipe
+    if recipe.stack is None or recipe.engine == "auto":
+        trials = candidates(recipe, able, n_models, cores)
+        found, _ = fastest(trials, pool, size) if len(trials) > 1 else (trials[0], 0.0)
+    on_cpu = recipe.device == "cpu"
+    processes = max(1, cores // found.threads) if on_cpu else 1
+    choice = {"engine": found.engine, "stack": found.stack, "threads": found.threads, "processes": processes}
+    return found, choice | {"precision": found.precision, "device": found.device, "note": note}
+
+
+def candidates(recipe: TorchRecipe, able: tuple[Engine, ...], n_models: int, cores: int) -> list[TorchRecipe]:
+    """Recipes to compare, small stacks first; stacks leave every core a job, and a lone job gets all cores."""
+    on_cpu = recipe.device == "cpu"
+    most = max(1, -(-n_models // (cores if on_cpu else 1)))
+    chosen = able if recipe.engine == "auto" else (recipe.engine,)
+    threads = cores if on_cpu and n_models == 1 else recipe.threads
+    found = []
+    for engine in chosen:
+        stacks = (1,) if engine == "loop" else STACKS["cpu" if on_cpu else "cuda"]
+        allowed = [stack for stack in stacks if stack <= most] if recipe.stack is None else [recipe.stack]
+        found += [replace(recipe, engine=engine, stack=stack, threads=threads) for stack in allowed]
+    return found
+
+
+def fastest(trials: list[TorchRecipe], pool: Records, size: int) -> tuple[TorchRecipe, float]:
+    """The quickest of `trials` by seconds a model and step, and those seconds."""
+    best, least = trials[-1], float("inf")
+    for trial in trials:
+        try:
+            seconds = seconds_a_step(trial, pool, size)
+        except (RuntimeError, NotImplementedError):  # too large for the memory, or a layer or loss that cannot be stacked
+            if trial == trials[-1]:
+                raise
+            continue
+        if seconds < WORTH * least:
+            best, least = trial, seconds
+    return best, least
+
+
+def seconds_a_step(recipe: TorchRecipe, pool: Records, size: int) -> float:
+    """Seconds that one step of one model takes in a stack like the recipe's; nothing is kept."""
+    stack = recipe.stack or 1
+    x, y = tensors(recipe, pool, initial(recipe, 0))
+    rng = np.random.default_rng(0)
+    batch = min(recipe.batch_size, size)
+
+    def run(n_steps: int) -> float:
+        modules = [initial(recipe, seed) for seed in range(stack)]
+        rows = np.stack([rng.choice(len(pool), min(batch * n_steps, len(pool)), replace=False) for _ in range(stack)])
+        short = replace(recipe, epochs=max(1, batch * n_steps // rows.shape[1]), stop=None)
+        if short.privacy is not None:  # no search for the noise of these few steps
+            short = replace(short, privacy=Privacy(noise_multiplier=1.0, max_grad_norm=short.privacy.max_grad_norm))
+        with flushed_denormals():
+            started = time.perf_counter()
+            engine_of(short, modules[0])(Task(short, modules, x, y, rows, list(range(stack))))
+            if x.is_cuda:
+                import torch
+
+                torch.cuda.synchronize()
+            return time.perf_counter() - started
+
+    run(1)
+    return min(run(STEPS) for _ in range(2)) / (STEPS * stack)

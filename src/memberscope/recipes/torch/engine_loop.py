@@ -1,0 +1,136 @@
+"""One module after another, whatever it is: autograd, convolutions in the layout and precision that suit the processor."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from functools import partial
+from typing import Any
+
+from memberscope.recipes.torch.batches import batch, steps
+from memberscope.recipes.torch.early_stopping import watch_of
+from memberscope.recipes.torch.losses import Loss
+from memberscope.recipes.torch.recipe import Task, TorchRecipe
+from memberscope.recipes.torch.settings import SGD
+
+
+def fit(task: Task) -> None:
+    """Train the task's modules in place, one by one."""
+    with kept_memory():
+        for i in range(len(task.modules)):
+            fit_one(only(task, i))
+
+
+def only(task: Task, i: int) -> Task:
+    """The task of model `i` alone."""
+    rows, soft, held = (None if part is None else part[i : i + 1] for part in (task.rows, task.soft, task.held))
+    assert rows is not None
+    return Task(task.recipe, task.modules[i : i + 1], task.x, task.y, rows, task.seeds[i : i + 1], soft, held)
+
+
+@contextmanager
+def kept_memory() -> Iterator[None]:
+    """Freed activations stay in the process meanwhile: glibc gives large ones back, and every step pays for fresh pages."""
+    allocator: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if not hasattr(allocator, "mallopt"):
+        yield
+        return
+    trim, map_from = -1, -3
+    allocator.mallopt(map_from, 2**25)  # the most that glibc takes
+    allocator.mallopt(trim, 2**31 - 1)
+    try:
+        yield
+    finally:
+        allocator.mallopt(trim, 2**25)
+        allocator.malloc_trim(0)
+
+
+def fit_one(task: Task) -> None:
+    """Train the task's only module in place; dropout draws from the model's seed."""
+    import torch
+
+    recipe, module = task.recipe, task.modules[0]
+    layout = torch.channels_last if any(p.ndim == 4 for p in module.parameters()) else torch.preserve_format
+    _ = task.head  # found while the module is as it was built
+    module.train().to(memory_format=layout)
+    optimiser, watch = optimiser_of(recipe, module.parameters()), watch_of(task)
+    low = recipe.precision == "bfloat16"
+    devices = [task.x.device] if task.x.is_cuda else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(dropout_seed(task.seeds[0]))
+        for step in steps(task):
+            x, y = (part[0] for part in batch(task, step))
+            for group in optimiser.param_groups:
+                group["lr"] = step.rate
+            optimiser.zero_grad(set_to_none=True)
+            with torch.autocast(task.x.device.type, torch.bfloat16, enabled=low):
+                outputs = module(x.to(memory_format=layout) if x.ndim == 4 else x)
+            loss_of(recipe, step.epoch)(read_outputs(task, outputs), y).backward()
+            optimiser.step()
+            if (
+                watch is not None
+                and step.last
+                and watch.look(held_logits(task, layout), lambda _: deepcopy(module.state_dict()))
+            ):
+                break
+        if watch is not None:
+            module.load_state_dict(watch.kept[0])
+
+
+def read_outputs(task: Task, outputs: Any) -> Any:
+    """What the loss gets of a module's outputs: logits in full precision, or the outputs themselves for the user's own loss."""
+    if not callable(task.recipe.loss):
+        return task.head.logits(outputs)
+    return outputs.float() if task.recipe.precision == "bfloat16" and hasattr(outputs, "float") else outputs
+
+
+def held_logits(task: Task, layout: Any) -> Any:
+    """The module's logits (1, v, k) about the records held out, in eval mode, a thousand at a time."""
+    import torch
+
+    module, held = task.modules[0].eval(), torch.from_numpy(task.held[0]).to(task.x.device)
+    with torch.no_grad():
+        parts = [task.x[part] for part in torch.split(held, 1000)]
+        found = torch.cat(
+            [task.head.logits(module(part.to(memory_format=layout) if part.ndim == 4 else part)) for part in parts]
+        )
+    module.train()
+    return found[None]
+
+
+def dropout_seed(seed: int) -> int:
+    """Seed of a model's dropout, apart from that of its initial weights."""
+    return seed ^ 0x5DEECE66D
+
+
+def optimiser_of(recipe: TorchRecipe, parameters: Any) -> Any:
+    """The torch optimiser that the recipe names, over `parameters`."""
+    import torch
+
+    chosen = recipe.optimiser
+    if isinstance(chosen, SGD):
+        return torch.optim.SGD(
+            parameters,
+            lr=chosen.lr,
+            momentum=chosen.momentum,
+            nesterov=chosen.nesterov,
+            weight_decay=recipe.weight_decay,
+            fused=recipe.precision != "float64",
+        )
+    return torch.optim.AdamW(
+        parameters, lr=chosen.lr, betas=chosen.betas, eps=chosen.eps, weight_decay=recipe.weight_decay, foreach=True
+    )
+
+
+def loss_of(recipe: TorchRecipe, epoch: int) -> Any:
+    """The loss in `epoch` as a function of logits (r, k) and labels (r,) or probabilities (r, k)."""
+    import torch
+
+    if callable(recipe.loss):
+        return recipe.loss
+    if isinstance(recipe.loss, Loss):
+        return partial(recipe.loss.of, epoch=epoch)
+    return torch.nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)

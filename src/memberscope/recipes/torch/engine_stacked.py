@@ -1,0 +1,267 @@
+"""Fully connected networks with stacked weights: batched matrix products, the backward pass written out.
+
+The gradient of a weight is added to its momentum by the product itself, so a step reads and writes little besides the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from memberscope.recipes.torch.batches import batch, steps
+from memberscope.recipes.torch.early_stopping import watch_of
+from memberscope.recipes.torch.engine_loop import dropout_seed, loss_of
+from memberscope.recipes.torch.recipe import Task, TorchRecipe
+from memberscope.recipes.torch.settings import SGD, Adam
+
+ACTIVATIONS = ("ReLU", "Tanh", "Sigmoid", "LeakyReLU")
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A linear layer at `path` in the module, the activation after it (None at the end), and the dropout after that."""
+
+    path: str
+    activation: Any
+    dropout: float
+
+
+@dataclass(eq=False)
+class Stacked:
+    """Weights (b, in, out) and biases (b, 1, out) of one layer in all models, with what the optimiser remembers of each."""
+
+    values: list[Any]
+    memory: list[list[Any]]
+
+
+def layers(module: Any) -> list[Layer] | None:
+    """The layers of a fully connected network of several outputs, or None if the module is something else."""
+    from torch import nn
+
+    found: list[Layer] = []
+    if not isinstance(module, nn.Sequential) or next(module.buffers(), None) is not None:
+        return None
+    for path, part in module.named_modules():
+        kind, last = type(part), found[-1] if found else None
+        if kind in (nn.Sequential, nn.Identity) or (kind is nn.Flatten and last is None and part.start_dim == 1):
+            continue
+        if kind is nn.Linear and (last is None or last.activation is not None):
+            found.append(Layer(path, None, 0.0))
+        elif kind.__name__ in ACTIVATIONS and kind.__module__.startswith("torch.nn") and last and last.activation is None:
+            found[-1] = Layer(last.path, part, 0.0)
+        elif kind is nn.Dropout and last and last.activation is not None and not last.dropout:
+            found[-1] = Layer(last.path, last.activation, part.p)
+        else:
+            return None
+    one = bool(found) and module.get_submodule(found[-1].path).out_features == 1  # its loss is of another form
+    return found if found and found[-1].activation is None and not one else None
+
+
+def fit(task: Task) -> None:
+    """Train the task's networks in place, all at once."""
+    import torch
+
+    plan = layers(task.modules[0])
+    assert plan is not None, "the engine `matrices` was given a module that is no fully connected network"
+    width = task.modules[0].get_submodule(plan[0].path).in_features
+    recipe = task.recipe
+    low = torch.bfloat16 if recipe.precision == "bfloat16" else None
+    stacks = [stacked(task, layer) for layer in plan]
+    x = task.x.reshape(len(task.x), width)
+    plain = not (recipe.augmentation or recipe.mixup)
+    flat = replace(task, x=x.to(low or x.dtype) if plain else task.x)
+    masks = [torch.Generator(task.x.device).manual_seed(dropout_seed(seed)) for seed in task.seeds]
+    watch = watch_of(task)
+    with torch.no_grad():
+        for number, step in enumerate(steps(flat), start=1):
+            inputs, labels = batch(flat, step)
+            inputs = inputs.reshape(*labels.shape[:2], width).to(low or stacks[0].values[0].dtype)
+            one_step(plan, stacks, inputs, labels, change_of(recipe, step.rate, step.epoch, number), masks)
+            if (
+                watch is not None
+                and step.last
+                and watch.look(logits_held(plan, stacks, x[task.held]), partial(weights_of, stacks))
+            ):
+                break
+        if watch is not None:
+            for i, kept in enumerate(watch.kept):
+                put_back(stacks, i, kept)
+        for i, module in enumerate(task.modules):
+            for layer, stack in zip(plan, stacks, strict=True):
+                linear = module.get_submodule(layer.path)
+                linear.weight.copy_(stack.values[0][i].T)
+                if linear.bias is not None:
+                    linear.bias.copy_(stack.values[1][i, 0])
+
+
+@dataclass(frozen=True)
+class Change:
+    """How a step changes the weights: the recipe's settings, the present rate, and the number of the step from 1.
+
+    `loss` is one of a model's logits (r, k) and targets; None is cross-entropy.
+    """
+
+    optimiser: SGD | Adam
+    weight_decay: float
+    label_smoothing: float
+    rate: float
+    number: int
+    loss: Any = None
+
+
+def change_of(recipe: TorchRecipe, rate: float, epoch: int, number: int) -> Change:
+    """The change that the recipe makes in a step."""
+    loss = None if recipe.loss == "cross_entropy" else loss_of(recipe, epoch)
+    return Change(recipe.optimiser, recipe.weight_decay, recipe.label_smoothing, rate, number, loss)
+
+
+def logits_held(plan: list[Layer], stacks: list[Stacked], inputs: Any) -> Any:
+    """Logits (b, v, k) about the records held out of each model, without dropout."""
+    import torch
+
+    seen = inputs.to(stacks[0].values[0].dtype)
+    for layer, stack in zip(plan, stacks, strict=True):
+        own = stack.values
+        z = torch.baddbmm(own[1], seen, own[0]) if len(own) == 2 else torch.bmm(seen, own[0])
+        seen = layer.activation(z) if layer.activation is not None else z
+    return seen
+
+
+def weights_of(stacks: list[Stacked], i: int) -> list[list[Any]]:
+    """A copy of model i's weights, layer by layer."""
+    return [[value[i].clone() for value in stack.values] for stack in stacks]
+
+
+def put_back(stacks: list[Stacked], i: int, kept: list[list[Any]]) -> None:
+    """Give model i earlier weights."""
+    for stack, values in zip(stacks, kept, strict=True):
+        for value, before in zip(stack.values, values, strict=True):
+            value[i] = before
+
+
+def stacked(task: Task, layer: Layer) -> Stacked:
+    """One layer of all models side by side, nothing remembered yet."""
+    import torch
+
+    linears = [module.get_submodule(layer.path) for module in task.modules]
+    values = [torch.stack([linear.weight.detach().T for linear in linears]).contiguous()]
+    if linears[0].bias is not None:
+        values.append(torch.stack([linear.bias.detach()[None] for linear in linears]))
+    n_memories = 2 if isinstance(task.recipe.optimiser, Adam) else 1
+    return Stacked(values, [[torch.zeros_like(value) for _ in range(n_memories)] for value in values])
+
+
+def one_step(plan: list[Layer], stacks: list[Stacked], inputs: Any, labels: Any, change: Change, masks: list[Any]) -> None:
+    """Forward, backward and update of all models on inputs (b, r, f) and labels (b, r)."""
+    import torch
+
+    weights = [[value.to(inputs.dtype) for value in stack.values] for stack in stacks]
+    seen, outs = [inputs], []
+    kept: list[Any] = []
+    for layer, own in zip(plan, weights, strict=True):
+        z = torch.baddbmm(own[1], seen[-1], own[0]) if len(own) == 2 else torch.bmm(seen[-1], own[0])
+        out = layer.activation(z) if layer.activation is not None else z
+        outs.append(out)
+        kept.append(dropped(out, layer.dropout, masks) if layer.dropout else None)
+        seen.append(out * kept[-1] if layer.dropout else out)
+    back = slope_by_logits(seen[-1], labels, change).to(inputs.dtype)
+    for i in reversed(range(len(plan))):
+        before: Any = torch.bmm(back, weights[i][0].transpose(1, 2)) if i else None
+        update(stacks[i], seen[i], back, change)
+        if i:
+            if kept[i - 1] is not None:
+                before = before * kept[i - 1]
+            back = slope(plan[i - 1].activation, before, outs[i - 1])
+
+
+def slope_by_logits(logits: Any, target: Any, change: Change) -> Any:
+    """Gradient (b, r, k) of each model's loss by its logits; `target` holds labels (b, r) or probabilities (b, r, k)."""
+    import torch
+
+    if change.loss is not None:
+        wide = logits if logits.dtype == torch.float64 else logits.float()
+        return torch.func.vmap(torch.func.grad(change.loss))(wide, target)
+    if target.ndim == 2:
+        return slope_of_loss(logits, target, change.label_smoothing)
+    n, k = logits.shape[1:]
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    soft = (1 - change.label_smoothing) * target + change.label_smoothing / k
+    return (torch.softmax(wide, -1) * soft.sum(-1, keepdim=True) - soft).div_(n)
+
+
+def slope_of_loss(logits: Any, labels: Any, smoothing: float) -> Any:
+    """Gradient (b, r, k) of the mean cross-entropy by the logits."""
+    import torch
+
+    n, k = logits.shape[1:]
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    found = torch.softmax(wide, -1)
+    found.scatter_add_(2, labels[..., None], torch.full_like(labels[..., None], smoothing - 1, dtype=found.dtype))
+    if smoothing:
+        found -= smoothing / k
+    return found.div_(n)
+
+
+def slope(activation: Any, back: Any, out: Any) -> Any:
+    """Gradient by what went into the activation, from what came `out` of it."""
+    import torch
+
+    aten = torch.ops.aten
+    rules: dict[str, Callable[[], Any]] = {
+        "ReLU": lambda: aten.threshold_backward(back, out, 0),
+        "Tanh": lambda: aten.tanh_backward(back, out),
+        "Sigmoid": lambda: aten.sigmoid_backward(back, out),
+        "LeakyReLU": lambda: aten.leaky_relu_backward(back, out, activation.negative_slope, True),
+    }
+    return rules[type(activation).__name__]()
+
+
+def dropped(out: Any, share: float, masks: list[Any]) -> Any:
+    """Zeros and 1 / (1 - share) in the shape of `out` (b, r, h), each model's from its own generator."""
+    import torch
+
+    keep = torch.empty_like(out)
+    for own, generator in zip(keep, masks, strict=True):
+        own.bernoulli_(1 - share, generator=generator)
+    return keep.div_(1 - share)
+
+
+def update(stack: Stacked, inputs: Any, back: Any, change: Change) -> None:
+    """Move a layer's weights by the gradient of inputs (b, r, in) and back (b, r, out)."""
+    import torch
+
+    optimiser, weight = change.optimiser, stack.values[0]
+    fused = isinstance(optimiser, SGD) and not optimiser.nesterov and inputs.dtype == weight.dtype
+    if fused and isinstance(optimiser, SGD):
+        momentum = stack.memory[0][0]
+        momentum.baddbmm_(inputs.transpose(1, 2), back, beta=optimiser.momentum)
+        if change.weight_decay:
+            momentum.add_(weight, alpha=change.weight_decay)
+        weight.add_(momentum, alpha=-change.rate)
+    else:
+        move(weight, torch.bmm(inputs.transpose(1, 2), back), stack.memory[0], change)
+    if len(stack.values) == 2:
+        move(stack.values[1], back.sum(1, keepdim=True, dtype=weight.dtype), stack.memory[1], change)
+
+
+def move(value: Any, gradient: Any, memory: list[Any], change: Change) -> None:
+    """Move `value` by its gradient as torch's optimisers do."""
+    import torch
+
+    optimiser, rate = change.optimiser, change.rate
+    if isinstance(optimiser, SGD):
+        if change.weight_decay:
+            gradient = gradient.to(value.dtype).add_(value, alpha=change.weight_decay)
+        torch.add(gradient, memory[0], alpha=optimiser.momentum, out=memory[0])
+        direction = gradient.to(value.dtype).add(memory[0], alpha=optimiser.momentum) if optimiser.nesterov else memory[0]
+        value.add_(direction, alpha=-rate)
+        return
+    value.mul_(1 - rate * change.weight_decay)
+    first, second = optimiser.betas
+    gradient = gradient.to(value.dtype)
+    memory[0].lerp_(gradient, 1 - first)
+    memory[1].mul_(second).addcmul_(gradient, gradient, value=1 - second)
+    scale = (memory[1].sqrt() / (1 - second**change.number) ** 0.5).add_(optimiser.eps)
+    value.addcdiv_(memory[0], scale, value=-rate / (1 - first**change.number))

@@ -1,0 +1,56 @@
+"""Modules of one architecture stacked and differentiated together by `torch.func`; for processors that like large steps.
+
+Elementwise optimisers act on stacked weights as on each model's own. Modules with running statistics cannot be stacked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from memberscope.recipes.torch.batches import batch, steps
+from memberscope.recipes.torch.engine_loop import dropout_seed, loss_of, optimiser_of, read_outputs
+from memberscope.recipes.torch.recipe import Task
+
+
+def fit(task: Task) -> None:
+    """Train the task's modules in place, all at once."""
+    import torch
+    from torch.func import functional_call, grad, stack_module_state, vmap
+
+    recipe = task.recipe
+    _ = task.head  # found while the module is as it was built
+    base = task.modules[0].train()
+    parameters, _ = stack_module_state(task.modules)
+    weights = {name: value.detach().requires_grad_() for name, value in parameters.items()}
+    optimiser = optimiser_of(recipe, list(weights.values()))
+    low = recipe.precision == "bfloat16"
+
+    def of_model(own: dict[str, Any], x: Any, y: Any, epoch: int) -> Any:
+        with torch.autocast(task.x.device.type, torch.bfloat16, enabled=low):
+            outputs = functional_call(base, own, (x,))
+        return loss_of(recipe, epoch)(read_outputs(task, outputs), y)
+
+    gradients = vmap(grad(of_model), in_dims=(0, 0, 0, None), randomness="different")
+    with torch.random.fork_rng(devices=[task.x.device] if task.x.is_cuda else []):
+        torch.manual_seed(dropout_seed(task.seeds[0]))
+        for step in steps(task):
+            for group in optimiser.param_groups:
+                group["lr"] = step.rate
+            found = gradients({name: value.detach() for name, value in weights.items()}, *batch(task, step), step.epoch)
+            for name, value in weights.items():
+                value.grad = found[name]
+            optimiser.step()
+    with torch.no_grad():
+        for i, module in enumerate(task.modules):
+            for name, value in module.named_parameters():
+                value.copy_(weights[name][i])
+
+
+def why_not(module: Any) -> str | None:
+    """Why modules like this cannot be stacked, or None if they can."""
+    if next(module.buffers(), None) is not None:
+        named = next(name for name, _ in module.named_buffers())
+        return f"the module keeps running statistics ({named})"
+    if next(module.parameters(), None) is None:
+        return "the module has no parameters"
+    return None

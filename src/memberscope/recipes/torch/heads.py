@@ -1,0 +1,52 @@
+"""Logits for a loss from whatever a module returns: one output of two classes, probabilities, or scores among other tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from memberscope.errors import MemberscopeError
+from memberscope.targets.answers.scores import Place, pick_scores
+from memberscope.targets.torch_modules.reading import read_answers
+from memberscope.targets.white_box.torch_access import evaluating
+
+LEAST = 1e-7  # probabilities of classes are no less, so that their logarithms stay finite
+
+
+@dataclass(frozen=True)
+class Head:
+    """The `place` of the scores in a module's answer, how many a record, and whether they are `probabilities`, whose logarithms are logits.
+
+    >>> import torch
+    >>> Head().logits(torch.tensor([[2.0]])).tolist(), Head(probabilities=True).logits(torch.tensor([0.5])).exp().tolist()
+    ([[0.0, 2.0]], [[0.5, 0.5]])
+    """
+
+    place: Place = ()
+    probabilities: bool = False
+    width: int | None = None
+
+    def logits(self, answer: Any) -> Any:
+        """Logits (r, k) of an answer; one output is the second of two classes."""
+        import torch
+
+        scores = pick_scores(answer, self.place)
+        scores = scores.reshape(len(scores), -1) if scores.ndim != 2 else scores
+        scores = scores.float() if scores.dtype in (torch.bfloat16, torch.float16) else scores
+        one = scores.shape[1] == 1
+        if self.probabilities:
+            shares = torch.cat([1 - scores, scores], dim=1) if one else scores
+            return torch.log(shares.clamp(min=LEAST))
+        return torch.cat([torch.zeros_like(scores), scores], dim=1) if one else scores
+
+
+def find_head(module: Any, x: Any, n_classes: int) -> Head:
+    """Find how logits come from what `module` returns for the records `x`; those of a module that fails are its answer itself."""
+    try:
+        with evaluating(module):
+            reading = read_answers(
+                lambda start, stop: module(x[start:stop]), min(len(x), 256), 256, outputs=None, n_classes=n_classes, like=None
+            )
+    except (MemberscopeError, RuntimeError, TypeError, ValueError):
+        return Head()
+    return Head(reading.place, reading.signal == "probabilities" and reading.last in ("sigmoid", "softmax"), reading.width)

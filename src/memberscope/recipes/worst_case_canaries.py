@@ -1,0 +1,105 @@
+"""Worst-case records, inserted on purpose: wrong labels, records out of distribution, and pairs of near-duplicates.
+
+References:
+    [1] M. Aerni, J. Zhang, F. Tramèr, "Evaluations of Machine Learning Privacy Defenses are Misleading", CCS 2024,
+        arXiv:2404.17399.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.errors import InputError, UnmetNeedError
+from memberscope.signals.feature_domain import encoded
+from memberscope.types import Ints, Records
+
+WorstCase = Literal["mislabelled", "out_of_distribution", "near_duplicate"]
+NATURAL, COPY = "none", "copy"  # values of the group `canary` beside the kinds
+GROUP = "canary"
+COPIED = 0.95  # share of its features that a near-duplicate keeps; the others are another record's
+
+
+@dataclass(frozen=True, eq=False)
+class Planted:
+    """Records (n) with the group `canary`, and the `unit` (n,) that each moves with: its own, or its near-duplicate's."""
+
+    records: Records
+    unit: Ints
+
+    @property
+    def kinds(self) -> NDArray[np.str_]:
+        """Kind of each record (n,)."""
+        return np.asarray(self.records.groups[GROUP])
+
+
+def planted(records: Records, n_each: int, seed: int, n_classes: int) -> Planted:
+    """`records` with `n_each` of them turned into canaries of each kind, and copies of the near-duplicates appended [1].
+
+    Mislabelled ones get another class at random. Those out of distribution get each feature from a record of its own, and any class.
+    Near-duplicates are mislabelled, and share all but a twentieth of their features with a copy of the same wrong class that moves
+    with them: a model that never saw the one knows it from the other.
+
+    Raises:
+        InputError: There are too few records or classes, or they have no features that could be mixed.
+
+    >>> pool = Records(np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 2, np.arange(40).astype(str))
+    >>> found = planted(pool, 4, 0, 2)
+    >>> len(found.records), sorted(set(found.kinds.tolist()))
+    (44, ['copy', 'mislabelled', 'near_duplicate', 'none', 'out_of_distribution'])
+    """
+    kinds = get_args(WorstCase)
+    n = len(records)
+    if n_classes < 2:
+        raise InputError("Expected at least two classes for mislabelled canaries, got one. Give --canaries 0.")
+    if not 2 <= n_each <= n // (2 * len(kinds)):
+        raise InputError(
+            f"Expected 2 to {n // (2 * len(kinds))} canaries of each kind from {n} records, got {n_each}. Lower --canaries."
+        )
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(n)[: n_each * len(kinds)].reshape(len(kinds), n_each)
+    y, kind = records.y.copy(), np.full(n + n_each, NATURAL, dtype="<U24")
+    for name, where in zip(kinds, rows, strict=True):
+        kind[where] = name
+        y[where] = (y[where] + rng.integers(1, n_classes, n_each)) % n_classes
+    kind[n:] = COPY
+    try:
+        domain, z = encoded(records.x)
+    except UnmetNeedError as error:
+        raise InputError(f"Expected records whose features can be mixed for canaries. {error} Or give --canaries 0.") from error
+    z[rows[1]] = mixed(z, n_each, rng)
+    copies = z[rows[2]]
+    other = rng.random(copies.shape) >= COPIED
+    other[np.arange(n_each), rng.integers(0, copies.shape[1], n_each)] = True
+    copies[other] = mixed(z, n_each, rng)[other]
+    x = domain.decode(domain.inside(np.concatenate([z, copies])))
+    every = np.concatenate([np.arange(n), rows[2]])
+    ids = np.concatenate([records.ids, np.char.add(records.ids[rows[2]], " (copy)")])
+    groups = {name: values[every] for name, values in records.groups.items() if name != GROUP}
+    return Planted(Records(as_before(x, records.x), y[every], ids, groups | {GROUP: kind}), every)
+
+
+def mixed(z: NDArray[Any], n: int, rng: np.random.Generator) -> NDArray[Any]:
+    """Records (n, f) of which each feature is another record's of `z` (m, f)."""
+    return np.asarray(z[rng.integers(0, len(z), (n, z.shape[1])), np.arange(z.shape[1])])
+
+
+def as_before(x: Any, before: Any) -> Any:
+    """The records in the type of numbers that they had, which takes less room where it was small."""
+    return x.astype(before.dtype) if isinstance(before, np.ndarray) and isinstance(x, np.ndarray) else x
+
+
+def natural(planted_records: Records) -> NDArray[np.bool_]:
+    """Which records (n,) are no canaries.
+
+    >>> natural(Records(None, np.zeros(2, dtype=np.int64), np.array(["a", "b"])))
+    array([ True,  True])
+    """
+    kinds = planted_records.groups.get(GROUP)
+    return np.ones(len(planted_records), dtype=bool) if kinds is None else np.asarray(kinds == NATURAL)
+
+
+__all__ = ["COPY", "GROUP", "NATURAL", "Planted", "WorstCase", "natural", "planted"]

@@ -1,0 +1,163 @@
+"""`arrays.safetensors`: scores, membership, folds and groups, from which every estimate can be computed again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.auditing.documents.result import Arrays, Scored
+from memberscope.errors import InputError
+from memberscope.signals import write_bytes
+
+META = "memberscope"  # the file's one entry of metadata, in JSON
+
+
+def write_arrays(arrays: Arrays, path: Path, *, ids: bool = True) -> None:
+    """Write the arrays, whole or not at all; without `ids` the records are numbered instead.
+
+    Raises:
+        InputError: The disk is full or the folder cannot be written.
+    """
+    from safetensors.numpy import save
+
+    names = arrays.ids if ids else np.arange(len(arrays.ids)).astype(np.str_)
+    tensors: dict[str, NDArray[Any]] = {
+        "labels": arrays.labels,
+        "ids": np.frombuffer("\n".join(names.tolist()).encode(), dtype=np.uint8),
+        **scored_tensors(arrays, ""),
+    }
+    for name, other in arrays.targets.items():
+        tensors |= scored_tensors(other, f"{name}/")
+    if arrays.vulnerability is not None:
+        tensors["vulnerability"] = arrays.vulnerability
+    if arrays.overlap is not None:
+        tensors["overlap"] = arrays.overlap.astype(np.uint8)
+    if arrays.unit is not None:
+        tensors["unit"] = arrays.unit
+    for group, codes in arrays.groups.items():
+        tensors[f"groups/{group}"] = codes
+    meta = {
+        "scored": listing(arrays),
+        "groups": {name: list(arrays.group_values[name]) for name in arrays.groups},
+        "targets": {name: listing(other) for name, other in arrays.targets.items()},
+    }
+    contiguous = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    # One entry: the order of several changes from run to run, and equal arrays must be equal bytes.
+    write_bytes(path, save(contiguous, metadata={META: json.dumps(meta)}), mode=0o600)
+
+
+def listing(arrays: Arrays) -> list[dict[str, Any]]:
+    """What the scores are of, in order."""
+    return [
+        {
+            "attack": entry.attack,
+            "access": entry.access,
+            "learned": entry.learned,
+            "points": list(entry.thresholds),
+            "queries": entry.queries,
+            "restriction": entry.restriction,
+            "declared": entry.declared,
+            "staged": entry.stages is not None,
+        }
+        for entry in arrays.scored
+    ]
+
+
+def scored_tensors(arrays: Arrays, prefix: str) -> dict[str, NDArray[Any]]:
+    """Membership, folds, scores, posteriors and thresholds of one target model by name."""
+    tensors: dict[str, NDArray[Any]] = {f"{prefix}member": arrays.member.astype(np.uint8), f"{prefix}fold": arrays.fold}
+    for entry in arrays.scored:
+        name = entry.name
+        tensors[f"{prefix}scores/{name}"] = entry.scores
+        if entry.budgets is not None and entry.stages is not None:
+            tensors[f"{prefix}budgets/{name}"], tensors[f"{prefix}stages/{name}"] = entry.budgets, entry.stages
+        if name in arrays.posterior:
+            tensors[f"{prefix}posterior/{name}"] = arrays.posterior[name]
+        for point, cuts in entry.thresholds.items():
+            tensors[f"{prefix}thresholds/{name}/{point}"] = cuts
+    return tensors
+
+
+def read_scored(
+    tensors: dict[str, Any], listed: list[dict[str, Any]], prefix: str
+) -> tuple[tuple[Scored, ...], dict[str, Any]]:
+    """Scores and posteriors of one target model, as `scored_tensors` wrote them."""
+    scored, posterior = [], {}
+    for entry in listed:
+        one = Scored(
+            entry["attack"],
+            entry["access"],
+            entry["learned"],
+            scores=np.empty(0),
+            thresholds={},
+            queries=entry["queries"],
+            restriction=entry["restriction"],
+            declared=entry["declared"],
+        )
+        name, staged = one.name, entry["staged"]
+        found = replace(
+            one,
+            scores=tensors[f"{prefix}scores/{name}"],
+            thresholds={point: tensors[f"{prefix}thresholds/{name}/{point}"] for point in entry["points"]},
+            budgets=tensors[f"{prefix}budgets/{name}"] if staged else None,
+            stages=tensors[f"{prefix}stages/{name}"] if staged else None,
+        )
+        scored.append(found)
+        if not prefix and found.declared:
+            posterior[name] = tensors[f"posterior/{name}"]
+    return tuple(scored), posterior
+
+
+def read_arrays(path: str | Path) -> Arrays:
+    """The arrays of an audit's folder or file.
+
+    Raises:
+        InputError: The file is missing, truncated or not one of an audit.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    file = Path(path)
+    file = file / "arrays.safetensors" if file.is_dir() else file
+    if not file.is_file():
+        raise InputError(f"Expected an arrays.safetensors, got {str(path)!r}, which holds none. Give the folder of an audit.")
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            meta = json.loads(opened.metadata()[META])
+        values, others = meta["groups"], meta["targets"]
+        ids = np.array(tensors["ids"].tobytes().decode().split("\n"), dtype=np.str_)
+        scored, posterior = read_scored(tensors, meta["scored"], "")
+        groups = {group: tensors[f"groups/{group}"] for group in values}
+        arrays = Arrays(
+            ids,
+            tensors["member"].astype(bool),
+            tensors["labels"],
+            tensors["fold"],
+            scored,
+            groups,
+            {name: tuple(words) for name, words in values.items()},
+            posterior,
+            vulnerability=tensors.get("vulnerability"),
+            overlap=tensors["overlap"].astype(bool) if "overlap" in tensors else None,
+            unit=tensors.get("unit"),
+        )
+        for name, listed in others.items():
+            member, fold = tensors[f"{name}/member"].astype(bool), tensors[f"{name}/fold"]
+            found, _ = read_scored(tensors, listed, f"{name}/")
+            arrays.targets[name] = placed(Arrays(ids, member, tensors["labels"], fold, found, unit=arrays.unit))
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise InputError(f"Expected the complete arrays of an audit, got {file}: {error}. Run the audit again.") from error
+    return placed(arrays)
+
+
+def placed(arrays: Arrays) -> Arrays:
+    """The arrays with the comparable scores that follow from them."""
+    from memberscope.auditing.estimates.estimates import comparable
+
+    arrays.comparable.update({entry.name: comparable(entry, arrays) for entry in arrays.scored})
+    return arrays

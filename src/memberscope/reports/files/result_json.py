@@ -1,0 +1,81 @@
+"""`result.json`: written deterministically, read with a sentence for every way it can be wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from memberscope.auditing.documents.result import FORMAT, Result
+from memberscope.auditing.verdict.recompute import plan_of
+from memberscope.errors import InputError
+from memberscope.signals import write_bytes
+
+
+def to_json(result: Result) -> str:
+    """The document as JSON text, keys in the order of the type, every float as Python prints it."""
+    return json.dumps(result.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_result(result: Result, path: Path) -> None:
+    """Write `result.json`, whole or not at all.
+
+    Raises:
+        InputError: The disk is full or the folder cannot be written.
+    """
+    write_bytes(path, to_json(result).encode())
+
+
+def read_result(path: str | Path) -> Result:
+    """A result from `result.json` or from the folder that holds it.
+
+    Raises:
+        InputError: It is missing, truncated, of another format, or does not fit the schema.
+    """
+    file = Path(path)
+    file = file / "result.json" if file.is_dir() else file
+    if not file.is_file():
+        raise InputError(f"Expected a result.json, got {str(path)!r}, which holds none. Give the folder of an audit.")
+    try:
+        document: Any = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"Expected complete JSON in {file}, got: {error}. Run the audit again.") from error
+    found = document.get("format") if isinstance(document, dict) else None
+    if found != FORMAT:
+        raise InputError(
+            f"Expected a result of this version ({FORMAT}) in {file}, got {found!r}. Audit again: verdicts of other versions "
+            f"rest on other rules."
+        )
+    try:
+        result = Result.model_validate(document)
+        whole(result)
+        return result
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"Expected the plan and the numbers of records in {file}, got {type(error).__name__}: {error}. Run the audit again."
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            f"Expected a result as the schema says, got {first['msg']} at {place} in {file}. Run the audit again."
+        ) from error
+
+
+def whole(result: Result) -> None:
+    """Look at what every reader of a result relies on and its schema leaves open.
+
+    Raises:
+        KeyError, TypeError, AttributeError: Something is missing, or of another kind.
+    """
+    plan_of(result).resolvable_fprs(int(result.diagnostics["n_non_members"]))
+    for name in ("n_members", "smallest_fpr"):
+        float(result.diagnostics[name])
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of the result document."""
+    found: dict[str, Any] = Result.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": FORMAT, **found}

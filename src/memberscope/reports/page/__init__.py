@@ -1,0 +1,1 @@
+"""The web page of an audit: its charts' data, sections and template."""

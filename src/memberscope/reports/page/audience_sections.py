@@ -1,0 +1,126 @@
+"""What each of the five readers needs to hear, from the numbers of one result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from memberscope._text import percent
+from memberscope.auditing import STRONGEST, Result
+from memberscope.auditing.documents.access_levels import level_word
+from memberscope.reports.select import Place, first, fprs, headline, interval, levels, reached_by
+from memberscope.types import Estimate
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and a few sentences for one reader."""
+
+    reader: str
+    sentences: list[str]
+
+
+def sections(result: Result) -> list[Section]:
+    """One short section for each of the five readers."""
+    return [engineer(result), security(result), privacy(result), operations(result), red_team(result)]
+
+
+def engineer(result: Result) -> Section:
+    """Which part of the leak is overfitting, and where it sits."""
+    found = result.diagnostics
+    sentences = []
+    if "generalisation_gap" in found:
+        sentences.append(
+            f"Training accuracy is {interval(found['train_accuracy'])} and hold-out accuracy {interval(found['test_accuracy'])}: a gap "
+            f"of {interval(found['generalisation_gap'])}. The gap attack turns exactly this into membership."
+        )
+    best = headline(result)
+    if best:
+        sentences.append(
+            f"The strongest attack ({reached_by(best)}) finds {interval(best)} of members at {percent(best.fpr)} false positives; what "
+            f"exceeds the gap attack there is memorisation that accuracy does not show."
+        )
+    sentences.append(
+        "Try, in order of cost: earlier stopping, more regularisation, augmentation, DP-SGD; audit each candidate."
+    )
+    return Section("ML engineer", sentences)
+
+
+def security(result: Result) -> Section:
+    """What each level of access gives an attacker."""
+    sentences = []
+    for level in levels(result):
+        tpr = strongest_tpr(result, level)
+        if tpr:
+            sentences.append(
+                f"With {level_word(*level)}, {reached_by(tpr)} finds {interval(tpr)} at {percent(tpr.fpr)} false positives."
+            )
+    sentences.append("Restricting outputs below the row that you can accept is what the endpoint must enforce.")
+    return Section("Application security", sentences)
+
+
+def strongest_tpr(result: Result, level: Place) -> Estimate | None:
+    """The strongest TPR at the headline's rate, for one access level."""
+    best = headline(result)
+    return None if best is None else first(result, attack=STRONGEST, level=level, metric="tpr", fpr=best.fpr)
+
+
+def privacy(result: Result) -> Section:
+    """Who could be identified, with what certainty, at the stated base rate."""
+    prior = result.plan["threat"]["prior"]
+    best = headline(result)
+    sentences = []
+    if best:
+        ppv = first(result, attack=STRONGEST, level=(best.access, best.restriction), metric="ppv", fpr=best.fpr, prior=prior)
+        if ppv:
+            sentences.append(
+                f"Where {percent(prior)} of the records tried are members, a record called a member at {percent(best.fpr)} false "
+                f"positives is one with probability {interval(ppv)}."
+            )
+    if result.exposed:
+        top = result.exposed[0]
+        sentences.append(
+            f"The most exposed member would be believed to be one with probability {percent(top.posterior)}; "
+            f"{len(result.exposed)} are listed above under keyed hashes."
+        )
+    sentences.append(
+        "The annex has a paragraph for an assessment. It is evidence about one risk and no statement of compliance."
+    )
+    return Section("Privacy and compliance", sentences)
+
+
+def operations(result: Result) -> Section:
+    """What to gate on, and whether the endpoint answers the same twice."""
+    sentences = [
+        f"Verdict: {result.verdict or 'none, since no policy was given'}{' (limited)' if result.limited else ''}. The command memberscope check returns it as an exit code."
+    ]
+    control = result.controls.get("determinism")
+    if control is not None:
+        sentences.append(control.why)
+    views = len(result.plan.get("views", ("identity",)))
+    each = "one query a record" if views == 1 else f"{views} queries a record"
+    sentences.append(f"The audit sent {result.cost.queries} records to the model, {each}.")
+    return Section("MLOps", sentences)
+
+
+def red_team(result: Result) -> Section:
+    """What ran, what did not, and where the raw scores are."""
+    ran = sorted({entry.attack for entry in result.estimates} - {STRONGEST})
+    rates = ", ".join(percent(fpr) for fpr in fprs(result))
+    return Section(
+        "Red team and research",
+        [
+            f"Ran: {', '.join(ran)}; rates {rates}; every interval at {percent(result.plan['confidence'])}.",
+            f"Did not run: {len(result.not_run)} entries, listed with reasons. {models_words(result)}",
+            "Raw scores are in arrays.safetensors and, unless left out, records.csv; the command memberscope verify computes every estimate again from them.",
+        ],
+    )
+
+
+def models_words(result: Result) -> str:
+    """Which models were trained for this audit."""
+    found, further = result.diagnostics.get("references"), result.diagnostics.get("targets")
+    if not found:
+        words = "No reference models were trained."
+    else:
+        words = f"{found['models']} reference models were trained, {found['failed']} of them left out."
+    return words + (f" {further['trained']} further targets were audited." if further else "")

@@ -1,0 +1,129 @@
+"""The data behind the charts of a report, from the stored arrays: plain lists, small enough for one file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from memberscope.auditing import Arrays, Result
+from memberscope.auditing.estimates.estimates import whole
+from memberscope.reports.select import headline
+from memberscope.statistics import Roc, randomised_tpr, roc, roc_band
+from memberscope.types import Floats
+
+EXACT_CORNERS = 40
+GRID_POINTS = 120
+BAND_EVERY = 6
+HISTOGRAM_BINS = 60
+
+
+def charts(result: Result) -> dict[str, Any]:
+    """ROC curves with bands, score histograms and the reliability diagram; empty without arrays."""
+    arrays: Arrays | None = result.arrays
+    if arrays is None:
+        return {"roc": None, "histograms": {}, "reliability": result.diagnostics.get("reliability")}
+    names = ordered(arrays)
+    confidence = float(result.plan["confidence"])
+    grid = false_positive_grid(int((~arrays.member).sum()))
+    parts = {entry.name: whole(entry, arrays).curves() for entry in arrays.scored if entry.declared}
+    return {
+        "roc": {
+            "fpr": rounded(grid / (~arrays.member).sum()),
+            "curves": {name: curve_on(parts[name], grid, confidence) for name in names},
+        },
+        "histograms": {name: histogram(arrays, name) for name in names},
+        "reliability": result.diagnostics.get("reliability"),
+    }
+
+
+def ordered(arrays: Arrays) -> list[str]:
+    """Attacks by `attack@level`, the largest area first; not those at levels tried beside the one in force."""
+    from memberscope.statistics import auc_value
+
+    names = [entry.name for entry in arrays.scored if entry.declared]
+    areas = {name: auc_value(roc(arrays.comparable[name], arrays.member)) for name in names}
+    return sorted(areas, key=lambda name: -areas[name])
+
+
+def false_positive_grid(n: int) -> Floats:
+    """Numbers of false positives at which curves are drawn: the first forty, then evenly on a log scale."""
+    late = np.geomspace(1, n, GRID_POINTS).round()
+    return np.unique(np.concatenate([np.arange(1, min(EXACT_CORNERS, n) + 1), late])).astype(np.float64)
+
+
+def curve_on(curves: tuple[Roc, Roc | None], grid: Floats, confidence: float) -> dict[str, list[float | None]]:
+    """TPR at each number of false positives, straight between the vertices where scores tie, and its limits at every few of them (None between)."""
+    curve, strict = curves
+    tpr = np.array([randomised_tpr(curve, min(1.0, count / curve.n_non_members)) for count in grid])
+    low: list[float | None] = [None] * len(grid)
+    high: list[float | None] = [None] * len(grid)
+    chosen = [i for i in range(0, len(grid), BAND_EVERY) if grid[i] < curve.n_non_members]
+    if chosen:
+        _, lows, highs = roc_band(curve, grid[chosen] / curve.n_non_members, confidence, strict=strict)
+        for i, a, b in zip(chosen, lows, highs, strict=True):
+            low[i], high[i] = float(f"{a:.4g}"), float(f"{b:.4g}")
+    return {"tpr": rounded(tpr), "low": low, "high": high}
+
+
+def rounded(values: Any) -> list[float | None]:
+    """Numbers with four digits for drawing."""
+    return [float(f"{value:.4g}") for value in values]
+
+
+def histogram(arrays: Arrays, name: str) -> dict[str, Any]:
+    """Shares of members and of non-members by score, over the central 99.8% of scores."""
+    scores = next(entry.scores for entry in arrays.scored if entry.name == name)
+    low, high = np.quantile(scores, [0.001, 0.999])
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    edges = np.linspace(low, high, HISTOGRAM_BINS + 1)
+    clipped = np.clip(scores, low, high)
+    shares = {}
+    for side, mask in (("members", arrays.member), ("non_members", ~arrays.member)):
+        counts = np.histogram(clipped[mask], edges)[0]
+        shares[side] = rounded(counts / mask.sum())
+    return {"x": rounded((edges[1:] + edges[:-1]) / 2), **shares}
+
+
+MOST_ROWS = 150
+
+
+def group_rows(result: Result, leading: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row a class or group, the most exposed first: size, AUC, TPR at its own FPR, and what global thresholds give it."""
+    rows: dict[str, dict[str, Any]] = {}
+    for entry in result.estimates:
+        if entry.group is None or any(getattr(entry, name) != value for name, value in leading.items()):
+            continue
+        row = rows.setdefault(
+            entry.group,
+            {"group": entry.group, "n_members": entry.n_members, "n_non_members": entry.n_non_members, "rates": {}},
+        )
+        if entry.metric == "auc":
+            row["auc"] = entry
+        elif entry.metric in ("tpr", "fpr") and entry.fpr is not None:
+            row["rates"][entry.fpr, entry.metric, entry.threshold] = entry
+    return sorted(rows.values(), key=lambda row: -row["auc"].value)[:MOST_ROWS]
+
+
+def budget_rows(result: Result) -> list[dict[str, Any]]:
+    """One row for each label-only search and number of queries: AUC, and TPR at the headline's rate."""
+    best = headline(result)
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    for entry in result.budgets:
+        row = rows.setdefault((entry.attack, entry.queries), {"attack": entry.attack, "queries": entry.queries, "tpr": None})
+        if entry.metric == "auc":
+            row["auc"] = entry
+        elif best is not None and entry.fpr == best.fpr:
+            row["tpr"] = entry
+    return list(rows.values())
+
+
+def budget_curves(result: Result) -> dict[str, dict[str, list[float]]]:
+    """AUC with limits by queries a record, for each label-only search."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in budget_rows(result):
+        curve = found.setdefault(row["attack"], {"queries": [], "auc": [], "low": [], "high": []})
+        for name, value in zip(curve, (row["queries"], row["auc"].value, row["auc"].low, row["auc"].high), strict=True):
+            curve[name].append(value)
+    return found

@@ -1,0 +1,180 @@
+"""Top labels of moved records, asked in batches and counted record by record: what all label-only searches share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.errors import InputError, MemberscopeError, TargetError
+from memberscope.signals.collect import predict_labels
+from memberscope.signals.domain import Domain
+from memberscope.signals.measured import Measured, Progress, parameter
+from memberscope.signals.reduce import top_class
+from memberscope.targets.wrappers.query_budget import metered
+from memberscope.types import Bools, Floats, Ints, Records, SignalSpec, Target
+
+CELLS = 2**22  # numbers in one batch of moved records
+FIRST = 16  # queries up to the first stage; each later stage doubles them
+SETTLED = 0.99  # rank correlation between two stages from which more queries are not worth asking
+DRIFT = 0.1  # and the mean change of the values, so that models searched to other stages stay comparable
+
+
+@dataclass(eq=False)
+class Oracle:
+    """A target that tells top labels of a domain's numbers, with the `asked` queries (n,) of each record.
+
+    `owners` (n,) name the record and the search that each query is spent for, where the target keeps account.
+    """
+
+    target: Target
+    domain: Domain
+    labels: Ints
+    asked: Ints
+    owners: NDArray[np.str_] | None = None
+
+    def keeps(self, rows: NDArray[np.int64], z: Floats) -> Bools:
+        """Whether each of the copies `z` (r, f), of the records `rows` (r,), still gets its record's true label.
+
+        Raises:
+            TargetError: The model fails, or gives another number of rows.
+        """
+        self.asked += np.bincount(rows, minlength=len(self.asked))
+        step = max(1, CELLS // z.shape[1])
+        parts = [
+            top_labels(self.target, self.domain.decode(z[i : i + step]), self.owners_of(rows[i : i + step]))
+            for i in range(0, len(z), step)
+        ]
+        same: Bools = np.concatenate(parts) == self.labels[rows] if parts else np.zeros(0, dtype=bool)
+        return same
+
+    def owners_of(self, rows: NDArray[np.int64]) -> NDArray[np.str_] | None:
+        """Whose budget the queries about the records `rows` (r,) are taken from."""
+        return None if self.owners is None else self.owners[rows]
+
+
+def opened(target: Target, domain: Domain, records: Records, search: str) -> Oracle:
+    """An oracle about `records` that nothing was asked yet; each search has a budget of its own."""
+    owners = np.char.add(f"{search}:", np.asarray(records.ids).astype(np.str_))
+    return Oracle(target, domain, records.y, np.zeros(len(records), dtype=np.int64), owners)
+
+
+def first_labels(oracle: Oracle, z: Floats) -> Ints:
+    """The top label (n,) of each record as it is: one query."""
+    oracle.asked += 1
+    parts = blocks(np.arange(len(z)), z.shape[1])
+    return np.concatenate([top_labels(oracle.target, oracle.domain.decode(z[part]), oracle.owners_of(part)) for part in parts])
+
+
+def top_labels(target: Target, x: object, owners: NDArray[np.str_] | None = None) -> Ints:
+    """The labels (n,) that the target's `predict` gives the records `x`, or else their top ones; what else it tells is not looked at.
+
+    Raises:
+        TargetError: The model fails, or gives another number of rows.
+    """
+    if hasattr(target, "predict") and not hasattr(target, "same_labels"):
+        return predict_labels(target, x)
+    target = getattr(target, "same_labels", target)
+    try:
+        whose: dict[str, Any] = {"owners": owners.tolist()} if owners is not None and metered(target) is not None else {}
+        answer = np.asarray(target.query(x, **whose), dtype=np.float64)
+    except MemberscopeError:
+        raise
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise TargetError(
+            f"Expected answers about moved records, got {type(error).__name__}: {first}. Call the model on one to see why."
+        ) from error
+    rows = x.shape[0] if hasattr(x, "shape") else len(x)  # type: ignore[arg-type]
+    if answer.ndim != 2 or len(answer) != rows:
+        raise TargetError(f"Expected {rows} rows of outputs, got shape {answer.shape}. Return one row a record.")
+    odd = np.isnan(answer).all(axis=1) if getattr(target, "hides", False) else ~np.isfinite(answer).all(axis=1)
+    if odd.any():
+        raise TargetError(
+            f"Expected finite outputs about moved records, got {int(odd.sum())} rows with NaN or infinity. Repair the model."
+        )
+    if target.signal == "labels":
+        return answer[:, 0].astype(np.int64)
+    return top_class(answer)
+
+
+def budget_of(spec: SignalSpec, default: int) -> int:
+    """Queries a record that the specification allows.
+
+    Raises:
+        InputError: Less than one.
+
+    >>> budget_of(SignalSpec("noise", parameters=(("queries", 40.0),)), 64)
+    40
+    """
+    queries = int(parameter(spec, "queries", default))
+    if queries < 1:
+        raise InputError(f"Expected a budget of at least 1 query a record, got {queries}. Raise --query-budget.")
+    return queries
+
+
+def stages(budget: int, first: int = FIRST) -> list[int]:
+    """The budgets at which values are kept: doubling, and the last.
+
+    >>> stages(100), stages(5)
+    ([16, 32, 64, 100], [5])
+    """
+    doubling = [first << power for power in range(20) if first << power < budget]
+    return [*doubling, budget]
+
+
+def settled(before: Floats, after: Floats, usable: Bools, limit: float) -> bool:
+    """Whether two stages rank the `usable` records alike, and their values hardly move.
+
+    >>> values = np.array([1.0, 2.0, 3.0])
+    >>> settled(values, values + 0.01, np.ones(3, dtype=bool), 0.99), settled(values, -values, np.ones(3, dtype=bool), 0.99)
+    (True, False)
+    """
+    if usable.sum() < 2:
+        return True
+    a, b = before[usable], after[usable]
+    first, second = centred_ranks(a), centred_ranks(b)
+    scale = float(np.sqrt((first @ first) * (second @ second)))
+    return bool(np.abs(a - b).mean() <= DRIFT and (scale == 0 or first @ second >= limit * scale))
+
+
+def centred_ranks(values: Floats) -> Floats:
+    """Ranks (n,) with mean zero, those of equal values averaged.
+
+    >>> centred_ranks(np.array([5.0, 1.0, 5.0])).tolist()
+    [0.5, -1.0, 0.5]
+    """
+    ordered = np.sort(values)
+    places = np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
+    return np.asarray((places - len(values)) / 2.0, dtype=np.float64)
+
+
+def staged(
+    spec: SignalSpec, plan: list[int], advance: Callable[[int], Floats], oracle: Oracle, right: Bools, progress: Progress | None
+) -> Measured:  # fmt: skip
+    """Values (n, stages, 1) and queries (n, stages) of `advance`, which spends up to a budget and tells what it then knows.
+
+    It ends with the plan, once no record asks any more, or when the ranking of the records that are `right` has settled.
+    """
+    limit = parameter(spec, "settled", SETTLED)
+    values: list[Floats] = []
+    queries: list[Ints] = []
+    for budget in plan:
+        values.append(advance(budget))
+        queries.append(oracle.asked.copy())
+        if progress:
+            progress(int(queries[-1].sum()), len(right) * plan[-1])
+        idle = len(queries) > 1 and bool((queries[-1] == queries[-2]).all())
+        if idle or (len(values) > 1 and settled(values[-2], values[-1], right, limit)):
+            break
+    return Measured(np.stack(values, axis=1)[:, :, None], np.stack(queries, axis=1))
+
+
+def blocks(rows: NDArray[np.int64], width: int) -> Iterator[NDArray[np.int64]]:
+    """Records `rows` (r,) a batch at a time, `width` numbers each."""
+    step = max(1, CELLS // width)
+    for start in range(0, len(rows), step):
+        yield rows[start : start + step]

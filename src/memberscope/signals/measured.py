@@ -1,0 +1,67 @@
+"""A measured signal: its values after each stage of a query budget, and the parameters of its specification."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import get_args
+
+import numpy as np
+
+from memberscope.types import Floats, Ints, Measurement, SignalSpec
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """`values` (n, stages, d) after each stage, and the `queries` (n, stages) that each record had cost by then.
+
+    The last stage is the signal; the others are what a smaller budget would have given. White-box signals have one stage
+    and no queries.
+    """
+
+    values: Floats
+    queries: Ints
+
+    @property
+    def final(self) -> Floats:
+        """The signal (n, d)."""
+        return self.values[:, -1]
+
+
+def is_measured(spec: SignalSpec) -> bool:
+    """Whether `spec` has to be measured, and cannot be read off one answer a record.
+
+    >>> is_measured(SignalSpec()), is_measured(SignalSpec("boundary"))
+    (False, True)
+    """
+    return spec.name in get_args(Measurement)
+
+
+def budgeted(spec: SignalSpec, queries: int) -> SignalSpec:
+    """The specification with a budget of `queries` a record.
+
+    >>> budgeted(SignalSpec("boundary"), 100).parameters
+    (('queries', 100.0),)
+    """
+    others = tuple(pair for pair in spec.parameters if pair[0] != "queries")
+    return replace(spec, parameters=(*others, ("queries", float(queries))))
+
+
+def parameter(spec: SignalSpec, name: str, default: float) -> float:
+    """A parameter of the specification by name.
+
+    >>> parameter(SignalSpec("noise", parameters=(("scale", 0.1),)), "scale", 0.2)
+    0.1
+    """
+    return dict(spec.parameters).get(name, default)
+
+
+def one_stage(values: Floats, n_queries: int = 0) -> Measured:
+    """A signal (n, d) that has no smaller budget.
+
+    >>> one_stage(np.zeros((4, 2))).values.shape
+    (4, 1, 2)
+    """
+    return Measured(values[:, None, :], np.full((len(values), 1), n_queries, dtype=np.int64))

@@ -1,0 +1,135 @@
+"""Upper limit of H, the least concave curve above the ROC, at a rate: limits of R on a grid of rates, and their hull.
+
+An exact limit at every rate of the grid would take thousands of inverse beta functions. So the hull's supporting line is
+guessed from approximate limits, and a rate is made exact only where its limit exceeds that line: near the rate asked for, by
+a beta function at each rank whose approximate limit comes close to the line; further away, by a bound, the count at the end
+of a range of ranks with the smallest tail in it. What is returned is the hull of the exact limits.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import betaincc
+
+from memberscope.statistics.curves.rank_tails import rank_bounds, rank_tails
+from memberscope.statistics.curves.tpr_limits import RankCounts, guess_margin, guessed_limits, upper_limit
+from memberscope.types import Bools, Floats, Ints
+
+
+class NearTails(NamedTuple):
+    """Ranks of the thresholds at all rates near the one asked for, in one row, with tails, quantiles, places and margins (k,)."""
+
+    ranks: Ints
+    tails: Floats
+    quantiles: Floats
+    place: Ints
+    margin: Floats
+
+
+class NearLimits(NamedTuple):
+    """Counts and approximate limits (k,) at those ranks."""
+
+    found: Floats
+    guess: Floats
+
+
+@lru_cache(maxsize=512)
+def hull_grid(fpr: float) -> tuple[tuple[float, ...], int]:
+    """Rates at which the curve is bounded so as to bound its hull at `fpr`, rising, and the place of `fpr` among them."""
+    below = [0.0] + [fpr * 2 ** (-i / 2) for i in range(12, 0, -1)]
+    near = [fpr * 2 ** (i / 24) for i in range(49)]
+    far = [4 * fpr * 2 ** (j / 6) for j in range(1, 80)]
+    return (*below, *(u for u in near + far if u < 1), 1.0), len(below)
+
+
+def hull_upper_limit(counts: RankCounts, fpr: float, alpha: float) -> float:
+    """Upper limit at level `alpha` of H at `fpr`."""
+    rates, at = hull_grid(fpr)
+    grid = np.asarray(rates)
+    near = near_tails(counts.n_non_members, fpr, alpha)
+    found = counts.at(np.arange(near.ranks.max() + 2, dtype=np.float64))[near.ranks + 1]
+    guesses = NearLimits(found, guessed_limits(found, near.quantiles, counts.n_members))
+    limits = np.full(len(grid), np.nan)
+    limits[: near.place[-1] + 1] = np.maximum.reduceat(guesses.guess, np.flatnonzero(np.diff(near.place, prepend=-1)))
+    limits[-1] = 1.0
+    exact = np.arange(len(grid)) == len(grid) - 1
+    wanted = {at, *_support(grid, limits, np.isfinite(limits), at)}
+    while wanted:
+        for place in wanted:
+            limits[place] = limits[place] if exact[place] else upper_limit(counts, rates[place], alpha)
+            exact[place] = True
+        height, slope = _line(grid, limits, exact, at)
+        line = height + slope * (grid - fpr)
+        above = np.concatenate([_exceeds(counts, near, guesses, line), _may_exceed(counts, fpr, alpha, line)])
+        wanted = set(np.flatnonzero(above & ~exact).tolist())
+    return float(height)
+
+
+def _support(grid: Floats, limits: Floats, usable: Bools, at: int) -> tuple[int, int]:
+    """Places of the two usable points, at or on each side of place `at`, whose connection is highest there."""
+    left, right = np.flatnonzero(usable[: at + 1]), at + np.flatnonzero(usable[at:])
+    gap = np.maximum(grid[right][None, :] - grid[left][:, None], 1e-300)
+    share = (grid[at] - grid[left])[:, None] / gap
+    heights = limits[left][:, None] + share * (limits[right][None, :] - limits[left][:, None])
+    i, j = np.unravel_index(int(np.argmax(heights)), heights.shape)
+    if heights[i, j] <= limits[at]:
+        return at, at
+    return int(left[i]), int(right[j])
+
+
+def _line(grid: Floats, limits: Floats, exact: Bools, at: int) -> tuple[float, float]:
+    """Height at place `at`, and slope, of a line on the hull of the exact points; where slopes differ, near the others' too."""
+    i, j = _support(grid, limits, exact, at)
+    if i != j:
+        slope = (limits[j] - limits[i]) / (grid[j] - grid[i])
+        return float(limits[i] + slope * (grid[at] - grid[i])), float(slope)
+    slopes = np.divide(limits - limits[at], grid - grid[at], where=np.arange(len(grid)) != at, out=np.full(len(grid), np.nan))
+    highest = np.min(slopes[:at][exact[:at]], initial=np.inf)
+    lowest = np.max(slopes[at + 1 :][exact[at + 1 :]])
+    before, after = np.fmin.reduce(slopes[:at]), np.fmax.reduce(slopes[at + 1 :])
+    middle = (np.clip(before, lowest, highest) + np.clip(after, lowest, highest)) / 2
+    return float(limits[at]), float(middle)
+
+
+@lru_cache(maxsize=16)
+def near_tails(n: int, fpr: float, alpha: float) -> NearTails:
+    """Tails of the rates up to four times `fpr`, where the hull's corners usually are."""
+    rates = [rate for rate in hull_grid(fpr)[0] if rate <= 4 * fpr * (1 + 1e-9) and rate < 1]
+    found = [rank_tails(n, rate, alpha) for rate in rates]
+    place = np.repeat(np.arange(len(found)), [len(entry.ranks) for entry in found])
+    ranks, tails, quantiles = (np.concatenate([entry[i] for entry in found]) for i in range(3))
+    return NearTails(ranks.astype(np.int64), tails, quantiles, place, guess_margin(tails))
+
+
+def _exceeds(counts: RankCounts, near: NearTails, guesses: NearLimits, line: Floats) -> Bools:
+    """Whether the upper limit at each of the near rates exceeds `line` (u,) there."""
+    n, height = counts.n_members, np.clip(line, 0.0, 1.0)[near.place]
+    full = guesses.found >= n
+    close = np.flatnonzero((full | (guesses.guess * near.margin > height)) & (height < 1))
+    found = guesses.found[close]
+    reached = betaincc(found + 1, np.maximum(n - found, 1e-300), height[close]) > near.tails[close] * (1 + 1e-12)
+    above = np.bincount(near.place[close], weights=full[close] | reached, minlength=int(near.place[-1]) + 1)
+    return np.asarray(above > 0)
+
+
+def _may_exceed(counts: RankCounts, fpr: float, alpha: float, line: Floats) -> Bools:
+    """Whether a bound on the upper limit at each of the remaining rates exceeds `line` there; never at rate 1."""
+    rates = tuple(rate for rate in hull_grid(fpr)[0] if rate > 4 * fpr * (1 + 1e-9) or rate >= 1)
+    ranks, tails = rank_bounds(counts.n_non_members, rates, alpha)
+    n, found = counts.n_members, counts.at(ranks + 1)
+    height = np.clip(line[-len(rates) :], 0.0, 1.0)
+    reached = betaincc(found + 1, np.maximum(n - found, 1e-300), height[:, None]) > tails[None, :]
+    above = ((found >= n) | reached).any(axis=1) & (height < 1) & (np.asarray(rates) < 1)
+    for i in np.flatnonzero(above):
+        above[i] = _bound(counts, rates[i], alpha) > height[i]
+    return np.asarray(above)
+
+
+def _bound(counts: RankCounts, rate: float, alpha: float) -> float:
+    """Bound on the upper limit at `rate`, from approximate limits and how far they may fall short."""
+    ranks, tails, quantiles = rank_tails(counts.n_non_members, rate, alpha)
+    guess = guessed_limits(counts.at(ranks + 1), quantiles, counts.n_members)
+    return float(np.max(guess * guess_margin(tails)))

@@ -1,0 +1,80 @@
+"""Effective numbers of records where several belong to one unit (a person, a document) and so are not independent.
+
+The variance of a share over clusters, by linearisation, is compared with the binomial one: their ratio is the design effect,
+by which the records of a side are divided. It is inflated for being estimated from few clusters, and never exceeds what it is
+if every cluster were a single observation.
+
+References:
+    [1] E. Korn, B. Graubard, "Confidence intervals for proportions with small expected number of positive counts estimated
+        from survey data", Survey Methodology 24, 1998.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import ndtri, stdtrit
+
+from memberscope.statistics.curves.roc import Roc, split_vertex
+from memberscope.statistics.units import kish_size
+from memberscope.types import Bools, Floats, Ints
+
+FEW_CLUSTERS = 10  # below this, on either side of the threshold, each cluster counts as one record
+
+
+class EffectiveSizes(NamedTuple):
+    """Independent members and non-members that carry as much as the clustered ones."""
+
+    n_members: float
+    n_non_members: int
+
+
+def effective_sizes(curve: Roc, fpr: float) -> EffectiveSizes:
+    """Independent records on each side that carry as much about the rates at `fpr` as those of `curve` do.
+
+    Without units they are the records themselves.
+
+    >>> from memberscope.statistics.curves.roc import roc
+    >>> scores, member = np.arange(40.0), np.arange(40) >= 20
+    >>> effective_sizes(roc(scores, member), 0.1)
+    EffectiveSizes(n_members=20.0, n_non_members=20)
+    >>> effective_sizes(roc(scores, member, np.arange(40) // 2), 0.1)
+    EffectiveSizes(n_members=10.0, n_non_members=10)
+    """
+    if curve.rows is None:
+        return EffectiveSizes(float(curve.n_members), curve.n_non_members)
+    at, share = split_vertex(curve, fpr)
+    vertex = curve.rows.vertex
+    above = np.where(vertex <= at, 1.0, np.where(vertex == at + 1, share, 0.0))
+    members, others = (_design_effect(curve.rows.unit, above, side) for side in (curve.rows.member, ~curve.rows.member))
+    return EffectiveSizes(curve.n_members / members, max(1, int(curve.n_non_members / others + 1e-9)))
+
+
+def kish_members(curve: Roc) -> float:
+    """Members of `curve`, each unit counted as a single observation; all of them where there are no units.
+
+    >>> from memberscope.statistics.curves.roc import roc
+    >>> kish_members(roc(np.arange(40.0), np.arange(40) >= 20, np.arange(40) // 5))
+    4.0
+    """
+    if curve.rows is None:
+        return float(curve.n_members)
+    return kish_size(np.bincount(curve.rows.unit[curve.rows.member]))
+
+
+def _design_effect(unit: Ints, above: Floats, side: Bools) -> float:
+    """Design effect of the share of a side's rows above the threshold; `above` (n,) is 1, 0 or a coin's chance."""
+    sizes = np.bincount(unit[side])
+    counts = np.bincount(unit[side], weights=above[side])[sizes > 0]
+    sizes = sizes[sizes > 0]
+    number = kish_size(sizes)
+    rows, clusters = int(sizes.sum()), len(sizes)
+    largest, share = rows / number, counts.sum() / rows
+    if (counts > 0).sum() < FEW_CLUSTERS or (counts < sizes).sum() < FEW_CLUSTERS:
+        return largest
+    spread = clusters / (clusters - 1) * np.sum((counts - share * sizes) ** 2)
+    effect = max(1.0, float(spread / (rows * share * (1 - share))))
+    if number <= 1 + 1e-9:
+        return largest
+    return float(min(largest, effect * (stdtrit(number - 1, 0.975) / ndtri(0.975)) ** 2))

@@ -1,0 +1,78 @@
+"""Lower bounds on epsilon from independent runs: each with one canary put in or left out, and one score.
+
+References:
+    [1] M. Jagielski, J. Ullman, A. Oprea, "Auditing Differentially Private Machine Learning", NeurIPS 2020, arXiv:2006.07709.
+    [2] M. Nasr et al., "Tight Auditing of Differentially Private Machine Learning", USENIX Security 2023, arXiv:2302.07956.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from scipy.special import ndtri
+
+from memberscope._check import rate
+from memberscope.errors import InputError
+from memberscope.statistics.curves.roc import roc
+from memberscope.statistics.epsilon.gaussian_dp import gaussian_epsilon, refuse_delta
+from memberscope.statistics.epsilon.one_run_canaries import corners
+from memberscope.statistics.intervals import clopper_pearson
+from memberscope.statistics.threshold_rates import Counts
+from memberscope.types import Bools, Floats
+
+Shape = Literal["any", "gaussian"]
+
+
+def epsilon_from_counts(counts: Counts, delta: float, significance: float = 0.05, *, shape: Shape = "any") -> float:
+    """Epsilon (nats) at `delta` that the errors of one rule, fixed beforehand, refute over independent runs; at least 0.
+
+    With `any` nothing is assumed of the mechanism [1]; `gaussian` takes its trade-off curve for a Gaussian one [2], which is right
+    for the Gaussian mechanism and its kin, and gives more. Both rates' upper limits hold together at `significance`.
+
+    Raises:
+        InputError: Delta is not in [0, 1), or 0 for a Gaussian curve.
+
+    >>> round(epsilon_from_counts(Counts(1000, 1000, 0, 1000), 1e-5), 5)
+    5.60058
+    >>> round(gaussian_mu_from_counts(Counts(900, 1000, 10, 1000)), 5)
+    3.26345
+    """
+    if shape == "gaussian":
+        refuse_delta(delta)
+        mu = gaussian_mu_from_counts(counts, significance)
+        return gaussian_epsilon(mu, delta) if mu > 0 else 0.0
+    if not 0 <= delta < 1:
+        raise InputError(f"Expected a delta from 0 to below 1, got {delta:g}. Give --delta 1e-5, below one over the records.")
+    missed, accused = error_limits(counts, significance)
+    ratios = [(1 - delta - missed, accused), (1 - delta - accused, missed)]
+    return max([0.0, *(float(np.log(a / b)) for a, b in ratios if a > 0)])
+
+
+def gaussian_mu_from_counts(counts: Counts, significance: float = 0.05) -> float:
+    """The mu of Gaussian privacy that the errors refute; at least 0."""
+    missed, accused = error_limits(counts, significance)
+    return max(0.0, float(-ndtri(accused) - ndtri(missed)))
+
+
+def error_limits(counts: Counts, significance: float) -> tuple[float, float]:
+    """Upper limits of the false-negative and false-positive rate, which hold together."""
+    rate("significance", significance)
+    missed = clopper_pearson(counts.n_members - counts.tp, counts.n_members, 1 - significance)[1]
+    accused = clopper_pearson(counts.fp, counts.n_non_members, 1 - significance)[1]
+    return float(missed), float(accused)
+
+
+def epsilon_from_runs(
+    scores: Floats, member: Bools, delta: float, significance: float = 0.05, *, shape: Shape = "any"
+) -> float:
+    """The same from the scores (n,) of independent runs: the best corner of the ROC's hull, each at an equal share of `significance`.
+
+    >>> scores = np.arange(2000.0)
+    >>> round(epsilon_from_runs(scores, scores >= 1000, 0.0), 4)
+    5.3394
+    """
+    curve = roc(scores, member)
+    found = corners(curve)
+    parts = [Counts(int(tp), curve.n_members, int(fp), curve.n_non_members) for tp, fp in zip(found.tp, found.fp, strict=True)]
+    return max(epsilon_from_counts(part, delta, significance / len(parts), shape=shape) for part in parts)

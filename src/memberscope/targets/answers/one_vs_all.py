@@ -1,0 +1,53 @@
+"""Classifiers that model each class against the rest, whose probabilities of a record need not sum to one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from memberscope.targets.frameworks.tasks import parts_within
+from memberscope.types import Floats
+
+OBJECTIVES = ("multiclassova", "multiclass_ova", "ova", "ovr")  # what LightGBM calls one-vs-all
+NOTE = (
+    "The model gives each class a probability of its own (one-vs-all); those of each record were divided by their sum, which leaves "
+    "their order as it is."
+)
+
+
+def is_one_vs_all(estimator: Any) -> bool:
+    """Tell whether an estimator, or the last step of a pipeline, was fitted with a one-vs-all loss of CatBoost or LightGBM.
+
+    >>> from lightgbm import LGBMClassifier
+    >>> is_one_vs_all(LGBMClassifier(objective="ova")), is_one_vs_all(LGBMClassifier())
+    (True, False)
+    """
+    inner = parts_within(estimator)[-1]
+    library = type(inner).__module__.partition(".")[0]
+    if library == "lightgbm":
+        return getattr(inner, "objective", None) in OBJECTIVES
+    if library == "catboost":
+        return "MultiClassOneVsAll" in str(inner.get_param("loss_function"))
+    return False
+
+
+def gives_raw_scores(estimator: Any) -> bool:
+    """Tell whether `predict_proba` may give logits: with an objective of the user's own, or in a class of no known library."""
+    inner = parts_within(estimator)[-1]
+    objective = getattr(inner, "objective", None)
+    if callable(objective) or objective == "binary:logitraw":
+        return True
+    known = ("sklearn", "imblearn", "lightgbm", "xgboost", "catboost")
+    return hasattr(inner, "predict_proba") and type(inner).__module__.partition(".")[0] not in known
+
+
+def divide_by_sums(probabilities: Floats) -> Floats:
+    """Divide each row (n, k) by its sum; a row of zeros becomes equal probabilities.
+
+    >>> divide_by_sums(np.array([[0.5, 1.0, 0.5], [0.0, 0.0, 0.0]])).round(3).tolist()
+    [[0.25, 0.5, 0.25], [0.333, 0.333, 0.333]]
+    """
+    sums = probabilities.sum(axis=1, keepdims=True)
+    equal = np.full_like(probabilities, 1 / probabilities.shape[1])
+    return np.where(sums > 0, probabilities / np.where(sums > 0, sums, 1), equal)

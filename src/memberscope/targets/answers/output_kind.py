@@ -1,0 +1,104 @@
+"""What the numbers that a model returns are: declared by the user, or told from answers to made-up records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.errors import InputError
+from memberscope.targets.answers.tolerance import simplex_tolerance
+from memberscope.types import Access, Floats, Signal
+
+Outputs = Literal["probabilities", "logits", "labels"]
+WORDS: tuple[Outputs, ...] = ("probabilities", "logits", "labels")
+PROBES = 64  # made-up records; far more than it takes to see that logits do not all lie on the simplex
+NEAR = 1e-3  # how far outside [0, 1] a probability may be: half precision needs it
+
+
+def declared(word: str | None) -> Outputs | None:
+    """The user's word for what a model returns, or None if nothing was said.
+
+    Raises:
+        InputError: It is another word.
+
+    >>> declared("logits"), declared(None)
+    ('logits', None)
+    """
+    if word is not None and word not in WORDS:
+        raise InputError(f"Expected outputs {', '.join(WORDS)}, got {word!r}. Say what the model returns.")
+    return word
+
+
+def level(signal: Signal) -> Access:
+    """The access that a signal stands for.
+
+    >>> level("labels").word
+    'label'
+    """
+    return {"labels": Access.LABEL, "logits": Access.LOGITS}.get(signal, Access.PROBABILITIES)
+
+
+def told(scores: Floats, name: str) -> Outputs:
+    """What `scores` (n, k) of many records are: probabilities if each row lies on the simplex, else logits.
+
+    A single column is a probability of the second class if all of it lies in [0, 1], else its logit.
+
+    Raises:
+        InputError: All numbers lie in [0, 1] but do not sum to 1, so that they are neither.
+
+    >>> told(np.array([[0.9, 0.1], [0.5, 0.5]]), "p"), told(np.array([[3.0, -1.0]]), "z")
+    ('probabilities', 'logits')
+    """
+    within = bool(((scores >= -NEAR) & (scores <= 1 + NEAR)).all())
+    even = scores.shape[1] == 1 or bool((np.abs(scores.sum(axis=1) - 1) <= simplex_tolerance(scores)).all())
+    if within and even:
+        return "probabilities"
+    if within and len(scores) >= PROBES // 2 and not np.ptp(scores) == 0:
+        raise InputError(
+            f"Expected probabilities that sum to 1 or logits from {name}, got numbers between 0 and 1 that do not sum to 1. "
+            f"Say which with --outputs, or export one score a class."
+        )
+    return "logits"
+
+
+def one_a_class(values: Any, signal: Signal) -> Floats:
+    """Outputs as (n, k): labels as (n, 1), and a single score as the second of two classes.
+
+    Raises:
+        InputError: There is no row a record, or several labels a record.
+
+    >>> one_a_class([0.75], "probabilities").tolist(), one_a_class([2.0], "logits").tolist()
+    ([[0.25, 0.75]], [[0.0, 2.0]])
+    """
+    outputs = np.asarray(values, dtype=np.float64)
+    if outputs.ndim == 0 or outputs.size != len(outputs) * (outputs.shape[-1] if outputs.ndim > 1 else 1):
+        raise InputError(f"Expected one row of outputs a record, got shape {outputs.shape}. Return one score a class.")
+    outputs = outputs.reshape(len(outputs), -1)
+    if signal == "labels":
+        if outputs.shape[1] != 1:
+            raise InputError(f"Expected one label a record, got {outputs.shape[1]} numbers. Declare logits or probabilities.")
+        return outputs
+    if outputs.shape[1] > 1:
+        return outputs
+    return np.hstack([np.zeros_like(outputs) if signal == "logits" else 1 - outputs, outputs])
+
+
+def made_up(shape: Sequence[int | None], kind: str, n: int = PROBES) -> NDArray[Any] | None:
+    """Records (n, *shape) of a numpy `kind` to see what a model returns; None where a dimension is not known.
+
+    >>> made_up((3,), "f").shape, made_up((None,), "f") is None
+    ((64, 3), True)
+    """
+    if any(size is None for size in shape):
+        return None
+    rng = np.random.default_rng(0)
+    full = (n, *(int(size or 0) for size in shape))
+    if kind in "OUS":
+        return np.full(full, "", dtype=object)
+    if kind in "iub":
+        return rng.integers(0, 2, full)
+    spread = np.where(np.arange(n) % 2, 10.0, 1.0).reshape(n, *[1] * len(shape))
+    return rng.normal(size=full) * spread

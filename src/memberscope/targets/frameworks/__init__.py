@@ -1,0 +1,1 @@
+"""Models of each framework as targets, and the task that a model is for."""

@@ -1,0 +1,279 @@
+"""LightGBM and XGBoost models as their own libraries hold and save them; classes are 0-based."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memberscope.errors import InputError
+from memberscope.frames.access import is_frame, pick_columns, rename_frame
+from memberscope.frames.inputs import dense, find_columns, named, typed
+from memberscope.targets.answers.one_vs_all import divide_by_sums
+from memberscope.targets.answers.output_kind import Outputs, declared, level, one_a_class
+from memberscope.targets.frameworks.tasks import refuse_objective, unsupported
+from memberscope.targets.loading.booster_files import check_lightgbm, lightgbm_header
+from memberscope.targets.loading.xgboost_files import check_xgboost
+from memberscope.types import Floats, Signal
+
+LIGHTGBM: dict[str, tuple[Outputs, ...]] = {
+    "binary": ("probabilities", "logits"),
+    "multiclass": ("probabilities", "logits"),
+    "multiclassova": ("probabilities",),  # each class has a probability of its own; they are divided by their sum
+}
+XGBOOST: dict[str, tuple[Outputs, ...]] = {
+    "binary:logistic": ("probabilities", "logits"),
+    "multi:softprob": ("probabilities", "logits"),
+    "multi:softmax": ("probabilities", "logits"),  # predicts labels; its margins give the probabilities
+    "binary:logitraw": ("logits",),
+    "binary:hinge": ("labels",),
+}
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """A booster in either library's hands: `predict` maps the library's own kind of records to what is asked for."""
+
+    library: str
+    offers: tuple[Outputs, ...]
+    n_classes: int
+    features: tuple[str, ...]
+    has_names: bool
+    categories: tuple[str, ...]
+    predict: Callable[[Any, Outputs], Any]
+    n_parameters: Callable[[], int]
+
+
+class BoosterTarget:
+    """A LightGBM or XGBoost `Booster` with a classification objective; probabilities, unless logits are declared.
+
+    Columns of a data frame are found by the names that the booster was trained with, whatever their order. After early
+    stopping the trees up to the best iteration count, as in the libraries' classifiers.
+
+    >>> import lightgbm
+    >>> data = lightgbm.Dataset(np.arange(80.0)[:, None], np.arange(80) > 39)
+    >>> booster = lightgbm.train({"objective": "binary", "verbose": -1, "num_threads": 1}, data, 2)
+    >>> BoosterTarget(booster).query(np.array([[1.0], [70.0]])).argmax(axis=1).tolist()
+    [0, 1]
+    """
+
+    def __init__(self, booster: Any, *, outputs: str | None = None, digest: str | None = None) -> None:
+        """Wrap a `booster`; `digest` is that of the file it came from, if any.
+
+        Raises:
+            InputError: Its objective is no classification, or does not give the declared `outputs`.
+        """
+        self.booster = booster
+        self.ensemble = lightgbm(booster) if hasattr(booster, "num_trees") else xgboost(booster)
+        word = declared(outputs) or self.ensemble.offers[0]
+        if word not in self.ensemble.offers:
+            offers = " or ".join(self.ensemble.offers)
+            raise InputError(
+                f"Expected outputs {offers} of this {self.ensemble.library} model, got {word!r}. Declare one of them."
+            )
+        self.signal: Signal = word
+        self.access = level(word)
+        self.n_classes = self.ensemble.n_classes
+        self._outputs, self._digest = word, digest
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns that the booster was trained with; none if it was trained without names."""
+        return self.ensemble.features if self.ensemble.has_names else ()
+
+    @property
+    def digest(self) -> str | None:
+        """Hash of the file, or of what would be saved, and of what the outputs are."""
+        content = self._digest or hashlib.sha256(contents(self.booster)).hexdigest()
+        return hashlib.sha256(f"{self.ensemble.library}:{self.signal}:{content}".encode()).hexdigest()
+
+    @property
+    def n_parameters(self) -> int | None:
+        """Nodes of all trees."""
+        return self.ensemble.n_parameters()
+
+    def query(self, x: Any) -> Floats:
+        """Outputs (n, k) for the records `x`.
+
+        Raises:
+            InputError: `x` lacks a column, or has another number of them.
+        """
+        return one_a_class(self.ensemble.predict(self._records(x), self._outputs), self.signal)
+
+    def _records(self, x: Any) -> Any:
+        """The columns in the order of the booster: numbers (n, f), or a pandas frame where some are categories."""
+        what = f"{self.ensemble.library} model"
+        if not self.ensemble.has_names and is_frame(x):
+            x = dense(x)
+        if self.ensemble.categories:
+            return self._frame(x, what)
+        columns = named(x, self.ensemble.features, what)
+        pairs = zip(self.ensemble.features, columns, strict=True)
+        return np.column_stack([typed(column, np.dtype(np.float64), name) for name, column in pairs])
+
+    def _frame(self, x: Any, what: str) -> Any:
+        """The columns as a pandas frame with categories where the booster has them; those of a pandas frame stay as they are."""
+        try:
+            import pandas
+        except ImportError as error:
+            raise InputError("Expected pandas for a model with categories, got none. Run `pip install pandas`.") from error
+        features = list(self.ensemble.features)
+        if isinstance(x, pandas.DataFrame):
+            frame = rename_frame(pick_columns(x, find_columns(x, features, what)), features)
+        else:
+            frame = pandas.DataFrame(dict(zip(features, named(x, features, what), strict=True)))
+        return frame.astype({name: "category" for name in self.ensemble.categories if frame[name].dtype.name != "category"})
+
+
+def contents(booster: Any) -> bytes:
+    """What would be saved of a booster."""
+    return booster.model_to_string().encode() if hasattr(booster, "num_trees") else bytes(booster.save_raw("ubj"))
+
+
+def lightgbm(booster: Any) -> Ensemble:
+    """A LightGBM booster.
+
+    Raises:
+        InputError: Its objective is no classification.
+    """
+    text = booster.model_to_string()
+    header = lightgbm_header(text)
+    offers = offered("LightGBM", header.objective[0], LIGHTGBM)
+    scale = next((float(word[8:]) for word in header.objective if word.startswith("sigmoid:")), 1.0)
+
+    def predict(records: Any, outputs: Outputs) -> Any:
+        if outputs == "logits":
+            return scale * booster.predict(records, raw_score=True)
+        answers = booster.predict(records)
+        return divide_by_sums(answers) if header.objective[0] == "multiclassova" else answers
+
+    return Ensemble(
+        library="LightGBM",
+        offers=offers,
+        n_classes=max(2, header.n_classes),
+        features=header.features,
+        has_names=header.features != tuple(f"Column_{i}" for i in range(len(header.features))),
+        categories=header.categories if booster.pandas_categorical else (),
+        predict=predict,
+        n_parameters=lambda: sum(2 * int(line[11:]) - 1 for line in text.splitlines() if line.startswith("num_leaves=")),
+    )
+
+
+def xgboost(booster: Any) -> Ensemble:
+    """An XGBoost booster.
+
+    Raises:
+        InputError: Its objective is no classification.
+    """
+    import xgboost as library
+
+    learner = json.loads(booster.save_config())["learner"]
+    objective = learner["objective"]["name"]
+    offers = offered("XGBoost", objective, XGBOOST)
+    if int(learner["learner_model_param"].get("num_target", 1)) > 1:
+        raise unsupported("several labels", "of XGBoost")
+    names, kinds = booster.feature_names, booster.feature_types
+    best = booster.attr("best_iteration")
+    if best and (not best.isdigit() or int(best) >= booster.num_boosted_rounds()):
+        raise InputError(
+            f"Expected a best iteration below {booster.num_boosted_rounds()} of the XGBoost model, got {best!r}. Save it again."
+        )
+    span = (0, int(best) + 1) if best else (0, 0)
+
+    def predict(records: Any, outputs: Outputs) -> Any:
+        if is_frame(records):
+            data = library.DMatrix(records, enable_categorical=True)
+        else:
+            data = library.DMatrix(records, feature_names=names, feature_types=kinds)
+        margins = outputs == "logits" or objective == "multi:softmax"
+        values = booster.predict(data, output_margin=margins, iteration_range=span)
+        return softmax(values) if margins and outputs == "probabilities" else values
+
+    features = tuple(names or (f"column {i}" for i in range(booster.num_features())))
+    return Ensemble(
+        library="XGBoost",
+        offers=offers,
+        n_classes=max(2, int(learner["learner_model_param"]["num_class"])),
+        features=features,
+        has_names=names is not None,
+        categories=tuple(name for name, kind in zip(features, kinds or (), strict=False) if kind == "c"),
+        predict=predict,
+        n_parameters=lambda: count_nodes(booster),
+    )
+
+
+def count_nodes(booster: Any) -> int:
+    """Nodes of all trees of an XGBoost booster."""
+    return sum(tree.count("\n") for tree in booster.get_dump())
+
+
+def softmax(margins: Any) -> Floats:
+    """Probabilities (n, k) from margins (n, k)."""
+    from scipy.special import softmax as normalised
+
+    return np.asarray(normalised(np.asarray(margins, dtype=np.float64), axis=1))
+
+
+def offered(library: str, objective: str, known: dict[str, tuple[Outputs, ...]]) -> tuple[Outputs, ...]:
+    """What a model of this objective can answer.
+
+    Raises:
+        InputError: It is no classification.
+    """
+    refuse_objective(library, objective)
+    if objective not in known:
+        raise InputError(
+            f"Expected a classification objective of {library} ({', '.join(known)}), got {objective!r}. "
+            f"Wrap other models in a function that returns probabilities."
+        )
+    return known[objective]
+
+
+def from_lightgbm(path: Path, *, outputs: str | None = None) -> BoosterTarget:
+    """The model in a LightGBM text file.
+
+    Raises:
+        InputError: lightgbm is not installed, the file is damaged, or it is no classifier.
+    """
+    check_lightgbm(path)
+    try:
+        import lightgbm as library
+    except (ImportError, OSError) as error:
+        raise InputError(f"Expected lightgbm, got: {error}. Run `pip install memberscope[boost]`.") from error
+    return opened(path, lambda: library.Booster(model_file=str(path)), outputs)
+
+
+def from_xgboost(path: Path, *, outputs: str | None = None) -> BoosterTarget:
+    """The model in an XGBoost `.json` or `.ubj` file.
+
+    Raises:
+        InputError: xgboost is not installed, the file is damaged, or it is no classifier.
+    """
+    try:
+        import xgboost as library
+    except (ImportError, OSError) as error:
+        raise InputError(f"Expected xgboost, got: {error}. Run `pip install xgboost`.") from error
+    check_xgboost(path)
+    return opened(path, lambda: library.Booster(model_file=str(path)), outputs)
+
+
+def opened(path: Path, load: Callable[[], Any], outputs: str | None) -> BoosterTarget:
+    """A target from what `load` reads from `path`.
+
+    Raises:
+        InputError: The file is damaged, or it is no classifier.
+    """
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        booster = load()
+    except Exception as error:  # the libraries raise errors of their own
+        lines = [re.sub(r"^\[[\d:]+\] \S+ ", "", line).strip(" :") for line in str(error).splitlines()]
+        first = next((line for line in lines if line), type(error).__name__)
+        raise InputError(f"Expected a complete booster, got {path}: {first}. Save it again with save_model().") from error
+    return BoosterTarget(booster, outputs=outputs, digest=digest)

@@ -1,0 +1,296 @@
+"""Keras 3 models, from memory or from `.keras` files that hold nothing but known layers and weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memberscope.errors import InputError, UnsafeFileError
+from memberscope.frames.inputs import dense, shaped, typed
+from memberscope.frames.several_inputs import Inputs
+from memberscope.targets.answers import output_kind as kinds
+from memberscope.targets.answers.scores import Place, as_rows, find_scores, pick_scores
+from memberscope.targets.frameworks.code_digest import code_digest, defined_in
+from memberscope.targets.loading.trust import Trust
+from memberscope.types import Floats, Signal
+
+# Parts of Keras that only compute. Others can read files, fetch addresses or change how later files are opened.
+HOMES = ("layers", "models", "initializers", "regularizers", "constraints", "activations", "dtype_policies", "quantizers")
+INNER = ("keras.src.models.", "keras.src.layers.", "keras.src.ops.", "keras.src.initializers.", "keras.src.regularizers.")
+TOP = ("Sequential", "Model", "Functional", "DTypePolicy", "FloatDTypePolicy", "QuantizedDTypePolicy")
+RUNS_CODE = ("Lambda", "__lambda__", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer")
+
+
+class KerasTarget:
+    """A Keras model; what its scores are is declared, or told from answers to made-up records.
+
+    With several inputs records are a tuple of arrays, or a dict by the names of the inputs. Among several outputs the scores are
+    found by name, or by the number of classes.
+
+    >>> keras = backed_keras()
+    >>> target = KerasTarget(keras.Sequential([keras.Input((3,)), keras.layers.Softmax()]))
+    >>> target.signal, target.query(np.zeros((5, 3))).shape
+    ('probabilities', (5, 3))
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        outputs: str | None = None,
+        batch_size: int = 1024,
+        digest: str | None = None,
+        n_classes: int | None = None,
+    ) -> None:
+        """Wrap a built `model`; `digest` is that of the file it came from, if any.
+
+        Raises:
+            InputError: It is not built, or its scores are neither probabilities nor logits.
+        """
+        inputs = model.inputs or []
+        if not inputs:
+            raise InputError("Expected a built Keras model, got one without inputs. Call it on a batch before the audit.")
+        self.model = model
+        self.batch_size = batch_size
+        names = [str(one.name) for one in inputs] if len(inputs) > 1 else ["input"]
+        self._inputs = [(name, tuple(one.shape[1:]), _dtype_of(one)) for name, one in zip(names, inputs, strict=True)]
+        self._digest = digest
+        self._declared = kinds.declared(outputs)
+        self._place: Place | None = None
+        self.known_classes = n_classes
+        self.signal: Signal = self._declared or "logits"
+        made = [kinds.made_up(shape, dtype.kind) for _, shape, dtype in self._inputs]
+        if None not in [None if one is None else 0 for one in made]:
+            self._read(self._answers(Inputs(tuple(one for one in made if one is not None))), kinds.PROBES, n_classes)
+        elif len(model.outputs) == 1:
+            width = model.outputs[0].shape[-1]
+            self.known_classes = n_classes or (None if self.signal == "labels" or width is None else max(2, int(width)))
+        self.access = kinds.level(self.signal)
+
+    def _read(self, answers: list[Any], n: int, n_classes: int | None) -> None:
+        """Find where the scores stand in the answers to `n` records and what they are; nothing where that stays open as yet."""
+        first = min(n, self.batch_size)
+        try:
+            self._place = find_scores(answers[0], first, n_classes)
+        except InputError:
+            if n_classes is not None:
+                raise
+            return
+        scores = self._rows(answers, n)
+        self.signal = self._declared or kinds.told(scores, "the Keras model")
+        if self.signal != "labels":
+            self.known_classes = self.known_classes or max(2, scores.shape[1])
+        self.access = kinds.level(self.signal)
+
+    def find_outputs(self, x: Any, *, n_classes: int | None = None, **_: Any) -> None:
+        """Find where the scores stand in the model's answers, if it returns several, from answers to some of the records `x`."""
+        if self._place is None:
+            some = as_inputs_of(x)[: kinds.PROBES]
+            self._read(self._answers(some), len(some), self.known_classes or n_classes)
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes.
+
+        Raises:
+            InputError: The model does not tell.
+        """
+        if self.known_classes is None:
+            raise InputError("Expected n_classes for this Keras model, got none. Pass KerasTarget(model, n_classes=k).")
+        return self.known_classes
+
+    @property
+    def digest(self) -> str | None:
+        """Hash of the file, or of the architecture, the user's code of it and the weights; None if that code cannot be read."""
+        code = code_digest(map(defined_in, self.model._flatten_layers()))
+        if code is None:
+            return None
+        hasher = hashlib.sha256(f"keras:{self.signal}:{code}:{self._digest or self.model.to_json()}".encode())
+        with quiet():
+            weights = [] if self._digest else self.model.get_weights()
+        for weight in weights:
+            hasher.update(f"{weight.dtype}:{weight.shape}".encode() + np.ascontiguousarray(weight).tobytes())
+        return hasher.hexdigest()
+
+    @property
+    def n_parameters(self) -> int | None:
+        """Trainable parameters."""
+        return int(sum(np.prod(weight.shape) for weight in self.model.trainable_weights))
+
+    def query(self, x: Any) -> Floats:
+        """Outputs (n, k) for inputs (n, ...), in batches and in inference mode."""
+        records = as_inputs_of(x)
+        self.find_outputs(records)
+        answers = self._answers(records)
+        if self._place is None:
+            find_scores(answers[0], min(len(records), self.batch_size))  # says what came
+        values = kinds.one_a_class(self._rows(answers, len(records)), self.signal)
+        if self.signal != "labels":
+            self.known_classes = self.known_classes or values.shape[1]
+        return values
+
+    def _rows(self, answers: list[Any], n: int) -> Floats:
+        """The scores (n, k) in answers to one batch after the other."""
+        import keras
+
+        starts = range(0, n, self.batch_size)
+        with quiet(), without_gradients():
+            parts = [
+                as_rows(keras.ops.convert_to_numpy(pick_scores(answer, self._place or ())), min(self.batch_size, n - start))
+                for start, answer in zip(starts, answers, strict=True)
+            ]
+        return np.concatenate(parts).astype(np.float64)
+
+    def _answers(self, x: Inputs) -> list[Any]:
+        """What the model returns for each batch."""
+        names = [name for name, _, _ in self._inputs]
+        if len(x.parts) != len(names):
+            raise InputError(
+                f"Expected {len(names)} inputs for the Keras model ({', '.join(names)}), got {len(x.parts)}. Give a tuple of arrays."
+            )
+        parts = [x.parts[x.names.index(name)] for name in names] if set(names) == set(x.names) else list(x.parts)
+        values = [
+            typed(shaped(part, shape, name), dtype, name)
+            for part, (name, shape, dtype) in zip(parts, self._inputs, strict=True)
+        ]
+        with quiet(), without_gradients():
+            return [
+                self._call([part[start : start + self.batch_size] for part in values])
+                for start in range(0, len(values[0]), self.batch_size)
+            ]
+
+    def _call(self, batch: list[Any]) -> Any:
+        """The model's answer to one batch, in the structure in which it takes its inputs."""
+        structure = getattr(self.model, "_inputs_struct", None)
+        if isinstance(structure, dict) and len(structure) == len(batch):
+            return self.model(dict(zip(structure, batch, strict=True)), training=False)
+        return self.model(batch[0] if len(batch) == 1 and not isinstance(structure, list) else batch, training=False)
+
+
+def as_inputs_of(x: Any) -> Inputs:
+    """Records as inputs: one array, or several as they are.
+
+    >>> len(as_inputs_of([[1.0], [2.0]]))
+    2
+    """
+    return x if isinstance(x, Inputs) else Inputs((dense(x),))
+
+
+def _dtype_of(tensor: Any) -> np.dtype[Any]:
+    """The type of numpy for an input of Keras."""
+    return np.dtype(tensor.dtype if tensor.dtype != "bfloat16" else "float32")
+
+
+def without_gradients() -> AbstractContextManager[Any]:
+    """A context in which the torch backend, if it is the one in use, keeps no graph."""
+    import keras
+
+    torch = sys.modules.get("torch")
+    return torch.no_grad() if torch is not None and keras.backend.backend() == "torch" else nullcontext()
+
+
+def quiet() -> warnings.catch_warnings[None]:
+    """A context without the remarks of Keras on array interfaces."""
+    return warnings.catch_warnings(action="ignore", category=DeprecationWarning)
+
+
+def from_keras(path: Path, trust: Trust, *, outputs: str | None = None) -> tuple[KerasTarget, tuple[str, ...]]:
+    """The model in a `.keras` file, and what a reader must know of its opening.
+
+    Raises:
+        InputError: Keras is not installed, or the file is damaged.
+        UnsafeFileError: The file can run code and was not declared safe.
+    """
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    odd = sorted(set(code_inside(read_config(path))))
+    if odd and not trust.code:
+        raise UnsafeFileError(
+            f"Expected only Keras's own layers in {path}, got {', '.join(odd)} (SHA-256 {digest}), which can run code. "
+            f"Give the model as module:factory, or add --trust-code if you trust its origin."
+        )
+    keras = backed_keras()
+    try:
+        with quiet():
+            model = keras.models.load_model(str(path), compile=False, safe_mode=not odd)
+    except Exception as error:  # Keras and its backends raise errors of many kinds
+        first = (str(error).splitlines() or [""])[0]
+        raise InputError(
+            f"Expected a complete Keras model, got {path}: {type(error).__name__}: {first}. Save it again."
+        ) from error
+    note = f"Ran the code in {path.name} ({', '.join(odd)}; SHA-256 {digest}), as --trust-code allowed."
+    return KerasTarget(model, outputs=outputs, digest=digest), ((note,) if odd else ())
+
+
+def read_config(path: Path) -> Any:
+    """The architecture that a `.keras` file describes.
+
+    Raises:
+        InputError: It is no complete archive of a model.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None or "model.weights.h5" not in archive.namelist():
+                raise zipfile.BadZipFile("its weights are damaged or missing")
+            return json.loads(archive.read("config.json"))
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError, RecursionError) as error:
+        raise InputError(f"Expected a complete .keras archive, got {path}: {error}. Save it again.") from error
+
+
+def code_inside(config: Any) -> Iterator[str]:
+    """Names of everything in an architecture that is not a part of Keras which only computes.
+
+    >>> list(code_inside({"module": "os", "class_name": "system"}))
+    ['os.system']
+    """
+    if isinstance(config, list):
+        for part in config:
+            yield from code_inside(part)
+    if not isinstance(config, dict):
+        return
+    name, module = config.get("class_name"), config.get("module")
+    if isinstance(name, str) and not only_computes(str(module or ""), name, str(config.get("registered_name") or "")):
+        yield f"{module}.{name}" if module else name
+    for key, part in config.items():
+        if key != "compile_config":  # left out when the model is opened
+            yield from code_inside(part)
+
+
+def only_computes(module: str, name: str, registered: str) -> bool:
+    """Whether a part of an architecture is one of Keras's own that reads and runs nothing.
+
+    >>> only_computes("keras.layers", "Dense", ""), only_computes("keras.layers", "Lambda", "")
+    (True, False)
+    """
+    if name in RUNS_CODE or ">" in registered:
+        return False
+    if not module:
+        return name.startswith("__")
+    if module == "keras":
+        return name in TOP
+    return module.startswith(INNER) or module.removeprefix("keras.") in HOMES
+
+
+def backed_keras() -> Any:
+    """The keras module, on torch where its usual backend is not installed.
+
+    Raises:
+        InputError: Keras, or a backend of it, is not installed.
+    """
+    if "keras" not in sys.modules and not find_spec("tensorflow") and find_spec("torch"):
+        os.environ.setdefault("KERAS_BACKEND", "torch")
+    try:
+        import keras
+    except ImportError as error:
+        raise InputError(f"Expected keras with a backend, got: {error}. Run `pip install keras torch`.") from error
+    return keras

@@ -1,0 +1,120 @@
+"""ONNX models through onnxruntime: no libraries of custom operators, and weights only from beside the file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from memberscope.errors import InputError
+from memberscope.targets.answers import output_kind as kinds
+from memberscope.targets.frameworks.onnx_file import OnnxFacts, file_digest, read_facts
+from memberscope.targets.frameworks.onnx_outputs import choose, read
+from memberscope.targets.frameworks.onnx_session import batches, feeds_of, inputs_of, joined, probe
+from memberscope.types import Floats, Signal
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+class OnnxTarget:
+    """An onnxruntime session that maps records to scores or labels.
+
+    What the scores are is declared by `outputs`, or told from answers to made-up records: rows on the simplex are
+    probabilities, others logits. Where a model gives both scores and labels, the labels are ignored.
+
+    >>> import numpy as np, onnx.parser, onnxruntime
+    >>> head = '<ir_version: 9, opset_import: ["": 17]>'
+    >>> model = onnx.parser.parse_model(head + "g (float[n, 3] x) => (float[n, 3] p) {p = Softmax <axis = 1> (x)}")
+    >>> target = OnnxTarget(onnxruntime.InferenceSession(model.SerializeToString()))
+    >>> target.signal, target.query(np.zeros((5, 3))).shape
+    ('probabilities', (5, 3))
+    """
+
+    def __init__(
+        self,
+        session: Any,
+        *,
+        outputs: str | None = None,
+        batch_size: int = 1024,
+        n_classes: int | None = None,
+        classes: Sequence[object] = (),
+    ) -> None:
+        """Wrap a `session`; digest and class values are read from its file, if it was made from one and `classes` are not given.
+
+        Raises:
+            InputError: Its inputs or outputs are not those of a classifier, or not what `outputs` declares.
+        """
+        source = getattr(session, "_model_path", None)
+        path = Path(source) if source and Path(source).is_file() else None
+        facts = OnnxFacts() if path is None else read_facts(path)
+        self.session = session
+        self.inputs = inputs_of(session)
+        self.batch_size = batch_size
+        seen = probe(session, self.inputs, batch_size)
+        self.choice = choose(session, seen, kinds.declared(outputs), tuple(map(str, classes)) or facts.classes)
+        self.signal: Signal = self.choice.signal
+        self.access = kinds.level(self.signal)
+        self.classes = self.choice.classes or None
+        self.known_classes = self.choice.n_classes or n_classes
+        self.digest = None if path is None else file_digest(path, facts, f"{self.choice.name}:{self.signal}")
+        self.n_parameters = facts.n_parameters or None
+
+    digest: str | None
+    n_parameters: int | None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the inputs where each is a column of a table; none for a single input."""
+        return tuple(entry.name for entry in self.inputs) if len(self.inputs) > 1 else ()
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes.
+
+        Raises:
+            InputError: The model does not tell.
+        """
+        if self.known_classes is None:
+            raise InputError("Expected n_classes for this ONNX model, got none. Pass OnnxTarget(session, n_classes=k).")
+        return self.known_classes
+
+    def query(self, x: Any) -> Floats:
+        """Outputs (n, k) for the records `x`, or labels (n, 1).
+
+        Raises:
+            InputError: `x` lacks an input, or has another number of features or other types than the model takes.
+        """
+        feeds = feeds_of(self.inputs, x)
+        name = self.choice.name
+        parts = [batch[name] for batch in batches(self.session, self.inputs, feeds, [name], self.batch_size)]
+        values = read(joined(parts), self.choice)
+        if self.signal != "labels":
+            self.known_classes = self.known_classes or values.shape[1]
+        return values
+
+
+def from_onnx(path: Path, *, outputs: str | None = None, device: str | None = None) -> OnnxTarget:
+    """The model in an `.onnx` file, on the threads that OMP_NUM_THREADS allows (all cores if it is not set).
+
+    Raises:
+        InputError: onnxruntime is not installed, the file is damaged, or it needs custom operators.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise InputError("Expected onnxruntime for ONNX models, got none. Run `pip install memberscope[onnx]`.") from error
+    read_facts(path)
+    word = (device or "cpu").split(":")[0]
+    if PROVIDERS.get(word) not in onnxruntime.get_available_providers():
+        raise InputError(f"Expected a device that onnxruntime has, got {device!r}. Use cpu.")
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 4
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    settings.intra_op_num_threads = int(threads) if threads.isdigit() else 0
+    try:
+        session = onnxruntime.InferenceSession(str(path), settings, providers=[PROVIDERS[word]])
+    except Exception as error:  # the runtime's errors have no common base
+        first = (str(error).splitlines() or [""])[0].rpartition(" : ")[2]
+        raise InputError(f"Expected an ONNX model of standard operators, got {path}: {first}. Export it again.") from error
+    return OnnxTarget(session, outputs=outputs)

@@ -1,0 +1,131 @@
+"""Which output of an ONNX model is its answer, and what it is: probabilities, logits or labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from memberscope.errors import InputError
+from memberscope.targets.answers.output_kind import Outputs, one_a_class, told
+from memberscope.types import Floats
+
+REAL = ("tensor(float)", "tensor(double)", "tensor(float16)")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The output to read, what it is, its number of classes if known, and the class values in its order (none if not told)."""
+
+    name: str
+    signal: Outputs
+    n_classes: int | None
+    classes: tuple[str, ...]
+
+
+def choose(session: Any, seen: Mapping[str, Any], declared: Outputs | None, classes: tuple[str, ...]) -> Choice:
+    """The output of `session` that is its answer; `seen` are its answers to made-up records, `classes` the file's.
+
+    Probabilities go before logits and scores before labels, unless something else is `declared`.
+
+    Raises:
+        InputError: There is none of the declared kind, or several that cannot be told apart.
+    """
+    offered = {entry.name: entry for entry in session.get_outputs()}
+    scores = [name for name, entry in offered.items() if entry.type in REAL or entry.type.startswith("seq(map(")]
+    if declared == "labels" or not scores:
+        return labels_among(offered, scores, declared, classes)
+    if declared and len(scores) == 1:
+        kinds: dict[str, Outputs] = {scores[0]: declared}
+    else:
+        kinds = {name: kind_of(offered[name], seen.get(name)) for name in scores}
+    name, signal = best(kinds, declared)
+    keys = keys_of(seen.get(name))
+    width = width_of(offered[name], seen.get(name))
+    known = keys or (classes if width in (None, len(classes)) or (width == 1 and len(classes) == 2) else ())
+    n_classes = len(known) if known else None if width is None else max(2, width)
+    return Choice(name, signal, n_classes, known)
+
+
+def best(kinds: Mapping[str, Outputs], declared: Outputs | None) -> tuple[str, Outputs]:
+    """The one output of scores of the declared kind, or else of probabilities, or else of logits.
+
+    Raises:
+        InputError: Several are possible.
+
+    >>> best({"hidden": "logits", "p": "probabilities"}, None)
+    ('p', 'probabilities')
+    """
+    wanted = declared or ("probabilities" if "probabilities" in kinds.values() else "logits")
+    fitting = [name for name, kind in kinds.items() if kind == wanted]
+    if len(fitting) != 1:
+        raise InputError(
+            f"Expected one output of {wanted}, got {', '.join(fitting) or 'none'} among {', '.join(kinds)}. "
+            f"Declare --outputs, or export the model with one output of scores."
+        )
+    return fitting[0], wanted
+
+
+def labels_among(offered: Mapping[str, Any], scores: list[str], declared: str | None, classes: tuple[str, ...]) -> Choice:
+    """The output of labels.
+
+    Raises:
+        InputError: There is none, several, or words that the model does not order.
+    """
+    found = [name for name, entry in offered.items() if name not in scores and entry.type.startswith("tensor(")]
+    found = [name for name in found if "label" in name.lower()] or found
+    if len(found) != 1:
+        kinds = ", ".join(f"{name} {entry.type}" for name, entry in offered.items())
+        raise InputError(f"Expected one output of {declared or 'scores or labels'}, got {kinds}. Export the model with one.")
+    if "string" in offered[found[0]].type and not classes:
+        raise InputError(
+            f"Expected class numbers in the output {found[0]!r}, got words whose order the model does not tell. "
+            f"Export it with numbers as labels."
+        )
+    return Choice(found[0], "labels", len(classes) or None, classes)
+
+
+def kind_of(entry: Any, seen: Any) -> Outputs:
+    """What an output of scores is: told from answers `seen`, else by its name; dictionaries are probabilities."""
+    if seen is None:
+        return "probabilities" if "prob" in entry.name.lower() or "map" in entry.type else "logits"
+    scores = scores_of(seen)
+    return told(scores.reshape(len(scores), -1), f"the output {entry.name!r}")
+
+
+def keys_of(seen: Any) -> tuple[str, ...]:
+    """Class values that dictionaries are keyed by, in their order."""
+    return tuple(str(key) for key in seen[0]) if isinstance(seen, list) else ()
+
+
+def width_of(entry: Any, seen: Any) -> int | None:
+    """Scores a record, from answers `seen` or the declared shape; None if neither tells."""
+    if seen is not None:
+        return int(scores_of(seen)[:1].size)
+    if len(entry.shape or ()) < 2:
+        return None
+    return entry.shape[1] if isinstance(entry.shape[1], int) else None
+
+
+def scores_of(answer: Any) -> Floats:
+    """An answer as numbers (n, ...), dictionaries by the order of the first one's keys.
+
+    >>> scores_of([{"no": 0.25, "yes": 0.75}]).tolist()
+    [[0.25, 0.75]]
+    """
+    if isinstance(answer, list):
+        keys = list(answer[0])
+        return np.array([[row[key] for key in keys] for row in answer], dtype=np.float64)
+    return np.asarray(answer, dtype=np.float64)
+
+
+def read(answer: Any, choice: Choice) -> Floats:
+    """An answer as outputs (n, k), or as labels (n, 1): positions in the classes, -1 for a value that is none of them."""
+    if choice.signal != "labels":
+        return one_a_class(scores_of(answer), choice.signal)
+    if not choice.classes:
+        return one_a_class(answer, "labels")
+    position = {name: k for k, name in enumerate(choice.classes)}
+    return one_a_class([position.get(str(value), -1) for value in np.ravel(answer)], "labels")

@@ -1,0 +1,174 @@
+"""scikit-learn estimators and pipelines, or anything with `predict_proba`, `decision_function` or `predict`."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from memberscope.errors import InputError
+from memberscope.frames.fitted_columns import fitted_names_of
+from memberscope.frames.stacking import take_fitted_order
+from memberscope.targets.answers.decisions import decides_itself
+from memberscope.targets.answers.one_vs_all import NOTE, divide_by_sums, is_one_vs_all
+from memberscope.targets.frameworks.code_digest import code_digest, modules_inside
+from memberscope.targets.frameworks.tasks import refuse_unfitted, refuse_unsupported
+from memberscope.targets.white_box.sklearn import SklearnInside, opens
+from memberscope.types import Access, Floats, Ints, Signal
+
+
+class SklearnTarget:
+    """A fitted classifier; its columns are the classes in sorted order, so labels are positions in `classes`.
+
+    `predict_proba` is used if there is one; labels alone are those of `predict`, where it may decide otherwise than the top class. Otherwise `decision_function` gives logits, one column a class, a binary one
+    as (0, d); otherwise `predict` gives labels alone. Decisions between pairs of classes are no logits: a support vector
+    machine is asked for one column a class instead.
+
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> model = LogisticRegression().fit([[0.0], [1.0]], ["no", "yes"])
+    >>> target = SklearnTarget(model)
+    >>> target.classes, target.signal, target.query(np.array([[0.0], [1.0]])).shape
+    (('no', 'yes'), 'probabilities', (2, 2))
+    """
+
+    def __init__(self, estimator: Any, *, digest: str | None = None) -> None:
+        """Wrap a fitted `estimator`; `digest` is that of the file it came from, if any.
+
+        Raises:
+            InputError: It is not fitted, or it is no classifier.
+        """
+        refuse_unsupported(estimator)
+        refuse_unfitted(estimator)
+        classes = np.asarray(estimator.classes_)
+        self.estimator = estimator
+        self._digest = digest
+        self._fitted = fitted_names_of(estimator)
+        self._order = np.argsort(classes, kind="stable")
+        self.classes = tuple(str(name) for name in classes[self._order])
+        self._sorted = classes[self._order]
+        self._asked = one_column_a_class(estimator)
+        self.access, self.signal = offered(self._asked)
+        if self.signal == "logits" and len(classes) > 2 and pairwise(self._asked):
+            self.access, self.signal = Access.LABEL, "labels"
+        self._divides = self.signal == "probabilities" and len(classes) > 2 and is_one_vs_all(estimator)
+        self.notes: tuple[str, ...] = (NOTE,) if self._divides else ()
+        if self.signal != "labels" and decides_itself(estimator):
+            self.predict = self._predict
+        if (np.diff(self._order) > 0).all() and opens(estimator):
+            self.inside = SklearnInside(estimator)
+
+    access: Access
+    inside: SklearnInside
+    signal: Signal
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
+
+    @property
+    def digest(self) -> str | None:
+        """Hash of the file, or of the class, its parameters and everything fitted; None if it cannot be hashed.
+
+        The file goes first: trees hold padding, which differs each time they are read. Code of the user's own counts too.
+        """
+        import joblib
+
+        try:
+            code = code_digest(modules_inside(self.estimator))
+            if code is None or (self._digest is not None and not code):
+                return self._digest if code is not None else None
+            fitted = self._digest or joblib.hash(self.estimator)
+            return hashlib.sha256(f"{type(self.estimator)}:{fitted}:{code}".encode()).hexdigest()
+        except Exception:  # unpicklable user objects: without a digest nothing is cached, which is always safe
+            return None
+
+    @property
+    def n_parameters(self) -> int | None:
+        """Coefficients, or nodes of all trees; None for other estimators."""
+        return count_parameters(self.estimator)
+
+    def query(self, x: Any) -> Floats:
+        """Outputs (n, k), or labels (n, 1) as positions in `classes`; columns of a frame are found by the names of the fit."""
+        x = take_fitted_order(x, self._fitted)
+        if self.signal == "labels":
+            return self._predict(x).astype(np.float64)[:, None]
+        declared = self.signal == "logits" and not hasattr(self._asked, "decision_function")
+        method = "predict_proba" if self.signal == "probabilities" or declared else "decision_function"
+        values = np.asarray(getattr(self._asked, method)(x), dtype=np.float64)
+        if values.ndim == 1:
+            values = np.column_stack([np.zeros(len(values)), values])
+        if self._divides:
+            values = divide_by_sums(values)
+        return values[:, self._order] if values.shape[1] == self.n_classes else values
+
+    def _predict(self, x: Any) -> Ints:
+        """The class (n,) that the estimator's own `predict` gives each record, as a position in `classes`.
+
+        Raises:
+            InputError: It gives something else than a class.
+        """
+        predicted = np.asarray(self._asked.predict(x))
+        predicted = predicted.reshape(len(predicted), -1)
+        if predicted.shape[1] != 1 or not np.isin(predicted[:, 0], self._sorted).all():
+            odd = predicted[:1].tolist()
+            raise InputError(
+                f"Expected predict of {type(self.estimator).__name__} to give one of its classes a record, got {odd}. "
+                f"Repair predict, or wrap the model in a function that returns probabilities."
+            )
+        return np.searchsorted(self._sorted, predicted[:, 0]).astype(np.int64)
+
+
+def pairwise(estimator: Any) -> bool:
+    """Whether `decision_function` has a column a pair of classes; of three there are three, which nothing else tells apart."""
+    inner = estimator.steps[-1][1] if hasattr(estimator, "steps") else getattr(estimator, "best_estimator_", None)
+    return getattr(estimator, "decision_function_shape", "ovr") == "ovo" or (inner is not None and pairwise(inner))
+
+
+def one_column_a_class(estimator: Any) -> Any:
+    """The estimator, or where it decides between pairs of classes a shallow copy that gives one column a class."""
+    if not pairwise(estimator) or hasattr(estimator, "predict_proba"):
+        return estimator
+    asked = copy.copy(estimator)
+    if hasattr(estimator, "steps"):
+        name, last = estimator.steps[-1]
+        asked.steps = [*estimator.steps[:-1], (name, one_column_a_class(last))]
+    elif hasattr(estimator, "decision_function_shape"):
+        asked.decision_function_shape = "ovr"
+    return asked
+
+
+def offered(estimator: Any) -> tuple[Access, Signal]:
+    """The richest answer an estimator gives.
+
+    Raises:
+        InputError: It gives none.
+    """
+    if hasattr(estimator, "predict_proba"):
+        return Access.PROBABILITIES, "probabilities"
+    if hasattr(estimator, "decision_function"):
+        return Access.LOGITS, "logits"
+    if hasattr(estimator, "predict"):
+        return Access.LABEL, "labels"
+    raise InputError(
+        f"Expected a classifier with predict_proba, decision_function or predict, got {type(estimator).__name__}. "
+        f"Wrap it in a function that returns probabilities."
+    )
+
+
+def count_parameters(estimator: Any) -> int | None:
+    """Fitted numbers in the last step of a pipeline: coefficients and intercepts, or tree nodes."""
+    if hasattr(estimator, "steps"):
+        return count_parameters(estimator.steps[-1][1])
+    if hasattr(estimator, "coefs_"):
+        return sum(int(np.size(part)) for part in (*estimator.coefs_, *estimator.intercepts_))
+    if hasattr(estimator, "coef_"):
+        return int(np.size(estimator.coef_) + np.size(estimator.intercept_))
+    if hasattr(estimator, "tree_"):
+        return int(estimator.tree_.node_count)
+    if hasattr(estimator, "estimators_"):
+        counts = [count_parameters(part) for part in np.ravel(np.asarray(estimator.estimators_, dtype=object))]
+        return None if None in counts else sum(count for count in counts if count is not None)
+    return None

@@ -1,0 +1,1 @@
+"""Served models as targets: requests, pace, retries and the ledger of what was sent."""

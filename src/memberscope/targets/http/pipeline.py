@@ -1,0 +1,142 @@
+"""Requests of one query in flight: a few at a time, the next of each made ready and booked while the one before it is out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from memberscope.errors import InputError
+from memberscope.targets.http.ledger import Ledger, Query
+from memberscope.targets.http.transport import Reply
+
+
+class StoppedError(Exception):
+    """Nothing was sent, since another request failed."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most sendings of `each` record, and in `total`."""
+
+    each: int | None = None
+    total: int | None = None
+
+
+class Booked:
+    """The booking of one request in the ledger; its first sending is booked at once, so that no request waits for the disk."""
+
+    def __init__(self, ledger: Ledger, queries: list[Query], limits: Limits) -> None:
+        self.ledger, self.queries, self.limits, self.line, self.stopped = ledger, queries, limits, 0, False
+        self._early: Future[int] | None = self._booked()
+
+    def _booked(self) -> Future[int]:
+        return self.ledger.reserve(self.queries, each=self.limits.each, total=self.limits.total)
+
+    async def reserve(self) -> None:
+        """Book one sending of each record, on the disk.
+
+        Raises:
+            StoppedError: Nothing is to be sent any more.
+        """
+        if self.stopped:
+            await self.drop()
+            raise StoppedError
+        booking, self._early = self._early or self._booked(), None
+        self.line = await asyncio.wrap_future(booking)
+
+    async def refund(self) -> None:
+        """Take it back."""
+        await asyncio.wrap_future(self.ledger.refund(self.line, self.queries))
+
+    async def drop(self) -> None:
+        """Take back what was booked early and not sent, on the disk when this returns."""
+        early, self._early = self._early, None
+        if early is None:
+            return
+        try:
+            self.line = await asyncio.wrap_future(early)
+        except InputError:  # it was refused, so there is nothing to take back
+            return
+        await self.refund()
+
+
+@dataclass
+class Ready:
+    """A request that can leave: where its records stand in the query, its body, and its booking."""
+
+    places: list[int]
+    body: bytes
+    booking: Booked
+
+
+class Flight:
+    """Sends what `ready` makes of each of `parts`, `concurrency` at a time; what `keep` makes of each answer is stored first.
+
+    After an error nothing more is sent; what is out is awaited and kept, since it may be paid for.
+    """
+
+    def __init__(
+        self,
+        ready: Callable[[list[int]], Ready],
+        send: Callable[[Ready], Awaitable[Reply]],
+        keep: Callable[[Ready, Reply], Future[None]],
+    ) -> None:
+        self.ready, self.send, self.keep = ready, send, keep
+        self.errors: list[Exception] = []
+        self.out: set[Booked] = set()
+
+    async def run(self, parts: Iterable[list[int]], concurrency: int, *, first_alone: bool = False) -> None:
+        """Send all `parts`, with `first_alone` the others once the first answer was read; they are made ready meanwhile.
+
+        Raises:
+            MemberscopeError: The first error.
+        """
+        left = iter(parts)
+        read = asyncio.Event()
+        if not first_alone:
+            read.set()
+        try:
+            await asyncio.gather(*(self._lane(left, read, ahead=lane == 0) for lane in range(concurrency)))
+        finally:
+            for booking in list(self.out):
+                await booking.drop()
+        if self.errors:
+            raise self.errors[0]
+
+    async def _lane(self, left: Iterable[list[int]], read: asyncio.Event, *, ahead: bool) -> None:
+        """One request after the other, until nothing is left or there is an error; only `ahead` before an answer was `read`."""
+        request = self._next(left)
+        if not ahead:
+            await read.wait()
+        while request is not None:
+            sending = asyncio.ensure_future(self.send(request))
+            await asyncio.sleep(0)
+            coming = self._next(left)
+            try:
+                stored = self.keep(request, await sending)
+                read.set()
+                await asyncio.shield(asyncio.wrap_future(stored))  # so that a lane has one request at most to pay again
+            except Exception as error:
+                self._fail(error)
+            self.out.discard(request.booking)
+            request = coming
+        read.set()
+
+    def _next(self, left: Iterable[list[int]]) -> Ready | None:
+        part = None if self.errors else next(iter(left), None)
+        if part is None:
+            return None
+        try:
+            request = self.ready(part)
+        except Exception as error:
+            self._fail(error)
+            return None
+        self.out.add(request.booking)
+        return request
+
+    def _fail(self, error: Exception) -> None:
+        self.errors.append(error)
+        for booking in self.out:
+            booking.stopped = True

@@ -1,0 +1,288 @@
+"""A served model as a target: asked over HTTP, in batches, at its own pace, with every query booked in a ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memberscope.errors import InputError, TargetError
+from memberscope.targets.http.event_loop_thread import Portal
+from memberscope.targets.http.ledger import Ledger, Query, Spent
+from memberscope.targets.http.pipeline import Booked, Flight, Limits, Ready
+from memberscope.targets.http.transport import Free, Reply, Sender, shown
+from memberscope.types import Access, Floats, Signal
+from memberscope.wire.answers import outputs_of
+from memberscope.wire.batch import Batch, batch_of
+from memberscope.wire.endpoint import Endpoint
+from memberscope.wire.json_path import described
+from memberscope.wire.protocols import OpenInference, Serving
+from memberscope.wire.tensors import tensors_of
+
+LEVELS: dict[str, Access] = {"labels": Access.LABEL, "probabilities": Access.PROBABILITIES, "logits": Access.LOGITS}
+
+
+class HttpTarget:
+    """The model behind an `Endpoint`; `ledger` is the file where its queries are booked, in memory without one.
+
+    What the ledger holds is not sent again: the k-th time that this object is asked about the same record, it is answered by
+    what was stored the k-th time before, so that a new object in a run that goes on pays only for what is missing.
+    `query_budget` is the most that may be sent for one owner (a record, or a search about it), retries and requests without an answer included.
+
+    >>> target = HttpTarget(Endpoint("http://localhost:8080", model_name="iris", classes=("b", "a")))
+    >>> target.classes, target.access.word, target.costly
+    (('b', 'a'), 'probabilities', True)
+    """
+
+    rows_a_query = 65_536  # it makes batches itself, and a server waits while the next query is made ready
+    costly = True  # attacks that choose their queries run only under a declared budget
+    digest: str | None = None  # what a server runs cannot be known; the ledger stores its answers instead
+    n_parameters: int | None = None
+
+    def __init__(self, endpoint: Endpoint, *, ledger: str | Path | None = None, query_budget: int | None = None) -> None:
+        """Declare the target; nothing is sent before the first query.
+
+        Raises:
+            InputError: httpx2 is missing, or the endpoint's certificates cannot be read.
+        """
+        self.endpoint, self.query_budget = endpoint, query_budget
+        self.told: Callable[[int], None] | None = None  # is told how many records of the present query are answered
+        self.classes = endpoint.declared.classes
+        self.columns = endpoint.columns
+        self.signal: Signal = endpoint.outputs
+        self.access = LEVELS[endpoint.outputs]
+        self.hides = endpoint.top_k is not None
+        self.restriction = None if endpoint.top_k is None else f"top:{endpoint.top_k}"
+        self.identity = endpoint.identity
+        self.ledger = None if ledger is None else Path(ledger)
+        self._serving: Serving = endpoint.serving
+        self._sender: Sender | None = self._new_sender()
+        self._lock = threading.Lock()
+        self._asked: Counter[bytes] = Counter()
+        self._open: tuple[Portal, Ledger] | None = None
+        self._metadata: Any = None
+        self._version: str | None = None
+        self._understood = False
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes: declared, or as the server's metadata tell.
+
+        Raises:
+            InputError: Neither says it.
+        """
+        declared = self.endpoint.declared.n_classes
+        if declared is None and isinstance(self._serving, OpenInference):
+            self._started()
+            declared = classes_in(self._metadata, self.endpoint.answer, self.endpoint.outputs)
+        if declared is None:
+            raise InputError(
+                "Expected the classes of an endpoint, got none. Give --classes in the server's order, or --n-classes."
+            )
+        return declared
+
+    def query(self, x: Any, *, owners: Sequence[str] | None = None) -> Floats:
+        """Outputs (n, k) for the records `x`, hidden ones NaN; labels are (n, 1).
+
+        `owners` (n,) names the record of the audit that each query is spent for; without it each row is its own.
+
+        Raises:
+            TargetError: The server cannot be reached, fails, or answers something else than was declared.
+            InputError: A budget is used up, or the records do not fit the server.
+        """
+        portal, ledger = self._started()
+        batch = batch_of(x, self.columns)
+        queries = self._numbered(batch, owners)
+        try:
+            return portal.call(self._answers(ledger, batch, queries))
+        except BaseException:
+            with self._lock:  # what failed may be asked again as the same query
+                self._asked.subtract(Counter(query.key[:16] for query in queries))
+            raise
+
+    def spent(self) -> Spent:
+        """What was sent and answered, in this run and the earlier ones of the same ledger."""
+        return self._started(ask=False)[1].spent().result()
+
+    def close(self) -> None:
+        """Close the connections and the ledger; the next query opens them again."""
+        if self._open is not None:
+            self._shut()
+            self._open = self._sender = None
+
+    def _new_sender(self) -> Sender:
+        return Sender(self.endpoint.url, self.endpoint.wire, self.endpoint.credential, self.endpoint.ca_file)
+
+    def __enter__(self) -> HttpTarget:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _started(self, *, ask: bool = True) -> tuple[Portal, Ledger]:
+        """The loop and the ledger, opened at the first use; the metadata are asked for once."""
+        with self._lock:
+            if self._open is None:
+                self._sender = self._sender or self._new_sender()
+                ledger = Ledger(self.ledger, self.endpoint.scope)
+                self._open = (Portal(), ledger)
+                self._shut = weakref.finalize(self, shut, self._open[0], self._sender, ledger)
+            if ask and self._metadata is None:
+                self._metadata = {}
+                if isinstance(self._serving, OpenInference):
+                    self._metadata = self._open[0].call(self._described())
+                    self._serving = replace(self._serving, tensors=tensors_of(self._metadata))
+            return self._open
+
+    async def _described(self) -> Any:
+        """The model's metadata; empty if the server has none."""
+        serving = self._serving
+        assert isinstance(serving, OpenInference)
+        assert self._sender is not None
+        reply = await self._sender.deliver("GET", serving.home(self.endpoint.url), None, Free())
+        return parsed(reply.body) if reply.status < 300 else {}
+
+    def _numbered(self, batch: Batch, owners: Sequence[str] | None) -> list[Query]:
+        """Each record's query: the key of its content with the number of times that this content was asked before."""
+        versions = self._metadata.get("versions") if isinstance(self._metadata, dict) else None
+        prints = batch.fingerprints(f"{self.identity}:{versions}".encode())
+        found = []
+        with self._lock:
+            for place, fingerprint in enumerate(prints):
+                key = fingerprint + self._asked[fingerprint].to_bytes(4, "big")
+                self._asked[fingerprint] += 1
+                owner = fingerprint if owners is None else blake2b(str(owners[place]).encode(), digest_size=16).digest()
+                found.append(Query(key, owner))
+        return found
+
+    async def _answers(self, ledger: Ledger, batch: Batch, queries: list[Query]) -> Floats:
+        """The ledger's answers, and the server's to what is missing."""
+        known = await asyncio.wrap_future(ledger.find([query.key for query in queries]))
+        rows = [np.frombuffer(known[query.key]) if query.key in known else None for query in queries]
+        limits = Limits(self.query_budget, self.endpoint.max_queries)
+        sender, told, done = self._sender, self.told, len([row for row in rows if row is not None])
+        assert sender is not None
+
+        def ready(places: list[int]) -> Ready:
+            body = dumped(self._serving.request(batch.take(places)))
+            return Ready(places, body, Booked(ledger, [queries[place] for place in places], limits))
+
+        async def send(request: Ready) -> Reply:
+            return await sender.deliver("POST", self._serving.address(self.endpoint.url), request.body, request.booking)
+
+        def keep(request: Ready, reply: Reply) -> Future[None]:
+            values = self._read(reply.body, len(request.places))
+            for place, row in zip(request.places, values, strict=True):
+                rows[place] = row
+            nonlocal done
+            done += len(values)
+            if told:
+                told(done)
+            booking = request.booking
+            return ledger.answer(booking.line, booking.queries, [row.tobytes() for row in values])
+
+        missing = [place for place, row in enumerate(rows) if row is None]
+        if limits.total is not None:
+            await asyncio.wrap_future(ledger.room(len(missing), limits.total))
+        size = self.endpoint.rows_a_request
+        parts = [missing[start : start + size] for start in range(0, len(missing), size)]
+        # The first request goes alone, so that a wrong declaration costs no more.
+        await Flight(ready, send, keep).run(parts, self.endpoint.concurrency, first_alone=not self._understood)
+        self._understood = self._understood or bool(parts)
+        width = 1 if self.signal == "labels" else self.endpoint.declared.n_classes or self.n_classes
+        return np.array(rows, dtype=np.float64).reshape(len(rows), width)
+
+    def _read(self, body: bytes, n: int) -> Floats:
+        """The outputs (n, k) in an answer.
+
+        Raises:
+            TargetError: It is no JSON, or not about n records, or not what was declared.
+        """
+        where = shown(self.endpoint.url)
+        document = parsed(body)
+        self._check_version(document)
+        answers = self._serving.answers(document)
+        if not isinstance(answers, list | np.ndarray):
+            raise TargetError(f"Expected a list of {n} answers from {where}, got {described(answers)}. Repair --answer.")
+        if len(answers) != n:
+            raise TargetError(f"Expected {n} answers from {where}, got {len(answers)}. Ask for one answer a record.")
+        declared = self.endpoint.declared
+        if declared.n_classes is None:
+            declared = replace(declared, n=self.n_classes)
+        return outputs_of(answers, declared)
+
+    def _check_version(self, document: Any) -> None:
+        """Refuse an answer of another version of the model than the one before."""
+        told = document.get("model_version") if isinstance(document, dict) and self.endpoint.protocol == "v2" else None
+        if told:
+            self._version = self._version or str(told)
+            if str(told) != self._version:
+                raise TargetError(
+                    f"Expected answers of version {self._version}, got one of {str(told)[:40]}: the model was replaced meanwhile. "
+                    f"Pin one with --model-version, in another --out."
+                )
+
+
+def shut(portal: Portal, sender: Sender, ledger: Ledger) -> None:
+    """Close what a target opened; also where the loop's own thread drops the target last."""
+    if portal.inside():
+        portal.leave()
+    else:
+        portal.call(sender.close())
+        portal.close()
+    ledger.close()
+
+
+def dumped(document: Any) -> bytes:
+    """A document as compact JSON; orjson, which the `http` extra brings, takes a tenth of the time of the standard library."""
+    try:
+        import orjson
+
+        return orjson.dumps(document)
+    except ImportError:
+        return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+
+
+def parsed(body: bytes) -> Any:
+    """JSON from a body; NaN is read here and refused where the numbers are looked at.
+
+    Raises:
+        TargetError: It is none, such as one that was cut off.
+    """
+    try:
+        import orjson
+
+        return orjson.loads(body)
+    except (ImportError, ValueError):
+        pass
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise TargetError(
+            f"Expected JSON from the server, got {len(body)} bytes that are none, or not whole. Check --url and the server."
+        ) from None
+
+
+def classes_in(metadata: Any, answer: str | None, level: str) -> int | None:
+    """The number of classes by the shape of the output in a server's metadata, or None.
+
+    >>> classes_in({"outputs": [{"name": "p", "shape": [-1, 3]}]}, None, "probabilities")
+    3
+    """
+    outputs = (metadata.get("outputs") if isinstance(metadata, dict) else None) or []
+    for entry in outputs:
+        shape = (entry.get("shape") if isinstance(entry, dict) else None) or []
+        wanted = len(outputs) == 1 or entry.get("name") == answer
+        if wanted and level != "labels" and len(shape) == 2 and shape[1] > 1:
+            return int(shape[1])
+    return None

@@ -1,0 +1,288 @@
+"""Requests over the wire: paced, retried with back-off, cut off in time and size, and never to a host that was not named."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from random import SystemRandom
+from typing import Any, Protocol
+from urllib.parse import urljoin, urlsplit
+
+from memberscope.errors import InputError, MemberscopeError, TargetError
+from memberscope.wire.credentials import Credential, Wire
+
+RETRIED = (408, 425, 429, 500, 502, 503, 504)
+HOPS = 3  # redirects within the same origin
+IDLE = 2.0  # seconds that an unused connection is kept: less than servers keep theirs, so that no request meets a closed one
+
+
+class Booking(Protocol):
+    """What must happen before a request leaves, and after one that the server certainly did not answer."""
+
+    async def reserve(self) -> None:
+        """Book one sending, or raise if there is none left."""
+        ...
+
+    async def refund(self) -> None:
+        """Take it back."""
+        ...
+
+
+class Free:
+    """The booking of a request that asks about no record."""
+
+    async def reserve(self) -> None:
+        """Nothing to book."""
+
+    async def refund(self) -> None:
+        """Nothing to take back."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A server's answer, whole."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class LostError(Exception):
+    """No whole answer came; `sent` tells whether the server may have seen the request, `final` that a retry is of no use."""
+
+    def __init__(self, why: str, *, sent: bool = True, final: bool = False) -> None:
+        super().__init__(why)
+        self.sent, self.final = sent, final
+
+
+class Pace:
+    """When the next request may leave: `rate` a second, evenly, and none while the server asked for quiet."""
+
+    def __init__(self, rate: float | None) -> None:
+        self.gap = 0.0 if rate is None else 1.0 / rate
+        self.free_at = self.quiet = 0.0
+
+    async def turn(self) -> None:
+        """Wait for a turn; whoever waits when quiet is asked for queues again after it."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            mine = max(clock(), self.free_at)
+            self.free_at = mine + self.gap
+            if mine > clock():
+                await asyncio.sleep(mine - clock())
+            if self.quiet <= mine:
+                return
+
+    def hold(self, seconds: float) -> None:
+        """Let nothing leave for `seconds`."""
+        self.quiet = max(self.quiet, asyncio.get_running_loop().time() + seconds)
+        self.free_at = max(self.free_at, self.quiet)
+
+
+class Sender:
+    """Sends requests to one origin over connections that are kept; all its coroutines run in one event loop."""
+
+    def __init__(self, url: str, wire: Wire, credential: Credential | None = None, ca_file: str | None = None) -> None:
+        """Check the settings; nothing is sent.
+
+        Raises:
+            InputError: httpx2 is missing, or the file of certificates cannot be read.
+        """
+        try:
+            import httpx2
+        except ImportError as error:
+            raise InputError("Expected httpx2 for an endpoint, got none. Run `pip install memberscope[http]`.") from error
+        self.url, self.wire, self.credential = url, wire, credential
+        self.pace = Pace(wire.rate)
+        self._random = SystemRandom()
+        self._client = httpx2.AsyncClient(
+            verify=trust(url, ca_file),
+            timeout=httpx2.Timeout(wire.read, connect=wire.connect, pool=None),
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=IDLE),
+            follow_redirects=False,
+        )
+
+    async def deliver(self, method: str, url: str, body: bytes | None, booking: Booking) -> Reply:
+        """The server's answer; retried as the wire says, each sending booked first. To a GET it may be that there is nothing.
+
+        Raises:
+            TargetError: The server cannot be reached, does not answer, or fails.
+            InputError: It refuses the token or knows no such address, or the booking is refused.
+        """
+        tries = 0
+        while True:
+            await self.pace.turn()
+            await booking.reserve()
+            try:
+                reply = await self._follow(method, url, body)
+            except LostError as lost:
+                if not lost.sent:
+                    await booking.refund()
+                if lost.final:
+                    raise self._failed(str(lost), tries + 1) from None
+                why, wait = str(lost), 0.0
+            else:
+                if 200 <= reply.status < 300 or (method == "GET" and reply.status in (404, 405)):
+                    return reply
+                if reply.status < 500:
+                    await booking.refund()
+                why, wait = f"status {reply.status}{self._said(reply.body)}", wished(reply.headers)
+                if reply.status not in RETRIED:
+                    raise self._refused(reply.status, why)
+            tries += 1
+            if tries > self.wire.retries:
+                raise self._failed(why, tries)
+            if wait > self.wire.longest:
+                raise TargetError(
+                    f"Expected an answer from {shown(url)}, got {why} and the wish to wait {wait:.0f} s. Run the same command again then."
+                )
+            if wait:
+                self.pace.hold(wait)
+            slow = min(self.wire.backoff * 2 ** (tries - 1), self.wire.longest)
+            await asyncio.sleep(max(wait, slow * (0.5 + self._random.random() / 2)))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def _follow(self, method: str, url: str, body: bytes | None) -> Reply:
+        """One request; a redirect is followed only where it keeps the method and leads to the same origin."""
+        for _ in range(HOPS):
+            reply = await self._once(method, url, body)
+            if not 300 <= reply.status < 400:
+                return reply
+            there = urljoin(url, reply.headers.get("location", ""))
+            if reply.status not in (307, 308) or origin(there) != origin(url):
+                raise LostError(
+                    f"a redirect to {shown(there)}, which was not followed (give that URL if you trust it)",
+                    sent=False,
+                    final=True,
+                )
+            url = there
+        raise LostError(f"more than {HOPS} redirects", sent=False, final=True)
+
+    async def _once(self, method: str, url: str, body: bytes | None) -> Reply:
+        import httpx2
+
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        headers |= {} if self.credential is None else self.credential.headers()
+        try:
+            async with asyncio.timeout(self.wire.total):
+                async with self._client.stream(method, url, content=body, headers=headers) as response:
+                    return Reply(response.status_code, response.headers, await self._whole(response))
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol) as error:
+            untrusted = "certificate" in str(error).lower()
+            why = f"a certificate that is not trusted ({error}); see --ca-file" if untrusted else f"no connection ({error})"
+            raise LostError(self._redacted(why), sent=False, final=untrusted) from None
+        except httpx2.TimeoutException:
+            raise LostError(f"nothing for {self.wire.read:g} s") from None
+        except TimeoutError:
+            raise LostError(f"no whole answer within {self.wire.total:g} s") from None
+        except httpx2.DecodingError:
+            raise LostError("a compressed body that is damaged", final=True) from None
+        except httpx2.TransportError as error:
+            raise LostError(self._redacted(f"a broken connection ({str(error) or type(error).__name__})")) from None
+
+    async def _whole(self, response: Any) -> bytes:
+        """The body, unless it is longer than the limit."""
+        parts, size = [], 0
+        async for part in response.aiter_bytes():
+            size += len(part)
+            if size > self.wire.max_bytes:
+                raise LostError(f"a body of more than {self.wire.max_bytes} bytes", final=True)
+            parts.append(part)
+        return b"".join(parts)
+
+    def _failed(self, why: str, tries: int) -> TargetError:
+        times = f" in {tries} tries" if tries > 1 else ""
+        return TargetError(f"Expected an answer from {shown(self.url)}, got {why}{times}. Check the server, then run it again.")
+
+    def _refused(self, status: int, why: str) -> MemberscopeError:
+        """The error that a status means which no retry mends: the user's in address and token, else the server's."""
+        if status in (401, 403):
+            what = f"the token in {self.credential.env}" if self.credential else "requests without a token (see --auth-env)"
+            return InputError(f"Expected {shown(self.url)} to accept {what}, got {why}. Check the token.")
+        if status in (404, 405):
+            return InputError(
+                f"Expected an endpoint at {shown(self.url)}, got {why}. Check --url, --protocol and --model-name."
+            )
+        return self._failed(why, 1)
+
+    def _said(self, body: bytes) -> str:
+        """The start of what a server said with an error, without the token."""
+        text = " ".join(self._redacted(body[:2000].decode("utf-8", "replace")).split())[:160].rstrip(".")
+        return f" ({text})" if text.isprintable() and text else ""
+
+    def _redacted(self, text: str) -> str:
+        secret = os.environ.get(self.credential.env, "").strip() if self.credential else ""
+        for part in secret.split():
+            text = text.replace(part, "…") if len(part) > 3 else text
+        return text
+
+
+def wished(headers: Mapping[str, str]) -> float:
+    """Seconds that `Retry-After` asks to wait, given as such or as a date by the server's own clock; 0 without it.
+
+    >>> wished({"retry-after": "3"})
+    3.0
+    >>> wished({"retry-after": "Wed, 21 Oct 2026 07:28:10 GMT", "date": "Wed, 21 Oct 2026 07:28:00 GMT"})
+    10.0
+    """
+    text = headers.get("retry-after", "").strip()
+    if text.isdigit():
+        return float(text)
+    try:
+        until = parsedate_to_datetime(text).timestamp()
+        now = parsedate_to_datetime(headers["date"]).timestamp() if "date" in headers else time.time()
+    except (TypeError, ValueError):
+        return 0.0
+    return max(0.0, until - now)
+
+
+def shown(url: str) -> str:
+    """A URL for a sentence: without its query, which may hold a key.
+
+    >>> shown("https://models.example/v1/score?code=secret")
+    'https://models.example/v1/score'
+    """
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def origin(url: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port of a URL, the port as the scheme implies it.
+
+    >>> origin("https://a.example/x") == origin("https://a.example:443/y")
+    True
+    """
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+def trust(url: str, ca_file: str | None) -> Any:
+    """What makes a server's certificate good: the file's, or else the usual ones, which are not read where none is shown."""
+    if ca_file is not None:
+        return trusted(ca_file)
+    if origin(url)[0] == "https":
+        return True
+    import ssl
+
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody; no redirect leads from http to https
+
+
+def trusted(ca_file: str) -> Any:
+    """A TLS context that trusts the certificates in a file, and no others.
+
+    Raises:
+        InputError: The file is missing or holds none.
+    """
+    import ssl
+
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise InputError(f"Expected certificates in PEM form in {ca_file}, got: {error}. Check --ca-file.") from error

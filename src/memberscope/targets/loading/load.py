@@ -1,0 +1,151 @@
+"""Models from files and factories: formats that cannot run code by default, the others only behind a declared trust."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from memberscope.errors import InputError, MemberscopeError, UnsafeFileError
+from memberscope.targets.answers.output_kind import declared
+from memberscope.targets.frameworks.boosters import from_lightgbm, from_xgboost
+from memberscope.targets.frameworks.huggingface import from_folder
+from memberscope.targets.frameworks.keras import from_keras
+from memberscope.targets.frameworks.onnx import from_onnx
+from memberscope.targets.frameworks.sklearn import SklearnTarget
+from memberscope.targets.loading.torch_weights import from_weights, is_weights
+from memberscope.targets.loading.trust import Loaded, Trust
+from memberscope.targets.loading.wrap import as_declared, placed, wrap
+from memberscope.types import Target
+
+CODE_BEARING = (".pkl", ".pickle", ".joblib", ".ts", ".torchscript")
+
+
+def load_target(
+    spec: str,
+    *,
+    factory: str | None = None,
+    trust: Trust | None = None,
+    device: str | None = None,
+    outputs: str | None = None,
+) -> Loaded:
+    """A target from `module:factory`, a model file, torch weights with a `factory`, or a folder of Hugging Face's.
+
+    `outputs` declares what the model returns (probabilities, logits or labels), where that cannot be told.
+
+    Raises:
+        InputError: The file or factory is missing, damaged or of another kind, or does not return `outputs`.
+        UnsafeFileError: The format can run code and was not declared safe.
+    """
+    loaded = opened(spec, factory, trust or Trust(), device, declared(outputs))
+    return Loaded(as_declared(loaded.target, outputs), loaded.notes)
+
+
+def opened(spec: str, factory: str | None, trust: Trust, device: str | None, outputs: str | None) -> Loaded:
+    """The target that `spec` names, by the kind of file it is."""
+    path = Path(spec)
+    if path.is_dir():
+        return Loaded(*from_folder(path, device=device))
+    if not path.suffix and ":" in spec:
+        found = built(spec)
+        return Loaded(placed(found if isinstance(found, Target) else wrap(found, outputs=outputs), device, outputs))
+    if not path.is_file():
+        raise InputError(f"Expected a model file or module:factory, got {spec!r}, which is not there. Check the path.")
+    suffix = path.suffix.lower()
+    if is_weights(path):
+        if is_torchscript(path):
+            return from_code(path, trust)
+        return from_weights(path, factory, trust, build=built, device=device, outputs=outputs)
+    if suffix in CODE_BEARING:
+        return from_code(path, trust)
+    readers: dict[str, Callable[[], Loaded]] = {
+        ".skops": lambda: from_skops(path, trust),
+        ".onnx": lambda: Loaded(from_onnx(path, outputs=outputs, device=device)),
+        ".keras": lambda: Loaded(*from_keras(path, trust, outputs=outputs)),
+        **dict.fromkeys((".json", ".ubj"), lambda: Loaded(from_xgboost(path, outputs=outputs))),
+        **dict.fromkeys((".txt", ".lgb", ".lgbm"), lambda: Loaded(from_lightgbm(path, outputs=outputs))),
+    }
+    if suffix not in readers:
+        known = ", ".join([*readers, ".pt", ".pth", ".ckpt"])
+        raise InputError(f"Expected a model as module:factory, {known} or .safetensors, got {spec!r}. Convert it.")
+    return readers[suffix]()
+
+
+def built(spec: str) -> Any:
+    """The object that `module:name` names; called if it is a function that is not itself a model.
+
+    Raises:
+        InputError: The module or the name is not there, or the factory fails.
+    """
+    module_name, _, name = spec.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"Expected an importable module:factory, got {spec!r}: {error}. Check both names.") from error
+    looks_like_model = any(hasattr(found, method) for method in ("predict_proba", "decision_function", "query", "state_dict"))
+    if isinstance(found, type) or (callable(found) and not looks_like_model):
+        try:
+            return found()
+        except Exception as error:
+            raise InputError(f"Expected {spec!r} to build a model, got {type(error).__name__}: {error}. Repair it.") from error
+    return found
+
+
+def from_skops(path: Path, trust: Trust) -> Loaded:
+    """A scikit-learn model from a skops file, with only harmless and checked types, and those named, beyond skops's own list."""
+    from memberscope.targets.loading.skops_files import open_skops
+
+    estimator, notes = open_skops(path, trust)
+    return Loaded(of_file(estimator, path), notes)
+
+
+def of_file(model: Any, path: Path) -> Target:
+    """A target that is known by the contents of its file."""
+    target = wrap(model)
+    if isinstance(target, SklearnTarget):
+        return SklearnTarget(target.estimator, digest=hashlib.sha256(path.read_bytes()).hexdigest())
+    return target
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether a torch archive holds code besides weights."""
+    if path.suffix.lower() == ".safetensors" or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in name for name in archive.namelist())
+
+
+def from_code(path: Path, trust: Trust) -> Loaded:
+    """A model from a format that runs code when it is opened, only with `--trust-code`."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if not trust.code:
+        raise UnsafeFileError(
+            f"Expected a format that cannot run code, got {path.name} (SHA-256 {digest}). Save it with "
+            f"skops.io.dump(model, 'model.skops'), or add --trust-code if you trust its origin."
+        )
+    note = f"Ran the code in {path.name} (SHA-256 {digest}), as --trust-code allowed."
+    try:
+        return Loaded(of_file(opener(path)(path), path), (note,))
+    except MemberscopeError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"Expected a complete model file, got {path}: {type(error).__name__}: {error}. Save it again."
+        ) from error
+
+
+def opener(path: Path) -> Callable[[Path], Any]:
+    """The loader for a code-bearing format."""
+    if path.suffix.lower() in (".pkl", ".pickle", ".joblib"):
+        import joblib
+
+        return joblib.load  # type: ignore[no-any-return]
+    import torch
+
+    return lambda file: torch.jit.load(str(file), map_location="cpu")  # type: ignore[no-untyped-call]

@@ -1,0 +1,279 @@
+"""Weights of torch modules as trainers save them: inside checkpoints, and under the names of what training wrapped around them."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from memberscope.errors import InputError, UnsafeFileError
+from memberscope.targets.loading.trust import Loaded, Trust
+from memberscope.targets.loading.wrap import placed
+from memberscope.targets.torch_modules.wrappers import unwrap_module
+from memberscope.types import Target
+
+SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pth.tar", ".pt.tar")
+
+# Where checkpoints keep the weights, the likeliest first, and parts of names that wrappers put in.
+HOLDERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module", "weights", "params")
+WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_forward_module.")
+AVERAGES = ("ema", "teacher", "swa", "average")  # a second set of weights, which is taken where no other fits
+DEPTH = 3  # mappings within mappings that are looked into
+MOST = 50  # names in a message
+
+Named = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """The `weights` under the names of the module, and where they stood: `holder` in the file, and the `prefix` of their names."""
+
+    weights: Named
+    holder: str
+    prefix: str
+    unused: tuple[str, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of the choice."""
+        where = f" in {self.holder!r}" if self.holder else ""
+        if not self.unused and not any(word in self.holder for word in AVERAGES):
+            return ()
+        left = f"; left out {len(self.unused)} others: {_listed(self.unused)}" if self.unused else ""
+        return (f"Took the weights{where} whose names begin with {self.prefix!r}{left}.",)
+
+
+def is_weights(path: Path) -> bool:
+    """Whether a file is one of torch's by its name.
+
+    >>> is_weights(Path("best.pth.tar")), is_weights(Path("model.onnx"))
+    (True, False)
+    """
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def from_weights(
+    path: Path,
+    factory: str | None,
+    trust: Trust,
+    *,
+    build: Callable[[str], Any],
+    device: str | None = None,
+    outputs: str | None = None,
+) -> Loaded:
+    """A torch module built by `factory` with the weights in a file; `build` calls a factory by its name.
+
+    Raises:
+        InputError: The file is damaged, there is no factory, or the weights fit another module.
+        UnsafeFileError: The file holds other objects than weights, and was not declared safe.
+    """
+    try:
+        from memberscope.targets.torch_modules.target import TorchTarget
+
+        read, notes = read_weights(path, trust)
+    except ImportError as error:
+        raise InputError(f"Expected torch for this model, got: {error}. Run `pip install memberscope[torch]`.") from error
+    if not isinstance(read, Mapping) and hasattr(read, "state_dict"):
+        if factory is None:
+            return Loaded(placed(TorchTarget(read), device, outputs), notes)
+        read = read.state_dict()
+    if factory is None:
+        raise InputError(f"Expected a factory for the weights in {path}, got none. Add --factory module:function.")
+    found = build(factory)
+    module = found.module if isinstance(found, TorchTarget) else unwrap_module(found)
+    if not hasattr(module, "load_state_dict"):
+        raise InputError(f"Expected {factory} to build a torch module, got {type(module).__name__}. Return the module.")
+    fitted = fit_weights(read, module, path, factory)
+    try:
+        module.load_state_dict(fitted.weights)
+    except (AttributeError, RuntimeError, TypeError) as error:
+        why = " ".join(str(error).split())
+        raise InputError(
+            f"Expected weights that fit {factory}, got {path}: {why}. Use the factory that they were saved from."
+        ) from error
+    target: Target = found if isinstance(found, TorchTarget) else TorchTarget(module)
+    return Loaded(placed(target, device, outputs), (*notes, *fitted.notes))
+
+
+def read_weights(path: Path, trust: Trust) -> tuple[Any, tuple[str, ...]]:
+    """What a file of torch or safetensors holds, and notes; nothing in it is run unless it is trusted.
+
+    Raises:
+        InputError: It is damaged.
+        UnsafeFileError: It holds other objects than weights.
+    """
+    import torch
+
+    try:
+        if path.suffix.lower() == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path), ()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch remarks on pickle protocols; what matters is whether it refuses
+            return torch.load(path, map_location="cpu", weights_only=True), ()
+    except pickle.UnpicklingError as error:
+        if trust.code:
+            return _run(path)
+        raise UnsafeFileError(
+            f"Expected weights of plain tensors, got {path} with {_objects_in(path)}, which could run code. Save the weights alone, "
+            f"torch.save(model.state_dict(), 'weights.pt'), and add --factory module:function; or add --trust-code if you trust "
+            f"the file's origin."
+        ) from error
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0].split(". ")[0]  # torch adds advice of its own
+        raise InputError(
+            f"Expected complete torch weights, got {path}: {type(error).__name__}: {first}. Save them again."
+        ) from error
+
+
+def _run(path: Path) -> tuple[Any, tuple[str, ...]]:
+    """Everything in a trusted file, and a note that its code was run."""
+    import hashlib
+
+    import torch
+
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # a pickled module names the file that its class stands in
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:
+        raise InputError(
+            f"Expected a complete model file, got {path}: {type(error).__name__}: {error}. Put its code on the path, or save it again."
+        ) from error
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found, (f"Ran the code in {path.name} (SHA-256 {digest}), as --trust-code allowed.",)
+
+
+def _objects_in(path: Path) -> str:
+    """Names of what a file holds besides weights, as far as torch tells."""
+    try:
+        from torch.serialization import get_unsafe_globals_in_checkpoint
+
+        names = sorted(get_unsafe_globals_in_checkpoint(str(path)))
+    except Exception:  # older files and older versions of torch do not tell
+        names = []
+    return _listed(names) if names else "other objects"
+
+
+def fit_weights(read: Any, module: Any, path: Path, factory: str) -> Fitted:
+    """Find the weights of `module` in what a file holds.
+
+    Raises:
+        InputError: None fit; what is missing, unexpected or of another shape is named.
+
+    >>> import torch
+    >>> linear = torch.nn.Linear(2, 3)
+    >>> saved = {"epoch": 3, "state_dict": {f"module.{name}": value for name, value in linear.state_dict().items()}}
+    >>> sorted(fit_weights(saved, linear, Path("best.pt"), "mine:net").weights)
+    ['bias', 'weight']
+    """
+    wanted = dict(module.state_dict())
+    sets = sorted(_weight_sets(read), key=lambda entry: _likelihood(entry[0]))
+    if not sets:
+        kind = f"the keys {_listed([str(key) for key in read])}" if isinstance(read, Mapping) else type(read).__name__
+        raise InputError(f"Expected weights in {path}, got {kind}. Save model.state_dict().")
+    for holder, weights in sets:
+        fitted = _fit_names(weights, wanted, holder)
+        if fitted is not None:
+            return fitted
+    misfits = [_misfit(_unwrapped(weights), wanted) for _, weights in sets]
+    why = min(misfits, key=len)
+    raise InputError(f"Expected weights that fit {factory}, got {path} with {why}. Use the factory that they were saved from.")
+
+
+def _weight_sets(read: Any, holder: str = "", depth: int = 0) -> Iterator[tuple[str, Named]]:
+    """Every mapping of names to tensors in what a file holds, with the key it stands under."""
+    if hasattr(read, "state_dict") and not isinstance(read, Mapping):
+        read = read.state_dict()
+    if not isinstance(read, Mapping) or depth > DEPTH:
+        return
+    tensors = {name: value for name, value in read.items() if isinstance(name, str) and hasattr(value, "untyped_storage")}
+    if tensors and len(tensors) == len(read):
+        yield holder, tensors
+        return
+    for key, part in read.items():
+        if isinstance(key, str) and "optim" not in key.lower():
+            yield from _weight_sets(part, f"{holder}.{key}" if holder else key, depth + 1)
+
+
+def _likelihood(holder: str) -> tuple[bool, int]:
+    """A key by which sets of weights are ordered, the likeliest first."""
+    last = holder.rpartition(".")[2]
+    place = HOLDERS.index(last) if last in HOLDERS else len(HOLDERS)
+    return any(word in holder.lower() for word in AVERAGES), place
+
+
+def _unwrapped(weights: Named) -> Named:
+    """The weights without the parts of names that torch.compile and sharding put in."""
+    found = {}
+    for name, value in weights.items():
+        for part in WRAPPERS:
+            name = name.replace(part, "")
+        found[name] = value
+    return found
+
+
+def _fit_names(weights: Named, wanted: Named, holder: str) -> Fitted | None:
+    """The weights under the module's names, with a common prefix taken off or put on; None if they do not fit."""
+    weights = _unwrapped(weights)
+    if not wanted:
+        return None
+    first = next(iter(wanted))
+    prefixes = [name[: -len(first)] for name in weights if name.endswith(first)]
+    ends = ("", *[prefix for prefix in prefixes if prefix.endswith(".")])
+    for prefix in sorted(dict.fromkeys(ends), key=lambda text: (any(word in text for word in AVERAGES), len(text))):
+        own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+        if _is_same(own, wanted):
+            unused = tuple(name for name in weights if not name.startswith(prefix))
+            return Fitted(own, holder, prefix, unused)
+    some = next(iter(weights))
+    for prefix in dict.fromkeys(name[: -len(some)] for name in wanted if name.endswith(f".{some}")):
+        own = {prefix + name: value for name, value in weights.items()}
+        if _is_same(own, wanted):
+            return Fitted(own, holder, "", ())
+    return None
+
+
+def _is_same(own: Named, wanted: Named) -> bool:
+    """Whether names and shapes are those wanted; counters of batches, which old files lack, may be missing."""
+    missing = [name for name in wanted if name not in own and not name.endswith("num_batches_tracked")]
+    if missing or any(name not in wanted for name in own):
+        return False
+    if any(own[name].shape != wanted[name].shape for name in own):
+        return False
+    own.update({name: value for name, value in wanted.items() if name not in own})
+    return True
+
+
+def _misfit(weights: Named, wanted: Named) -> str:
+    """What is wrong with weights, with the longest prefix that all names share taken off."""
+    heads = {name.split(".")[0] for name in weights}
+    while len(heads) == 1 and all("." in name for name in weights) and not set(weights) & set(wanted):
+        weights = {name.partition(".")[2]: value for name, value in weights.items()}
+        heads = {name.split(".")[0] for name in weights}
+    missing = [name for name in wanted if name not in weights]
+    others = [name for name in weights if name not in wanted]
+    shapes = [
+        f"{name} of {tuple(weights[name].shape)} where the module has {tuple(wanted[name].shape)}"
+        for name in weights
+        if name in wanted and weights[name].shape != wanted[name].shape
+    ]
+    parts = []
+    if missing:
+        parts.append(f"{len(missing)} missing ({_listed(missing)})")
+    if others:
+        parts.append(f"{len(others)} unexpected ({_listed(others)})")
+    if shapes:
+        parts.append(f"{len(shapes)} of another shape ({_listed(shapes)})")
+    return ", ".join(parts)
+
+
+def _listed(names: Any) -> str:
+    """Names one after the other, at most fifty."""
+    every = list(names)
+    return ", ".join(every[:MOST]) + (f" and {len(every) - MOST} more" if len(every) > MOST else "")

@@ -1,0 +1,177 @@
+"""Whether opened ensembles ask their trees only for features that their records have; compiled code does not look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from memberscope.errors import UnsafeFileError
+from memberscope.targets.loading.tree_nodes import check_histogram_features
+
+
+def check_owners(model: Any) -> None:
+    """Refuse a model in which some tree may be asked about records of another width than it was grown with.
+
+    Raises:
+        UnsafeFileError: There is such a tree, or one that belongs to nothing.
+    """
+    from sklearn.tree._tree import Tree
+
+    try:
+        parts = list(_inside(model))
+        for part in parts:
+            _refuse_shadowed_methods(part)
+            _check_owner(part)
+        owned = {id(part.tree_) for part in parts if _is_tree(part)}
+        if any(isinstance(part, Tree) and id(part) not in owned for part in parts):
+            raise ValueError("a tree belongs to no estimator")
+    except (ValueError, AttributeError, TypeError, IndexError, KeyError) as error:
+        raise UnsafeFileError(
+            f"Expected trees that fit their {type(model).__name__}, got a file where {error}. Do not use it; save the model again."
+        ) from error
+
+
+def _inside(model: Any) -> Iterator[Any]:
+    """The model and everything that it holds, each once."""
+    stack, seen = [model], set()
+    while stack:
+        part = stack.pop()
+        if id(part) in seen or isinstance(part, str | bytes | int | float | type(None)):
+            continue
+        seen.add(id(part))
+        yield part
+        if isinstance(part, dict):
+            stack.extend(part.values())
+        elif isinstance(part, list | tuple | set):
+            stack.extend(part)
+        elif isinstance(part, np.ndarray) and part.dtype == object:
+            stack.extend(part.ravel().tolist())
+        elif not isinstance(part, np.ndarray | type):
+            stack.extend(getattr(part, "__dict__", {}).values())
+            stack.extend(part.steps if hasattr(part, "steps") else [])
+
+
+def _refuse_shadowed_methods(part: Any) -> None:
+    """Refuse an estimator that holds an attribute in place of one of its methods, such as the one that checks records.
+
+    Raises:
+        ValueError: It does.
+    """
+    if not type(part).__module__.startswith("sklearn."):
+        return
+    for name in getattr(part, "__dict__", {}):
+        if callable(getattr(type(part), name, None)):
+            raise ValueError(f"{type(part).__name__}.{name} is replaced")
+
+
+def _is_tree(part: Any) -> bool:
+    """Whether a part is an estimator of one fitted tree."""
+    from sklearn.tree import BaseDecisionTree
+
+    return isinstance(part, BaseDecisionTree) and hasattr(part, "tree_")
+
+
+def _check_owner(part: Any) -> None:
+    """Check a part that asks trees by itself: a tree, a forest, boosting, or bagging.
+
+    Raises:
+        ValueError: A tree has another number of features than it will be given, or answers of another width.
+    """
+    from sklearn.ensemble import BaseEnsemble
+    from sklearn.ensemble._bagging import BaseBagging
+    from sklearn.ensemble._forest import BaseForest
+    from sklearn.ensemble._gb import BaseGradientBoosting
+    from sklearn.ensemble._hist_gradient_boosting.gradient_boosting import BaseHistGradientBoosting
+
+    if _is_tree(part):
+        _refuse_width(part.tree_.n_features, _width(part))
+    elif isinstance(part, BaseHistGradientBoosting) and hasattr(part, "_predictors"):
+        _check_histogram(part)
+    elif isinstance(part, BaseBagging) and hasattr(part, "estimators_"):
+        for member, columns in zip(part.estimators_, part.estimators_features_, strict=True):
+            if _is_tree(member):
+                _refuse_width(len(columns), _width(member))
+    elif isinstance(part, BaseForest | BaseGradientBoosting) and hasattr(part, "estimators_"):
+        members = np.ravel(np.asarray(part.estimators_, dtype=object)).tolist()
+        for member in members:
+            if not _is_tree(member):
+                raise ValueError(f"a {type(part).__name__} holds something else than trees")
+            _refuse_width(_width(member), _width(part))
+        if isinstance(part, BaseGradientBoosting):
+            _check_stages(part)
+    elif isinstance(part, BaseEnsemble):
+        return
+
+
+def _check_stages(model: Any) -> None:
+    """Refuse gradient boosting whose stages write more columns than there are.
+
+    Raises:
+        ValueError: They do.
+    """
+    start = np.asarray(model._raw_predict_init(np.zeros((1, _width(model)), dtype=np.float32)))
+    if np.ndim(model.estimators_) != 2 or start.shape != (1, model.estimators_.shape[1]):
+        raise ValueError(f"stages of a {type(model).__name__} have another number of columns")
+    if any(member.tree_.value.shape[1:] != (1, 1) for member in model.estimators_.ravel()):
+        raise ValueError(f"trees of a {type(model).__name__} give several values")
+
+
+def _check_histogram(model: Any) -> None:
+    """Refuse histogram gradient boosting whose trees ask for features or categories that are not there.
+
+    Raises:
+        ValueError: They do.
+    """
+    width = _width(model)
+    mapper = model._bin_mapper
+    categorical = np.asarray(getattr(mapper, "is_categorical_", np.zeros(width)))
+    if categorical.shape != (width,):
+        raise ValueError("categories are of other features")
+    for stage in model._predictors:
+        for predictor in stage:
+            check_histogram_features(predictor.nodes, width, categorical.astype(bool))
+    preprocessor = getattr(model, "_preprocessor", None)
+    if preprocessor is not None:
+        _check_encoder(preprocessor, width)
+
+
+def _check_encoder(preprocessor: Any, width: int) -> None:
+    """Refuse an encoder of categories that makes another number of columns than there are.
+
+    Raises:
+        ValueError: It does.
+    """
+    from sklearn.compose import ColumnTransformer
+    from sklearn.preprocessing import FunctionTransformer, OrdinalEncoder
+
+    parts = {name: (kind, columns) for name, kind, columns in preprocessor.transformers_ if kind != "drop"}
+    kinds = [type(preprocessor), *(type(kind) for kind, _ in parts.values())]
+    if set(parts) != {"encoder", "numerical"} or kinds != [ColumnTransformer, OrdinalEncoder, FunctionTransformer]:
+        raise ValueError("categories are encoded in another way")
+    encoder, numbers = (np.asarray(columns) for _, columns in parts.values())
+    if len(parts["encoder"][0].categories_) != encoder.sum() or encoder.sum() + numbers.sum() != width:
+        raise ValueError("categories are encoded into another number of columns")
+
+
+def _width(estimator: Any) -> int:
+    """The number of features that an estimator was fitted with.
+
+    Raises:
+        ValueError: It is none.
+    """
+    width = estimator.n_features_in_
+    if not isinstance(width, int | np.integer) or width < 1:
+        raise ValueError(f"a {type(estimator).__name__} has no number of features")
+    return int(width)
+
+
+def _refuse_width(found: int, wanted: int) -> None:
+    """Refuse a tree of another width.
+
+    Raises:
+        ValueError: It is.
+    """
+    if int(found) != int(wanted):
+        raise ValueError(f"a tree of {found} features is asked about {wanted}")

@@ -1,0 +1,138 @@
+"""Any model object as a target, without importing a framework that the caller has not imported."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from memberscope.errors import InputError
+from memberscope.frames.access import slice_rows
+from memberscope.targets.answers.one_vs_all import gives_raw_scores
+from memberscope.targets.answers.output_kind import Outputs, declared
+from memberscope.targets.frameworks.boosters import BoosterTarget
+from memberscope.targets.frameworks.function import FunctionTarget
+from memberscope.targets.frameworks.huggingface import HuggingFaceTarget
+from memberscope.targets.frameworks.keras import KerasTarget
+from memberscope.targets.frameworks.onnx import OnnxTarget
+from memberscope.targets.frameworks.sklearn import SklearnTarget
+from memberscope.targets.frameworks.tasks import LOSS, refuse_unsupported
+from memberscope.targets.torch_modules.target import TorchTarget
+from memberscope.targets.torch_modules.wrappers import unwrap_module
+from memberscope.types import Access, Target
+
+
+def wrap(model: Any, *, n_classes: int | None = None, outputs: str | None = None) -> Target:
+    """A target from a model of any framework here, a function x -> probabilities, or a target itself.
+
+    Known are fitted scikit-learn classifiers, torch modules, onnxruntime sessions, boosters of LightGBM and XGBoost, Keras
+    models, and models and pipelines of transformers. `outputs` declares what they return, where that cannot be told.
+
+    Raises:
+        InputError: The object is none of these, or does not return `outputs`.
+
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> wrap(DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1])).n_classes
+    2
+    """
+    known = model if isinstance(model, TorchTarget | Target) else target_of(model, n_classes, declared(outputs))
+    return as_declared(known, outputs)
+
+
+def as_declared(target: Target, outputs: str | None) -> Target:
+    """The target itself, if it returns what was declared; a torch module of which nothing was declared, with the declaration.
+
+    Raises:
+        InputError: It does not.
+    """
+    if outputs is not None and isinstance(target, TorchTarget) and target.declared is None:
+        return placed(target, None, outputs)
+    if outputs == "logits" and isinstance(target, SklearnTarget) and gives_raw_scores(target.estimator):
+        target.signal, target.access = "logits", Access.LOGITS
+    if outputs not in (None, target.signal):
+        raise InputError(f"Expected a model that returns {outputs}, got one of {target.signal}. Leave out --outputs.")
+    return target
+
+
+def placed(target: Target, device: str | None, outputs: str | None = None) -> Target:
+    """The target on the `device` and with the `outputs` that were asked for, if it is a torch module; else as it came.
+
+    Raises:
+        InputError: The device is not there.
+    """
+    if not isinstance(target, TorchTarget) or (device is None and outputs is None):
+        return target
+    return TorchTarget(
+        target.module,
+        outputs=outputs or target.declared,
+        batch_size=target.batch_size,
+        device=device or target.device,
+        n_classes=target.known_classes,
+    )
+
+
+def target_of(model: Any, n_classes: int | None, outputs: Outputs | None) -> Target:
+    """The target for an object of a known framework, or for a function.
+
+    Raises:
+        InputError: It is none of these.
+    """
+    if isinstance(model, getattr(sys.modules.get("torch.nn"), "Module", ())):
+        model = unwrap_module(model)
+    refuse_unsupported(model)
+    for module, name, make in FRAMEWORKS:
+        if isinstance(model, getattr(sys.modules.get(module), name, ())):
+            return make(model, outputs, n_classes)
+    if any(hasattr(model, name) for name in ("predict_proba", "decision_function", "predict")):
+        return SklearnTarget(model)
+    if callable(model) and not isinstance(model, type):
+        if n_classes is None:
+            raise InputError("Expected n_classes for a function, got none. Wrap it: FunctionTarget(f, n_classes=k).")
+        if n_classes < 2:
+            raise InputError(
+                f"Expected a function that answers for at least two classes, got n_classes={n_classes}. If it gives the probability of "
+                f"one class, return that of the other too; regression is not audited yet: {LOSS}."
+            )
+        return FunctionTarget(model, n_classes=n_classes, signal=outputs or "probabilities")
+    raise InputError(
+        f"Expected a fitted classifier, a torch module or a function, got {type(model).__name__}. "
+        f"Give an object that answers predict_proba, or a function that returns probabilities."
+    )
+
+
+# A framework's module, its class, and the target for it; the first that fits is taken, as Keras and transformers models
+# may be torch modules too. Only modules that are imported already are looked at.
+FRAMEWORKS: tuple[tuple[str, str, Callable[[Any, str | None, int | None], Target]], ...] = (
+    ("onnxruntime", "InferenceSession", lambda model, outputs, k: OnnxTarget(model, outputs=outputs, n_classes=k)),
+    ("lightgbm", "Booster", lambda model, outputs, k: BoosterTarget(model, outputs=outputs)),
+    ("xgboost", "Booster", lambda model, outputs, k: BoosterTarget(model, outputs=outputs)),
+    ("keras", "Model", lambda model, outputs, k: KerasTarget(model, outputs=outputs, n_classes=k)),
+    ("transformers.pipelines.base", "Pipeline", lambda model, outputs, k: HuggingFaceTarget(model.model, model.tokenizer)),
+    ("transformers.modeling_utils", "PreTrainedModel", lambda model, outputs, k: HuggingFaceTarget(model)),
+    ("torch.nn", "Module", lambda model, outputs, k: TorchTarget(model, outputs=outputs, n_classes=k)),
+)
+
+
+def class_names_of(target: Target) -> tuple[str, ...] | None:
+    """Names of the classes if the target knows them."""
+    names = getattr(target, "classes", None)
+    return None if names is None else tuple(str(name) for name in np.asarray(names))
+
+
+def counted(target: Target, x: Any, n_classes: int) -> Target:
+    """The target, which knows what it returns and its number of classes now if it did not.
+
+    Answers to some of the records `x` tell a torch module's; else the answer to the first one, or where answers are labels alone,
+    the records' own `n_classes`.
+    """
+    find = getattr(target, "find_outputs", None)
+    if find is not None and x is not None:
+        find(x, n_classes=n_classes)
+    if getattr(target, "known_classes", n_classes) is None:
+        if target.signal == "labels":
+            target.known_classes = n_classes  # type: ignore[attr-defined]
+        else:
+            target.query(slice_rows(x, 0, 1))
+    return target

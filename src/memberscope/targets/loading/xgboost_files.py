@@ -1,0 +1,238 @@
+"""XGBoost model files, checked before the library reads them: it follows their indices without looking."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memberscope.errors import InputError, UnsafeFileError
+from memberscope.targets.loading.archives import refuse_repeated_keys
+from memberscope.targets.loading.tree_nodes import DEEPEST, LEAF, walk_tree
+from memberscope.targets.loading.ubjson import read_ubjson
+from memberscope.types import Ints
+
+MOST_OUTPUTS = 100_000
+MOST_FEATURES = 2**31 - 1
+MOST_CATEGORIES = 2**24  # which XGBoost itself allows, as the whole numbers of a float
+Document = dict[str, Any]
+
+
+def check_xgboost(path: Path) -> None:
+    """Refuse a damaged or hostile XGBoost file, in which the library would read beyond its memory or never end.
+
+    Raises:
+        InputError: It is no complete model.
+        UnsafeFileError: It asks for nodes, features, categories or outputs that are not there.
+    """
+    document = _read_document(path)
+    try:
+        learner = document["learner"]
+        facts = learner["learner_model_param"]
+        n_features, n_classes = _number(facts["num_feature"], MOST_FEATURES), _number(facts["num_class"], MOST_OUTPUTS)
+        outputs = max(1, n_classes, _number(facts.get("num_target", "1"), MOST_OUTPUTS))
+        for name in ("feature_names", "feature_types"):
+            if len(learner.get(name, [])) not in (0, n_features):
+                raise ValueError(f"{name} are not as many as the features")
+        _check_objective(learner["objective"], n_classes)
+        _check_base_score(facts["base_score"], outputs)
+        booster = learner["gradient_booster"]
+        if booster["name"] == "gblinear":
+            if len(booster["model"]["weights"]) != (n_features + 1) * outputs:
+                raise ValueError("weights are not as many as the features")
+            return
+        trees = booster["gbtree"]["model"] if booster["name"] == "dart" else booster["model"]
+        _check_model(trees, n_features, outputs)
+        if booster["name"] == "dart" and len(booster["weight_drop"]) != len(trees["trees"]):
+            raise ValueError("weights are not as many as the trees")
+    except (ValueError, TypeError, AttributeError, OverflowError, IndexError) as error:
+        raise UnsafeFileError(
+            f"Expected an XGBoost model whose trees fit each other, got {path}, where {error}. Do not open it; save the model again."
+        ) from error
+    except KeyError as error:
+        raise InputError(
+            f"Expected a complete booster, got {path} without {error}. Save it again with save_model()."
+        ) from error
+
+
+def _read_document(path: Path) -> Document:
+    """The file's content, from JSON or from its binary form.
+
+    Raises:
+        InputError: It is neither, or cut, or nested too deeply.
+    """
+    content = path.read_bytes()
+    try:
+        binary = path.suffix.lower() == ".ubj"
+        found = read_ubjson(content) if binary else json.loads(content, object_pairs_hook=refuse_repeated_keys)
+        if not isinstance(found, dict):
+            raise ValueError("it holds no object")
+    except RecursionError as error:
+        raise InputError(
+            f"Expected a booster, got {path}, which is nested too deeply. Save it again with save_model()."
+        ) from error
+    except ValueError as error:
+        raise InputError(f"Expected a complete booster, got {path}: {error}. Save it again with save_model().") from error
+    return found
+
+
+def _number(word: Any, most: int) -> int:
+    """A whole number that is written as a word.
+
+    Raises:
+        ValueError: It is none, or too large.
+    """
+    found = int(word)
+    if not 0 <= found <= most:
+        raise ValueError(f"a number is {found}")
+    return found
+
+
+def _check_objective(objective: Document, n_classes: int) -> None:
+    """Refuse an objective that counts other classes than the model.
+
+    Raises:
+        ValueError: It does.
+    """
+    own = objective.get("softmax_multiclass_param")
+    if own is not None and _number(own["num_class"], MOST_OUTPUTS) != n_classes:
+        raise ValueError("the objective counts other classes than the model")
+
+
+def _check_base_score(word: Any, outputs: int) -> None:
+    """Refuse base scores that are not one, or one an output.
+
+    Raises:
+        ValueError: They are not.
+    """
+    found = np.atleast_1d(json.loads(word)) if isinstance(word, str) else np.atleast_1d(word)
+    if found.dtype.kind not in "if" or found.ndim != 1 or len(found) not in (1, outputs):
+        raise ValueError("base scores are not as many as the outputs")
+
+
+def _check_model(model: Document, n_features: int, outputs: int) -> None:
+    """Check all trees, and which output each adds to.
+
+    Raises:
+        ValueError: Something is not there.
+    """
+    trees, groups = model["trees"], _whole(model["tree_info"])
+    if not len(trees) == len(groups) == _number(model["gbtree_model_param"]["num_trees"], 2**31):
+        raise ValueError("trees are not as many as it says")
+    if len(groups) and (groups.min() < 0 or groups.max() >= outputs):
+        raise ValueError("a tree adds to an output that is not there")
+    ends = _whole(model.get("iteration_indptr", []))
+    if len(ends) and (ends[0] != 0 or ends[-1] != len(trees) or (np.diff(ends) < 0).any()):
+        raise ValueError("iterations hold trees that are not there")
+    for tree in trees:
+        _check_tree(tree, n_features)
+    if "cats" in model:
+        _check_names(model["cats"], n_features)
+
+
+def _check_tree(tree: Document, n_features: int) -> None:
+    """Check the nodes of one tree: as many of each kind, a tree from the first, and only features and categories that there are.
+
+    Raises:
+        ValueError: They are not.
+    """
+    facts = tree["tree_param"]
+    n, width = _number(facts["num_nodes"], 2**31), _number(facts.get("size_leaf_vector", "1"), MOST_OUTPUTS)
+    if width > 1:
+        raise ValueError("a tree has several outputs")
+    if _number(facts["num_feature"], MOST_FEATURES) != n_features:
+        raise ValueError("a tree has another number of features than the model")
+    optional = [name for name in ("split_type", "base_weights", "loss_changes", "sum_hessian") if name in tree]
+    for name in ("left_children", "right_children", "parents", "split_indices", "split_conditions", "default_left", *optional):
+        if len(tree[name]) != n:
+            raise ValueError(f"a tree of {n} nodes has {len(tree[name])} {name}")
+    left, right, asked = (_whole(tree[name]) for name in ("left_children", "right_children", "split_indices"))
+    leaf = left == LEAF
+    reached, _ = walk_tree(left, right, leaf, DEEPEST)
+    if (right[leaf] != LEAF).any():
+        raise ValueError("a leaf has a child")
+    splits = reached & ~leaf
+    if splits.any() and (asked[splits].min() < 0 or asked[splits].max() >= n_features):
+        raise ValueError(f"a tree asks for a feature that is not among its {n_features}")
+    for name in ("default_left", "split_type"):
+        if name in tree and not np.isin(_whole(tree[name]), (0, 1)).all():
+            raise ValueError(f"{name} is neither 0 nor 1")
+    _check_categories(tree, n, splits)
+
+
+def _check_categories(tree: Document, n: int, splits: Any) -> None:
+    """Check which categories go left at which node.
+
+    Raises:
+        ValueError: They are not there.
+    """
+    nodes, starts, sizes, values = (
+        _whole(tree.get(name, [])) for name in ("categories_nodes", "categories_segments", "categories_sizes", "categories")
+    )
+    if not len(nodes) == len(starts) == len(sizes):
+        raise ValueError("categories of a tree are not as many as it says")
+    if len(nodes):
+        if nodes.min() < 0 or nodes.max() >= n or (np.diff(nodes) <= 0).any():
+            raise ValueError("a tree has categories of a node that is not there")
+        if starts.min() < 0 or sizes.min() < 0 or (starts + sizes).max() > len(values):
+            raise ValueError("a tree asks for categories that are not there")
+    if len(values) and (values.min() < 0 or values.max() >= MOST_CATEGORIES):
+        raise ValueError("a tree has a category that cannot be")
+    kinds = _whole(tree["split_type"]) if "split_type" in tree else np.zeros(n, dtype=np.int64)
+    if not set(np.flatnonzero(splits & (kinds == 1)).tolist()) <= set(nodes.tolist()):
+        raise ValueError("a tree splits by categories that it does not have")
+
+
+def _check_names(names: Document, n_features: int) -> None:
+    """Check the categories' own names, where the file has them.
+
+    Raises:
+        ValueError: They are not as many as it says.
+    """
+    ends, order = _whole(names.get("feature_segments", [])), _whole(names.get("sorted_idx", []))
+    entries = names.get("enc", [])
+    if not len(ends) and not len(order) and not len(entries):
+        return
+    if len(ends) != n_features + 1 or ends[0] != 0 or (np.diff(ends) < 0).any() or ends[-1] != len(order):
+        raise ValueError("names of categories are not as many as it says")
+    if len(entries) != n_features:
+        raise ValueError("names of categories are not as many as the features")
+    sizes = np.diff(ends)
+    if len(order) and (order.min() < 0 or (order >= np.repeat(sizes, sizes)).any()):
+        raise ValueError("names of categories are in no order")
+    for entry, size in zip(entries, sizes.tolist(), strict=True):
+        _check_entry(entry, size)
+
+
+def _check_entry(entry: Document, size: int) -> None:
+    """Check the names of one feature's categories: words by their ends, or numbers.
+
+    Raises:
+        ValueError: They are not as many as it says.
+    """
+    values = entry["values"]
+    if "offsets" not in entry:
+        if len(values) != size:
+            raise ValueError("names of categories are not as many as it says")
+        return
+    offsets = _whole(entry["offsets"])
+    if len(offsets) == 0 and size == 0 and len(values) == 0:
+        return
+    if len(offsets) != size + 1 or offsets[0] != 0 or (np.diff(offsets) < 0).any() or offsets[-1] > len(values):
+        raise ValueError("names of categories end where there are none")
+
+
+def _whole(values: Any) -> Ints:
+    """Whole numbers (n,), from a list or an array of them.
+
+    Raises:
+        ValueError: Some are not.
+    """
+    found = np.asarray(values if len(values) else [], dtype=None if len(values) else np.int64)
+    if found.ndim != 1 or found.dtype.kind not in "iub":
+        raise ValueError("an index is no whole number")
+    if found.dtype.kind == "u" and found.dtype.itemsize == 8 and found.max() > 2**62:
+        raise ValueError("an index is too large")
+    return found.astype(np.int64)

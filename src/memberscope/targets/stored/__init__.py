@@ -1,0 +1,1 @@
+"""Signals that were stored elsewhere: a table of answers with membership."""

@@ -1,0 +1,82 @@
+"""Tables as named columns: CSV and NPZ with what the core has, Parquet through its extra; nothing that could run code."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.errors import InputError, UnsafeFileError
+from memberscope.targets.loading.archives import check_archive
+
+Columns = dict[str, NDArray[Any]]
+MOST_CLASSES = 100_000  # a label beyond this is an id or a code, not a class number
+
+
+def read_npz(path: Path) -> Columns:
+    """Arrays of an NPZ archive; pickled objects are refused."""
+    check_archive(path)
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except ValueError as error:
+        if "allow_pickle" in str(error) or "pickle" in str(error).lower():
+            raise UnsafeFileError(
+                f"Expected plain arrays in {path}, got a pickled object, which could run code. Save numbers or strings instead."
+            ) from error
+        raise InputError(f"Expected a readable NPZ archive, got {path}: {error}. Write it again.") from error
+    except (OSError, zipfile.BadZipFile, EOFError, KeyError) as error:
+        raise InputError(f"Expected a complete NPZ archive, got {path}: {error}. Write it again.") from error
+
+
+def as_numbers(column: NDArray[Any], name: str, path: str | Path) -> NDArray[Any]:
+    """The column as floats; an empty CSV field becomes NaN.
+
+    Raises:
+        InputError: Some value is not a number; the sentence names its row.
+    """
+    if column.dtype.kind in "buif":
+        return column.astype(np.float64)
+    if column.dtype.kind == "c":
+        raise InputError(f"Expected real numbers in the column {name!r} of {path}, got complex ones. Repair it.")
+    words = np.where(column == "", "nan", column) if column.dtype.kind == "U" else column
+    try:
+        return words.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        row = next(i for i, value in enumerate(column) if not is_number(value))
+        raise InputError(
+            f"Expected numbers in the column {name!r} of {path}, got {str(column[row])!r} in row {row + 1}. Repair it."
+        ) from error
+
+
+def is_number(value: Any) -> bool:
+    """Whether a CSV field is a number or empty."""
+    try:
+        float(value or "nan")
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def unit_words(column: NDArray[Any], name: str, path: str | Path) -> NDArray[np.str_]:
+    """Name the person or document (n,) of each record; whole numbers lose their point, so that files of two kinds agree.
+
+    Raises:
+        InputError: Some record has none.
+
+    >>> unit_words(np.array([3.0, 7.0]), "person", "train.csv").tolist()
+    ['3', '7']
+    """
+    if column.ndim != 1:
+        raise InputError(f"Expected one value a record in {name!r} of {path}, got shape {column.shape}. Flatten it to (n,).")
+    missing = np.isnan(column) if column.dtype.kind == "f" else np.isin(column.astype(np.str_), ("", "nan", "None"))
+    if missing.any():
+        raise InputError(
+            f"Expected the unit of each record in {name!r} of {path}, got none in row {int(np.argmax(missing)) + 1}. Fill it in."
+        )
+    if column.dtype.kind == "f" and (column == np.floor(column)).all():
+        column = column.astype(np.int64)
+    return column.astype(np.str_)

@@ -1,0 +1,92 @@
+"""Records of both sides as the model was fitted with them: order of columns, categories, names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from memberscope.errors import InputError
+from memberscope.frames.access import (
+    count_rows,
+    is_frame,
+    name_columns,
+    only_column,
+    pick_columns,
+    refuse_repeated_names,
+    slice_rows,
+)
+from memberscope.frames.column_kinds import Wanted, find_wanted
+from memberscope.frames.fitted_columns import fitted_names_of
+from memberscope.frames.stacking import SIDES, place_fitted, stack
+from memberscope.types import Target
+
+
+def stack_as_fitted(target: Target, first: Any, second: Any) -> Any:
+    """Put the records of both sides one after the other, their columns in the order that the model was fitted with.
+
+    Raises:
+        InputError: A side lacks a column, has one more, or holds it in another way.
+    """
+    whole = stack(first, second)
+    estimator = getattr(target, "estimator", None)
+    if estimator is None or not is_frame(whole):
+        return whole
+    whole = _as_taken(target, whole)
+    names, fitted = name_columns(whole), fitted_names_of(estimator)
+    if len(set(names)) < len(names) and not _answers(target, slice_rows(whole, 0, 2)):
+        refuse_repeated_names(names)
+    if len(names) == 1 and not fitted and not _answers(target, slice_rows(whole, 0, 2)):
+        texts = only_column(whole)
+        return texts if _answers(target, slice_rows(texts, 0, 2)) else whole
+    if not fitted or len(set(names)) < len(names):
+        return whole
+    places, missing, more = place_fitted(names, fitted)
+    if not missing and not more:
+        return whole if places == sorted(places) else pick_columns(whole, places)
+    if _answers(target, slice_rows(whole, 0, 2)):  # it finds the columns that it needs by name, or reads them by position
+        return whole
+    got = f"no {missing[0]!r}" if missing else f"{more[0]!r} too"
+    raise InputError(
+        f"Expected the columns that the model was fitted with ({', '.join(fitted[:8])}), got {got} in the {SIDES[0]} and the "
+        f"{SIDES[1]}. {'Add it to' if missing else 'Leave it out of'} both."
+    )
+
+
+def _as_taken(target: Target, whole: Any) -> Any:
+    """Give a frame as the model takes it: a pyarrow table as pandas, words and categories as the categories of the fit.
+
+    Nothing is changed for a model that answers about the frame as it is.
+    """
+    from memberscope.targets.tables.fitted_kinds import find_fitted_columns
+
+    wanted = {name: want for name, want in find_fitted_columns(target).items() if want.kind == "category"}
+    is_arrow = hasattr(whole, "rename_columns")
+    if not (is_arrow or (wanted and hasattr(whole, "iloc"))) or _answers(target, slice_rows(whole, 0, 2)):
+        return whole
+    try:
+        held = whole.to_pandas() if is_arrow else whole
+    except ImportError:
+        return whole
+    categorised = _with_categories(held, wanted)
+    return next((x for x in (held, categorised) if _answers(target, slice_rows(x, 0, 2))), whole)
+
+
+def _with_categories(frame: Any, wanted: Mapping[str, Wanted]) -> Any:
+    """Give a pandas frame whose columns hold the categories that the model was fitted with."""
+    from memberscope.targets.tables.wanted import convert_column
+
+    changed = {}
+    for name in frame.columns:
+        want = find_wanted(wanted, str(name))
+        if want is not None:
+            changed[name] = convert_column(frame[name], want, str(name), Path()).set_axis(frame.index)
+    return frame.assign(**changed) if all(isinstance(name, str) for name in changed) else frame
+
+
+def _answers(target: Target, x: Any) -> bool:
+    """Tell whether the model gives an answer a record about the records `x`."""
+    try:
+        return len(target.query(x)) == count_rows(x)
+    except Exception:  # every library has its own errors for columns that it does not know
+        return False

@@ -1,0 +1,1 @@
+"""torch modules as targets: how they are called, and what their outputs are."""

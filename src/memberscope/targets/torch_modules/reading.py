@@ -1,0 +1,158 @@
+"""How the answers of a torch module are read: where its scores stand, what they are, and how wide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from memberscope.errors import InputError
+from memberscope.targets.answers.output_kind import Outputs, one_a_class
+from memberscope.targets.answers.scores import Place, as_rows, find_scores, pick_scores
+from memberscope.targets.torch_modules.output_kind import Last, require_kind, tell_kind, watch_operations
+from memberscope.types import Floats
+
+FIRST = 61  # records whose answer shows where the scores stand; unlikely to be another dimension of an answer
+MOST = 1024  # records whose answers tell what the scores are
+NOTE = (
+    "The model gives one sigmoid a class, whose sum is not 1 (from {low:.3g} to {high:.3g}); they were divided by their sum. "
+    "Which class is the top one does not change."
+)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The `place` of the scores in an answer, what they are, and how many a record; `last` is what made them.
+
+    With `divides` they are sigmoids of several classes, which are divided by their sum.
+    """
+
+    place: Place
+    signal: Outputs
+    width: int
+    last: Last | None = None
+    divides: bool = False
+    notes: tuple[str, ...] = ()
+
+    def rows(self, answer: Any, n: int) -> Floats:
+        """Outputs (n, k) in an answer to `n` records.
+
+        Raises:
+            InputError: It has another form than the first answer.
+        """
+        found = as_rows(pick_scores(answer, self.place), n).astype(np.float64)
+        if found.shape[1] != self.width:
+            raise InputError(
+                f"Expected {self.width} scores for each record, as in the first answer, got {found.shape[1]}. Return one form."
+            )
+        return divided(one_a_class(found, self.signal)) if self.divides else one_a_class(found, self.signal)
+
+    def is_plain(self) -> bool:
+        """Whether the scores are the answer itself, as they are."""
+        return not self.place and not self.divides
+
+
+def read_answers(
+    ask: Callable[[int, int], Any], n: int, batch_size: int, *, outputs: Outputs | None, n_classes: int | None, like: Reading | None
+) -> Reading:  # fmt: skip
+    """Find how to read a module's answers: `ask(start, stop)` gives one for some of `n` records.
+
+    What they are is `outputs` where declared, else told from the operation that made them and from the answers; where it stays
+    open it is that of `like`, the reading of a model that this one is trained to resemble.
+
+    Raises:
+        InputError: The scores are not found, or what they are stays open.
+    """
+    import torch
+
+    first = min(FIRST, n, batch_size)
+    with torch.no_grad():
+        answer, last = _watched(ask, first)
+    place = find_scores(answer, first, n_classes)
+    scores = pick_scores(answer, place)
+    made = None if last is None else last(scores)
+    kind = str(getattr(scores, "dtype", ""))
+    whole = "int" in kind or "bool" in kind
+    parts = [as_rows(scores, first)]
+    with torch.no_grad():
+        for start in range(first, min(n, MOST), batch_size):
+            stop = min(n, MOST, start + batch_size)
+            parts.append(as_rows(pick_scores(ask(start, stop), place), stop - start))
+    values = np.concatenate(parts).astype(np.float64)
+    declared = outputs or _of_like(like, values, made)
+    if declared is None and whole and values.shape[1] == 1:
+        declared = "labels"
+    signal = declared or require_kind(tell_kind(values, made), values, made)
+    return _with_sums(Reading(place, signal, values.shape[1], made), values)
+
+
+def _watched(ask: Callable[[int, int], Any], first: int) -> tuple[Any, Any]:
+    """The first answer, and what tells which operation made a tensor of it; None where torch cannot watch."""
+    watch = watch_operations()
+    try:
+        with watch:
+            return ask(0, first), watch.last
+    except Exception:  # modules that torch cannot watch answer all the same, or fail in a sentence of their own
+        return ask(0, first), None
+
+
+def _of_like(like: Reading | None, values: Floats, made: Last | None) -> Outputs | None:
+    """What the model that this one resembles returns, if it was declared or nothing here contradicts it."""
+    if like is None or not np.isfinite(values).all():
+        return None if like is None else like.signal
+    if like.width == values.shape[1] and like.last == made:
+        return like.signal
+    return None if tell_kind(values, made) else like.signal
+
+
+def _with_sums(reading: Reading, values: Floats) -> Reading:
+    """The reading, which divides sigmoids of several classes by their sums where these are not one."""
+    if reading.signal != "probabilities" or reading.width < 2 or reading.last != "sigmoid":
+        return reading
+    sums = values.sum(axis=1)
+    if np.abs(sums - 1).max() <= 1e-3:
+        return reading
+    note = NOTE.format(low=float(sums.min()), high=float(sums.max()))
+    return Reading(reading.place, reading.signal, reading.width, reading.last, True, (note,))
+
+
+def divided(values: Floats) -> Floats:
+    """Rows (n, k) divided by their sums; a row of zeros becomes equal shares.
+
+    >>> divided(np.array([[0.5, 1.0], [0.0, 0.0]])).round(3).tolist()
+    [[0.333, 0.667], [0.5, 0.5]]
+    """
+    sums = values.sum(axis=1, keepdims=True)
+    return np.where(sums > 0, values / np.where(sums > 0, sums, 1.0), 1.0 / values.shape[1])
+
+
+def make_scored(module: Any, reading: Reading, *, several: bool) -> Any:
+    """Make a module that returns the scores alone, one row a record; the module itself where it does that already.
+
+    >>> import torch
+    >>> plain = torch.nn.Linear(2, 2)
+    >>> make_scored(plain, Reading((), "logits", 2), several=False) is plain
+    True
+    """
+    import torch
+
+    from memberscope.targets.torch_modules.calls import call_module
+
+    if reading.is_plain() and not several:
+        return module
+
+    class Scored(torch.nn.Module):
+        """The module, its answers reduced to scores (n, k)."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, inputs: Any) -> Any:
+            scores = pick_scores(call_module(self.module, inputs), reading.place)
+            rows = scores.reshape(-1, reading.width)
+            return rows / rows.sum(dim=1, keepdim=True).clamp_min(1e-30) if reading.divides else rows
+
+    return Scored()

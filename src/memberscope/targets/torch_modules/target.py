@@ -1,0 +1,198 @@
+"""PyTorch modules: batched, in eval mode, without gradients, on a chosen device."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from memberscope.errors import InputError, TargetError
+from memberscope.frames.several_inputs import Inputs
+from memberscope.targets.answers.output_kind import declared, level
+from memberscope.targets.frameworks.code_digest import code_digest, defined_in
+from memberscope.targets.torch_modules.calls import ask_module, read_records
+from memberscope.targets.torch_modules.reading import MOST, Reading, make_scored, read_answers
+from memberscope.targets.torch_modules.wrappers import unwrap_module
+from memberscope.targets.white_box.torch import TorchInside
+from memberscope.targets.white_box.torch_access import as_inputs, evaluating, frozen, opens, reads_codes
+from memberscope.types import Access, Floats, Ints, Signal, SignalSpec
+
+
+class TorchTarget:
+    """A module that maps a batch of inputs to logits or probabilities (n, k), or to labels (n,).
+
+    Its answer may be a tensor or hold one among others: in a tuple, a dict or an object with fields. What the scores are is told
+    from the first answers, unless it is declared. A single column is read as the positive class of two: a logit, or a probability.
+    It is `Differentiable`, with `inside`, unless the module is TorchScript or has no parameters of real numbers.
+
+    >>> import torch
+    >>> target = TorchTarget(torch.nn.Linear(3, 2))
+    >>> target.query(np.zeros((5, 3))).shape, target.signal
+    ((5, 2), 'logits')
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        *,
+        outputs: str | None = None,
+        batch_size: int = 1024,
+        device: str = "cpu",
+        n_classes: int | None = None,
+    ) -> None:
+        """Move `module` to `device`; `outputs` and `n_classes` are found at the first query unless given.
+
+        Raises:
+            InputError: The device is not there, or `outputs` is another word.
+        """
+        import torch
+
+        try:
+            self.module = unwrap_module(module).to(torch.device(device))
+        except (RuntimeError, AssertionError) as error:
+            first = str(error).splitlines()[0]
+            raise InputError(f"Expected an available device, got {device!r} ({first}). Use device='cpu'.") from error
+        self.declared = declared(outputs)
+        self.batch_size = batch_size
+        self.device = device
+        self.known_classes = n_classes
+        self.reading: Reading | None = None
+        self.codes = False
+        self.notes: tuple[str, ...] = ()
+        self._announce(self.declared or "logits")
+
+    access: Access
+    signal: Signal
+
+    def _announce(self, signal: Signal) -> None:
+        """Tell what the answers are, and whether the module can be looked into."""
+        self.signal, self.access = signal, level(signal)
+        if signal != "labels" and opens(self.module):
+            self.inside = self._look_inside
+        elif hasattr(self, "inside"):
+            del self.inside
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes; until the first answer, the width of the module's last linear layer.
+
+        Raises:
+            InputError: It is neither given nor visible, and nothing was queried yet.
+        """
+        found = self.known_classes or (None if self.signal == "labels" else last_width(self.module))
+        if found is None:
+            raise InputError("Expected n_classes for this module, got none. Pass TorchTarget(module, n_classes=k).")
+        return found
+
+    @property
+    def digest(self) -> str | None:
+        """Hash of the architecture's text, the user's code of it, the state dict's bytes and what the outputs are.
+
+        None if that code cannot be read, as in a notebook.
+        """
+        code = code_digest(map(defined_in, self.module.modules()))
+        if code is None:
+            return None
+        opened = "".join(f"frozen {name}:" for name in frozen(self.module)) if opens(self.module) else ""
+        read = "" if self.reading is None or self.reading.is_plain() else f"{self.reading.place}{self.reading.divides}"
+        return weights_digest(f"{self.module!r}:{self.signal}:{code}{opened}{read}", self.module)
+
+    @property
+    def n_parameters(self) -> int | None:
+        """Trainable parameters."""
+        return int(sum(part.numel() for part in self.module.parameters() if part.requires_grad))
+
+    def find_outputs(self, x: Any, *, n_classes: int | None = None, like: Reading | None = None) -> Reading:
+        """Find where the scores stand in the module's answers and what they are, once, from answers to some of the records `x`.
+
+        `n_classes` tells two tensors apart where the answer holds several. `like` is the reading of a similar model's answers.
+
+        Raises:
+            InputError: The scores are not found, or it stays open what they are.
+            TargetError: The module fails.
+        """
+        if self.reading is not None:
+            return self.reading
+        records = self._records(x)
+        some = records[np.unique(np.linspace(0, len(records) - 1, min(MOST, len(records))).astype(np.int64))]
+        with evaluating(self.module):
+            some = self._as_codes(some)
+            self.reading = read_answers(
+                lambda start, stop: self._ask(some[start:stop]),
+                len(some),
+                self.batch_size,
+                outputs=self.declared,
+                n_classes=self.known_classes or n_classes,
+                like=like,
+            )
+        if self.reading.signal == "labels":
+            self.known_classes = self.known_classes or n_classes
+        else:
+            self.known_classes = max(2, self.reading.width)
+        self.notes = self.reading.notes
+        self._announce(self.reading.signal)
+        return self.reading
+
+    def query(self, x: Any) -> Floats:
+        """Outputs (n, k) for inputs (n, ...), computed in batches; the modes within the module are put back afterwards."""
+        import torch
+
+        reading = self.find_outputs(x)
+        records = self._records(x)
+        with evaluating(self.module), torch.inference_mode():
+            parts = [
+                reading.rows(self._ask(part), len(part))
+                for start in range(0, len(records), self.batch_size)
+                for part in (records[start : start + self.batch_size],)
+            ]
+        return np.concatenate(parts)
+
+    def _records(self, x: Any) -> Any:
+        """Records as the module takes them; whole numbers as codes where it looks them up."""
+        records = read_records(x)
+        return records.astype(np.int64) if self.codes and isinstance(records, np.ndarray) else records
+
+    def _as_codes(self, some: Any) -> Any:
+        """Some records, as codes from now on if the module refuses whole numbers that are not of an integer type."""
+        import torch
+
+        real = isinstance(some, np.ndarray) and some.dtype.kind == "f" and reads_codes(self.module)
+        if not real or not (np.isfinite(some).all() and (some == np.floor(some)).all()):
+            return some
+        try:
+            with torch.no_grad():
+                self._ask(some[:1])
+        except TargetError as error:
+            if "indices" not in str(error):
+                raise
+            self.codes = True
+        return self._records(some)
+
+    def _ask(self, batch: Any) -> Any:
+        return ask_module(self.module, as_inputs(self.module, batch, self.device))
+
+    def _look_inside(self, x: Any, y: Ints, spec: SignalSpec) -> Floats:
+        """The white-box signal `spec` (n, d) of the records; the module is left exactly as it was."""
+        reading = self.find_outputs(x, n_classes=int(np.max(y)) + 1)
+        records = self._records(x)
+        module = make_scored(self.module, reading, several=isinstance(records, Inputs))
+        return TorchInside(module, self.signal, self.device, self.batch_size)(records, y, spec)
+
+
+def weights_digest(prefix: str, module: Any) -> str | None:
+    """Hash of `prefix` and of everything in the state dict of a module, by name; None where that is more than plain tensors."""
+    if any(not hasattr(value, "detach") or value.is_quantized for value in module.state_dict().values()):
+        return None
+    hasher = hashlib.sha256(prefix.encode())
+    for name, value in sorted(module.state_dict().items()):
+        array = np.ascontiguousarray(value.detach().cpu().float().numpy() if value.is_floating_point() else value.cpu())
+        hasher.update(f"{name}:{array.dtype}:{array.shape}".encode())
+        hasher.update(array.tobytes())
+    return hasher.hexdigest()
+
+
+def last_width(module: Any) -> int | None:
+    """Outputs of the last linear layer, as a number of classes; None if there is none."""
+    widths = [part.out_features for part in module.modules() if hasattr(part, "out_features")]
+    return None if not widths else max(2, int(widths[-1]))

@@ -1,0 +1,1 @@
+"""What an open model shows of each record: gradients, activations and self-influence."""

@@ -1,0 +1,161 @@
+"""What an open logistic regression or multilayer perceptron of scikit-learn shows of each record, in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+
+from memberscope.targets.white_box.loss_gradient import (
+    OutputError,
+    layered,
+    log_probabilities,
+    minus_log,
+    narrowed,
+    output_error,
+)
+from memberscope.targets.white_box.self_influence import COLUMNS, DAMPING, RECORDS, Gradients, curvature_errors, influences
+from memberscope.types import Floats, Ints, SignalSpec
+
+WIDTH = 64  # columns to which a hidden layer is reduced
+BATCH = 1024  # records whose influences are computed together
+ACTIVATIONS: dict[
+    str, tuple[Callable[[Floats], Floats], Callable[[Floats], Floats]]
+] = {  # and their derivatives, from what they give
+    "identity": (np.array, np.ones_like),
+    "logistic": (expit, lambda out: out * (1 - out)),
+    "tanh": (np.tanh, lambda out: 1 - out**2),
+    "relu": (lambda given: np.maximum(given, 0.0), lambda out: (out > 0).astype(np.float64)),
+}
+
+
+def opens(estimator: Any) -> bool:
+    """Whether the loss of `estimator`, or of the last step of a pipeline, has a gradient here: logistic regression and perceptrons.
+
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> opens(LogisticRegression().fit([[0.0], [1.0]], [0, 1])), opens(DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1]))
+    (True, False)
+    """
+    from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+    from sklearn.neural_network import MLPClassifier
+
+    last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+    classes = np.asarray(getattr(last, "classes_", 0))
+    one_label = classes.ndim == 1 and len(classes) > 1
+    joint = type(last) in (LogisticRegression, LogisticRegressionCV) and not one_versus_rest(last)
+    return one_label and (joint or (type(last) is MLPClassifier and last.out_activation_ in ("softmax", "logistic")))
+
+
+def one_versus_rest(model: Any) -> bool:
+    """Whether each class has a regression of its own, so that probabilities are no softmax."""
+    return len(model.classes_) > 2 and (model.solver == "liblinear" or getattr(model, "multi_class", "auto") == "ovr")
+
+
+@dataclass(frozen=True, eq=False)
+class SklearnInside:
+    """The white-box signals of a fitted classifier that `opens` accepts: what `SklearnTarget.inside` is.
+
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> model = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
+    >>> SklearnInside(model)(np.array([[0.0], [2.0]]), np.array([0, 1]), SignalSpec("gradient_norm")).shape
+    (2, 1)
+    """
+
+    estimator: Any
+
+    def __call__(self, x: Any, y: Ints, spec: SignalSpec) -> Floats:
+        """The signal `spec` (n, d) of the records `x` with true classes `y` (n,), as positions in sorted order."""
+        chosen = dict(spec.parameters)
+        *hidden, logits = self.layers(x)
+        if spec.name == "activations":
+            return self.activations(hidden, logits, int(chosen.get("width", WIDTH)))
+        if spec.name == "influence":
+            return self.influence([*hidden, logits], y, chosen)
+        error, squares = self.norms([*hidden, logits], y)
+        if spec.name == "gradient_norm":
+            return minus_log(error.log_size, squares.sum(axis=1, keepdims=True))
+        width = int(chosen.get("activations", 0))
+        more = [self.activations(hidden, logits, width)] if width else []
+        return np.hstack([layered(error, squares), *more])
+
+    @property
+    def last(self) -> Any:
+        """The classifier itself."""
+        return self.estimator.steps[-1][1] if hasattr(self.estimator, "steps") else self.estimator
+
+    @property
+    def weights(self) -> list[tuple[Floats, Floats]]:
+        """Weights (in, out) and intercepts (out,) of each layer; two classes have one column."""
+        if hasattr(self.last, "coefs_"):
+            return list(zip(self.last.coefs_, self.last.intercepts_, strict=True))
+        return [(self.last.coef_.T, np.broadcast_to(self.last.intercept_, len(self.last.coef_)))]
+
+    @property
+    def has_intercept(self) -> bool:
+        """Whether intercepts are fitted."""
+        return bool(getattr(self.last, "fit_intercept", True))
+
+    def layers(self, x: Any) -> list[Floats]:
+        """The record as it enters the classifier, what each hidden layer gives out, and the logits; two classes have one column."""
+        if hasattr(self.estimator, "steps"):
+            for _, step in self.estimator.steps[:-1]:
+                x = x if step in (None, "passthrough") else step.transform(x)
+        values = [np.array(x.toarray() if hasattr(x, "toarray") else x, dtype=np.float64)]
+        for place, (weights, intercept) in enumerate(self.weights):
+            out = values[-1] @ weights + intercept
+            if place < len(self.weights) - 1:
+                out = ACTIVATIONS[self.last.activation][0](out)
+            values.append(out)
+        return values
+
+    def norms(self, values: list[Floats], y: Ints) -> tuple[OutputError, Floats]:
+        """The error at the outputs, and squared norms (n, layers) of the gradients for an error of unit size."""
+        error = output_error(two_columns(values[-1]), y, "logits")
+        found = []
+        for into, back in zip(reversed(values[:-1]), self.backward(values, error.unit), strict=True):
+            found.append((back**2).sum(axis=1) * ((into**2).sum(axis=1) + self.has_intercept))
+        return error, np.column_stack(found[::-1])
+
+    def backward(self, values: list[Floats], unit: Floats) -> Iterator[Floats]:
+        """Errors (n, out) at what each layer gives out, the last layer's first."""
+        back = unit[:, 1:] if values[-1].shape[1] == 1 else unit
+        for place in reversed(range(len(self.weights))):
+            yield back
+            if place:
+                back = (back @ self.weights[place][0].T) * ACTIVATIONS[self.last.activation][1](values[place])
+
+    def activations(self, hidden: list[Floats], logits: Floats, width: int) -> Floats:
+        """Log-probabilities (n, k), then the hidden layers, the last first, each of at most `width` columns."""
+        logs = log_probabilities(two_columns(logits), "logits")
+        return np.hstack([logs, *(narrowed(values, width) for values in reversed(hidden[1:]))])
+
+    def influence(self, values: list[Floats], y: Ints, chosen: dict[str, float]) -> Floats:
+        """Columns (n, 4) as `influences` gives them, of the weights of all layers."""
+        some = np.sort(np.random.default_rng(0).permutation(len(y))[: int(chosen.get("records", RECORDS))])
+        rows, errors = curvature_errors(two_columns(values[-1][some]), "logits", COLUMNS)
+        curvature = self.gradients([part[some[rows]] for part in values], errors)
+
+        def parts() -> Iterator[tuple[Gradients, OutputError]]:
+            for start in range(0, len(y), BATCH):
+                part = [each[start : start + BATCH] for each in values]
+                error = output_error(two_columns(part[-1]), y[start : start + BATCH], "logits")
+                yield self.gradients(part, error.unit), error
+
+        return influences(curvature, len(some), parts, chosen.get("damping", DAMPING))
+
+    def gradients(self, values: list[Floats], unit: Floats) -> Gradients:
+        """Gradients of errors `unit` (n, k) at the outputs, in factors."""
+        ones = np.ones((len(unit), int(self.has_intercept)))
+        backs = list(self.backward(values, unit))[::-1]
+        return Gradients(
+            [(np.hstack([into, ones]), back) for into, back in zip(values, backs, strict=False)], np.zeros((len(unit), 0))
+        )
+
+
+def two_columns(logits: Floats) -> Floats:
+    """Logits (n, k), a single column read as the positive class of two."""
+    return np.column_stack([np.zeros(len(logits)), logits]) if logits.shape[1] == 1 else logits

@@ -1,0 +1,56 @@
+"""What an open torch module shows of each record: gradient norms, activations and self-influence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from memberscope.targets.white_box.loss_gradient import layered, minus_log
+from memberscope.targets.white_box.torch_access import Opened, opened
+from memberscope.targets.white_box.torch_activations import activations
+from memberscope.targets.white_box.torch_gradients import norms
+from memberscope.targets.white_box.torch_influence import influence
+from memberscope.types import Floats, Ints, Signal, SignalSpec
+
+WIDTH = 64  # columns to which each activation is reduced
+
+
+@dataclass(frozen=True, eq=False)
+class TorchInside:
+    """The white-box signals of `module`: what `TorchTarget.inside` is.
+
+    >>> import torch
+    >>> _ = torch.manual_seed(0)
+    >>> seen = TorchInside(torch.nn.Linear(3, 2), "logits", "cpu", 1024)
+    >>> seen(np.zeros((4, 3), dtype=np.float32), np.zeros(4, dtype=int), SignalSpec("gradient_norm")).shape
+    (4, 1)
+    """
+
+    module: Any
+    signal: Signal
+    device: str
+    batch_size: int
+
+    def __call__(self, x: Any, y: Ints, spec: SignalSpec) -> Floats:
+        """The signal `spec` (n, d) of the records; the module is left exactly as it was.
+
+        Raises:
+            UnmetNeedError: The module cannot be differentiated record by record, or has too many parameters outside linear layers.
+        """
+        chosen = dict(spec.parameters)
+        with opened(self.module, self.signal, self.device) as module:
+            if spec.name == "activations":
+                return activations(module, x, y, self.batch_size, int(chosen.get("width", WIDTH)))
+            if spec.name == "influence":
+                return influence(module, x, y, self.batch_size, chosen)
+            found = norms(module, x, y, self.batch_size)
+            if spec.name == "gradient_norm":
+                return minus_log(found.error.log_size, found.squares.sum(axis=1, keepdims=True))
+            return np.hstack([layered(found.error, found.squares), *self.more(module, x, y, chosen)])
+
+    def more(self, module: Opened, x: Any, y: Ints, chosen: dict[str, float]) -> list[Floats]:
+        """Activations beside the gradients, if `activations` says of what width."""
+        width = int(chosen.get("activations", 0))
+        return [activations(module, x, y, self.batch_size, width)] if width else []

@@ -1,0 +1,142 @@
+"""A torch module laid open for measurement and put back exactly as it was: its modes, and what of it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from memberscope.frames.several_inputs import Inputs
+from memberscope.targets.white_box.loss_gradient import OutputError, output_error
+from memberscope.types import Floats, Ints, Signal
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A module in eval mode, none of whose parameters requires a gradient while it is open; `signal` says what it returns."""
+
+    module: Any
+    signal: Signal
+    device: str
+    trained: tuple[str, ...]  # names of the parameters that training changed
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The trained parameters by name, each once, as they are."""
+        return {name: part for name, part in self.module.named_parameters() if name in self.trained}
+
+    @property
+    def layers(self) -> dict[str, list[str]]:
+        """Names of the trained parameters of each layer that holds some itself, in the module's order."""
+        found: dict[str, list[str]] = {}
+        for name in self.parameters:
+            found.setdefault(name.rpartition(".")[0], []).append(name)
+        return found
+
+
+def opens(module: Any) -> bool:
+    """Whether gradients of `module` can be taken: it is Python code with parameters of real numbers, not TorchScript.
+
+    >>> import torch
+    >>> opens(torch.nn.Linear(2, 2)), opens(torch.nn.ReLU())
+    (True, False)
+    """
+    import torch
+
+    return not isinstance(module, torch.jit.ScriptModule) and any(part.is_floating_point() for part in module.parameters())
+
+
+@contextmanager
+def evaluating(module: Any) -> Iterator[None]:
+    """Eval mode for the module and all within it, then the mode that each had."""
+    modes = [(part, part.training) for part in module.modules()]
+    with suppress(NotImplementedError):  # an exported program has no modes
+        module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def frozen(module: Any) -> tuple[str, ...]:
+    """Names of the parameters that require no gradient, if others do: those that training left alone.
+
+    >>> import torch
+    >>> frozen(torch.nn.Linear(2, 2).requires_grad_(False))
+    ()
+    """
+    names = tuple(name for name, part in module.named_parameters() if not part.requires_grad)
+    return names if len(names) < len(list(module.parameters())) else ()
+
+
+@contextmanager
+def opened(module: Any, signal: Signal, device: str) -> Iterator[Opened]:
+    """The module, open: what was trained is what required a gradient, or everything real if nothing does."""
+    flags = [(part, part.requires_grad) for part in module.parameters()]
+    still = frozen(module)
+    trained = tuple(name for name, part in module.named_parameters() if part.is_floating_point() and name not in still)
+    try:
+        for part, _ in flags:
+            part.requires_grad_(False)
+        with evaluating(module):
+            yield Opened(module, signal, device, trained)
+    finally:
+        for part, flag in flags:
+            part.requires_grad_(flag)
+
+
+def precision(module: Any) -> Any:
+    """The type of the module's first real parameter; float32 if it has none."""
+    import torch
+
+    return next((part.dtype for part in module.parameters() if part.is_floating_point()), torch.float32)
+
+
+def reads_codes(module: Any) -> bool:
+    """Whether whole numbers are codes to the module, which it looks up in an embedding, and not quantities such as pixels."""
+    import torch
+
+    return any(isinstance(part, torch.nn.Embedding | torch.nn.EmbeddingBag) for part in module.modules())
+
+
+def as_inputs(module: Any, batch: Any, device: str) -> Any:
+    """The records as a tensor that the module takes, on its device; several inputs as a tuple or a dict of tensors."""
+    import torch
+
+    if isinstance(batch, Inputs):
+        return batch.mapped(lambda part: as_inputs(module, part, device))
+    inputs = batch if isinstance(batch, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(batch))
+    if inputs.is_floating_point() or not reads_codes(module):
+        inputs = inputs.to(precision(module))
+    elif inputs.dtype in (torch.uint8, torch.int8, torch.int16):  # which no embedding looks up
+        inputs = inputs.long()
+    return inputs.to(device)
+
+
+def as_columns(outputs: Any, signal: Signal) -> Floats:
+    """Outputs (n, k) as float64; a single column is the positive class of two."""
+    values = np.asarray(outputs.detach().cpu().double().numpy(), dtype=np.float64)
+    if values.ndim == 1 or values.shape[1] == 1:
+        positive = values.reshape(len(values), 1)
+        negative = np.zeros_like(positive) if signal == "logits" else 1 - positive
+        values = np.hstack([negative, positive])
+    return values
+
+
+def error_at(opened: Opened, outputs: Any, labels: Ints) -> tuple[OutputError, Any]:
+    """The error of the module's own `outputs`, and its unit as a tensor of their shape, to start a gradient from."""
+    error = output_error(as_columns(outputs, opened.signal), labels, opened.signal)
+    return error, as_outputs(opened, error.unit, outputs)
+
+
+def as_outputs(opened: Opened, errors: Floats, like: Any) -> Any:
+    """Errors (n, k) at the columns that are read of the outputs, as errors at the outputs `like` themselves."""
+    import torch
+
+    if like.ndim == 1 or like.shape[1] == 1:
+        errors = errors[:, 1] - (errors[:, 0] if opened.signal == "probabilities" else 0.0)
+    return torch.from_numpy(np.ascontiguousarray(errors)).to(like).reshape(like.shape)

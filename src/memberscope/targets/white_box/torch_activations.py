@@ -1,0 +1,58 @@
+"""What passes inside a torch module: the activations that go into each trained layer, of a width that does not grow with the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from memberscope.errors import UnmetNeedError
+from memberscope.targets.white_box.loss_gradient import log_probabilities, narrowed
+from memberscope.targets.white_box.torch_access import Opened, as_columns, as_inputs
+from memberscope.targets.white_box.torch_gradients import batches
+from memberscope.types import Floats, Ints
+
+
+def activations(opened: Opened, x: Any, y: Ints, batch_size: int, width: int) -> Floats:
+    """Log-probabilities (n, k), then the inputs of the trained layers, the last layer's first, each of at most `width` columns.
+
+    What is wider is multiplied by a fixed random matrix. The record itself, as it goes into the first layer, is left out.
+
+    Raises:
+        UnmetNeedError: An activation's shape depends on the batch.
+    """
+    import torch
+
+    found = []
+    for rows, _ in batches(x, y, batch_size):
+        with torch.no_grad():
+            found.append(of_batch(opened, rows, width))
+    if len({part.shape[1] for part in found}) > 1:
+        raise UnmetNeedError(
+            "Expected activations of one shape for all records, got shapes that differ. Pad the records to one length."
+        )
+    return np.concatenate(found)
+
+
+def of_batch(opened: Opened, x: Any, width: int) -> Floats:
+    """Activations (n, d) of one batch."""
+    layers = dict(opened.module.named_modules())
+    inputs = as_inputs(opened.module, x, opened.device)
+    seen: dict[str, Any] = {}
+
+    def keep(name: str) -> Any:
+        def hook(layer: Any, given: tuple[Any, ...]) -> None:
+            if given and getattr(given[0], "ndim", 0) > 1 and len(given[0]) == len(x) and given[0].is_floating_point():
+                seen.pop(name, None)
+                seen[name] = given[0].flatten(1).double().cpu().numpy()
+
+        return hook
+
+    hooks = [layers[name].register_forward_pre_hook(keep(name)) for name in opened.layers]
+    try:
+        outputs = as_columns(opened.module(inputs), opened.signal)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    inner = list(seen.values())[1:] if list(seen)[:1] == list(opened.layers)[:1] else list(seen.values())
+    return np.hstack([log_probabilities(outputs, opened.signal), *(narrowed(values, width) for values in reversed(inner))])

@@ -1,0 +1,286 @@
+"""What a server answers about each record, as outputs (n, k) in the audit's order of classes, and back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from memberscope.errors import InputError, TargetError
+from memberscope.types import Floats, Ints
+from memberscope.wire.json_path import described
+
+Level = Literal["labels", "probabilities", "logits"]
+NAMES = ("label", "class", "name")
+CLASSIFIED = re.compile(r"([-+0-9.e]{1,40}):(\d{1,9})(?::(.+))?", re.DOTALL)
+VALUES = ("score", "probability", "prob", "confidence", "value", "logit")
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What the answers are declared to be: `level`, and the classes by `names`, in the server's order, or by their number `n`.
+
+    With `top_k` the server tells only so many classes of a record; the others are hidden, which is NaN here.
+
+    >>> Declared(names=("b", "a")).classes, Declared(names=("1", "0")).classes
+    (('b', 'a'), ('0', '1'))
+    """
+
+    level: Level = "probabilities"
+    names: tuple[str, ...] | None = None
+    n: int | None = None
+    top_k: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.level not in ("labels", "probabilities", "logits"):
+            raise InputError(
+                f"Expected outputs labels, probabilities or logits, got {self.level!r}. Say what one answer holds."
+            )
+        if self.names is not None and (len(set(self.names)) < len(self.names) or len(self.names) < 2):
+            raise InputError(f"Expected at least two different classes, got {', '.join(self.names)}. Repair --classes.")
+        if self.names is not None and self.n not in (None, len(self.names)):
+            raise InputError(f"Expected {len(self.names)} classes as named, got n_classes {self.n}. Leave out --n-classes.")
+        if self.n is not None and self.n < 2:
+            raise InputError(f"Expected at least two classes, got {self.n}. Repair --n-classes.")
+        if self.top_k is not None and (self.top_k < 1 or self.level != "probabilities"):
+            raise InputError(
+                f"Expected --top-k of at least 1 with probabilities, got {self.top_k} of {self.level}. Leave it out."
+            )
+
+    @property
+    def n_classes(self) -> int | None:
+        """Number of classes, or None if it was not declared."""
+        return len(self.names) if self.names is not None else self.n
+
+    @cached_property
+    def order(self) -> list[int]:
+        """For each class of the audit, its place in the server's answer: sorted where all names are whole numbers, else as it is.
+
+        Records whose labels are numbers mean these numbers, and where the classes have words, places in the server's order.
+        """
+        names = self.names or tuple(map(str, range(self.n or 0)))
+        places = range(len(names))
+        return sorted(places, key=lambda k: int(names[k])) if all(name.isdigit() for name in names) else list(places)
+
+    @cached_property
+    def columns(self) -> Ints:
+        """`order` (k,) as an array."""
+        return np.array(self.order, dtype=np.int64)
+
+    @cached_property
+    def straight(self) -> bool:
+        """Whether the server's order is that of the audit."""
+        return self.order == list(range(len(self.order)))
+
+    @cached_property
+    def back(self) -> Ints:
+        """For each class of the server's answer, its place in the audit's order (k,)."""
+        return np.asarray(np.argsort(self.columns), dtype=np.int64)
+
+    @cached_property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the classes in the audit's order, or None if they have none."""
+        return None if self.names is None else tuple(self.names[k] for k in self.order)
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """The audit's column of each class: by its name as programs write it, and by its place in the server's order.
+
+        Places count only where no name is a number itself.
+        """
+        names = self.classes or tuple(str(k) for k in range(self.n or 0))
+        found = {name: k for k, name in enumerate(names)}
+        short = {plainly(name): k for name, k in found.items()}
+        found = (found | short) if len(short) == len(found) else found
+        if self.names is None or any(name.isdigit() for name in found):
+            return found
+        return found | {str(k): column for column, k in enumerate(self.order) if str(k) not in found}
+
+
+def outputs_of(answers: Any, declared: Declared) -> Floats:
+    """Outputs (n, k), or labels (n, 1) as positions, of the `answers` to n records; what is hidden is NaN.
+
+    An answer is a label or its number; a list with one score a class; one score, of the second of two classes; or scores
+    by name, as an object, as pairs, as objects such as {"label": …, "score": …}, or as the texts `score:place[:name]` of the Open
+    Inference Protocol's classification extension.
+
+    Raises:
+        TargetError: They are not what was declared: another shape, a value that is no number, or a class that is unknown.
+
+    >>> outputs_of([{"b": 0.9}, {"a": 0.6, "b": 0.4}], Declared(names=("b", "a"), top_k=2)).tolist()
+    [[0.9, nan], [0.4, 0.6]]
+    >>> outputs_of([["0.9:0:b"], ["0.6:1:a"]], Declared(names=("b", "a"), top_k=1)).tolist()
+    [[0.9, nan], [nan, 0.6]]
+    >>> outputs_of(["b", "a"], Declared("labels", names=("b", "a"))).tolist()
+    [[0.0], [1.0]]
+    """
+    listed: Any = answers.tolist() if isinstance(answers, np.ndarray) and answers.dtype.kind == "O" else answers
+    if declared.level == "labels":
+        return labels_of(listed, declared)
+    if len(listed) and classified(listed[0]):
+        listed = [[scored(text, declared) for text in answer] for answer in listed]
+    if len(listed) and named(listed[0]):
+        return by_name(listed, declared)
+    return dense(listed, declared)
+
+
+def named(answer: Any) -> bool:
+    """Whether one answer gives scores by the names of classes."""
+    if isinstance(answer, Mapping):
+        return True
+    first = answer[0] if isinstance(answer, list) and answer else None
+    return isinstance(first, Mapping) or (isinstance(first, list | tuple) and len(first) == 2 and isinstance(first[0], str))
+
+
+def classified(answer: Any) -> bool:
+    """Whether one answer is in the form of the classification extension."""
+    first = answer[0] if isinstance(answer, list) and answer else None
+    return isinstance(first, str) and CLASSIFIED.fullmatch(first) is not None
+
+
+def scored(text: Any, declared: Declared) -> tuple[str, float]:
+    """The class and the score that `score:place[:name]` tells; places are those of the server's order.
+
+    Raises:
+        TargetError: It tells none.
+    """
+    found = CLASSIFIED.fullmatch(text) if isinstance(text, str) else None
+    names = declared.names or tuple(map(str, range(declared.n or 0)))
+    place = int(found[2]) if found else len(names)
+    if found is None or (found[3] is None and place >= len(names)):
+        raise TargetError("Expected score:place of a declared class, got something else. Check --classes and --n-classes.")
+    return found[3] or names[place], float(found[1])
+
+
+def labels_of(answers: Any, declared: Declared) -> Floats:
+    """Labels (n, 1) as positions among the audit's classes."""
+    places, found = declared.places, []
+    for answer in answers.tolist() if isinstance(answers, np.ndarray) else answers:
+        value = answer[0] if isinstance(answer, list) and len(answer) == 1 else answer
+        if isinstance(value, Mapping):
+            value = next((value[name] for name in NAMES if name in value), value)
+        if isinstance(value, list | Mapping):
+            raise TargetError(f"Expected one label a record, got {described(value)}. Declare the --outputs that it returns.")
+        found.append(place(value, places))
+    return np.array(found, dtype=np.float64)[:, None]
+
+
+def place(value: Any, places: Mapping[str, int]) -> int:
+    """The column of a class that an answer names.
+
+    Raises:
+        TargetError: The class is unknown.
+    """
+    word = str(value)
+    if word not in places:
+        word = plainly(word)
+    if word not in places:
+        shown = ", ".join(list(places)[:6])
+        raise TargetError(f"Expected labels among {shown}, got {str(value)[:40]!r}. Name all classes with --classes.")
+    return places[word]
+
+
+def by_name(answers: Sequence[Any], declared: Declared) -> Floats:
+    """Scores (n, k) from answers that name their classes, NaN where one is not told."""
+    places = declared.places
+    values = np.full((len(answers), declared.n_classes or 0), np.nan)
+    for row, answer in enumerate(answers):
+        told = pairs_of(answer)
+        columns = [place(name, places) for name, _ in told]
+        most = declared.top_k or declared.n_classes or 0
+        if len(set(columns)) < len(columns) or not 1 <= len(columns) <= most:
+            raise TargetError(
+                f"Expected up to {most} different classes a record, got {len(columns)}. Check --top-k and --classes."
+            )
+        values[row, columns] = numbers([value for _, value in told])
+    if declared.top_k is None and np.isnan(values).any():
+        told_of = int((~np.isnan(values)).sum(axis=1).min())
+        raise TargetError(
+            f"Expected a score for each of {values.shape[1]} classes, got {told_of} for some record. Declare --top-k {told_of}."
+        )
+    return values
+
+
+def pairs_of(answer: Any) -> list[tuple[Any, Any]]:
+    """The classes and scores that one answer tells.
+
+    Raises:
+        TargetError: It is of another form than the answers before it.
+    """
+    if isinstance(answer, Mapping):
+        return list(answer.items())
+    found: list[tuple[Any, Any]] = []
+    for entry in answer if isinstance(answer, list) else [answer]:
+        if isinstance(entry, Mapping):
+            name = next((entry[key] for key in NAMES if key in entry), None)
+            value = next((entry[key] for key in VALUES if key in entry), None)
+            entry = (name, value)
+        if not (isinstance(entry, list | tuple) and len(entry) == 2) or entry[0] is None:
+            raise TargetError(f"Expected scores by class, got {described(answer)}. Look at one answer and repair --answer.")
+        found.append((entry[0], entry[1]))
+    return found
+
+
+def dense(answers: Any, declared: Declared) -> Floats:
+    """Scores (n, k) in the audit's order from lists in the server's order."""
+    values = numbers(answers)
+    k = declared.n_classes or 0
+    if values.ndim == 1 or (values.ndim == 2 and values.shape[1] == 1):
+        if k != 2:
+            raise TargetError(f"Expected {k} scores a record, got one. Declare --outputs labels, or repair --answer.")
+        second = values.reshape(-1, 1)
+        values = np.hstack([np.zeros_like(second) if declared.level == "logits" else 1 - second, second])
+    if values.ndim != 2 or values.shape[1] != k:
+        raise TargetError(f"Expected {k} scores a record, got shape {values.shape}. Check --classes and --answer.")
+    if declared.top_k is not None and declared.top_k < k:
+        raise TargetError(f"Expected {declared.top_k} classes a record as --top-k says, got all {k}. Leave out --top-k.")
+    return values if declared.straight else values[:, declared.columns]
+
+
+def numbers(values: Any) -> Floats:
+    """Finite numbers from a list of any depth.
+
+    Raises:
+        TargetError: It is ragged, or holds something else, or NaN or infinity.
+    """
+    try:
+        found = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TargetError(
+            "Expected one list of numbers a record, all of one length, got something else. Repair --answer."
+        ) from None
+    if not np.isfinite(found).all():
+        raise TargetError(
+            f"Expected finite numbers, got {int((~np.isfinite(found)).sum())} that are NaN or infinite. Repair the served model."
+        )
+    return found
+
+
+def answers_of(outputs: Floats, declared: Declared) -> list[Any]:
+    """What a server would answer, so that `outputs_of` gives `outputs` again: names, lists, or objects where classes are hidden.
+
+    >>> answers_of(np.array([[0.9, np.nan]]), Declared(names=("b", "a"), top_k=1))
+    [{'b': 0.9}]
+    """
+    names: Sequence[Any] = declared.classes or range(outputs.shape[1] if declared.n is None else declared.n)
+    if declared.level == "labels":
+        return [names[int(code)] for code in outputs[:, 0]]
+    if declared.top_k is not None:
+        return [
+            {str(name): value for name, value in zip(names, row, strict=True) if value == value} for row in outputs.tolist()
+        ]
+    return outputs[:, declared.back].tolist()  # type: ignore[no-any-return]
+
+
+def plainly(word: str) -> str:
+    """A class's name as every program may write it: whole numbers without a point, truth values as numbers.
+
+    >>> plainly("1.0"), plainly("True"), plainly("yes")
+    ('1', '1', 'yes')
+    """
+    truth = {"true": "1", "false": "0"}.get(word.lower(), word)
+    return truth[:-2] if truth.endswith(".0") else truth

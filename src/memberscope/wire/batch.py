@@ -1,0 +1,125 @@
+"""Records on their way to a server: an array, or named columns; and the fingerprint by which each is known."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.errors import InputError
+from memberscope.frames.access import frame_columns, is_frame
+from memberscope.frames.column_values import is_missing
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Records as they are sent: `array` (n, ...), or `columns`, each (n,), by name; one of the two is None.
+
+    >>> batch = Batch(columns={"age": np.array([30, 40]), "job": np.array(["cook", "smith"], dtype=object)})
+    >>> len(batch), batch.rows(), batch.objects()[1]
+    (2, [[30, 'cook'], [40, 'smith']], {'age': 40, 'job': 'smith'})
+    """
+
+    array: NDArray[Any] | None = None
+    columns: Mapping[str, NDArray[Any]] | None = None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()))) if self.columns else len(self.array)  # type: ignore[arg-type]
+
+    def rows(self) -> list[Any]:
+        """Each record as a list of its values, what is missing as None."""
+        if self.columns is None:
+            return plain(np.asarray(self.array))
+        return [list(row) for row in zip(*(plain(column) for column in self.columns.values()), strict=True)]
+
+    def objects(self) -> list[Any]:
+        """Each record as {column: value} where columns have names, else as `rows`."""
+        if self.columns is None:
+            return self.rows()
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows()]
+
+    def take(self, where: Sequence[int]) -> Batch:
+        """The records at the positions `where`."""
+        if self.columns is None:
+            return Batch(np.asarray(self.array)[where])
+        return Batch(columns={name: column[where] for name, column in self.columns.items()})
+
+    def fingerprints(self, salt: bytes) -> list[bytes]:
+        """Sixteen bytes a record that change with its values, their types, and `salt`.
+
+        >>> Batch(np.eye(2)).fingerprints(b"a")[0] == Batch(np.eye(2)[:1]).fingerprints(b"a")[0]
+        True
+        """
+        start = hashlib.blake2b(salt, digest_size=16)
+        found = []
+        for text in self._texts():
+            one = start.copy()
+            one.update(text)
+            found.append(one.digest())
+        return found
+
+    def _texts(self) -> Iterator[bytes]:
+        array = None if self.array is None else np.ascontiguousarray(self.array)
+        if array is None or array.dtype.kind in "OUS":
+            names = repr(tuple(self.columns or ())).encode()
+            return (names + repr(row).encode() for row in self.rows())
+        kind = f"{array.dtype.str}{array.shape[1:]}".encode()
+        return (kind + row.tobytes() for row in array)
+
+
+def batch_of(x: Any, names: Sequence[str] = ()) -> Batch:
+    """The records `x`, an array, a sparse matrix, a list or a data frame, as a batch; `names` are the columns of an array.
+
+    Raises:
+        InputError: There are not as many columns as names, or the frame lacks one of them.
+
+    >>> list(batch_of(np.eye(2), ["a", "b"]).columns)
+    ['a', 'b']
+    """
+    if is_frame(x):
+        columns = frame_columns(x)
+        missing = [name for name in names if name not in columns]
+        if missing:
+            raise InputError(
+                f"Expected the columns {', '.join(names)}, got none called {missing[0]!r}. Check the records or --columns."
+            )
+        return Batch(columns={name: columns[name] for name in names or columns})
+    array = np.asarray(x.toarray() if hasattr(x, "toarray") else x)
+    if not names:
+        return Batch(array)
+    if array.ndim != 2 or array.shape[1] != len(names):
+        raise InputError(f"Expected {len(names)} columns as named, got records of shape {array.shape}. Check --columns.")
+    return Batch(columns={name: array[:, k] for k, name in enumerate(names)})
+
+
+def plain(values: NDArray[Any]) -> list[Any]:
+    """An array as lists of what JSON knows, NaN as None.
+
+    Raises:
+        InputError: A value is infinite.
+
+    >>> plain(np.array([[1.5, np.nan]]))
+    [[1.5, None]]
+    """
+    if values.dtype.kind in "mM":
+        return [None if text == "NaT" else text for text in values.astype(np.str_).tolist()]
+    if values.dtype.kind == "O":
+        return [None if is_missing(value) else as_json(value) for value in values.tolist()]
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        if np.isinf(values).any():
+            raise InputError("Expected finite records, got an infinite value, which JSON cannot say. Repair the records.")
+        objects = values.astype(object)
+        objects[np.isnan(values)] = None
+        return objects.tolist()  # type: ignore[no-any-return]
+    return values.tolist()  # type: ignore[no-any-return]
+
+
+def as_json(value: Any) -> Any:
+    """One value of a column of objects as JSON knows it: numbers and truth values as they are, the rest as text."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    return value if isinstance(value, int | float | str | list) else str(value)

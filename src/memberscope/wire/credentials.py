@@ -1,0 +1,56 @@
+"""How a server is reached: time limits, certificates and the credential, which is read from the environment."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from memberscope.errors import InputError
+
+
+@dataclass(frozen=True)
+class Wire:
+    """How patient a sender is: seconds to `connect`, between two pieces (`read`) and in `total`; `retries` after the first try.
+
+    The wait before retry r is `backoff` × 2^r seconds, at most `longest`, times a random factor between a half and one, and
+    at least what `Retry-After` asks; a server that asks for more than `longest` ends the run. `rate` is requests a second.
+    """
+
+    connect: float = 10.0
+    read: float = 60.0
+    total: float = 60.0
+    retries: int = 4
+    backoff: float = 0.5
+    longest: float = 300.0
+    rate: float | None = None
+    max_bytes: int = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Credential:
+    """A secret in the environment variable `env`, sent in `header`; as a bearer token unless it names its own scheme.
+
+    The value is read when it is sent, and kept nowhere.
+    """
+
+    env: str
+    header: str = "Authorization"
+
+    def secret(self) -> str:
+        """The variable's value.
+
+        Raises:
+            InputError: It is not set, or cannot be sent; the sentence does not show it.
+        """
+        value = os.environ.get(self.env, "").strip()
+        if not value or not value.isascii() or not value.isprintable():
+            raise InputError(
+                f"Expected a token in the environment variable {self.env}, got {'another text' if value else 'none'}. Set it."
+            )
+        return value
+
+    def headers(self) -> dict[str, str]:
+        """The header to send."""
+        value = self.secret()
+        bearer = self.header.lower() == "authorization" and " " not in value
+        return {self.header: f"Bearer {value}" if bearer else value}

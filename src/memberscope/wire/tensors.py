@@ -1,0 +1,120 @@
+"""Tensors of the Open Inference Protocol: what a server wants, and arrays as its documents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.errors import InputError, TargetError
+from memberscope.frames.column_values import is_missing
+from memberscope.wire.batch import as_json
+
+TYPES = {
+    **{f"FP{8 * size}": f"f{size}" for size in (2, 4, 8)},
+    **{f"INT{8 * size}": f"i{size}" for size in (1, 2, 4, 8)},
+    **{f"UINT{8 * size}": f"u{size}" for size in (1, 2, 4, 8)},
+    "BOOL": "b1",
+}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input that a server wants: its name, datatype, and shape with -1 where any size goes.
+
+    >>> Tensor("input-0", "FP32", (-1, 4)).fitted(np.zeros((2, 2, 2))).shape
+    (2, 4)
+    """
+
+    name: str
+    datatype: str | None = None
+    shape: tuple[int, ...] = ()
+
+    def fitted(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Records (n, …) in this tensor's datatype and shape.
+
+        Raises:
+            InputError: They have another number of values, or values that the datatype has not.
+        """
+        inner = self.shape[1:]
+        if inner and all(size > 0 for size in inner):
+            if prod(values.shape[1:]) != prod(inner):
+                raise InputError(
+                    f"Expected records of shape {list(inner)} for the input {self.name!r}, got {list(values.shape[1:])}. "
+                    f"Check which columns the model gets."
+                )
+            values = values.reshape(len(values), *inner)
+        kind = TYPES.get(self.datatype or "")
+        if kind is None:
+            return values
+        cast = values.astype(kind)
+        if kind[0] in "iu" and not np.array_equal(cast, values):
+            raise InputError(f"Expected whole numbers for the input {self.name!r}, got others. Encode them as the model wants.")
+        return cast
+
+
+def tensors_of(metadata: Any) -> tuple[Tensor, ...]:
+    """The inputs that a server's metadata names; none if it names none.
+
+    >>> tensors_of({"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]})
+    (Tensor(name='x', datatype='FP32', shape=(-1, 4)),)
+    """
+    inputs = metadata.get("inputs") if isinstance(metadata, dict) else None
+    found = []
+    for entry in inputs or ():
+        if isinstance(entry, dict) and entry.get("name"):
+            shape = entry.get("shape") or ()
+            found.append(Tensor(str(entry["name"]), entry.get("datatype"), tuple(int(size) for size in shape)))
+    return tuple(found)
+
+
+def tensor_document(name: str, values: NDArray[Any], wanted: Tensor | None) -> dict[str, Any]:
+    """An array as one tensor of a request or an answer, its data flat in row-major order.
+
+    Raises:
+        InputError: A number is missing or infinite, which a tensor cannot say, or the values do not fit.
+
+    >>> tensor_document("job", np.array([["cook"]], dtype=object), None)
+    {'name': 'job', 'shape': [1, 1], 'datatype': 'BYTES', 'data': ['cook'], 'parameters': {'content_type': 'str'}}
+    """
+    values = wanted.fitted(values) if wanted else values
+    if values.dtype.kind == "O" and not any(is_missing(value) for value in values.ravel()):
+        values = np.array([as_json(value) for value in values.ravel()]).reshape(values.shape)
+    if values.dtype.kind == "O" or (values.dtype.kind == "f" and not np.isfinite(values).all()):
+        raise InputError(
+            f"Expected a finite value of {name!r} in each record, got one missing or infinite. Fill it in, or leave the record out."
+        )
+    found = {"name": name, "shape": list(values.shape), "datatype": datatype_of(values), "data": values.ravel().tolist()}
+    return found | ({"parameters": {"content_type": "str"}} if found["datatype"] == "BYTES" else {})
+
+
+def datatype_of(values: NDArray[Any]) -> str:
+    """The protocol's word for an array's type.
+
+    >>> datatype_of(np.zeros(1, dtype=np.float32)), datatype_of(np.array(["a"]))
+    ('FP32', 'BYTES')
+    """
+    kind = f"{values.dtype.kind}{values.dtype.itemsize}"
+    return next((name for name, code in TYPES.items() if code == kind), "BYTES")
+
+
+def tensor_of(entry: Any) -> NDArray[Any]:
+    """The array (n, …) that a tensor's document holds, flat or nested.
+
+    Raises:
+        TargetError: Its data are not what its shape says.
+    """
+    try:
+        numbers = np.float64 if str(entry.get("datatype")).startswith("FP") else None
+        values = np.array(entry["data"], dtype=numbers)
+        if entry.get("datatype") == "BYTES":
+            values = values.astype(object)
+        return values.reshape([int(size) for size in entry["shape"]])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        shape = entry.get("shape") if isinstance(entry, dict) else None
+        raise TargetError(
+            f"Expected the data of an output to fill its shape {shape}, got something else. Repair the server."
+        ) from None
