@@ -113,10 +113,10 @@ def count_doors(trees: dict[str, tuple[Path, ast.Module]]) -> tuple[int, int]:
         room = name.split(".")[1] if "." in name else ""
         for module, _taken in read_imports(tree):
             parts = module.split(".")
-            if len(parts) > 1 and parts[1] != room and f"{PACKAGE}.{parts[1]}" in trees:
-                if trees[f"{PACKAGE}.{parts[1]}"][0].name == "__init__.py":
-                    total += 1
-                    inside += len(parts) > 2
+            door = trees.get(".".join(parts[:2])) if len(parts) > 1 and parts[1] != room else None
+            if door is not None and door[0].name == "__init__.py":
+                total += 1
+                inside += len(parts) > 2
     return inside, total
 
 

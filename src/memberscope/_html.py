@@ -7,9 +7,9 @@ import hashlib
 from importlib.resources import files
 
 
-def template_text(name: str) -> str:
-    """A file of the templates folder."""
-    return (files(__package__) / "templates" / name).read_text(encoding="utf-8")
+def template_text(name: str, room: str = "reports") -> str:
+    """Read a file of a room's templates folder."""
+    return (files(f"memberscope.{room}") / "templates" / name).read_text(encoding="utf-8")
 
 
 def source_hash(text: str) -> str:

@@ -17,7 +17,7 @@ from memberscope.recipes import SGD, Adam, Execution, Order, Privacy, TorchRecip
 from memberscope.recipes.dp_accounting import epsilons, schedule_of, searched
 from memberscope.recipes.torch.dpsgd_white_box import watched_training
 from memberscope.recipes.torch.poisson_sampling import drawn, poisson_steps
-from memberscope.recipes.torch.recipe import Task, initial, rows_of, tensors
+from memberscope.recipes.torch.task import Task, initial, rows_of, tensors
 from memberscope.signals import Store, Wanted
 from memberscope.statistics import auc_value, roc
 from memberscope.types import Access, Records, SignalSpec

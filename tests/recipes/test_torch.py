@@ -16,10 +16,10 @@ from memberscope.errors import InputError
 from memberscope.recipes import SGD, Adam, EarlyStopping, Execution, Order, Steps, TorchRecipe, balanced, train
 from memberscope.recipes.torch import engine_choice as choosing
 from memberscope.recipes.torch.batches import augmented, batch, steps
-from memberscope.recipes.torch.engine_stacked import layers
+from memberscope.recipes.torch.linear_layers import layers
 from memberscope.recipes.torch.losses import Distilling, HighEntropy, RelaxLoss, top_probability
-from memberscope.recipes.torch.recipe import Task, initial, rows_of, tensors
 from memberscope.recipes.torch.settings import learning_rate
+from memberscope.recipes.torch.task import Task, initial, rows_of, tensors
 from memberscope.signals import Store, Wanted
 from memberscope.statistics import auc_value, roc
 from memberscope.types import Access, Evidence, Records, SignalSpec

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from memberscope.guard.asgi.http_protocol import protocol
-from memberscope.guard.asgi.middleware import GuardMiddleware
+from memberscope.guard.asgi.middleware import PolicyMiddleware
 from memberscope.guard.asgi.proxy import Proxy
 from memberscope.guard.policy.config import GuardPolicy, policy_of
 from memberscope.guard.query_event import Seen
@@ -32,7 +32,7 @@ def policy(**tables: Any) -> GuardPolicy:
 class Guarded:
     """A guard that serves."""
 
-    def __init__(self, url: str, guard: GuardMiddleware, seen: list[Seen]) -> None:
+    def __init__(self, url: str, guard: PolicyMiddleware, seen: list[Seen]) -> None:
         self.url, self.guard, self.seen = url, guard, seen
 
     def watched(self, n: int) -> list[Seen]:
@@ -95,7 +95,7 @@ def guarded(upstream: Any, rules: GuardPolicy, **parts: Any) -> Iterator[Guarded
     """The guard with this policy in front of an upstream's URL, or of an application in the same process."""
     seen: list[Seen] = []
     app = Proxy(upstream, rules) if isinstance(upstream, str) else upstream
-    guard = GuardMiddleware(app, policy=rules, **{"watch": seen.append} | parts)
+    guard = PolicyMiddleware(app, policy=rules, **{"watch": seen.append} | parts)
     listening = listener("127.0.0.1", 0)
     public = server(guard, {"http": protocol(rules.limits.body_timeout), "timeout_graceful_shutdown": 5})
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from memberscope.cli.main import app as cli
 from memberscope.errors import MemberscopeError
 from memberscope.guard.alerting.prometheus import Metrics
-from memberscope.guard.asgi.middleware import GuardMiddleware
+from memberscope.guard.asgi.middleware import PolicyMiddleware
 from memberscope.guard.calibration.thresholds import Tuned
 from memberscope.guard.calibration.thresholds_file import write_tuned
 from memberscope.guard.detectors.alarm import Alarm
@@ -145,7 +145,7 @@ class Live:
         self.alarms: list[Alarm] = []
         tell = self.judge.alerter.tell
         self.judge.alerter.tell = lambda alarm: (self.alarms.append(alarm), tell(alarm))[1]  # type: ignore[method-assign]
-        self.guard = GuardMiddleware(
+        self.guard = PolicyMiddleware(
             upstream,
             policy=policy,
             state=self.state,

@@ -9,19 +9,12 @@ import sys
 
 import typer
 
+from memberscope.cli.app import app
 from memberscope.cli.commands import audit, canaries, check, compare, defend, demo, doctor, explain, init, plan, report, verify
 from memberscope.cli.commands import list as listing
 from memberscope.cli.guard import app as guard
 from memberscope.errors import MemberscopeError
 
-app = typer.Typer(
-    name="memberscope",
-    help="Audit machine-learning models for membership inference.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
 app.command("demo")(demo.demo)
 app.command("init")(init.init)
 app.command("doctor")(doctor.doctor)

@@ -89,3 +89,16 @@ def as_words(values: NDArray[Any]) -> NDArray[np.str_]:
         return values.astype(np.str_)
     plain = (value.tolist() if hasattr(value, "tolist") else value for value in values)
     return np.array([value if isinstance(value, str) else repr(value) for value in plain], dtype=np.str_)
+
+
+def as_numpy(values: Any) -> NDArray[Any]:
+    """Make a numpy array of a tensor on any device and of any precision, or of anything numpy reads.
+
+    >>> as_numpy([1, 2]).tolist()
+    [1, 2]
+    """
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        if "float8" in str(values.dtype) or "bfloat16" in str(values.dtype):  # which numpy does not know
+            values = values.float()
+    return np.asarray(values)

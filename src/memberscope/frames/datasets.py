@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
+from memberscope.frames.column_values import as_numpy
 from memberscope.frames.several_inputs import Inputs
-from memberscope.targets.answers.scores import as_numpy
 
 LABELS = ("label", "labels", "y", "target", "targets")
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from memberscope.errors import InputError
 from memberscope.frames.access import is_frame, is_sparse
+from memberscope.frames.column_values import as_numpy
 from memberscope.frames.inputs import dense
-from memberscope.targets.answers.scores import as_numpy
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from memberscope.errors import InputError
 from memberscope.guard.policy.config import GuardPolicy, policy_of, read_policy
 
 if TYPE_CHECKING:
-    from memberscope.guard.asgi.middleware import GuardMiddleware
+    from memberscope.guard.server.embedded import GuardMiddleware
 
 __all__ = ["GuardMiddleware", "GuardPolicy", "policy_of", "read_policy"]
 
@@ -18,7 +18,7 @@ def __getattr__(name: str) -> Any:
     if name != "GuardMiddleware":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from memberscope.guard.asgi.middleware import GuardMiddleware
+        from memberscope.guard.server.embedded import GuardMiddleware
     except ImportError as error:
         raise InputError(f"Expected {error.name} for the guard, got none. Run pip install 'memberscope[guard]'.") from error
     return GuardMiddleware

@@ -7,14 +7,11 @@ can be told for every smaller budget too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from memberscope.signals.measured import Measured, Progress
+from memberscope.signals.measured import Measure, Measured, Progress
 from memberscope.signals.store import Store, digest_records, signal_key
 from memberscope.types import Records, SignalSpec, Target
-
-Measure = Callable[[Target, Records, SignalSpec, Progress | None], "Measured"]
 
 
 def measures() -> dict[str, Measure]:

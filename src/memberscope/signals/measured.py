@@ -8,7 +8,7 @@ from typing import get_args
 
 import numpy as np
 
-from memberscope.types import Floats, Ints, Measurement, SignalSpec
+from memberscope.types import Floats, Ints, Measurement, Records, SignalSpec, Target
 
 Progress = Callable[[int, int], None]
 
@@ -65,3 +65,6 @@ def one_stage(values: Floats, n_queries: int = 0) -> Measured:
     (4, 1, 2)
     """
     return Measured(values[:, None, :], np.full((len(values), 1), n_queries, dtype=np.int64))
+
+
+Measure = Callable[[Target, Records, SignalSpec, Progress | None], "Measured"]

@@ -11,8 +11,7 @@ import numpy as np
 
 from memberscope.errors import MemberscopeError, TargetError, UnmetNeedError
 from memberscope.signals.collect import validate_labels
-from memberscope.signals.measure import Measure
-from memberscope.signals.measured import Measured, Progress, one_stage
+from memberscope.signals.measured import Measure, Measured, Progress, one_stage
 from memberscope.types import Differentiable, Floats, Records, SignalSpec, Target
 
 

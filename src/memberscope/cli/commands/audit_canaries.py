@@ -82,7 +82,7 @@ def trained(recipe: Recipe, members: Records, planted: Records, inside: Bools, s
     from memberscope.recipes import TorchRecipe
     from memberscope.recipes.fleet.observe_model import subset, trained_models
     from memberscope.recipes.torch.dpsgd_white_box import watched_training
-    from memberscope.recipes.torch.engine_stacked import layers
+    from memberscope.recipes.torch.linear_layers import layers
     from memberscope.targets import wrap
 
     if isinstance(recipe, TorchRecipe) and recipe.privacy is not None and layers(recipe.built()) is not None:

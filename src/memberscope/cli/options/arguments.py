@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+from memberscope.cli.app import app
 
 DROPPED = {"--out", "--overwrite", "--no-records", "--show-ids", "--title", "--attacks"}
 
@@ -11,12 +16,14 @@ DROPPED = {"--out", "--overwrite", "--no-records", "--show-ids", "--title", "--a
 def kept_arguments(arguments: Sequence[str], verb: str) -> str:
     """The arguments of an `audit` that `verb` takes too, quoted for a shell; those about output are left out.
 
+    >>> import memberscope.cli.main  # adds the commands
     >>> kept_arguments(["--overwrite", "audit.toml", "--members", "my train.csv", "--out", "o", "--seed=3", "--coins"], "audit")
     "audit.toml --members 'my train.csv' --seed=3 --coins"
     >>> kept_arguments(["audit.toml", "--query-budget", "9"], "defend")
     'audit.toml'
     """
-    switches, taken = _options("audit"), _options(verb)
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    switches, taken = _options(commands["audit"]), _options(commands[verb])
     found: list[str] = []
     at = 0
     while at < len(arguments):
@@ -29,13 +36,8 @@ def kept_arguments(arguments: Sequence[str], verb: str) -> str:
     return shlex.join(found)
 
 
-def _options(verb: str) -> dict[str, bool]:
-    """Every option of a verb, and whether it is a switch."""
-    import typer
-
-    from memberscope.cli.main import app
-
-    command = typer.main.get_command(app).commands[verb]  # type: ignore[attr-defined]
+def _options(command: Any) -> dict[str, bool]:
+    """Every option of a command, and whether it is a switch."""
     return {
         name: bool(getattr(option, "is_flag", False))
         for option in command.params

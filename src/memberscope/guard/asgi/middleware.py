@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
-from memberscope.errors import InputError, MemberscopeError
+from memberscope.errors import MemberscopeError
 from memberscope.guard.asgi.bodies import (
     JSON,
     TOO_LONG,
@@ -53,9 +53,6 @@ from memberscope.guard.state.interface import State, StateError
 from memberscope.guard.state.token_buckets import retry_after
 from memberscope.types import Ints, OutputDefence
 from memberscope.wire.batch import Batch
-
-if TYPE_CHECKING:
-    from memberscope.guard.server.lifespan import Embedded
 
 NO_LABELS = np.full(64, -1, dtype=np.int64)
 NO_LABELS.flags.writeable = False
@@ -109,15 +106,28 @@ class Trace:
     faults: list[str] = field(default_factory=list)
 
 
-class GuardMiddleware:
-    """`app` behind the policy: a file's name or a policy that was read. Use it as `app.add_middleware(GuardMiddleware, policy="guard.toml")`.
+class Lifecycle(Protocol):
+    """What begins and ends with an application that the guard stands in."""
+
+    started: bool
+
+    async def start(self) -> None:
+        """Start, unless it is started."""
+        ...
+
+    def around(self, receive: Receive, send: Send) -> tuple[Receive, Send]:
+        """Give the two ends of a lifespan, with a start before it and a stop after it."""
+        ...
+
+
+class PolicyMiddleware:
+    """`app` behind a policy; where state is kept, who watches and who counts is given, not read from the policy.
 
     `state` keeps budgets and responses, `watch` is told of each query after it was answered, `counters` count, and `names` are the
-    keyed names of clients and records: without any of them, all are what the policy names, the monitor too, which begins and ends
-    with the application (`embedded`). `identify` tells who sent an ASGI scope. A policy that serves more than its `[measured]` is
-    refused, or with `allow_looser` logged.
+    keyed names of clients and records. `identify` tells who sent an ASGI scope. A policy that serves more than its `[measured]` is
+    refused, or with `allow_looser` logged. `lifecycle` starts and stops with the application.
 
-    >>> guard = GuardMiddleware(None, policy=GuardPolicy.model_validate({"serving": {"n_classes": 3}}))
+    >>> guard = PolicyMiddleware(None, policy=GuardPolicy.model_validate({"serving": {"n_classes": 3}}))
     >>> list(guard.rules.groups)
     ['default']
     """
@@ -134,6 +144,7 @@ class GuardMiddleware:
         names: Names | None = None,
         clock: Callable[[], float] = time.monotonic,
         allow_looser: bool = False,
+        lifecycle: Lifecycle | None = None,
     ) -> None:
         """Read the policy.
 
@@ -141,12 +152,7 @@ class GuardMiddleware:
             InputError: It is not usable.
         """
         self.app, self.state, self.watch, self.clock, self._identify = app, state, watch, clock, identify
-        self.embedded, self.allow_looser = None, allow_looser
-        if app is not None and state is None and watch is None and names is None and counters is None:
-            self.embedded = embedded(policy_from(policy))
-            if self.embedded is not None:
-                parts = self.embedded.parts
-                self.state, self.watch, names, counters = parts.state, parts.watch, parts.names, parts.counters
+        self.lifecycle, self.allow_looser = lifecycle, allow_looser
         self.counters = counters or Uncounted()
         self.names = names or Keyed()
         self.rules = self.prepared(policy)
@@ -171,10 +177,10 @@ class GuardMiddleware:
         """Serve one request."""
         assert self.app is not None
         rules = self.rules
-        if self.embedded is not None and scope["type"] == "lifespan":
-            receive, send = self.embedded.around(receive, send)
-        elif self.embedded is not None and not self.embedded.started:
-            await self.embedded.start()
+        if self.lifecycle is not None and scope["type"] == "lifespan":
+            receive, send = self.lifecycle.around(receive, send)
+        elif self.lifecycle is not None and not self.lifecycle.started:
+            await self.lifecycle.start()
         observed = rules.policy.guard.mode == "observe"
         if scope["type"] == "websocket" and not observed:
             await receive()
@@ -470,24 +476,6 @@ def unknown(n: int) -> Ints:
     [-1, -1]
     """
     return NO_LABELS[:n] if n <= len(NO_LABELS) else np.full(n, -1, dtype=np.int64)
-
-
-def embedded(policy: GuardPolicy) -> Embedded | None:
-    """What the policy names beside its rules; None where that is nothing but budgets in this process.
-
-    Raises:
-        InputError: It is not usable, or workers that share a Redis have no key to know clients by.
-    """
-    if policy.state.redis is None and policy.monitor.key is None:
-        return None
-    if policy.monitor.key is None:
-        raise InputError(
-            "Expected key in [monitor] beside [state] redis, got none: workers would not know the same client. Name a key file."
-        )
-    from memberscope.guard.server.assembly import parts_of
-    from memberscope.guard.server.lifespan import Embedded
-
-    return Embedded(parts_of(policy, b""))
 
 
 def rewritten(scope: Scope, body: bytes) -> Scope:

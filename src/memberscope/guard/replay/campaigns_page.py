@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +55,11 @@ def campaigns_page(replay: Replay) -> str:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    style = template_text("report.css") + own_text("campaigns.css")
+    style = template_text("report.css") + template_text("campaigns.css", "guard")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"percent": percent, "moment": moment, "day": day}
     environment.globals |= {"counted": counted, "lasted": lasted, "rate_words": rate_words}
-    text = environment.from_string(own_text("campaigns.html.j2")).render(
+    text = environment.from_string(template_text("campaigns.html.j2", "guard")).render(
         replay=replay,
         shown=SHOWN,
         named=NAMED,
@@ -70,11 +69,6 @@ def campaigns_page(replay: Replay) -> str:
         style=Markup(style),
     )
     return str(text)
-
-
-def own_text(name: str) -> str:
-    """A file of this room's templates."""
-    return (files("memberscope.guard") / "templates" / name).read_text(encoding="utf-8")
 
 
 def picture(replay: Replay) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from memberscope.errors import MemberscopeError
-from memberscope.guard.asgi.middleware import GuardMiddleware
+from memberscope.guard.asgi.middleware import PolicyMiddleware
 from memberscope.guard.logs.operational_log import say
 from memberscope.guard.policy.config import GuardPolicy
 from memberscope.guard.policy.measured_level import log_measured
@@ -22,7 +22,7 @@ class Reloads:
 
     def __init__(
         self,
-        guard: GuardMiddleware,
+        guard: PolicyMiddleware,
         path: Path,
         told: Callable[[GuardPolicy], None] = lambda policy: None,
         clock: Callable[[], float] = time.time,

@@ -18,7 +18,7 @@ from memberscope.errors import InputError
 from memberscope.guard.alerting.prometheus import leave_folder
 from memberscope.guard.asgi.bodies import App
 from memberscope.guard.asgi.http_protocol import protocol
-from memberscope.guard.asgi.middleware import GuardMiddleware
+from memberscope.guard.asgi.middleware import PolicyMiddleware
 from memberscope.guard.asgi.proxy import Proxy
 from memberscope.guard.logs.operational_log import logging_to_stderr, say
 from memberscope.guard.policy.config import GuardPolicy, read_policy
@@ -78,7 +78,7 @@ class Run:
         Proxy(self.upstream, policy)
         if not self.allow_looser:
             require_measured(policy)
-        GuardMiddleware(None, policy=policy.model_copy(update={"measured": None}))  # each worker logs a looser one
+        PolicyMiddleware(None, policy=policy.model_copy(update={"measured": None}))  # each worker logs a looser one
         return policy
 
     def _own(self, file: Path) -> None:
@@ -125,7 +125,7 @@ class Worker:
         self.run, self.parts, self.place, self._parent = run, parts, place, os.getppid()
         policy = read_policy(run.policy)
         self.proxy = Proxy(run.upstream, policy, ca_file=None if run.upstream_ca is None else str(run.upstream_ca))
-        self.guard = GuardMiddleware(
+        self.guard = PolicyMiddleware(
             self.proxy,
             policy=policy,
             state=parts.state,

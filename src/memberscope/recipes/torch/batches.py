@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from memberscope.recipes.torch.recipe import Task
 from memberscope.recipes.torch.settings import check_augmentation, learning_rate
+from memberscope.recipes.torch.task import Task
 
 
 @dataclass(frozen=True, eq=False)

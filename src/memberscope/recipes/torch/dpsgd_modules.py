@@ -6,7 +6,7 @@ from typing import Any
 
 from memberscope.errors import InputError
 from memberscope.recipes.dp_accounting import Privacy
-from memberscope.recipes.torch.engine_stacked import layers
+from memberscope.recipes.torch.linear_layers import layers
 
 
 def opacus_parts() -> tuple[Any, Any]:

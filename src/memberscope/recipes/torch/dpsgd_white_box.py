@@ -22,7 +22,8 @@ from memberscope.errors import InputError
 from memberscope.recipes.torch.engine_choice import engine_of
 from memberscope.recipes.torch.engine_dpsgd_stacked import Network, add_sums, clipping, factored, fit
 from memberscope.recipes.torch.poisson_sampling import mechanism_of
-from memberscope.recipes.torch.recipe import Task, TorchRecipe, flushed_denormals, initial, rows_of, tensors
+from memberscope.recipes.torch.recipe import TorchRecipe
+from memberscope.recipes.torch.task import Task, flushed_denormals, initial, rows_of, tensors
 from memberscope.targets import TorchTarget
 from memberscope.types import Bools, Floats, Records
 

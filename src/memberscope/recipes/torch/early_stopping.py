@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from memberscope.recipes.torch.recipe import Task
+from memberscope.recipes.torch.task import Task
 
 
 @dataclass(eq=False)

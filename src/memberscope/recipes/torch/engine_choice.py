@@ -6,32 +6,30 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from memberscope.errors import InputError
 from memberscope.recipes.dp_accounting import Privacy
-from memberscope.recipes.torch import engine_dpsgd_loop as torch_private_loop
-from memberscope.recipes.torch import engine_dpsgd_stacked as torch_private
-from memberscope.recipes.torch import engine_loop as torch_loop
-from memberscope.recipes.torch import engine_stacked as torch_matrices
-from memberscope.recipes.torch import engine_vmap as torch_vmap
-from memberscope.recipes.torch.recipe import Engine, Task, TorchRecipe, flushed_denormals, initial, tensors
+from memberscope.recipes.torch import engine_dpsgd_loop, engine_dpsgd_stacked, engine_loop, engine_stacked, engine_vmap
+from memberscope.recipes.torch.linear_layers import layers
+from memberscope.recipes.torch.task import Engine, Task, TorchSettings, flushed_denormals, initial, tensors
 from memberscope.types import Records
 
+Settings = TypeVar("Settings", bound=TorchSettings)
 STEPS = 6  # measured steps a candidate, after a first one that is not counted
 WORTH = 0.97  # a larger stack loses more when a run is killed: it must be this much faster
 STACKS = {"cpu": (1, 2, 4, 8), "cuda": (1, 4, 16, 64)}
 ENGINES: dict[str, Callable[[Task], None]] = {
-    "matrices": torch_matrices.fit,
-    "vmap": torch_vmap.fit,
-    "loop": torch_loop.fit,
+    "matrices": engine_stacked.fit,
+    "vmap": engine_vmap.fit,
+    "loop": engine_loop.fit,
 }
-PRIVATE: dict[str, Callable[[Task], None]] = {"matrices": torch_private.fit, "loop": torch_private_loop.fit}
+PRIVATE: dict[str, Callable[[Task], None]] = {"matrices": engine_dpsgd_stacked.fit, "loop": engine_dpsgd_loop.fit}
 
 
-def engine_of(recipe: TorchRecipe, module: Any) -> Callable[[Task], None]:
+def engine_of(recipe: TorchSettings, module: Any) -> Callable[[Task], None]:
     """The engine that the recipe names, or the first that this module allows.
 
     Raises:
@@ -41,7 +39,7 @@ def engine_of(recipe: TorchRecipe, module: Any) -> Callable[[Task], None]:
     table = ENGINES if recipe.privacy is None else PRIVATE
     if recipe.engine == "auto":
         return table[able[0]]
-    vmap = recipe.engine == "vmap" and recipe.privacy is None and torch_vmap.why_not(module) is None and not recipe.stop
+    vmap = recipe.engine == "vmap" and recipe.privacy is None and engine_vmap.why_not(module) is None and not recipe.stop
     if recipe.engine not in (*able, "loop") and not vmap:
         raise InputError(
             f"Expected a model that the engine {recipe.engine!r} can train, got another: {why}. Use engine='auto'."
@@ -49,13 +47,13 @@ def engine_of(recipe: TorchRecipe, module: Any) -> Callable[[Task], None]:
     return table[recipe.engine]
 
 
-def engines(recipe: TorchRecipe, module: Any) -> tuple[tuple[Engine, ...], str]:
+def engines(recipe: TorchSettings, module: Any) -> tuple[tuple[Engine, ...], str]:
     """Engines worth trying for the module, fastest first, and why stacking stops where it does."""
     if recipe.privacy is not None:
         return private_engines(module)
-    if not callable(recipe.loss) and torch_matrices.layers(module) is not None:
+    if not callable(recipe.loss) and layers(module) is not None:
         return ("matrices", "loop"), "fully connected: stacked weights, batched matrix products"
-    odd = torch_vmap.why_not(module) or ("training stops early" if recipe.stop else None)
+    odd = engine_vmap.why_not(module) or ("training stops early" if recipe.stop else None)
     if odd is not None:
         return ("loop",), f"one by one, since {odd}"
     if recipe.device == "cpu":
@@ -65,12 +63,12 @@ def engines(recipe: TorchRecipe, module: Any) -> tuple[tuple[Engine, ...], str]:
 
 def private_engines(module: Any) -> tuple[tuple[Engine, ...], str]:
     """The engine for the module's private training, and why."""
-    if torch_matrices.layers(module) is not None and all(p.requires_grad for p in module.parameters()):
+    if layers(module) is not None and all(p.requires_grad for p in module.parameters()):
         return ("matrices",), "fully connected: stacked weights, norms of gradients in closed form"
     return ("loop",), "one by one, gradients of single records by Opacus"
 
 
-def choose(recipe: TorchRecipe, pool: Records, size: int, n_models: int) -> tuple[TorchRecipe, dict[str, Any]]:
+def choose(recipe: Settings, pool: Records, size: int, n_models: int) -> tuple[Settings, dict[str, Any]]:
     """The recipe with what is left open decided, and the decision; `size` records a model, `n_models` in all.
 
     Raises:
@@ -89,7 +87,7 @@ def choose(recipe: TorchRecipe, pool: Records, size: int, n_models: int) -> tupl
     return found, choice | {"precision": found.precision, "device": found.device, "note": note}
 
 
-def candidates(recipe: TorchRecipe, able: tuple[Engine, ...], n_models: int, cores: int) -> list[TorchRecipe]:
+def candidates(recipe: Settings, able: tuple[Engine, ...], n_models: int, cores: int) -> list[Settings]:
     """Recipes to compare, small stacks first; stacks leave every core a job, and a lone job gets all cores."""
     on_cpu = recipe.device == "cpu"
     most = max(1, -(-n_models // (cores if on_cpu else 1)))
@@ -103,7 +101,7 @@ def candidates(recipe: TorchRecipe, able: tuple[Engine, ...], n_models: int, cor
     return found
 
 
-def fastest(trials: list[TorchRecipe], pool: Records, size: int) -> tuple[TorchRecipe, float]:
+def fastest(trials: list[Settings], pool: Records, size: int) -> tuple[Settings, float]:
     """The quickest of `trials` by seconds a model and step, and those seconds."""
     best, least = trials[-1], float("inf")
     for trial in trials:
@@ -118,7 +116,7 @@ def fastest(trials: list[TorchRecipe], pool: Records, size: int) -> tuple[TorchR
     return best, least
 
 
-def seconds_a_step(recipe: TorchRecipe, pool: Records, size: int) -> float:
+def seconds_a_step(recipe: TorchSettings, pool: Records, size: int) -> float:
     """Seconds that one step of one model takes in a stack like the recipe's; nothing is kept."""
     stack = recipe.stack or 1
     x, y = tensors(recipe, pool, initial(recipe, 0))

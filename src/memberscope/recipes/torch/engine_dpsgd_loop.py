@@ -8,7 +8,7 @@ from typing import Any
 from memberscope.recipes.torch.dpsgd_modules import opacus_parts
 from memberscope.recipes.torch.engine_loop import dropout_seed, optimiser_of
 from memberscope.recipes.torch.poisson_sampling import alone, drawn, mechanism_of, noise_generator, poisson_steps
-from memberscope.recipes.torch.recipe import Task
+from memberscope.recipes.torch.task import Task
 
 
 def fit(task: Task) -> None:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from memberscope.recipes.torch.engine_loop import dropout_seed
-from memberscope.recipes.torch.engine_stacked import Change, Layer, Stacked, layers, move, slope, slope_of_loss, stacked
+from memberscope.recipes.torch.engine_stacked import Change, Stacked, move, slope, slope_of_loss, stacked
+from memberscope.recipes.torch.linear_layers import Layer, layers
 from memberscope.recipes.torch.poisson_sampling import drawn, mechanism_of, noise_generator, poisson_steps, weights_of
-from memberscope.recipes.torch.recipe import Task
+from memberscope.recipes.torch.task import Task
 
 Watch = Callable[[int, "Network", list[list[Any]]], None]
 

@@ -13,8 +13,8 @@ from typing import Any
 from memberscope.recipes.torch.batches import batch, steps
 from memberscope.recipes.torch.early_stopping import watch_of
 from memberscope.recipes.torch.losses import Loss
-from memberscope.recipes.torch.recipe import Task, TorchRecipe
 from memberscope.recipes.torch.settings import SGD
+from memberscope.recipes.torch.task import Task, TorchSettings
 
 
 def fit(task: Task) -> None:
@@ -106,7 +106,7 @@ def dropout_seed(seed: int) -> int:
     return seed ^ 0x5DEECE66D
 
 
-def optimiser_of(recipe: TorchRecipe, parameters: Any) -> Any:
+def optimiser_of(recipe: TorchSettings, parameters: Any) -> Any:
     """The torch optimiser that the recipe names, over `parameters`."""
     import torch
 
@@ -125,7 +125,7 @@ def optimiser_of(recipe: TorchRecipe, parameters: Any) -> Any:
     )
 
 
-def loss_of(recipe: TorchRecipe, epoch: int) -> Any:
+def loss_of(recipe: TorchSettings, epoch: int) -> Any:
     """The loss in `epoch` as a function of logits (r, k) and labels (r,) or probabilities (r, k)."""
     import torch
 

@@ -13,19 +13,9 @@ from typing import Any
 from memberscope.recipes.torch.batches import batch, steps
 from memberscope.recipes.torch.early_stopping import watch_of
 from memberscope.recipes.torch.engine_loop import dropout_seed, loss_of
-from memberscope.recipes.torch.recipe import Task, TorchRecipe
+from memberscope.recipes.torch.linear_layers import Layer, layers
 from memberscope.recipes.torch.settings import SGD, Adam
-
-ACTIVATIONS = ("ReLU", "Tanh", "Sigmoid", "LeakyReLU")
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """A linear layer at `path` in the module, the activation after it (None at the end), and the dropout after that."""
-
-    path: str
-    activation: Any
-    dropout: float
+from memberscope.recipes.torch.task import Task, TorchSettings
 
 
 @dataclass(eq=False)
@@ -34,29 +24,6 @@ class Stacked:
 
     values: list[Any]
     memory: list[list[Any]]
-
-
-def layers(module: Any) -> list[Layer] | None:
-    """The layers of a fully connected network of several outputs, or None if the module is something else."""
-    from torch import nn
-
-    found: list[Layer] = []
-    if not isinstance(module, nn.Sequential) or next(module.buffers(), None) is not None:
-        return None
-    for path, part in module.named_modules():
-        kind, last = type(part), found[-1] if found else None
-        if kind in (nn.Sequential, nn.Identity) or (kind is nn.Flatten and last is None and part.start_dim == 1):
-            continue
-        if kind is nn.Linear and (last is None or last.activation is not None):
-            found.append(Layer(path, None, 0.0))
-        elif kind.__name__ in ACTIVATIONS and kind.__module__.startswith("torch.nn") and last and last.activation is None:
-            found[-1] = Layer(last.path, part, 0.0)
-        elif kind is nn.Dropout and last and last.activation is not None and not last.dropout:
-            found[-1] = Layer(last.path, last.activation, part.p)
-        else:
-            return None
-    one = bool(found) and module.get_submodule(found[-1].path).out_features == 1  # its loss is of another form
-    return found if found and found[-1].activation is None and not one else None
 
 
 def fit(task: Task) -> None:
@@ -111,7 +78,7 @@ class Change:
     loss: Any = None
 
 
-def change_of(recipe: TorchRecipe, rate: float, epoch: int, number: int) -> Change:
+def change_of(recipe: TorchSettings, rate: float, epoch: int, number: int) -> Change:
     """The change that the recipe makes in a step."""
     loss = None if recipe.loss == "cross_entropy" else loss_of(recipe, epoch)
     return Change(recipe.optimiser, recipe.weight_decay, recipe.label_smoothing, rate, number, loss)

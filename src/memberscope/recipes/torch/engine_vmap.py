@@ -9,7 +9,7 @@ from typing import Any
 
 from memberscope.recipes.torch.batches import batch, steps
 from memberscope.recipes.torch.engine_loop import dropout_seed, loss_of, optimiser_of, read_outputs
-from memberscope.recipes.torch.recipe import Task
+from memberscope.recipes.torch.task import Task
 
 
 def fit(task: Task) -> None:

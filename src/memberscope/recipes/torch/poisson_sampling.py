@@ -11,8 +11,8 @@ import numpy as np
 from memberscope.errors import InputError
 from memberscope.recipes.dp_accounting import noise_of, schedule_of
 from memberscope.recipes.torch.batches import Step, batch
-from memberscope.recipes.torch.recipe import Task
 from memberscope.recipes.torch.settings import learning_rate
+from memberscope.recipes.torch.task import Task
 
 SAMPLING, NOISE = 3, 4  # streams of a model's seed, beside those of batches and augmentation
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
+from memberscope.frames.column_values import as_numpy
 from memberscope.types import Floats
 
 Place = tuple[str | int, ...]  # the names and positions that lead to the scores; none where they are the answer itself
@@ -86,19 +87,6 @@ def as_rows(values: Any, n: int) -> NDArray[Any]:
             f"Return one score a class for each record."
         )
     return array.reshape(n, -1)
-
-
-def as_numpy(values: Any) -> NDArray[Any]:
-    """Make a numpy array of a tensor on any device and of any precision, or of anything numpy reads.
-
-    >>> as_numpy([1, 2]).tolist()
-    [1, 2]
-    """
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        if "float8" in str(values.dtype) or "bfloat16" in str(values.dtype):  # which numpy does not know
-            values = values.float()
-    return np.asarray(values)
 
 
 def _leaves(answer: Any, n: int, place: Place) -> Iterator[tuple[Place, Any]]:

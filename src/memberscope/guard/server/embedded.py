@@ -1,0 +1,122 @@
+"""The guard as middleware of another application: its monitor begins and ends with it, or begins at the first request."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from memberscope.errors import InputError
+from memberscope.guard.asgi.bodies import App, Message, Receive, Send
+from memberscope.guard.asgi.compiled_policy import Identify, policy_from
+from memberscope.guard.asgi.middleware import PolicyMiddleware
+from memberscope.guard.counters import Counters
+from memberscope.guard.hashing.pseudonyms import Names
+from memberscope.guard.policy.config import GuardPolicy
+from memberscope.guard.query_event import Watch
+from memberscope.guard.server.assembly import Parts, parts_of
+from memberscope.guard.state.interface import State
+
+
+class Embedded:
+    """The parts of a guard that nobody else starts and stops."""
+
+    def __init__(self, parts: Parts) -> None:
+        """Start nothing yet: there may be no loop."""
+        self.parts, self.started = parts, False
+        self._lock = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Start, unless it is."""
+        async with self._lock:
+            if not self.started:
+                await self.parts.start()
+                self.started = True
+
+    async def stop(self) -> None:
+        """Look at what waits, and let go of everything."""
+        if self.started:
+            self.started = False
+            await self.parts.stop()
+        await self.parts.state.close()
+
+    def around(self, receive: Receive, send: Send) -> tuple[Receive, Send]:
+        """The two ends of an application's lifespan, with the parts started before it and stopped after it."""
+
+        async def begun() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await self.start()
+            return message
+
+        async def ended(message: Message) -> None:
+            if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+                await self.stop()
+            await send(message)
+
+        return begun, ended
+
+
+class GuardMiddleware(PolicyMiddleware):
+    """`app` behind the policy: a file's name or a policy that was read. Use it as `app.add_middleware(GuardMiddleware, policy="guard.toml")`.
+
+    State, watcher, counters and names are what the policy names, unless one of them is given; the monitor begins and ends with the
+    application.
+
+    >>> guard = GuardMiddleware(None, policy=GuardPolicy.model_validate({"serving": {"n_classes": 3}}))
+    >>> list(guard.rules.groups)
+    ['default']
+    """
+
+    def __init__(
+        self,
+        app: App | None,
+        *,
+        policy: GuardPolicy | str | Path,
+        state: State | None = None,
+        identify: Identify | None = None,
+        watch: Watch | None = None,
+        counters: Counters | None = None,
+        names: Names | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        allow_looser: bool = False,
+    ) -> None:
+        """Read the policy, and assemble what it names.
+
+        Raises:
+            InputError: It is not usable, or workers that share a Redis have no key to know clients by.
+        """
+        lifecycle = None
+        if app is not None and state is None and watch is None and names is None and counters is None:
+            lifecycle = embedded(policy_from(policy))
+            if lifecycle is not None:
+                parts = lifecycle.parts
+                state, watch, names, counters = parts.state, parts.watch, parts.names, parts.counters
+        super().__init__(
+            app,
+            policy=policy,
+            state=state,
+            identify=identify,
+            watch=watch,
+            counters=counters,
+            names=names,
+            clock=clock,
+            allow_looser=allow_looser,
+            lifecycle=lifecycle,
+        )
+
+
+def embedded(policy: GuardPolicy) -> Embedded | None:
+    """What the policy names beside its rules; None where that is nothing but budgets in this process.
+
+    Raises:
+        InputError: It is not usable, or workers that share a Redis have no key to know clients by.
+    """
+    if policy.state.redis is None and policy.monitor.key is None:
+        return None
+    if policy.monitor.key is None:
+        raise InputError(
+            "Expected key in [monitor] beside [state] redis, got none: workers would not know the same client. Name a key file."
+        )
+    return Embedded(parts_of(policy, b""))

@@ -1,0 +1,167 @@
+"""Settings of training with torch, and the task that an engine gets: modules, records and what to learn."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from memberscope.errors import InputError
+from memberscope.frames.column_values import as_numpy
+from memberscope.recipes.dp_accounting import Privacy
+from memberscope.recipes.torch.dpsgd_modules import trainable
+from memberscope.recipes.torch.heads import Head, find_head
+from memberscope.recipes.torch.losses import Loss
+from memberscope.recipes.torch.settings import SGD, EarlyStopping, Optimiser, Precision, Schedule, check_augmentation
+from memberscope.targets.white_box.torch_access import reads_codes
+from memberscope.types import Bools, Floats, Records
+
+Engine = Literal["auto", "matrices", "vmap", "loop"]
+
+
+@dataclass(frozen=True)
+class TorchSettings:
+    """Which module is trained, and how; `TorchRecipe` explains each setting."""
+
+    model: Callable[[], Any]
+    optimiser: Optimiser = field(default_factory=SGD)
+    schedule: Schedule = "constant"
+    epochs: int = 20
+    batch_size: int = 128
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    loss: Literal["cross_entropy"] | Loss | Callable[[Any, Any], Any] = "cross_entropy"
+    augmentation: tuple[str, ...] = ()
+    mixup: float = 0.0
+    stop: EarlyStopping | None = None
+    precision: Precision = "float32"
+    device: str = "cpu"
+    stack: int | None = None
+    engine: Engine = "auto"
+    threads: int = 1
+    privacy: Privacy | None = None
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision) or self.engine not in get_args(Engine):
+            raise InputError(
+                f"Expected a precision among {', '.join(get_args(Precision))} and an engine among "
+                f"{', '.join(get_args(Engine))}, got {self.precision!r} and {self.engine!r}. Choose from these."
+            )
+        if min(self.epochs, self.batch_size, self.threads, 1 if self.stack is None else self.stack) < 1:
+            raise InputError("Expected at least one epoch, record a batch, thread and model a stack, got less. Repair it.")
+        if min(self.mixup, self.weight_decay) < 0 or not 0 <= self.label_smoothing < 1:
+            raise InputError("Expected mixup and weight decay of at least 0 and smoothing in [0, 1), got others. Repair them.")
+        for name in self.augmentation:
+            check_augmentation(name)
+        mixes = self.loss != "cross_entropy" or self.mixup or self.stop is not None
+        if self.privacy is not None and (mixes or self.precision == "bfloat16"):
+            raise InputError(
+                f"Expected cross-entropy in float32 or float64 with privacy, without mixup or early stopping, got {self.loss!r} in "
+                f"{self.precision}: what looks at several records at once breaks the bound on what one changes. Leave one out."
+            )
+
+    def built(self) -> Any:
+        """What `model()` builds; for private training, checked, and with layers replaced as far as `privacy` allows.
+
+        Raises:
+            InputError: DP-SGD cannot train it.
+        """
+        module = self.model()
+        if self.privacy is None or not hasattr(module, "named_modules"):
+            return module
+        return trainable(module, self.privacy)
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What an engine trains in place: `modules` (b), each on the records `rows[i]` (b, r) of `x` (n, ...) and `y` (n,).
+
+    `soft` (b, n, k) are probabilities to learn in place of `y`. `held` (b, v) are records that early stopping looks at.
+    """
+
+    recipe: TorchSettings
+    modules: list[Any]
+    x: Any
+    y: Any
+    rows: np.ndarray[Any, np.dtype[np.int64]]
+    seeds: list[int]
+    soft: Any = None
+    held: Any = None
+
+    @cached_property
+    def head(self) -> Head:
+        """How logits come from what the modules return."""
+        return find_head(self.modules[0], self.x, int(self.y.max()) + 1)
+
+
+def taught(task: Task, soft: Floats | None) -> Task:
+    """The task with the probabilities to learn, if there are some, on its device, and its records held out."""
+    import torch
+
+    if soft is not None:
+        task = replace(task, soft=torch.from_numpy(np.ascontiguousarray(soft)).to(task.x.device, task.x.dtype))
+    if task.recipe.stop is None:
+        return task
+    size = task.rows.shape[1]
+    n_held = round(task.recipe.stop.share * size)
+    if not 0 < n_held < size - 1:
+        raise InputError(f"Expected records to hold out for early stopping, got {size} in all. Give more.")
+    mixed = np.stack(
+        [row[np.random.default_rng([seed, 4]).permutation(size)] for row, seed in zip(task.rows, task.seeds, strict=True)]
+    )
+    return replace(task, rows=np.sort(mixed[:, n_held:], axis=1), held=mixed[:, :n_held])
+
+
+def initial(recipe: TorchSettings, seed: int) -> Any:
+    """The module with the initial weights that `seed` gives, on the recipe's device.
+
+    Raises:
+        InputError: The device is not there, or `model` builds something else than a module.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = recipe.built()
+    if not isinstance(module, torch.nn.Module):
+        raise InputError(f"Expected model() to build a torch module, got {type(module).__name__}. Return the module.")
+    try:
+        module = module.to(torch.device(recipe.device))
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"Expected an available device, got {recipe.device!r} ({first}). Use device='cpu'.") from error
+    return module.double() if recipe.precision == "float64" else module
+
+
+def tensors(recipe: TorchSettings, pool: Records, module: Any) -> tuple[Any, Any]:
+    """Records and labels on the device; numbers in the weights' precision, codes that `module` looks up as they are."""
+    import torch
+
+    with warnings.catch_warnings():  # workers share one read-only copy of the records, and nothing here writes to them
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
+        x = torch.from_numpy(np.ascontiguousarray(pool.x))
+    if x.is_floating_point() or not reads_codes(module):
+        x = x.double() if recipe.precision == "float64" else x.float()
+    return x.to(recipe.device), torch.from_numpy(as_numpy(pool.y).astype(np.int64).reshape(-1)).to(recipe.device)
+
+
+def rows_of(inside: Bools) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Positions (b, r) of the records under each row of `inside` (b, n), all of one size."""
+    return np.stack([np.flatnonzero(row) for row in inside])
+
+
+@contextmanager
+def flushed_denormals() -> Iterator[None]:
+    """Numbers below 1e-38 read as zero while training: processors are slow on them, and no result shows the difference."""
+    import torch
+
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
