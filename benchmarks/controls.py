@@ -17,9 +17,9 @@ from memberscope.attacks import ATTACKS
 from memberscope.auditing.controls.blind import blind_control
 from memberscope.auditing.controls.direction import direction_control
 from memberscope.auditing.controls.fitted import fitted_control
-from memberscope.auditing.controls.null import null_control
 from memberscope.auditing.controls.overlap import overlap_control
 from memberscope.auditing.documents.result import Arrays, Scored
+from memberscope.auditing.scoring.null_control import null_control
 from memberscope.auditing.subject.duplicates import find_overlap
 from memberscope.statistics import clopper_pearson
 from memberscope.types import Evidence

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 
 from memberscope.auditing import Plan, Subject, Training, make_subject, run, signals_subject
-from memberscope.auditing.collect import time_model as costs
-from memberscope.auditing.collect.dry_run import Forecast, forecast, seconds_a_model
-from memberscope.auditing.collect.time_model import Timings, time_target
+from memberscope.auditing.forecast import time_model as costs
+from memberscope.auditing.forecast.dry_run import Forecast, forecast, seconds_a_model
+from memberscope.auditing.forecast.time_model import Timings, time_target
 from memberscope.recipes import Execution, SklearnRecipe, TorchRecipe
 from memberscope.targets import Endpoint, HttpTarget, wrap
 from memberscope.types import Access, ThreatModel

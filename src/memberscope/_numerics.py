@@ -16,3 +16,37 @@ def softmax(logits: Floats) -> Floats:
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities: Floats = shifted / shifted.sum(axis=1, keepdims=True)
     return probabilities
+
+
+FLOOR = 1e-300  # below this a probability is read as zero; keeps logarithms finite without moving any rank
+
+
+def completed(values: Floats) -> Floats:
+    """Probabilities (n, k) with each hidden class (NaN) given an equal share of what the visible ones leave.
+
+    That share lies within all that is known of a hidden class: it is at least zero, at most the smallest visible probability of a
+    top-k answer, and the whole sums to one. Hidden classes of one record tie.
+
+    >>> completed(np.array([[0.7, np.nan, np.nan], [0.5, 0.3, 0.2]])).round(2).tolist()
+    [[0.7, 0.15, 0.15], [0.5, 0.3, 0.2]]
+    """
+    hidden = np.isnan(values)
+    if not hidden.any():
+        return values
+    left = np.maximum(1.0 - np.nansum(values, axis=1), 0.0)
+    share = np.minimum(left / np.maximum(hidden.sum(axis=1), 1), np.nanmin(values, axis=1))
+    return np.where(hidden, share[:, None], values)
+
+
+def logsumexp(values: Floats) -> Floats:
+    """Row-wise log of the sum of exponentials (n,) of `values` (n, k); a row of -inf gives -inf."""
+    top = np.maximum(values.max(axis=1), np.finfo(np.float64).min)
+    with np.errstate(divide="ignore"):
+        return np.asarray(top + np.log(np.exp(values - top[:, None]).sum(axis=1)), dtype=np.float64)
+
+
+def settled(values: Floats) -> Floats:
+    """Values rounded to 40 bits, so that equal probabilities summed in another order still tie."""
+    mantissa, exponent = np.frexp(values)
+    rounded: Floats = np.ldexp(np.round(mantissa * 2.0**40), exponent - 40)
+    return rounded

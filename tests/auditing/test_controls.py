@@ -10,9 +10,9 @@ from scipy.stats import binom
 from memberscope.attacks import ATTACKS
 from memberscope.auditing import Plan, audit_signals
 from memberscope.auditing.controls.blind import blind_control
-from memberscope.auditing.controls.null import null_control, pseudo_members
 from memberscope.auditing.controls.overlap import overlap_control
 from memberscope.auditing.scoring import crossfit as fitting
+from memberscope.auditing.scoring.null_control import null_control, pseudo_members
 from memberscope.auditing.subject.duplicates import find_overlap
 from memberscope.types import Evidence
 

@@ -10,11 +10,11 @@ from sklearn.ensemble import RandomForestClassifier
 from torch import nn
 
 from memberscope.auditing import Plan, Policy, Training, make_subject
-from memberscope.auditing.collect.full_attack_set import Coverage, seen_by
 from memberscope.auditing.defend.frontier import Frontier, Row, Share, Shown, better, concluded, meets, smallest, tpr_of
 from memberscope.auditing.defend.sweep import SWEPT, Scene, Wish, attempt, defend, scene_of, sweep_attacks
 from memberscope.auditing.documents.policy import AucClaim, Claim, EpsilonClaim
-from memberscope.auditing.verdict.verify_document import verify_frontier
+from memberscope.auditing.verdict.full_attack_set import Coverage, seen_by
+from memberscope.auditing.verify_document import verify_frontier
 from memberscope.errors import InputError
 from memberscope.recipes import SGD, Execution, SklearnRecipe, TorchRecipe
 from memberscope.recipes.worst_case_canaries import COPY, GROUP, NATURAL, planted

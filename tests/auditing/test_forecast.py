@@ -11,8 +11,8 @@ from scenes import Planted, PlantedRecipe, gaussian_signals, numbers, planted_si
 import memberscope
 from memberscope import Plan, ThreatModel
 from memberscope.auditing import Training, make_subject, signals_subject
-from memberscope.auditing.collect.dry_run import forecast
-from memberscope.auditing.collect.time_model import PROBED, SPENT, Timings, time_target
+from memberscope.auditing.forecast.dry_run import forecast
+from memberscope.auditing.forecast.time_model import PROBED, SPENT, Timings, time_target
 from memberscope.errors import TargetError
 from memberscope.recipes import Execution
 from memberscope.targets import Endpoint, FunctionTarget, HttpTarget

@@ -11,7 +11,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.naive_bayes import GaussianNB
 
 from memberscope.auditing import Claim, Plan, Policy, Training, audit, differences, make_subject, rejudged
-from memberscope.auditing.collect.dry_run import forecast
+from memberscope.auditing.forecast.dry_run import forecast
 from memberscope.errors import InputError
 from memberscope.recipes import Execution, FunctionRecipe, as_recipe, balanced
 from memberscope.types import Access, Records, ThreatModel

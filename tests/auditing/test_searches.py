@@ -13,7 +13,7 @@ from sklearn.neural_network import MLPClassifier
 
 import memberscope
 from memberscope.auditing import Plan, audit_signals, differences
-from memberscope.auditing.collect.dry_run import forecast
+from memberscope.auditing.forecast.dry_run import forecast
 from memberscope.auditing.subject.subject import make_subject
 from memberscope.auditing.verdict.recompute import digest_account
 from memberscope.errors import InputError

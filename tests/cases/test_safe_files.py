@@ -22,7 +22,7 @@ from skops.io import dump
 
 from memberscope.errors import InputError, UnsafeFileError
 from memberscope.targets import load_target, read_signals
-from memberscope.targets.loading.archives import check_archive
+from memberscope.targets.files.archives import check_archive
 
 RNG = np.random.default_rng(0)
 N, D = 200, 4

@@ -18,8 +18,8 @@ import memberscope
 from memberscope.cli.main import app
 from memberscope.errors import InputError
 from memberscope.targets import FunctionTarget, SklearnTarget, wrap
-from memberscope.targets.frameworks.tasks import recognise_task, refuse_architectures
 from memberscope.targets.tables.records import class_names
+from memberscope.targets.tasks import recognise_task, refuse_architectures
 
 RNG = np.random.default_rng(0)
 N = 120

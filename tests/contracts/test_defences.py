@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from memberscope._numerics import completed
 from memberscope.attacks import Gap
-from memberscope.attacks._inputs import completed, correct
+from memberscope.attacks._inputs import correct
 from memberscope.defences import (
     OUTPUT_DEFENCES,
     Chain,

@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 import memberscope
 from memberscope.attacks import by_name
 from memberscope.auditing import Claim, Plan, Policy, rejudged
-from memberscope.auditing.collect import full_attack_set as full
 from memberscope.auditing.defend.frontier import Frontier
 from memberscope.auditing.documents.policy import AucClaim, EpsilonClaim
+from memberscope.auditing.verdict import full_attack_set as full
 from memberscope.cli.guard import init as guard_init
 from memberscope.defences import restriction
 from memberscope.errors import InputError

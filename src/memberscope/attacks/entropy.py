@@ -12,8 +12,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from memberscope._numerics import settled
 from memberscope.attacks._class_thresholds import Thresholds, named, needs_for, scores_of
-from memberscope.attacks._inputs import log_probabilities, settled
+from memberscope.attacks._inputs import log_probabilities
 from memberscope.types import Access, Evidence, Floats, Needs
 
 

@@ -5,11 +5,10 @@ from memberscope.auditing.api import audit, audit_signals, settled, signals_subj
 from memberscope.auditing.collect.reference_models import Training
 from memberscope.auditing.compare.compare import compare
 from memberscope.auditing.documents.comparison import COMPARISON_FORMAT, Comparison
-from memberscope.auditing.documents.plan import Plan
+from memberscope.auditing.documents.plan import Plan, Settings
 from memberscope.auditing.documents.policy import Claim, Policy, load_policy, policy_from_table, shipped
 from memberscope.auditing.documents.result import Arrays, Control, Cost, Exposed, NotRun, Result, Scored
 from memberscope.auditing.estimates.epsilon_bounds import Bound, privacy_bounds
-from memberscope.auditing.estimates.estimates import Settings
 from memberscope.auditing.estimates.strongest import STRONGEST
 from memberscope.auditing.run import run
 from memberscope.auditing.subject.subject import Subject, keyed_hashes, make_subject

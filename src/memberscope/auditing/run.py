@@ -15,19 +15,18 @@ from memberscope.auditing.collect.reference_models import Training, designed, re
 from memberscope.auditing.controls.blind import blind_control
 from memberscope.auditing.controls.direction import direction_control
 from memberscope.auditing.controls.fitted import answers_of, fitted_control
-from memberscope.auditing.controls.null import null_control, of_non_members
 from memberscope.auditing.controls.overlap import marked_duplicates, overlap_control
 from memberscope.auditing.documents.access_levels import runs_at
-from memberscope.auditing.documents.plan import Plan
+from memberscope.auditing.documents.plan import Plan, Settings
 from memberscope.auditing.documents.result import Arrays, Control, Cost, Result
-from memberscope.auditing.estimates.estimates import Settings
 from memberscope.auditing.estimates.one_run_epsilon import one_run_estimates
 from memberscope.auditing.estimates.record_vulnerability import separations
-from memberscope.auditing.estimates.summary import best_scores, diagnose, most_exposed
 from memberscope.auditing.provenance import digests, environment
+from memberscope.auditing.scoring.null_control import null_control, of_non_members
 from memberscope.auditing.scoring.score import score
 from memberscope.auditing.scoring.score_targets import score_targets, targets_summary
 from memberscope.auditing.subject.subject import Subject
+from memberscope.auditing.summary import best_scores, diagnose, most_exposed
 from memberscope.auditing.verdict.judge import judge
 from memberscope.auditing.verdict.recompute import by_budget, digest_account, digest_arrays, recompute
 from memberscope.auditing.verdict.repeated_audits import count_audit

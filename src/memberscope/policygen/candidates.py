@@ -14,16 +14,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from memberscope.auditing.collect.full_attack_set import Coverage, Place, coverage, parts_at
 from memberscope.auditing.defend.frontier import Frontier, Row
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.policy import Claim, EpsilonClaim
 from memberscope.auditing.documents.result import Result
 from memberscope.auditing.estimates.strongest import STRONGEST
 from memberscope.auditing.verdict.claims import Tested, examine_claims
+from memberscope.auditing.verdict.full_attack_set import Coverage, Place, coverage, parts_at
 from memberscope.auditing.verdict.judge import excess_of, n_references
 from memberscope.auditing.verdict.recompute import plan_of
-from memberscope.auditing.verdict.verify_document import NOBODY, training_of
+from memberscope.auditing.verify_document import NOBODY, training_of
 from memberscope.defences import Answering, defended
 from memberscope.outputs.fitted_file import fitted_file
 from memberscope.outputs.ordering import LABEL, NONE, plain, restrictiveness, tells

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope._numerics import softmax
-from memberscope.attacks._inputs import completed, log_true, logit_true, settled
+from memberscope._numerics import completed, settled, softmax
+from memberscope.attacks._inputs import log_true, logit_true
 from memberscope.errors import UnmetNeedError
 from memberscope.types import Access, Evidence, Floats, Ints, OutputDefence, Signal, SignalSpec
 

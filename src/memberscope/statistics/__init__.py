@@ -2,6 +2,7 @@
 
 from memberscope.statistics.curves.auc import AucEstimate, auc_difference, auc_interval, estimate_auc
 from memberscope.statistics.curves.bootstrap import bootstrap
+from memberscope.statistics.curves.effective_sizes import EffectiveSizes, effective_sizes
 from memberscope.statistics.curves.roc import Point, Roc, auc_value, operating_point, randomised_tpr, roc, smallest_fpr
 from memberscope.statistics.curves.tpr_at_fpr import (
     resolution_warning,
@@ -12,7 +13,6 @@ from memberscope.statistics.curves.tpr_at_fpr import (
     tpr_staircase_at_fpr,
     tpr_upper,
 )
-from memberscope.statistics.effective_sizes import EffectiveSizes, effective_sizes
 from memberscope.statistics.epsilon.many_runs import epsilon_from_counts, epsilon_from_runs
 from memberscope.statistics.epsilon.one_run import epsilon_empirical, epsilon_one_run, one_run_guesses, one_run_p_value
 from memberscope.statistics.epsilon.one_run_canaries import epsilon_from_one_run

@@ -9,10 +9,10 @@ import numpy as np
 from scipy.special import betainc, ndtr, ndtri
 
 from memberscope._check import rate
+from memberscope.statistics.curves.effective_sizes import effective_sizes, kish_members
 from memberscope.statistics.curves.rank_tails import mixture_weights
 from memberscope.statistics.curves.roc import Roc, allowed_false_positives
 from memberscope.statistics.curves.tpr_limits import mixture_p_value
-from memberscope.statistics.effective_sizes import effective_sizes, kish_members
 from memberscope.types import Floats, Ints
 
 STEPS = 14

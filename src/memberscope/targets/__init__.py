@@ -2,6 +2,7 @@
 
 from memberscope.frames.fitted_columns import fitted_columns_of
 from memberscope.targets.answers.output_kind import Outputs
+from memberscope.targets.files.trust import Loaded, Trust
 from memberscope.targets.frameworks.boosters import BoosterTarget
 from memberscope.targets.frameworks.function import FunctionTarget
 from memberscope.targets.frameworks.huggingface import HuggingFaceTarget
@@ -10,7 +11,6 @@ from memberscope.targets.frameworks.onnx import OnnxTarget
 from memberscope.targets.frameworks.sklearn import SklearnTarget
 from memberscope.targets.http.target import HttpTarget
 from memberscope.targets.loading.load import load_target
-from memberscope.targets.loading.trust import Loaded, Trust
 from memberscope.targets.loading.wrap import class_names_of, counted, wrap
 from memberscope.targets.stored.signals import StoredSignals, StoredTarget, read_signals
 from memberscope.targets.tables import Layout, pair_of, read_pair, read_tables

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.special import bdtrc, ndtri
 
-from memberscope.attacks._inputs import completed
+from memberscope._numerics import completed
 from memberscope.auditing.documents.access_levels import Level
 from memberscope.auditing.documents.result import Arrays, Control
 from memberscope.statistics import clopper_pearson

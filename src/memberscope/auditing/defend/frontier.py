@@ -9,7 +9,6 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from memberscope._version import Tool, tool_version
-from memberscope.auditing.collect.full_attack_set import Seen, has_searched, seen_by
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.policy import AnyClaim, AucClaim, Claim, EpsilonClaim, Policy
 from memberscope.auditing.documents.result import Arrays, Result, Scored
@@ -17,6 +16,7 @@ from memberscope.auditing.estimates.epsilon_bounds import privacy_bounds
 from memberscope.auditing.estimates.estimates import Part, restrict
 from memberscope.auditing.estimates.strongest import STRONGEST, strongest_of
 from memberscope.auditing.verdict.claims import is_able
+from memberscope.auditing.verdict.full_attack_set import Seen, has_searched, seen_by
 from memberscope.auditing.verdict.judge import n_references
 from memberscope.errors import InputError
 from memberscope.recipes.worst_case_canaries import COPY, GROUP, NATURAL

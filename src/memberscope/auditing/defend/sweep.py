@@ -16,17 +16,16 @@ import numpy as np
 
 from memberscope.attacks import by_name
 from memberscope.auditing.collect.collect import Progress, duplicates, gather, without_duplicates
-from memberscope.auditing.collect.full_attack_set import Coverage, full_set, seen_by
 from memberscope.auditing.collect.measured_signals import search_plan
 from memberscope.auditing.collect.reference_models import Training
 from memberscope.auditing.defend.frontier import Frontier, Row, Shown, concluded, meets, row_of
-from memberscope.auditing.documents.plan import Plan
+from memberscope.auditing.documents.plan import Plan, Settings
 from memberscope.auditing.documents.policy import Policy
 from memberscope.auditing.documents.result import Arrays, Result
-from memberscope.auditing.estimates.estimates import Settings
 from memberscope.auditing.run import run
 from memberscope.auditing.scoring.score import score
 from memberscope.auditing.subject.subject import Subject, make_subject
+from memberscope.auditing.verdict.full_attack_set import Coverage, full_set, seen_by
 from memberscope.defences import Answering, Chain, Defended, defended, restriction, sweep
 from memberscope.errors import InputError, MemberscopeError
 from memberscope.frames.access import chosen

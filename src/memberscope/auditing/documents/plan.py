@@ -13,7 +13,9 @@ from memberscope.auditing.documents.policy import Policy
 from memberscope.defences import restriction
 from memberscope.errors import InputError
 from memberscope.signals import check_view
-from memberscope.statistics import smallest_fpr
+from memberscope.statistics import (
+    smallest_fpr,
+)
 from memberscope.types import Attack, ThreatModel
 
 DEFAULT_FPRS = (0.1, 0.01, 0.001, 0.0001)
@@ -159,3 +161,12 @@ class Plan:
         True
         """
         return hashlib.sha256(json.dumps(self.document(), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the estimates depend on besides the arrays: rates, priors (the threat model's first) and confidence."""
+
+    fprs: tuple[float, ...]
+    priors: tuple[float, ...]
+    confidence: float

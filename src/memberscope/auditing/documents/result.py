@@ -158,3 +158,15 @@ class Result(BaseModel):
     environment: dict[str, str]
     digests: dict[str, str]
     arrays: SkipJsonSchema[Any] = Field(default=None, exclude=True, repr=False)
+
+
+BALANCED = "balanced"
+
+
+def at_fpr(fpr: float) -> str:
+    """Name of the operating point at a false-positive rate.
+
+    >>> at_fpr(0.01)
+    'fpr=0.01'
+    """
+    return f"fpr={fpr:g}"

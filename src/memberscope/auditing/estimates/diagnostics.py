@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from memberscope.attacks._inputs import completed
+from memberscope._numerics import completed
 from memberscope.auditing.documents.result import Arrays, Exposed, Scored
 from memberscope.statistics import DESCRIPTIVE, clopper_pearson, design_effect, kish_size, reliability, within_fold
 from memberscope.types import Bools, Evidence, Floats, Ints

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from memberscope.auditing.documents.result import Arrays, Scored
-from memberscope.auditing.scoring.crossfit import BALANCED, at_fpr
+from memberscope.auditing.documents.plan import Settings
+from memberscope.auditing.documents.result import BALANCED, Arrays, Scored, at_fpr
+from memberscope.auditing.scoring.crossfit import comparable
 from memberscope.statistics import (
     Counts,
     Interval,
@@ -27,21 +28,11 @@ from memberscope.statistics import (
     roc,
     tpr_at_fpr,
     tpr_staircase_at_fpr,
-    within_fold,
 )
 from memberscope.types import Access, Bools, Estimate, Floats, Ints, Metric, Threshold
 
 FITTED = "; conditional on the fitted attack, ranks within each fold"
 SMALLEST_GROUP = 10  # records of each kind below which a group gets no estimates
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the estimates depend on besides the arrays: rates, priors (the threat model's first) and confidence."""
-
-    fprs: tuple[float, ...]
-    priors: tuple[float, ...]
-    confidence: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,11 +101,6 @@ def whole(scored: Scored, arrays: Arrays) -> Part:
     decisions = {name: scored.scores >= cut[arrays.fold] for name, cut in scored.thresholds.items()}
     folds = np.bincount(arrays.fold[~arrays.member])
     return Part(scored, None, scores, strict, arrays.member, decisions, int(folds.min()), arrays.unit)
-
-
-def comparable(scored: Scored, arrays: Arrays) -> Floats:
-    """Scores that may be pooled (n,): as they are, or as positions within the fold for attacks fitted fold by fold."""
-    return within_fold(scored.scores, arrays.member, arrays.fold) if scored.learned else scored.scores
 
 
 def restrict(part: Part, mask: Bools, group: str) -> Part:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from memberscope.auditing.documents.plan import Plan
+from memberscope.auditing.documents.plan import Plan, Settings
 from memberscope.auditing.documents.result import Arrays
-from memberscope.auditing.estimates.estimates import Settings, whole
+from memberscope.auditing.estimates.estimates import whole
 from memberscope.statistics import Interval, distinct_rankings, epsilon_one_run, one_run_guesses
 from memberscope.types import Estimate
 

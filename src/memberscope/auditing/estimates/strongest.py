@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from memberscope.auditing.documents.plan import Settings
 from memberscope.auditing.documents.result import Arrays, Scored
-from memberscope.auditing.estimates.estimates import Part, Settings, level, ppv_of_tpr, whole
+from memberscope.auditing.estimates.estimates import Part, level, ppv_of_tpr, whole
 from memberscope.statistics import (
     Interval,
     auc_interval,

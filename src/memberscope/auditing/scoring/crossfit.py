@@ -12,20 +12,16 @@ from itertools import combinations
 
 import numpy as np
 
+from memberscope.auditing.documents.result import BALANCED, Arrays, Scored, at_fpr
 from memberscope.errors import InputError
-from memberscope.statistics import best_balanced, fit_likelihood_ratio, operating_point, roc
+from memberscope.statistics import (
+    best_balanced,
+    fit_likelihood_ratio,
+    operating_point,
+    roc,
+    within_fold,
+)
 from memberscope.types import Attack, Bools, Evidence, Floats, Ints
-
-BALANCED = "balanced"
-
-
-def at_fpr(fpr: float) -> str:
-    """Name of the operating point at a false-positive rate.
-
-    >>> at_fpr(0.01)
-    'fpr=0.01'
-    """
-    return f"fpr={fpr:g}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,3 +149,8 @@ def posteriors(fit: CrossFit, member: Bools, fold: Ints, prior: float) -> Floats
 
 
 CrossFitter = Callable[[Attack, Evidence, Bools, Ints, np.random.SeedSequence], CrossFit]
+
+
+def comparable(scored: Scored, arrays: Arrays) -> Floats:
+    """Scores that may be pooled (n,): as they are, or as positions within the fold for attacks fitted fold by fold."""
+    return within_fold(scored.scores, arrays.member, arrays.fold) if scored.learned else scored.scores

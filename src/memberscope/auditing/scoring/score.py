@@ -9,10 +9,10 @@ import numpy as np
 from memberscope._parallel import each
 from memberscope.auditing.collect.collect import Collected, Progress
 from memberscope.auditing.documents.access_levels import Level, runs_at
-from memberscope.auditing.documents.plan import Plan
+from memberscope.auditing.documents.plan import Plan, Settings
 from memberscope.auditing.documents.result import Arrays, NotRun, Scored
-from memberscope.auditing.estimates.estimates import Settings, comparable
 from memberscope.auditing.scoring import crossfit as fitting
+from memberscope.auditing.scoring.crossfit import comparable
 from memberscope.auditing.subject.subject import coded_groups
 from memberscope.errors import InputError, UnmetNeedError
 from memberscope.statistics import smallest_fpr

@@ -10,9 +10,8 @@ import numpy as np
 from memberscope.auditing.collect.collect import Collected, Progress
 from memberscope.auditing.collect.measured_signals import Measurements
 from memberscope.auditing.documents.access_levels import evidence_at
-from memberscope.auditing.documents.plan import Plan
+from memberscope.auditing.documents.plan import Plan, Settings
 from memberscope.auditing.documents.result import Arrays, NotRun
-from memberscope.auditing.estimates.estimates import Settings
 from memberscope.auditing.scoring.crossfit import as_ints
 from memberscope.auditing.scoring.score import score
 from memberscope.signals import Measured, is_measured, reduced

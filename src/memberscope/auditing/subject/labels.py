@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from memberscope.errors import InputError
 from memberscope.frames.column_kinds import is_missing
 from memberscope.frames.column_values import as_numpy
-from memberscope.targets.frameworks.tasks import refuse_continuous_labels
+from memberscope.targets.tasks import refuse_continuous_labels
 from memberscope.types import Floats, Ints
 from memberscope.wire.answers import plainly
 

@@ -12,10 +12,10 @@ from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.policy import AucClaim, EpsilonClaim
 from memberscope.auditing.documents.result import Arrays, Control, NotRun
 from memberscope.auditing.estimates.estimates import Part, level, whole
-from memberscope.auditing.estimates.power import stated_power
 from memberscope.auditing.estimates.strongest import STRONGEST, candidates, judged_level
 from memberscope.auditing.verdict.claims import Tested, examine_claims, records_needed
 from memberscope.auditing.verdict.conclusion import Judgement, conclude
+from memberscope.auditing.verdict.power import stated_power
 from memberscope.statistics import holm
 from memberscope.types import Estimate, Finding, Verdict
 

@@ -7,8 +7,8 @@ import numpy as np
 from memberscope.attacks import by_name
 from memberscope.auditing.controls.direction import FIXED, direction_control
 from memberscope.auditing.controls.fitted import more_often_right, predicted_right
-from memberscope.auditing.controls.null import pseudo_members, verdict
 from memberscope.auditing.documents.result import Arrays, Control, Result, Scored
+from memberscope.auditing.scoring.null_control import pseudo_members, verdict
 from memberscope.types import Bools, Floats
 
 CONTROLS = ("null", "blind", "overlap", "direction", "fitted")

@@ -10,10 +10,10 @@ from typing import Any
 
 from memberscope._parallel import each
 from memberscope.auditing.documents.access_levels import level_word
-from memberscope.auditing.documents.plan import Plan
+from memberscope.auditing.documents.plan import Plan, Settings
 from memberscope.auditing.documents.policy import Policy, policy_from_table
 from memberscope.auditing.documents.result import Arrays, Result, Scored
-from memberscope.auditing.estimates.estimates import Settings, estimates_of, in_brief, of_group, whole
+from memberscope.auditing.estimates.estimates import estimates_of, in_brief, of_group, whole
 from memberscope.auditing.estimates.strongest import levels_in, strongest
 from memberscope.auditing.scoring.score_targets import spread
 from memberscope.auditing.verdict.judge import Judgement, judge

@@ -61,7 +61,7 @@ def run_defend(options: Options, *, overwrite: bool = False) -> Frontier:
 
     from memberscope.auditing.defend.sweep import SEARCHED, Wish, sweep_attacks
     from memberscope.auditing.defend.sweep import defend as swept
-    from memberscope.auditing.verdict.verify_document import folder_name
+    from memberscope.auditing.verify_document import folder_name
     from memberscope.cli.options.build import plan_of, subject_of, training_of
     from memberscope.cli.run_audit import identity, progress_bar, refuse_other
     from memberscope.outputs.fitted_file import fitted_file, save_fitted

@@ -13,7 +13,7 @@ from memberscope.cli.options.flags import of_audit, of_endpoint, of_judging, of_
 
 if TYPE_CHECKING:
     from memberscope.auditing import Plan, Subject, Training
-    from memberscope.auditing.collect.time_model import Seconds
+    from memberscope.auditing.forecast.time_model import Seconds
 
 
 @with_flags(of_records, of_training, of_judging, of_audit, of_endpoint)
@@ -47,8 +47,8 @@ def preview(
     """
     from dataclasses import replace
 
-    from memberscope.auditing.collect.dry_run import forecast, seconds_a_model
-    from memberscope.auditing.collect.time_model import time_target
+    from memberscope.auditing.forecast.dry_run import forecast, seconds_a_model
+    from memberscope.auditing.forecast.time_model import time_target
     from memberscope.signals import Store
 
     store = Store(left) if left is not None else None

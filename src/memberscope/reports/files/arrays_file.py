@@ -157,7 +157,7 @@ def read_arrays(path: str | Path) -> Arrays:
 
 def placed(arrays: Arrays) -> Arrays:
     """The arrays with the comparable scores that follow from them."""
-    from memberscope.auditing.estimates.estimates import comparable
+    from memberscope.auditing.scoring.crossfit import comparable
 
     arrays.comparable.update({entry.name: comparable(entry, arrays) for entry in arrays.scored})
     return arrays

@@ -7,7 +7,7 @@ from pathlib import Path
 from memberscope.auditing.defend.frontier import Frontier
 from memberscope.auditing.documents.policy import Policy
 from memberscope.auditing.documents.result import Arrays, Result
-from memberscope.auditing.verdict.verify_document import folder_name, training_of, verify_frontier, verify_result
+from memberscope.auditing.verify_document import folder_name, training_of, verify_frontier, verify_result
 from memberscope.errors import InputError
 from memberscope.reports.files.arrays_file import read_arrays
 from memberscope.reports.files.result_json import read_result

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.special import betaincinv
 
 from memberscope._check import rate
+from memberscope.statistics.curves.effective_sizes import effective_sizes
 from memberscope.statistics.curves.rank_tails import rank_tails
 from memberscope.statistics.curves.roc import Roc, allowed_false_positives, operating_point, randomised_tpr
 from memberscope.statistics.curves.tpr_hull import hull_grid, hull_upper_limit
@@ -27,7 +28,6 @@ from memberscope.statistics.curves.tpr_limits import (
     rank_counts,
     upper_limit,
 )
-from memberscope.statistics.effective_sizes import effective_sizes
 from memberscope.statistics.intervals import Interval
 from memberscope.types import Floats
 

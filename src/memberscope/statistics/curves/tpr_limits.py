@@ -19,9 +19,9 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import betainc, betaincc, betainccinv, betaincinv
 
+from memberscope.statistics.curves.effective_sizes import EffectiveSizes, effective_sizes
 from memberscope.statistics.curves.rank_tails import mixture_weights, rank_tails
 from memberscope.statistics.curves.roc import Roc, members_above
-from memberscope.statistics.effective_sizes import EffectiveSizes, effective_sizes
 from memberscope.types import Floats
 
 LEAST_QUANTILE = -1.2815515655446004  # of a tail of 0.9

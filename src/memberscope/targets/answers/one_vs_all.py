@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from memberscope.targets.frameworks.tasks import parts_within
+from memberscope.targets.tasks import parts_within
 from memberscope.types import Floats
 
 OBJECTIVES = ("multiclassova", "multiclass_ova", "ova", "ovr")  # what LightGBM calls one-vs-all

@@ -17,9 +17,9 @@ from memberscope.frames.access import is_frame, pick_columns, rename_frame
 from memberscope.frames.inputs import dense, find_columns, named, typed
 from memberscope.targets.answers.one_vs_all import divide_by_sums
 from memberscope.targets.answers.output_kind import Outputs, declared, level, one_a_class
-from memberscope.targets.frameworks.tasks import refuse_objective, unsupported
-from memberscope.targets.loading.booster_files import check_lightgbm, lightgbm_header
-from memberscope.targets.loading.xgboost_files import check_xgboost
+from memberscope.targets.files.booster_files import check_lightgbm, lightgbm_header
+from memberscope.targets.files.xgboost_files import check_xgboost
+from memberscope.targets.tasks import refuse_objective, unsupported
 from memberscope.types import Floats, Signal
 
 LIGHTGBM: dict[str, tuple[Outputs, ...]] = {

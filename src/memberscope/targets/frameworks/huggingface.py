@@ -17,7 +17,7 @@ from memberscope.frames.inputs import dense
 from memberscope.frames.several_inputs import Inputs
 from memberscope.targets.answers.scores import as_rows, find_scores, pick_scores
 from memberscope.targets.frameworks.huggingface_tasks import require_classifier
-from memberscope.targets.frameworks.tasks import refuse_architectures, refuse_unsupported
+from memberscope.targets.tasks import refuse_architectures, refuse_unsupported
 from memberscope.targets.torch_modules.target import weights_digest
 from memberscope.types import Access, Floats, Ints, Signal
 

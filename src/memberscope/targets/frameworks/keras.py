@@ -21,8 +21,8 @@ from memberscope.frames.inputs import dense, shaped, typed
 from memberscope.frames.several_inputs import Inputs
 from memberscope.targets.answers import output_kind as kinds
 from memberscope.targets.answers.scores import Place, as_rows, find_scores, pick_scores
-from memberscope.targets.frameworks.code_digest import code_digest, defined_in
-from memberscope.targets.loading.trust import Trust
+from memberscope.targets.code_digest import code_digest, defined_in
+from memberscope.targets.files.trust import Trust
 from memberscope.types import Floats, Signal
 
 # Parts of Keras that only compute. Others can read files, fetch addresses or change how later files are opened.

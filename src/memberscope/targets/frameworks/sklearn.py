@@ -13,8 +13,8 @@ from memberscope.frames.fitted_columns import fitted_names_of
 from memberscope.frames.stacking import take_fitted_order
 from memberscope.targets.answers.decisions import decides_itself
 from memberscope.targets.answers.one_vs_all import NOTE, divide_by_sums, is_one_vs_all
-from memberscope.targets.frameworks.code_digest import code_digest, modules_inside
-from memberscope.targets.frameworks.tasks import refuse_unfitted, refuse_unsupported
+from memberscope.targets.code_digest import code_digest, modules_inside
+from memberscope.targets.tasks import refuse_unfitted, refuse_unsupported
 from memberscope.targets.white_box.sklearn import SklearnInside, opens
 from memberscope.types import Access, Floats, Ints, Signal
 

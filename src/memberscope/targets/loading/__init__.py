@@ -1,1 +1,1 @@
-"""Models from files, checked before a library that trusts them opens them, and any model object as a target."""
+"""Any model object or file as a target."""

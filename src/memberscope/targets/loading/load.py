@@ -12,13 +12,13 @@ from typing import Any
 
 from memberscope.errors import InputError, MemberscopeError, UnsafeFileError
 from memberscope.targets.answers.output_kind import declared
+from memberscope.targets.files.trust import Loaded, Trust
 from memberscope.targets.frameworks.boosters import from_lightgbm, from_xgboost
 from memberscope.targets.frameworks.huggingface import from_folder
 from memberscope.targets.frameworks.keras import from_keras
 from memberscope.targets.frameworks.onnx import from_onnx
 from memberscope.targets.frameworks.sklearn import SklearnTarget
 from memberscope.targets.loading.torch_weights import from_weights, is_weights
-from memberscope.targets.loading.trust import Loaded, Trust
 from memberscope.targets.loading.wrap import as_declared, placed, wrap
 from memberscope.types import Target
 
@@ -99,7 +99,7 @@ def built(spec: str) -> Any:
 
 def from_skops(path: Path, trust: Trust) -> Loaded:
     """A scikit-learn model from a skops file, with only harmless and checked types, and those named, beyond skops's own list."""
-    from memberscope.targets.loading.skops_files import open_skops
+    from memberscope.targets.files.skops_files import open_skops
 
     estimator, notes = open_skops(path, trust)
     return Loaded(of_file(estimator, path), notes)

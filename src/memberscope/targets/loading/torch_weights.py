@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from memberscope.errors import InputError, UnsafeFileError
-from memberscope.targets.loading.trust import Loaded, Trust
+from memberscope.targets.files.trust import Loaded, Trust
 from memberscope.targets.loading.wrap import placed
 from memberscope.targets.torch_modules.wrappers import unwrap_module
 from memberscope.types import Target

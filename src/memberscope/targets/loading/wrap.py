@@ -18,7 +18,7 @@ from memberscope.targets.frameworks.huggingface import HuggingFaceTarget
 from memberscope.targets.frameworks.keras import KerasTarget
 from memberscope.targets.frameworks.onnx import OnnxTarget
 from memberscope.targets.frameworks.sklearn import SklearnTarget
-from memberscope.targets.frameworks.tasks import LOSS, refuse_unsupported
+from memberscope.targets.tasks import LOSS, refuse_unsupported
 from memberscope.targets.torch_modules.target import TorchTarget
 from memberscope.targets.torch_modules.wrappers import unwrap_module
 from memberscope.types import Access, Target

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError, UnsafeFileError
-from memberscope.targets.loading.archives import check_archive
+from memberscope.targets.files.archives import check_archive
 
 Columns = dict[str, NDArray[Any]]
 MOST_CLASSES = 100_000  # a label beyond this is an id or a code, not a class number

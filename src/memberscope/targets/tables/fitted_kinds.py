@@ -125,7 +125,7 @@ def _of_booster(booster: Any) -> Iterator[tuple[str, Wanted]]:
 
 def _of_lightgbm(booster: Any) -> Iterator[tuple[str, Wanted]]:
     """Match LightGBM's lists of categories with columns: those it split by categories, else also those it never split."""
-    from memberscope.targets.loading.booster_files import lightgbm_header
+    from memberscope.targets.files.booster_files import lightgbm_header
 
     lists = booster.pandas_categorical or []
     text = booster.model_to_string(num_iteration=1)

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from memberscope.errors import InputError
 from memberscope.frames.column_kinds import Wanted, find_wanted, is_missing, kind_of
 from memberscope.frames.stacking import place_fitted
-from memberscope.targets.frameworks.tasks import refuse_continuous_labels
 from memberscope.targets.tables.columns import MOST_CLASSES, as_numbers, is_number, unit_words
 from memberscope.targets.tables.files import JSON, TEXT, Columns, Table, read_table, stem_of, suffix_of
 from memberscope.targets.tables.identifiers import IdLike, find_id_like_columns
 from memberscope.targets.tables.wanted import convert_column, count_unknown, find_words, spell
+from memberscope.targets.tasks import refuse_continuous_labels
 from memberscope.types import Ints, Records
 from memberscope.wire.answers import plainly
 

@@ -10,7 +10,7 @@ import numpy as np
 from memberscope.errors import InputError, TargetError
 from memberscope.frames.several_inputs import Inputs
 from memberscope.targets.answers.output_kind import declared, level
-from memberscope.targets.frameworks.code_digest import code_digest, defined_in
+from memberscope.targets.code_digest import code_digest, defined_in
 from memberscope.targets.torch_modules.calls import ask_module, read_records
 from memberscope.targets.torch_modules.reading import MOST, Reading, make_scored, read_answers
 from memberscope.targets.torch_modules.wrappers import unwrap_module

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError, UnsafeFileError
-from memberscope.targets.loading.archives import refuse_repeated_keys
-from memberscope.targets.loading.tree_nodes import DEEPEST, LEAF, walk_tree
-from memberscope.targets.loading.ubjson import read_ubjson
+from memberscope.targets.files.archives import refuse_repeated_keys
+from memberscope.targets.files.tree_nodes import DEEPEST, LEAF, walk_tree
+from memberscope.targets.files.ubjson import read_ubjson
 from memberscope.types import Ints
 
 MOST_OUTPUTS = 100_000

@@ -63,7 +63,7 @@ def code_digest(modules: Iterable[str]) -> str | None:
                 return None
             continue
         path = Path(file).resolve()
-        if path.is_relative_to(Path(__file__).resolve().parents[2]) or any(path.is_relative_to(root) for root in INSTALLED):
+        if path.is_relative_to(Path(__file__).resolve().parents[1]) or any(path.is_relative_to(root) for root in INSTALLED):
             continue
         if not path.is_file():
             return None

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError, MemberscopeError, UnsafeFileError
-from memberscope.targets.loading.archives import check_archive, refuse_repeated_keys
-from memberscope.targets.loading.skops_trust import CHECK_ARRAY, CHECKED, HARMLESS, PARTIAL, PREDICTOR, TREE
-from memberscope.targets.loading.tree_nodes import check_histogram_nodes, check_sklearn_nodes
-from memberscope.targets.loading.tree_owners import check_owners
-from memberscope.targets.loading.trust import Trust
+from memberscope.targets.files.archives import check_archive, refuse_repeated_keys
+from memberscope.targets.files.skops_trust import CHECK_ARRAY, CHECKED, HARMLESS, PARTIAL, PREDICTOR, TREE
+from memberscope.targets.files.tree_nodes import check_histogram_nodes, check_sklearn_nodes
+from memberscope.targets.files.tree_owners import check_owners
+from memberscope.targets.files.trust import Trust
 
 Schema = dict[str, Any]
 OTHER_PARTIAL = "functools.partial of any function"  # which has to be trusted by name

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.targets.loading.tree_nodes import DEEPEST, walk_tree
+from memberscope.targets.files.tree_nodes import DEEPEST, walk_tree
 
 MOST_CLASSES = 100_000
 TREES_END = "end of trees"

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from memberscope.auditing.collect.full_attack_set import seen_by
 from memberscope.auditing.defend.frontier import Frontier, Row, Shown, meets, tpr_of
 from memberscope.auditing.documents.policy import Policy, policy_from_table
 from memberscope.auditing.documents.result import Arrays, Result
+from memberscope.auditing.verdict.full_attack_set import seen_by
 from memberscope.auditing.verdict.judge import Judgement
 from memberscope.auditing.verdict.recheck_controls import recompute_controls
 from memberscope.auditing.verdict.recompute import contradictions, differences, rejudged

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import UnsafeFileError
-from memberscope.targets.loading.tree_nodes import check_histogram_features
+from memberscope.targets.files.tree_nodes import check_histogram_features
 
 
 def check_owners(model: Any) -> None:

@@ -13,13 +13,13 @@ from memberscope.auditing.collect.collect import asks_twice, streams_of
 from memberscope.auditing.collect.measured_signals import search_plan, why_not_searched
 from memberscope.auditing.collect.reference_models import Training, designed, order_of, seed_notes, wanted_by
 from memberscope.auditing.collect.target_models import target_order
-from memberscope.auditing.collect.time_model import Seconds, Timings, is_search, seconds_of_audit
 from memberscope.auditing.documents.access_levels import Level, levels_of, runs_at
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.result import NotRun
-from memberscope.auditing.estimates.power import count_sides, detectable_rates
+from memberscope.auditing.forecast.time_model import Seconds, Timings, is_search, seconds_of_audit
 from memberscope.auditing.subject.subject import Subject, coded_groups, require_named_units
 from memberscope.auditing.verdict.claims import count_questions
+from memberscope.auditing.verdict.power import count_sides, detectable_rates
 from memberscope.errors import InputError
 from memberscope.recipes.fleet.execution import threads_at_most
 from memberscope.recipes.fleet.fleet import Standing, standing

@@ -9,10 +9,10 @@ import numpy as np
 from memberscope.auditing.collect.collect import Collected
 from memberscope.auditing.collect.reference_models import fidelity
 from memberscope.auditing.documents.access_levels import Level
-from memberscope.auditing.documents.plan import Plan
+from memberscope.auditing.documents.plan import Plan, Settings
 from memberscope.auditing.documents.result import Arrays, Scored
 from memberscope.auditing.estimates import diagnostics
-from memberscope.auditing.estimates.estimates import Settings, small_groups
+from memberscope.auditing.estimates.estimates import small_groups
 from memberscope.auditing.estimates.record_vulnerability import vulnerability_summary
 from memberscope.auditing.estimates.strongest import candidates, judged_level
 from memberscope.auditing.subject.subject import keyed_hashes

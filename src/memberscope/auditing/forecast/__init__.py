@@ -1,0 +1,1 @@
+"""The forecast of an audit: what it would do, cost and see, before anything is asked."""

@@ -1,0 +1,1 @@
+"""Model files and what they say of themselves, checked before a library that trusts them opens them."""
