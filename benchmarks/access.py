@@ -15,9 +15,9 @@ import torch
 from data import cifar10, location30
 from memberscope import audit
 from memberscope.auditing import Plan, Result
-from memberscope.auditing.documents.access_levels import level_word
+from memberscope.auditing.documents.access_levels import format_level
 from memberscope.recipes import SGD, TorchRecipe
-from memberscope.reports.select import first, interval, levels, reached_by
+from memberscope.reports.select import find_estimate, format_interval, list_levels, name_strongest_attack
 from memberscope.types import Access, Estimate, Records, ThreatModel
 
 RESTRICTIONS = ("top:1", "top:3", "round:1", "round:2", "temperature:4", "noise:0.5")
@@ -63,19 +63,25 @@ def audited(name: str) -> Result:
 def table(result: Result) -> None:
     """One row a level: the strongest attack, its limits, its precision and its queries, and the share of the leakage it recovers."""
     prior = result.plan["threat"]["prior"]
-    whole = first(result, attack="strongest", level=("probabilities", None), metric="auc")
+    whole = find_estimate(result, attack="strongest", level=("probabilities", None), metric="auc")
     assert whole is not None
     print(
         "\n| one query returns | AUC | share of the leakage at full probabilities | TPR at 1% FPR | precision at 1% | queries |"
     )
     print("| --- | --- | --- | --- | --- | --- |")
-    for level in levels(result):
-        auc = first(result, attack="strongest", level=level, metric="auc")
-        tpr = first(result, attack="strongest", level=level, metric="tpr", fpr=FPR)
-        ppv = first(result, attack="strongest", level=level, metric="ppv", fpr=FPR, prior=prior)
+    for level in list_levels(result):
+        auc = find_estimate(result, attack="strongest", level=level, metric="auc")
+        tpr = find_estimate(result, attack="strongest", level=level, metric="tpr", fpr=FPR)
+        ppv = find_estimate(result, attack="strongest", level=level, metric="ppv", fpr=FPR, prior=prior)
         assert auc is not None and tpr is not None and ppv is not None
-        cells = [level_word(*level), f"{interval(auc, rate=False)} {reached_by(auc)}", share(auc, whole)]
-        print("| " + " | ".join([*cells, f"{interval(tpr)} {reached_by(tpr)}", interval(ppv), str(auc.queries)]) + " |")
+        cells = [format_level(*level), f"{format_interval(auc, rate=False)} {name_strongest_attack(auc)}", share(auc, whole)]
+        print(
+            "| "
+            + " | ".join(
+                [*cells, f"{format_interval(tpr)} {name_strongest_attack(tpr)}", format_interval(ppv), str(auc.queries)]
+            )
+            + " |"
+        )
 
 
 def share(auc: Estimate, whole: Estimate) -> str:
@@ -91,12 +97,12 @@ def attacks(result: Result) -> None:
     print("\n| attack | level | AUC | TPR at 1% FPR | queries a record, at most |")
     print("| --- | --- | --- | --- | --- |")
     for name in (*LABELS, "loss", "lira", "rmia", *INSIDE):
-        for level in levels(result):
-            auc = first(result, attack=name, level=level, metric="auc")
-            tpr = first(result, attack=name, level=level, metric="tpr", fpr=FPR, threshold="best")
+        for level in list_levels(result):
+            auc = find_estimate(result, attack=name, level=level, metric="auc")
+            tpr = find_estimate(result, attack=name, level=level, metric="tpr", fpr=FPR, threshold="best")
             if auc is not None:
-                found = "not resolved" if tpr is None else interval(tpr)
-                print(f"| {name} | {level_word(*level)} | {interval(auc, rate=False)} | {found} | {auc.queries} |")
+                found = "not resolved" if tpr is None else format_interval(tpr)
+                print(f"| {name} | {format_level(*level)} | {format_interval(auc, rate=False)} | {found} | {auc.queries} |")
 
 
 def budgets(result: Result) -> None:
@@ -104,13 +110,13 @@ def budgets(result: Result) -> None:
     print("\n| search | queries a record, at most | AUC |\n| --- | --- | --- |")
     for entry in result.budgets:
         if entry.metric == "auc":
-            print(f"| {entry.attack} | {entry.queries} | {interval(entry, rate=False)} |")
+            print(f"| {entry.attack} | {entry.queries} | {format_interval(entry, rate=False)} |")
 
 
 def main() -> None:
     for name in sys.argv[1:] or CASES:
         result = audited(name)
-        accuracy = [interval(result.diagnostics[side]) for side in ("train_accuracy", "test_accuracy")]
+        accuracy = [format_interval(result.diagnostics[side]) for side in ("train_accuracy", "test_accuracy")]
         print(f"\n## {name}\n\nAccuracy: members {accuracy[0]}, non-members {accuracy[1]}; {REFERENCES} reference models.")
         table(result)
         attacks(result)

@@ -17,7 +17,7 @@ from scipy.stats import beta
 
 from memberscope.auditing import Plan, audit_signals, compare
 from memberscope.auditing.documents.result import Result
-from memberscope.auditing.verdict.recompute import digest_arrays
+from memberscope.auditing.verdict.recompute import digest_audit_arrays
 from memberscope.targets import StoredSignals
 
 SIDE = 1000
@@ -51,7 +51,7 @@ def fill(result: Result, drawn: Drawn, unit: np.ndarray | None, records: str) ->
         for k, (scores, member) in enumerate(drawn.targets)
     }
     arrays = replace(arrays, targets=others)
-    digests = {**result.digests, "arrays": digest_arrays(arrays), "records": records}
+    digests = {**result.digests, "arrays": digest_audit_arrays(arrays), "records": records}
     return result.model_copy(update={"arrays": arrays, "digests": digests})
 
 

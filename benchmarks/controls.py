@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from memberscope.attacks import ATTACKS
-from memberscope.auditing.controls.blind import blind_control
-from memberscope.auditing.controls.direction import direction_control
-from memberscope.auditing.controls.fitted import fitted_control
-from memberscope.auditing.controls.overlap import overlap_control
-from memberscope.auditing.documents.result import Arrays, Scored
-from memberscope.auditing.scoring.null_control import null_control
+from memberscope.auditing.controls.blind import run_blind_control
+from memberscope.auditing.controls.direction import run_direction_control
+from memberscope.auditing.controls.fitted import run_fitted_control
+from memberscope.auditing.controls.overlap import run_overlap_control
+from memberscope.auditing.documents.result import AttackScores, AuditArrays
+from memberscope.auditing.scoring.null_control import run_null_control
 from memberscope.auditing.subject.duplicates import find_overlap
 from memberscope.statistics import clopper_pearson
 from memberscope.types import Evidence
@@ -40,16 +40,16 @@ def clean(seed: int, n: int) -> dict[str, bool]:
     predicted = p.argmax(axis=1)
     ids = np.array([f"{seed}-{i}" for i in range(2 * n)])
     scores = {"gap": (predicted == labels).astype(float), "loss": np.log(own), "confidence": own}
-    parts = tuple(Scored(name, "probabilities", False, values, {}) for name, values in scores.items())
-    arrays = Arrays(ids, member, labels, np.arange(2 * n) % 5, parts)
+    parts = tuple(AttackScores(name, "probabilities", False, values, {}) for name, values in scores.items())
+    arrays = AuditArrays(ids, member, labels, np.arange(2 * n) % 5, parts)
     others = Evidence("logits", outputs[n:, None, :], labels[n:], np.full(n, -1, np.int8))
-    blind = blind_control(x, labels, member, None, fprs=FPRS)
+    blind = run_blind_control(x, labels, member, None, fprs=FPRS)
     found = {
         "blind": blind,
-        "null": null_control(ATTACKS, lambda attack: others, ids[n:], 5, np.random.SeedSequence(seed)),
-        "direction": direction_control(arrays, predicted == labels, blind),
-        "overlap": overlap_control(find_overlap(np.round(x[:, 5:], 0), member), member),
-        "fitted": fitted_control(predicted, p, labels, member),
+        "null": run_null_control(ATTACKS, lambda attack: others, ids[n:], 5, np.random.SeedSequence(seed)),
+        "direction": run_direction_control(arrays, predicted == labels, blind),
+        "overlap": run_overlap_control(find_overlap(np.round(x[:, 5:], 0), member), member),
+        "fitted": run_fitted_control(predicted, p, labels, member),
     }
     return {name: control.passed is False for name, control in found.items()}
 
@@ -60,7 +60,7 @@ def marked(seed: int, n: int) -> bool:
     x, member = rng.normal(size=(2 * n, 10)), np.arange(2 * n) < n
     x[:, 0] = 0
     x[: n // 20, 0] = 1
-    return blind_control(x, rng.integers(0, 3, 2 * n), member, None, fprs=FPRS).passed is False
+    return run_blind_control(x, rng.integers(0, 3, 2 * n), member, None, fprs=FPRS).passed is False
 
 
 def agreement(n: int = 800) -> int:
@@ -71,7 +71,7 @@ def agreement(n: int = 800) -> int:
     outcomes = []
     for seed in range(20):
         order = np.random.default_rng(seed).permutation(2 * n)
-        outcomes.append(blind_control(x[order], y[order], member[order], None, fprs=FPRS))
+        outcomes.append(run_blind_control(x[order], y[order], member[order], None, fprs=FPRS))
     print(f"borderline split: p = {outcomes[0].details['p_value']:.3g} against {outcomes[0].details['alpha']}")
     return sum(outcome.details == outcomes[0].details for outcome in outcomes)
 

@@ -19,7 +19,7 @@ from scipy.special import betainc, gammaln
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "statistics"))
 from families import Cell, coverage_cells
 
-from memberscope.statistics import Roc, accused_within_fold, roc, tpr_at_fpr, within_fold
+from memberscope.statistics import Roc, ranks_for_lower_limit, ranks_within_fold, roc, tpr_at_fpr
 
 CHUNK = 50
 
@@ -69,7 +69,7 @@ def errors_of(cell: Cell, seed: np.random.SeedSequence, runs: int, old: bool) ->
         curve, strict, plain = roc(scores, member, unit), None, None
         if cell.folds > 1:
             fold = np.concatenate([rng.permutation(cell.n) % cell.folds, rng.permutation(cell.n) % cell.folds])
-            curve, strict = (roc(place(scores, member, fold), member) for place in (within_fold, accused_within_fold))
+            curve, strict = (roc(place(scores, member, fold), member) for place in (ranks_within_fold, ranks_for_lower_limit))
         interval = tpr_at_fpr(curve, cell.fpr, strict=strict)
         found[3:] += interval.low > cell.truth, interval.high < cell.truth, interval.high - interval.low
         if old:

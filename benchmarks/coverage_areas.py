@@ -16,18 +16,18 @@ import numpy as np
 from joblib import Parallel, delayed
 from scipy.special import expit, logit, nctdtrinc, ndtr, ndtri, stdtrit
 
-from memberscope.auditing.estimates.record_vulnerability import separation
+from memberscope.auditing.estimates.record_vulnerability import measure_separation
 from memberscope.statistics import (
-    Counts,
+    ConfusionCounts,
     Interval,
     auc_interval,
     best_rates,
     effective_counts,
     kolmogorov_band,
-    rates,
     roc,
+    threshold_rates,
 )
-from memberscope.statistics.curves.auc import newcombe_limits, placements
+from memberscope.statistics.curves.auc import compute_placements, newcombe_limits
 from memberscope.types import Evidence
 
 Pair = tuple[Interval, Interval, float]  # before, now, truth
@@ -39,7 +39,7 @@ MODELS = ((2, 14), (4, 12), (8, 8))
 
 def old_auc(scores: np.ndarray, member: np.ndarray) -> Interval:
     """Logit-DeLong, and Newcombe's below 15 discordant records: the construction of version 467bde6."""
-    inside, outside = placements(scores, member)
+    inside, outside = compute_placements(scores, member)
     n, m, value = len(inside), len(outside), float(inside.mean())
     parts = np.array([inside.var(ddof=1) / n, outside.var(ddof=1) / m])
     least = min(max((inside < 1).sum(), (outside < 1).sum()), max((inside > 0).sum(), (outside > 0).sum()))
@@ -111,8 +111,8 @@ def share_by_unit(n: int, rows: int, correlation: float, name: str) -> Callable[
     def draw(rng: np.random.Generator) -> Pair:
         scores, member, unit = people(n, rows, correlation, 1.0, rng)
         called = scores >= 1
-        counts = Counts(int((called & member).sum()), n * rows, int((called & ~member).sum()), n * rows)
-        return rates(counts)[name], rates(effective_counts(called, member, unit))[name], truth
+        counts = ConfusionCounts(int((called & member).sum()), n * rows, int((called & ~member).sum()), n * rows)
+        return threshold_rates(counts)[name], threshold_rates(effective_counts(called, member, unit))[name], truth
 
     return draw
 
@@ -148,7 +148,7 @@ def separated(counts: tuple[int, int], spread: float, depth: float) -> Callable[
         references = values[:, :, None, None]
         evidence = Evidence("logit_confidence", np.zeros((1, 1, 1)), labels, hidden, references, inside)
         low, high = old_separation(values, inside)
-        value, new_low, new_high = separation(evidence, 0.95).columns()[0]
+        value, new_low, new_high = measure_separation(evidence, 0.95).columns()[0]
         return Interval(value, low[0], high[0], ""), Interval(value, new_low, new_high, ""), depth
 
     return draw

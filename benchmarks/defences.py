@@ -20,10 +20,10 @@ from torch import nn
 
 from data import fashion_mnist, location30
 from memberscope.auditing import Plan, Training, make_subject
-from memberscope.auditing.defend.frontier import Frontier, Row
-from memberscope.auditing.defend.sweep import SEARCHED, SWEPT, Wish, defend
+from memberscope.auditing.defend.frontier import Frontier, FrontierRow
+from memberscope.auditing.defend.sweep import SEARCHED, SWEPT, SweepOptions, sweep_defences
 from memberscope.recipes import SGD, TorchRecipe
-from memberscope.reports.frontier import canary, epsilons, page
+from memberscope.reports.frontier import format_epsilons, name_canary_kind, render_frontier
 from memberscope.signals import Store
 from memberscope.targets import FunctionTarget
 from memberscope.types import Access, Records, ThreatModel
@@ -96,7 +96,7 @@ def swept(work: Work, names: tuple[str, ...], store: Path) -> tuple[Frontier, di
         print(f"{name}: {seconds[name]:.0f} s", file=sys.stderr, flush=True)
 
     training = Training(work.recipe, population=work.public)
-    return defend(plan, subject, training, Wish(names, work.canaries, kept), store=Store(store)), seconds
+    return sweep_defences(plan, subject, training, SweepOptions(names, work.canaries, kept), store=Store(store)), seconds
 
 
 def share(entry: Any) -> str:
@@ -116,7 +116,7 @@ def told(frontier: Frontier) -> None:
     print("\n" + " ".join(frontier.advice))
 
 
-def line(row: Row) -> str:
+def line(row: FrontierRow) -> str:
     """One choice's line."""
     if row.why_not is not None or row.auc is None:
         return f"| {row.name} | did not run: {row.why_not} |"
@@ -124,7 +124,7 @@ def line(row: Row) -> str:
     auc = f"{row.auc.value:.3f} ({row.auc.low:.3f}–{row.auc.high:.3f})"
     return (
         f"| {row.name}{mark} | {share(row.accuracy)} | {auc} | {share(row.average)} | {share(row.label_only)} | {share(row.worst)} "
-        f"{canary(row.worst)} | {share(row.unaware_average)}; {share(row.unaware_worst)} | {epsilons(row)} |"
+        f"{name_canary_kind(row.worst)} | {share(row.unaware_average)}; {share(row.unaware_worst)} | {format_epsilons(row)} |"
     )
 
 
@@ -134,7 +134,7 @@ def drawn(frontier: Frontier, picture: Path) -> None:
 
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as browsers:
         file = Path(folder) / "frontier.html"
-        file.write_text(page(frontier), encoding="utf-8")
+        file.write_text(render_frontier(frontier), encoding="utf-8")
         browser = browsers.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         sheet = browser.new_page(viewport={"width": 1160, "height": 800}, device_scale_factor=1.5)
         sheet.goto(file.as_uri())

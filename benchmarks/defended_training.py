@@ -10,8 +10,8 @@ import torch
 
 from data import location30
 from defences import location_mlp
-from memberscope.defences import defended
-from memberscope.recipes import SGD, TorchRecipe, balanced
+from memberscope.defences import parse_defence
+from memberscope.recipes import SGD, TorchRecipe, build_balanced_design
 from memberscope.types import Records
 
 NAMES = ("none", "l2:0.001", "dropout:0.5", "smooth:0.1", "relaxloss:1", "early_stopping:50", "hamp:0.5:0.001", "mixup:0.4")
@@ -33,12 +33,12 @@ def main() -> None:
     x, y = location30()
     rows = np.random.default_rng(0).permutation(len(y))[:2700]
     pool = Records(x[rows].astype(np.float32), y[rows].astype(np.int64), rows.astype(str))
-    inside = balanced(len(pool), 1350, MODELS, np.random.default_rng(1))
+    inside = build_balanced_design(len(pool), 1350, MODELS, np.random.default_rng(1))
     base = TorchRecipe(location_mlp, SGD(0.1), epochs=15, batch_size=64, engine="matrices", stack=MODELS)
     print("| training | seconds | of undefended |\n|---|---|---|")
     first = None
     for name in NAMES:
-        took = seconds(defended(name).recipe(base), pool, inside)
+        took = seconds(parse_defence(name).recipe(base), pool, inside)
         first = first or took
         print(f"| {name} | {took:.1f} | {took / first:.2f} |", flush=True)
 

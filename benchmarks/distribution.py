@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from memberscope.auditing import Plan
-from memberscope.auditing.collect.reference_models import wanted_by
+from memberscope.auditing.collect.reference_models import list_signal_requests
 from memberscope.auditing.documents.access_levels import Level
-from memberscope.recipes import Order, balanced
-from memberscope.recipes.fleet.execution import called
+from memberscope.recipes import TrainingJob, build_balanced_design
+from memberscope.recipes.fleet.execution import run_job
 from memberscope.recipes.fleet.fleet import keys
-from memberscope.recipes.fleet.observe_model import observe
+from memberscope.recipes.fleet.observe_model import observe_signals
 from memberscope.signals import Store
 from memberscope.types import Access, Records
 
@@ -47,12 +47,12 @@ def images(n: int, first: int) -> Records:
 def main() -> None:
     """Print the table of `docs/distribution.md`."""
     pool, others = images(N, 0), images(POPULATION, N)
-    wanted = wanted_by(Plan(), (Level(Access.LABEL), Level(Access.PROBABILITIES)))
-    inside = balanced(N, N // 2, MODELS, np.random.default_rng(0), strata=pool.y)
-    order = Order(Guess(), pool, inside, tuple(range(MODELS)), wanted, "probabilities", CLASSES, VIEWS, others)
+    wanted = list_signal_requests(Plan(), (Level(Access.LABEL), Level(Access.PROBABILITIES)))
+    inside = build_balanced_design(N, N // 2, MODELS, np.random.default_rng(0), strata=pool.y)
+    order = TrainingJob(Guess(), pool, inside, tuple(range(MODELS)), wanted, "probabilities", CLASSES, VIEWS, others)
     sent = len(pickle.dumps(order, 5))
-    asked = len(pickle.dumps((called, None, 0, (0,)), 5))
-    answer = observe(order.observation(), Guess(), pool, inside[0], others)
+    asked = len(pickle.dumps((run_job, None, 0, (0,)), 5))
+    answer = observe_signals(order.observation(), Guess(), pool, inside[0], others)
     back = len(pickle.dumps(answer, 5))
     with tempfile.TemporaryDirectory() as folder:
         Store(folder).put_all((keys(order) or [""])[0], answer)

@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 from data import fashion_mnist, location30, mnist
-from memberscope.auditing import privacy_bounds
-from memberscope.recipes import SGD, Privacy, TorchRecipe, canaries
-from memberscope.recipes.torch.dpsgd_white_box import watched_training
-from memberscope.recipes.torch.engine_loop import kept_memory
+from memberscope.auditing import compute_privacy_bounds
+from memberscope.recipes import SGD, Privacy, TorchRecipe, draw_canaries
+from memberscope.recipes.torch.dpsgd_white_box import train_and_score_canaries
+from memberscope.recipes.torch.engine_loop import retain_freed_memory
 from memberscope.statistics import auc_value, roc
 from memberscope.statistics.intervals import clopper_pearson
 from memberscope.types import Records
@@ -83,7 +83,7 @@ def speed() -> None:
         return lambda: list(recipe.many(pool, inside, list(range(models)))) and None
 
     def kept() -> None:
-        with kept_memory():
+        with retain_freed_memory():
             by_opacus(pool, epochs, "hooks")
 
     rows = {
@@ -175,10 +175,10 @@ def claimed(runs: int) -> None:
 def one_run(recipe: TorchRecipe, pool: Records, seed: int) -> tuple[list[float], list[float], float, float, int]:
     """Bounds from inside and outside, both AUCs, and the number of records of one training run."""
     first, rest = (Records(pool.x[part], pool.y[part], pool.ids[part]) for part in (slice(RECORDS), slice(RECORDS, None)))
-    marked, inside = canaries(rest, CANARIES, "mislabelled", seed, 10)
-    target, scores = watched_training(recipe, first, marked, inside, seed)
+    marked, inside = draw_canaries(rest, CANARIES, "mislabelled", seed, 10)
+    target, scores = train_and_score_canaries(recipe, first, marked, inside, seed)
     outside = torch.log_softmax(torch.from_numpy(target.query(marked.x)), 1)[np.arange(CANARIES), marked.y].numpy()
-    bounds = [[bound.epsilon for bound in privacy_bounds(s, inside, 1e-5, seed=seed)] for s in (scores, outside)]
+    bounds = [[bound.epsilon for bound in compute_privacy_bounds(s, inside, 1e-5, seed=seed)] for s in (scores, outside)]
     return *bounds, *(auc_value(roc(s, inside)) for s in (scores, outside)), RECORDS + int(inside.sum())
 
 

@@ -22,11 +22,11 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from memberscope.signals import Store, collect
+from memberscope.signals import Store, collect_outputs
 from memberscope.targets import Endpoint, HttpTarget
-from memberscope.targets.http.target import dumped
+from memberscope.targets.http.target import dump_json
 from memberscope.types import Records
-from memberscope.wire.batch import batch_of
+from memberscope.wire.batch import build_request_batch
 
 RECORDS, CLASSES, ROUNDS = 10_000, 10, 3
 AIM = 0.9
@@ -119,7 +119,7 @@ def audited(url: str, records: Records, batch: int, concurrency: int) -> tuple[f
         endpoint = Endpoint(url, model_name="m", n_classes=CLASSES, batch_size=batch, concurrency=concurrency)
         started = time.perf_counter()
         with HttpTarget(endpoint, ledger=Path(folder) / "ledger.sqlite") as target:
-            seen = collect(target, records, store=Store(Path(folder) / "signals"))
+            seen = collect_outputs(target, records, store=Store(Path(folder) / "signals"))
             sent = target.spent().sent
         seconds = time.perf_counter() - started
     assert seen.deterministic and sent == len(records) + 32
@@ -132,7 +132,7 @@ def compare(features: int, kind: str, batch: int, concurrency: int) -> float:
     x = rng.normal(size=(RECORDS, features))
     records = Records(x, rng.integers(0, CLASSES, RECORDS), np.arange(RECORDS).astype(str))
     serving = Endpoint("http://localhost", model_name="m").serving
-    bodies = [dumped(serving.request(batch_of(x[start : start + batch]))) for start in range(0, RECORDS, batch)]
+    bodies = [dump_json(serving.request(build_request_batch(x[start : start + batch]))) for start in range(0, RECORDS, batch)]
     ours, theirs, work = [], [], []
     with server(features, kind) as url:
         bare(url, bodies[:10], concurrency)

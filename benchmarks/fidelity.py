@@ -20,17 +20,22 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 import data
 from memberscope.attacks import RMIA, LiRA, Loss, Shokri
-from memberscope.auditing.collect.reference_models import References, converged, fidelity, reference_control
+from memberscope.auditing.collect.reference_models import (
+    References,
+    mark_converged_models,
+    measure_fidelity,
+    run_reference_control,
+)
 from memberscope.auditing.subject.subject import Subject
-from memberscope.recipes import Execution, Fleet, Order, balanced, train
-from memberscope.signals import Wanted
+from memberscope.recipes import Execution, ReferenceFleet, TrainingJob, build_balanced_design, train_fleet
+from memberscope.signals import SignalRequest
 from memberscope.statistics import auc_interval, roc, tpr_at_fpr
 from memberscope.types import Access, Attack, Evidence, Records, SignalSpec
 
 POOL, SIZE, TARGETS, REFERENCES = 2_500, 1_250, 5, 16
 ATTACKS: tuple[Attack, ...] = (Loss(), LiRA(), LiRA("offline"), RMIA(), RMIA("offline"), Shokri("statistics", max_rows=8000))
-OUTPUTS = Wanted(Access.LOGITS, SignalSpec())
-WANTED = tuple(dict.fromkeys(Wanted(Access.LOGITS, attack.needs.spec) for attack in ATTACKS))
+OUTPUTS = SignalRequest(Access.LOGITS, SignalSpec())
+WANTED = tuple(dict.fromkeys(SignalRequest(Access.LOGITS, attack.needs.spec) for attack in ATTACKS))
 
 
 @dataclass(frozen=True)
@@ -93,17 +98,17 @@ def records() -> tuple[Records, Records]:
     return parts[0], parts[1]
 
 
-def fleet_of(settings: Settings, inside: np.ndarray, seed: int) -> Fleet:
+def fleet_of(settings: Settings, inside: np.ndarray, seed: int) -> ReferenceFleet:
     """One model for each row of `inside`."""
     pool, others = records()
     seeds = tuple(range(seed, seed + len(inside)))
-    order = Order(partial(fitted, settings=settings), pool, inside, seeds, WANTED, "logits", 30, population=others)
-    return train(order, None, Execution(n_jobs=2))
+    order = TrainingJob(partial(fitted, settings=settings), pool, inside, seeds, WANTED, "logits", 30, population=others)
+    return train_fleet(order, None, Execution(n_jobs=2))
 
 
-def evidence_of(attack: Attack, targets: Fleet, model: int, references: Fleet) -> Evidence:
+def evidence_of(attack: Attack, targets: ReferenceFleet, model: int, references: ReferenceFleet) -> Evidence:
     """What the attack sees of one target; an attack that learns is given the even rows and scores the odd ones."""
-    wanted, (pool, others) = Wanted(Access.LOGITS, attack.needs.spec), records()
+    wanted, (pool, others) = SignalRequest(Access.LOGITS, attack.needs.spec), records()
     signal = "logits" if wanted == OUTPUTS else wanted.spec.name
     known = np.where(np.arange(POOL) % 2 > 0, -1, 0) if attack.needs.known != "none" else np.full(POOL, -1)
     nowhere = np.zeros((REFERENCES, len(others)), dtype=bool)
@@ -129,19 +134,19 @@ def cell(values: list[list[float]], *, limits: bool = True) -> str:
     return f"{auc}; {tpr}" if limits else f"{mean[0]:.3f}; {mean[3]:.3f}"
 
 
-def judged(targets: Fleet, model: int, references: Fleet) -> tuple[dict[str, Any], bool]:
+def judged(targets: ReferenceFleet, model: int, references: ReferenceFleet) -> tuple[dict[str, Any], bool]:
     """The fidelity that an audit of this target reports, and whether its control of the references passes."""
     pool, _ = records()
     observed = targets.observed[OUTPUTS][model][:, 0].astype(np.float64)
     target: Any = SimpleNamespace(signal="logits")
     subject = Subject(target, pool, targets.inside[model], None, tuple(map(str, range(30))))
     everyone = np.ones(len(references), dtype=bool)
-    good = converged(references.train_accuracy, float(targets.train_accuracy[model]))
-    passed = reference_control(References(references, good, {}, observed, None, 0), subject, 0.95).passed
-    return fidelity(References(references, everyone, {}, observed, None, 0), subject), bool(passed)
+    good = mark_converged_models(references.train_accuracy, float(targets.train_accuracy[model]))
+    passed = run_reference_control(References(references, good, {}, observed, None, 0), subject, 0.95).passed
+    return measure_fidelity(References(references, everyone, {}, observed, None, 0), subject), bool(passed)
 
 
-def line(name: str, targets: Fleet, references: Fleet) -> str:
+def line(name: str, targets: ReferenceFleet, references: ReferenceFleet) -> str:
     """One row: fidelity, the control, and the attacks with all sixteen references, whatever the control says."""
     found = [judged(targets, model, references) for model in range(TARGETS)]
     mean = {key: np.mean([entry[0][key] for entry in found]) for key in ("agreement", "calibration_distance")}
@@ -185,7 +190,7 @@ def classifier_scores(attack: Shokri, model: Any, evidence: Evidence) -> np.ndar
     return scores
 
 
-def classifier_table(targets: Fleet, references: Fleet) -> list[str]:
+def classifier_table(targets: ReferenceFleet, references: ReferenceFleet) -> list[str]:
     """Shokri's attack with other inputs and classifiers, references like the target."""
     lines = ["| attack classifier | given | AUC; TPR at 1% FPR |", "| --- | --- | --- |"]
     given = {"outputs": "all log-probabilities", "statistics": "loss, logit, margin, entropy, correctness, class"}
@@ -241,7 +246,7 @@ def main() -> None:
     head += [f"`{attack.name}`" for attack in ATTACKS[1:]]
     lines, like = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)], None
     for number, (name, settings) in enumerate(ROWS.items()):
-        design = balanced(POOL, settings.size, REFERENCES, np.random.default_rng(2))
+        design = build_balanced_design(POOL, settings.size, REFERENCES, np.random.default_rng(2))
         references = fleet_of(settings, design, 1000 * (number + 1))
         like = like or references
         lines.append(line(name, targets, references))

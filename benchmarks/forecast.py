@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from memberscope.auditing import Plan, Subject, Training, make_subject, run, signals_subject
+from memberscope.auditing import Plan, Subject, Training, audit_subject, make_signals_subject, make_subject
 from memberscope.auditing.forecast import time_model as costs
-from memberscope.auditing.forecast.dry_run import Forecast, forecast, seconds_a_model
+from memberscope.auditing.forecast.dry_run import Forecast, forecast_audit, measure_training_seconds
 from memberscope.auditing.forecast.time_model import Timings, time_target
 from memberscope.recipes import Execution, SklearnRecipe, TorchRecipe
 from memberscope.targets import Endpoint, HttpTarget, wrap
@@ -81,9 +81,9 @@ def fleet() -> Work:
     members, others = records(1000, 20)
     recipe = TorchRecipe(network, epochs=30, batch_size=64)
     pool = make_subject(wrap(network_untrained()), members, others).records
-    from memberscope.recipes.fleet.observe_model import subset
+    from memberscope.recipes.fleet.observe_model import select_records
 
-    target = recipe(subset(pool, np.arange(2000) < 1000), 0)
+    target = recipe(select_records(pool, np.arange(2000) < 1000), 0)
     subject = make_subject(target, members, others)
     plan = Plan(threat=PROBABILITIES, references=16, search_queries=0, assume_exchangeable=True)
     return Work("torch, 1,000 + 1,000, 16 references", plan, subject, Training(recipe, HERE))
@@ -104,7 +104,9 @@ def network_untrained() -> Any:
 def stored() -> Work:
     """100,000 + 100,000 stored signals of ten classes and twenty groups, with features."""
     return Work(
-        "stored signals, 100,000 + 100,000", Plan(threat=PROBABILITIES, assume_exchangeable=True), signals_subject(signals())
+        "stored signals, 100,000 + 100,000",
+        Plan(threat=PROBABILITIES, assume_exchangeable=True),
+        make_signals_subject(signals()),
     )
 
 
@@ -155,12 +157,12 @@ def timings_of(work: Work) -> Timings:
     found = time_target(work.subject, time.process_time)
     if work.training is None:
         return found
-    return replace(found, model=seconds_a_model(work.plan, work.subject, work.training, time.process_time))
+    return replace(found, model=measure_training_seconds(work.plan, work.subject, work.training, time.process_time))
 
 
 def compare(work: Work, *, waits: bool = False) -> None:
     """Print the forecast, the truth and their ratio."""
-    found = forecast(work.plan, work.subject, work.training, None, timings_of(work))
+    found = forecast_audit(work.plan, work.subject, work.training, None, timings_of(work))
     stages, last = {}, [time.process_time(), time.perf_counter()]
     began = tuple(last)
 
@@ -171,7 +173,7 @@ def compare(work: Work, *, waits: bool = False) -> None:
             spent[i] += now[i] - last[i]
         last[:] = now
 
-    run(work.plan, work.subject, training=work.training, progress=note)
+    audit_subject(work.plan, work.subject, training=work.training, progress=note)
     cpu, wall = time.process_time() - began[0], time.perf_counter() - began[1]
     truth = cpu + (stages["query"][1] - stages["query"][0] if waits else 0.0)
     report(work, found, truth, wall, {name: spent[0] for name, spent in stages.items()})
@@ -191,10 +193,10 @@ def constants() -> None:
     """Print each constant of `costs` multiplied by what its stage really took over what was forecast, at three sizes."""
     ratios: dict[str, list[float]] = {}
     for n in (1000, 5000, 20_000):
-        bare = replace(signals_subject(signals(n)), features=None)
-        for subject in (bare, signals_subject(signals(n))):
+        bare = replace(make_signals_subject(signals(n)), features=None)
+        for subject in (bare, make_signals_subject(signals(n))):
             plan = Plan(threat=PROBABILITIES, assume_exchangeable=True)
-            said = forecast(plan, subject).seconds
+            said = forecast_audit(plan, subject).seconds
             spent: dict[str, float] = {}
             last = [time.process_time()]
 
@@ -202,7 +204,7 @@ def constants() -> None:
                 spent[stage] = spent.get(stage, 0.0) + time.process_time() - last[0]
                 last[0] = time.process_time()
 
-            run(plan, subject, progress=note)
+            audit_subject(plan, subject, progress=note)
             kind = "with features" if subject.features is not None else "signals alone"
             for name, stage, value in (
                 ("ATTACK, FITTED" if kind == "signals alone" else "QUANTILE", "attack", said.scoring),

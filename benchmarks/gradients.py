@@ -17,8 +17,8 @@ from torch import nn
 
 from data import location30
 from memberscope.targets import TorchTarget
-from memberscope.targets.white_box.torch_access import opened
-from memberscope.targets.white_box.torch_gradients import by_vmap
+from memberscope.targets.white_box.torch_access import hold_module_open
+from memberscope.targets.white_box.torch_gradients import measure_norms_by_vmap
 from memberscope.types import SignalSpec
 from training import mlp
 
@@ -37,8 +37,8 @@ def by_loop(module: nn.Module, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def vectorised(module: nn.Module, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Per-example gradients of some records at a time, then their norms."""
-    with opened(module, "logits", "cpu") as open_module:
-        parts = list(by_vmap(open_module, x, y))
+    with hold_module_open(module, "logits", "cpu") as open_module:
+        parts = list(measure_norms_by_vmap(open_module, x, y))
     squares = np.concatenate([part.squares.sum(axis=1) for part in parts])
     return np.exp(np.concatenate([part.error.log_size for part in parts])) * np.sqrt(squares)
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from guard_traffic import DAY, DEPLOYMENTS, START, Deployment, Stream, customers, hours
 from memberscope.errors import UnmetNeedError
-from memberscope.signals import measure
-from memberscope.signals.label_oracle import top_labels
+from memberscope.signals import measure_signal
+from memberscope.signals.label_oracle import ask_top_labels
 from memberscope.types import Floats, Records, SignalSpec
 
 RECORDED = {"location30": 300, "adult": 300, "fashion": 200, "cifar10": 100}  # records that the label-only attacks were run on
@@ -54,7 +54,7 @@ class Recorder:
         owner = np.array([int(owner.rpartition(":")[2]) for owner in owners])
         row = self.attacked[owner]
         moved = (x != self.served.x[row]).reshape(len(x), -1).any(axis=1)
-        row[moved] = self.served.add(x[moved], top_labels(Answered(answer, self.signal), x)[moved])
+        row[moved] = self.served.add(x[moved], ask_top_labels(Answered(answer, self.signal), x)[moved])
         self.rows.append(row)
         self.owners.append(owner)
         return answer
@@ -118,7 +118,7 @@ class Arena:
             recorder, served = Recorder(self.served, self.attacked), self.served
             ids = np.arange(len(self.attacked)).astype(np.str_)
             x, y = served.x[self.attacked], served.y[self.attacked]
-            measure(recorder, Records(x, y, ids), SPECS[attack])  # type: ignore[arg-type]
+            measure_signal(recorder, Records(x, y, ids), SPECS[attack])  # type: ignore[arg-type]
             self.recordings[attack] = Recording(np.concatenate(recorder.rows), np.concatenate(recorder.owners))
         return self.recordings[attack]
 

@@ -23,7 +23,7 @@ import guard_rivals as rivals
 from guard_campaigns import Arena, Campaign, arena, campaigns
 from guard_traffic import DAY, DEPLOYMENTS, START, Stream, benign, kind_of, merged
 from memberscope.errors import UnmetNeedError
-from memberscope.guard.calibration.thresholds import Tuned, tune
+from memberscope.guard.calibration.thresholds import Tuned, tune_detectors
 from memberscope.guard.detectors.alarm import Alarm
 from memberscope.guard.detectors.monitor import STREAMS, Monitor
 from memberscope.guard.hashing.secret_key import Secret
@@ -316,7 +316,7 @@ def main(arguments: list[str]) -> None:
     print(f"**{served.name}**: {served.member.sum()} members of {served.n} records, {served.size} inputs in all, "
           f"{clock.perf_counter() - started:.0f} s to prepare.")  # fmt: skip
     if "rivals" not in arguments:
-        tuned = tune(
+        tuned = tune_detectors(
             list(blocks(bench.observed(bench.streams[0]))), bench.fingerprints, radius=bench.sketcher.radius, rate=RATE
         )
         print(f"Thresholds: {', '.join(f'{key} {value:.1f}' for key, value in tuned.settings.thresholds.items())}.", flush=True)

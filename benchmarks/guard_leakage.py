@@ -28,8 +28,8 @@ from guard_stand import WATCHED, equip, guard, program
 from memberscope import audit
 from memberscope.auditing import Plan
 from memberscope.cli.guard.app import app
-from memberscope.defences import restriction
-from memberscope.outputs.fitted_file import load_fitted, needs_fit, with_fitted
+from memberscope.defences import parse_restriction
+from memberscope.outputs.fitted_file import has_fittable_part, load_fitted, with_fitted
 from memberscope.statistics import auc_interval
 from memberscope.targets import Endpoint, FunctionTarget, HttpTarget, RestrictedTarget
 from memberscope.types import OutputDefence, Records, Target
@@ -135,8 +135,8 @@ def fitted(name: str, folder: Path, answers: Path) -> OutputDefence | None:
     """The policy's defence as the guard has it."""
     if name == "none":
         return None
-    plain = restriction(name)
-    if not needs_fit(plain):
+    plain = parse_restriction(name)
+    if not has_fittable_part(plain):
         return plain
     done = CliRunner().invoke(app, ["fit", "--policy", str(folder / "guard.toml"), "--outputs", str(answers), "--force"])
     assert done.exit_code == 0, done.output
@@ -150,7 +150,7 @@ def guarded(name: str, work: Work, url: str, held: float = 0.0) -> Iterator[tupl
         folder = Path(kept)
         equip(folder, work.x, work.x[work.member])
         text = POLICY.replace("RESTRICT", name).replace("HELD", str(held)) + WATCHED
-        needed = name != "none" and needs_fit(restriction(name))
+        needed = name != "none" and has_fittable_part(parse_restriction(name))
         (folder / "guard.toml").write_text(text if needed else text.replace("fitted =", "# fitted ="))
         defence = fitted(name, folder, answers_file(work, folder))
         with guard(folder / "guard.toml", url) as served:

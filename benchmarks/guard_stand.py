@@ -23,7 +23,7 @@ import numpy as np
 
 from memberscope.guard.calibration.thresholds import Tuned
 from memberscope.guard.calibration.thresholds_file import write_tuned
-from memberscope.guard.detectors.monitor import STREAMS, Settings
+from memberscope.guard.detectors.monitor import STREAMS, DetectorSettings
 from memberscope.guard.detectors.near_copies import Probing
 from memberscope.guard.hashing.secret_key import Secret, write_secrets
 from memberscope.guard.sketching.fingerprints import Fingerprints, write_fingerprints
@@ -70,7 +70,7 @@ def equip(folder: Path, records: np.ndarray, members: np.ndarray | None = None) 
     write_sketcher(folder / "sketch.safetensors", sketcher)
     inside = sketcher.records(Batch(records[: len(records) // 10] if members is None else members))
     write_fingerprints(folder / "fingerprints.safetensors", Fingerprints.of(inside, inside[:0], secret.id))
-    settings = Settings(dict.fromkeys(STREAMS, NEVER), sketcher.radius, probing=Probing(level=7))
+    settings = DetectorSettings(dict.fromkeys(STREAMS, NEVER), sketcher.radius, probing=Probing(level=7))
     write_tuned(folder / "tuned.json", Tuned(settings, 1e-3, 0, 0, 0, 0, 0.0, 1.0, secret.id))
 
 
@@ -174,8 +174,8 @@ async def fixed(classes: int) -> None:
 
 
 if __name__ == "__main__":
-    from memberscope.guard.server.worker import loop_factory
+    from memberscope.guard.server.worker import find_loop_factory
 
     assert sys.argv[1] == "fixed"
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=find_loop_factory()) as runner:
         runner.run(fixed(int(sys.argv[2])))

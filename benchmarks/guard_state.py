@@ -18,21 +18,21 @@ from collections.abc import Callable
 from itertools import count
 from statistics import median
 
-from memberscope.guard.policy.config import Allowed, Rate
+from memberscope.guard.policy.config import ClientLimits, RateLimit
 from memberscope.guard.state.in_memory import MemoryState
 from memberscope.guard.state.interface import Bucket, State, StateError
 from memberscope.guard.state.redis_store import RedisState
-from memberscope.guard.state.token_buckets import buckets_of
+from memberscope.guard.state.token_buckets import build_buckets
 
 CLIENTS = 100_000
-ALLOWED = Allowed(per_client="1000000/h", per_record="100000/d")
+ALLOWED = ClientLimits(per_client="1000000/h", per_record="100000/d")
 Request = Callable[[int], list[Bucket]]
 
 
 def requests(n: int) -> Request:
     """Requests about n records each, by many clients: a bucket for the client, one for all, one for each record."""
-    total = Rate(n=10**9, seconds=3600.0)
-    return lambda i: buckets_of(f"{i * 7919 % CLIENTS:016x}", "default", ALLOWED, total, range(i, i + n), None)
+    total = RateLimit(n=10**9, seconds=3600.0)
+    return lambda i: build_buckets(f"{i * 7919 % CLIENTS:016x}", "default", ALLOWED, total, range(i, i + n), None)
 
 
 async def microseconds(state: State, wanted: list[list[Bucket]], at_once: int) -> float:
@@ -83,7 +83,7 @@ async def flood() -> None:
     """Of a budget of 100, what a newcomer still gets after so many identities asked once each."""
     for times in (1, 2, 4, 10):
         state = MemoryState(10_000, clock=lambda: 0.0)
-        rate = Rate(n=100, seconds=3600.0)
+        rate = RateLimit(n=100, seconds=3600.0)
         for i in range(times * 10_000):
             await state.take([Bucket(f"c:flood{i}", rate, 1)])
         left = []

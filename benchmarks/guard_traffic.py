@@ -21,7 +21,7 @@ from sklearn.ensemble import RandomForestClassifier
 import data
 import label_only
 import label_only_real
-from memberscope.signals.label_oracle import top_labels
+from memberscope.signals.label_oracle import ask_top_labels
 from memberscope.targets import TorchTarget, wrap
 from memberscope.types import Target
 
@@ -52,7 +52,7 @@ class Deployment:
 
     def __post_init__(self) -> None:
         self.size = len(self.x)
-        self.answers.append(top_labels(self.target, self.x))
+        self.answers.append(ask_top_labels(self.target, self.x))
 
     @property
     def n(self) -> int:
@@ -62,7 +62,7 @@ class Deployment:
     def add(self, x: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
         """Rows of the pool for further inputs, whose answers are asked for unless they are known."""
         self.added.append(x.astype(self.x.dtype))
-        self.answers.append(top_labels(self.target, self.added[-1]) if labels is None else labels)
+        self.answers.append(ask_top_labels(self.target, self.added[-1]) if labels is None else labels)
         self.size += len(x)
         return np.arange(self.size - len(x), self.size)
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from data import cifar10, location30
 from memberscope.attacks import Boundary
-from memberscope.signals import measure
+from memberscope.signals import measure_signal
 from memberscope.statistics import auc_difference, auc_interval
 from memberscope.targets import TorchTarget
 from memberscope.types import Records
@@ -104,7 +104,7 @@ def ours(case: Case, attack: Boundary) -> tuple[np.ndarray, float, float]:
     target = TorchTarget(counted, n_classes=case.n_classes)
     records = Records(case.x, case.y, np.arange(len(case.y)).astype(np.str_))
     started = time.perf_counter()
-    found = measure(target, records, attack.needs.spec)
+    found = measure_signal(target, records, attack.needs.spec)
     seconds = time.perf_counter() - started
     assert counted.asked == found.queries[:, -1].sum()
     return found.final[:, 0], seconds, counted.asked / len(case.y)

@@ -27,7 +27,7 @@ from data import FOLDER, cifar10, fashion_mnist, location30
 from label_only import mlp, trained
 from memberscope.attacks import RMIA, Augmentation, Boundary, LiRA, Noise, RobustLiRA
 from memberscope.errors import UnmetNeedError
-from memberscope.signals import Measured, Wanted, measure, reduced
+from memberscope.signals import MeasuredSignal, SignalRequest, measure_signal, reduce_outputs
 from memberscope.signals.boundary_walk import FLOOR
 from memberscope.statistics import auc_difference, auc_interval, auc_value, roc, tpr_at_fpr
 from memberscope.targets import TorchTarget, wrap
@@ -112,8 +112,8 @@ def adult() -> Scene:
 def confidence(target: Target, records: Records) -> np.ndarray:
     """Logit-scaled confidence (n,), which labels do not show."""
     access = Access.LOGITS if target.signal == "logits" else Access.PROBABILITIES
-    wanted = Wanted(access, SignalSpec("logit_confidence"))
-    return reduced(wanted, target.signal, target.query(records.x), records.y)[1][:, 0].astype(float)
+    wanted = SignalRequest(access, SignalSpec("logit_confidence"))
+    return reduce_outputs(wanted, target.signal, target.query(records.x), records.y)[1][:, 0].astype(float)
 
 
 def line(name: str, scores: np.ndarray, queries: float, scene: Scene, gap: np.ndarray) -> None:
@@ -126,7 +126,7 @@ def line(name: str, scores: np.ndarray, queries: float, scene: Scene, gap: np.nd
     print(f"| {name} | {queries:.1f} | " + " | ".join(cells) + " |", flush=True)
 
 
-def curve_of(name: str, found: Measured, member: np.ndarray) -> str:
+def curve_of(name: str, found: MeasuredSignal, member: np.ndarray) -> str:
     """AUC at each stage of the budget."""
     stages = zip(found.values[:, :, 0].T, found.queries.T, strict=True)
     return f"{name}: " + ", ".join(f"{q.mean():.0f} queries {auc_interval(v, member).value:.3f}" for v, q in stages)
@@ -146,7 +146,7 @@ def show(scene: Scene, n_references: int) -> None:
     curves = []
     for attack in ALONE:
         try:
-            found = measure(target, records, attack.needs.spec)
+            found = measure_signal(target, records, attack.needs.spec)
         except UnmetNeedError:
             continue
         line(f"`{attack.name}`", found.final[:, 0], found.queries[:, -1].mean(), scene, gap)
@@ -170,7 +170,7 @@ def with_references(scene: Scene, target: Target, gap: np.ndarray, n_references:
             if signal == "logit_confidence":
                 values.append(confidence(model, records))
             else:
-                found = measure(model, records, SignalSpec(signal))
+                found = measure_signal(model, records, SignalSpec(signal))
                 values.append(found.final[:, 0])
                 queries = found.queries[:, -1].mean()
         seen = np.array(values)[:, :, None, None]
@@ -209,7 +209,7 @@ def strengths() -> None:
     searches = [("sought for each record", {"queries": n}) for n in (64, 128)]
     for name, more in [*((f"{s:g} for all", {"queries": 64, "scale": s}) for s in STRENGTHS), *searches]:
         spec = SignalSpec("noise", parameters=tuple(sorted({"settled": 2.0, **more}.items())))
-        area = auc_interval(measure(target, here.records, spec).final[:, 0], here.member)
+        area = auc_interval(measure_signal(target, here.records, spec).final[:, 0], here.member)
         print(f"| {name} | {more['queries']} | {area.value:.3f} [{area.low:.3f}, {area.high:.3f}] |", flush=True)
 
 

@@ -26,19 +26,19 @@ import torch
 from torch import nn
 
 from data import cifar10, cifar10_test
-from memberscope.attacks import RMIA, AttackR, Base, Calibrated, LiRA, Loss, RobustLiRA
-from memberscope.recipes import SGD, Execution, Fleet, Order, TorchRecipe, balanced, train
-from memberscope.signals import Store, Wanted
+from memberscope.attacks import BASE, RMIA, AttackR, Calibrated, LiRA, Loss, RobustLiRA
+from memberscope.recipes import SGD, Execution, ReferenceFleet, TorchRecipe, TrainingJob, build_balanced_design, train_fleet
+from memberscope.signals import SignalRequest, Store
 from memberscope.statistics import auc_interval, roc, tpr_at_fpr
 from memberscope.types import Access, Attack, Evidence, Records, SignalSpec
 
 N, VIEWS = 50_000, ("identity", "flip")
 SPECS = (LiRA().needs.spec, RMIA().needs.spec, AttackR().needs.spec)
-WANTED = tuple(Wanted(Access.LOGITS, spec) for spec in SPECS)
+WANTED = tuple(SignalRequest(Access.LOGITS, spec) for spec in SPECS)
 ATTACKS: tuple[Attack, ...] = (
     *(Loss(), LiRA("online", "fixed"), LiRA("online", "per_example"), RobustLiRA()),
     *(LiRA("offline", "fixed"), LiRA("offline", "fixed", sides="two"), RMIA(), RMIA("offline")),
-    *(Base(), Calibrated(), AttackR()),
+    *(BASE(), Calibrated(), AttackR()),
 )
 PUBLISHED = {  # AUC and TPR at 0.1% FPR of code by Carlini et al., 16 reference models, WRN-28-2, about 91% accuracy
     "loss": (0.592, 0.001),
@@ -74,13 +74,13 @@ def wide_resnet(depth: int = 28, width: int = 2) -> nn.Module:
     return nn.Sequential(nn.BatchNorm2d(3, affine=False), nn.Conv2d(3, 16, 3, 1, 1, bias=False), *blocks, *last)
 
 
-def order_of(device: str, n_references: int, n_targets: int, epochs: int) -> Order:
+def order_of(device: str, n_references: int, n_targets: int, epochs: int) -> TrainingJob:
     """Targets, each on a half of its own, then references on a balanced design."""
     x, y = cifar10(N)
     pool = Records(x, y, np.arange(N).astype(str))
     rng = np.random.default_rng([1, n_references, n_targets])  # the order of the images is drawn from another seed
     own = [rng.permutation(N) < N // 2 for _ in range(n_targets)]
-    inside = np.vstack([*own, balanced(N, N // 2, n_references, rng)])
+    inside = np.vstack([*own, build_balanced_design(N, N // 2, n_references, rng)])
     recipe = TorchRecipe(
         wide_resnet,
         SGD(0.1, nesterov=True),
@@ -94,7 +94,7 @@ def order_of(device: str, n_references: int, n_targets: int, epochs: int) -> Ord
     )
     x, y = cifar10_test()
     others = Records(x, y, np.arange(len(y)).astype(str))
-    return Order(recipe, pool, inside, tuple(range(len(inside))), WANTED, "logits", 10, views=VIEWS, population=others)
+    return TrainingJob(recipe, pool, inside, tuple(range(len(inside))), WANTED, "logits", 10, views=VIEWS, population=others)
 
 
 def trained(device: str, out: str, n_references: int = 16, n_targets: int = 4, epochs: int = 100) -> None:
@@ -105,7 +105,7 @@ def trained(device: str, out: str, n_references: int = 16, n_targets: int = 4, e
     with tempfile.TemporaryDirectory() as kept:
         for done in range(n_targets + 4, n_targets + n_references + 4, 4):
             part = replace(order, inside=order.inside[:done], seeds=order.seeds[:done])
-            fleet = train(part, Store(Path(kept)), Execution())
+            fleet = train_fleet(part, Store(Path(kept)), Execution())
             own = np.stack([fleet.train_accuracy, fleet.held_out_accuracy])
             shown = (
                 f"accuracy on own records {own[0].mean():.4f}, on new ones {own[1].mean():.4f}, the least {own[1].min():.4f}"
@@ -114,7 +114,7 @@ def trained(device: str, out: str, n_references: int = 16, n_targets: int = 4, e
             written(folder, part, fleet, n_targets)
 
 
-def written(folder: Path, order: Order, fleet: Fleet, n_targets: int) -> None:
+def written(folder: Path, order: TrainingJob, fleet: ReferenceFleet, n_targets: int) -> None:
     """The answers of all models, a file a signal."""
     inside, own = np.packbits(order.inside, axis=1), np.stack([fleet.train_accuracy, fleet.held_out_accuracy])
     np.savez(folder / "models.npz", inside=inside, y=order.pool.y, accuracies=own, targets=n_targets)

@@ -16,7 +16,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 import location30_fleet as fleets
 import tanh_mlp
-from memberscope.attacks import RMIA, AttackR, Base, Calibrated, LiRA, Loss, ModifiedEntropy, RobustLiRA, Shokri
+from memberscope.attacks import BASE, RMIA, AttackR, Calibrated, LiRA, Loss, ModifiedEntropy, RobustLiRA, Shokri
 from memberscope.errors import UnmetNeedError
 from memberscope.statistics import auc_interval, roc, tpr_at_fpr
 from memberscope.types import Attack, Evidence
@@ -40,7 +40,7 @@ WITH_REFERENCES: tuple[Attack, ...] = (
     *(LiRA("online", "fixed"), LiRA("online", "per_example"), RobustLiRA()),
     *(LiRA("offline", "fixed"), LiRA("offline", "fixed", sides="two")),
     *(RMIA(temperature=1.0), RMIA(), RMIA("offline", 1.0, 1.0, 0.3), RMIA("offline", 1.0, a=0.3), RMIA("offline")),
-    *(Base(), Base("offline"), Calibrated(), Calibrated("log_confidence"), AttackR()),
+    *(BASE(), BASE("offline"), Calibrated(), Calibrated("log_confidence"), AttackR()),
 )
 ATTACKS: tuple[Attack, ...] = (Loss(), ModifiedEntropy(), *WITH_REFERENCES)
 STEADY = 0.57  # accuracy on new records that all models of reference C.3 reached (.600, standard deviation .010)

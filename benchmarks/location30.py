@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import data
 from memberscope import audit
 from memberscope.attacks import Confidence, Entropy, ModifiedEntropy
-from memberscope.reports.select import first
+from memberscope.reports.select import find_estimate
 from memberscope.types import Evidence
 
 
@@ -77,9 +77,9 @@ def main() -> None:
         target = train(x[inside], y[inside], seed)
         shadow = train(x[order[2000:2500]], y[order[2000:2500]], 100 + seed)
         result = audit(target, (x[inside], y[inside]), (x[outside], y[outside]))
-        gap = first(result, attack="gap", metric="balanced_accuracy", threshold="transferred")
-        auc = first(result, attack="confidence", metric="auc")
-        tpr = first(result, attack="confidence", metric="tpr", fpr=0.01, threshold="best")
+        gap = find_estimate(result, attack="gap", metric="balanced_accuracy", threshold="transferred")
+        auc = find_estimate(result, attack="confidence", metric="auc")
+        tpr = find_estimate(result, attack="confidence", metric="tpr", fpr=0.01, threshold="best")
         found = {
             "training accuracy": result.diagnostics["train_accuracy"]["value"],
             "hold-out accuracy": result.diagnostics["test_accuracy"]["value"],

@@ -17,14 +17,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 import data
 import tanh_mlp
 from memberscope.attacks import RMIA, Calibrated, LiRA
-from memberscope.auditing.collect.reference_models import converged
-from memberscope.recipes import Execution, Fleet, FunctionRecipe, Order, balanced, train
-from memberscope.signals import Store, Wanted
+from memberscope.auditing.collect.reference_models import mark_converged_models
+from memberscope.recipes import Execution, FunctionRecipe, ReferenceFleet, TrainingJob, build_balanced_design, train_fleet
+from memberscope.signals import SignalRequest, Store
 from memberscope.types import Access, Attack, Evidence, Records, SignalSpec
 
 POOL, SIZE = 2_700, 1_350
 SPECS = (LiRA().needs.spec, Calibrated("log_confidence").needs.spec, RMIA().needs.spec, RMIA(temperature=1.0).needs.spec)
-WANTED = tuple(Wanted(Access.LOGITS, spec) for spec in (SignalSpec(), *SPECS))
+WANTED = tuple(SignalRequest(Access.LOGITS, spec) for spec in (SignalSpec(), *SPECS))
 CACHE = Path(os.environ.get("MEMBERSCOPE_CACHE", Path(tempfile.gettempdir()) / "memberscope-benchmarks"))
 
 
@@ -32,7 +32,7 @@ CACHE = Path(os.environ.get("MEMBERSCOPE_CACHE", Path(tempfile.gettempdir()) / "
 class Models:
     """A fleet and the positions of its models that converged: the `n_pairs` whole pairs of the design first, then the others."""
 
-    fleet: Fleet
+    fleet: ReferenceFleet
     good: np.ndarray
     n_pairs: int
 
@@ -51,13 +51,13 @@ def models(function: Callable[[Any, int], Any], n_models: int, seed: int, *, pai
     pool, others = records()
     rng = np.random.default_rng(seed)
     if paired:
-        inside = balanced(POOL, SIZE, n_models, rng)
+        inside = build_balanced_design(POOL, SIZE, n_models, rng)
     else:
         inside = np.stack([rng.permutation(POOL) < SIZE for _ in range(n_models)])
     seeds = tuple(1000 * seed + model for model in range(n_models))
-    order = Order(FunctionRecipe(function), pool, inside, seeds, WANTED, "logits", 30, population=others)
-    fleet = train(order, Store(CACHE), Execution(n_jobs=2), progress)
-    good = converged(fleet.train_accuracy, 1.0)
+    order = TrainingJob(FunctionRecipe(function), pool, inside, seeds, WANTED, "logits", 30, population=others)
+    fleet = train_fleet(order, Store(CACHE), Execution(n_jobs=2), progress)
+    good = mark_converged_models(fleet.train_accuracy, 1.0)
     whole = np.repeat(good[0::2] & good[1::2], 2)
     return Models(fleet, np.concatenate([np.flatnonzero(whole), np.flatnonzero(good & ~whole)]), int(whole.sum()) // 2)
 
@@ -72,12 +72,12 @@ def untrained(records: Any, seed: int) -> Any:
     return tanh_mlp.network(10_000 + seed, glorot=False).eval()
 
 
-def wanted_by(attack: Attack) -> Wanted:
+def wanted_by(attack: Attack) -> SignalRequest:
     """The signal that an attack reads of each model."""
-    return Wanted(Access.LOGITS, attack.needs.spec)
+    return SignalRequest(Access.LOGITS, attack.needs.spec)
 
 
-def evidence_of(attack: Attack, target: tuple[Fleet, int], references: Fleet, chosen: np.ndarray) -> Evidence:
+def evidence_of(attack: Attack, target: tuple[ReferenceFleet, int], references: ReferenceFleet, chosen: np.ndarray) -> Evidence:
     """What the attack sees: one model of the first fleet as the target, the `chosen` ones of the other as references."""
     wanted, (fleet, model) = wanted_by(attack), target
     pool, others = records()

@@ -24,7 +24,7 @@ import data
 from memberscope.attacks import Confidence, Entropy, Gap, ModifiedEntropy
 from memberscope.defences import HampOutput, MemGuard
 from memberscope.recipes import SGD, Steps, TorchRecipe
-from memberscope.signals import seen_at, softmax
+from memberscope.signals import restrict_to_access, softmax
 from memberscope.statistics import auc_interval, clopper_pearson
 from memberscope.types import Access, Attack, Evidence, OutputDefence, Records
 
@@ -115,7 +115,7 @@ def known_scores(attack: Attack, models: Models, learned: np.ndarray, asked: np.
 
 def gap_scores(models: Models, asked: np.ndarray) -> np.ndarray:
     """Whether the label is right, less a half."""
-    signal, values = seen_at(Access.LABEL, "probabilities", asked)
+    signal, values = restrict_to_access(Access.LABEL, "probabilities", asked)
     evidence = Evidence(signal, values[:, None, :], both(models.labels, HIDDEN), np.full(len(asked), -1, dtype=np.int8))
     return Gap().score(evidence, np.random.default_rng(0)) - 0.5
 

@@ -17,8 +17,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 import data
 from memberscope import Access, Plan, Records, ThreatModel, audit
-from memberscope._text import percent
-from memberscope.reports.select import first, interval, reached_by
+from memberscope._text import format_percentage
+from memberscope.reports.select import find_estimate, format_interval, name_strongest_attack
 
 Split = tuple[np.ndarray, np.ndarray]
 
@@ -115,16 +115,16 @@ def row(name: str, build: Callable[[], tuple[Any, Any, Any, str]]) -> str:
     plan = Plan(threat=ThreatModel(access=Access[access.upper()]))
     result = audit(model, members, non_members, plan=plan)
     found = result.diagnostics
-    cells = [name, str(found["n_members"]), interval(found["train_accuracy"]), interval(found["test_accuracy"])]
+    cells = [name, str(found["n_members"]), format_interval(found["train_accuracy"]), format_interval(found["test_accuracy"])]
     top = {"attack": "strongest", "access": access}
-    auc = first(result, metric="auc", **top)
-    cells.append(f"{interval(auc, rate=False)} {reached_by(auc)}")
+    auc = find_estimate(result, metric="auc", **top)
+    cells.append(f"{format_interval(auc, rate=False)} {name_strongest_attack(auc)}")
     for fpr in (0.01, 0.001):
-        tpr = first(result, metric="tpr", fpr=fpr, **top)
-        cells.append(f"{interval(tpr)} {reached_by(tpr)}" if tpr else "not resolved")
-    ppv = first(result, metric="ppv", fpr=0.01, prior=0.01, **top)
-    gap = first(result, attack="gap", metric="balanced_accuracy", threshold="transferred")
-    cells += [interval(ppv), interval(gap)]
+        tpr = find_estimate(result, metric="tpr", fpr=fpr, **top)
+        cells.append(f"{format_interval(tpr)} {name_strongest_attack(tpr)}" if tpr else "not resolved")
+    ppv = find_estimate(result, metric="ppv", fpr=0.01, prior=0.01, **top)
+    gap = find_estimate(result, attack="gap", metric="balanced_accuracy", threshold="transferred")
+    cells += [format_interval(ppv), format_interval(gap)]
     cells.append(
         "; ".join(
             f"{k} {'passed' if c.passed else 'FAILED' if c.passed is False else 'not run'}" for k, c in result.controls.items()
@@ -138,7 +138,7 @@ def row(name: str, build: Callable[[], tuple[Any, Any, Any, str]]) -> str:
 def main() -> None:
     head = ["model", "members", "training accuracy", "hold-out accuracy", "AUC, strongest", "TPR at 1% FPR", "TPR at 0.1% FPR"]
     head += [
-        f"precision at 1% FPR, prior {percent(0.01)}",
+        f"precision at 1% FPR, prior {format_percentage(0.01)}",
         "gap attack, balanced accuracy",
         "controls",
         "duplicates across the split",

@@ -12,8 +12,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from memberscope.auditing import Plan, audit_signals, run, signals_subject
-from memberscope.auditing.controls.blind import blind_control
+from memberscope.auditing import Plan, audit_signals, audit_subject, make_signals_subject
+from memberscope.auditing.controls.blind import run_blind_control
 from memberscope.targets import StoredSignals
 from memberscope.types import Access, ThreatModel
 
@@ -55,14 +55,14 @@ def main() -> None:
     def note(stage: str, done: int, total: int) -> None:
         stages[stage] = time.perf_counter() - started
 
-    subject = replace(signals_subject(stored), features=None)
-    result = run(plan, subject, progress=note)
+    subject = replace(make_signals_subject(stored), features=None)
+    result = audit_subject(plan, subject, progress=note)
     took = time.perf_counter() - started
     print(f"records {2 * N}, attacks {len(result.arrays.scored)}, estimates {len(result.estimates)}")
     print(f"signals alone (no features): {took:.1f} s; peak memory {peak():.2f} GB (data alone {before:.2f} GB)")
     print("  stage ends at: " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages.items()))
     started = time.perf_counter()
-    blind = blind_control(stored.features, stored.labels, stored.member, None)
+    blind = run_blind_control(stored.features, stored.labels, stored.member, None)
     alone = time.perf_counter() - started
     print(f"blind control alone: {alone:.1f} s ({blind.details['n_members']} members compared)")
     started = time.perf_counter()

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.stats import norm
 
-from memberscope.attacks import RMIA, AttackR, Base, Calibrated, LiRA, RobustLiRA
+from memberscope.attacks import BASE, RMIA, AttackR, Calibrated, LiRA, RobustLiRA
 from memberscope.types import Attack, Evidence
 
 N, MODELS, OTHERS = 50_000, 64, 50_000
@@ -105,7 +105,7 @@ def main() -> None:
     lira_row(logits)
     rmia_row(confidence)
     others: list[Attack] = [LiRA("online", "fixed"), LiRA("offline"), LiRA(centre="median"), RobustLiRA(), Calibrated()]
-    others += [RMIA("offline"), Base(), AttackR()]
+    others += [RMIA("offline"), BASE(), AttackR()]
     for attack in others:
         evidence = logits if attack.needs.signals[0] == "logit_confidence" else confidence
         took, _ = fastest(lambda attack=attack, evidence=evidence: attack.score(evidence, np.random.default_rng(0)), 3)

@@ -17,12 +17,12 @@ from torch import nn
 
 from data import cifar10, location30
 from memberscope.attacks import LiRA
-from memberscope.recipes import SGD, Execution, Order, TorchRecipe, balanced, train
-from memberscope.signals import Wanted, reduced
+from memberscope.recipes import SGD, Execution, TorchRecipe, TrainingJob, build_balanced_design, train_fleet
+from memberscope.signals import SignalRequest, reduce_outputs
 from memberscope.statistics import auc_value, roc
 from memberscope.types import Access, Evidence, Records, SignalSpec
 
-WANTED = Wanted(Access.LOGITS, SignalSpec("logit_confidence"))
+WANTED = SignalRequest(Access.LOGITS, SignalSpec("logit_confidence"))
 
 
 def mlp() -> nn.Module:
@@ -92,25 +92,25 @@ def confidence(model: nn.Module, pool: Records, device: str) -> np.ndarray:
     """Logit-scaled confidence (n, 1, 1) of the pool under a model."""
     with torch.inference_mode():
         parts = [model(part.to(device)).cpu().double().numpy() for part in torch.from_numpy(pool.x).split(1024)]
-    return reduced(WANTED, "logits", np.concatenate(parts), pool.y)[1][:, None]
+    return reduce_outputs(WANTED, "logits", np.concatenate(parts), pool.y)[1][:, None]
 
 
-def lira_auc(order: Order, references: np.ndarray, target: np.ndarray, member: np.ndarray) -> float:
+def lira_auc(order: TrainingJob, references: np.ndarray, target: np.ndarray, member: np.ndarray) -> float:
     """AUC of online LiRA, fixed variance, on a target whose members were drawn apart from the references'."""
     hidden = np.full(len(order.pool), -1, dtype=np.int8)
     evidence = Evidence("logit_confidence", target, order.pool.y, hidden, references=references, inside=order.inside)
     return auc_value(roc(LiRA("online", "fixed").score(evidence, np.random.default_rng(0)), member))
 
 
-def make_order(recipe: TorchRecipe, pool: Records, n_models: int, size: int) -> Order:
-    inside = balanced(len(pool), size, n_models, np.random.default_rng(0))
-    return Order(recipe, pool, inside, tuple(range(n_models)), (WANTED,), "logits", int(pool.y.max()) + 1)
+def make_order(recipe: TorchRecipe, pool: Records, n_models: int, size: int) -> TrainingJob:
+    inside = build_balanced_design(len(pool), size, n_models, np.random.default_rng(0))
+    return TrainingJob(recipe, pool, inside, tuple(range(n_models)), (WANTED,), "logits", int(pool.y.max()) + 1)
 
 
-def ours(order: Order, member: np.ndarray) -> tuple[float, str]:
+def ours(order: TrainingJob, member: np.ndarray) -> tuple[float, str]:
     """Seconds of a fleet, and what it chose and reached in words."""
     started = time.perf_counter()
-    fleet = train(order, None, Execution())
+    fleet = train_fleet(order, None, Execution())
     seconds = time.perf_counter() - started
     target = next(order.recipe.many(order.pool, member[None], [999])).module
     auc = lira_auc(order, fleet.observed[WANTED], confidence(target, order.pool, order.recipe.device), member)
@@ -125,7 +125,7 @@ def run(name: str, recipe: TorchRecipe, pool: Records, size: int, counts: tuple[
     peaks = {dtype: gemm_peak(getattr(torch, dtype), recipe.device) for dtype in ("float32", "bfloat16")}
     shown = ", ".join(f"{peak:.0f} GFLOP/s {dtype}" for dtype, peak in peaks.items())
     print(f"{name}: {flop / 1e9:.0f} GFLOP a model; peak of a matrix product {shown}", flush=True)
-    member = balanced(len(pool), size, 1, np.random.default_rng(99))[0]
+    member = build_balanced_design(len(pool), size, 1, np.random.default_rng(99))[0]
     order = make_order(recipe, pool, counts[0], size)
     seconds, models = plain_loop(recipe, pool, np.vstack([order.inside, member]))
     plain = seconds / (counts[0] + 1)

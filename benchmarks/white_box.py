@@ -18,10 +18,10 @@ from torch import nn
 
 from data import cifar10, location30
 from memberscope.attacks import IHA, RMIA, GradientNorm, LiRA, Logit, Loss, ModifiedEntropy, Nasr, SelfInfluence
-from memberscope.recipes import SGD, TorchRecipe, balanced
-from memberscope.signals import Wanted, measure, reduced
+from memberscope.recipes import SGD, TorchRecipe, build_balanced_design
+from memberscope.signals import SignalRequest, measure_signal, reduce_outputs
 from memberscope.statistics import auc_difference, auc_interval, roc, tpr_at_fpr
-from memberscope.statistics.fold_ranks import within_fold
+from memberscope.statistics.fold_ranks import ranks_within_fold
 from memberscope.types import Access, Attack, Evidence, Floats, Records, SignalSpec
 
 FPRS, RESAMPLES, RATE = (0.01, 0.001), 500, 0.05
@@ -79,9 +79,9 @@ def observed(recipe: TorchRecipe, pool: Records, inside: np.ndarray, first: int,
         outputs = target.query(pool.x)
         for spec in specs:
             if spec.name in ("outputs", "logit_confidence", "log_confidence"):
-                values = reduced(Wanted(Access.LOGITS, spec), "logits", outputs, pool.y)[1]
+                values = reduce_outputs(SignalRequest(Access.LOGITS, spec), "logits", outputs, pool.y)[1]
             else:
-                values = measure(target, pool, spec).final
+                values = measure_signal(target, pool, spec).final
             found[spec].append(values)
         hit = outputs.argmax(axis=1) == pool.y
         right.append((hit[own].mean(), hit[~own].mean()))
@@ -107,7 +107,7 @@ def scores_of(attack: Attack, targets: Seen, model: int, references: Seen, label
         known = np.where(fold == part, -1, member).astype(np.int8)
         scored = attack.score(Evidence(signal, evidence.target, labels, known), np.random.default_rng(0))
         scores[fold == part] = scored[fold == part]
-    return within_fold(scores, member, fold)
+    return ranks_within_fold(scores, member, fold)
 
 
 def resampled(scores: Floats, member: np.ndarray, fpr: float) -> np.ndarray:
@@ -144,7 +144,9 @@ def run(name: str, recipe: TorchRecipe, pool: Records, n_targets: int, n_referen
     shared = tuple({attack.needs.spec for attack in attacks if sum(attack.needs.references)})
     halves = np.stack([rng.permutation(n) < n // 2 for _ in range(n_targets)])
     targets = observed(recipe, pool, halves, 10_000, plain)
-    references = observed(recipe, pool, balanced(n, n // 2, n_references, rng), 0, shared) if n_references else targets
+    references = (
+        observed(recipe, pool, build_balanced_design(n, n // 2, n_references, rng), 0, shared) if n_references else targets
+    )
     print(
         f"{name}: {n_targets} targets and {n_references} reference models, half of {n:,} records each; accuracy of the targets",
         end=" ",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from memberscope.cli.options.reference import configuration_page
+from memberscope.cli.options.reference import render_configuration_page
 
 path = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
-path.write_text(configuration_page(), encoding="utf-8")
+path.write_text(render_configuration_page(), encoding="utf-8")
 print(f"Written to {path.name}")

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from memberscope.guard.replay.campaigns_page import campaigns_schema
-from memberscope.reports import comparison_schema, frontier_schema, schema
+from memberscope.guard.replay.campaigns_page import build_campaigns_schema
+from memberscope.reports import comparison_schema, frontier_schema, result_schema
 
 folder = Path(__file__).resolve().parent.parent / "schema"
 schemas = {
-    "result": schema(),
+    "result": result_schema(),
     "comparison": comparison_schema(),
     "frontier": frontier_schema(),
-    "campaigns": campaigns_schema(),
+    "campaigns": build_campaigns_schema(),
 }
 for name, found in schemas.items():
     path = folder / f"{name}.schema.json"

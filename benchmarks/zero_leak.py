@@ -18,10 +18,10 @@ from joblib import Parallel, delayed
 
 from coverage import old_limits
 from memberscope.auditing.documents.policy import Claim, Policy
-from memberscope.auditing.documents.result import Arrays, Scored
-from memberscope.auditing.estimates.estimates import whole
+from memberscope.auditing.documents.result import AttackScores, AuditArrays
+from memberscope.auditing.estimates.estimates import build_whole_part
 from memberscope.auditing.verdict.claims import examine_claims
-from memberscope.auditing.verdict.judge import _Family, claim_findings
+from memberscope.auditing.verdict.judge import _Family, build_claim_findings
 from memberscope.statistics import clopper_pearson, roc
 
 JOBS = int(os.environ.get("JOBS", "-1"))  # processes
@@ -29,25 +29,27 @@ ATTACKS, SHARED, CLAIM = 20, 0.9, Claim(fpr=0.01, tpr=0.03)
 POLICY = Policy("standard", (CLAIM,))
 
 
-def draw_arrays(n: int, seed: int) -> Arrays:
+def draw_arrays(n: int, seed: int) -> AuditArrays:
     """Scores of 20 attacks on n members and n non-members, all of one distribution."""
     rng = np.random.default_rng([seed, n])
     common = rng.standard_normal(2 * n)
     scored = tuple(
-        Scored(f"a{k}", "probabilities", False, SHARED**0.5 * common + (1 - SHARED) ** 0.5 * rng.standard_normal(2 * n), {})
+        AttackScores(
+            f"a{k}", "probabilities", False, SHARED**0.5 * common + (1 - SHARED) ** 0.5 * rng.standard_normal(2 * n), {}
+        )
         for k in range(ATTACKS)
     )
     fold = np.arange(2 * n) % 5
-    return Arrays(np.arange(2 * n).astype(str), np.arange(2 * n) < n, np.zeros(2 * n, int), fold, scored)
+    return AuditArrays(np.arange(2 * n).astype(str), np.arange(2 * n) < n, np.zeros(2 * n, int), fold, scored)
 
 
 def verdicts(n: int, seed: int) -> tuple[str, str]:
     """The verdict by this version's rules, and by those of 0.1."""
     arrays = draw_arrays(n, seed)
-    parts = [whole(entry, arrays) for entry in arrays.scored]
+    parts = [build_whole_part(entry, arrays) for entry in arrays.scored]
     tested = examine_claims(POLICY, arrays, parts, [], 0.95)
     family = _Family(sum(len(entry.p_values) for entry in tested), 0.025, "probabilities", "", 0)
-    new = claim_findings(tested, family)[0].verdict
+    new = build_claim_findings(tested, family)[0].verdict
     limits = [old_limits(roc(part.scores, part.member), CLAIM.fpr, None, 0.025 / ATTACKS) for part in parts]
     old = "FAIL" if max(low for low, _ in limits) > CLAIM.tpr else "INCONCLUSIVE"
     if old != "FAIL" and max(high for _, high in limits) <= CLAIM.tpr:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from memberscope.errors import InputError
 
 
-def rate(name: str, value: float, *, open_ends: bool = True) -> float:
+def check_rate(name: str, value: float, *, open_ends: bool = True) -> float:
     """Return `value` if it is a rate in (0, 1), or in [0, 1] when `open_ends` is false.
 
     Raises:
@@ -23,7 +23,7 @@ def rate(name: str, value: float, *, open_ends: bool = True) -> float:
     return float(value)
 
 
-def same_length(**arrays: Any) -> int:
+def check_same_length(**arrays: Any) -> int:
     """Return the common length of `arrays`.
 
     Raises:
@@ -36,7 +36,7 @@ def same_length(**arrays: Any) -> int:
     return next(iter(lengths.values()))
 
 
-def finite(name: str, values: NDArray[Any], ids: NDArray[Any] | None = None) -> None:
+def check_finite(name: str, values: NDArray[Any], ids: NDArray[Any] | None = None) -> None:
     """Refuse NaN and infinity in `values` (n, ...), naming the first record that holds one.
 
     Raises:
@@ -53,14 +53,14 @@ def finite(name: str, values: NDArray[Any], ids: NDArray[Any] | None = None) -> 
     )
 
 
-def binary_scores(scores: NDArray[np.float64], member: NDArray[np.bool_]) -> None:
+def check_binary_scores(scores: NDArray[np.float64], member: NDArray[np.bool_]) -> None:
     """Check that `scores` (n,) and `member` (n,) can be compared: finite, one length, both sides present.
 
     Raises:
         InputError: They cannot.
     """
-    same_length(scores=scores, member=member)
-    finite("scores", scores)
+    check_same_length(scores=scores, member=member)
+    check_finite("scores", scores)
     n_members = int(np.count_nonzero(member))
     if n_members == 0 or n_members == len(member):
         raise InputError(

@@ -12,20 +12,20 @@ def digest_array(array: Any) -> str:
     """SHA-256 of an array's type, shape and contents; objects by their text."""
     values = np.asarray(array)
     if values.dtype.kind == "O":
-        values = _written(values.ravel()).reshape(values.shape)
+        values = _format_objects(values.ravel()).reshape(values.shape)
     hasher = hashlib.sha256(f"{values.dtype}:{values.shape}".encode())
     hasher.update(np.ascontiguousarray(values).tobytes())
     return hasher.hexdigest()
 
 
-def _written(values: Any) -> Any:
+def _format_objects(values: Any) -> Any:
     """Objects (n,) as Python writes them; words stay as they are where there is nothing else, so that None is never a word."""
     if set(map(type, values)) <= {str}:
         return values.astype(np.str_)
     return np.array([repr(value.tolist() if hasattr(value, "tolist") else value) for value in values], dtype=np.str_)
 
 
-def digest_arrays(arrays: dict[str, Any]) -> str:
+def digest_named_arrays(arrays: dict[str, Any]) -> str:
     """SHA-256 of named arrays."""
     parts = [f"{name}:{digest_array(arrays[name])}" for name in sorted(arrays)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

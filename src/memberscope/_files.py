@@ -12,7 +12,7 @@ from memberscope.errors import InputError
 
 
 @contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
+def translate_disk_errors(path: Path) -> Iterator[None]:
     """Turn a full or read-only disk into a sentence.
 
     Raises:
@@ -33,7 +33,7 @@ def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         InputError: The disk is full or the folder cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with disk_errors(path):
+    with translate_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)

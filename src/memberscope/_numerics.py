@@ -21,13 +21,13 @@ def softmax(logits: Floats) -> Floats:
 FLOOR = 1e-300  # below this a probability is read as zero; keeps logarithms finite without moving any rank
 
 
-def completed(values: Floats) -> Floats:
+def fill_hidden_probabilities(values: Floats) -> Floats:
     """Probabilities (n, k) with each hidden class (NaN) given an equal share of what the visible ones leave.
 
     That share lies within all that is known of a hidden class: it is at least zero, at most the smallest visible probability of a
     top-k answer, and the whole sums to one. Hidden classes of one record tie.
 
-    >>> completed(np.array([[0.7, np.nan, np.nan], [0.5, 0.3, 0.2]])).round(2).tolist()
+    >>> fill_hidden_probabilities(np.array([[0.7, np.nan, np.nan], [0.5, 0.3, 0.2]])).round(2).tolist()
     [[0.7, 0.15, 0.15], [0.5, 0.3, 0.2]]
     """
     hidden = np.isnan(values)
@@ -45,7 +45,7 @@ def logsumexp(values: Floats) -> Floats:
         return np.asarray(top + np.log(np.exp(values - top[:, None]).sum(axis=1)), dtype=np.float64)
 
 
-def settled(values: Floats) -> Floats:
+def round_to_40_bits(values: Floats) -> Floats:
     """Values rounded to 40 bits, so that equal probabilities summed in another order still tie."""
     mantissa, exponent = np.frexp(values)
     rounded: Floats = np.ldexp(np.round(mantissa * 2.0**40), exponent - 40)

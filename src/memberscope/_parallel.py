@@ -9,7 +9,7 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
-def each(
+def map_in_parallel(
     work: Callable[[Item], Answer],
     items: Sequence[Item],
     progress: Callable[[int, int], None] | None = None,
@@ -20,7 +20,7 @@ def each(
 
     Items that are `long` are started first. Each item has one OpenMP thread, or they would wait for one another.
 
-    >>> each(lambda x: x * x, [1, 2, 3], long=lambda x: x == 3)
+    >>> map_in_parallel(lambda x: x * x, [1, 2, 3], long=lambda x: x == 3)
     [1, 4, 9]
     """
     # Two threads that import scikit-learn first at the same time find it half made.

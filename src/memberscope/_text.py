@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 
-def percent(value: float | None) -> str:
+def format_percentage(value: float | None) -> str:
     """A rate as a percentage with three digits.
 
-    >>> percent(0.01234), percent(0.5), percent(None)
+    >>> format_percentage(0.01234), format_percentage(0.5), format_percentage(None)
     ('1.23%', '50%', 'not available')
     """
     return "not available" if value is None else f"{100 * value:.3g}%"
 
 
-def number(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     """A plain number with three digits after the point.
 
-    >>> number(0.51234), number(None)
+    >>> format_number(0.51234), format_number(None)
     ('0.512', 'not available')
     """
     return "not available" if value is None else f"{value:.3f}"

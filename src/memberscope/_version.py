@@ -16,7 +16,7 @@ class Tool(BaseModel):
     version: str
 
 
-def tool_version() -> str:
+def get_tool_version() -> str:
     """Version of this package."""
     try:
         return version("memberscope")

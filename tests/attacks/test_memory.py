@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from memberscope.attacks import RMIA, AttackR, Base, Calibrated, LiRA, RobustLiRA, Shokri
+from memberscope.attacks import BASE, RMIA, AttackR, Calibrated, LiRA, RobustLiRA, Shokri
 from memberscope.types import Attack, Evidence
 
 N, FEW, MANY = 40_000, 16, 256  # more than one block even of the few
 EVERY: tuple[Attack, ...] = (
     *(LiRA(), LiRA("online", "per_example"), LiRA("offline"), LiRA("offline", sides="two"), LiRA(centre="median")),
-    *(RobustLiRA(), RMIA(), RMIA("offline"), Base(), Base("offline"), Calibrated(), AttackR()),
+    *(RobustLiRA(), RMIA(), RMIA("offline"), BASE(), BASE("offline"), Calibrated(), AttackR()),
     Shokri("statistics", max_rows=1000),
 )
 

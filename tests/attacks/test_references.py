@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from scipy.stats import norm, rankdata
 from scipy.stats import t as student
 
-from memberscope.attacks import RMIA, AttackR, Base, Calibrated, LiRA, RobustLiRA, Shokri
+from memberscope.attacks import BASE, RMIA, AttackR, Calibrated, LiRA, RobustLiRA, Shokri
 from memberscope.attacks import _reference_stats as blocked
-from memberscope.attacks.lira_robust import log_student
-from memberscope.attacks.rmia import chosen_a, dominated, pairs_won
+from memberscope.attacks.lira_robust import student_log_density
+from memberscope.attacks.rmia import choose_offline_a, compute_dominated_share, compute_pairwise_auc
 from memberscope.statistics import auc_value, roc
 from memberscope.types import Evidence
 
@@ -100,7 +100,7 @@ def test_rmia_by_sorting_equals_all_pairs_bit_for_bit(record, population):
     for gamma in (1.0, 1.1, 2.0, 3.0):
         both = np.concatenate([x, z * gamma])  # borders, where rounding decides
         naive = (both[:, None] / z[None, :] >= gamma).mean(axis=1)
-        np.testing.assert_array_equal(dominated(both, z, gamma), naive)
+        np.testing.assert_array_equal(compute_dominated_share(both, z, gamma), naive)
 
 
 @pytest.mark.parametrize("mode", ["online", "offline"])
@@ -122,7 +122,7 @@ def test_rmia_equals_its_definition(mode):
 
 def test_rmia_of_one_view_ranks_as_its_ratio_whatever_the_population():
     evidence, member = scene(400, 8, 2.0, 3, signal="log_confidence")
-    ratio = Base().score(evidence, RNG(0))  # balanced design: the same ratio, untied
+    ratio = BASE().score(evidence, RNG(0))  # balanced design: the same ratio, untied
     score = RMIA(gamma=1.0).score(evidence, RNG(0))
     np.testing.assert_array_equal(rankdata(ratio, "max"), rankdata(score, "max"))
     assert auc_value(roc(score, member)) == pytest.approx(auc_value(roc(ratio, member)), abs=1e-12)
@@ -130,8 +130,8 @@ def test_rmia_of_one_view_ranks_as_its_ratio_whatever_the_population():
 
 def test_the_offline_constant_is_chosen_on_references_alone():
     evidence, _ = scene(300, 8, 2.0, 4, signal="log_confidence")
-    chosen = chosen_a(evidence)
-    assert chosen == chosen_a(replace(evidence, target=-evidence.target))
+    chosen = choose_offline_a(evidence)
+    assert chosen == choose_offline_a(replace(evidence, target=-evidence.target))
     np.testing.assert_array_equal(RMIA("offline").score(evidence, RNG(0)), RMIA("offline", a=chosen).score(evidence, RNG(0)))
 
 
@@ -151,14 +151,14 @@ def test_the_offline_constant_equals_a_loop_over_models(seed, m):
     hidden, zeros = np.full(50, -1, dtype=np.int8), np.zeros((50, 1, 1))
     refs = np.log(p)[:, :, None, None]
     evidence = Evidence("log_confidence", zeros, np.zeros(50, int), hidden, references=refs, inside=inside)
-    assert expected[round(10 * chosen_a(evidence))] == pytest.approx(expected.max(), abs=1e-12)
+    assert expected[round(10 * choose_offline_a(evidence))] == pytest.approx(expected.max(), abs=1e-12)
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=40))
 def test_pairs_won_are_the_area_under_the_staircase(pairs):
     scores, member = np.array([float(s) for s, _ in pairs]), np.array([m for _, m in pairs])
     member[:2] = [True, False]
-    assert pairs_won(scores, member) == pytest.approx(auc_value(roc(scores, member)), abs=1e-14)
+    assert compute_pairwise_auc(scores, member) == pytest.approx(auc_value(roc(scores, member)), abs=1e-14)
 
 
 def test_scores_do_not_depend_on_the_block_or_on_where_the_references_lie(monkeypatch, tmp_path):
@@ -167,8 +167,8 @@ def test_scores_do_not_depend_on_the_block_or_on_where_the_references_lie(monkey
     mapped = replace(evidence, references=np.load(tmp_path / "references.npy", mmap_mode="r"))
     attacks = (LiRA(), LiRA("offline", centre="median"), RobustLiRA(), Calibrated())
     whole = [attack.score(evidence, RNG(0)) for attack in attacks]
-    in_blocks = blocked.blocks
-    monkeypatch.setattr(blocked, "blocks", lambda evidence: in_blocks(evidence, 64))
+    in_blocks = blocked.iterate_reference_blocks
+    monkeypatch.setattr(blocked, "iterate_reference_blocks", lambda evidence: in_blocks(evidence, 64))
     for attack, expected in zip(attacks, whole, strict=True):
         np.testing.assert_allclose(attack.score(mapped, RNG(0)), expected, rtol=1e-12)
 
@@ -183,7 +183,7 @@ def test_calibration_removes_difficulty():
 def test_student_density_and_few_models():
     x = np.linspace(-3, 3, 7)
     expected = student.logpdf(x, 3.0, loc=0.5, scale=2.0)
-    np.testing.assert_allclose(log_student(x, np.array(0.5), np.array(4.0), np.array(3.0)), expected, rtol=1e-12)
+    np.testing.assert_allclose(student_log_density(x, np.array(0.5), np.array(4.0), np.array(3.0)), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("m", [4, 8])
@@ -215,7 +215,7 @@ def test_robust_lira_is_best_where_few_models_disagree_in_spread(m):
 EVERY = (
     *(LiRA(mode, variance) for mode in ("online", "offline") for variance in ("fixed", "per_example")),
     *(LiRA("offline", sides="two"), RobustLiRA(), RMIA(), RMIA("offline")),
-    *(Base(), Base("offline"), Calibrated(), AttackR()),
+    *(BASE(), BASE("offline"), Calibrated(), AttackR()),
 )
 
 

@@ -10,14 +10,14 @@ from scenes import PlantedRecipe, gaussian_signals
 from sklearn.neural_network import MLPClassifier
 
 import memberscope
-from memberscope.attacks import by_name
-from memberscope.auditing import Plan, audit_signals, differences
-from memberscope.auditing.documents.access_levels import Level, levels_of, runs_at
-from memberscope.auditing.verdict.recompute import plan_of
-from memberscope.defences import restriction
+from memberscope.attacks import find_attacks
+from memberscope.auditing import Plan, audit_signals, verify_arrays
+from memberscope.auditing.documents.access_levels import Level, is_worth_running, list_audit_levels
+from memberscope.auditing.verdict.recompute import restore_plan
+from memberscope.defences import parse_restriction
 from memberscope.errors import InputError
-from memberscope.reports import read_arrays, read_result, to_json, write_all
-from memberscope.reports.page.access_matrix import matrix
+from memberscope.reports import format_result_json, read_arrays, read_result, write_all
+from memberscope.reports.page.access_matrix import build_matrix
 from memberscope.targets import FunctionTarget, RestrictedTarget, SklearnTarget
 from memberscope.types import Access, Records, ThreatModel
 
@@ -56,7 +56,7 @@ def test_restrictions_leave_the_label_only_rows_as_they_are(digits, audited):
     """The gap attack and every label-only search see only the top class, which no restriction changes."""
     model, members, non_members = digits
     for name in ("top:1", "round:1", "temperature:5", "noise:1", "top:2+round:1", "label"):
-        behind = RestrictedTarget(SklearnTarget(model), restriction(name))
+        behind = RestrictedTarget(SklearnTarget(model), parse_restriction(name))
         result = memberscope.audit(behind, members, non_members, policy="demo", plan=QUICK)
         after = {replace(entry, exploratory=True) for entry in result.estimates if entry.access == "label"}
         before = {replace(entry, exploratory=True) for entry in audited.estimates if entry.access == "label"}
@@ -68,7 +68,7 @@ def test_a_restriction_declared_is_the_same_as_one_put_in_front(digits):
     model, members, non_members = digits
     threat = ThreatModel(restriction="top:2")
     declared = memberscope.audit(model, members, non_members, threat=threat, policy="demo", plan=QUICK)
-    behind = RestrictedTarget(SklearnTarget(model), restriction("top:2"))
+    behind = RestrictedTarget(SklearnTarget(model), parse_restriction("top:2"))
     wrapped = memberscope.audit(behind, members, non_members, policy="demo", plan=QUICK)
     assert declared.estimates == wrapped.estimates and declared.verdict == wrapped.verdict
     levels = [(threat.access.word, threat.restriction) for threat in declared.threat_models]
@@ -89,7 +89,9 @@ def test_what_is_left_of_the_leak_shrinks_with_the_access(audited):
 
 def test_two_classes_hide_nothing_behind_the_top_one():
     model = FunctionTarget(lambda x: x, n_classes=2)
-    assert [level.word for level in levels_of(model, "probabilities", ThreatModel(), ("top:1", "top:3", "round:2"))] == [
+    assert [
+        level.word for level in list_audit_levels(model, "probabilities", ThreatModel(), ("top:1", "top:3", "round:2"))
+    ] == [
         "label",
         "probabilities round:2",
         "probabilities",
@@ -97,10 +99,10 @@ def test_two_classes_hide_nothing_behind_the_top_one():
 
 
 def test_attacks_that_learn_from_known_records_run_at_every_level():
-    per_class, global_one, gap = by_name(("loss_per_class", "loss", "gap"))
+    per_class, global_one, gap = find_attacks(("loss_per_class", "loss", "gap"))
     tried, declared = Level(Access.PROBABILITIES, "top:1", declared=False), Level(Access.PROBABILITIES, "top:1")
-    assert [runs_at(attack, tried) for attack in (per_class, global_one, gap)] == [True, True, False]
-    assert [runs_at(attack, declared) for attack in (per_class, global_one, gap)] == [True, True, False]
+    assert [is_worth_running(attack, tried) for attack in (per_class, global_one, gap)] == [True, True, False]
+    assert [is_worth_running(attack, declared) for attack in (per_class, global_one, gap)] == [True, True, False]
 
 
 def test_reference_models_are_seen_through_the_restriction_too():
@@ -131,15 +133,15 @@ def test_a_null_model_stays_at_chance_at_every_level():
 def test_written_and_read_back_everything_agrees(audited, tmp_path):
     write_all(audited, tmp_path)
     again, arrays = read_result(tmp_path), read_arrays(tmp_path)
-    assert differences(again, arrays) == []
-    assert to_json(again) == to_json(audited)
-    assert plan_of(again).restrictions == ("top:1", "top:3", "round:2")
+    assert verify_arrays(again, arrays) == []
+    assert format_result_json(again) == format_result_json(audited)
+    assert restore_plan(again).restrictions == ("top:1", "top:3", "round:2")
     columns = (tmp_path / "records.csv").read_text().splitlines()[0]
     assert "score:loss@probabilities" in columns and "top:1" not in columns
 
 
 def test_the_table_says_which_levels_were_not_audited(audited):
-    rows = {row.level: row for row in matrix(audited).rows}
+    rows = {row.level: row for row in build_matrix(audited).rows}
     assert rows["logits"].why and rows["white_box"].why == "Not granted by the threat model."
     assert rows["probabilities top:1"].words == "the likeliest class, with its probability"
     assert rows["label"].tpr is not None and rows["label"].why is None
@@ -170,7 +172,7 @@ def test_a_restriction_in_front_is_not_applied_again(digits):
     plan = replace(QUICK, attacks=("loss",), restrictions=())
     declared = memberscope.audit(model, members, non_members, plan=plan, threat=ThreatModel(restriction="temperature:3"))
     behind = memberscope.audit(
-        RestrictedTarget(SklearnTarget(model), restriction("temperature:3")), members, non_members, plan=plan
+        RestrictedTarget(SklearnTarget(model), parse_restriction("temperature:3")), members, non_members, plan=plan
     )
     np.testing.assert_array_equal(declared.arrays.scored[-1].scores, behind.arrays.scored[-1].scores)
 
@@ -178,11 +180,11 @@ def test_a_restriction_in_front_is_not_applied_again(digits):
 @pytest.mark.parametrize("name", ["round:1", "round:2"])
 def test_a_model_that_really_rounds_is_audited_although_its_sums_are_off(digits, name):
     model, members, non_members = digits
-    rounded = FunctionTarget(lambda x: restriction(name)(model.predict_proba(x)), n_classes=10)
+    rounded = FunctionTarget(lambda x: parse_restriction(name)(model.predict_proba(x)), n_classes=10)
     assert np.abs(rounded.query(members[0]).sum(axis=1) - 1).max() > 0.001
     plain = memberscope.audit(rounded, members, non_members, plan=QUICK)
     declared = memberscope.audit(rounded, members, non_members, plan=QUICK, threat=ThreatModel(restriction=name))
-    front = RestrictedTarget(SklearnTarget(model), restriction(name))
+    front = RestrictedTarget(SklearnTarget(model), parse_restriction(name))
     expected = {
         e.attack: e.value for e in memberscope.audit(front, members, non_members, plan=QUICK).estimates if e.metric == "auc"
     }
@@ -206,10 +208,10 @@ def test_a_verdict_says_when_no_attack_ran_at_the_declared_level(digits):
 def test_levels_that_say_the_same_are_tried_once():
     model = FunctionTarget(lambda x: x, n_classes=9)
     names = ("top:1", "top:01", "round:2", "round:4")
-    levels = levels_of(model, "probabilities", ThreatModel(restriction="round:2"), names)
+    levels = list_audit_levels(model, "probabilities", ThreatModel(restriction="round:2"), names)
     assert [level.restriction for level in levels] == [None, "round:2+top:1", "round:2"]
 
 
 def test_a_changed_restriction_is_found_out(audited, tmp_path):
     forged = audited.model_copy(update={"plan": {**audited.plan, "threat": {**audited.plan["threat"], "restriction": "top:1"}}})
-    assert "the plan is not the one that this result was made by" in differences(forged, audited.arrays)
+    assert "the plan is not the one that this result was made by" in verify_arrays(forged, audited.arrays)

@@ -12,10 +12,19 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 
 import memberscope
-from memberscope.auditing import Claim, Plan, Policy, audit_signals, differences, load_policy, recompute, rejudged
-from memberscope.auditing.verdict.recompute import plan_of, settings_of
+from memberscope.auditing import (
+    Claim,
+    Plan,
+    Policy,
+    audit_signals,
+    judge_again,
+    load_policy,
+    recompute_estimates,
+    verify_arrays,
+)
+from memberscope.auditing.verdict.recompute import restore_plan, restore_settings
 from memberscope.errors import InputError
-from memberscope.reports import to_json
+from memberscope.reports import format_result_json
 from memberscope.targets import StoredSignals
 from memberscope.types import Access, Records, ThreatModel
 
@@ -107,7 +116,8 @@ def test_the_strongest_interval_holds_for_all_candidates(leaky):
 def test_same_inputs_same_document_apart_from_time_and_environment():
     results = [audit_signals(gaussian_signals(300, 1.0, n_features=3), policy="demo") for _ in range(2)]
     fixed = [
-        to_json(entry.model_copy(update={"cost": results[0].cost, "environment": results[0].environment})) for entry in results
+        format_result_json(entry.model_copy(update={"cost": results[0].cost, "environment": results[0].environment}))
+        for entry in results
     ]
     assert fixed[0] == fixed[1]
 
@@ -129,23 +139,23 @@ def test_records_in_another_order_give_the_same_auc():
 
 
 def test_estimates_follow_from_the_stored_arrays(leaky):
-    assert differences(leaky, leaky.arrays) == []
+    assert verify_arrays(leaky, leaky.arrays) == []
     tampered = leaky.model_copy(update={"estimates": [replace(leaky.estimates[0], value=0.123), *leaky.estimates[1:]]})
-    assert any("estimates differ" in sentence for sentence in differences(tampered, leaky.arrays))
+    assert any("estimates differ" in sentence for sentence in verify_arrays(tampered, leaky.arrays))
     swapped = replace(leaky.arrays, member=~leaky.arrays.member)
-    assert differences(leaky, swapped)
+    assert verify_arrays(leaky, swapped)
 
 
 def test_the_plan_survives_the_document(leaky):
-    again = plan_of(leaky)
+    again = restore_plan(leaky)
     assert again.digest() == leaky.digests["plan"] and again.policy == load_policy("demo")
-    assert len(recompute(leaky.arrays, settings_of(leaky))) == len(leaky.estimates)
+    assert len(recompute_estimates(leaky.arrays, restore_settings(leaky))) == len(leaky.estimates)
 
 
 def test_another_policy_judges_stored_scores(leaky):
     lenient = Policy("lenient", (Claim(0.05, 0.95),))
-    assert rejudged(leaky, leaky.arrays, lenient).verdict == "PASS"
-    assert rejudged(leaky, leaky.arrays, None).verdict == "FAIL"
+    assert judge_again(leaky, leaky.arrays, lenient).verdict == "PASS"
+    assert judge_again(leaky, leaky.arrays, None).verdict == "FAIL"
 
 
 def test_verdict_pass_states_its_power_and_wide_intervals_are_inconclusive():
@@ -217,7 +227,7 @@ def test_a_model_in_memory():
     searches = sum(entry["mean"] for entry in tree.diagnostics["searches"].values())
     assert tree.cost.queries == 632 + round(600 * searches), "each record once, 32 of them twice, and the searches"
     assert len(tree.exposed) == 30 and all(len(entry.record) == 12 for entry in tree.exposed)
-    assert "member:0" not in to_json(tree), "no id in the document"
+    assert "member:0" not in format_result_json(tree), "no id in the document"
 
 
 def test_torch_model_in_memory():

@@ -13,9 +13,9 @@ from scipy.stats import binom
 
 from memberscope.auditing import Plan, audit_signals, compare
 from memberscope.auditing.documents.result import Control
-from memberscope.auditing.verdict.recompute import digest_arrays
+from memberscope.auditing.verdict.recompute import digest_audit_arrays
 from memberscope.errors import InputError
-from memberscope.reports import comparison_json, comparison_schema, render_comparison
+from memberscope.reports import comparison_schema, format_comparison_json, render_comparison
 from memberscope.statistics import auc_difference
 from memberscope.targets import StoredSignals
 from memberscope.types import Access, ThreatModel
@@ -98,7 +98,7 @@ def redrawn(result, signals: StoredSignals):
     scores = {"logit": true, "gap": (true > 0).astype(float)}
     scored = tuple(replace(entry, scores=scores[entry.attack], budgets=None, stages=None) for entry in result.arrays.scored)
     arrays = replace(result.arrays, scored=scored, comparable={entry.name: entry.scores for entry in scored})
-    return result.model_copy(update={"arrays": arrays, "digests": {**result.digests, "arrays": digest_arrays(arrays)}})
+    return result.model_copy(update={"arrays": arrays, "digests": {**result.digests, "arrays": digest_audit_arrays(arrays)}})
 
 
 @pytest.mark.parametrize("same_records", [True, False])
@@ -211,7 +211,7 @@ def test_the_same_model_audited_again_differs_by_nothing(releases):
 def test_comparisons_fit_the_schema_in_the_repository(releases):
     stored = json.loads((ROOT / "schema" / "comparison.schema.json").read_text())
     assert stored == json.loads(json.dumps(comparison_schema())), "run `make schema`"
-    document = json.loads(comparison_json(compare(releases)))
+    document = json.loads(format_comparison_json(compare(releases)))
     jsonschema.Draft202012Validator(stored).validate(document)
     document["verdict"] = "FINE"
     with pytest.raises(jsonschema.ValidationError):
@@ -219,7 +219,7 @@ def test_comparisons_fit_the_schema_in_the_repository(releases):
 
 
 def test_the_same_comparison_is_the_same_bytes(releases):
-    assert comparison_json(compare(releases)) == comparison_json(compare(releases))
+    assert format_comparison_json(compare(releases)) == format_comparison_json(compare(releases))
 
 
 def people(seed: int, correlation: float) -> tuple[list[StoredSignals], np.ndarray]:
@@ -238,7 +238,7 @@ def people(seed: int, correlation: float) -> tuple[list[StoredSignals], np.ndarr
 
 def with_arrays(result, **changes):
     arrays = replace(result.arrays, **changes)
-    return result.model_copy(update={"arrays": arrays, "digests": {**result.digests, "arrays": digest_arrays(arrays)}})
+    return result.model_copy(update={"arrays": arrays, "digests": {**result.digests, "arrays": digest_audit_arrays(arrays)}})
 
 
 def test_equal_releases_on_people_of_ten_records_are_rarely_said_to_leak_more():

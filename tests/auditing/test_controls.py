@@ -9,10 +9,10 @@ from scipy.stats import binom
 
 from memberscope.attacks import ATTACKS
 from memberscope.auditing import Plan, audit_signals
-from memberscope.auditing.controls.blind import blind_control
-from memberscope.auditing.controls.overlap import overlap_control
+from memberscope.auditing.controls.blind import run_blind_control
+from memberscope.auditing.controls.overlap import run_overlap_control
 from memberscope.auditing.scoring import crossfit as fitting
-from memberscope.auditing.scoring.null_control import null_control, pseudo_members
+from memberscope.auditing.scoring.null_control import choose_pseudo_members, run_null_control
 from memberscope.auditing.subject.duplicates import find_overlap
 from memberscope.types import Evidence
 
@@ -33,10 +33,10 @@ def names(n: int, seed: int = 0) -> np.ndarray:
 
 def test_the_split_follows_from_ids_alone():
     ids = names(101)
-    chosen = pseudo_members(ids)
+    chosen = choose_pseudo_members(ids)
     assert chosen.sum() == 50
     order = np.random.default_rng(0).permutation(101)
-    np.testing.assert_array_equal(pseudo_members(ids[order]), chosen[order])
+    np.testing.assert_array_equal(choose_pseudo_members(ids[order]), chosen[order])
 
 
 def test_null_control_sees_a_fitting_leak(monkeypatch):
@@ -50,10 +50,10 @@ def test_null_control_sees_a_fitting_leak(monkeypatch):
         share = np.bincount(group, weights=member) / np.bincount(group)
         return fitting.CrossFit(share[group], np.tile(share[group], (int(fold.max()) + 1, 1)))
 
-    honest = fitting.crossfit
-    assert null_control(ATTACKS, lambda attack: non_members(600, 0), names(600), 5, SEED).passed is True
-    monkeypatch.setattr(fitting, "crossfit", leaking)
-    control = null_control(ATTACKS, lambda attack: non_members(600, 0), names(600), 5, SEED)
+    honest = fitting.crossfit_attack
+    assert run_null_control(ATTACKS, lambda attack: non_members(600, 0), names(600), 5, SEED).passed is True
+    monkeypatch.setattr(fitting, "crossfit_attack", leaking)
+    control = run_null_control(ATTACKS, lambda attack: non_members(600, 0), names(600), 5, SEED)
     assert control.passed is False and "the audit itself leaks" in control.why
     result = audit_signals(gaussian_signals(600, 0.0), plan=Plan(assume_exchangeable=True), policy="demo")
     assert result.verdict == "INCONCLUSIVE" and "the audit itself leaks" in result.reason
@@ -65,11 +65,11 @@ def test_controls_together_seldom_raise_a_false_alarm():
     for seed in range(runs):
         rng = np.random.default_rng(seed)
         clean = non_members(300, seed)
-        null = null_control(ATTACKS, lambda attack, clean=clean: clean, names(300, seed), 5, SEED)
+        null = run_null_control(ATTACKS, lambda attack, clean=clean: clean, names(300, seed), 5, SEED)
         member = np.arange(600) < 300
         x = np.column_stack([rng.normal(size=(600, 4)), rng.integers(0, 2, 600)])
-        blind = blind_control(x, rng.integers(0, 3, 600), member, None, fprs=(0.05,))
-        overlap = overlap_control(find_overlap(np.round(x[:, :3]), member), member)
+        blind = run_blind_control(x, rng.integers(0, 3, 600), member, None, fprs=(0.05,))
+        overlap = run_overlap_control(find_overlap(np.round(x[:, :3]), member), member)
         alarms += False in (null.passed, blind.passed, overlap.passed) or blind.details["below"]
     assert alarms <= binom.ppf(0.999, runs, 0.02)
 
@@ -90,7 +90,7 @@ def test_a_planted_shift_is_seen():
     for seed in range(25):
         rng = np.random.default_rng(seed)
         x, member = shifted(0.6, 1000, 10, rng)
-        seen += blind_control(x, rng.integers(0, 3, 2000), member, None).passed is False
+        seen += run_blind_control(x, rng.integers(0, 3, 2000), member, None).passed is False
     assert seen == 25
 
 
@@ -99,7 +99,7 @@ def test_a_shift_that_no_line_sees_is_seen_by_trees():
     x = rng.normal(size=(3000, 4))
     member = np.arange(3000) < 1500
     x[member, 0] *= 2.0
-    control = blind_control(x, np.zeros(3000, int), member, None)
+    control = run_blind_control(x, np.zeros(3000, int), member, None)
     assert control.passed is False and control.value > 0.6
 
 
@@ -107,7 +107,7 @@ def test_a_shift_of_classes_alone_is_seen():
     rng = np.random.default_rng(0)
     member = np.arange(2000) < 1000
     labels = np.where(member, rng.random(2000) < 0.7, rng.random(2000) < 0.4).astype(int)
-    assert blind_control(rng.normal(size=(2000, 3)), labels, member, None).passed is False
+    assert run_blind_control(rng.normal(size=(2000, 3)), labels, member, None).passed is False
 
 
 def test_a_failed_blind_control_makes_the_verdict_inconclusive():
@@ -133,7 +133,7 @@ def test_missing_values_and_constant_features_are_no_obstacle():
     x = rng.normal(size=(400, 3))
     x[::7, 1] = np.nan
     x[:, 2] = 4.0
-    assert blind_control(x, rng.integers(0, 2, 400), np.arange(400) < 200, None).passed is True
+    assert run_blind_control(x, rng.integers(0, 2, 400), np.arange(400) < 200, None).passed is True
 
 
 @pytest.mark.parametrize("n_features", [3, 100])

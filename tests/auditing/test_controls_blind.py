@@ -8,7 +8,13 @@ from scenes import gaussian_signals
 from scipy.stats import binom
 
 from memberscope.auditing import Plan, audit_signals
-from memberscope.auditing.controls.blind import above_law, blind_control, members_above, share_found, stratified_auc
+from memberscope.auditing.controls.blind import (
+    compute_null_distribution,
+    count_expected_above,
+    estimate_found_share,
+    run_blind_control,
+    stratified_auc,
+)
 
 FPRS = (0.01,)
 
@@ -19,14 +25,14 @@ def drawn(n: int, seed: int, n_features: int = 5) -> tuple[np.ndarray, np.ndarra
 
 
 def test_known_answers():
-    np.testing.assert_allclose(above_law(2, 1, 1), [1 / 3, 1 / 3, 1 / 3])
-    np.testing.assert_allclose(above_law(1, 3, 2), [0.5, 0.5])
-    assert members_above(np.array([5.0, 4, 3]), np.array([3.5, 1, 0]), 1) == 2
+    np.testing.assert_allclose(compute_null_distribution(2, 1, 1), [1 / 3, 1 / 3, 1 / 3])
+    np.testing.assert_allclose(compute_null_distribution(1, 3, 2), [0.5, 0.5])
+    assert count_expected_above(np.array([5.0, 4, 3]), np.array([3.5, 1, 0]), 1) == 2
     auc, error = stratified_auc([(np.array([1.0, 3]), np.array([0.0, 2]))])
     assert auc == 0.75 and error == pytest.approx((5 / 48) ** 0.5)
     tied = stratified_auc([(np.array([1.0, 1]), np.array([1.0, 1]))])
     assert tied[0] == 0.5 and tied[1] < 1e-5
-    assert share_found([(np.arange(4.0), np.arange(4.0) - 10)], 0.01) == (1.0, pytest.approx(1 / 70))
+    assert estimate_found_share([(np.arange(4.0), np.arange(4.0) - 10)], 0.01) == (1.0, pytest.approx(1 / 70))
 
 
 @pytest.mark.parametrize("coarse", [False, True])
@@ -39,7 +45,7 @@ def test_shares_found_have_valid_p_values(coarse):
         for n1, n0 in ((40, 60), (80, 30)):
             scores = rng.normal(size=n1 + n0)
             blocks.append(np.split(np.round(scores) if coarse else scores, [n1]))
-        p_values.append(share_found([(a, b) for a, b in blocks], 0.05)[1])
+        p_values.append(estimate_found_share([(a, b) for a, b in blocks], 0.05)[1])
     for level in (0.05, 0.01):
         assert (np.array(p_values) <= level).sum() <= binom.ppf(0.999, runs, level)
     assert (np.array(p_values) <= 0.2).mean() > 0.05
@@ -50,7 +56,7 @@ def test_a_mark_on_one_member_in_twenty_is_found_where_its_auc_says_nothing():
         x, y, member = drawn(1000, seed)
         x[:, 0] = 0
         x[:50, 0] = 1
-        control = blind_control(x, y, member, None, fprs=FPRS)
+        control = run_blind_control(x, y, member, None, fprs=FPRS)
         assert control.passed is False and "errs on 1% of the others" in control.why, seed
         assert control.details["p_value"] < 1e-3
 
@@ -59,7 +65,7 @@ def test_clean_records_seldom_alarm_on_either_side():
     runs, alarms, below = 40, 0, 0
     for seed in range(runs):
         x, y, member = drawn(150, seed)
-        control = blind_control(x, y, member, None, fprs=(0.01, 0.05))
+        control = run_blind_control(x, y, member, None, fprs=(0.01, 0.05))
         alarms += control.passed is False
         below += control.details["below"]
     assert alarms <= binom.ppf(0.999, runs, 0.005) and below <= binom.ppf(0.999, runs, 0.0025)
@@ -68,10 +74,10 @@ def test_clean_records_seldom_alarm_on_either_side():
 def test_the_outcome_depends_neither_on_the_order_of_the_records_nor_on_the_seed():
     x, y, member = drawn(400, 1)
     x[:400, 0] += 0.25
-    first = blind_control(x, y, member, None, fprs=FPRS)
+    first = run_blind_control(x, y, member, None, fprs=FPRS)
     for seed in range(4):
         order = np.random.default_rng(seed).permutation(len(member))
-        again = blind_control(x[order], y[order], member[order], None, fprs=FPRS)
+        again = run_blind_control(x[order], y[order], member[order], None, fprs=FPRS)
         assert (again.passed, again.value, again.details) == (first.passed, first.value, first.details)
     results = [
         audit_signals(gaussian_signals(200, 0.0, n_features=3, feature_shift=0.3), plan=Plan(attacks=("gap",), seed=seed))
@@ -88,12 +94,12 @@ def test_rows_of_one_person_count_once():
         unit = np.repeat(np.arange(60), 30)
         x = rng.normal(size=(60, 3))[unit] + 0.2 * rng.normal(size=(1800, 3))
         member, labels = unit < 30, np.zeros(1800, dtype=np.int64)
-        alarms["rows"] += blind_control(x, labels, member, None, fprs=(0.05,)).passed is False
-        alarms["units"] += blind_control(x, labels, member, None, fprs=(0.05,), unit=unit).passed is False
-        assert blind_control(x + 3.0 * member[:, None], labels, member, None, unit=unit).passed is False
+        alarms["rows"] += run_blind_control(x, labels, member, None, fprs=(0.05,)).passed is False
+        alarms["units"] += run_blind_control(x, labels, member, None, fprs=(0.05,), unit=unit).passed is False
+        assert run_blind_control(x + 3.0 * member[:, None], labels, member, None, unit=unit).passed is False
     assert alarms["units"] == 0 and alarms["rows"] >= 3
 
 
 def test_few_records_are_not_judged():
     x, y, member = drawn(6, 0)
-    assert blind_control(x, y, member, None).passed is None
+    assert run_blind_control(x, y, member, None).passed is None

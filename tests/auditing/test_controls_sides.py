@@ -13,12 +13,12 @@ from scipy.stats import binom
 
 import memberscope
 from memberscope.auditing import Plan, audit_signals
-from memberscope.auditing.collect.collect import without_duplicates
-from memberscope.auditing.controls.direction import direction_control
-from memberscope.auditing.controls.fitted import fitted_control
-from memberscope.auditing.controls.overlap import duplicate_notes, overlap_control
-from memberscope.auditing.documents.result import Arrays, Control, Scored
-from memberscope.auditing.subject.duplicate_surplus import chance_of_twin
+from memberscope.auditing.collect.collect import remove_duplicates
+from memberscope.auditing.controls.direction import run_direction_control
+from memberscope.auditing.controls.fitted import run_fitted_control
+from memberscope.auditing.controls.overlap import describe_duplicates, run_overlap_control
+from memberscope.auditing.documents.result import AttackScores, AuditArrays, Control
+from memberscope.auditing.subject.duplicate_surplus import compute_twin_chance
 from memberscope.auditing.subject.duplicates import find_overlap
 from memberscope.auditing.subject.subject import make_subject
 from memberscope.auditing.verdict.recheck_controls import recompute_controls
@@ -28,33 +28,33 @@ from memberscope.targets import FunctionTarget
 FAST = ("gap", "loss", "confidence", "logit", "entropy")
 
 
-def arrays_of(scores: dict[str, np.ndarray], member: np.ndarray) -> Arrays:
+def arrays_of(scores: dict[str, np.ndarray], member: np.ndarray) -> AuditArrays:
     n = len(member)
-    parts = tuple(Scored(name, "probabilities", False, values, {}) for name, values in scores.items())
+    parts = tuple(AttackScores(name, "probabilities", False, values, {}) for name, values in scores.items())
     ids = np.array([f"r{i}" for i in range(n)])
-    return Arrays(ids, member, np.arange(n) % 2, np.arange(n) % 5, parts)
+    return AuditArrays(ids, member, np.arange(n) % 2, np.arange(n) % 5, parts)
 
 
 def test_an_inverted_loss_asks_whether_the_files_are_swapped():
     rng, member = np.random.default_rng(0), np.arange(2000) < 1000
     scores = rng.normal(size=2000) - 0.3 * member
-    control = direction_control(arrays_of({"loss": scores}, member))
+    control = run_direction_control(arrays_of({"loss": scores}, member))
     assert control.passed is False and "Are the two files swapped?" in control.why and control.high < 0.5
-    assert direction_control(arrays_of({"loss": -scores}, member)).passed is True
-    assert direction_control(arrays_of({"entropy": scores}, member)).passed is None
+    assert run_direction_control(arrays_of({"loss": -scores}, member)).passed is True
+    assert run_direction_control(arrays_of({"entropy": scores}, member)).passed is None
 
 
 def test_a_hold_out_better_than_the_training_set_asks_it_too():
     member = np.arange(800) < 400
     hits = np.where(member, np.arange(800) % 4 > 0, True)
-    control = direction_control(arrays_of({}, member), hits)
+    control = run_direction_control(arrays_of({}, member), hits)
     assert control.passed is False and "hold-out is predicted better (100.0%) than the training set (75.0%" in control.why
 
 
 def test_a_blind_control_below_one_half_withholds_a_pass():
     member = np.arange(200) < 100
     blind = Control(True, "", details={"below": True, "lowest_auc": 0.28})
-    control = direction_control(arrays_of({}, member), None, blind)
+    control = run_direction_control(arrays_of({}, member), None, blind)
     assert control.passed is False and "blind AUC 0.280" in control.why
 
 
@@ -64,7 +64,7 @@ def test_direction_seldom_alarms_on_clean_records():
     for _ in range(runs):
         scores = rng.normal(size=300)
         parts = {"gap": (scores > -1).astype(float), "loss": scores, "confidence": scores + rng.normal(size=300)}
-        alarms += direction_control(arrays_of(parts, member)).passed is False
+        alarms += run_direction_control(arrays_of(parts, member)).passed is False
     assert alarms <= binom.ppf(0.999, runs, 0.0025)
 
 
@@ -83,7 +83,7 @@ def classified(n: int, seed: int, skill: float, rare: float = 0.5) -> tuple[np.n
 def test_answers_of_an_unfitted_model_are_told_from_those_of_a_fitted_one(skill, rare, passed):
     member = np.arange(1200) < 800
     labels, p = classified(1200, 0, skill, rare)
-    control = fitted_control(p.argmax(axis=1), p, labels, member)
+    control = run_fitted_control(p.argmax(axis=1), p, labels, member)
     assert control.passed is passed
     if not passed:
         assert "unfitted" in control.why
@@ -93,21 +93,21 @@ def test_unfitted_answers_are_seldom_taken_for_fitted_ones():
     runs, taken, member = 500, 0, np.ones(300, dtype=bool)
     for seed in range(runs):
         labels, p = classified(300, seed, 0.0, 0.3)
-        taken += fitted_control(p.argmax(axis=1), p, labels, member).passed is True
+        taken += run_fitted_control(p.argmax(axis=1), p, labels, member).passed is True
     assert taken <= binom.ppf(0.999, runs, 0.02)
 
 
 def test_losses_alone_withhold_nothing():
-    assert fitted_control(None, None, np.zeros(9, int), np.ones(9, bool)).passed is None
+    assert run_fitted_control(None, None, np.zeros(9, int), np.ones(9, bool)).passed is None
 
 
 def test_labels_alone_suffice_and_units_count_once():
     member = np.ones(600, dtype=bool)
     labels = np.arange(600) % 3
     right = np.where(np.arange(600) % 5 < 3, labels, (labels + 1) % 3)
-    assert fitted_control(right, None, labels, member).passed is True
+    assert run_fitted_control(right, None, labels, member).passed is True
     lucky = np.where(np.arange(600) < 450, labels, (labels + 1) % 3)
-    assert fitted_control(lucky, None, labels, member, np.arange(600) // 150).passed is False
+    assert run_fitted_control(lucky, None, labels, member, np.arange(600) // 150).passed is False
 
 
 def table(n: int, values: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -123,7 +123,7 @@ def test_equal_records_by_chance_are_no_alarm():
         member = np.random.default_rng(seed).permutation(len(member)) < (len(member) // 3 if seed % 3 else len(member) // 2)
         found = find_overlap(x, member)
         assert len(found.exact) > 0.3 * (~member).sum()
-        alarms += overlap_control(found, member).passed is False
+        alarms += run_overlap_control(found, member).passed is False
     assert alarms <= binom.ppf(0.999, 60, 0.003)
 
 
@@ -132,11 +132,11 @@ def test_planted_copies_are_counted_whatever_the_sizes(n_members, n_others):
     rng = np.random.default_rng(5)
     x = np.round(rng.normal(size=(n_members + n_others, 3)), 1)
     member = np.arange(len(x)) < n_members
-    assert overlap_control(find_overlap(x, member), member).passed is True
+    assert run_overlap_control(find_overlap(x, member), member).passed is True
     copies = n_others // 10
     x[n_members : n_members + copies] = x[rng.permutation(n_members)[:copies]]
     found = find_overlap(x, member)
-    control = overlap_control(found, member)
+    control = run_overlap_control(found, member)
     assert control.passed is False and "--drop-overlap" in control.why
     assert copies <= control.details["excess"] <= 3 * copies and found.marked()[n_members : n_members + copies].all()
     assert not found.marked()[member].any()
@@ -151,7 +151,7 @@ def test_repeating_one_side_hides_no_copies():
         again = np.vstack([x, x[own]])
         member = np.append(np.arange(900) < 600, np.full(len(own), repeated == "members"))
         found = find_overlap(again, member)
-        assert overlap_control(found, member).passed is False and found.excess >= 50, repeated
+        assert run_overlap_control(found, member).passed is False and found.excess >= 50, repeated
         assert sum(found.within) >= len(own)
 
 
@@ -162,26 +162,26 @@ def test_near_copies_are_counted_and_common_near_twins_doubt_independence():
     x[400:440] = x[:40] + 1e-5 * rng.normal(size=(40, 6))
     found = find_overlap(x, member)
     assert len(found.near) == 40 and 38 <= found.excess <= 40
-    assert duplicate_notes(found, member) == []
+    assert describe_duplicates(found, member) == []
     people = rng.normal(size=(200, 6))[np.arange(800) // 4] + 1e-3 * rng.normal(size=(800, 6))
-    notes = duplicate_notes(find_overlap(people, member), member)
+    notes = describe_duplicates(find_overlap(people, member), member)
     assert len(notes) == 1 and "--unit" in notes[0] and "Intervals assume independent records" in notes[0]
-    assert duplicate_notes(find_overlap(people, member), member, by_unit=True) == []
-    assert overlap_control(find_overlap(people, member), member).passed is True
+    assert describe_duplicates(find_overlap(people, member), member, by_unit=True) == []
+    assert run_overlap_control(find_overlap(people, member), member).passed is True
 
 
 def test_equal_twins_within_a_side_are_said():
     x = np.random.default_rng(0).normal(size=(100, 3))
     x[1] = x[0]
     member = np.arange(100) < 50
-    assert "2 of 50 members and 0 of 50" in duplicate_notes(find_overlap(x, member), member)[0]
+    assert "2 of 50 members and 0 of 50" in describe_duplicates(find_overlap(x, member), member)[0]
 
 
 def test_rarefaction_against_the_hypergeometric_law():
     from scipy.stats import hypergeom
 
     for twins in range(6):
-        assert chance_of_twin(np.array([twins]), 20, 7)[0] == pytest.approx(1 - hypergeom(20, twins, 7).pmf(0))
+        assert compute_twin_chance(np.array([twins]), 20, 7)[0] == pytest.approx(1 - hypergeom(20, twins, 7).pmf(0))
 
 
 def test_seven_columns_of_adult_collide_by_chance(real_data):
@@ -234,12 +234,12 @@ def test_overlap_is_dropped_from_both_sides_with_all_copies():
     x[1] = x[0]
     x[60:62] = x[0]
     subject = make_subject(answering(), (x[:60], y[:60]), (x[60:], y[60:]))
-    left, _ = without_duplicates(subject, None, find_overlap(subject.features, subject.member))
+    left, _ = remove_duplicates(subject, None, find_overlap(subject.features, subject.member))
     assert int(left.member.sum()) == 58 and int((~left.member).sum()) == 58
     with pytest.raises(InputError, match="got none"):
         inside = (x[:60], y[:60])
         subset = make_subject(answering(), inside, (x[:50], y[:50]))
-        without_duplicates(subset, None, find_overlap(subset.features, subset.member))
+        remove_duplicates(subset, None, find_overlap(subset.features, subset.member))
 
 
 def test_controls_that_were_edited_contradict_the_stored_scores():

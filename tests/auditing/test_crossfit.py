@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from memberscope.attacks import Confidence, Loss
-from memberscope.auditing.scoring.crossfit import assign_folds, crossfit, posteriors, transferred_thresholds
-from memberscope.statistics import auc_value, roc, within_fold
+from memberscope.auditing.scoring.crossfit import assign_folds, crossfit_attack, estimate_posteriors, transfer_thresholds
+from memberscope.statistics import auc_value, ranks_within_fold, roc
 from memberscope.types import Evidence, Needs
 
 SEED = np.random.SeedSequence(0)
@@ -40,7 +40,7 @@ def test_the_truth_of_hidden_folds_is_never_granted():
     seen: list = []
     facts, member = evidence(50)
     fold = assign_folds(member, 5, np.random.default_rng(0))
-    fit = crossfit(Spy(seen), facts, member, fold, SEED)
+    fit = crossfit_attack(Spy(seen), facts, member, fold, SEED)
     assert len(seen) == 5 + 10
     for known in seen[:5]:
         hidden = np.unique(fold[known < 0])
@@ -60,12 +60,12 @@ def test_a_fold_keeps_its_scores_and_thresholds_whatever_its_own_truth():
     fold = assign_folds(member, 5, np.random.default_rng(0))
     turned = np.where(fold == 2, ~member, member)
     for attack in (Confidence("per_class"), Loss()):
-        a, b = (crossfit(attack, facts, truth, fold, SEED) for truth in (member, turned))
+        a, b = (crossfit_attack(attack, facts, truth, fold, SEED) for truth in (member, turned))
         np.testing.assert_array_equal(a.scores[fold == 2], b.scores[fold == 2])
-        cuts = [transferred_thresholds(fit, truth, fold, (0.1,)) for fit, truth in ((a, member), (b, turned))]
+        cuts = [transfer_thresholds(fit, truth, fold, (0.1,)) for fit, truth in ((a, member), (b, turned))]
         for point in cuts[0]:
             assert cuts[0][point][2] == cuts[1][point][2]
-        risks = [posteriors(fit, truth, fold, 0.1)[fold == 2] for fit, truth in ((a, member), (b, turned))]
+        risks = [estimate_posteriors(fit, truth, fold, 0.1)[fold == 2] for fit, truth in ((a, member), (b, turned))]
         np.testing.assert_array_equal(*risks)
 
 
@@ -74,8 +74,8 @@ def test_fitted_attacks_look_like_chance_where_nothing_leaks():
     for seed in range(60):
         facts, member = evidence(150, seed)
         fold = assign_folds(member, 5, np.random.default_rng(seed))
-        fit = crossfit(Confidence("per_class"), facts, member, fold, SEED)
-        areas.append(auc_value(roc(within_fold(fit.scores, member, fold), member)))
+        fit = crossfit_attack(Confidence("per_class"), facts, member, fold, SEED)
+        areas.append(auc_value(roc(ranks_within_fold(fit.scores, member, fold), member)))
     assert abs(np.mean(areas) - 0.5) < 0.012
 
 
@@ -84,8 +84,8 @@ def test_transferred_thresholds_keep_their_rate_on_fresh_folds():
     for seed in range(40):
         facts, member = evidence(500, seed, shift=1.0)
         fold = assign_folds(member, 5, np.random.default_rng(seed))
-        fit = crossfit(Loss(), facts, member, fold, SEED)
-        cuts = transferred_thresholds(fit, member, fold, (0.05, 0.001))
+        fit = crossfit_attack(Loss(), facts, member, fold, SEED)
+        cuts = transfer_thresholds(fit, member, fold, (0.05, 0.001))
         assert set(cuts) == {"fpr=0.05", "balanced"}, "400 non-members elsewhere do not resolve 0.1%"
         false += int((fit.scores >= cuts["fpr=0.05"][fold])[~member].sum())
     assert abs(false / (40 * 500) - 0.05) < 0.006
@@ -103,8 +103,8 @@ def test_intervals_at_transferred_thresholds_cover_the_rates_really_got():
     for seed in range(runs):
         facts, member = evidence(200, seed, shift=1.0)
         fold = assign_folds(member, 5, np.random.default_rng(seed))
-        fit = crossfit(Loss(), facts, member, fold, SEED)
-        cut = transferred_thresholds(fit, member, fold, (0.1,))["fpr=0.1"]
+        fit = crossfit_attack(Loss(), facts, member, fold, SEED)
+        cut = transfer_thresholds(fit, member, fold, (0.1,))["fpr=0.1"]
         logits = cut - np.log(-np.expm1(cut))
         truth = {"tpr": np.mean(ndtr(1.0 - logits)), "fpr": np.mean(ndtr(-logits))}
         called = fit.scores >= cut[fold]
@@ -115,14 +115,14 @@ def test_intervals_at_transferred_thresholds_cover_the_rates_really_got():
 
 
 def test_posterior_of_membership_is_calibrated_out_of_fold():
-    from memberscope.statistics import reliability
+    from memberscope.statistics import build_reliability_bins
 
     inside = total = 0
     for seed in range(20):
         facts, member = evidence(400, seed, shift=1.0)
         fold = assign_folds(member, 5, np.random.default_rng(seed))
-        risk = posteriors(crossfit(Loss(), facts, member, fold, SEED), member, fold, 0.1)
+        risk = estimate_posteriors(crossfit_attack(Loss(), facts, member, fold, SEED), member, fold, 0.1)
         assert risk.min() > 0 and risk.max() < 1
-        for entry in reliability(risk, member, 0.1):
+        for entry in build_reliability_bins(risk, member, 0.1):
             inside, total = inside + (entry.low <= entry.predicted <= entry.high), total + 1
     assert inside >= 0.9 * total

@@ -10,15 +10,33 @@ from sklearn.ensemble import RandomForestClassifier
 from torch import nn
 
 from memberscope.auditing import Plan, Policy, Training, make_subject
-from memberscope.auditing.defend.frontier import Frontier, Row, Share, Shown, better, concluded, meets, smallest, tpr_of
-from memberscope.auditing.defend.sweep import SWEPT, Scene, Wish, attempt, defend, scene_of, sweep_attacks
+from memberscope.auditing.defend.frontier import (
+    Frontier,
+    FrontierRow,
+    FrontierView,
+    Share,
+    build_frontier,
+    decide_policy_outcome,
+    estimate_largest_tpr,
+    find_dominating_choices,
+    pick_resolvable_rate,
+)
+from memberscope.auditing.defend.sweep import (
+    SWEPT,
+    SweepOptions,
+    SweepSetting,
+    build_sweep_setting,
+    list_sweep_attacks,
+    sweep_defences,
+    train_and_audit,
+)
 from memberscope.auditing.documents.policy import AucClaim, Claim, EpsilonClaim
-from memberscope.auditing.verdict.full_attack_set import Coverage, seen_by
+from memberscope.auditing.verdict.full_attack_set import AttackCoverage, build_adversary_view
 from memberscope.auditing.verify_document import verify_frontier
 from memberscope.errors import InputError
 from memberscope.recipes import SGD, Execution, SklearnRecipe, TorchRecipe
-from memberscope.recipes.worst_case_canaries import COPY, GROUP, NATURAL, planted
-from memberscope.reports.frontier import cells, page
+from memberscope.recipes.worst_case_canaries import COPY, GROUP, NATURAL, plant_canaries
+from memberscope.reports.frontier import format_frontier_cells, render_frontier
 from memberscope.signals import Store
 from memberscope.types import Access, Estimate, Records, ThreatModel
 
@@ -47,8 +65,8 @@ def subject(n: int = 800):
 
 
 @pytest.fixture(scope="module")
-def scene() -> Scene:
-    return scene_of(PLAN, subject(), 60)
+def scene() -> SweepSetting:
+    return build_sweep_setting(PLAN, subject(), 60)
 
 
 def test_natural_records_stay_where_they_were_and_coins_decide_about_canaries(scene):
@@ -81,7 +99,7 @@ def test_pairs_move_together_and_every_reference_model_has_the_same_size(scene):
 
 def test_canaries_are_wrong_in_the_way_they_are_named():
     before = pool(600)
-    found = planted(before, 50, 1, 3)
+    found = plant_canaries(before, 50, 1, 3)
     kinds, y = found.kinds[:600], found.records.y[:600]
     assert (y[kinds == "mislabelled"] != before.y[kinds == "mislabelled"]).all()
     assert (y[kinds == "near_duplicate"] != before.y[kinds == "near_duplicate"]).all()
@@ -90,18 +108,18 @@ def test_canaries_are_wrong_in_the_way_they_are_named():
     assert moved[kinds == "out_of_distribution"].all() and not moved[kinds != "out_of_distribution"].any()
     assert set(found.records.x[:600][moved].ravel().tolist()) <= set(before.x.ravel().tolist())
     with pytest.raises(InputError, match="Expected 2 to 100 canaries of each kind from 600 records, got 101"):
-        planted(before, 101, 1, 3)
+        plant_canaries(before, 101, 1, 3)
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory) -> Frontier:
     store = Store(tmp_path_factory.mktemp("store"))
     plan = replace(PLAN, policy=Policy("mild", (Claim(0.05, 0.4),)))
-    wish = Wish(("l2:0.02", "memguard:1", "top:1", "label", "selena:300:10"), canaries=60)
-    return defend(plan, subject(), Training(RECIPE, HERE), wish, store=store)
+    wish = SweepOptions(("l2:0.02", "memguard:1", "top:1", "label", "selena:300:10"), canaries=60)
+    return sweep_defences(plan, subject(), Training(RECIPE, HERE), wish, store=store)
 
 
-def rows_of(frontier: Frontier) -> dict[str, Row]:
+def rows_of(frontier: Frontier) -> dict[str, FrontierRow]:
     return {row.name: row for row in frontier.rows}
 
 
@@ -154,8 +172,8 @@ def test_the_policy_is_told_for_every_choice(swept):
 
 def test_the_same_sweep_again_is_the_same_but_for_its_times(tmp_path):
     plan = replace(PLAN, attacks=("gap", "boundary", "loss", "lira"), references=4)
-    audited, wish = subject(300), Wish(("l2:0.02", "top:1"), canaries=10)
-    first, second = (defend(plan, audited, Training(RECIPE, HERE), wish, store=Store(tmp_path)) for _ in range(2))
+    audited, wish = subject(300), SweepOptions(("l2:0.02", "top:1"), canaries=10)
+    first, second = (sweep_defences(plan, audited, Training(RECIPE, HERE), wish, store=Store(tmp_path)) for _ in range(2))
     assert [replace(row, seconds=0.0) for row in first.rows] == [replace(row, seconds=0.0) for row in second.rows]
 
 
@@ -182,25 +200,29 @@ def forest_that_leaks_by_labels():
 def test_labels_that_only_attacks_with_references_break_do_not_meet_the_policy():
     plan, audited, training = forest_that_leaks_by_labels()
     kept = {}
-    found = defend(plan, audited, training, Wish(("label",), 0, kept=kept.__setitem__))
+    found = sweep_defences(plan, audited, training, SweepOptions(("label",), 0, kept=kept.__setitem__))
     label = rows_of(found)["label"]
     searched = {"lira_boundary", "lira_offline_boundary", "rmia_boundary"}
     assert label.meets in ("undecided", "breaks") and label.lacking == [] and searched <= set(label.attacks)
     assert label.average.method.endswith("_boundary")
     only = replace(kept["none"].arrays, scored=tuple(e for e in kept["none"].arrays.scored if e.attack in SWEPT))
-    simple = seen_by("label", kept["none"].model_copy(update={"arrays": only}), None)
-    shown = Shown.of_kinds(np.full(500, NATURAL), only.labels, only.member, plan.policy, 0.95, 2)
-    assert meets(replace(simple, covered=Coverage()), shown, kept["none"]) == "meets", "the sweep's short list finds nothing"
+    simple = build_adversary_view("label", kept["none"].model_copy(update={"arrays": only}), None)
+    shown = FrontierView.of_kinds(np.full(500, NATURAL), only.labels, only.member, plan.policy, 0.95, 2)
+    assert decide_policy_outcome(replace(simple, covered=AttackCoverage()), shown, kept["none"]) == "meets", (
+        "the sweep's short list finds nothing"
+    )
 
 
 def test_labels_that_were_not_searched_are_not_measured():
     plan, audited, training = forest_that_leaks_by_labels()
-    found = defend(replace(plan, search_queries=0, attacks=("gap", "loss")), audited, training, Wish(("label",), 0))
+    found = sweep_defences(
+        replace(plan, search_queries=0, attacks=("gap", "loss")), audited, training, SweepOptions(("label",), 0)
+    )
     row = rows_of(found)["label"]
     assert (row.meets, row.average, row.auc, row.label_only, row.attacks) == ("not measured", None, None, None, [])
     assert "label" not in found.undominated and "boundary" in row.lacking
     assert rows_of(found)["none"].label_only is None and rows_of(found)["none"].meets != "meets"
-    page_text, lines = page(found), cells(row, found)
+    page_text, lines = render_frontier(found), format_frontier_cells(row, found)
     assert lines.count("not measured") == 3 and "0%" not in "".join(lines) and "<td>not measured" in page_text
 
 
@@ -208,7 +230,7 @@ def test_a_row_that_its_audit_does_not_bear_out_is_refused():
     plan, audited, training = forest_that_leaks_by_labels()
     kept = {}
     plan = replace(plan, attacks=("gap", "boundary", "loss"), references=1, policy=Policy("tight", (Claim(0.1, 0.1),)))
-    found = defend(plan, audited, training, Wish(("label", "depth:2"), 0, kept=kept.__setitem__))
+    found = sweep_defences(plan, audited, training, SweepOptions(("label", "depth:2"), 0, kept=kept.__setitem__))
     verify_frontier(found, kept)
     label = rows_of(found)["label"]
     changes = {
@@ -233,7 +255,7 @@ def test_where_nothing_is_learned_nothing_is_found():
     idle = TorchRecipe(network, SGD(1e-9), epochs=1, batch_size=16, stack=6, engine="matrices")
     records = pool(600, seed=5)
     sides = [Records(records.x[part], records.y[part], records.ids[part]) for part in (slice(0, 300), slice(300, 600))]
-    found = defend(PLAN, make_subject(idle(sides[0], 0), *sides), Training(idle, HERE), Wish((), canaries=40))
+    found = sweep_defences(PLAN, make_subject(idle(sides[0], 0), *sides), Training(idle, HERE), SweepOptions((), canaries=40))
     row = found.rows[0]
     assert row.average.low <= found.fpr and row.auc.low <= 0.5 and row.worst.low <= found.canary_fpr
     assert all(bound["epsilon"] == 0 for bound in row.measured)
@@ -248,19 +270,19 @@ def test_nothing_meets_a_policy_where_a_control_failed_or_a_required_attack_did_
     """One audit, judged as it is and with its controls or the policy's requirements changed."""
     policy = Policy("mild", (Claim(0.05, 0.9),))
     plan = replace(PLAN, attacks=("gap", "loss"), search_queries=0, assume_class_order=True, restrictions=())
-    result = attempt(plan, scene, RECIPE, Training(RECIPE, HERE), None, lambda *_: None).result
-    shown = Shown.of(plan, policy, scene.records, scene.member, 1)
-    found = seen_by(None, result, None)
-    seen = replace(found, covered=Coverage(found.covered.ran))
-    assert meets(seen, shown, with_controls(result, null=True, blind=True)) == "meets"
+    result = train_and_audit(plan, scene, RECIPE, Training(RECIPE, HERE), None, lambda *_: None).result
+    shown = FrontierView.of(plan, policy, scene.records, scene.member, 1)
+    found = build_adversary_view(None, result, None)
+    seen = replace(found, covered=AttackCoverage(found.covered.ran))
+    assert decide_policy_outcome(seen, shown, with_controls(result, null=True, blind=True)) == "meets"
     assert "quantile" in found.covered.lacking and "boundary" in found.covered.lacking
-    assert meets(found, shown, with_controls(result, null=True, blind=True)) == "undecided"
+    assert decide_policy_outcome(found, shown, with_controls(result, null=True, blind=True)) == "undecided"
     for failed in ({"null": False, "blind": True}, {"null": True, "blind": False}):
-        assert meets(seen, shown, with_controls(result, **failed)) == "undecided"
+        assert decide_policy_outcome(seen, shown, with_controls(result, **failed)) == "undecided"
     strict = replace(shown, policy=replace(policy, require=("lira",)))
-    assert meets(seen, strict, with_controls(result, null=True, blind=True)) == "undecided"
+    assert decide_policy_outcome(seen, strict, with_controls(result, null=True, blind=True)) == "undecided"
     impossible = replace(shown, policy=Policy("none", (Claim(0.2, 0.2),)))
-    assert meets(seen, impossible, with_controls(result, null=True, blind=True)) == "breaks"
+    assert decide_policy_outcome(seen, impossible, with_controls(result, null=True, blind=True)) == "breaks"
     good = with_controls(result, null=True, blind=True)
     kinds = {
         "meets": Policy("area", max_auc=(AucClaim(0.9),)),
@@ -268,23 +290,25 @@ def test_nothing_meets_a_policy_where_a_control_failed_or_a_required_attack_did_
         "undecided": Policy("epsilon", max_epsilon=(EpsilonClaim(9.0),)),
     }
     for word, kind in kinds.items():
-        assert meets(seen, replace(shown, policy=kind), good) == word
+        assert decide_policy_outcome(seen, replace(shown, policy=kind), good) == word
     for kind in (
         replace(policy, references=7),
         Policy("group", (Claim(0.2, 0.99, "class"),)),
         Policy("unable", (Claim(0.004, 0.99),)),
     ):
-        assert meets(seen, replace(shown, policy=kind), good) == "undecided", kind
-    assert meets(seen, shown, with_controls(good, direction=False)) == "undecided"
-    one, many = (tpr_of(seen.parts, shown.natural, 0.05, 0.95, "none", n) for n in (1, 20))
+        assert decide_policy_outcome(seen, replace(shown, policy=kind), good) == "undecided", kind
+    assert decide_policy_outcome(seen, shown, with_controls(good, direction=False)) == "undecided"
+    one, many = (estimate_largest_tpr(seen.parts, shown.natural, 0.05, 0.95, "none", n) for n in (1, 20))
     assert many.high > one.high and many.low < one.low, "more choices make wider limits"
 
 
 def test_each_restriction_is_read_at_its_own_level(scene):
     plan = replace(PLAN, attacks=("gap", "loss", "entropy"), search_queries=0, assume_class_order=True)
     for names in (("round:1+top:1", "top:1"), ("top:1", "round:1+top:1")):
-        tried = attempt(replace(plan, restrictions=names), scene, RECIPE, Training(RECIPE, HERE), None, lambda *_: None)
-        levels = {name: {part.scored.restriction for part in seen_by(name, tried.result, None).parts} for name in names}
+        tried = train_and_audit(replace(plan, restrictions=names), scene, RECIPE, Training(RECIPE, HERE), None, lambda *_: None)
+        levels = {
+            name: {part.scored.restriction for part in build_adversary_view(name, tried.result, None).parts} for name in names
+        }
         assert levels["top:1"] <= {"top:1", None} and "top:1" in levels["top:1"]
         assert levels["round:1+top:1"] <= {"round:1+top:1", None} and "round:1+top:1" in levels["round:1+top:1"]
 
@@ -292,7 +316,7 @@ def test_each_restriction_is_read_at_its_own_level(scene):
 def test_canaries_are_in_half_of_the_reference_models_whatever_the_sides_sizes():
     records = pool(800)
     sides = [Records(records.x[part], records.y[part], records.ids[part]) for part in (slice(0, 700), slice(700, 800))]
-    uneven = scene_of(replace(PLAN, references=8), make_subject(RECIPE(sides[0], 0), *sides), 30)
+    uneven = build_sweep_setting(replace(PLAN, references=8), make_subject(RECIPE(sides[0], 0), *sides), 30)
     kinds = np.asarray(uneven.records.groups[GROUP])
     for kind in ("mislabelled", "out_of_distribution", "near_duplicate"):
         counts = uneven.design[:, kinds == kind].sum(axis=0)
@@ -303,7 +327,7 @@ def test_canaries_are_in_half_of_the_reference_models_whatever_the_sides_sizes()
 def test_without_an_unaware_adversary_the_sweep_goes_on():
     for plan in (replace(PLAN, attacks=("gap", "boundary")), replace(PLAN, threat=ThreatModel(access=Access.LABEL))):
         plan = replace(plan, threat=ThreatModel(access=Access.LABEL))
-        found = defend(plan, subject(400), Training(RECIPE, HERE), Wish(("l2:0.02",), 5))
+        found = sweep_defences(plan, subject(400), Training(RECIPE, HERE), SweepOptions(("l2:0.02",), 5))
         assert [row.unaware_average is None for row in found.rows] == [False, True]
         assert found.canary_fpr is None and "average leakage" in found.advice[0]
         assert any("Too few" in sentence for sentence in found.advice) and found.rows[0].measured == []
@@ -314,24 +338,24 @@ def test_duplicates_across_the_sides_are_left_out_first():
     sides = [Records(records.x[part].copy(), records.y[part], records.ids[part]) for part in (slice(0, 200), slice(200, 400))]
     sides[1].x[:20] = sides[0].x[:20]
     plan = replace(PLAN, drop_overlap=True, attacks=("gap", "loss"), search_queries=0)
-    found = defend(plan, make_subject(RECIPE(sides[0], 0), *sides), Training(RECIPE, HERE), Wish((), 0))
+    found = sweep_defences(plan, make_subject(RECIPE(sides[0], 0), *sides), Training(RECIPE, HERE), SweepOptions((), 0))
     assert found.rows[0].accuracy.n == 180
 
 
 def test_an_open_model_and_a_policy_bring_their_attacks_into_a_sweep():
-    assert "gradient_norm" in sweep_attacks(Access.WHITE_BOX, None) and "gradient_norm" not in sweep_attacks(
+    assert "gradient_norm" in list_sweep_attacks(Access.WHITE_BOX, None) and "gradient_norm" not in list_sweep_attacks(
         Access.LOGITS, None
     )
-    assert "quantile" in sweep_attacks(Access.LOGITS, Policy("strict", (Claim(0.1, 0.2),), ("quantile",)))
+    assert "quantile" in list_sweep_attacks(Access.LOGITS, Policy("strict", (Claim(0.1, 0.2),), ("quantile",)))
 
 
 def estimate(value: float) -> Estimate:
     return Estimate("strongest", "probabilities", "tpr", value, value, value, 0.95, "by hand", 10, 10, 1)
 
 
-def by_hand(name: str, accuracy: float, average: float, worst: float) -> Row:
+def by_hand(name: str, accuracy: float, average: float, worst: float) -> FrontierRow:
     share = Share(accuracy, accuracy - 0.01, accuracy + 0.01, 100)
-    return Row(name, name, accuracy=share, average=estimate(average), worst=estimate(worst))
+    return FrontierRow(name, name, accuracy=share, average=estimate(average), worst=estimate(worst))
 
 
 def test_dominated_means_at_least_as_bad_everywhere_and_worse_once():
@@ -339,20 +363,22 @@ def test_dominated_means_at_least_as_bad_everywhere_and_worse_once():
         *(by_hand("none", 0.9, 0.3, 0.9), by_hand("better", 0.9, 0.2, 0.9), by_hand("same", 0.9, 0.2, 0.9)),
         *(by_hand("safe", 0.6, 0.01, 0.05), by_hand("useless", 0.2, 0.2, 0.9)),
     ]
-    assert better(rows[0], rows) == ["better", "same"] and better(rows[1], rows) == [] == better(rows[2], rows)
-    assert better(rows[3], rows) == [] and better(rows[4], rows) == ["better", "same", "safe"]
-    shown = Shown(np.ones(1, dtype=bool), {}, 0.01, None, 0.95, None, chance=0.1, n_choices=5)
-    found = concluded(PLAN, None, rows, shown)
+    assert find_dominating_choices(rows[0], rows) == ["better", "same"] and find_dominating_choices(
+        rows[1], rows
+    ) == [] == find_dominating_choices(rows[2], rows)
+    assert find_dominating_choices(rows[3], rows) == [] and find_dominating_choices(rows[4], rows) == ["better", "same", "safe"]
+    shown = FrontierView(np.ones(1, dtype=bool), {}, 0.01, None, 0.95, None, chance=0.1, n_choices=5)
+    found = build_frontier(PLAN, None, rows, shown)
     assert found.undominated == ["better", "same", "safe"]
     assert [row.name for row in found.rows if any("Destroys accuracy" in note for note in row.notes)] == ["useless"]
 
 
 def test_the_smallest_rate_with_some_false_positives_is_taken():
     assert (
-        smallest(0.01, 2000) == 0.01
-        and smallest(0.001, 2000) == 0.01
-        and smallest(0.01, 99) == 0.1
-        and smallest(0.01, 15) is None
+        pick_resolvable_rate(0.01, 2000) == 0.01
+        and pick_resolvable_rate(0.001, 2000) == 0.01
+        and pick_resolvable_rate(0.01, 99) == 0.1
+        and pick_resolvable_rate(0.01, 15) is None
     )
 
 
@@ -368,8 +394,8 @@ def test_what_cannot_be_done_is_said_before_anything_is_trained():
         (("nonsense",), "Expected a defence such as"),
     ):
         with pytest.raises(InputError, match=sentence):
-            defend(PLAN, audited, Training(blocked, HERE), Wish(names, 5))
+            sweep_defences(PLAN, audited, Training(blocked, HERE), SweepOptions(names, 5))
     with pytest.raises(InputError, match="canaries of each kind from 200 records, got 100"):
-        defend(PLAN, audited, Training(RECIPE, HERE), Wish((), 100))
+        sweep_defences(PLAN, audited, Training(RECIPE, HERE), SweepOptions((), 100))
     with pytest.raises(InputError, match="Expected the attack gap"):
-        defend(replace(PLAN, attacks=("loss",)), audited, Training(RECIPE, HERE), Wish((), 0))
+        sweep_defences(replace(PLAN, attacks=("loss",)), audited, Training(RECIPE, HERE), SweepOptions((), 0))

@@ -10,8 +10,8 @@ from scenes import Planted, PlantedRecipe, gaussian_signals, numbers, planted_si
 
 import memberscope
 from memberscope import Plan, ThreatModel
-from memberscope.auditing import Training, make_subject, signals_subject
-from memberscope.auditing.forecast.dry_run import forecast
+from memberscope.auditing import Training, make_signals_subject, make_subject
+from memberscope.auditing.forecast.dry_run import forecast_audit
 from memberscope.auditing.forecast.time_model import PROBED, SPENT, Timings, time_target
 from memberscope.errors import TargetError
 from memberscope.recipes import Execution
@@ -58,7 +58,7 @@ def test_the_rows_asked_of_all_models_are_counted_with_their_searches(scene):
     """0.2 minutes were announced where searches on reference models took ten."""
     target, members, others = scene
     recipe = CountedRecipe(1.0, 2 * N)
-    found = forecast(SEARCHING, make_subject(target, members, others), Training(recipe, HERE))
+    found = forecast_audit(SEARCHING, make_subject(target, members, others), Training(recipe, HERE))
     n = 2 * N
     assert found.queries == n + 32 + 2 * n * QUERIES  # boundary and noise; lira_boundary shares the former's
     assert found.model_queries == 4 * n * (1 + QUERIES) + 2 * n * (1 + 2 * QUERIES)
@@ -70,27 +70,27 @@ def test_the_rows_asked_of_all_models_are_counted_with_their_searches(scene):
 def test_seconds_follow_what_was_measured(scene):
     subject, training = make_subject(*scene), Training(CountedRecipe(1.0, 2 * N), HERE)
     timings = Timings(question=0.1, record=0.01, model=7.0)
-    found = forecast(SEARCHING, subject, training, timings=timings)
+    found = forecast_audit(SEARCHING, subject, training, timings=timings)
     assert found.seconds.training == 7.0 * 6 and found.unknown == []
     plain, search = 0.1 + 0.01 * 2 * N, SPENT * QUERIES * (0.1 + 0.01 * 2 * N)
     assert found.seconds.asking == pytest.approx(plain + 2 * search, rel=0.01)
     assert found.seconds.observing == pytest.approx(4 * (plain + search) + 2 * (plain + 2 * search), rel=0.01)
-    quiet = forecast(replace(SEARCHING, search_queries=0), subject, training, timings=timings)
+    quiet = forecast_audit(replace(SEARCHING, search_queries=0), subject, training, timings=timings)
     assert quiet.seconds.observing == pytest.approx(6 * plain) and quiet.minutes < found.minutes
-    two = forecast(SEARCHING, subject, replace(training, execution=Execution(n_jobs=2)), timings=timings)
+    two = forecast_audit(SEARCHING, subject, replace(training, execution=Execution(n_jobs=2)), timings=timings)
     models = found.seconds.training + found.seconds.observing
     assert (found.minutes - two.minutes) * 60 == pytest.approx(models / 2)
 
 
 def test_what_is_not_known_is_said(scene):
-    found = forecast(SEARCHING, make_subject(*scene), Training(CountedRecipe(1.0, 2 * N), HERE))
+    found = forecast_audit(SEARCHING, make_subject(*scene), Training(CountedRecipe(1.0, 2 * N), HERE))
     assert found.seconds.asking is None and found.seconds.training is None and found.seconds.observing is None
     assert len(found.unknown) == 3 and "--measure" in found.unknown[1]
 
 
 def test_attacks_and_intervals_take_longer_with_records_attacks_and_targets():
     def scored(n, *attacks):
-        found = forecast(Plan(attacks=attacks, fprs=(0.1,)), signals_subject(gaussian_signals(n, 1.0))).seconds
+        found = forecast_audit(Plan(attacks=attacks, fprs=(0.1,)), make_signals_subject(gaussian_signals(n, 1.0))).seconds
         return found.scoring + found.estimating
 
     assert scored(200, "gap") < scored(200, "gap", "logit_per_class") < scored(2000, "gap", "logit_per_class")
@@ -110,9 +110,9 @@ def test_a_local_model_is_timed_on_a_few_dozen_records_and_an_endpoint_is_never_
     served = HttpTarget(Endpoint("http://127.0.0.1:1/none", model_name="m", n_classes=2, rate=2.0, batch_size=10))
     subject = make_subject(served, members, others)
     assert time_target(subject) == Timings()
-    found = forecast(Plan(fprs=(0.1,)), subject)
+    found = forecast_audit(Plan(fprs=(0.1,)), subject)
     assert found.seconds.asking == -(-found.queries // 10) / 2.0 and "rate limit" in found.unknown[0]
-    assert time_target(signals_subject(gaussian_signals(20, 1.0))) == Timings(0.0, 0.0)
+    assert time_target(make_signals_subject(gaussian_signals(20, 1.0))) == Timings(0.0, 0.0)
 
     def broken(x):
         raise RuntimeError("no such layer")

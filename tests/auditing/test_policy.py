@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import pytest
 
-from memberscope.auditing import load_policy, policy_from_table, shipped
+from memberscope.auditing import list_bundled_policies, load_policy, parse_policy_table
 from memberscope.auditing.documents.policy import AucClaim, Claim, EpsilonClaim, Policy, PpvClaim
 from memberscope.errors import InputError
 from memberscope.statistics import records_needed_to_fail
@@ -16,7 +16,7 @@ GOOD = {"max_tpr": [{"fpr": 0.01, "tpr": 0.03}]}
 
 
 def test_every_kind_of_claim_is_read():
-    policy = policy_from_table(
+    policy = parse_policy_table(
         {
             "name": "all",
             "max_tpr": [{"fpr": 0.01, "tpr": 0.03}, {"fpr": 0.01, "tpr": 0.05, "group": "sex"}],
@@ -61,7 +61,7 @@ def test_every_kind_of_claim_is_read():
 )
 def test_what_is_not_understood_is_refused(table, words):
     with pytest.raises(InputError, match=re.escape(words)):
-        policy_from_table(table)
+        parse_policy_table(table)
 
 
 def test_a_precision_is_a_true_positive_rate_at_its_prior():
@@ -72,7 +72,7 @@ def test_a_precision_is_a_true_positive_rate_at_its_prior():
 
 
 def test_shipped_policies_say_how_many_records_they_need():
-    for name in shipped():
+    for name in list_bundled_policies():
         text = (files("memberscope.auditing") / "policies" / f"{name}.toml").read_text(encoding="utf-8").replace(",", "")
         fpr = min(claim.fpr for claim in load_policy(name).max_tpr)
         for tests in (1, 20):

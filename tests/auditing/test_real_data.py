@@ -10,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import real_data as benchmark
 from memberscope import Access, Plan, ThreatModel, audit
-from memberscope.reports.select import first
+from memberscope.reports.select import find_estimate
 
 PLAN = Plan(threat=ThreatModel(access=Access.PROBABILITIES))
 
@@ -24,7 +24,7 @@ def test_a_forest_on_location_30_fails_the_standard_policy():
     model, members, non_members, _ = benchmark.location_forest()
     result = audit(model, members, non_members, plan=PLAN, policy="standard")
     assert result.verdict == "FAIL"
-    tpr = first(result, attack="strongest", level=("probabilities", None), metric="tpr", fpr=0.01)
+    tpr = find_estimate(result, attack="strongest", level=("probabilities", None), metric="tpr", fpr=0.01)
     assert tpr is not None and tpr.low > 0.5
 
 
@@ -32,5 +32,5 @@ def test_logistic_regression_on_adult_is_at_chance():
     model, members, non_members, _ = benchmark.adult_logistic()
     result = audit(model, members, non_members, plan=PLAN)
     for attack in ("loss", "confidence", "modified_entropy"):
-        auc = first(result, attack=attack, level=("probabilities", None), metric="auc")
+        auc = find_estimate(result, attack=attack, level=("probabilities", None), metric="auc")
         assert auc is not None and auc.low < 0.51 and auc.high < 0.53

@@ -10,10 +10,10 @@ from scenes import Planted, PlantedRecipe, numbers, planted_sides
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.naive_bayes import GaussianNB
 
-from memberscope.auditing import Claim, Plan, Policy, Training, audit, differences, make_subject, rejudged
-from memberscope.auditing.forecast.dry_run import forecast
+from memberscope.auditing import Claim, Plan, Policy, Training, audit, judge_again, make_subject, verify_arrays
+from memberscope.auditing.forecast.dry_run import forecast_audit
 from memberscope.errors import InputError
-from memberscope.recipes import Execution, FunctionRecipe, as_recipe, balanced
+from memberscope.recipes import Execution, FunctionRecipe, as_recipe, build_balanced_design
 from memberscope.types import Access, Records, ThreatModel
 
 HERE = Execution("sequential")
@@ -52,7 +52,7 @@ def test_a_leak_that_needs_no_reference_models_fails_though_they_are_broken():
     assert result.verdict == "FAIL" and "logit" in result.reason and "needs no reference models" in result.reason
     (finding,) = claims(result)
     assert "left out, since those failed their control" in finding.rule and "over 1 candidates" in finding.estimate.method
-    assert rejudged(result, result.arrays, None).verdict == "FAIL" and differences(result, result.arrays) == []
+    assert judge_again(result, result.arrays, None).verdict == "FAIL" and verify_arrays(result, result.arrays) == []
 
 
 def test_a_leak_that_only_broken_reference_models_show_is_inconclusive():
@@ -110,7 +110,7 @@ def test_a_recipe_that_never_reads_its_seed_is_told_so():
     assert not any("seed" in note for note in audited(hears).diagnostics["notes"])
     members, others = planted_sides(N)
     subject = make_subject(Planted(INSIDE, 1, 1.0, 2 * N), members, others)
-    assert any("seed" in note for note in forecast(Plan(), subject, Training(as_recipe(deaf), HERE)).notes)
+    assert any("seed" in note for note in forecast_audit(Plan(), subject, Training(as_recipe(deaf), HERE)).notes)
 
 
 def test_the_forecast_counts_attack_classifiers_and_further_targets():
@@ -120,7 +120,7 @@ def test_the_forecast_counts_attack_classifiers_and_further_targets():
     training = Training(PlantedRecipe(1.0, 2 * N), HERE)
 
     def minutes(*attacks, targets=0):
-        return forecast(Plan(attacks=attacks, targets=targets), subject, training).minutes
+        return forecast_audit(Plan(attacks=attacks, targets=targets), subject, training).minutes
 
     assert minutes("lira") < minutes("shokri_statistics") < minutes("shokri") < minutes("shokri", targets=2)
 
@@ -149,11 +149,11 @@ def test_a_design_of_the_users_own_is_used_as_it_is():
     assert result.diagnostics["references"]["records_per_model"] == round(design.sum() / 6)
     other = audited(recipe, design=~design)
     assert result.digests["design"] != other.digests["design"]
-    assert differences(result, result.arrays) == []
+    assert verify_arrays(result, result.arrays) == []
 
 
 def test_a_record_in_all_or_none_of_the_models_is_a_reason_and_not_a_crash():
-    design = balanced(2 * N, N, 8, np.random.default_rng(5))
+    design = build_balanced_design(2 * N, N, 8, np.random.default_rng(5))
     design[:, 3], design[:, N + 4] = True, False
     result = audited(PlantedRecipe(1.0, 2 * N), LOOSE, design=design, attacks=("logit", "lira", "calibrated", "attack_r"))
     reasons = {entry.attack: entry.why for entry in result.not_run}

@@ -12,13 +12,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
 import memberscope
-from memberscope.auditing import Plan, audit_signals, differences
-from memberscope.auditing.forecast.dry_run import forecast
+from memberscope.auditing import Plan, audit_signals, verify_arrays
+from memberscope.auditing.forecast.dry_run import forecast_audit
 from memberscope.auditing.subject.subject import make_subject
 from memberscope.auditing.verdict.recompute import digest_account
 from memberscope.errors import InputError
 from memberscope.reports import read_arrays, read_result, write_all
-from memberscope.reports.page.report_html import render
+from memberscope.reports.page.report_html import render_report
 from memberscope.signals import Store
 from memberscope.targets import FunctionTarget, SklearnTarget
 from memberscope.types import Access, ThreatModel
@@ -116,7 +116,7 @@ def test_leakage_is_told_for_every_smaller_budget(searched):
         queries = [q for q, _ in curve]
         assert len(curve) > 1 and queries == sorted(set(queries))
         assert curve[-1] == (area(result, attack).queries, area(result, attack).value), "the last stage is the attack"
-    assert "Leakage by query budget" in render(result)
+    assert "Leakage by query budget" in render_report(result)
 
 
 def redigested(result):
@@ -127,19 +127,19 @@ def redigested(result):
 def test_stored_and_read_back_the_curve_can_be_computed_again(searched, tmp_path):
     write_all(searched[0], tmp_path)
     result, arrays = read_result(tmp_path), read_arrays(tmp_path)
-    assert differences(result, arrays) == []
+    assert verify_arrays(result, arrays) == []
     forged = result.model_copy(update={"budgets": [replace(result.budgets[0], value=0.99), *result.budgets[1:]]})
-    assert differences(forged, arrays) == ["leakage by query budget does not follow from the stored scores"]
+    assert verify_arrays(forged, arrays) == ["leakage by query budget does not follow from the stored scores"]
     cheap = result.model_copy(update={"estimates": [replace(e, queries=min(e.queries, 1)) for e in result.estimates]})
-    assert "estimates differ" in differences(cheap, arrays)[0]
+    assert "estimates differ" in verify_arrays(cheap, arrays)[0]
     searches = {name: entry | {"most": 1, "mean": 1.0} for name, entry in result.diagnostics["searches"].items()}
     modest = result.model_copy(update={"diagnostics": result.diagnostics | {"searches": searches}})
-    assert "the controls, diagnostics or reasons" in differences(modest, arrays)[0]
-    assert differences(redigested(modest), arrays)[0] == "the queries of the search boundary are not those of its scores"
+    assert "the controls, diagnostics or reasons" in verify_arrays(modest, arrays)[0]
+    assert verify_arrays(redigested(modest), arrays)[0] == "the queries of the search boundary are not those of its scores"
     silent = result.model_copy(update={"diagnostics": result.diagnostics | {"searches": {}}})
-    assert len(differences(redigested(silent), arrays)) == 2, "one for each search"
+    assert len(verify_arrays(redigested(silent), arrays)) == 2, "one for each search"
     free = result.model_copy(update={"cost": replace(result.cost, queries=5)})
-    assert differences(free, arrays) == ["5 queries are fewer than were asked"]
+    assert verify_arrays(free, arrays) == ["5 queries are fewer than were asked"]
 
 
 def test_an_interrupted_search_is_not_paid_for_twice(sides, network, tmp_path):
@@ -178,7 +178,7 @@ def test_likelihood_ratios_on_labels_run_by_default_with_a_recipe(sides, network
     result = memberscope.audit(network, *sides, plan=usual, threat=ThreatModel(Access.LABEL), recipe=recipe)
     for attack in ("lira_boundary", "lira_offline_boundary", "rmia_boundary"):
         assert area(result, attack).value > area(result, "gap").value and area(result, attack).queries <= 48
-    why = {entry.attack: entry.why for entry in forecast(usual, make_subject(SklearnTarget(network), *sides)).not_run}
+    why = {entry.attack: entry.why for entry in forecast_audit(usual, make_subject(SklearnTarget(network), *sides)).not_run}
     assert "reference models" in why["lira_boundary"]
 
 
@@ -245,9 +245,9 @@ def test_labels_that_are_no_classes_are_refused(sides):
 
 def test_the_dry_run_counts_the_queries_to_come(sides, network):
     target = Counting(network)
-    found = forecast(QUICK, make_subject(target, *sides))
+    found = forecast_audit(QUICK, make_subject(target, *sides))
     assert target.rows == 0 and found.queries == 600 + 32 + 2 * 600 * 128
-    none = forecast(replace(QUICK, search_queries=0), make_subject(target, *sides))
+    none = forecast_audit(replace(QUICK, search_queries=0), make_subject(target, *sides))
     assert none.queries == 632 and {"boundary", "noise"} <= {entry.attack for entry in none.not_run}
 
 

@@ -6,29 +6,29 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
-from memberscope.auditing import Arrays, Scored, Settings
-from memberscope.auditing.estimates.diagnostics import overconfidence
-from memberscope.auditing.estimates.strongest import strongest
+from memberscope.auditing import AttackScores, AuditArrays, EstimateSettings
+from memberscope.auditing.estimates.diagnostics import measure_overconfidence
+from memberscope.auditing.estimates.strongest import estimate_strongest
 
 
-def arrays(n: int, shifts: tuple[float, ...], rng: np.random.Generator) -> Arrays:
+def arrays(n: int, shifts: tuple[float, ...], rng: np.random.Generator) -> AuditArrays:
     """Independent attacks, each with a Gaussian shift of its own."""
     member = np.arange(2 * n) < n
     scored = []
     for k, shift in enumerate(shifts):
-        scored.append(Scored(f"a{k}", "probabilities", False, rng.standard_normal(2 * n) + shift * member, {}))
+        scored.append(AttackScores(f"a{k}", "probabilities", False, rng.standard_normal(2 * n) + shift * member, {}))
     fold = rng.permutation(2 * n) % 5
-    return Arrays(np.arange(2 * n).astype(str), member, np.zeros(2 * n, int), fold, tuple(scored))
+    return AuditArrays(np.arange(2 * n).astype(str), member, np.zeros(2 * n, int), fold, tuple(scored))
 
 
 def test_the_interval_holds_although_the_best_was_picked():
     rng, runs = np.random.default_rng(0), 250
-    settings = Settings((0.1,), (0.01,), 0.95)
+    settings = EstimateSettings((0.1,), (0.01,), 0.95)
     shifts = (0.0,) * 6 + (0.2,)
     truth = {"auc": ndtr(0.2 / 2**0.5), "tpr": ndtr(0.2 + ndtri(0.1))}
     hits, picked_above = dict.fromkeys(truth, 0), 0
     for _ in range(runs):
-        for entry in strongest(scene := arrays(200, shifts, rng), scene.scored[0], settings):
+        for entry in estimate_strongest(scene := arrays(200, shifts, rng), scene.scored[0], settings):
             if entry.metric in truth:
                 hits[entry.metric] += entry.low <= truth[entry.metric] <= entry.high
                 picked_above += entry.value > truth[entry.metric]
@@ -39,10 +39,10 @@ def test_the_interval_holds_although_the_best_was_picked():
 def test_candidates_of_equal_ranking_count_once():
     rng = np.random.default_rng(0)
     two = arrays(100, (1.0, 0.0), rng)
-    twin = Scored("twin", "probabilities", False, np.exp(two.scored[0].scores), {})
-    three = Arrays(two.ids, two.member, two.labels, two.fold, (*two.scored, twin))
-    settings = Settings((0.1,), (0.01,), 0.95)
-    first, second = (strongest(entry, entry.scored[0], settings) for entry in (two, three))
+    twin = AttackScores("twin", "probabilities", False, np.exp(two.scored[0].scores), {})
+    three = AuditArrays(two.ids, two.member, two.labels, two.fold, (*two.scored, twin))
+    settings = EstimateSettings((0.1,), (0.01,), 0.95)
+    first, second = (estimate_strongest(entry, entry.scored[0], settings) for entry in (two, three))
     assert [(e.low, e.high) for e in first] == [(e.low, e.high) for e in second]
     assert "simultaneous over 2 candidates" in second[0].method
 
@@ -54,6 +54,6 @@ def test_overconfidence_covers():
         for _ in range(runs):
             spread = min(level, 1 - level)
             top = rng.uniform(level - spread, level + spread, n)
-            found = overconfidence(top, rng.random(n) < 0.9 * top, 0.95)
+            found = measure_overconfidence(top, rng.random(n) < 0.9 * top, 0.95)
             hits += found["low"] <= 0.1 * level <= found["high"]
         assert hits >= binom.ppf(0.001, runs, 0.95), (n, level)

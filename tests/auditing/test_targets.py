@@ -9,13 +9,13 @@ import pytest
 from scenes import Planted, PlantedRecipe, gaussian_signals, numbers, planted_sides
 from scipy.special import ndtr
 
-from memberscope.auditing import Plan, Training, audit, audit_signals, differences, make_subject
-from memberscope.auditing.collect.reference_models import order_of
-from memberscope.auditing.collect.target_models import drawn
+from memberscope.auditing import Plan, Training, audit, audit_signals, make_subject, verify_arrays
+from memberscope.auditing.collect.reference_models import build_training_job
+from memberscope.auditing.collect.target_models import draw_target_membership
 from memberscope.auditing.documents.access_levels import Level
-from memberscope.auditing.scoring.score_targets import spread
+from memberscope.auditing.scoring.score_targets import summarise_spread
 from memberscope.errors import InputError
-from memberscope.recipes import Execution, balanced
+from memberscope.recipes import Execution, build_balanced_design
 from memberscope.reports import read_result, write_all
 from memberscope.reports.files.arrays_file import read_arrays
 from memberscope.signals import Store
@@ -93,11 +93,11 @@ def test_memberships_of_targets_are_independent_of_the_references_design():
     for seed in range(150):
         plan = Plan(seed=seed, references=4, targets=2, attacks=("lira",))
         streams = np.random.SeedSequence(seed).spawn(2)
-        inside = order_of(plan, subject, training, (Level(Access.LOGITS),), streams[0]).inside
-        mine = drawn(plan, subject, np.random.default_rng(streams[1]))
+        inside = build_training_job(plan, subject, training, (Level(Access.LOGITS),), streams[0]).inside
+        mine = draw_target_membership(plan, subject, np.random.default_rng(streams[1]))
         assert mine.sum(axis=1).tolist() == [60, 60]
         overlaps.append((mine.astype(float) @ inside.T.astype(float)).ravel())
-        deck = balanced(120, 60, 5, np.random.default_rng(seed), strata=subject.records.y)
+        deck = build_balanced_design(120, 60, 5, np.random.default_rng(seed), strata=subject.records.y)
         decks.append(deck[0].astype(float) @ deck[1:].T.astype(float))
     expected, spread_of_one = 30.0, (60 * 60 * 60 * 60 / (120**2 * 119)) ** 0.5
     z = (np.array(overlaps) - expected) / spread_of_one
@@ -116,16 +116,16 @@ def test_no_leak_is_chance_in_every_target():
 
 
 def test_stored_scores_give_everything_again(leaky, tmp_path):
-    assert differences(leaky, leaky.arrays) == []
+    assert verify_arrays(leaky, leaky.arrays) == []
     write_all(leaky, tmp_path)
     found, arrays = read_result(tmp_path), read_arrays(tmp_path)
-    assert differences(found, arrays) == []
+    assert verify_arrays(found, arrays) == []
     assert list(arrays.targets) == [f"target {k}" for k in range(1, 6)]
     changed = replace(arrays, targets={**arrays.targets, "target 2": arrays.targets["target 1"]})
-    assert any("estimates differ" in sentence for sentence in differences(found, changed))
+    assert any("estimates differ" in sentence for sentence in verify_arrays(found, changed))
     entry = found.diagnostics["targets"]["rows"][0]
     entry["mean"] += 0.01
-    assert differences(found, arrays)[1:] == ["mean and spread between targets do not follow from their estimates"]
+    assert verify_arrays(found, arrays)[1:] == ["mean and spread between targets do not follow from their estimates"]
 
 
 def test_targets_are_kept_and_not_trained_twice(tmp_path):
@@ -156,7 +156,7 @@ def test_a_target_that_does_not_learn_is_left_out_and_counted():
 def test_one_target_has_no_spread_and_none_no_rows():
     one = audited(1.0, Plan(targets=1, references=4, attacks=("logit",)), n=100)
     assert {row["spread"] for row in one.diagnostics["targets"]["rows"]} == {None}
-    assert spread([entry for entry in one.estimates if entry.target == "target"], (0.1,)) == []
+    assert summarise_spread([entry for entry in one.estimates if entry.target == "target"], (0.1,)) == []
     assert audited(1.0, Plan(references=4, attacks=("logit",)), n=100).diagnostics["targets"] is None
 
 

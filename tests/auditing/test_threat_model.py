@@ -9,7 +9,7 @@ import pytest
 from scenes import PlantedRecipe, gaussian_signals, planted_sides
 
 import memberscope
-from memberscope.attacks import by_name
+from memberscope.attacks import find_attacks
 from memberscope.auditing import Plan, audit_signals
 from memberscope.types import Access, ThreatModel
 
@@ -39,7 +39,7 @@ def withhold_access(result):
 
 
 def withhold_known(result):
-    learning = {name for name in ATTACKS if by_name((name,))[0].needs.known != "none"}
+    learning = {name for name in ATTACKS if find_attacks((name,))[0].needs.known != "none"}
     return not (ran(result) & learning) and {"loss", "lira"} <= ran(result)
 
 

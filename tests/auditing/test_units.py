@@ -12,13 +12,13 @@ import memberscope
 from memberscope import Plan, ThreatModel
 from memberscope.auditing import make_subject
 from memberscope.auditing.scoring.crossfit import assign_folds
-from memberscope.auditing.subject.subject import take
+from memberscope.auditing.subject.subject import take_records
 from memberscope.auditing.subject.unit_hints import find_id_like_columns
-from memberscope.auditing.verdict.recompute import digest_arrays
+from memberscope.auditing.verdict.recompute import digest_audit_arrays
 from memberscope.errors import InputError
 from memberscope.recipes import Execution
 from memberscope.reports.files.arrays_file import read_arrays, write_arrays
-from memberscope.targets import FunctionTarget, Layout, pair_of, read_signals, read_tables
+from memberscope.targets import FunctionTarget, TableLayout, build_pair, read_signals, read_tables
 from memberscope.types import Access, Records
 
 N, ROWS = 100, 5
@@ -86,9 +86,9 @@ def test_arrays_keep_units_on_disk_and_in_their_digest(result, tmp_path):
 
     write_arrays(result.arrays, tmp_path / "arrays.safetensors")
     again = read_arrays(tmp_path)
-    assert (again.unit == result.arrays.unit).all() and digest_arrays(again) == digest_arrays(result.arrays)
-    assert digest_arrays(replace(again, unit=again.unit[::-1].copy())) != digest_arrays(again)
-    assert digest_arrays(replace(again, unit=None)) != digest_arrays(again)
+    assert (again.unit == result.arrays.unit).all() and digest_audit_arrays(again) == digest_audit_arrays(result.arrays)
+    assert digest_audit_arrays(replace(again, unit=again.unit[::-1].copy())) != digest_audit_arrays(again)
+    assert digest_audit_arrays(replace(again, unit=None)) != digest_audit_arrays(again)
 
 
 @settings(max_examples=40, deadline=None)
@@ -135,7 +135,7 @@ def test_units_on_two_sides_missing_or_too_few_are_refused():
 def test_taking_records_takes_their_units():
     members, others = planted_sides(N)
     subject = make_subject(Planted(numbers(members), 1, 1.0, 2 * N), members, others, unit=(people("in"), people("out")))
-    some = take(subject, np.array([0, 7, 150]))
+    some = take_records(subject, np.array([0, 7, 150]))
     assert some.records.unit.tolist() == ["in0", "in1", "out10"] and some.unit_codes.tolist() == [0, 1, 2]
     assert make_subject(subject.target, members, others).unit_codes is None
 
@@ -182,14 +182,16 @@ def test_a_unit_column_is_no_feature_unless_it_is_listed(tmp_path):
         lines = ["a,b,person,y"] + [f"{i},{i % 7 + (name == 'hold')},{name[0]}{i // 4},{i % 2}" for i in range(80)]
         (tmp_path / f"{name}.csv").write_text("\n".join(lines))
     read = read_tables(tmp_path / "train.csv", tmp_path / "hold.csv")
-    inside, outside, _ = pair_of(read, Layout(unit="person"))
+    inside, outside, _ = build_pair(read, TableLayout(unit="person"))
     assert inside.x.shape == (80, 2) and inside.unit[:5].tolist() == ["t0"] * 4 + ["t1"] and outside.unit[0] == "h0"
-    assert [entry.name for entry in read.id_like(Layout())] == ["a", "person"]
-    listed = pair_of(read, Layout(unit="person", features=("a", "person")))[0]
+    assert [entry.name for entry in read.id_like(TableLayout())] == ["a", "person"]
+    listed = build_pair(read, TableLayout(unit="person", features=("a", "person")))[0]
     assert list(listed.x.columns) == ["a", "person"]
     with pytest.raises(InputError, match="Expected the column 'patient'"):
-        pair_of(read, Layout(unit="patient"))
+        build_pair(read, TableLayout(unit="patient"))
     model = FunctionTarget(lambda x: np.tile([0.5, 0.5], (len(x), 1)), n_classes=2)
-    noted = make_subject(model, pair_of(read, Layout())[0], pair_of(read, Layout())[1], id_like=read.id_like(Layout()))
+    noted = make_subject(
+        model, build_pair(read, TableLayout())[0], build_pair(read, TableLayout())[1], id_like=read.id_like(TableLayout())
+    )
     assert "give --unit a" in noted.notes[0] and "So may person." in noted.notes[0]
     assert make_subject(model, inside, outside).notes == ()

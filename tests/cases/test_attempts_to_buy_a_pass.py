@@ -11,7 +11,7 @@ from sklearn.ensemble import RandomForestClassifier
 from typer.testing import CliRunner
 
 import memberscope
-from memberscope.auditing import Plan, load_policy, policy_from_table
+from memberscope.auditing import Plan, load_policy, parse_policy_table
 from memberscope.cli.main import app
 from memberscope.errors import InputError
 from memberscope.reports import write_all
@@ -135,7 +135,7 @@ def give_few_members(scene):
 
 
 def drop_the_group_of_a_claim(scene):
-    policy = policy_from_table({"max_tpr": [{"fpr": 0.01, "tpr": 0.9, "group": "sex"}]})
+    policy = parse_policy_table({"max_tpr": [{"fpr": 0.01, "tpr": 0.9, "group": "sex"}]})
     return audit(scene, policy=policy)
 
 
@@ -146,20 +146,20 @@ def judge_a_group_too_small_for_the_rate(scene):
         group = np.where(np.arange(N) < 15, "few", "many")
         ids = np.array([f"{start}-{i}" for i in range(N)])
         sides.append(Records(x[start : start + N], y[start : start + N], ids, {"kind": group}))
-    policy = policy_from_table({"max_tpr": [{"fpr": 0.01, "tpr": 0.95, "group": "kind"}]})
+    policy = parse_policy_table({"max_tpr": [{"fpr": 0.01, "tpr": 0.95, "group": "kind"}]})
     return audit(scene, *sides, policy=policy)
 
 
 def misspell_a_key(scene):
     try:
-        policy_from_table({"max_tpr": [{"fpr": 0.01, "tpr": 0.9, "groups": "sex"}]})
+        parse_policy_table({"max_tpr": [{"fpr": 0.01, "tpr": 0.9, "groups": "sex"}]})
     except InputError:
         return "refused", ""
     return "read", ""
 
 
 def claim_an_epsilon(scene):
-    return audit(scene, policy=policy_from_table({"max_epsilon": 50.0}))
+    return audit(scene, policy=parse_policy_table({"max_epsilon": 50.0}))
 
 
 def grant_no_known_records(scene):
@@ -194,7 +194,7 @@ def pad_the_hold_out(scene):
     outputs[np.arange(2 * N), labels] = logit
     ids = np.arange(2 * N).astype(str)
     signals = StoredSignals("logits", outputs, labels, member, ids, features=features)
-    plan = replace(PLAN, policy=policy_from_table({"max_tpr": [{"fpr": 0.01, "tpr": 0.1}]}))
+    plan = replace(PLAN, policy=parse_policy_table({"max_tpr": [{"fpr": 0.01, "tpr": 0.1}]}))
     result = audit_signals(signals, plan=plan)
     return result.verdict, result.reason
 
@@ -215,7 +215,7 @@ def copy_all_but_one_stored_answer(scene):
 
 
 def lower_the_confidence(scene):
-    return audit(scene, confidence=0.5, policy=policy_from_table({"max_tpr": [{"fpr": 0.01, "tpr": 0.99}]}))
+    return audit(scene, confidence=0.5, policy=parse_policy_table({"max_tpr": [{"fpr": 0.01, "tpr": 0.99}]}))
 
 
 def bring_a_useless_recipe(scene):
@@ -225,7 +225,7 @@ def bring_a_useless_recipe(scene):
 
     _, x, y = scene
     model = LogisticRegression().fit(x[:N], y[:N])
-    policy = policy_from_table({"max_tpr": [{"fpr": 0.01, "tpr": 0.2}], "references": 4})
+    policy = parse_policy_table({"max_tpr": [{"fpr": 0.01, "tpr": 0.2}], "references": 4})
     plan = replace(PLAN, attacks=(*ATTACKS, "calibrated"), policy=policy, references=4)
     sides = (x[:N], y[:N]), (x[N:], y[N:])
     result = memberscope.audit(model, *sides, plan=plan, recipe=DecisionTreeClassifier())
@@ -361,14 +361,14 @@ def test_an_audit_is_not_passed_by_a_policy_whose_rates_its_blind_control_never_
 
 
 def test_seeds_that_were_tried_are_counted_and_said(scene, tmp_path):
-    from memberscope.auditing.verdict.repeated_audits import repeats_sentence
+    from memberscope.auditing.verdict.repeated_audits import describe_repeats
     from memberscope.signals import Store
 
     model, x, y = scene
     for seed in (0, 1, 7):
         plan = replace(PLAN, seed=seed)
         result = memberscope.audit(model, (x[:N], y[:N]), (x[N:], y[N:]), plan=plan, store=Store(tmp_path))
-    assert repeats_sentence(result.environment) == (
+    assert describe_repeats(result.environment) == (
         "This is the third audit of this model with this plan; seeds tried: 0, 1, 7."
     )
 

@@ -25,10 +25,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from memberscope import Plan, audit
-from memberscope.auditing.subject.feature_matrix import to_matrix
+from memberscope.auditing.subject.feature_matrix import build_feature_matrix
 from memberscope.errors import InputError
-from memberscope.frames.stacking import stack
-from memberscope.signals.feature_domain import encoded
+from memberscope.frames.stacking import stack_sides
+from memberscope.signals.feature_domain import encode_in_domain
 from memberscope.targets import wrap
 
 N, HALF = 240, 120
@@ -109,7 +109,7 @@ ORDERS["attributes"][1].attrs["means"] = np.zeros(3)
 
 @pytest.mark.parametrize("name", ORDERS)
 def test_columns_are_found_by_name_and_rows_by_place(name):
-    np.testing.assert_array_equal(wrap(PIPE).query(stack(*ORDERS[name])), PIPE.predict_proba(FRAME))
+    np.testing.assert_array_equal(wrap(PIPE).query(stack_sides(*ORDERS[name])), PIPE.predict_proba(FRAME))
 
 
 @pytest.mark.parametrize("name", ["hold-out reversed", "one label for all rows"])
@@ -179,7 +179,7 @@ def test_categories_of_both_sides_are_united(name):
     assert not [entry for entry in result.not_run if entry.attack in SEARCHES.attacks]
     target = wrap(model)
     alone = np.vstack([target.query(side) for side in CATEGORIES])
-    np.testing.assert_allclose(target.query(stack(*CATEGORIES)), alone, atol=1e-12)
+    np.testing.assert_allclose(target.query(stack_sides(*CATEGORIES)), alone, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["LightGBM", "XGBoost"])
@@ -191,7 +191,7 @@ def test_boosters_read_categories_from_every_library(name):
     expected = model.predict_proba(CATEGORIES[1])
     for records in (CATEGORIES[1], pl.from_pandas(words)[:, ::-1], pa.Table.from_pandas(words, preserve_index=False)):
         np.testing.assert_allclose(target.query(records), expected, atol=1e-6)
-    np.testing.assert_allclose(target.query(stack(*CATEGORIES))[HALF:], expected, atol=1e-6)
+    np.testing.assert_allclose(target.query(stack_sides(*CATEGORIES))[HALF:], expected, atol=1e-6)
 
 
 MIXED = {
@@ -210,7 +210,7 @@ MIXED = {
 @pytest.mark.parametrize("name", MIXED)
 def test_sides_of_two_libraries_are_held_as_the_first(name):
     first, second = MIXED[name]
-    whole = stack(first, second)
+    whole = stack_sides(first, second)
     assert type(whole) is type(first)
     np.testing.assert_array_equal(POLARS_PIPE.predict_proba(whole), POLARS_PIPE.predict_proba(PLAIN))
 
@@ -313,12 +313,12 @@ def test_columns_of_all_types_are_audited():
 @pytest.mark.parametrize("name", ODD)
 def test_a_column_of_any_type_is_moved_and_comes_back(name):
     frame = pd.DataFrame({"age": FRAME["age"], "": ODD[name]})
-    whole = stack(frame[:HALF], frame[HALF:])
-    domain, z = encoded(whole)
+    whole = stack_sides(frame[:HALF], frame[HALF:])
+    domain, z = encode_in_domain(whole)
     pd.testing.assert_frame_equal(domain.decode(z[::-2]), frame[::-2].reset_index(drop=True))
     moved = domain.decode(domain.inside(z + domain.scale * np.random.default_rng(0).normal(size=z.shape)))
     assert dict(moved.dtypes) == dict(frame.dtypes) and (moved.isna() == frame.isna()).all().all()
-    matrix = to_matrix(whole)
+    matrix = build_feature_matrix(whole)
     assert (np.isnan(matrix) == frame.isna().to_numpy()).all()
 
 
@@ -344,10 +344,10 @@ def test_columns_of_all_types_of_polars_and_pyarrow_are_audited(as_arrow):
 def test_a_column_of_any_type_of_polars_and_pyarrow_is_moved_and_comes_back(name, as_arrow):
     frame = pl.DataFrame({"age": FRAME["age"].to_numpy(), "odd": POLARS_ODD[name]})
     frame = frame.to_arrow() if as_arrow else frame
-    domain, z = encoded(stack(frame.slice(0, HALF), frame.slice(HALF, N - HALF)))
+    domain, z = encode_in_domain(stack_sides(frame.slice(0, HALF), frame.slice(HALF, N - HALF)))
     back = domain.decode(z)
     assert back.equals(frame)
-    assert np.isnan(to_matrix(frame)).sum() == (pl.from_arrow(frame) if as_arrow else frame)["odd"].null_count()
+    assert np.isnan(build_feature_matrix(frame)).sum() == (pl.from_arrow(frame) if as_arrow else frame)["odd"].null_count()
 
 
 def unlike(model_of, change):

@@ -14,8 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
-from memberscope.auditing import run
-from memberscope.cli.options.build import plan_of, subject_of, training_of
+from memberscope.auditing import audit_subject
+from memberscope.cli.options.build import build_plan, build_subject, build_training
 from memberscope.cli.options.keys import Options
 from memberscope.errors import InputError
 
@@ -35,8 +35,8 @@ def accuracies_of(model, folder, files, **options):
     """Audit a pickled model on files as the command line does, and give its accuracies and the notes."""
     joblib.dump(model, folder / "model.pkl")
     given = Options(model=str(folder / "model.pkl"), trust_code=True, **files, **PLAN, **options)
-    subject = subject_of(given)
-    result = run(plan_of(given), subject)
+    subject = build_subject(given)
+    result = audit_subject(build_plan(given), subject)
     return [result.diagnostics[side]["value"] for side in ("train_accuracy", "test_accuracy")], subject.notes
 
 
@@ -159,7 +159,7 @@ def test_a_recipe_gets_the_types_that_the_target_got(tmp_path, monkeypatch):
         model=str(tmp_path / "m.txt"), recipe="typed_recipe:train", references=2, backend="sequential", jobs=1, **files,
         attacks=("loss", "calibrated"),
     )  # fmt: skip
-    subject = subject_of(options)
-    result = run(plan_of(options), subject, training=training_of(options, subject))
+    subject = build_subject(options)
+    result = audit_subject(build_plan(options), subject, training=build_training(options, subject))
     assert {entry["w"] for entry in sys.modules["typed_recipe"].SEEN} == {"category"}
     assert result.cost.models_trained == 2 and result.cost.models_failed == 0

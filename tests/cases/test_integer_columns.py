@@ -17,7 +17,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from memberscope import Plan, audit
 from memberscope.errors import InputError
-from memberscope.frames.stacking import stack
+from memberscope.frames.stacking import stack_sides
 
 N, HALF = 200, 100
 RNG = np.random.default_rng(1)
@@ -141,7 +141,7 @@ def test_texts(name):
 @pytest.mark.parametrize("second", ["list", "objects", "pandas series", "frame"])
 @pytest.mark.parametrize("first", ["list", "objects", "pandas series"])
 def test_texts_of_two_holders_are_held_as_the_first(first, second):
-    whole = stack(HOLDERS[first](TEXTS[:HALF]), HOLDERS[second](TEXTS[HALF:]))
+    whole = stack_sides(HOLDERS[first](TEXTS[:HALF]), HOLDERS[second](TEXTS[HALF:]))
     assert isinstance(whole, type(HOLDERS[first](TEXTS))) and list(whole) == TEXTS
 
 

@@ -84,7 +84,7 @@ def test_labels_that_start_at_one_are_read_in_order_and_said(scene):
 
 
 def test_labels_that_start_at_one_in_files(scene, tmp_path, monkeypatch):
-    from memberscope.cli.options.build import subject_of
+    from memberscope.cli.options.build import build_subject
     from memberscope.cli.options.keys import Options
 
     _, x, y = scene
@@ -92,7 +92,7 @@ def test_labels_that_start_at_one_in_files(scene, tmp_path, monkeypatch):
         pandas.DataFrame(x[part]).add_prefix("f").assign(y=y[part] + 1).to_csv(tmp_path / f"{name}.csv", index=False)
     (tmp_path / "counted.py").write_text("import torch\n\n\ndef net():\n    return torch.nn.Linear(4, 3)\n")
     monkeypatch.chdir(tmp_path)
-    subject = subject_of(Options(model="counted:net", members="train.csv", non_members="holdout.csv"))
+    subject = build_subject(Options(model="counted:net", members="train.csv", non_members="holdout.csv"))
     assert sorted(set(subject.records.y.tolist())) == [0, 1, 2] and subject.class_names == ("1", "2", "3")
     assert any("labels are 1 to 3" in note for note in subject.notes)
 

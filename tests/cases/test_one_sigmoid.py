@@ -15,7 +15,7 @@ from memberscope.auditing.subject.subject import make_subject
 from memberscope.errors import InputError
 from memberscope.recipes import Execution, TorchRecipe
 from memberscope.recipes.torch.settings import Adam
-from memberscope.signals import collect
+from memberscope.signals import collect_outputs
 from memberscope.targets import wrap
 from memberscope.types import Access, Records, ThreatModel
 
@@ -71,7 +71,7 @@ def test_one_sigmoid_as_given_is_what_it_is_declared(sigmoid, access):
 def probability(model: Any) -> tuple[str, np.ndarray]:
     """What the outputs are taken for, and the probability (n,) of the second class."""
     subject = make_subject(wrap(model), (X[A], Y[A]), (X[B], Y[B]))
-    seen = collect(subject.target, subject.records)
+    seen = collect_outputs(subject.target, subject.records)
     values = seen.outputs if seen.signal == "probabilities" else np.exp(seen.outputs - seen.outputs.max(axis=1, keepdims=True))
     return seen.signal, values[:, 1] / values.sum(axis=1)
 
@@ -85,7 +85,7 @@ def test_labels_and_records_come_as_the_loss_wants_them(logit):
         lambda side: (torch.tensor(X[side]), torch.tensor(Y[side])[:, None]),
     ):
         subject = make_subject(wrap(logit), make(A), make(B))
-        seen = collect(subject.target, subject.records).outputs
+        seen = collect_outputs(subject.target, subject.records).outputs
         assert (seen.argmax(axis=1) == subject.records.y).mean() == truth
 
 

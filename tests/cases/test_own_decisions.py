@@ -16,8 +16,8 @@ from sklearn.preprocessing import StandardScaler
 import memberscope
 from memberscope.auditing.subject.subject import make_subject
 from memberscope.errors import InputError
-from memberscope.signals import Store, collect
-from memberscope.signals.label_oracle import top_labels
+from memberscope.signals import Store, collect_outputs
+from memberscope.signals.label_oracle import ask_top_labels
 from memberscope.targets import SklearnTarget, wrap
 from memberscope.types import Access, ThreatModel
 
@@ -84,16 +84,16 @@ def test_accuracy_and_the_gap_are_those_of_predict(name):
 
 def test_searches_for_the_boundary_ask_predict():
     model = Low()
-    assert top_labels(wrap(model), X).tolist() == model.predict(X).tolist()
+    assert ask_top_labels(wrap(model), X).tolist() == model.predict(X).tolist()
 
 
 def test_every_question_is_counted_and_kept(tmp_path):
     model, store = Low(), Store(tmp_path)
     ASKED.clear()
     subject = make_subject(wrap(model), (X[A], Y[A]), (X[B], Y[B]))
-    first = collect(subject.target, subject.records, store=store)
+    first = collect_outputs(subject.target, subject.records, store=store)
     assert first.queries == 2 * N + 32 and sum(ASKED) == N
-    again = collect(subject.target, subject.records, store=store)
+    again = collect_outputs(subject.target, subject.records, store=store)
     assert again.labels.tolist() == first.labels.tolist() and again.queries == first.queries
     assert sum(ASKED) == N
 

@@ -18,7 +18,7 @@ import memberscope
 from memberscope.cli.main import app
 from memberscope.errors import InputError
 from memberscope.targets import FunctionTarget, SklearnTarget, wrap
-from memberscope.targets.tables.records import class_names
+from memberscope.targets.tables.records import order_class_names
 from memberscope.targets.tasks import recognise_task, refuse_architectures
 
 RNG = np.random.default_rng(0)
@@ -135,8 +135,8 @@ def test_networks_and_functions_with_values_to_predict():
     with pytest.raises(InputError, match=r"numbers with decimals such as .*as in regression\. Regression is not audited yet"):
         memberscope.audit(ask, (X[:60], values[0]), (X[60:], values[1]))
     with pytest.raises(InputError, match="as in regression"):
-        class_names([VALUE.round(3).astype(str)], None)
-    assert class_names([np.array(["0.5", "1.5"])], None) == ("0.5", "1.5")
+        order_class_names([VALUE.round(3).astype(str)], None)
+    assert order_class_names([np.array(["0.5", "1.5"])], None) == ("0.5", "1.5")
 
 
 def test_sessions_of_regressors(tmp_path):

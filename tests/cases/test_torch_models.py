@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 import memberscope
 from memberscope.auditing.subject.subject import make_subject
 from memberscope.errors import InputError, TargetError
-from memberscope.signals import collect
+from memberscope.signals import collect_outputs
 from memberscope.targets import TorchTarget, wrap
 from memberscope.types import Access, ThreatModel
 
@@ -70,7 +70,7 @@ def fitted(weights, out: Any = lambda logits, hidden: logits, aux: bool = False)
 def asked(model: Any, members: Any = (X[A], Y[A]), others: Any = (X[B], Y[B])) -> tuple[Any, np.ndarray]:
     """The subject of an audit, and the probabilities (n, k) that its target answers."""
     subject = make_subject(wrap(model), members, others)
-    observed = collect(subject.target, subject.records)
+    observed = collect_outputs(subject.target, subject.records)
     values = observed.outputs
     if observed.signal == "logits":
         values = np.exp(values - values.max(axis=1, keepdims=True))

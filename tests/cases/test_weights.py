@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from memberscope.errors import InputError, UnsafeFileError
-from memberscope.targets import Trust, load_target
+from memberscope.targets import TrustSettings, load_target
 
 CODE = """
 import torch
@@ -170,7 +170,7 @@ def test_a_pickled_module_is_refused_and_both_ways_out_work(net):
         ):
             opened("whole.pt", factory)
     for factory in (None, "plain"):
-        loaded = opened("whole.pt", factory, trust=Trust(code=True))
+        loaded = opened("whole.pt", factory, trust=TrustSettings(code=True))
         same(loaded.target, net)
         assert loaded.notes[0].startswith("Ran the code in whole.pt (SHA-256")
     torch.save(net.state_dict(), "weights.pt")
@@ -184,7 +184,7 @@ def test_a_pickled_module_of_the_users_own_code_opens_on_trust(net):
     torch.save({"model": model, "args": Namespace(lr=0.1)}, "own.pt")
     with pytest.raises(UnsafeFileError, match=r"argparse\.Namespace"):
         opened("own.pt")
-    loaded = opened("own.pt", trust=Trust(code=True))
+    loaded = opened("own.pt", trust=TrustSettings(code=True))
     same(loaded.target, model)
 
 

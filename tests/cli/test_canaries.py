@@ -109,16 +109,16 @@ def test_an_audit_without_coins_proves_nothing(planted):
 
 def test_randomised_response_of_the_claimed_epsilon_is_not_refuted(capsys):
     """Its trade-off curve is no Gaussian one's, so the f-DP form exceeds the truth there; that may not refute anything."""
-    from memberscope.auditing import privacy_bounds
-    from memberscope.cli.commands.canaries import refuted
+    from memberscope.auditing import compute_privacy_bounds
+    from memberscope.cli.commands.canaries import report_refutation
 
     doubts = 0
     for seed in range(10):
         rng = np.random.default_rng(seed)
         inside = rng.random(1000) < 0.5
         kept = rng.random(1000) < np.e / (1 + np.e)  # 1-DP: the coin itself with this probability, else the other side
-        bounds = privacy_bounds(np.where(kept, inside, ~inside) + 1e-3 * rng.random(1000), inside, 1e-9)
-        assert not refuted(bounds, 1.0)
+        bounds = compute_privacy_bounds(np.where(kept, inside, ~inside) + 1e-3 * rng.random(1000), inside, 1e-9)
+        assert not report_refutation(bounds, 1.0)
         doubts += "In doubt" in capsys.readouterr().out
     assert doubts > 0
-    assert refuted(bounds, 0.3)
+    assert report_refutation(bounds, 0.3)

@@ -203,7 +203,7 @@ def test_init_writes_a_configuration_that_plan_reads(tmp_path):
 def test_any_title_is_read_back_and_a_policy_file_stands_beside_its_configuration(tmp_path):
     import tomllib
 
-    from memberscope.cli.options.configuration import read_config
+    from memberscope.cli.options.configuration import read_audit_config
 
     title = 'm 🙂 "q" \\ \x7f\n[policy]'
     answers = {"--title": title, "--who": "any\nbody\x01", "--access": "label", "--queries": "1", "--prior": "0.5"}
@@ -212,7 +212,7 @@ def test_any_title_is_read_back_and_a_policy_file_stands_beside_its_configuratio
     assert done.returncode == 0, done.stderr
     assert tomllib.loads((tmp_path / "audit.toml").read_text(encoding="utf-8"))["audit"]["title"] == title
     (tmp_path / "own.toml").write_text('[policy]\nuse = "mine.toml"\n')
-    assert read_config(tmp_path / "own.toml").policy == str(tmp_path / "mine.toml")
+    assert read_audit_config(tmp_path / "own.toml").policy == str(tmp_path / "mine.toml")
 
 
 def test_doctor_and_list(tmp_path):

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from memberscope.cli.exits import exit_of_verdict
-from memberscope.cli.options.configuration import read_config
-from memberscope.cli.options.keys import SECTIONS, Options, is_list, type_of
-from memberscope.cli.options.reference import configuration_page
+from memberscope.cli.options.configuration import read_audit_config
+from memberscope.cli.options.keys import SECTIONS, Options, find_key_type, is_list
+from memberscope.cli.options.reference import render_configuration_page
 from memberscope.errors import InputError
 
 VALUES = {bool: "true", int: "3", float: "0.5", str: '"x"'}
@@ -25,15 +25,15 @@ def written(path: Path, text: str) -> Path:
 def test_every_key_is_read_from_its_own_section_and_refused_in_another(section, tmp_path):
     lines = []
     for name in SECTIONS[section]:
-        kind = type_of(name)
+        kind = find_key_type(name)
         value = "[" + VALUES.get(kind.__args__[0], '"x"') + "]" if is_list(name) else VALUES[kind]
         lines.append(f"{name} = {value}")
-    found = read_config(written(tmp_path / "a.toml", f"[{section}]\n" + "\n".join(lines)))
+    found = read_audit_config(written(tmp_path / "a.toml", f"[{section}]\n" + "\n".join(lines)))
     assert [name for name in SECTIONS[section] if getattr(found, name) is None] == []
     other = "threat" if section != "threat" else "audit"
     for name, line in zip(SECTIONS[section], lines, strict=True):
         with pytest.raises(InputError, match=rf"Expected {name} in \[{section}\] of .*, got it in \[{other}\]"):
-            read_config(written(tmp_path / "a.toml", f"[{other}]\n{line}\n"))
+            read_audit_config(written(tmp_path / "a.toml", f"[{other}]\n{line}\n"))
 
 
 @pytest.mark.parametrize(
@@ -62,12 +62,12 @@ def test_every_key_is_read_from_its_own_section_and_refused_in_another(section, 
 )
 def test_what_is_not_known_is_refused_with_the_key_and_the_section(text, words, tmp_path):
     with pytest.raises(InputError, match=words):
-        read_config(written(tmp_path / "a.toml", text))
+        read_audit_config(written(tmp_path / "a.toml", text))
 
 
 def test_whole_numbers_are_numbers_and_class_names_may_be_numbers(tmp_path):
     text = "[threat]\nprior = 1\n[target]\nclasses = [0, 1]\n[recipe]\ntrain = 'own:train'\n[data]\nunit = 'person'\n"
-    found = read_config(written(tmp_path / "a.toml", text))
+    found = read_audit_config(written(tmp_path / "a.toml", text))
     assert (found.prior, found.classes, found.recipe, found.unit) == (1, (0, 1), "own:train", "person")
 
 
@@ -75,7 +75,7 @@ def test_every_key_has_one_section_and_a_meaning_and_the_page_is_current():
     assert sorted(name for names in SECTIONS.values() for name in names) == sorted(
         entry.name for entry in fields(Options) if entry.name != "policy"
     )
-    page = configuration_page()
+    page = render_configuration_page()
     assert (Path(__file__).resolve().parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8") == page, (
         "run `make schema`"
     )

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from unruly import Unruly, model, serving
 
-from memberscope.cli.options.build import merged
+from memberscope.cli.options.build import merge_options
 from memberscope.cli.options.keys import KEYS, is_list
 from memberscope.errors import InputError
 
@@ -206,9 +206,9 @@ def test_every_key_can_stand_in_the_file(tmp_path):
     values |= dict.fromkeys(("rate", "timeout", "connect_timeout", "read_timeout"), "1.5")
     file = tmp_path / "audit.toml"
     file.write_text("[target]\n" + "\n".join(f"{key} = {value}" for key, value in values.items()))
-    options = merged(file, {"rate": 2.5})
+    options = merge_options(file, {"rate": 2.5})
     assert {key for key in KEYS if getattr(options, key) is None} == set() and options.rate == 2.5
     assert options.ca_file == str(tmp_path / "x") and options.classes == ("a", "b")
     file.write_text('[target]\nrate = "fast"')
     with pytest.raises(InputError, match=r"Expected a number for rate in \[target\]"):
-        merged(file, {})
+        merge_options(file, {})

@@ -11,22 +11,22 @@ from pathlib import Path
 import numpy as np
 
 from memberscope.errors import MemberscopeError
-from memberscope.recipes import Execution, Order, balanced, load_recipe, train
-from memberscope.signals import Store, Wanted
+from memberscope.recipes import Execution, TrainingJob, build_balanced_design, load_recipe, train_fleet
+from memberscope.signals import SignalRequest, Store
 from memberscope.types import Access, Records, SignalSpec
 
-LOGIT = Wanted(Access.PROBABILITIES, SignalSpec("logit_confidence"))
-ALL = Wanted(Access.PROBABILITIES, SignalSpec())
+LOGIT = SignalRequest(Access.PROBABILITIES, SignalSpec("logit_confidence"))
+ALL = SignalRequest(Access.PROBABILITIES, SignalSpec())
 
 
-def order(recipe, models: int, n: int = 400) -> Order:
+def order(recipe, models: int, n: int = 400) -> TrainingJob:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(n, 20))
     y = (x[:, 0] + rng.normal(size=n) > 0).astype(int) + (x[:, 1] > 1)
     pool = Records(x, y, np.arange(n).astype(str), {"side": np.where(x[:, 2] > 0, "right", "left")})
     others = Records(rng.normal(size=(50, 20)), rng.integers(0, 3, 50), np.arange(n, n + 50).astype(str))
-    inside = balanced(n, n // 2, models, np.random.default_rng(1), strata=y)
-    return Order(
+    inside = build_balanced_design(n, n // 2, models, np.random.default_rng(1), strata=y)
+    return TrainingJob(
         recipe, pool, inside, tuple(range(models)), (LOGIT, ALL), "probabilities", 3, ("identity", "noise:0.1"), others
     )
 
@@ -47,7 +47,7 @@ def main(backend: str, address: str, store: str, out: str, recipe: str, models: 
         keep()
     execution = Execution(backend, address or None, n_jobs=2)
     try:
-        fleet = train(
+        fleet = train_fleet(
             order(load_recipe(recipe), int(models)),
             Store(store) if store else None,
             execution,

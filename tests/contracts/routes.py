@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from sklearn.neural_network import MLPClassifier
 
-from memberscope.targets import StoredTarget, Trust, load_target, read_signals, wrap
+from memberscope.targets import StoredTarget, TrustSettings, load_target, read_signals, wrap
 from memberscope.types import Target
 
 K, F = 24, 16  # classes and features
@@ -88,7 +88,9 @@ def network_routes(folder: Path) -> dict[str, Route]:
 
     return {
         "sklearn": Route(lambda: wrap(network()), x),
-        "skops": filed("net.skops", trust=Trust(types=("sklearn.neural_network._stochastic_optimizers.AdamOptimizer",))),
+        "skops": filed(
+            "net.skops", trust=TrustSettings(types=("sklearn.neural_network._stochastic_optimizers.AdamOptimizer",))
+        ),
         "onnx": filed("net.onnx"),
         "onnx of skl2onnx": filed("converted.onnx"),
         "onnx session": Route(lambda: wrap(session(folder / "net.onnx")), x),
@@ -164,10 +166,10 @@ def write_torch(folder: Path) -> None:
 @cache
 def keras_network() -> Any:
     """The network in Keras."""
-    from memberscope.targets.frameworks.keras import backed_keras, quiet
+    from memberscope.targets.frameworks.keras import import_keras, silence_keras
 
-    with quiet():
-        keras = backed_keras()
+    with silence_keras():
+        keras = import_keras()
         layers = [
             keras.layers.Dense(64, activation="relu"),
             keras.layers.Dropout(0.5),
@@ -179,9 +181,9 @@ def keras_network() -> Any:
 
 
 def write_keras(folder: Path) -> None:
-    from memberscope.targets.frameworks.keras import quiet
+    from memberscope.targets.frameworks.keras import silence_keras
 
-    with quiet():
+    with silence_keras():
         keras_network().save(folder / "net.keras")
 
 
@@ -220,7 +222,7 @@ def wrapped(model: Any) -> Callable[[], Target]:
 
 
 def load(path: Path) -> Target:
-    return load_target(str(path), trust=Trust()).target
+    return load_target(str(path), trust=TrustSettings()).target
 
 
 def texts(n: int = 600, seed: int = 0) -> np.ndarray:
@@ -239,9 +241,9 @@ def huggingface_routes(folder: Path) -> dict[str, Route]:
     (home / "vocab.txt").write_text("\n".join(WORDS))
     (home / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer", "model_max_length": 16}))
     model = tiny_bert()
-    from memberscope.targets.frameworks.huggingface import quiet
+    from memberscope.targets.frameworks.huggingface import silence_transformers
 
-    with quiet(transformers):
+    with silence_transformers(transformers):
         model.save_pretrained(home)
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(home), local_files_only=True)
     pipeline = transformers.TextClassificationPipeline(model=model, tokenizer=tokenizer)

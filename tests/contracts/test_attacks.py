@@ -10,10 +10,10 @@ from scipy.special import ndtr
 
 from memberscope.attacks import (
     ATTACKS,
+    BASE,
     RMIA,
     VARIANTS,
     WHITE_BOX,
-    Base,
     Confidence,
     Entropy,
     Gap,
@@ -24,8 +24,8 @@ from memberscope.attacks import (
     Margin,
     ModifiedEntropy,
     Quantile,
-    available,
-    by_name,
+    find_attacks,
+    list_attacks,
 )
 from memberscope.errors import InputError, UnmetNeedError
 from memberscope.statistics import auc_value, roc
@@ -36,7 +36,7 @@ TABLE = (
     *VARIANTS,
     *WHITE_BOX,
     RMIA("offline", gamma=1.0, temperature=1.0, a=0.3, correct_population=True),
-    Base("offline", temperature=1.0),
+    BASE("offline", temperature=1.0),
 )
 IDS = [attack.name for attack in TABLE]
 # Gap, entropy and two-sided LiRA have forms of their own; attack R sees 33 levels; offline BASE needs no difficulty to subtract.
@@ -270,15 +270,15 @@ def test_quantile_regression_removes_difficulty_that_features_explain():
 
 def test_names_are_unique_and_looked_up():
     assert len(set(IDS)) == len(IDS)
-    assert [attack.name for attack in by_name(("gap", "quantile"))] == ["gap", "quantile"]
-    inside = {name for name, attack in available().items() if attack.needs.access > Access.PROBABILITIES}
+    assert [attack.name for attack in find_attacks(("gap", "quantile"))] == ["gap", "quantile"]
+    inside = {name for name, attack in list_attacks().items() if attack.needs.access > Access.PROBABILITIES}
     assert inside == {attack.name for attack in WHITE_BOX}, "only these look inside a model"
-    assert not {attack.name for attack in VARIANTS} & set(available()), "variants run only where a plan names them"
+    assert not {attack.name for attack in VARIANTS} & set(list_attacks()), "variants run only where a plan names them"
     assert all(attack.needs.access is Access.WHITE_BOX for attack in WHITE_BOX)
-    assert by_name(("gradient_norm", "lira_gradient_norm")) == (GradientNorm(), LiRA(signal="gradient_norm"))
-    assert by_name(("lira_offline_two_sided", "rmia_gamma1")) == (LiRA("offline", sides="two"), RMIA(gamma=1.0))
+    assert find_attacks(("gradient_norm", "lira_gradient_norm")) == (GradientNorm(), LiRA(signal="gradient_norm"))
+    assert find_attacks(("lira_offline_two_sided", "rmia_gamma1")) == (LiRA("offline", sides="two"), RMIA(gamma=1.0))
     with pytest.raises(InputError, match="got 'lyra'"):
-        by_name(("lyra",))
+        find_attacks(("lyra",))
 
 
 def test_parameters_show_in_the_repr():

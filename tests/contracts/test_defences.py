@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from memberscope._numerics import completed
+from memberscope._numerics import fill_hidden_probabilities
 from memberscope.attacks import Gap
-from memberscope.attacks._inputs import correct
+from memberscope.attacks._inputs import score_correctness
 from memberscope.defences import (
     OUTPUT_DEFENCES,
     Chain,
@@ -18,12 +18,12 @@ from memberscope.defences import (
     Rounding,
     Temperature,
     TopK,
-    restriction,
-    tops_of,
+    parse_restriction,
+    pick_top_classes,
 )
 from memberscope.errors import InputError, TargetError
-from memberscope.signals import seen_at
-from memberscope.signals.label_oracle import top_labels
+from memberscope.signals import restrict_to_access
+from memberscope.signals.label_oracle import ask_top_labels
 from memberscope.targets import FunctionTarget, RestrictedTarget
 from memberscope.types import Access, Evidence, OutputDefence
 
@@ -68,7 +68,7 @@ def test_the_top_class_stays_and_the_caller_s_answers_are_untouched(defence):
         np.testing.assert_array_equal(seen[:, 0], given.argmax(axis=1))
     else:
         assert seen.shape == given.shape
-        np.testing.assert_array_equal(tops_of(seen), given.argmax(axis=1))
+        np.testing.assert_array_equal(pick_top_classes(seen), given.argmax(axis=1))
         assert np.nanmin(seen) >= 0 and not np.isnan(seen).all(axis=1).any()
 
 
@@ -83,7 +83,7 @@ def test_asked_again_or_in_another_order_it_answers_the_same(defence):
 
 @pytest.mark.parametrize("defence", TABLE, ids=IDS)
 def test_its_name_makes_it_again_and_its_digest_tells_what_it_is_fitted_to(defence):
-    again = restriction(defence.name)
+    again = parse_restriction(defence.name)
     assert again.name == defence.name and again.hides == defence.hides
     if defence in FITTED:
         assert again != defence and again.digest != defence.digest
@@ -106,10 +106,10 @@ def test_the_gap_attack_is_the_same_under_any_defence_that_keeps_the_label(defen
     hidden = np.full(500, -1, dtype=np.int8)
 
     def gap(outputs: np.ndarray) -> np.ndarray:
-        signal, values = seen_at(Access.LABEL, "probabilities", outputs, None)
+        signal, values = restrict_to_access(Access.LABEL, "probabilities", outputs, None)
         return Gap().score(Evidence(signal, values[:, None, :], labels, hidden), np.random.default_rng(0))
 
-    signal, values = seen_at(Access.LABEL, "probabilities", given, defence)
+    signal, values = restrict_to_access(Access.LABEL, "probabilities", given, defence)
     limited = Gap().score(Evidence(signal, values[:, None, :], labels, hidden), np.random.default_rng(0))
     np.testing.assert_array_equal(limited, gap(given))
 
@@ -131,13 +131,16 @@ def test_hidden_classes_are_filled_in_within_all_that_is_known_of_them():
     for k in (1, 2, 3, 5):
         seen = TopK(k)(given)
         assert (np.isnan(seen).sum(axis=1) == 6 - k).all()
-        whole, hidden = completed(seen), np.isnan(seen)
+        whole, hidden = fill_hidden_probabilities(seen), np.isnan(seen)
         np.testing.assert_allclose(whole.sum(axis=1), 1.0)
         least = np.nanmin(seen, axis=1, keepdims=True)
         assert (whole[hidden] >= 0).all() and (whole <= np.where(hidden, least, 1.0) + 1e-12).all()
         first = whole[hidden].reshape(500, -1)
         np.testing.assert_array_equal(first, np.repeat(first[:, :1], 6 - k, axis=1))
-    np.testing.assert_allclose(completed(TopK(5)(given)), given, atol=1e-12), "the last class follows from the others"
+    (
+        np.testing.assert_allclose(fill_hidden_probabilities(TopK(5)(given)), given, atol=1e-12),
+        "the last class follows from the others",
+    )
 
 
 def test_top_k_is_at_ease_with_answers_that_hide_classes_already():
@@ -153,9 +156,9 @@ def test_a_known_temperature_is_undone():
 
 def test_noise_has_the_scale_it_says_and_depends_on_its_seed():
     given = np.random.default_rng(5).dirichlet(np.full(3, 50.0), 20_000)
-    from memberscope.outputs.noise import keyed_normals
+    from memberscope.outputs.noise import draw_keyed_normals
 
-    drawn = keyed_normals(given, 0)
+    drawn = draw_keyed_normals(given, 0)
     assert abs(drawn.mean()) < 0.02 and abs(drawn.std() - 1) < 0.02
     assert abs(np.corrcoef(drawn[:, 0], drawn[:, 1])[0, 1]) < 0.03
     assert abs(np.corrcoef(drawn[:, 0], given[:, 0])[0, 1]) < 0.03
@@ -179,7 +182,7 @@ def test_noise_has_the_scale_it_says_and_depends_on_its_seed():
 )
 def test_a_wrong_name_gets_a_sentence(name, sentence):
     with pytest.raises(InputError, match=sentence):
-        restriction(name)
+        parse_restriction(name)
 
 
 def test_a_failing_model_is_not_hidden_behind_a_defence():
@@ -192,10 +195,10 @@ def test_filled_in_classes_stay_below_rounded_visible_ones():
     given = np.random.default_rng(6).dirichlet(np.full(30, 20.0), 300)
     labels = given.argmax(axis=1)
     for name in ("top:1+round:1", "top:3+round:1", "round:1+top:1"):
-        seen = restriction(name)(given)
-        assert (np.where(np.isnan(seen), completed(seen), 0) <= np.nanmin(seen, axis=1, keepdims=True)).all()
+        seen = parse_restriction(name)(given)
+        assert (np.where(np.isnan(seen), fill_hidden_probabilities(seen), 0) <= np.nanmin(seen, axis=1, keepdims=True)).all()
         evidence = Evidence("probabilities", seen[:, None, :], labels, np.full(300, -1, dtype=np.int8))
-        assert correct(evidence).all(), name
+        assert score_correctness(evidence).all(), name
 
 
 def test_labels_and_losses_cannot_be_restricted_further():
@@ -210,6 +213,6 @@ def test_searches_by_labels_skip_a_defence_and_find_the_same(defence):
     hidden = RestrictedTarget(whole, defence)
     given = answers()
     seen = hidden.query(given)
-    through = seen[:, 0].astype(int) if defence.signal == "labels" else tops_of(seen)
-    np.testing.assert_array_equal(top_labels(hidden, given), through)
+    through = seen[:, 0].astype(int) if defence.signal == "labels" else pick_top_classes(seen)
+    np.testing.assert_array_equal(ask_top_labels(hidden, given), through)
     assert hidden.same_labels is (hidden if defence.signal == "labels" else whole)

@@ -13,8 +13,8 @@ import pytest
 
 import memberscope
 from memberscope.cli.options.keys import Options
-from memberscope.cli.options.layout import layout_of
-from memberscope.targets import class_names_of, counted, pair_of, read_tables, wrap
+from memberscope.cli.options.layout import build_table_layout
+from memberscope.targets import build_pair, read_class_names, read_tables, resolve_n_classes, wrap
 
 N = 200
 FORMATS = ("csv", "csv.gz", "parquet", "feather", "jsonl")
@@ -177,10 +177,10 @@ def test_every_format_gives_the_verdict_of_the_frame(tmp_path, kind):
             write(frame[rows].assign(outcome=y[rows]), tmp_path / f"{name}.{suffix}")
         target = wrap(model)
         options = Options(label="outcome")
-        layout = layout_of(options, target)
+        layout = build_table_layout(options, target)
         read = read_tables(tmp_path / f"train.{suffix}", tmp_path / f"holdout.{suffix}", layout)
-        inside, outside, names = pair_of(read, layout, class_names_of(target))
-        found = memberscope.audit(counted(target, inside.x, len(names)), inside, outside, plan=PLAN, policy="demo")
+        inside, outside, names = build_pair(read, layout, read_class_names(target))
+        found = memberscope.audit(resolve_n_classes(target, inside.x, len(names)), inside, outside, plan=PLAN, policy="demo")
         assert found.verdict == expected.verdict, suffix
         for a, b in zip(expected.estimates, found.estimates, strict=True):
             assert (a.attack, a.metric, a.group) == (b.attack, b.metric, b.group)

@@ -165,13 +165,13 @@ def test_a_truncated_file_is_one_sentence(route, tmp_path, share):
 @every([row for row in TABLE if row[1] not in ("signals",) and row[0] != "huggingface"])
 def test_another_number_of_features_is_one_sentence(route):
     from memberscope.errors import InputError, TargetError
-    from memberscope.signals.collect import ask
+    from memberscope.signals.collect import query_records
     from memberscope.types import Records
 
     x = route.x[:, :-1]
     records = Records(x, np.zeros(len(x), int), np.arange(len(x)).astype(str))
     with pytest.raises((InputError, TargetError), match=r"^Expected .*\.") as caught:
-        ask(route.make(), records, 0, 5)
+        query_records(route.make(), records, 0, 5)
     assert "\n" not in str(caught.value)
 
 

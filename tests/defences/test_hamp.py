@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from memberscope.defences import HampOutput, TopK, restriction
+from memberscope.defences import HampOutput, TopK, parse_restriction
 from memberscope.errors import InputError
 
 
@@ -58,10 +58,10 @@ def test_what_it_is_fitted_to_is_in_its_digest():
 
 def test_unfitted_or_before_hidden_answers_it_says_what_to_do():
     with pytest.raises(InputError, match=r"Expected a fitted hamp_output, got one without scores. Call fit"):
-        restriction("hamp_output")(bank())
+        parse_restriction("hamp_output")(bank())
     with pytest.raises(InputError, match="Expected whole answers of 6 classes before hamp_output"):
         GUARD(TopK(2)(bank()))
     with pytest.raises(InputError, match="Expected the model's whole answers"):
         HampOutput().fit(bank()[:0], np.zeros(0, dtype=bool))
     with pytest.raises(InputError, match="Expected a HAMP seed"):
-        restriction("hamp_output:-1")
+        parse_restriction("hamp_output:-1")

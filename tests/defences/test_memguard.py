@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memberscope.defences import MemGuard, TopK, restriction
+from memberscope.defences import MemGuard, TopK, parse_restriction
 from memberscope.errors import InputError
 from memberscope.outputs.memguard import KEPT, PATIENCE, STEP, WEIGHTS
 from memberscope.targets import RestrictedTarget, TorchTarget
@@ -188,7 +188,7 @@ def test_other_classifiers_are_other_defences(guard):
 def test_unfitted_or_before_hidden_answers_it_says_what_to_do(guard):
     p, member = answers()
     with pytest.raises(InputError, match=r"Expected a fitted memguard:1, got one that has no classifier yet. Call fit"):
-        restriction("memguard:1")(p)
+        parse_restriction("memguard:1")(p)
     with pytest.raises(InputError, match=r"Expected whole answers of 5 classes before memguard:1, got .* Put memguard:1 first"):
         guard(TopK(2)(p))
     with pytest.raises(InputError, match="Expected whole answers of 5 classes"):
@@ -201,10 +201,10 @@ def test_unfitted_or_before_hidden_answers_it_says_what_to_do(guard):
 
 def test_names_tell_what_is_unusual():
     for made in (MemGuard(), MemGuard(0.3, 7), MemGuard(0.3, 0, 50), MemGuard(1.0, stop="crossed")):
-        assert restriction(made.name) == made
+        assert parse_restriction(made.name) == made
     assert MemGuard(1.0, stop="crossed").name == "memguard:1:0:300:crossed"
     with pytest.raises(InputError, match="Expected MemGuard to stop at undecided or crossed"):
-        restriction("memguard:1:0:300:there")
+        parse_restriction("memguard:1:0:300:there")
     assert [MemGuard().name, MemGuard(0.3, 7).name, MemGuard(0.3, 0, 50).name] == [
         "memguard:1",
         "memguard:0.3:7",

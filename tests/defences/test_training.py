@@ -13,32 +13,42 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from memberscope.defences import (
+    HAMP,
     L2,
-    Answering,
     Augment,
+    BehindOutputs,
     Distillation,
     Dropout,
-    HampTraining,
+    EarlyStopping,
+    EstimatorParameter,
+    LabelSmoothing,
     MemGuard,
     Mixup,
-    OwnParameters,
-    Relax,
+    RelaxLoss,
     Selena,
-    Smooth,
-    StopEarly,
-    defended,
-    sweep,
+    expand_sweep,
+    parse_defence,
 )
-from memberscope.defences.regularization import with_dropout
-from memberscope.defences.selena import left_out
+from memberscope.defences.regularization import add_dropout
+from memberscope.defences.selena import draw_exclusions
 from memberscope.errors import InputError
-from memberscope.recipes import SGD, Distilling, Execution, Order, SklearnRecipe, TorchRecipe, as_recipe, balanced, train
-from memberscope.signals import Wanted, softmax
+from memberscope.recipes import (
+    SGD,
+    Distilling,
+    Execution,
+    SklearnRecipe,
+    TorchRecipe,
+    TrainingJob,
+    as_recipe,
+    build_balanced_design,
+    train_fleet,
+)
+from memberscope.signals import SignalRequest, softmax
 from memberscope.types import Access, Records, SignalSpec, TrainingDefence
 
 TRAINING: tuple[TrainingDefence, ...] = (
-    *(L2(0.01), Dropout(0.3), StopEarly(3), Augment("noise:0.2"), Smooth(0.1), Mixup(0.4)),
-    *(Relax(0.5), HampTraining(0.5, 0.01), Selena(5, 2)),
+    *(L2(0.01), Dropout(0.3), EarlyStopping(3), Augment("noise:0.2"), LabelSmoothing(0.1), Mixup(0.4)),
+    *(RelaxLoss(0.5), HAMP(0.5, 0.01), Selena(5, 2)),
 )
 
 
@@ -59,8 +69,8 @@ BASE = TorchRecipe(network, SGD(0.1), epochs=30, batch_size=16, engine="matrices
 @pytest.mark.parametrize("defence", TRAINING, ids=lambda defence: defence.name)
 def test_a_defended_recipe_trains_alone_and_in_company_alike_and_has_a_digest_of_its_own(defence):
     pool, changed = records(), defence(BASE)
-    assert defended(defence.name).training == (defence,) and defended(defence.name).name == defence.name
-    inside = balanced(120, 60, 3, np.random.default_rng(1))
+    assert parse_defence(defence.name).training == (defence,) and parse_defence(defence.name).name == defence.name
+    inside = build_balanced_design(120, 60, 3, np.random.default_rng(1))
     together = [model.query(pool.x) for model in changed.many(pool, inside, [1, 2, 3])]
     alone = [next(changed.many(pool, row[None], [seed])).query(pool.x) for row, seed in zip(inside, [1, 2, 3], strict=True)]
     np.testing.assert_allclose(together, alone, atol=2e-3)
@@ -76,7 +86,7 @@ def test_selena_s_student_learns_what_models_that_never_saw_the_record_say():
     taught = recipe.taught(pool, row, 7)
     assert (taught[~row] == 0).all() and np.allclose(taught[row].sum(axis=1), 1)
     rng = np.random.default_rng([7, 5])
-    out = left_out(60, 4, 2, rng)
+    out = draw_exclusions(60, 4, 2, rng)
     seeds = [int(value) for value in rng.integers(0, 2**31 - 1, 4)]
     members = Records(pool.x[:60], pool.y[:60], pool.ids[:60])
     expected = np.zeros((60, 3))
@@ -91,7 +101,7 @@ def test_selena_s_student_learns_what_models_that_never_saw_the_record_say():
 
 
 def test_selena_leaves_every_record_out_of_as_many_models_and_keeps_their_sizes_even():
-    out = left_out(103, 25, 10, np.random.default_rng(0))
+    out = draw_exclusions(103, 25, 10, np.random.default_rng(0))
     assert (out.sum(axis=1) == 10).all() and np.ptp(out.sum(axis=0)) <= 1
     together = (out[:, 0] & out[:, 1]).mean()
     assert 0.05 < together < 0.3  # 10 * 9 / (25 * 24) = .15 at random
@@ -114,19 +124,19 @@ def test_distillation_shows_the_student_public_records_alone():
 
 def test_memguard_is_fitted_to_each_model_and_the_fleet_observes_its_answers():
     pool, reserve = records(), records(60, seed=4)
-    recipe = Answering(MemGuard(2.0), reserve)(BASE)
-    inside = balanced(120, 60, 2, np.random.default_rng(1))
+    recipe = BehindOutputs(MemGuard(2.0), reserve)(BASE)
+    inside = build_balanced_design(120, 60, 2, np.random.default_rng(1))
     first, second = recipe.many(pool, inside, [1, 2])
     assert first.digest != second.digest and first.signal == "probabilities"
     plain = [softmax(model.query(pool.x)) for model in BASE.many(pool, inside, [1, 2])]
     answered = first.query(pool.x)
     assert (answered.argmax(1) == plain[0].argmax(1)).all() and np.abs(answered - plain[0]).max() > 1e-3
-    wanted = (Wanted(Access.PROBABILITIES, SignalSpec("logit_confidence")),)
-    fleet = train(Order(recipe, pool, inside, (1, 2), wanted, "probabilities", 3), None, Execution("sequential"))
+    wanted = (SignalRequest(Access.PROBABILITIES, SignalSpec("logit_confidence")),)
+    fleet = train_fleet(TrainingJob(recipe, pool, inside, (1, 2), wanted, "probabilities", 3), None, Execution("sequential"))
     seen = answered[np.arange(120), pool.y]
     np.testing.assert_allclose(fleet.observed[wanted[0]][0, :, 0, 0], np.log(seen) - np.log1p(-seen), atol=0.05)
     with pytest.raises(InputError, match="Expected records that train no model to fit memguard:2 to, got none"):
-        Answering(MemGuard(2.0))(BASE)
+        BehindOutputs(MemGuard(2.0))(BASE)
 
 
 def test_dropout_goes_where_it_belongs():
@@ -138,11 +148,11 @@ def test_dropout_goes_where_it_belongs():
         def forward(self, x):
             return self.out(self.drop(self.inner(x)))
 
-    assert with_dropout(Own, 0.4).drop.p == 0.4
-    nested = with_dropout(lambda: nn.Sequential(nn.Sequential(nn.Linear(8, 4), nn.Tanh()), nn.Linear(4, 3)), 0.4)
+    assert add_dropout(Own, 0.4).drop.p == 0.4
+    nested = add_dropout(lambda: nn.Sequential(nn.Sequential(nn.Linear(8, 4), nn.Tanh()), nn.Linear(4, 3)), 0.4)
     assert isinstance(nested[0][2], nn.Dropout) and len(nested) == 2
     with pytest.raises(InputError, match="a Sequential with activations, got Linear"):
-        with_dropout(lambda: nn.Linear(8, 3), 0.4)
+        add_dropout(lambda: nn.Linear(8, 3), 0.4)
 
 
 def test_estimators_are_swept_over_their_own_parameters():
@@ -155,20 +165,20 @@ def test_estimators_are_swept_over_their_own_parameters():
         ("leaves:8", "max_leaf_nodes", 8),
         ("set:n_estimators=5", "n_estimators", 5),
     ):
-        changed = defended(name).recipe(boosted)
+        changed = parse_defence(name).recipe(boosted)
         assert changed.estimator.get_params()[parameter] == value and changed.digest != boosted.digest
     assert boosted.estimator.get_params()["max_depth"] == 3
     piped = SklearnRecipe(make_pipeline(StandardScaler(), LogisticRegression()))
     assert L2(10.0)(piped).estimator.get_params()["logisticregression__C"] == 0.1
-    assert sweep(("depth:2|4|8", "set:max_features=0.5|0.9")) == (
+    assert expand_sweep(("depth:2|4|8", "set:max_features=0.5|0.9")) == (
         *("depth:2", "depth:4", "depth:8", "set:max_features=0.5", "set:max_features=0.9"),
     )
-    assert sweep(("dpsgd:eps=2|8+rate:0.5|1",)) == tuple(f"dpsgd:eps={e}+rate:{r}" for e in (2, 8) for r in (0.5, 1))
-    assert defended("rate:0.5").recipe(BASE).optimiser.lr == 0.5
+    assert expand_sweep(("dpsgd:eps=2|8+rate:0.5|1",)) == tuple(f"dpsgd:eps={e}+rate:{r}" for e in (2, 8) for r in (0.5, 1))
+    assert parse_defence("rate:0.5").recipe(BASE).optimiser.lr == 0.5
     with pytest.raises(InputError, match="a parameter for rate, got RandomForestClassifier"):
-        OwnParameters("rate", 0.1)(SklearnRecipe(RandomForestClassifier()))
+        EstimatorParameter("rate", 0.1)(SklearnRecipe(RandomForestClassifier()))
     with pytest.raises(InputError, match="Expected parameters of GradientBoostingClassifier, got deepth"):
-        defended("set:deepth=3").recipe(boosted)
+        parse_defence("set:deepth=3").recipe(boosted)
 
 
 @pytest.mark.parametrize(
@@ -198,20 +208,20 @@ def test_estimators_are_swept_over_their_own_parameters():
 )
 def test_a_name_that_says_nothing_is_one_sentence(name, sentence):
     with pytest.raises(InputError, match=sentence):
-        defended(name)
+        parse_defence(name)
 
 
 def test_recipes_that_cannot_have_a_defence_say_so():
     own = as_recipe(lambda records, seed: None)
     for name in ("l2:0.1", "dropout", "selena", "relaxloss:1"):
         with pytest.raises(InputError, match="Expected a TorchRecipe for the defence"):
-            defended(name).recipe(own)
+            parse_defence(name).recipe(own)
     with pytest.raises(InputError, match="Expected an estimator for the defence depth:3"):
-        defended("depth:3").recipe(own)
+        parse_defence("depth:3").recipe(own)
     with pytest.raises(InputError, match=r"at least 50 records for SELENA with k = 25, got 20"):
         Selena()(BASE)(records(20), 0)
     for odd in ("set:epochs=abc", "set:batch_size=None"):
         with pytest.raises(InputError, match="Expected another value for"):
-            defended(odd).recipe(BASE)
+            parse_defence(odd).recipe(BASE)
     with pytest.raises(InputError, match="without mixup or early stopping"):
-        defended("mixup+dpsgd:eps=8").recipe(BASE)
+        parse_defence("mixup+dpsgd:eps=8").recipe(BASE)

@@ -17,13 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memberscope.errors import InputError
-from memberscope.guard.alerting.alerter import Alerter, alerter_of, document_of
-from memberscope.guard.alerting.membership_digest import DIGEST, Digest, only_digests
+from memberscope.guard.alerting.alerter import Alerter, build_alert_document, build_alerter
+from memberscope.guard.alerting.membership_digest import DIGEST, Digest, replace_by_digests
 from memberscope.guard.alerting.webhook import DELIVERY, SIGNATURE, Patience, Webhook
 from memberscope.guard.detectors.alarm import Alarm
-from memberscope.guard.logs.alert_log import AlertLog, line_of
+from memberscope.guard.logs.alert_log import AlertLog, format_alert_line
 from memberscope.guard.logs.rotation import DAY
-from memberscope.guard.policy.config import Alerts, policy_of
+from memberscope.guard.policy.config import Alerts, parse_guard_policy
 
 QUICK = Patience(timeout=0.5, tries=3, pause=0.01, waiting=4)
 LIMIT = 20.0  # seconds that a test waits at most for what must come
@@ -125,7 +125,7 @@ def closed_port() -> int:
 @given(st.lists(st.text(), min_size=1, max_size=4), st.text())
 @settings(max_examples=200)
 def test_whatever_a_subject_holds_an_alert_is_one_line_of_printable_ascii(clients, subject):
-    text = line_of(document_of(alarm(subject=subject, clients=tuple(clients)), 0.0))
+    text = format_alert_line(build_alert_document(alarm(subject=subject, clients=tuple(clients)), 0.0))
     assert text.isascii() and text.isprintable()
     assert json.loads(text)["clients"] == clients and json.loads(text)["subject"] == subject
 
@@ -224,7 +224,7 @@ def test_an_unusable_alarm_does_not_end_the_alerts():
 
 
 def test_a_statistic_without_bound_is_null():
-    found = document_of(Alarm(0.0, "volume", "client", "0a", float("inf"), 10.0, 4, ()), 0.0)
+    found = build_alert_document(Alarm(0.0, "volume", "client", "0a", float("inf"), 10.0, 4, ()), 0.0)
     assert found["statistic"] is None and found["threshold"] == 10.0
 
 
@@ -451,14 +451,14 @@ def test_a_replay_tells_the_digests_that_a_live_guard_tells():
     alarms = [alarm("membership", f"{n % 7:02x}", time=137.0 * n**1.5 + 3.5, hits=1 + n % 3) for n in range(40)]
     alerts = Alerts(digest_minutes=60, digest_least=5)
     live = told_of(alarms, ends=137.0 * 40**1.5 + 7200)
-    assert only_digests(alarms, alerts) == tuple(live) and len(live) > 3
-    mixed = only_digests([*alarms, alarm("volume", time=5000.0)], alerts)
+    assert replace_by_digests(alarms, alerts) == tuple(live) and len(live) > 3
+    mixed = replace_by_digests([*alarms, alarm("volume", time=5000.0)], alerts)
     assert [found for found in mixed if found.detector == "membership"] == live and len(mixed) == len(live) + 1
 
 
 def test_a_policys_alerter_keeps_its_log_beside_the_policy(tmp_path):
-    policy = policy_of({"serving": {"n_classes": 3}, "alerts": {"log": "alerts.jsonl"}, "home": str(tmp_path)})
-    alerter = alerter_of(policy, clock=Clock(5.0))
+    policy = parse_guard_policy({"serving": {"n_classes": 3}, "alerts": {"log": "alerts.jsonl"}, "home": str(tmp_path)})
+    alerter = build_alerter(policy, clock=Clock(5.0))
     alerter.tell(alarm())
     alerter.close()
     assert json.loads((tmp_path / "alerts.jsonl").read_text())["told"] == 5.0

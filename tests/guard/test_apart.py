@@ -21,18 +21,18 @@ from watching import START, Live, population, prepared, script
 
 from memberscope.errors import InputError
 from memberscope.guard import read_policy
-from memberscope.guard.detectors.snapshot import snapshot
+from memberscope.guard.detectors.snapshot import take_snapshot
 from memberscope.guard.hashing.secret_key import read_secret
 from memberscope.guard.monitor import child_process as module
-from memberscope.guard.monitor.artifacts import equipment_of
-from memberscope.guard.monitor.child_process import Apart
-from memberscope.guard.monitor.ipc import LONG, Done, Look, framed, packed, received
-from memberscope.guard.monitor.query_queue import Waiting, pieces
-from memberscope.guard.query_event import Seen
-from memberscope.guard.replay.log_reader import Log, ordered
-from memberscope.guard.replay.replay import fresh, judged
-from memberscope.guard.server.worker import loop_factory
-from memberscope.guard.state.interface import Standing
+from memberscope.guard.monitor.artifacts import load_monitor_artifacts
+from memberscope.guard.monitor.child_process import ChildMonitor
+from memberscope.guard.monitor.ipc import LONG, Done, Look, encode_message, encode_message_parts, read_message
+from memberscope.guard.monitor.query_queue import Waiting, split_into_pieces
+from memberscope.guard.query_event import QueryEvent
+from memberscope.guard.replay.log_reader import Log, list_log_files
+from memberscope.guard.replay.replay import build_fresh_monitor, collect_alarms
+from memberscope.guard.server.worker import find_loop_factory
+from memberscope.guard.state.interface import ActiveResponse
 from memberscope.wire.batch import Batch
 
 PATIENCE = 60.0
@@ -43,7 +43,7 @@ class LiveApart(Live):
 
     def __init__(self, policy) -> None:
         super().__init__(policy)
-        self.worker = self.apart = Apart(policy, read_secret(policy.path("guard.key")).id, self.metrics, self.state)
+        self.worker = self.apart = ChildMonitor(policy, read_secret(policy.path("guard.key")).id, self.metrics, self.state)
         self.apart.queue.clock = self.clock
         self.guard.watch = self.apart.watch
 
@@ -63,9 +63,11 @@ async def until(true) -> None:
 
 def replayed(file: Path):
     policy = read_policy(file)
-    equipment = equipment_of(policy)
-    monitor = fresh(equipment, policy)
-    return judged(monitor, Log(ordered([policy.path(policy.monitor.log)]), policy, equipment.sketcher))[0], monitor
+    equipment = load_monitor_artifacts(policy)
+    monitor = build_fresh_monitor(equipment, policy)
+    return collect_alarms(monitor, Log(list_log_files([policy.path(policy.monitor.log)]), policy, equipment.sketcher))[
+        0
+    ], monitor
 
 
 def test_its_verdicts_are_those_of_a_replay_and_its_responses_come_back(tmp_path):
@@ -88,7 +90,7 @@ def test_its_verdicts_are_those_of_a_replay_and_its_responses_come_back(tmp_path
     live, answers, told = asyncio.run(run())
     alarms, monitor = replayed(file)
     assert monitor.queries == sum(len(records) for _, _, records in script())
-    assert snapshot(monitor) == (file.parent / "memory.safetensors").read_bytes()
+    assert take_snapshot(monitor) == (file.parent / "memory.safetensors").read_bytes()
     assert {"probing", "membership"} <= {alarm.detector for alarm in alarms}
     lines = [json.loads(line) for line in (file.parent / "alerts.jsonl").read_text().splitlines()]
     plain = [alarm for alarm in alarms if alarm.detector != "membership"]
@@ -124,7 +126,7 @@ def test_one_that_dies_or_hangs_is_counted_and_followed_by_another_that_goes_on(
         await live.worker.stop()
         return late, lost, faults
 
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=find_loop_factory()) as runner:
         late, lost, faults = runner.run(run())
     _, monitor = replayed(file)
     assert faults == 1 and lost + monitor.queries == 12 and monitor.queries >= 7
@@ -135,13 +137,13 @@ def test_one_that_dies_or_hangs_is_counted_and_followed_by_another_that_goes_on(
 def test_a_stop_waits_for_a_monitor_that_saves_and_not_for_one_that_hangs(tmp_path, monkeypatch, hangs, ended, silence):
     monkeypatch.setattr(module, "ENDED", ended)
     monkeypatch.setattr(module, "HANGS", silence)
-    waited, close = [], module.Link.close
+    waited, close = [], module.ChildLink.close
 
     async def closed(link, seconds) -> None:
         waited.append(seconds)
         await close(link, seconds)
 
-    monkeypatch.setattr(module.Link, "close", closed)
+    monkeypatch.setattr(module.ChildLink, "close", closed)
 
     async def run() -> int:
         live = LiveApart(read_policy(prepared(tmp_path)))
@@ -183,7 +185,7 @@ def test_a_policy_that_is_read_again_is_followed_also_by_the_next_process(tmp_pa
         await live.worker.stop()
         return found
 
-    assert asyncio.run(run()) == [Standing(word, "probing") for word in ("coarsen", "block", "block")]
+    assert asyncio.run(run()) == [ActiveResponse(word, "probing") for word in ("coarsen", "block", "block")]
 
 
 def test_what_cannot_be_sketched_is_counted_and_the_others_are_not_lost(tmp_path):
@@ -208,7 +210,7 @@ def test_what_cannot_be_sketched_is_counted_and_the_others_are_not_lost(tmp_path
 def seen_of(live: Live, records):
     """What the middleware would tell of a query about such records."""
     labels = np.zeros(len(records), dtype=np.int64)
-    return Seen(Batch(records), "network:x", live.guard.names.client("network:x"), "default", labels, 200, 0.001)
+    return QueryEvent(Batch(records), "network:x", live.guard.names.client("network:x"), "default", labels, 200, 0.001)
 
 
 def test_whatever_fails_in_sending_or_reading_ends_neither_side(tmp_path, monkeypatch):
@@ -280,7 +282,7 @@ def test_files_that_are_not_usable_are_told_before_anything_is_served(tmp_path):
 
     async def run():
         live = LiveApart.__new__(LiveApart)
-        live.apart = Apart(read_policy(file), "", None, None)
+        live.apart = ChildMonitor(read_policy(file), "", None, None)
         await live.apart.start()
 
     with pytest.raises(InputError, match="Expected a sketch in"):
@@ -328,24 +330,24 @@ def test_a_serving_process_that_is_killed_leaves_a_monitor_that_saves_and_ends(t
 
 def test_a_message_that_is_cut_off_is_none():
     for number in (3, np.arange(300)):  # the latter goes beside the pickle
-        data = packed(Done((("dropped", (number,)),)))
-        ((_, (found,)),) = received(io.BytesIO(data)).calls
+        data = encode_message(Done((("dropped", (number,)),)))
+        ((_, (found,)),) = read_message(io.BytesIO(data)).calls
         np.testing.assert_array_equal(found, number)
         for size in range(len(data)):
-            assert received(io.BytesIO(data[:size])) is None
+            assert read_message(io.BytesIO(data[:size])) is None
 
 
 def test_answers_come_whole_and_are_not_copied_into_the_message():
     answers = [b"", b"short", b"x" * LONG, bytes(range(256)) * 400]
     taken = [Waiting(seen_with(answer), 1.0, 0) for answer in answers]
-    message = Look(tuple(pieces(taken, 2)))
-    parts = framed(message)
+    message = Look(tuple(split_into_pieces(taken, 2)))
+    parts = encode_message_parts(message)
     assert [getattr(part, "obj", None) for part in parts[4:]] == answers[2:]
-    assert all(len(part) for message in (message, Look(), Done()) for part in framed(message))
-    found = received(io.BytesIO(b"".join(parts)))
+    assert all(len(part) for message in (message, Look(), Done()) for part in encode_message_parts(message))
+    found = read_message(io.BytesIO(b"".join(parts)))
     assert [bytes(one.answer) for piece in found.taken for one in piece.asked] == answers
 
 
-def seen_with(answer: bytes) -> Seen:
+def seen_with(answer: bytes) -> QueryEvent:
     """A query whose answer is still to be read."""
-    return Seen(Batch(np.eye(1)), "network:x", "00", "default", np.array([-1]), 200, 0.001, answer)
+    return QueryEvent(Batch(np.eye(1)), "network:x", "00", "default", np.array([-1]), 200, 0.001, answer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from memberscope.guard.detectors.monitor import Monitor, Settings
+from memberscope.guard.detectors.monitor import DetectorSettings, Monitor
 from memberscope.guard.sketching.observations import BINS, POINT, Observations
 
 LIMITS = {"probing.family": 6.0, "boundary.family": 4.0, "probing.client": 4.0, "boundary.client": 4.0}
@@ -29,8 +29,8 @@ def probed(n_records: int = 12, n_copies: int = 10) -> Observations:
 @pytest.mark.parametrize("size", [1, 7, 64])
 def test_alarms_do_not_depend_on_how_queries_are_cut_into_blocks(size):
     seen = probed()
-    whole = Monitor(Settings(LIMITS, 0.5)).observe(seen)
-    parts = Monitor(Settings(LIMITS, 0.5))
+    whole = Monitor(DetectorSettings(LIMITS, 0.5)).observe(seen)
+    parts = Monitor(DetectorSettings(LIMITS, 0.5))
     found = [alarm for start in range(0, len(seen), size) for alarm in parts.observe(seen.take(slice(start, start + size)))]
 
     def told(alarms):

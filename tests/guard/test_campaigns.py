@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from memberscope.errors import InputError
 from memberscope.guard.alerting.membership_digest import DIGEST
 from memberscope.guard.detectors.alarm import Alarm
-from memberscope.guard.replay.campaigns import DO, GAP, LOOKS, ORDER, Calibration, Day, Replay, Threshold, campaigns_of
-from memberscope.guard.replay.campaigns_page import campaigns_page, campaigns_schema, read_replay, write_replay
+from memberscope.guard.replay.campaigns import DO, GAP, LOOKS, ORDER, Calibration, Day, Replay, Threshold, group_campaigns
+from memberscope.guard.replay.campaigns_page import build_campaigns_schema, read_replay, render_campaigns_page, write_replay
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNTS = {"start": 0.0, "end": 86400.0, "n_queries": 1000, "n_clients": 20, "n_client_days": 20}
@@ -44,7 +44,7 @@ def test_alarms_that_share_a_client_or_a_subject_are_one_campaign_however_far_ap
         alarm(2 * GAP, "volume", "family", "17", ("0c",)),
         alarm(3 * GAP, "coverage", subject="0c"),
     ]
-    [found] = campaigns_of(reversed(chain))
+    [found] = group_campaigns(reversed(chain))
     assert found.clients == ("0a", "0b", "0c") and found.scopes == ("client", "family")
     assert found.detectors == ("boundary", "probing", "coverage", "volume")
     assert (found.first, found.last, found.n_alarms) == (0.0, 3 * GAP, 4)
@@ -52,11 +52,11 @@ def test_alarms_that_share_a_client_or_a_subject_are_one_campaign_however_far_ap
 
 def test_what_shares_nothing_or_comes_later_is_another_campaign():
     apart = [alarm(0.0, subject="0a"), alarm(1.0, subject="0b"), alarm(GAP + 0.5, subject="0a")]
-    assert [found.clients for found in campaigns_of(apart)] == [("0a",), ("0b",), ("0a",)]
+    assert [found.clients for found in group_campaigns(apart)] == [("0a",), ("0b",), ("0a",)]
 
 
 def test_a_family_and_a_pool_of_the_same_name_are_not_the_same():
-    found = campaigns_of(
+    found = group_campaigns(
         [alarm(0.0, scope="family", subject="1", clients=("0a",)), alarm(0.0, scope="pool", subject="1", clients=("0b",))]
     )
     assert len(found) == 2
@@ -65,12 +65,12 @@ def test_a_family_and_a_pool_of_the_same_name_are_not_the_same():
 @pytest.mark.parametrize(("detector", "subject"), [("membership", DIGEST), ("volume", "all")])
 def test_an_alarm_that_names_many_joins_campaigns_without_making_one_of_several(detector, subject):
     loose = alarm(10.0, detector, "pool", subject, ("0a", "0b", "0c"))
-    two = campaigns_of([alarm(0.0, subject="0a"), alarm(5.0, subject="0b"), loose])
+    two = group_campaigns([alarm(0.0, subject="0a"), alarm(5.0, subject="0b"), loose])
     assert [(found.clients, found.n_alarms) for found in two] == [(("0a",), 2), (("0b",), 2)]
     assert all(detector in found.detectors and "pool" in found.scopes for found in two)
-    [alone] = campaigns_of([loose, alarm(20.0, detector, "pool", subject, ("0d",))])
+    [alone] = group_campaigns([loose, alarm(20.0, detector, "pool", subject, ("0d",))])
     assert alone.clients == ("0a", "0b", "0c", "0d")
-    late = campaigns_of([alarm(0.0, subject="0a"), alarm(GAP + 1, detector, "pool", subject, ("0a",))])
+    late = group_campaigns([alarm(0.0, subject="0a"), alarm(GAP + 1, detector, "pool", subject, ("0a",))])
     assert len(late) == 2
 
 
@@ -78,7 +78,7 @@ def test_queries_are_not_counted_twice_by_scopes_or_repeated_alarms():
     repeated = [alarm(0.0, queries=40), alarm(10.0, queries=90), alarm(20.0, "volume", queries=95)]
     family = alarm(5.0, "probing", "family", "17", ("0a", "0b"), queries=100)
     other = alarm(6.0, subject="0b", queries=30)
-    [found] = campaigns_of([*repeated, family, other])
+    [found] = group_campaigns([*repeated, family, other])
     assert found.queries == 95 + 30
 
 
@@ -127,14 +127,14 @@ def test_campaigns_are_those_of_a_slow_reference_in_any_order(alarms, random):
     )
     shuffled = list(alarms)
     random.shuffle(shuffled)
-    found = campaigns_of(shuffled)
+    found = group_campaigns(shuffled)
     assert sorted((one.first, one.last, one.n_alarms) for one in found) == expected
-    assert found == campaigns_of(alarms)
+    assert found == group_campaigns(alarms)
 
 
 def test_each_detector_has_a_sentence_and_an_advice():
     assert set(LOOKS) == set(DO) == set(ORDER)
-    [found] = campaigns_of([alarm(), alarm(1.0, "boundary"), alarm(2.0, "volume")])
+    [found] = group_campaigns([alarm(), alarm(1.0, "boundary"), alarm(2.0, "volume")])
     assert found.looks_like.startswith("Queries of one client walk along the boundary")
     assert found.looks_like.endswith("; probing and volume stood out as well.") and found.what_to_do == DO["boundary"]
 
@@ -151,7 +151,7 @@ def test_verdicts():
 
 def test_a_replay_fits_its_schema_and_is_read_back(tmp_path):
     stored = json.loads((ROOT / "schema" / "campaigns.schema.json").read_text())
-    assert stored == json.loads(json.dumps(campaigns_schema())), "run `make schema`"
+    assert stored == json.loads(json.dumps(build_campaigns_schema())), "run `make schema`"
     write_replay(whole(), tmp_path)
     document = json.loads((tmp_path / "replay.json").read_text())
     jsonschema.Draft202012Validator(stored).validate(document)
@@ -179,10 +179,10 @@ def test_numbers_without_bound_are_written_and_read(tmp_path):
 
 
 def test_the_page_says_what_was_not_measured():
-    page = campaigns_page(Replay.of("access.log", (), **COUNTS))
+    page = render_campaigns_page(Replay.of("access.log", (), **COUNTS))
     assert "not calibrated" in page and "how many alarms are false is unknown" in page
     assert "Nothing seen does not mean that nothing happened" in page and "One or two ordinary queries a record" in page
-    told = campaigns_page(whole())
+    told = render_campaigns_page(whole())
     assert "not calibrated" not in told and "1 in 1,000 of its days" in told and "0.1% (0.05% to 0.2%, 95% interval" in told
     assert (
         "about 0.02 false alarms are to be expected" in told and "not measured" in told and "what they would have shown" in told

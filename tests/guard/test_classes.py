@@ -11,12 +11,12 @@ from memberscope.defences import MemGuard, Rounding, TopK
 from memberscope.errors import InputError
 from memberscope.guard.identity.client_classes import Classes
 from memberscope.guard.identity.client_identity import Client
-from memberscope.guard.policy.config import policy_of
+from memberscope.guard.policy.config import parse_guard_policy
 from memberscope.outputs.fitted_file import save_fitted
 
 
 def policy(*clients: dict, **more: object):
-    return policy_of({"serving": {"n_classes": 3}, "clients": list(clients), **more})
+    return parse_guard_policy({"serving": {"n_classes": 3}, "clients": list(clients), **more})
 
 
 def client(kind: str, subject: str, address: str | None = None) -> Client:
@@ -87,9 +87,9 @@ def test_what_cannot_be_served_is_refused_at_the_start(tmp_path, changed, senten
     outputs = answers(100)
     save_fitted([MemGuard(1.0).fit(outputs, outputs[:, 0] > 0.3)], tmp_path / "f")
     table = {"serving": {"n_classes": 3}, "home": str(tmp_path), "fitted": "f", "default": {"restrict": "memguard:1"}}
-    Classes(policy_of(table))
+    Classes(parse_guard_policy(table))
     with pytest.raises(InputError, match=sentence):
-        Classes(policy_of(table | changed))
+        Classes(parse_guard_policy(table | changed))
 
 
 @pytest.mark.parametrize("who", ["network:10.*", "network:*", "network:10.0.0.1/8"])

@@ -9,18 +9,18 @@ from math import log1p
 import numpy as np
 import pytest
 
-from memberscope.guard.calibration.thresholds import exceeded_by, tune
-from memberscope.guard.detectors.boundary_search import Boundary
-from memberscope.guard.detectors.client_history import HEAD, Query, Rows
-from memberscope.guard.detectors.enumeration import Coverage
+from memberscope.guard.calibration.thresholds import estimate_threshold, tune_detectors
+from memberscope.guard.detectors.boundary_search import BoundaryDetector
+from memberscope.guard.detectors.client_history import HEAD, ClientRows, ObservedQuery
+from memberscope.guard.detectors.enumeration import CoverageDetector
 from memberscope.guard.detectors.membership_hits import Membership
-from memberscope.guard.detectors.monitor import Monitor, Settings
+from memberscope.guard.detectors.monitor import DetectorSettings, Monitor
 from memberscope.guard.detectors.near_copies import Probing
-from memberscope.guard.detectors.snapshot import snapshot
+from memberscope.guard.detectors.snapshot import take_snapshot
 from memberscope.guard.detectors.volume import DAY, Volume
 from memberscope.guard.sketching.fingerprints import Fingerprints
-from memberscope.guard.sketching.near_duplicates import Families
-from memberscope.guard.sketching.observations import Observations, example
+from memberscope.guard.sketching.near_duplicates import NearDuplicateIndex
+from memberscope.guard.sketching.observations import Observations, make_example_observations
 from memberscope.statistics import clopper_pearson
 
 RADIUS = 0.3
@@ -49,7 +49,7 @@ def test_alarms_on_another_log_stay_within_the_stated_rate():
     members = np.random.default_rng(5).integers(0, 2**63, 2000).astype(np.uint64)
     fingerprints = Fingerprints.of(members, members[:0], "k", 0.01)
     rate, clients = 0.05, 60
-    found = tune([noise(16, clients, 1)], fingerprints, radius=RADIUS, rate=rate)
+    found = tune_detectors([noise(16, clients, 1)], fingerprints, radius=RADIUS, rate=rate)
     later = noise(10, clients, 2)
     monitor = Monitor(found.settings, fingerprints)
     warm = later.time < later.time[0] + 4 * DAY  # the same share as in tuning
@@ -90,7 +90,7 @@ def test_families_are_those_of_the_definition_however_many_come_at_once(window, 
     rng = np.random.default_rng(window)
     points = (rng.normal(size=(50, 16))[rng.integers(0, 50, 500)] + 0.07 * rng.normal(size=(500, 16))).astype(np.float32)
     records = rng.integers(0, 400, 500)
-    families, found = Families(RADIUS, window), []
+    families, found = NearDuplicateIndex(RADIUS, window), []
     for start in range(0, 500, size):
         part = slice(start, start + size)
         placed = families.place(points[part], records[part].astype(np.uint64), np.zeros(500, int)[part], records[part])
@@ -100,7 +100,7 @@ def test_families_are_those_of_the_definition_however_many_come_at_once(window, 
 
 
 def test_points_that_are_no_numbers_poison_nothing():
-    families = Families(RADIUS)
+    families = NearDuplicateIndex(RADIUS)
     wild = np.full((3, 16), np.nan, dtype=np.float32)
     wild[1], wild[2] = np.inf, -1e38
     families.place(wild, np.arange(3).astype(np.uint64), np.zeros(3, int), np.ones(3))
@@ -115,18 +115,18 @@ def test_thresholds_beyond_the_data_are_exceeded_as_often_as_expected(kind):
     draw = rng.exponential if kind == "exponential" else lambda size: rng.pareto(4.0, size=size)
     n, expected = 4000, 1.0
     true = (lambda t: np.exp(-t)) if kind == "exponential" else lambda t: (1 + t) ** -4.0
-    got = [n * true(exceeded_by(draw(size=n), expected, 0.0)) for _ in range(300)]
+    got = [n * true(estimate_threshold(draw(size=n), expected, 0.0)) for _ in range(300)]
     assert 0.4 < np.median(got) < 1.6, np.median(got)
     assert np.mean(got) < 2.5
 
 
 def one(detector, queries, pool: float | None = None) -> list[float]:
-    row = Rows(HEAD + detector.width, 1).of(1)
+    row = ClientRows(HEAD + detector.width, 1).of(1)
     return [detector.step(row, HEAD, query) for query in queries]
 
 
-def query(time=1e9, *, fresh=True, before=0, step=-1, hit=0, label=0, bins=bytes(8)) -> Query:
-    return Query(time, fresh, before, step, hit, label, bins)
+def query(time=1e9, *, fresh=True, before=0, step=-1, hit=0, label=0, bins=bytes(8)) -> ObservedQuery:
+    return ObservedQuery(time, fresh, before, step, hit, label, bins)
 
 
 def test_volume_is_what_its_definition_says():
@@ -169,7 +169,7 @@ def test_probing_is_found_soon_and_unrelated_records_are_not():
 
 
 def test_a_boundary_walk_is_found_soon_and_usual_variants_are_not():
-    detector, rng = Boundary(), np.random.default_rng(0)
+    detector, rng = BoundaryDetector(), np.random.default_rng(0)
     walk = one(detector, [query(step=int(rng.choice(4, p=[0.4, 0.3, 0.15, 0.15]))) for _ in range(60)])
     assert next(i for i, value in enumerate(walk) if value > 10.0) < 40
     usual = one(detector, [query(step=int(rng.choice(4, p=[0.9, 0.06, 0.03, 0.01]))) for _ in range(3000)])
@@ -180,7 +180,7 @@ def test_sorted_queries_and_one_class_at_a_time_are_found_and_shuffled_ones_are_
     rng = np.random.default_rng(0)
     table = rng.integers(0, 32, (600, 8)).astype(np.uint8)
     labels = rng.integers(0, 5, 600)
-    detector = Coverage((0.2,) + (0.09,) * 8)
+    detector = CoverageDetector((0.2,) + (0.09,) * 8)
 
     def seen(order):
         return one(detector, [query(label=int(labels[i]), bins=table[i].tobytes()) for i in order])
@@ -201,14 +201,14 @@ def test_a_clock_that_steps_back_stands_still():
     stood = Observations(
         np.maximum.accumulate(steps.time), *(getattr(late, name) for name in list(late.__dataclass_fields__)[1:])
     )
-    first, second = Monitor(Settings({}, RADIUS)), Monitor(Settings({}, RADIUS))
+    first, second = Monitor(DetectorSettings({}, RADIUS)), Monitor(DetectorSettings({}, RADIUS))
     first.observe(steps)
     second.observe(stood)
-    assert snapshot(first) == snapshot(second)
+    assert take_snapshot(first) == take_snapshot(second)
 
 
 def test_clients_seen_least_recently_are_dropped():
-    monitor = Monitor(Settings({}, RADIUS), clients=10)
+    monitor = Monitor(DetectorSettings({}, RADIUS), clients=10)
     seen = noise(1, 40, 1)
     monitor.observe(seen)
     last = list(dict.fromkeys(seen.client[::-1].tolist()))[:10]
@@ -219,7 +219,7 @@ def test_a_hundred_thousand_clients_fit_in_their_bound():
     n = 4096
     rng = np.random.default_rng(0)
     tracemalloc.start()
-    monitor = Monitor(Settings({}, RADIUS))
+    monitor = Monitor(DetectorSettings({}, RADIUS))
     for i in range(3):
         who = np.arange(i * n, (i + 1) * n).astype(np.uint64) * np.uint64(2**40 + 3)
         many = noise(1, 1, 1, rate=float(3 * n)).take(slice(0, n))
@@ -231,12 +231,12 @@ def test_a_hundred_thousand_clients_fit_in_their_bound():
     tracemalloc.stop()
     assert len(monitor.rows) == 3 * n
     assert 100_000 * each < 150e6, each
-    assert len(snapshot(monitor)) < 800 * 3 * n + 5e6
+    assert len(take_snapshot(monitor)) < 800 * 3 * n + 5e6
 
 
 def test_a_clock_that_was_ahead_is_set_right():
-    monitor = Monitor(Settings({}, 0.1))
-    many = example(3)
+    monitor = Monitor(DetectorSettings({}, 0.1))
+    many = make_example_observations(3)
     for time, now in ((1e9, 1e9), (1e9 - 60, 1e9), (1e9 + 7 * DAY, 1e9 + 7 * DAY), (1e9, 1e9)):
         monitor.observe(replace(many, time=np.full(3, time)))
         assert monitor.now == now

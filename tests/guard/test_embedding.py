@@ -12,11 +12,11 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from memberscope.errors import InputError
-from memberscope.guard import GuardMiddleware, policy_of
-from memberscope.guard.asgi.compiled_policy import digest_of
+from memberscope.guard import GuardMiddleware, parse_guard_policy
+from memberscope.guard.asgi.compiled_policy import hash_guard_policy
 from memberscope.guard.hashing.secret_key import Secret, write_secrets
-from memberscope.guard.policy.config import Allowed
-from memberscope.guard.server.assembly import parts_of
+from memberscope.guard.policy.config import ClientLimits
+from memberscope.guard.server.assembly import assemble_guard
 from memberscope.guard.sketching.sketcher import Sketcher, write_sketcher
 from memberscope.wire.batch import Batch
 
@@ -40,7 +40,7 @@ def policy(tmp_path):
     write_secrets(tmp_path / "guard.key", [secret])
     write_sketcher(tmp_path / "sketch", Sketcher.fit("tabular", Batch(RNG.normal(size=(50, 3))), secret))
     watch = {"key": "guard.key", "sketch": "sketch", "log": "access.jsonl", "memory": "memory"}
-    return policy_of({"serving": SERVING, "monitor": watch, "default": {"restrict": "top:1"}, "home": str(tmp_path)})
+    return parse_guard_policy({"serving": SERVING, "monitor": watch, "default": {"restrict": "top:1"}, "home": str(tmp_path)})
 
 
 @pytest.mark.parametrize("lifespan", [True, False])
@@ -59,12 +59,15 @@ def test_the_monitor_logs_what_was_asked(policy, tmp_path, lifespan):
 
 def test_workers_that_share_a_redis_need_a_key():
     with pytest.raises(InputError, match=r"Expected key in \[monitor\]"):
-        GuardMiddleware(predict, policy=policy_of({"serving": SERVING, "state": {"redis": "redis://localhost:1"}}))
+        GuardMiddleware(predict, policy=parse_guard_policy({"serving": SERVING, "state": {"redis": "redis://localhost:1"}}))
 
 
 def test_the_metrics_tell_which_policy_is_in_force(policy):
-    parts = parts_of(policy, b"")
-    first, second = policy, policy.model_copy(update={"default": Allowed(restrict="label")})
-    assert digest_of(first)[:16].encode() in parts.metrics()
+    parts = assemble_guard(policy, b"")
+    first, second = policy, policy.model_copy(update={"default": ClientLimits(restrict="label")})
+    assert hash_guard_policy(first)[:16].encode() in parts.metrics()
     parts.follow(second)
-    assert digest_of(second)[:16].encode() in parts.metrics() and digest_of(first)[:16].encode() not in parts.metrics()
+    assert (
+        hash_guard_policy(second)[:16].encode() in parts.metrics()
+        and hash_guard_policy(first)[:16].encode() not in parts.metrics()
+    )

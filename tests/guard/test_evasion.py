@@ -19,8 +19,8 @@ from guarded import JSON, guarded, policy
 from unruly import model
 
 from memberscope.errors import InputError
-from memberscope.guard.server.serve import serve
-from memberscope.guard.server.worker import Run, listener
+from memberscope.guard.server.serve import serve_guard
+from memberscope.guard.server.worker import Run, open_listener
 
 ALONE = JSON | {"body": '{"record": "$record"}'}
 V2 = {"protocol": "v2", "n_classes": 3}
@@ -140,16 +140,18 @@ def test_certificates_that_cannot_be_read_are_told_before_serving(tmp_path, opti
 
 def test_an_operators_port_that_is_taken_is_told_before_workers_start(tmp_path, monkeypatch):
     started = []
-    monkeypatch.setattr("memberscope.guard.server.supervisor.supervise", lambda *given: started.append(given[1].close()))
+    monkeypatch.setattr(
+        "memberscope.guard.server.supervisor.supervise_workers", lambda *given: started.append(given[1].close())
+    )
     text = '[serving]\nprotocol = "mlflow"\nn_classes = 3\n[state]\nredis = "redis://127.0.0.1:1/0"\n'
     (tmp_path / "guard.toml").write_text(text)
     given = {"upstream": "http://localhost:1", "policy": tmp_path / "guard.toml", "port": 0, "workers": 2}
-    with listener("127.0.0.1", 0) as taken:
+    with open_listener("127.0.0.1", 0) as taken:
         second = taken.getsockname()[1]
         with pytest.raises(InputError, match=f"free address, got 127.0.0.1:{second}"):
-            serve(Run(**given, admin_port=second - 1))
+            serve_guard(Run(**given, admin_port=second - 1))
     assert not started
-    serve(Run(**given, admin_port=0))
+    serve_guard(Run(**given, admin_port=0))
     assert len(started) == 1
 
 

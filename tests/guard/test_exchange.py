@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memberscope.defences import restriction
+from memberscope.defences import parse_restriction
 from memberscope.errors import TargetError
-from memberscope.guard.asgi.routes import path_of, route
-from memberscope.guard.hashing.pseudonyms import Keyed
-from memberscope.guard.policy.config import Serving
-from memberscope.guard.refused import Refused
+from memberscope.guard.asgi.routes import read_request_path, route_request
+from memberscope.guard.hashing.pseudonyms import KeyedHasher
+from memberscope.guard.policy.config import ServingConfig
+from memberscope.guard.refused import RequestRefused
 from memberscope.guard.rewriting.exchange import Exchange
 from memberscope.targets import Endpoint, FunctionTarget, RestrictedTarget
-from memberscope.wire.answers import outputs_of
+from memberscope.wire.answers import parse_outputs
 from memberscope.wire.batch import Batch
 
 DEFENCES = ["top:1", "top:2", "round:1", "temperature:2", "noise:0.5", "label", "top:2+round:2", "round:3+label"]
@@ -35,8 +35,8 @@ SENT = {
 }
 
 
-def serving(protocol: str, **more) -> Serving:
-    return Serving(**SERVINGS[protocol] | ({} if "classes" in more else {"n_classes": 3}) | more)
+def serving(protocol: str, **more) -> ServingConfig:
+    return ServingConfig(**SERVINGS[protocol] | ({} if "classes" in more else {"n_classes": 3}) | more)
 
 
 def from_server(protocol: str, outputs: np.ndarray) -> bytes:
@@ -56,7 +56,7 @@ def read_back(protocol: str, body: bytes, settings: dict, defence) -> np.ndarray
     given = {key: value for key, value in settings.items() if key in keys and value is not None}
     hidden = {"top_k": int(defence.name[4])} if defence.name.startswith("top") and defence.signal != "labels" else {}
     endpoint = Endpoint("http://h/score", outputs="labels" if defence.signal == "labels" else "probabilities", **given | hidden)
-    return outputs_of(endpoint.serving.answers(orjson.loads(body)), endpoint.declared)
+    return parse_outputs(endpoint.serving.answers(orjson.loads(body)), endpoint.declared)
 
 
 @pytest.mark.parametrize("protocol", SERVINGS)
@@ -75,7 +75,7 @@ def test_through_the_guard_is_to_the_last_bit_what_the_audits_wrapper_gives(prot
     order = declared.endpoint("http://h").declared.order
     wrapped = RestrictedTarget(
         FunctionTarget(lambda x: outputs[:, order], n_classes=3, signal="logits" if logits else "probabilities"),
-        defence := restriction(name),
+        defence := parse_restriction(name),
     )
     expected = wrapped.query(np.zeros((len(outputs), 1)))
     body, labels = Exchange.of(declared).answer(from_server(protocol, outputs), len(outputs), defence)
@@ -131,7 +131,7 @@ def test_an_unrestricted_class_keeps_its_choice_of_outputs():
 def test_one_record_has_one_name_however_it_is_written(protocol, settings, body):
     exchange = Exchange.of(serving(protocol, columns=("a", "b"), **settings))
     query = exchange.query(json.dumps(body).encode(), restricted=True)
-    names = Keyed(bytes(32))
+    names = KeyedHasher(bytes(32))
     assert names.records(query.batch) == names.records(Batch(columns={"a": np.array([1.0]), "b": np.array([2.0])}))
 
 
@@ -143,7 +143,7 @@ def test_words_and_what_is_missing_are_records_too():
     assert query.batch.columns["job"].tolist() == ["cook", None, "x", "y"]
     np.testing.assert_array_equal(query.batch.columns["pay"], [1, np.nan, np.nan, np.inf])
     assert b"NaN" in query.body and b"Infinity" in query.body
-    assert len(set(Keyed().records(query.batch))) == 4
+    assert len(set(KeyedHasher().records(query.batch))) == 4
 
 
 BAD = [
@@ -181,7 +181,7 @@ BAD = [
 
 @pytest.mark.parametrize("body", BAD, ids=range(len(BAD)))
 def test_what_the_protocol_does_not_allow_is_refused_with_a_sentence(body):
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RequestRefused) as caught:
         Exchange.of(serving("mlflow")).query(body, restricted=True)
     assert caught.value.status == 400
 
@@ -206,7 +206,7 @@ TENSOR = {"name": "x", "shape": [1, 1], "datatype": "FP64", "data": [1]}
 )
 def test_tensors_that_are_read_in_two_ways_are_refused(change, status):
     body = json.dumps({"inputs": [TENSOR | change]}).encode()
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RequestRefused) as caught:
         Exchange.of(serving("v2")).query(body, restricted=True)
     assert caught.value.status == status
 
@@ -228,10 +228,10 @@ def test_any_document_is_a_query_or_is_refused(document, protocol):
     for body in (json.dumps(document), json.dumps({key: document}), json.dumps({key: [TENSOR | {"data": document}]})):
         try:
             query = exchange.query(body.encode(), restricted=True)
-        except Refused as refused:
+        except RequestRefused as refused:
             assert refused.status in (400, 415)
         else:
-            assert len(Keyed().records(query.batch)) == len(query.batch) >= 1
+            assert len(KeyedHasher().records(query.batch)) == len(query.batch) >= 1
 
 
 @pytest.mark.parametrize(
@@ -249,15 +249,15 @@ def test_any_document_is_a_query_or_is_refused(document, protocol):
 )
 def test_an_answer_that_is_not_as_declared_is_an_error(body):
     with pytest.raises(TargetError):
-        Exchange.of(serving("mlflow")).answer(body, 1, restriction("round:1"))
+        Exchange.of(serving("mlflow")).answer(body, 1, parse_restriction("round:1"))
 
 
 def test_also_passes_and_labels_of_label_servers_stay():
     exchange = Exchange.of(serving("v2", also=("hidden",)))
-    body, _ = exchange.answer(from_server("v2", np.array([[0.2, 0.3, 0.5]])), 1, restriction("label"))
+    body, _ = exchange.answer(from_server("v2", np.array([[0.2, 0.3, 0.5]])), 1, parse_restriction("label"))
     assert [entry["name"] for entry in json.loads(body)["outputs"]] == ["p", "hidden"]
     exchange = Exchange.of(serving("mlflow", classes=("a", "b"), outputs="labels"))
-    body, labels = exchange.answer(b'{"predictions": ["b", "a"], "scores": [1, 2]}', 2, restriction("label"))
+    body, labels = exchange.answer(b'{"predictions": ["b", "a"], "scores": [1, 2]}', 2, parse_restriction("label"))
     assert json.loads(body) == {"predictions": ["b", "a"]} and labels.tolist() == [1, 0]
 
 
@@ -288,16 +288,18 @@ def test_also_passes_and_labels_of_label_servers_stay():
     ],
 )
 def test_routes(method, path, kind):
-    assert route(serving("v2", passed=("GET /docs",)), method, path_of({"path": path})).kind == kind
+    assert route_request(serving("v2", passed=("GET /docs",)), method, read_request_path({"path": path})).kind == kind
 
 
 def test_a_path_with_escapes_is_read_in_one_way_only():
-    assert path_of({"path": "/invocations", "raw_path": b"/%69nvocations"}) is None
-    assert path_of({"path": "/api/invocations", "raw_path": b"/api/invocations", "root_path": "/api"}) == "/invocations"
+    assert read_request_path({"path": "/invocations", "raw_path": b"/%69nvocations"}) is None
+    assert (
+        read_request_path({"path": "/api/invocations", "raw_path": b"/api/invocations", "root_path": "/api"}) == "/invocations"
+    )
 
 
 def test_a_label_implies_no_more_classes_than_memory_has_room_for():
-    exchange = Exchange.of(Serving(protocol="mlflow", outputs="labels"))
+    exchange = Exchange.of(ServingConfig(protocol="mlflow", outputs="labels"))
     assert exchange.tops(b'{"predictions": [2, 0]}', 2).tolist() == [2, 0]
     for label in (b"3000000", b"9223372036854775808", b"1e300"):
         assert exchange.tops(b'{"predictions": [%b, 0]}' % label, 2).tolist() == [-1, -1]

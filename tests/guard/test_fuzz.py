@@ -16,7 +16,7 @@ from guarded import JSON, ROWS, guarded, policy
 from unruly import Unruly, model, serving
 
 from memberscope.guard.asgi.middleware import GuardMiddleware
-from memberscope.guard.asgi.openapi import ANSWERS, openapi
+from memberscope.guard.asgi.openapi import ANSWERS, build_openapi
 from memberscope.guard.policy import config as policies
 
 X = np.array(ROWS["records"])
@@ -30,7 +30,7 @@ DECLARED = {
 @pytest.mark.parametrize("protocol", DECLARED)
 def test_no_request_of_the_openapi_document_gets_an_answer_that_it_does_not_name(protocol):
     given = policy(serving=DECLARED[protocol], default={"restrict": "label"})
-    document = openapi(given)
+    document = build_openapi(given)
     (path,) = [path for path, methods in document["paths"].items() if "post" in methods]
     operation = schemathesis.openapi.from_dict(document)[path]["POST"]
     app = Unruly()

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from memberscope.defences import Rounding, TopK
 from memberscope.guard.alerting.prometheus import Metrics
 from memberscope.guard.hashing.secret_key import Secret
-from memberscope.guard.monitor.artifacts import Equipment
-from memberscope.guard.monitor.in_process import TURN, Sketched
-from memberscope.guard.query_event import Seen
+from memberscope.guard.monitor.artifacts import MonitorArtifacts
+from memberscope.guard.monitor.in_process import TURN, SketchQueue
+from memberscope.guard.query_event import QueryEvent
 from memberscope.guard.sketching.observations import read_line
 from memberscope.guard.sketching.sketcher import Sketcher
 from memberscope.outputs.rounding import WIDE
@@ -24,16 +24,16 @@ from memberscope.wire.batch import Batch
 RNG = np.random.default_rng(0)
 SECRET = Secret("k", bytes(32))
 ROWS = RNG.normal(size=(200, 6))
-EQUIPMENT = Equipment(SECRET, Sketcher.fit("tabular", Batch(ROWS), SECRET), None, None)
+EQUIPMENT = MonitorArtifacts(SECRET, Sketcher.fit("tabular", Batch(ROWS), SECRET), None, None)
 
 
-def seen(batch: Batch, client: int) -> Seen:
-    return Seen(batch, "network:a", f"{client:016x}", "default", np.arange(len(batch)), 200, 0.001)
+def seen(batch: Batch, client: int) -> QueryEvent:
+    return QueryEvent(batch, "network:a", f"{client:016x}", "default", np.arange(len(batch)), 200, 0.001)
 
 
-def observed(queries: list[Seen], *, together: bool) -> list:
+def observed(queries: list[QueryEvent], *, together: bool) -> list:
     async def run() -> list:
-        sketched, found = Sketched(EQUIPMENT, Metrics(), clock=lambda: 5.0), []
+        sketched, found = SketchQueue(EQUIPMENT, Metrics(), clock=lambda: 5.0), []
         for query in queries:
             sketched.watch(query)
             if not together:

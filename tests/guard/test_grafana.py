@@ -14,7 +14,7 @@ import typer
 from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
-from memberscope.cli.guard.dashboard import dashboard
+from memberscope.cli.guard.dashboard import write_dashboard
 from memberscope.errors import InputError
 from memberscope.guard.alerting.prometheus import FAULTS, LOST, REASONS, Metrics
 
@@ -126,7 +126,7 @@ def test_prometheus_accepts_what_a_guard_exposes():
 
 def call(*words: str):
     app = typer.Typer()
-    app.command()(dashboard)
+    app.command()(write_dashboard)
     return CliRunner().invoke(app, list(words))
 
 

@@ -16,11 +16,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
 from watching import Live, population, prepared, write_limits
 
 from memberscope.guard import read_policy
-from memberscope.guard.detectors.monitor import STREAMS, Monitor, Settings
-from memberscope.guard.detectors.snapshot import restore, snapshot
+from memberscope.guard.detectors.monitor import STREAMS, DetectorSettings, Monitor
+from memberscope.guard.detectors.snapshot import restore_monitor, take_snapshot
 from memberscope.guard.hashing.secret_key import read_secret
-from memberscope.guard.monitor.child_process import Apart
-from memberscope.guard.sketching.near_duplicates import Families
+from memberscope.guard.monitor.child_process import ChildMonitor
+from memberscope.guard.sketching.near_duplicates import NearDuplicateIndex
 from memberscope.guard.sketching.observations import Observations
 
 N, RADIUS = 500, 0.1
@@ -34,7 +34,7 @@ def kept() -> int:
 
 def beside(live: Live, policy) -> None:
     """Put the monitor into a process of its own."""
-    live.worker = Apart(policy, read_secret(policy.path("guard.key")).id, live.metrics, live.state)
+    live.worker = ChildMonitor(policy, read_secret(policy.path("guard.key")).id, live.metrics, live.state)
     live.sketched, live.guard.watch = live.worker.queue, live.worker.watch
 
 
@@ -52,7 +52,7 @@ def test_as_many_queries_again_leave_no_objects(tmp_path, apart):
             beside(live, policy)
         await live.worker.start()
         if not apart:
-            live.judge.monitor.families = Families(live.judge.monitor.families.radius, N // 2)
+            live.judge.monitor.families = NearDuplicateIndex(live.judge.monitor.families.radius, N // 2)
         found = []
         for place, record in enumerate(plain):
             live.clock.now += 1.0
@@ -79,7 +79,7 @@ def varied(n: int, start: int) -> Observations:
 
 
 def test_the_clients_of_a_family_are_forgotten_with_it():
-    monitor, found = Monitor(Settings({}, RADIUS, window=300)), []
+    monitor, found = Monitor(DetectorSettings({}, RADIUS, window=300)), []
     for block in range(4):
         monitor.observe(varied(1000, 1000 * block))
         families = monitor.families
@@ -91,9 +91,9 @@ def test_the_clients_of_a_family_are_forgotten_with_it():
 
 
 def test_what_an_earlier_version_kept_of_families_that_are_gone_is_left():
-    first, second = (Monitor(Settings({}, RADIUS, window=300)) for _ in range(2))
+    first, second = (Monitor(DetectorSettings({}, RADIUS, window=300)) for _ in range(2))
     first.observe(varied(1000, 0))
     whole = json.dumps([[family, clients] for family, clients in first.families.clients.items()])
     first.families.clients = {3: [4], 5: [6]} | first.families.clients
-    restore(second, snapshot(first))
+    restore_monitor(second, take_snapshot(first))
     assert json.dumps([[family, clients] for family, clients in second.families.clients.items()]) == whole

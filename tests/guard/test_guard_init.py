@@ -17,32 +17,32 @@ from sklearn.tree import DecisionTreeClassifier
 from typer.testing import CliRunner
 
 import memberscope
-from memberscope.attacks import by_name
-from memberscope.auditing import Claim, Plan, Policy, rejudged
+from memberscope.attacks import find_attacks
+from memberscope.auditing import Claim, Plan, Policy, judge_again
 from memberscope.auditing.defend.frontier import Frontier
 from memberscope.auditing.documents.policy import AucClaim, EpsilonClaim
 from memberscope.auditing.verdict import full_attack_set as full
 from memberscope.cli.guard import init as guard_init
-from memberscope.defences import restriction
+from memberscope.defences import parse_restriction
 from memberscope.errors import InputError
-from memberscope.guard import policy_of, read_policy
+from memberscope.guard import parse_guard_policy, read_policy
 from memberscope.guard.identity.client_classes import Classes
 from memberscope.outputs.fitted_file import load_fitted, with_fitted
-from memberscope.outputs.ordering import restrictiveness, tells
+from memberscope.outputs.ordering import build_restrictiveness_key, can_derive_answers
 from memberscope.policygen.candidates import (
-    Bound,
     Candidate,
-    Evidence,
+    GuardEvidence,
+    MeasuredBound,
     Measurement,
-    candidate,
-    choose,
-    of_frontier,
-    of_result,
+    build_candidate,
+    build_frontier_evidence,
+    build_result_evidence,
+    choose_served_outputs,
     read_evidence,
 )
-from memberscope.policygen.guard_toml import draft
+from memberscope.policygen.guard_toml import draft_policy
 from memberscope.reports import read_result, read_verified, read_verified_frontier, write_all
-from memberscope.reports.page.access_matrix import matrix
+from memberscope.reports.page.access_matrix import build_matrix
 from memberscope.targets import Endpoint, FunctionTarget
 from memberscope.types import Access, ThreatModel
 
@@ -51,8 +51,8 @@ PLAN = Plan(title="shop", attacks=("gap", "boundary", "confidence"), fprs=(0.1,)
 ROOMY, TIGHT = Policy("roomy", (Claim(0.1, 0.3),)), Policy("tight", (Claim(0.1, 0.101),))
 FEW = ("gap", "boundary", "confidence")
 app = typer.Typer()
-app.command("init")(guard_init.init)
-app.command("fit")(guard_init.fit)
+app.command("init")(guard_init.write_guard_policy)
+app.command("fit")(guard_init.fit_guard_defences)
 
 
 def call(*arguments: object) -> tuple[int, str]:
@@ -96,7 +96,7 @@ def audited(folder: Path, model, plan: Plan = PLAN, policy: Policy | None = ROOM
 @pytest.fixture
 def few(monkeypatch):
     """Tests that are about something else take three attacks for the full set."""
-    monkeypatch.setattr(full, "available", lambda: {attack.name: attack for attack in by_name(FEW)})
+    monkeypatch.setattr(full, "available", lambda: {attack.name: attack for attack in find_attacks(FEW)})
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +190,7 @@ def test_no_control_is_forgotten(few, folders, control):
     kept = [finding for finding in result.findings if finding.attack != control]
     failed = replace(template, attack=control, verdict="INCONCLUSIVE", rule="it failed.")
     changed = result.model_copy(update={"findings": [*kept, failed], "arrays": arrays})
-    assert choose(of_result(changed, folders["clean"] / "result.json")).code == 3
+    assert choose_served_outputs(build_result_evidence(changed, folders["clean"] / "result.json")).code == 3
 
 
 def raised_limit(document):
@@ -255,7 +255,7 @@ def confident_by_class():
 def test_a_restriction_that_an_attack_which_learns_breaks_is_not_served(monkeypatch, tmp_path):
     """One threshold for all finds few; a threshold for each class finds everybody, behind two decimals too."""
     names = ("gap", "boundary", "confidence", "confidence_per_class")
-    monkeypatch.setattr(full, "available", lambda: {attack.name: attack for attack in by_name(names)})
+    monkeypatch.setattr(full, "available", lambda: {attack.name: attack for attack in find_attacks(names)})
     plan = replace(PLAN, attacks=names, restrictions=("round:2",), assume_exchangeable=True, assume_class_order=True)
     result = memberscope.audit(*confident_by_class(), plan=plan, policy=ROOMY)
     rows = {(e.attack, e.restriction): e.value for e in result.estimates if (e.metric, e.fpr, e.group) == ("tpr", 0.1, None)}
@@ -264,7 +264,7 @@ def test_a_restriction_that_an_attack_which_learns_breaks_is_not_served(monkeypa
     evidence = read_evidence(tmp_path / "audit")
     found = {entry.restrict: entry for entry in evidence.candidates}
     assert found["round:2"].bounds[0].high > 0.9 and "meets" not in (found["round:2"].outcome, found["none"].outcome)
-    assert choose(evidence).candidate.restrict == "label"
+    assert choose_served_outputs(evidence).candidate.restrict == "label"
 
 
 def test_a_declared_budget_bounds_what_clients_may_ask(few, tmp_path):
@@ -292,10 +292,10 @@ def test_a_file_that_is_there_stays_without_a_word(few, folders, tmp_path):
         call("init", "--from", tmp_path / "nothing", "--out", tmp_path / "other.toml")
 
 
-def evidence_of(**changed: object) -> Evidence:
-    bound = Bound(0.01, 0.03, 0.01, 0.02, "gap")
+def evidence_of(**changed: object) -> GuardEvidence:
+    bound = MeasuredBound(0.01, 0.03, 0.01, 0.02, "gap")
     labels = Candidate("label", "probabilities", (bound,), "meets")
-    return replace(Evidence("result.json", "00", "a", "b", 0.95, 3, 9, (labels,)), **changed)
+    return replace(GuardEvidence("result.json", "00", "a", "b", 0.95, 3, 9, (labels,)), **changed)
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def evidence_of(**changed: object) -> Evidence:
 )
 def test_serving_is_what_the_audit_was_told(declared):
     found = evidence_of(endpoint=json.loads(json.dumps(declared.declaration)))
-    text = draft(found, found.candidates[0], Path("."))
+    text = draft_policy(found, found.candidates[0], Path("."))
     serving = tomllib.loads(text)["serving"]
     assert "s3cret" not in text and serving["protocol"] == declared.protocol and serving["outputs"] == declared.outputs
     assert serving.get("classes", []) == list(declared.classes or ()) and serving.get("columns", []) == list(declared.columns)
@@ -319,7 +319,7 @@ def test_serving_is_what_the_audit_was_told(declared):
 
 def test_a_title_writes_no_keys_of_its_own():
     found = evidence_of(title='a"\n[guard]\nmode = "observe"\n\x1b[2J\x7f', notes=("b\n[guard]",))
-    text = draft(found, found.candidates[0], Path("."))
+    text = draft_policy(found, found.candidates[0], Path("."))
     assert "guard" not in tomllib.loads(text) and "\x1b" not in text
 
 
@@ -339,15 +339,18 @@ def test_a_title_writes_no_keys_of_its_own():
 def test_every_kind_of_claim_is_kept(few, folders, tmp_path, policy, code, sentence):
     result, arrays = read_verified(folders["clean"])
     plan = {**result.plan, "policy": json.loads(json.dumps(asdict(policy)))}
-    found = rejudged(result.model_copy(update={"plan": plan}), arrays, policy)
+    found = judge_again(result.model_copy(update={"plan": plan}), arrays, policy)
     changed = result.model_copy(update={"plan": plan, "findings": found.findings, "arrays": arrays})
-    choice = choose(of_result(changed, folders["clean"] / "result.json"))
+    choice = choose_served_outputs(build_result_evidence(changed, folders["clean"] / "result.json"))
     assert choice.code == code and sentence in choice.sentence, choice.sentence
     if choice.candidate is not None:
-        text = draft(of_result(changed, folders["clean"] / "result.json"), choice.candidate, tmp_path)
-        assert policy_of(tomllib.loads(text)).measured.claim == "No attack has an AUC above 0.7."
+        text = draft_policy(build_result_evidence(changed, folders["clean"] / "result.json"), choice.candidate, tmp_path)
+        assert parse_guard_policy(tomllib.loads(text)).measured.claim == "No attack has an AUC above 0.7."
     if policy.references:
-        assert choose(of_result(changed, folders["clean"] / "result.json", accept_limited=True)).code == 0
+        assert (
+            choose_served_outputs(build_result_evidence(changed, folders["clean"] / "result.json", accept_limited=True)).code
+            == 0
+        )
 
 
 def test_a_level_at_which_nothing_ran_is_not_measured(few, tmp_path):
@@ -359,18 +362,20 @@ def test_a_level_at_which_nothing_ran_is_not_measured(few, tmp_path):
         "top:1": True,
         "label": False,
     }
-    assert choose(evidence).candidate.restrict == "label"
-    text = draft(evidence, choose(evidence).candidate, tmp_path)
+    assert choose_served_outputs(evidence).candidate.restrict == "label"
+    text = draft_policy(evidence, choose_served_outputs(evidence).candidate, tmp_path)
     assert "#   top:1 (probabilities): not measured" in text and "#   none (probabilities): not measured" in text
-    rows = {row.level: row.why for row in matrix(read_result(folder)).rows}
+    rows = {row.level: row.why for row in build_matrix(read_result(folder)).rows}
     assert rows["probabilities top:1"] == rows["probabilities"] == "Not measured: no attack ran here."
 
 
 def test_every_level_below_must_keep_the_limit_too():
     """An attacker who sees three classes also sees the first, and one who sees that sees the label."""
     highs = {"none": 0.1, "top:3": 0.1, "top:1": 0.5, "round:2": 0.2, "label": 0.1}
-    levels = {(name, "probabilities"): Measurement((Bound(0.1, 0.3, 0.0, high, "gap"),)) for name, high in highs.items()}
-    found = {name: candidate(name, "probabilities", levels).outcome for name in highs}
+    levels = {
+        (name, "probabilities"): Measurement((MeasuredBound(0.1, 0.3, 0.0, high, "gap"),)) for name, high in highs.items()
+    }
+    found = {name: build_candidate(name, "probabilities", levels).outcome for name in highs}
     assert found == {"none": "undecided", "top:3": "undecided", "top:1": "undecided", "round:2": "meets", "label": "meets"}
 
 
@@ -388,12 +393,12 @@ def test_telling_is_an_order_and_agrees_with_restrictiveness():
         "label",
     ]
     for a in names:
-        assert tells(a, a) and tells("none", a) and tells(a, "label")
+        assert can_derive_answers(a, a) and can_derive_answers("none", a) and can_derive_answers(a, "label")
         for b in names:
-            if a != b and tells(a, b):
-                assert restrictiveness(a, 10) < restrictiveness(b, 10) and not tells(b, a)
+            if a != b and can_derive_answers(a, b):
+                assert build_restrictiveness_key(a, 10) < build_restrictiveness_key(b, 10) and not can_derive_answers(b, a)
             for c in names:
-                assert not (tells(a, b) and tells(b, c)) or tells(a, c)
+                assert not (can_derive_answers(a, b) and can_derive_answers(b, c)) or can_derive_answers(a, c)
 
 
 @pytest.mark.parametrize(
@@ -401,9 +406,9 @@ def test_telling_is_an_order_and_agrees_with_restrictiveness():
 )
 def test_what_is_said_to_follow_does(names):
     """From the answers behind the first, those behind the second."""
-    more, less = map(restriction, names)
+    more, less = map(parse_restriction, names)
     whole = np.random.default_rng(0).dirichlet(np.ones(6), 300)
-    assert tells(*names)
+    assert can_derive_answers(*names)
     again = less(more(whole))
     agree = np.isclose(again, less(whole), atol=1e-9, equal_nan=True).mean()
     assert agree > 0.9  # what is rounded twice is at times one unit off
@@ -468,7 +473,7 @@ def swept(tmp_path_factory) -> Path:
 
 def test_a_sweep_leaves_what_it_fitted(swept):
     found = load_fitted(swept / "fitted-memguard-1.safetensors")
-    assert with_fitted(restriction("memguard:1"), found, 2).digest.startswith("memguard:1@")
+    assert with_fitted(parse_restriction("memguard:1"), found, 2).digest.startswith("memguard:1@")
     assert [path.name for path in swept.glob("fitted-*")] == ["fitted-memguard-1.safetensors"]
 
 
@@ -485,12 +490,12 @@ def verified(swept):
     return read_verified_frontier(swept)
 
 
-def changed_sweep(swept: Path, verified, change) -> Evidence:
+def changed_sweep(swept: Path, verified, change) -> GuardEvidence:
     """The evidence in a sweep with other rows than its audits give, past the verification."""
     frontier, audits = verified
     document = frontier.model_dump(mode="json")
     change(document, {row["name"]: row for row in document["rows"]})
-    return of_frontier(Frontier.model_validate(document), audits["none"], swept / "frontier.json")
+    return build_frontier_evidence(Frontier.model_validate(document), audits["none"], swept / "frontier.json")
 
 
 def test_a_forged_sweep_is_refused(swept, tmp_path):
@@ -505,9 +510,9 @@ def test_a_forged_sweep_is_refused(swept, tmp_path):
 
 def test_a_fitted_choice_names_its_file(swept, verified, tmp_path):
     evidence = changed_sweep(swept, verified, lambda document, rows: rows["none"].update(meets="breaks"))
-    chosen = choose(evidence).candidate
+    chosen = choose_served_outputs(evidence).candidate
     assert any("fit it to the served one with `memberscope guard fit --force`" in note for note in evidence.notes)
-    (tmp_path / "guard.toml").write_text(draft(evidence, chosen, swept))
+    (tmp_path / "guard.toml").write_text(draft_policy(evidence, chosen, swept))
     policy = read_policy(tmp_path / "guard.toml")
     assert policy.default.restrict == "memguard:1" and Classes(policy).defence("default").digest.startswith("memguard:1@")
 
@@ -526,7 +531,7 @@ def test_a_fitted_choice_names_its_file(swept, verified, tmp_path):
     ],
 )
 def test_a_sweep_that_shows_nothing_gives_none(swept, verified, change, code, sentence):
-    choice = choose(changed_sweep(swept, verified, change))
+    choice = choose_served_outputs(changed_sweep(swept, verified, change))
     assert choice.candidate is None and choice.code == code and sentence in choice.sentence
 
 

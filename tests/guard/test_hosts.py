@@ -24,7 +24,7 @@ from hosting import BIN, HERE, Host, Hosted, block, hosted
 from real import free_port
 from running_guard import frozen
 
-from memberscope.defences import restriction
+from memberscope.defences import parse_restriction
 from memberscope.guard.hashing.secret_key import Secret, write_secrets
 from memberscope.guard.sketching.sketcher import Sketcher, write_sketcher
 from memberscope.targets import Endpoint, HttpTarget
@@ -149,7 +149,7 @@ def test_the_middleware_guards_the_rest_application_of_mlserver(tmp_path):
     asked = {"method": "POST", "path": host.path, "body": {"inputs": [tensor]}}
     with hosted(host, port, tmp_path) as server:
         with HttpTarget(Endpoint(f"http://127.0.0.1:{port}", top_k=1, **serving)) as target:
-            np.testing.assert_array_equal(target.query(x[:6]), restriction("top:1+round:2")(model.predict_proba(x[:6])))
+            np.testing.assert_array_equal(target.query(x[:6]), parse_restriction("top:1+round:2")(model.predict_proba(x[:6])))
         assert server.ask(**asked)[0] == 429
         assert server.ask(**asked, x_forwarded_for="192.0.2.1")[0] == 429
         status, answer = server.ask(**asked, x_api_key="partner's key")

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from memberscope.errors import InputError
-from memberscope.guard.identity.client_identity import Client, Identifier, address_of
+from memberscope.guard.identity.client_identity import Client, Identifier, parse_address
 from memberscope.guard.policy.config import ApiKey, Identity, Jwt
-from memberscope.guard.refused import Refused
+from memberscope.guard.refused import RequestRefused
 
 FAR = int(time.time()) + 10**8
 SECRET = b"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
@@ -291,7 +291,7 @@ def test_what_is_required_and_not_proven_is_refused(keyed):
     strict = Identifier(keyed.identity.model_copy(update={"required": True}), Path("."))
     assert text(strict, ("x-api-key", "s3cret")) == "api_key:partner"
     for headers in ([], [("x-api-key", "guess")], [("x-api-key", "s3cret"), ("x-api-key", "s3cret")]):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RequestRefused) as refused:
             strict.client(scope(*headers))
         assert refused.value.status == 401 and dict(refused.value.headers)["www-authenticate"] == "ApiKey"
         assert "guess" not in refused.value.sentence
@@ -328,7 +328,7 @@ HEADERS = st.lists(st.tuples(NAMES, VALUES), max_size=8)
 def test_no_header_from_outside_changes_who_somebody_is(headers, peer):
     declared = Identity(by=("api_key", "mtls", "network"), keys=(key("partner", "s3cret"),), trusted_proxies=("10.0.0.0/8",))
     found = Identifier(declared, Path("."))
-    address = address_of(str(peer).encode())
+    address = parse_address(str(peer).encode())
     if found.trusts(address):  # a mapped address of the proxies' network
         return
     assert found.client(scope(*headers, peer=str(peer))) == found.client(scope(peer=str(peer)))

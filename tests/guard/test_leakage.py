@@ -17,7 +17,7 @@ from unruly import serving
 
 from memberscope import audit
 from memberscope.auditing import Plan
-from memberscope.defences import restriction
+from memberscope.defences import parse_restriction
 from memberscope.targets import Endpoint, FunctionTarget, HttpTarget, RestrictedTarget
 from memberscope.types import Records
 
@@ -73,7 +73,7 @@ def estimates(target) -> list[str]:
 def test_an_audit_through_the_guard_is_that_of_the_wrapped_model(restrict, declared):
     given = policy(serving=V2, default={"restrict": restrict, "per_client": "100000/h", "per_record": "1000/h"})
     with serving(model_server) as upstream, guarded(upstream, given) as guard:
-        wrapped = RestrictedTarget(FunctionTarget(memorising, n_classes=CLASSES), restriction(restrict))
+        wrapped = RestrictedTarget(FunctionTarget(memorising, n_classes=CLASSES), parse_restriction(restrict))
         with HttpTarget(Endpoint(guard.url, model_name="m", answer="p", n_classes=CLASSES, **declared)) as target:
             np.testing.assert_array_equal(target.query(X), wrapped.query(X))
             assert estimates(target) == estimates(wrapped)

@@ -15,12 +15,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
 from watching import START, Clock, Live, call, model, population, prepared, script
 
 from memberscope.guard import read_policy
-from memberscope.guard.detectors.snapshot import snapshot
+from memberscope.guard.detectors.snapshot import take_snapshot
 from memberscope.guard.logs.access_log import AccessLog
-from memberscope.guard.monitor.artifacts import equipment_of
-from memberscope.guard.query_event import Seen
-from memberscope.guard.replay.log_reader import Log, ordered
-from memberscope.guard.replay.replay import fresh, judged
+from memberscope.guard.monitor.artifacts import load_monitor_artifacts
+from memberscope.guard.query_event import QueryEvent
+from memberscope.guard.replay.log_reader import Log, list_log_files
+from memberscope.guard.replay.replay import build_fresh_monitor, collect_alarms
 from memberscope.wire.batch import Batch
 
 
@@ -43,10 +43,10 @@ def play(live: Live, steps) -> list[tuple[int, bytes]]:
 
 def replayed(file: Path):
     policy = read_policy(file)
-    equipment = equipment_of(policy)
-    log = Log(ordered([policy.path(policy.monitor.log)]), policy, equipment.sketcher)
-    monitor = fresh(equipment, policy)
-    return judged(monitor, log)[0], log, monitor
+    equipment = load_monitor_artifacts(policy)
+    log = Log(list_log_files([policy.path(policy.monitor.log)]), policy, equipment.sketcher)
+    monitor = build_fresh_monitor(equipment, policy)
+    return collect_alarms(monitor, log)[0], log, monitor
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_a_replay_raises_the_alarms_that_were_raised_live(played):
     assert log.skipped == log.foreign == 0 and monitor.queries == sum(len(records) for _, _, records in script())
     assert alarms == live.alarms
     assert {"probing", "membership"} <= {alarm.detector for alarm in alarms}
-    assert snapshot(monitor) == snapshot(live.judge.monitor) == (file.parent / "memory.safetensors").read_bytes()
+    assert take_snapshot(monitor) == take_snapshot(live.judge.monitor) == (file.parent / "memory.safetensors").read_bytes()
     told = [json.loads(line) for line in (file.parent / "alerts.jsonl").read_text().splitlines()]
     keys = ("time", "detector", "scope", "subject", "statistic", "threshold", "queries")
     expected = [[getattr(alarm, key) for key in keys] for alarm in alarms if alarm.detector != "membership"]
@@ -145,7 +145,7 @@ def test_a_restart_goes_on_as_if_there_had_been_none(tmp_path):
             live = Live(read_policy(file))
             play(live, piece)
             alarms += live.alarms
-        both.append((alarms, snapshot(live.judge.monitor)))
+        both.append((alarms, take_snapshot(live.judge.monitor)))
     assert both[0] == both[1] and both[0][0]
 
 
@@ -168,7 +168,7 @@ def test_the_queue_is_bound_in_records_and_in_bytes_and_what_is_dropped_is_count
 
     live = Live(read_policy(prepared(tmp_path)))
     monkeypatch.setattr(module, "WAITING", 100)
-    seen = Seen(Batch(population(30)), "a", "0a", "default", np.full(30, -1), 200, 0.0)
+    seen = QueryEvent(Batch(population(30)), "a", "0a", "default", np.full(30, -1), 200, 0.0)
     for _ in range(10):
         live.sketched.watch(seen)
     assert live.sketched.records == 90 and len(live.sketched.waiting) == 3
@@ -176,7 +176,7 @@ def test_the_queue_is_bound_in_records_and_in_bytes_and_what_is_dropped_is_count
     monkeypatch.setattr(module, "WAITING", 10**6)
     text = np.array([["x" * 1_000_000]], dtype=object)
     for _ in range(100):
-        live.sketched.watch(Seen(Batch(text), "a", "0a", "default", np.array([-1]), 200, 0.0))
+        live.sketched.watch(QueryEvent(Batch(text), "a", "0a", "default", np.array([-1]), 200, 0.0))
     assert 60e6 < live.sketched.weight <= module.WEIGHT
     live.judge.alerter.close()
 
@@ -184,7 +184,7 @@ def test_the_queue_is_bound_in_records_and_in_bytes_and_what_is_dropped_is_count
 def test_lines_that_are_torn_damaged_or_poisonous_are_left_out_and_counted(played, tmp_path):
     file, live, _ = played
     policy = read_policy(file)
-    lines = b"".join(path.read_bytes() for path in ordered([policy.path(policy.monitor.log)])).splitlines()
+    lines = b"".join(path.read_bytes() for path in list_log_files([policy.path(policy.monitor.log)])).splitlines()
     good = json.loads(lines[10])
     bad = [
         b"{",
@@ -205,9 +205,9 @@ def test_lines_that_are_torn_damaged_or_poisonous_are_left_out_and_counted(playe
     ]
     mixed = tmp_path / "mixed.jsonl"
     mixed.write_bytes(b"\n".join([*lines[:300], *bad, b"", *lines[300:], lines[5][:50]]))
-    equipment = equipment_of(policy)
+    equipment = load_monitor_artifacts(policy)
     log = Log([mixed], policy, equipment.sketcher)
-    alarms, _ = judged(fresh(equipment, policy), log)
+    alarms, _ = collect_alarms(build_fresh_monitor(equipment, policy), log)
     assert alarms == live.alarms and log.skipped == len(bad) + 1
 
 
@@ -222,7 +222,7 @@ def test_the_log_goes_on_after_a_torn_line_and_keeps_days_apart(tmp_path):
     log.write(["three"], 11 * day)
     log.write(["back"], 10 * day + 86399)  # the clock steps back over midnight, and on again
     log.write(["four"], 11 * day + 1)
-    everything = "".join(file.read_text() for file in ordered([path]))
+    everything = "".join(file.read_text() for file in list_log_files([path]))
     assert sorted(everything.split()) == ["back", "four", "one", "three", "torn", "two"]
     log.tidy(13 * day)
     assert len(list(tmp_path.glob("*19700111*"))) == 2
@@ -238,9 +238,11 @@ def test_raw_logs_give_the_observations_of_the_guards_own(played, tmp_path):
 
     file = played[0]
     policy = read_policy(file)
-    equipment = equipment_of(policy)
+    equipment = load_monitor_artifacts(policy)
     own = [
-        line for block in Log(ordered([policy.path(policy.monitor.log)]), policy, equipment.sketcher) for line in rows(block)
+        line
+        for block in Log(list_log_files([policy.path(policy.monitor.log)]), policy, equipment.sketcher)
+        for line in rows(block)
     ]
     raw = [
         {"time": START + seconds, "client": f"network:{client}/32", "request": {"records": records.tolist()}, "answer": None}
@@ -272,13 +274,13 @@ def test_a_log_larger_than_the_bound_is_never_whole_in_memory(played, tmp_path):
 
     file, _, _ = played
     policy = read_policy(file)
-    lines = b"".join(path.read_bytes() for path in ordered([policy.path(policy.monitor.log)]))
+    lines = b"".join(path.read_bytes() for path in list_log_files([policy.path(policy.monitor.log)]))
     big = tmp_path / "big.jsonl"
     with big.open("wb") as stream:
         for _ in range(40):
             stream.write(lines)
     tracemalloc.start()
-    n = sum(len(block) for block in Log([big], policy, equipment_of(policy).sketcher))
+    n = sum(len(block) for block in Log([big], policy, load_monitor_artifacts(policy).sketcher))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert n == 40 * sum(len(records) for _, _, records in script())

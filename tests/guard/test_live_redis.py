@@ -16,11 +16,11 @@ from watching import START, Clock, Live, population, prepared, script
 
 from memberscope.guard import read_policy
 from memberscope.guard.monitor import in_process as module
-from memberscope.guard.monitor.artifacts import equipment_of
-from memberscope.guard.monitor.in_process import Together, ended
-from memberscope.guard.replay.log_reader import Log, ordered
-from memberscope.guard.replay.replay import fresh, judged
-from memberscope.guard.server.assembly import state_of
+from memberscope.guard.monitor.artifacts import load_monitor_artifacts
+from memberscope.guard.monitor.in_process import SharedMonitor, cancel_tasks
+from memberscope.guard.replay.log_reader import Log, list_log_files
+from memberscope.guard.replay.replay import build_fresh_monitor, collect_alarms
+from memberscope.guard.server.assembly import build_state
 from memberscope.guard.state.stream_lease import Consumer
 
 
@@ -30,14 +30,14 @@ class Worker(Live):
     def __init__(self, file: Path, clock: Clock, lease: float = 0.5, on_fault: str = "closed") -> None:
         policy = read_policy(file)
         super().__init__(policy, clock)
-        self.state = self.guard.state = self.judge.state = state_of(policy, self.metrics)
+        self.state = self.guard.state = self.judge.state = build_state(policy, self.metrics)
         stored = policy.state
         self.consumer = Consumer(stored.redis, stored.prefix, stored.timeout, lease=lease, poll=0.01)
-        self.worker = Together(self.sketched, self.judge, self.consumer, self.state)
+        self.worker = SharedMonitor(self.sketched, self.judge, self.consumer, self.state)
 
     async def die(self) -> None:
         """End as a process that was killed: nothing is stored, the lease is not given back."""
-        await ended(self.worker.tasks, asyncio.Lock())
+        await cancel_tasks(self.worker.tasks, asyncio.Lock())
         await self.consumer._link.close()
         await self.state.close()
         self.judge.alerter.close()
@@ -67,10 +67,10 @@ async def until(condition, limit: float = 30.0) -> None:
 
 def logged(file: Path):
     policy = read_policy(file)
-    equipment = equipment_of(policy)
-    log = Log(ordered([policy.path(policy.monitor.log)]), policy, equipment.sketcher)
-    monitor = fresh(equipment, policy)
-    return monitor, judged(monitor, log)[0]
+    equipment = load_monitor_artifacts(policy)
+    log = Log(list_log_files([policy.path(policy.monitor.log)]), policy, equipment.sketcher)
+    monitor = build_fresh_monitor(equipment, policy)
+    return monitor, collect_alarms(monitor, log)[0]
 
 
 def queries(worker: Worker) -> int:

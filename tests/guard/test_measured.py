@@ -19,8 +19,8 @@ from unruly import Unruly, model, serving
 
 from memberscope.errors import InputError
 from memberscope.guard import GuardMiddleware
-from memberscope.guard.policy.config import policy_of
-from memberscope.guard.policy.measured_level import log_measured, looser_classes, require_measured
+from memberscope.guard.policy.config import parse_guard_policy
+from memberscope.guard.policy.measured_level import find_looser_classes, log_measured, require_measured
 
 MEASURED = {"result": "00", "level": "top:1", "fpr": 0.01, "limit": 0.03, "upper": 0.02, "attack": "lira", "confidence": 0.95}
 LEVEL = (
@@ -30,7 +30,7 @@ LEVEL = (
 
 def policy(level: str = "top:1", *, outputs: str | None = None, serves: str = "probabilities", clients=(), **default: str):
     measured = MEASURED | {"level": level} | ({} if outputs is None else {"outputs": outputs})
-    return policy_of(
+    return parse_guard_policy(
         {
             "serving": {"n_classes": 5, "outputs": serves},
             "measured": measured,
@@ -60,19 +60,19 @@ def policy(level: str = "top:1", *, outputs: str | None = None, serves: str = "p
     ],
 )
 def test_what_does_not_follow_from_the_measured_level_is_looser(level, restrict, looser):
-    assert looser_classes(policy(level, restrict=restrict)) == (["default"] if looser else [])
+    assert find_looser_classes(policy(level, restrict=restrict)) == (["default"] if looser else [])
 
 
 def test_every_class_of_clients_is_looked_at_and_outputs_too():
     staff = {"name": "staff", "who": ["network:10.0.0.0/8"], "restrict": "top:3"}
-    assert looser_classes(policy(restrict="label", clients=[staff])) == ["staff"]
+    assert find_looser_classes(policy(restrict="label", clients=[staff])) == ["staff"]
     with pytest.raises(InputError, match=r"got restrict = 'top:3' for staff\. Repair restrict, or audit it"):
         require_measured(policy(restrict="label", clients=[staff]))
-    assert looser_classes(policy("none", outputs="probabilities", serves="logits", restrict="none")) == ["default"]
-    assert looser_classes(policy("none", outputs="logits", serves="logits", restrict="none")) == []
-    assert looser_classes(policy("none", outputs="probabilities", serves="logits", restrict="top:1")) == []
-    assert looser_classes(policy("none", outputs="labels", restrict="none")) == ["default"]
-    assert looser_classes(policy("label", serves="labels", restrict="none")) == []
+    assert find_looser_classes(policy("none", outputs="probabilities", serves="logits", restrict="none")) == ["default"]
+    assert find_looser_classes(policy("none", outputs="logits", serves="logits", restrict="none")) == []
+    assert find_looser_classes(policy("none", outputs="probabilities", serves="logits", restrict="top:1")) == []
+    assert find_looser_classes(policy("none", outputs="labels", restrict="none")) == ["default"]
+    assert find_looser_classes(policy("label", serves="labels", restrict="none")) == []
 
 
 def test_an_embedded_guard_refuses_too_or_logs_where_told_to(caplog):
@@ -83,8 +83,8 @@ def test_an_embedded_guard_refuses_too_or_logs_where_told_to(caplog):
     logging.getLogger("memberscope.guard").propagate = True
     with caplog.at_level(logging.INFO, "memberscope.guard"):
         GuardMiddleware(None, policy=policy("label"), allow_looser=True)
-        log_measured(policy_of({"serving": {"n_classes": 3}}))
-        log_measured(policy("label", restrict="label").model_copy(update={"guard": policy_of(OBSERVE).guard}))
+        log_measured(parse_guard_policy({"serving": {"n_classes": 3}}))
+        log_measured(policy("label", restrict="label").model_copy(update={"guard": parse_guard_policy(OBSERVE).guard}))
     assert [record.getMessage() for record in caplog.records] == ["looser_than_measured", "not_measured", "not_enforced"]
 
 

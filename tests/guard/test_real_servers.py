@@ -14,7 +14,7 @@ from guarded import guarded, policy
 from real import BIN, mlflow, mlserver
 from sklearn.ensemble import RandomForestClassifier
 
-from memberscope.defences import restriction
+from memberscope.defences import parse_restriction
 from memberscope.targets import Endpoint, HttpTarget, RestrictedTarget
 
 pytestmark = pytest.mark.skipif(
@@ -47,7 +47,7 @@ def test_each_defence_through_the_guard_is_that_of_the_wrapped_server(urls, prot
                 HttpTarget(Endpoint(urls[protocol], batch_size=50, **declared)) as target,
                 HttpTarget(Endpoint(guard.url, batch_size=50, **declared | hidden | level)) as through,
             ):
-                expected = target if name == "none" else RestrictedTarget(target, restriction(name))
+                expected = target if name == "none" else RestrictedTarget(target, parse_restriction(name))
                 np.testing.assert_array_equal(through.query(X), expected.query(X))
         assert guard.ask("GET", "/v2/health/ready" if protocol == "v2" else "/ping").status == 200
         assert guard.ask("GET", "/v2/repository/index" if protocol == "v2" else "/docs").status == 404

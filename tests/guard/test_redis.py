@@ -11,9 +11,9 @@ import uuid
 import pytest
 import redis
 
-from memberscope.guard.policy.config import Rate
-from memberscope.guard.state.interface import Bucket, Standing, StateError
-from memberscope.guard.state.redis_client import Link
+from memberscope.guard.policy.config import RateLimit
+from memberscope.guard.state.interface import ActiveResponse, Bucket, StateError
+from memberscope.guard.state.redis_client import RedisLink
 from memberscope.guard.state.redis_store import RedisState
 from memberscope.guard.state.stream_lease import Consumer, LeaseLost
 
@@ -65,7 +65,7 @@ def prefix() -> str:
 
 
 def one(n: int = 1, holds: int = 1000) -> list[Bucket]:
-    return [Bucket("c:x", Rate(n=holds, seconds=AGES), n)]
+    return [Bucket("c:x", RateLimit(n=holds, seconds=AGES), n)]
 
 
 async def until(condition, limit: float = 60.0):
@@ -99,7 +99,7 @@ def test_two_processes_agree_on_one_budget_to_the_token(redis_here, prefix):
 def test_a_bucket_refills_by_the_clock_of_redis_and_its_key_goes(redis_here, prefix):
     async def body():
         state = RedisState(redis_here.url, prefix, PATIENT)
-        ask = [Bucket("c:x", Rate(n=2, seconds=1.0), 2)]
+        ask = [Bucket("c:x", RateLimit(n=2, seconds=1.0), 2)]
         first, second = await state.take(ask), await state.take(ask)
         with redis.Redis.from_url(redis_here.url) as direct:
             lives = direct.pttl(f"{prefix}:b:1:c:x")
@@ -147,9 +147,9 @@ def test_every_key_has_a_time_to_live_and_no_name_of_a_client(redis_here, prefix
         state = RedisState(redis_here.url, prefix, PATIENT)
         consumer = Consumer(redis_here.url, prefix, PATIENT)
         await state.take(
-            [*one(), Bucket("a:", Rate(n=5, seconds=100.0), 1), Bucket("r:default:ff:1", Rate(n=5, seconds=9.0), 1)]
+            [*one(), Bucket("a:", RateLimit(n=5, seconds=100.0), 1), Bucket("r:default:ff:1", RateLimit(n=5, seconds=9.0), 1)]
         )
-        await state.stand("ff", Standing("block", "volume"), 100.0)
+        await state.stand("ff", ActiveResponse("block", "volume"), 100.0)
         await state.publish("line")
         await consumer.resume()
         await consumer.checkpoint("0-0/0", b"snapshot")
@@ -216,7 +216,7 @@ def test_a_hanging_redis_ends_every_call_in_time_and_answers_do_not_mix(own_redi
         own_redis.freeze()
         calls = [state.take(one()), state.standing("ff"), state.publish("line"), *(state.take(one()) for _ in range(100))]
         took = await asyncio.gather(*map(timed, calls))
-        took += [await timed(state.stand("ff", Standing("block", "late"), 10.0))]
+        took += [await timed(state.stand("ff", ActiveResponse("block", "late"), 10.0))]
         own_redis.thaw()
         await until(lambda: state.take(one(0)))
         answers = [await until(lambda: both(state)) for _ in range(20)]
@@ -233,7 +233,7 @@ async def both(state):
 
 
 async def stood(state):
-    await state.stand("ff", Standing("throttle", "volume"), 1000.0)
+    await state.stand("ff", ActiveResponse("throttle", "volume"), 1000.0)
     return True
 
 
@@ -431,7 +431,7 @@ def test_a_question_that_is_cancelled_ends_cancelled_wherever_it_has_come_to(red
         return task.cancelled()
 
     async def body():
-        link = Link(redis_here.url, PATIENT)
+        link = RedisLink(redis_here.url, PATIENT)
         await link.ask(link.redis.ping)
         ends = [await cancelled_after(link, turns) for turns in [*range(12)] * 10]
         assert await link.ask(link.redis.ping)

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memberscope.guard.detectors.alarm import Alarm
-from memberscope.guard.monitor.responses import responses_of
+from memberscope.guard.monitor.responses import list_responses
 from memberscope.guard.policy.config import Respond
-from memberscope.guard.state.interface import Standing
+from memberscope.guard.state.interface import ActiveResponse
 
 HARD = Respond(volume="block", probing="coarsen", boundary="step_up", coverage="throttle", minutes=2.0)
 
@@ -22,21 +22,21 @@ def alarm(detector="probing", scope="client", subject="0a", clients=("0a",)) -> 
     ("detector", "response"), [("volume", "block"), ("probing", "coarsen"), ("boundary", "step_up"), ("coverage", "throttle")]
 )
 def test_each_detector_has_its_response_for_the_policys_minutes(detector, response):
-    assert responses_of(alarm(detector), HARD) == [("0a", Standing(response, detector), 120.0)]
+    assert list_responses(alarm(detector), HARD) == [("0a", ActiveResponse(response, detector), 120.0)]
 
 
 def test_a_clients_alarm_concerns_that_client_whoever_else_is_named():
-    assert [client for client, _, _ in responses_of(alarm(clients=("0a", "0b")), HARD)] == ["0a"]
+    assert [client for client, _, _ in list_responses(alarm(clients=("0a", "0b")), HARD)] == ["0a"]
 
 
 @pytest.mark.parametrize(("scope", "subject"), [("family", "17"), ("pool", "class-a")])
 def test_a_familys_or_a_pools_alarm_concerns_each_who_took_part_once(scope, subject):
-    found = responses_of(alarm(scope=scope, subject=subject, clients=("0b", "0a", "0b")), HARD)
+    found = list_responses(alarm(scope=scope, subject=subject, clients=("0b", "0a", "0b")), HARD)
     assert [client for client, _, _ in found] == ["0b", "0a"]
 
 
 def test_alert_is_no_response():
-    assert responses_of(alarm(), Respond()) == []
+    assert list_responses(alarm(), Respond()) == []
 
 
 hashes = st.text("0123456789abcdef", min_size=1, max_size=16)
@@ -44,9 +44,9 @@ hashes = st.text("0123456789abcdef", min_size=1, max_size=16)
 
 @given(st.sampled_from(["client", "family", "pool"]), hashes, st.lists(hashes, max_size=5))
 def test_membership_never_changes_an_answer(scope, subject, clients):
-    assert responses_of(alarm("membership", scope, subject, tuple(clients)), HARD) == []
+    assert list_responses(alarm("membership", scope, subject, tuple(clients)), HARD) == []
 
 
 @given(st.sampled_from(["volume", "probing", "boundary", "coverage"]), st.lists(hashes, max_size=5))
 def test_the_pool_of_everybody_never_blocks_anybody(detector, clients):
-    assert responses_of(alarm(detector, "pool", "all", tuple(clients)), HARD) == []
+    assert list_responses(alarm(detector, "pool", "all", tuple(clients)), HARD) == []

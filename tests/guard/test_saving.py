@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
-from memberscope.defences import Chain, HampOutput, MemGuard, Rounding, Temperature, TopK, restriction
+from memberscope.defences import Chain, HampOutput, MemGuard, Rounding, Temperature, TopK, parse_restriction
 from memberscope.errors import InputError
 from memberscope.outputs.fitted_file import FORMAT, META, fit_parts, load_fitted, save_fitted, with_fitted
 
@@ -24,7 +24,7 @@ def answers(n: int, k: int = 4, seed: int = 0) -> np.ndarray:
 def fitted():
     outputs = answers(300)
     return fit_parts(
-        restriction("temperature:2+memguard:1:7+hamp_output:3+round:4"), outputs, outputs[:, 0] > 0.2, answers(90, seed=2)
+        parse_restriction("temperature:2+memguard:1:7+hamp_output:3+round:4"), outputs, outputs[:, 0] > 0.2, answers(90, seed=2)
     )
 
 
@@ -46,7 +46,7 @@ def rewritten(file, change) -> None:
 
 
 def test_what_is_read_back_answers_the_same_to_the_last_bit(file, fitted):
-    found = with_fitted(restriction(fitted.name), load_fitted(file), 4)
+    found = with_fitted(parse_restriction(fitted.name), load_fitted(file), 4)
     assert found.digest == fitted.digest and "@" in found.digest
     for seed in range(3):
         asked = answers(200, seed=10 + seed)
@@ -57,25 +57,25 @@ def test_what_is_read_back_answers_the_same_to_the_last_bit(file, fitted):
 def test_one_file_holds_several_and_each_keeps_its_place(tmp_path):
     outputs = answers(300)
     plain = MemGuard(1.0).fit(outputs, outputs[:, 0] > 0.2)
-    behind = fit_parts(restriction("temperature:3+memguard:1"), outputs, outputs[:, 0] > 0.2)
+    behind = fit_parts(parse_restriction("temperature:3+memguard:1"), outputs, outputs[:, 0] > 0.2)
     assert behind.parts[1].digest != plain.digest
     assert save_fitted([plain, behind, Chain((plain, TopK(1)))], tmp_path / "f") == ("memguard:1", "temperature:3+memguard:1")
     found = load_fitted(tmp_path / "f")
-    assert with_fitted(restriction("memguard:1"), found).digest == plain.digest
-    assert with_fitted(restriction("temperature:3+memguard:1+top:1"), found).parts[1].digest == behind.parts[1].digest
+    assert with_fitted(parse_restriction("memguard:1"), found).digest == plain.digest
+    assert with_fitted(parse_restriction("temperature:3+memguard:1+top:1"), found).parts[1].digest == behind.parts[1].digest
 
 
 def test_parts_fitted_together_are_those_that_an_audit_fits():
     outputs, member = answers(80), answers(80)[:, 0] > 0.2
     whole = Chain((Temperature(2.0), MemGuard(1.0))).fit(outputs, member)
-    assert fit_parts(restriction("temperature:2+memguard:1"), outputs, member).digest == whole.digest
+    assert fit_parts(parse_restriction("temperature:2+memguard:1"), outputs, member).digest == whole.digest
     random = answers(50, seed=3)
     assert (
-        fit_parts(restriction("hamp_output"), outputs, member, random).digest
+        fit_parts(parse_restriction("hamp_output"), outputs, member, random).digest
         == HampOutput().fit(random, random[:, 0] > 2).digest
     )
     with pytest.raises(InputError, match="random"):
-        fit_parts(restriction("hamp_output"), outputs, member)
+        fit_parts(parse_restriction("hamp_output"), outputs, member)
 
 
 @pytest.mark.parametrize("defence", [Rounding(2), MemGuard(1.0), Chain((TopK(1), HampOutput()))])
@@ -94,7 +94,7 @@ def test_two_that_differ_under_one_name_are_refused(tmp_path):
 
 def test_another_number_of_classes_is_refused(file, fitted):
     with pytest.raises(InputError, match=r"temperature:2\+memguard:1:7 fitted to 5 classes, got 4"):
-        with_fitted(restriction(fitted.name), load_fitted(file), 5)
+        with_fitted(parse_restriction(fitted.name), load_fitted(file), 5)
 
 
 @given(cut=st.integers(0, 10**6))

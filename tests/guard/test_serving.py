@@ -21,10 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
 from guarded import JSON, ROWS, Broken, guarded, policy
 from unruly import Unruly, model, serving
 
-from memberscope.defences import restriction
+from memberscope.defences import parse_restriction
 from memberscope.guard.counters import Uncounted
 from memberscope.guard.state.in_memory import MemoryState
-from memberscope.guard.state.interface import Standing
+from memberscope.guard.state.interface import ActiveResponse
 from memberscope.outputs.fitted_file import save_fitted
 from memberscope.targets import Endpoint, FunctionTarget, HttpTarget, RestrictedTarget
 
@@ -42,7 +42,7 @@ def strict():
 
 def shown(name: str = "top:2+round:2") -> list[dict[str, float]]:
     """What the defence leaves of the model's answers."""
-    outputs = restriction(name)(model(X))
+    outputs = parse_restriction(name)(model(X))
     return [{c: v for c, v in zip(NAMES, row, strict=True) if v == v} for row in outputs.tolist()]
 
 
@@ -69,7 +69,7 @@ def test_an_audit_through_the_guard_reads_what_it_reads_in_process(path, declare
             outputs = target.query(X)
         wrapped = FunctionTarget(lambda x: outputs, n_classes=3)
         for name in ("none", "top:2", "round:2", "temperature:2", "noise:0.3", "label", "top:2+round:1"):
-            expected = outputs if name == "none" else RestrictedTarget(wrapped, restriction(name)).query(X)
+            expected = outputs if name == "none" else RestrictedTarget(wrapped, parse_restriction(name)).query(X)
             guard.guard.swap(guard.guard.prepared(policy(serving=declared, default={"restrict": name})))
             guard.seen.clear()
             endpoint = Endpoint(guard.url + path, model_name="m", **keys | audit(name))
@@ -146,8 +146,8 @@ def test_budgets_end_with_429_and_the_model_is_not_asked(rate):
 )
 def test_responses_in_force(response, status):
     class Standings(MemoryState):
-        async def standing(self, client: str) -> Standing | None:
-            return Standing(response, "probing")
+        async def standing(self, client: str) -> ActiveResponse | None:
+            return ActiveResponse(response, "probing")
 
     given = policy(respond={"probing": "block", "throttle": "1/h"})
     with serving(Unruly()) as upstream, guarded(upstream, given, state=Standings()) as guard:
@@ -474,7 +474,7 @@ def test_memguard_behind_the_guard_is_memguard_in_process(tmp_path):
     rng = np.random.default_rng(0)
     member = np.arange(400) < 200
     answers = np.vstack([rng.dirichlet(np.ones(3) * 0.2, 200), rng.dirichlet(np.ones(3), 200)])
-    fitted = restriction("memguard:1:0:30").fit(answers, member)
+    fitted = parse_restriction("memguard:1:0:30").fit(answers, member)
     save_fitted([fitted], tmp_path / "fitted.safetensors")
     given = policy(default={"restrict": "memguard:1:0:30"}, fitted="fitted.safetensors", home=str(tmp_path))
     with serving(Unruly()) as upstream, guarded(upstream, given) as guard:

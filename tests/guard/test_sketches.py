@@ -13,7 +13,7 @@ from memberscope.guard.hashing.secret_key import Secret, read_secrets, write_sec
 from memberscope.guard.sketching.fingerprints import Fingerprints, read_fingerprints, write_fingerprints
 from memberscope.guard.sketching.sketcher import Sketcher, read_sketcher, write_sketcher
 from memberscope.statistics import clopper_pearson
-from memberscope.wire.batch import Batch, batch_of
+from memberscope.wire.batch import Batch, build_request_batch
 
 SECRET, OTHER = Secret("k", bytes(range(32))), Secret("o", bytes(32))
 MIXED = {"age": [30.0, 40.0, np.nan], "job": ["cook", "smith", None], "pay": [1, 2, 3]}
@@ -50,15 +50,15 @@ def mixed(n: int, seed: int = 0) -> pd.DataFrame:
 
 def test_tables_keep_near_records_near_and_others_far():
     frame = mixed(3000)
-    sketcher = Sketcher.fit("tabular", batch_of(frame[:2000]), SECRET)
+    sketcher = Sketcher.fit("tabular", build_request_batch(frame[:2000]), SECRET)
     asked, jolted = frame[2000:].reset_index(drop=True), frame[2000:].reset_index(drop=True).copy()
     for j in range(6):
         jolted[f"x{j}"] *= 1.003
     shuffled = asked.sample(frac=1, random_state=0)
-    assert np.quantile(away(sketcher, batch_of(asked), batch_of(jolted)), 0.95) < sketcher.radius
-    assert (away(sketcher, batch_of(asked), batch_of(shuffled)) < sketcher.radius).mean() < 0.02
+    assert np.quantile(away(sketcher, build_request_batch(asked), build_request_batch(jolted)), 0.95) < sketcher.radius
+    assert (away(sketcher, build_request_batch(asked), build_request_batch(shuffled)) < sketcher.radius).mean() < 0.02
     jolted["job"] = np.where(asked["job"] == "cook", "smith", "cook")
-    assert (away(sketcher, batch_of(asked), batch_of(jolted)) > sketcher.radius).mean() > 0.95
+    assert (away(sketcher, build_request_batch(asked), build_request_batch(jolted)) > sketcher.radius).mean() > 0.95
 
 
 def test_a_missing_value_moves_a_record_by_one_column_at_most():
@@ -132,7 +132,7 @@ def test_a_record_has_one_hash_however_it_is_written():
         "columns of objects": Batch(
             columns={name: objects(list(col)) for name, col in zip("abc", zip(*rows, strict=True), strict=True)}
         ),
-        "frame": batch_of(pd.DataFrame(x, columns=list("abc"))),
+        "frame": build_request_batch(pd.DataFrame(x, columns=list("abc"))),
     }
     hashes = {name: sketcher.sketch(batch)[0].tolist() for name, batch in written.items()}
     assert all(found == hashes["array"] for found in hashes.values()), hashes
@@ -140,8 +140,8 @@ def test_a_record_has_one_hash_however_it_is_written():
 
 
 def test_mixed_records_have_one_hash_alone_or_together_and_with_nothing_for_nan():
-    sketcher = Sketcher.fit("tabular", batch_of(pd.concat([pd.DataFrame(MIXED)] * 10)), SECRET)
-    whole = batch_of(pd.DataFrame(MIXED))
+    sketcher = Sketcher.fit("tabular", build_request_batch(pd.concat([pd.DataFrame(MIXED)] * 10)), SECRET)
+    whole = build_request_batch(pd.DataFrame(MIXED))
     plain = Batch(
         columns={name: objects([None if value != value else value for value in column]) for name, column in MIXED.items()}
     )
@@ -166,7 +166,7 @@ def test_another_secret_gives_other_hashes_and_points():
 @pytest.mark.parametrize("kind", ["tabular", "image", "text"])
 def test_a_sketch_read_back_sketches_the_same_to_the_bit(tmp_path, kind):
     x = {
-        "tabular": batch_of(mixed(200)),
+        "tabular": build_request_batch(mixed(200)),
         "image": Batch(smooth(60)),
         "text": Batch(objects([f"a{i} b c d{i} e" for i in range(60)])),
     }[kind]

@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memberscope.errors import InputError
-from memberscope.guard.policy.config import Allowed, Rate
-from memberscope.guard.state.in_memory import MemoryState, Table
-from memberscope.guard.state.interface import Bucket, Standing, StateError, Taken
+from memberscope.guard.policy.config import ClientLimits, RateLimit
+from memberscope.guard.state.in_memory import BucketTable, MemoryState
+from memberscope.guard.state.interface import ActiveResponse, Bucket, StateError, Taken
 from memberscope.guard.state.local_fallback import LocalAfterFault
 from memberscope.guard.state.redis_store import RedisState
-from memberscope.guard.state.token_buckets import buckets_of, retry_after
+from memberscope.guard.state.token_buckets import build_buckets, format_retry_after
 
 AGES = 1e9  # seconds: a refill time so long that nothing refills during a test
 
@@ -47,7 +47,7 @@ def state_here(request):
 
 
 def bucket(key: str, n: int, holds: int = 10, seconds: float = AGES) -> Bucket:
-    return Bucket(key, Rate(n=holds, seconds=seconds), n)
+    return Bucket(key, RateLimit(n=holds, seconds=seconds), n)
 
 
 def with_state(state_here, body):
@@ -111,34 +111,34 @@ def test_the_hardest_response_in_force_is_told(state_here):
     async def body(state):
         found = [await state.standing("ff")]
         for response in ("throttle", "block", "coarsen"):
-            await state.stand("ff", Standing(response, f"by {response}"), 1000.0)
+            await state.stand("ff", ActiveResponse(response, f"by {response}"), 1000.0)
             found.append(await state.standing("ff"))
         return found, await state.standing("fe")
 
     found, other = with_state(state_here, body)
-    block = Standing("block", "by block")
-    assert found == [None, Standing("throttle", "by throttle"), block, block] and other is None
+    block = ActiveResponse("block", "by block")
+    assert found == [None, ActiveResponse("throttle", "by throttle"), block, block] and other is None
 
 
 def test_a_milder_response_that_lasts_longer_follows_the_harder(state_here):
     async def body(state):
-        await state.stand("ff", Standing("block", "probing"), 0.05)
-        await state.stand("ff", Standing("throttle", "volume"), 1000.0)
+        await state.stand("ff", ActiveResponse("block", "probing"), 0.05)
+        await state.stand("ff", ActiveResponse("throttle", "volume"), 1000.0)
         while (found := await state.standing("ff")).response == "block":
             await asyncio.sleep(0.02)
         return found
 
-    assert with_state(state_here, body) == Standing("throttle", "volume")
+    assert with_state(state_here, body) == ActiveResponse("throttle", "volume")
 
 
 def test_the_longer_of_two_equal_responses_stays(state_here):
     async def body(state):
-        await state.stand("ff", Standing("block", "long"), 1000.0)
-        await state.stand("ff", Standing("block", "short"), 1.0)
-        await state.stand("fe", Standing("block", "never"), 0.0)
+        await state.stand("ff", ActiveResponse("block", "long"), 1000.0)
+        await state.stand("ff", ActiveResponse("block", "short"), 1.0)
+        await state.stand("fe", ActiveResponse("block", "never"), 0.0)
         return await state.standing("ff"), await state.standing("fe")
 
-    assert with_state(state_here, body) == (Standing("block", "long"), None)
+    assert with_state(state_here, body) == (ActiveResponse("block", "long"), None)
 
 
 TAKES = st.lists(st.tuples(st.sampled_from(["c:a", "c:b", "r:a"]), st.integers(0, 4)), min_size=1, max_size=3)
@@ -281,7 +281,7 @@ def test_few_newcomers_notice_a_full_table():
 
 
 def test_a_table_keeps_the_emptiest_and_takes_the_place_of_the_full():
-    table = Table(1)
+    table = BucketTable(1)
     for key in range(16):
         table.put(key, 100.0 + key, now=50.0)
     table.put(99, 500.0, now=50.0)
@@ -292,13 +292,13 @@ def test_a_table_keeps_the_emptiest_and_takes_the_place_of_the_full():
 
 def test_bytes_a_bucket_at_one_hundred_thousand_clients():
     clients, kept = 100_000, 5  # a client's bucket and those of four records
-    allowed = Allowed(per_client="1000/h", per_record="5/d")
+    allowed = ClientLimits(per_client="1000/h", per_record="5/d")
     tracemalloc.start()
     state = MemoryState(clients=clients, clock=Clock())
 
     async def fill(part):
         for i in part:
-            await state.take(buckets_of(f"{i:016x}", "default", allowed, None, [i], None))
+            await state.take(build_buckets(f"{i:016x}", "default", allowed, None, [i], None))
 
     asyncio.run(fill(range(10)))
     few = tracemalloc.get_traced_memory()[0]
@@ -321,7 +321,7 @@ def test_responses_are_bounded_and_those_that_end_first_go():
 
     async def body():
         for i in range(300):
-            await state.stand(f"{i}", Standing("block", "volume"), 1000.0 + i)
+            await state.stand(f"{i}", ActiveResponse("block", "volume"), 1000.0 + i)
         assert len(state._standing) <= 100
         clock.now += 1200.5
         return [await state.standing(f"{i}") is not None for i in (0, 150, 290)]
@@ -380,9 +380,9 @@ def test_in_a_fault_this_process_goes_on_with_what_it_knows():
 
     async def body():
         before = [await state.take([bucket("c:a", 6)]), await state.take([bucket("c:a", 6)])]
-        await state.stand("ff", Standing("block", "volume"), 1000.0)
+        await state.stand("ff", ActiveResponse("block", "volume"), 1000.0)
         shared.gone = True
-        await state.stand("fe", Standing("throttle", "volume"), 1000.0)
+        await state.stand("fe", ActiveResponse("throttle", "volume"), 1000.0)
         await state.publish("line")
         after = [await state.take([bucket("c:a", 4)]), await state.take([bucket("c:a", 1)])]
         return [taken.allowed for taken in before + after], await state.standing("ff"), await state.standing("fe")
@@ -394,19 +394,19 @@ def test_in_a_fault_this_process_goes_on_with_what_it_knows():
 
 
 def test_a_request_draws_from_every_budget_it_falls_under():
-    allowed = Allowed(per_client="100/h", per_record="5/d")
-    found = buckets_of("ff", "partner", allowed, Rate.of("9/s"), [2**64 - 1, 3, 3], Rate.of("1/m"))
+    allowed = ClientLimits(per_client="100/h", per_record="5/d")
+    found = build_buckets("ff", "partner", allowed, RateLimit.of("9/s"), [2**64 - 1, 3, 3], RateLimit.of("1/m"))
     assert found == [
-        Bucket("c:partner:ff", Rate.of("100/h"), 3),
-        Bucket("a:", Rate.of("9/s"), 3),
-        Bucket("t:ff", Rate.of("1/m"), 3),
-        Bucket("r:partner:ff:ffffffffffffffff", Rate.of("5/d"), 1),
-        Bucket("r:partner:ff:3", Rate.of("5/d"), 2),
+        Bucket("c:partner:ff", RateLimit.of("100/h"), 3),
+        Bucket("a:", RateLimit.of("9/s"), 3),
+        Bucket("t:ff", RateLimit.of("1/m"), 3),
+        Bucket("r:partner:ff:ffffffffffffffff", RateLimit.of("5/d"), 1),
+        Bucket("r:partner:ff:3", RateLimit.of("5/d"), 2),
     ]
-    assert buckets_of("ff", "partner", allowed, Rate.of("9/s"), [], None) == []
-    assert buckets_of("ff", "partner", Allowed(), None, [1], None) == []
+    assert build_buckets("ff", "partner", allowed, RateLimit.of("9/s"), [], None) == []
+    assert build_buckets("ff", "partner", ClientLimits(), None, [1], None) == []
 
 
 @given(st.floats(0, 1e9))
 def test_the_header_never_tells_too_short_a_time(seconds):
-    assert seconds <= float(retry_after(seconds)) <= max(1.0, seconds + 1.0)
+    assert seconds <= float(format_retry_after(seconds)) <= max(1.0, seconds + 1.0)

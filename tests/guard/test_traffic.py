@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import guard_campaigns as attacks
 import guard_traffic as traffic
-from memberscope.signals.label_oracle import top_labels
+from memberscope.signals.label_oracle import ask_top_labels
 from memberscope.targets import FunctionTarget
 
 
@@ -24,7 +24,7 @@ def served(kind: str = "tabular") -> traffic.Deployment:
         return np.column_stack([~right, right]).astype(float)
 
     target = FunctionTarget(answer, n_classes=2)
-    return traffic.Deployment("adult", kind, target, x, top_labels(target, x), np.arange(3000) < 900)
+    return traffic.Deployment("adult", kind, target, x, ask_top_labels(target, x), np.arange(3000) < 900)
 
 
 @pytest.mark.parametrize("kind", ["tabular", "image"])
@@ -34,7 +34,7 @@ def test_a_stream_is_in_order_and_answered_by_the_model(kind):
     assert (np.diff(stream.time) >= 0).all() and stream.time[0] >= traffic.START
     pool, labels = deployment.pool(), deployment.labels()
     assert len(pool) == len(labels) == deployment.size > stream.row.max() >= deployment.n
-    np.testing.assert_array_equal(labels, top_labels(deployment.target, pool))
+    np.testing.assert_array_equal(labels, ask_top_labels(deployment.target, pool))
     assert {traffic.kind_of(name) for name in stream.names} == set(traffic.KINDS)
 
 

@@ -17,15 +17,15 @@ from watching import START, call, population, prepared
 
 from memberscope.guard import read_policy
 from memberscope.guard.hashing.secret_key import read_secrets
-from memberscope.guard.monitor.artifacts import equipment_of
-from memberscope.guard.sketching.observations import Observations, line_of
+from memberscope.guard.monitor.artifacts import load_monitor_artifacts
+from memberscope.guard.sketching.observations import Observations, format_access_line
 from memberscope.wire.batch import Batch
 
 
 def log_of(file: Path, path: Path, days: int, seed: int = 0, clients: int = 12) -> None:
     """Benign queries of some days as the guard logs them."""
     policy = read_policy(file)
-    equipment = equipment_of(policy.model_copy(update={"monitor": policy.monitor.model_copy(update={"tuned": None})}))
+    equipment = load_monitor_artifacts(policy.model_copy(update={"monitor": policy.monitor.model_copy(update={"tuned": None})}))
     rng, lines = np.random.default_rng(seed), []
     for day in range(days):
         times = np.sort(rng.uniform(0, 86400, 60 * clients // 4))
@@ -33,7 +33,7 @@ def log_of(file: Path, path: Path, days: int, seed: int = 0, clients: int = 12) 
         record, point, bins = equipment.sketcher.sketch(Batch(x))
         who = rng.integers(1, clients + 1, len(times)).astype(np.uint64)
         whole = Observations(START + 86400 * day + times, who, record, point, bins, rng.integers(0, 3, len(times)))
-        lines += [line_of(whole.take(slice(i, i + 1)), key=equipment.secret.id) for i in range(len(times))]
+        lines += [format_access_line(whole.take(slice(i, i + 1)), key=equipment.secret.id) for i in range(len(times))]
     path.write_text("".join(line + "\n" for line in lines))
 
 

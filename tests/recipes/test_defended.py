@@ -10,10 +10,10 @@ from sklearn.linear_model import LogisticRegression
 
 from memberscope import audit
 from memberscope.auditing import Plan
-from memberscope.defences import HampOutput, Temperature, TopK, restriction
+from memberscope.defences import HampOutput, Temperature, TopK, parse_restriction
 from memberscope.errors import InputError
-from memberscope.recipes.fleet.observe_model import Observation, observe
-from memberscope.signals import Wanted
+from memberscope.recipes.fleet.observe_model import Observation, observe_signals
+from memberscope.signals import SignalRequest
 from memberscope.targets import FunctionTarget, RestrictedTarget, SklearnTarget
 from memberscope.types import Access, OutputDefence, Records, SignalSpec
 
@@ -25,9 +25,9 @@ HAMP = HampOutput().fit(np.random.default_rng(1).dirichlet(np.full(4, 0.5), 9), 
 def kept(behind: OutputDefence, seen_through: str | None) -> np.ndarray:
     """What is kept of a model `behind` a defence where the target is seen through a restriction, (30, 4)."""
     model = RestrictedTarget(FunctionTarget(lambda x: P[x[:, 0].astype(int)], n_classes=4), behind)
-    wanted = Wanted(Access.PROBABILITIES, SignalSpec(), restriction(seen_through) if seen_through else None)
+    wanted = SignalRequest(Access.PROBABILITIES, SignalSpec(), parse_restriction(seen_through) if seen_through else None)
     look = Observation((wanted,), "probabilities", 4, ("identity",))
-    return observe(look, model, POOL, np.arange(30) < 15, None)["pool 0"][:, 0]
+    return observe_signals(look, model, POOL, np.arange(30) < 15, None)["pool 0"][:, 0]
 
 
 def test_a_defence_is_not_applied_twice():

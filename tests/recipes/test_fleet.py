@@ -15,17 +15,26 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 
 from memberscope.errors import InputError, TargetError
-from memberscope.recipes import Execution, FunctionRecipe, Order, SklearnRecipe, as_recipe, balanced, load_recipe, train
-from memberscope.recipes.fleet.execution import stream
-from memberscope.recipes.fleet.tuning_cache import fitting
-from memberscope.signals import Store, Wanted
+from memberscope.recipes import (
+    Execution,
+    FunctionRecipe,
+    SklearnRecipe,
+    TrainingJob,
+    as_recipe,
+    build_balanced_design,
+    load_recipe,
+    train_fleet,
+)
+from memberscope.recipes.fleet.execution import stream_answers
+from memberscope.recipes.fleet.tuning_cache import limit_jobs
+from memberscope.signals import SignalRequest, Store
 from memberscope.types import Access, Records, SignalSpec
 
 HERE = Execution("sequential")
 WANTED = (
-    Wanted(Access.PROBABILITIES, SignalSpec("logit_confidence")),
-    Wanted(Access.PROBABILITIES, SignalSpec("log_confidence", parameters=(("temperature", 2.0),))),
-    Wanted(Access.PROBABILITIES, SignalSpec()),
+    SignalRequest(Access.PROBABILITIES, SignalSpec("logit_confidence")),
+    SignalRequest(Access.PROBABILITIES, SignalSpec("log_confidence", parameters=(("temperature", 2.0),))),
+    SignalRequest(Access.PROBABILITIES, SignalSpec()),
 )
 
 
@@ -36,12 +45,12 @@ def records(n: int, seed: int = 0) -> Records:
     return Records(x, y, np.array([f"r{seed}-{i}" for i in range(n)]))
 
 
-def order(recipe=None, m: int = 6, n: int = 120, **changes) -> Order:
+def order(recipe=None, m: int = 6, n: int = 120, **changes) -> TrainingJob:
     pool = records(n)
-    inside = balanced(n, n // 2, m, np.random.default_rng(1), strata=pool.y)
+    inside = build_balanced_design(n, n // 2, m, np.random.default_rng(1), strata=pool.y)
     recipe = recipe or SklearnRecipe(LogisticRegression())
     given = {"views": ("identity", "noise:0.1"), "population": records(40, 7)} | changes
-    return Order(recipe, pool, inside, tuple(range(m)), WANTED, "probabilities", 3, **given)
+    return TrainingJob(recipe, pool, inside, tuple(range(m)), WANTED, "probabilities", 3, **given)
 
 
 def same(first, second) -> bool:
@@ -54,7 +63,7 @@ def same(first, second) -> bool:
 
 def test_observed_numbers_are_those_of_models_trained_by_hand():
     wish = order()
-    fleet = train(wish, None, HERE)
+    fleet = train_fleet(wish, None, HERE)
     assert len(fleet) == 6 and fleet.trained == 6
     model = LogisticRegression().fit(wish.pool.x[wish.inside[2]], wish.pool.y[wish.inside[2]])
     p = model.predict_proba(wish.pool.x)
@@ -69,10 +78,10 @@ def test_observed_numbers_are_those_of_models_trained_by_hand():
 
 
 def test_processes_the_store_and_this_process_give_the_same_bytes(tmp_path):
-    plain = train(order(), None, HERE)
+    plain = train_fleet(order(), None, HERE)
     store = Store(tmp_path)
-    stored = train(order(), store, Execution("loky", n_jobs=2))
-    again = train(order(), store, HERE)
+    stored = train_fleet(order(), store, Execution("loky", n_jobs=2))
+    again = train_fleet(order(), store, HERE)
     assert same(plain, stored) and same(plain, again)
     assert (stored.trained, again.trained) == (6, 0)
 
@@ -80,7 +89,7 @@ def test_processes_the_store_and_this_process_give_the_same_bytes(tmp_path):
 def test_anything_that_decides_a_model_changes_its_key(tmp_path):
     store = Store(tmp_path)
     base = order()
-    train(base, store, HERE)
+    train_fleet(base, store, HERE)
     other = records(120, 3)
     changes = [
         replace(base, recipe=SklearnRecipe(LogisticRegression(C=0.5))),
@@ -91,17 +100,17 @@ def test_anything_that_decides_a_model_changes_its_key(tmp_path):
         replace(base, views=("identity",)),
         replace(base, population=None),
     ]
-    assert [train(change, store, HERE).trained for change in changes] == [6] * len(changes)
-    assert train(base, store, HERE).trained == 0
+    assert [train_fleet(change, store, HERE).trained for change in changes] == [6] * len(changes)
+    assert train_fleet(base, store, HERE).trained == 0
 
 
 def test_a_damaged_or_missing_entry_is_trained_again(tmp_path):
     store = Store(tmp_path)
-    whole = train(order(), store, HERE)
+    whole = train_fleet(order(), store, HERE)
     first, second, *_ = sorted(tmp_path.glob("model-*"))
     first.write_bytes(first.read_bytes()[:-100])
     second.unlink()
-    again = train(order(), store, HERE)
+    again = train_fleet(order(), store, HERE)
     assert again.trained == 2 and same(whole, again)
 
 
@@ -140,7 +149,7 @@ def test_a_killed_run_loses_only_the_model_in_flight(tmp_path):
     assert 2 <= len(before) < 6
     subprocess.run([sys.executable, "-c", script], check=True)
     assert all((store / name).read_bytes() == data for name, data in before.items())
-    np.testing.assert_array_equal(np.load(out), train(order(), None, HERE).observed[WANTED[0]])
+    np.testing.assert_array_equal(np.load(out), train_fleet(order(), None, HERE).observed[WANTED[0]])
 
 
 def test_a_diverged_model_is_marked_and_not_a_crash():
@@ -153,7 +162,7 @@ def test_a_diverged_model_is_marked_and_not_a_crash():
     def recipe(records, seed):
         return Wild() if seed == 3 else LogisticRegression().fit(records.x, records.y)
 
-    fleet = train(order(as_recipe(recipe)), None, HERE)
+    fleet = train_fleet(order(as_recipe(recipe)), None, HERE)
     assert np.isnan(fleet.train_accuracy).tolist() == [False] * 3 + [True] + [False] * 2
     assert all(np.isfinite(values).all() for values in fleet.observed.values())
 
@@ -172,10 +181,10 @@ def test_one_model_that_fails_is_left_out(failing, tmp_path):
         return Picky() if seed == 0 else LogisticRegression().fit(records.x, records.y)
 
     for store in (None, Store(tmp_path)):
-        fleet = train(order(as_recipe(recipe)), store, HERE)
+        fleet = train_fleet(order(as_recipe(recipe)), store, HERE)
         assert np.isnan(fleet.train_accuracy).tolist() == [True] + [False] * 5 and len(fleet.failures) == 1
         assert all(np.isfinite(values).all() for values in fleet.observed.values())
-    again = train(order(as_recipe(recipe)), Store(tmp_path), HERE)
+    again = train_fleet(order(as_recipe(recipe)), Store(tmp_path), HERE)
     assert again.trained == 0 and np.isnan(again.train_accuracy[0])
 
 
@@ -202,7 +211,7 @@ def test_wrong_recipes_get_one_sentence():
         (labels_only, InputError, "Expected reference models that return probabilities as the target does, got labels"),
     ):
         with pytest.raises(kind, match=words):
-            train(order(as_recipe(recipe)), None, HERE)
+            train_fleet(order(as_recipe(recipe)), None, HERE)
 
 
 def test_a_model_that_never_saw_a_class_gives_it_no_probability():
@@ -210,7 +219,7 @@ def test_a_model_that_never_saw_a_class_gives_it_no_probability():
     inside = np.tile(np.arange(60) >= 2, (2, 1))
     inside[:, 30] = False
     recipe = SklearnRecipe(DecisionTreeClassifier())
-    fleet = train(Order(recipe, pool, inside, (0, 1), WANTED, "probabilities", 3), None, HERE)
+    fleet = train_fleet(TrainingJob(recipe, pool, inside, (0, 1), WANTED, "probabilities", 3), None, HERE)
     assert (fleet.observed[WANTED[2]][:, :, 0, 2] == 0).all() and np.isfinite(fleet.observed[WANTED[0]]).all()
 
 
@@ -221,7 +230,7 @@ def test_a_hanging_recipe_ends_the_run_in_a_sentence(tmp_path, n_jobs):
     sys.path.insert(0, str(tmp_path))
     try:
         with pytest.raises(TargetError, match="Expected each job within 2 seconds"):
-            train(order(load_recipe("hanging_recipe:recipe")), None, Execution("loky", n_jobs=n_jobs, timeout=2))
+            train_fleet(order(load_recipe("hanging_recipe:recipe")), None, Execution("loky", n_jobs=n_jobs, timeout=2))
     finally:
         sys.path.remove(str(tmp_path))
 
@@ -239,7 +248,7 @@ def test_a_model_of_labels_that_never_saw_a_class_still_numbers_the_others_as_th
     def recipe(some, seed):
         return Hard().fit(some.x, some.y)
 
-    fleet = train(Order(as_recipe(recipe), pool, inside, (0,), (), "labels", 3), None, HERE)
+    fleet = train_fleet(TrainingJob(as_recipe(recipe), pool, inside, (0,), (), "labels", 3), None, HERE)
     assert fleet.train_accuracy[0] == 1.0 and set(fleet.predicted[0].tolist()) == {1, 2}
 
 
@@ -255,10 +264,10 @@ def test_with_a_timeout_no_job_waits_and_one_at_a_time_stays_one(tmp_path):
             file.write("stop ")
         return job
 
-    assert sorted(stream(work, None, [0, 1, 2], Execution("loky", n_jobs=1, timeout=100))) == [0, 1, 2]
+    assert sorted(stream_answers(work, None, [0, 1, 2], Execution("loky", n_jobs=1, timeout=100))) == [0, 1, 2]
     assert log.read_text().split() == ["start", "stop"] * 3
-    kept = fitting(Execution(timeout=5), {"processes": 1})
-    assert (kept.backend, kept.n_jobs, fitting(Execution(), {"processes": 1}).backend) == ("loky", 1, "sequential")
+    kept = limit_jobs(Execution(timeout=5), {"processes": 1})
+    assert (kept.backend, kept.n_jobs, limit_jobs(Execution(), {"processes": 1}).backend) == ("loky", 1, "sequential")
 
 
 def test_executions_that_cannot_be_are_refused():
@@ -295,5 +304,5 @@ def test_a_full_disk_is_a_sentence(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InputError, match="full disk"):
-        train(order(), Store(tmp_path), HERE)
+        train_fleet(order(), Store(tmp_path), HERE)
     assert list(tmp_path.glob("model-*")) == []

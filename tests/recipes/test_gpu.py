@@ -15,8 +15,17 @@ from torch import nn
 import memberscope
 from memberscope.attacks import GradientNorm, LiRA, SelfInfluence
 from memberscope.errors import InputError
-from memberscope.recipes import SGD, Adam, EarlyStopping, Execution, Order, TorchRecipe, balanced, train
-from memberscope.signals import Store, Wanted, measure
+from memberscope.recipes import (
+    SGD,
+    Adam,
+    EarlyStoppingSettings,
+    Execution,
+    TorchRecipe,
+    TrainingJob,
+    build_balanced_design,
+    train_fleet,
+)
+from memberscope.signals import SignalRequest, Store, measure_signal
 from memberscope.targets import TorchTarget
 from memberscope.types import Access, Evidence, Records
 
@@ -57,7 +66,7 @@ def images(n: int = 200) -> Records:
 
 
 def halves(n: int, m: int) -> np.ndarray:
-    return balanced(n, n // 2, m, np.random.default_rng(1))
+    return build_balanced_design(n, n // 2, m, np.random.default_rng(1))
 
 
 def weights(recipe: TorchRecipe, pool: Records, inside: np.ndarray) -> np.ndarray:
@@ -101,7 +110,7 @@ def test_images_are_changed_alike():
 
 def test_early_stopping_stops_where_it_does_on_the_processor():
     pool, inside = flat(), halves(200, 3)
-    here = TorchRecipe(connected, SGD(0.02), epochs=40, batch_size=16, precision="float64", stop=EarlyStopping(4, 0.2))
+    here = TorchRecipe(connected, SGD(0.02), epochs=40, batch_size=16, precision="float64", stop=EarlyStoppingSettings(4, 0.2))
     expected = weights(replace(here, engine="loop"), pool, inside)
     for engine in ("loop", "matrices"):
         found = weights(replace(here, engine=engine, device="cuda"), pool, inside)
@@ -113,10 +122,10 @@ def test_early_stopping_stops_where_it_does_on_the_processor():
 def test_a_fleet_is_measured_trained_and_told_apart(model, records, precision, tmp_path):
     """What is left open is chosen by measurement; members are fitted and LiRA tells them; a second run trains nothing."""
     pool, inside = records(400), halves(400, 8)
-    wanted = Wanted(Access.LOGITS, LiRA().needs.spec)
+    wanted = SignalRequest(Access.LOGITS, LiRA().needs.spec)
     recipe = TorchRecipe(model, SGD(0.05), epochs=60, batch_size=32, precision=precision, device="cuda")
-    order = Order(recipe, pool, inside, tuple(range(8)), (wanted,), "logits", 4)
-    fleet = train(order, Store(tmp_path), Execution())
+    order = TrainingJob(recipe, pool, inside, tuple(range(8)), (wanted,), "logits", 4)
+    fleet = train_fleet(order, Store(tmp_path), Execution())
     assert fleet.trained == 8 and fleet.choice["device"] == "cuda" and fleet.choice["processes"] == 1
     assert fleet.train_accuracy.mean() > fleet.held_out_accuracy.mean() + 0.1
     hidden = np.full(400, -1, dtype=np.int8)
@@ -124,7 +133,7 @@ def test_a_fleet_is_measured_trained_and_told_apart(model, records, precision, t
     evidence = Evidence("logit_confidence", values[7], pool.y, hidden, references=values[:7], inside=inside[:7])
     scores = LiRA("online", "fixed").score(evidence, np.random.default_rng(0))
     assert scores[inside[7]].mean() > scores[~inside[7]].mean()
-    assert train(order, Store(tmp_path), Execution()).trained == 0
+    assert train_fleet(order, Store(tmp_path), Execution()).trained == 0
 
 
 @pytest.mark.parametrize(("model", "records"), [(connected, flat), (convolving, images)])
@@ -137,7 +146,7 @@ def test_a_target_answers_and_shows_its_inside_as_on_the_processor(model, record
     np.testing.assert_allclose(there.query(pool.x), here.query(pool.x), rtol=1e-9, atol=1e-10)
     for attack in (GradientNorm(), SelfInfluence()):
         spec = attack.needs.spec
-        expected, found = measure(here, pool, spec).final, measure(there, pool, spec).final
+        expected, found = measure_signal(here, pool, spec).final, measure_signal(there, pool, spec).final
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6 * np.abs(expected).max())
 
 

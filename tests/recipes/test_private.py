@@ -11,14 +11,24 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from memberscope.auditing import privacy_bounds
+from memberscope.auditing import compute_privacy_bounds
 from memberscope.errors import InputError
-from memberscope.recipes import SGD, Adam, Execution, Order, Privacy, TorchRecipe, balanced, proof, train
-from memberscope.recipes.dp_accounting import epsilons, schedule_of, searched
-from memberscope.recipes.torch.dpsgd_white_box import watched_training
-from memberscope.recipes.torch.poisson_sampling import drawn, poisson_steps
-from memberscope.recipes.torch.task import Task, initial, rows_of, tensors
-from memberscope.signals import Store, Wanted
+from memberscope.recipes import (
+    SGD,
+    Adam,
+    Execution,
+    Privacy,
+    TorchRecipe,
+    TrainingJob,
+    build_balanced_design,
+    prove_epsilon,
+    train_fleet,
+)
+from memberscope.recipes.dp_accounting import compute_epsilons, compute_sampling_schedule, search_noise_multiplier
+from memberscope.recipes.torch.dpsgd_white_box import train_and_score_canaries
+from memberscope.recipes.torch.poisson_sampling import build_poisson_batch, draw_poisson_steps
+from memberscope.recipes.torch.task import Task, build_initial_module, build_tensors, list_member_rows
+from memberscope.signals import SignalRequest, Store
 from memberscope.statistics import auc_value, roc
 from memberscope.types import Access, Records, SignalSpec
 
@@ -62,12 +72,12 @@ def everyone(pool: Records, m: int = 1) -> np.ndarray:
 
 def naive(recipe: TorchRecipe, pool: Records, seed: int) -> np.ndarray:
     """One record after another by autograd, clipped, summed, divided by the expected batch; SGD with momentum; no noise."""
-    module = initial(recipe, seed).train()
-    x, y = tensors(recipe, pool, module)
-    task = Task(recipe, [module], x, y, rows_of(everyone(pool)), [seed])
+    module = build_initial_module(recipe, seed).train()
+    x, y = build_tensors(recipe, pool, module)
+    task = Task(recipe, [module], x, y, list_member_rows(everyone(pool)), [seed])
     parameters, clip = list(module.parameters()), recipe.privacy.max_grad_norm
     memory = [torch.zeros_like(p) for p in parameters]
-    for step, sizes in poisson_steps(task):
+    for step, sizes in draw_poisson_steps(task):
         sums = [torch.zeros_like(p) for p in parameters]
         for place in step.index[0, : sizes[0]]:
             loss = nn.functional.cross_entropy(module(x[place][None]), y[place][None], label_smoothing=recipe.label_smoothing)
@@ -132,7 +142,7 @@ def test_the_noise_on_an_update_has_the_deviation_it_should(engine):
 def test_models_of_a_stack_do_not_influence_each_other(settings):
     pool = records()
     recipe = TorchRecipe(**{"model": deep, "epochs": 3, "batch_size": 16, "privacy": NOISY, "precision": "float64", **settings})
-    inside = balanced(len(pool), 60, 4, np.random.default_rng(0))
+    inside = build_balanced_design(len(pool), 60, 4, np.random.default_rng(0))
     together = weights(recipe, pool, inside, [0, 1, 2, 3])
     alone = np.concatenate([weights(recipe, pool, inside[i : i + 1], [i]) for i in range(4)])
     np.testing.assert_allclose(together, alone, atol=1e-10)
@@ -148,16 +158,16 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(engine):
 
 def test_records_join_by_fair_coins_apart_from_each_other():
     pool, recipe = records(50), TorchRecipe(deep, epochs=400, batch_size=10, privacy=QUIET)
-    x, y = tensors(recipe, pool, deep())
+    x, y = build_tensors(recipe, pool, deep())
     counts, sizes = np.zeros((2, 50)), []
-    for step, own in poisson_steps(Task(recipe, [], x, y, rows_of(everyone(pool, 2)), [0, 1])):
+    for step, own in draw_poisson_steps(Task(recipe, [], x, y, list_member_rows(everyone(pool, 2)), [0, 1])):
         sizes.append(own)
         for i, size in enumerate(own):
             drawn_rows = step.index[i, :size].numpy()
             assert len(set(drawn_rows)) == size
             counts[i, drawn_rows] += 1
     steps = len(sizes)
-    assert steps == schedule_of(50, 10, 400)[1] == 2000
+    assert steps == compute_sampling_schedule(50, 10, 400)[1] == 2000
     spread = np.sqrt(steps * 0.2 * 0.8)
     assert abs(counts - steps * 0.2).max() < 4.5 * spread
     assert np.std(counts) == pytest.approx(spread, rel=0.3)
@@ -169,8 +179,8 @@ def test_records_join_by_fair_coins_apart_from_each_other():
 def test_a_step_that_nobody_joins_is_noise_alone(engine):
     pool = records(30)
     recipe = TorchRecipe(deep, SGD(0.02), epochs=3, batch_size=1, engine=engine, privacy=NOISY)
-    x, y = tensors(recipe, pool, deep())
-    assert [0] in [own for _, own in poisson_steps(Task(recipe, [], x, y, rows_of(everyone(pool)), [0]))]
+    x, y = build_tensors(recipe, pool, deep())
+    assert [0] in [own for _, own in draw_poisson_steps(Task(recipe, [], x, y, list_member_rows(everyone(pool)), [0]))]
     found = weights(recipe, pool, everyone(pool), [0])
     assert np.isfinite(found).all()
     quiet = weights(replace(recipe, privacy=QUIET), pool, everyone(pool), [0])[0]
@@ -181,15 +191,15 @@ def test_augmentation_is_the_same_in_a_stack_and_alone():
     x, y = load_digits(return_X_y=True)
     pool = Records((x[:80] / 16).astype(np.float32).reshape(80, 1, 8, 8), y[:80], np.arange(80).astype(str))
     recipe = TorchRecipe(deep, batch_size=16, epochs=1, augmentation=("shift:2", "flip"), privacy=QUIET)
-    rows = rows_of(everyone(pool, 3))
-    values, labels = tensors(recipe, pool, deep())
-    together = list(poisson_steps(Task(recipe, [None] * 3, values, labels, rows, [0, 1, 2])))
-    alone = list(poisson_steps(Task(recipe, [None], values, labels, rows[1:2], [1])))
+    rows = list_member_rows(everyone(pool, 3))
+    values, labels = build_tensors(recipe, pool, deep())
+    together = list(draw_poisson_steps(Task(recipe, [None] * 3, values, labels, rows, [0, 1, 2])))
+    alone = list(draw_poisson_steps(Task(recipe, [None], values, labels, rows[1:2], [1])))
     assert len({own[1] for _, own in together}) > 1
     for (step, sizes), (lone, size) in zip(together, alone, strict=True):
-        seen = drawn(Task(recipe, [None] * 3, values, labels, rows, [0, 1, 2]), step, sizes)[0][1, : size[0]]
+        seen = build_poisson_batch(Task(recipe, [None] * 3, values, labels, rows, [0, 1, 2]), step, sizes)[0][1, : size[0]]
         torch.testing.assert_close(
-            seen, drawn(Task(recipe, [None], values, labels, rows[1:2], [1]), lone, size)[0][0, : size[0]]
+            seen, build_poisson_batch(Task(recipe, [None], values, labels, rows[1:2], [1]), lone, size)[0][0, : size[0]]
         )
 
 
@@ -206,14 +216,14 @@ def test_convolutions_train_by_opacus_and_leave_nothing_on_the_module():
 
 def test_opacus_known_epsilons():
     """Constants of Opacus's tests; its README's 2.91 and 1.16 come from an older conversion of Rényi bounds."""
-    assert epsilons(1.5, 0.04, 2250, 1e-5)[1] == pytest.approx(7.32911117143, rel=1e-5)
-    assert epsilons(1.5, 0.04, 2249, 1e-5)[0] == pytest.approx(6.777395712150674, rel=1e-5)
+    assert compute_epsilons(1.5, 0.04, 2250, 1e-5)[1] == pytest.approx(7.32911117143, rel=1e-5)
+    assert compute_epsilons(1.5, 0.04, 2249, 1e-5)[0] == pytest.approx(6.777395712150674, rel=1e-5)
     from opacus.accountants import RDPAccountant
     from opacus.accountants.analysis.rdp import compute_rdp
 
     orders = np.array(RDPAccountant.DEFAULT_ALPHAS)
     for noise, epochs, published in ((1.1, 60, 2.91), (1.3, 15, 1.16)):
-        found = proof(Privacy(noise_multiplier=noise), 60_000, 240, epochs)
+        found = prove_epsilon(Privacy(noise_multiplier=noise), 60_000, 240, epochs)
         spent = compute_rdp(q=found.sample_rate, noise_multiplier=noise, steps=found.steps, orders=orders)
         assert (spent + np.log(1e5) / (orders - 1)).min() == pytest.approx(published, abs=0.01)
         assert found.epsilon < found.epsilon_rdp < published
@@ -221,9 +231,9 @@ def test_opacus_known_epsilons():
 
 @pytest.mark.parametrize(("target", "n", "batch", "epochs"), [(1.0, 2505, 128, 5), (8.0, 500, 50, 10), (0.5, 100, 100, 3)])
 def test_the_noise_found_proves_the_target_and_hardly_less_would(target, n, batch, epochs):
-    found = proof(Privacy(epsilon=target, delta=1e-5), n, batch, epochs)
+    found = prove_epsilon(Privacy(epsilon=target, delta=1e-5), n, batch, epochs)
     assert 0.985 * target < found.epsilon <= target
-    assert epsilons(0.99 * found.noise_multiplier, found.sample_rate, found.steps, 1e-5)[0] > target
+    assert compute_epsilons(0.99 * found.noise_multiplier, found.sample_rate, found.steps, 1e-5)[0] > target
     assert TorchRecipe(deep, epochs=epochs, batch_size=batch, privacy=Privacy(epsilon=target)).proof(n) == found
 
 
@@ -231,7 +241,7 @@ def test_a_full_batch_is_the_plain_gaussian_mechanism():
     """One step with everybody in it: the closed form of Balle and Wang (arXiv:1805.06530), delta at the proven epsilon."""
     from scipy.stats import norm
 
-    epsilon = epsilons(2.0, 1.0, 1, 1e-5)[0]
+    epsilon = compute_epsilons(2.0, 1.0, 1, 1e-5)[0]
     exact = norm.cdf(0.25 - 2 * epsilon) - np.exp(epsilon) * norm.cdf(-0.25 - 2 * epsilon)
     assert exact <= 1e-5
     closer = epsilon - 0.03
@@ -248,12 +258,12 @@ def test_a_recipe_without_privacy_proves_nothing_and_one_with_it_is_another_reci
 def test_a_fleet_of_private_models_chooses_an_engine_and_is_resumed(tmp_path):
     pool = records()
     recipe = TorchRecipe(deep, epochs=2, batch_size=16, privacy=Privacy(epsilon=4.0))
-    inside = balanced(len(pool), 60, 4, np.random.default_rng(0))
-    wanted = Wanted(Access.LOGITS, SignalSpec("logit_confidence"))
-    order = Order(recipe, pool, inside, tuple(range(4)), (wanted,), "logits", 4)
-    fleet = train(order, Store(tmp_path), Execution("sequential"))
+    inside = build_balanced_design(len(pool), 60, 4, np.random.default_rng(0))
+    wanted = SignalRequest(Access.LOGITS, SignalSpec("logit_confidence"))
+    order = TrainingJob(recipe, pool, inside, tuple(range(4)), (wanted,), "logits", 4)
+    fleet = train_fleet(order, Store(tmp_path), Execution("sequential"))
     assert (fleet.choice["engine"], fleet.trained) == ("matrices", 4)
-    again = train(order, Store(tmp_path), Execution("sequential"))
+    again = train_fleet(order, Store(tmp_path), Execution("sequential"))
     assert again.trained == 0
     np.testing.assert_array_equal(fleet.observed[wanted], again.observed[wanted])
 
@@ -266,8 +276,8 @@ def test_a_frozen_layer_stays_as_it_is():
 
     recipe, pool = TorchRecipe(frozen, epochs=2, batch_size=16, privacy=NOISY), records()
     module = recipe(pool, 0).module
-    assert torch.equal(module[1].weight, initial(recipe, 0)[1].weight)
-    assert not torch.equal(module[3].weight, initial(recipe, 0)[3].weight)
+    assert torch.equal(module[1].weight, build_initial_module(recipe, 0)[1].weight)
+    assert not torch.equal(module[3].weight, build_initial_module(recipe, 0)[3].weight)
 
 
 def test_layers_that_mix_records_are_named_and_replaced_on_request():
@@ -303,11 +313,11 @@ def test_mistakes_in_the_settings_get_one_sentence(settings, sentence):
 
 def test_what_cannot_be_proven_is_refused():
     with pytest.raises(InputError, match="Without noise nothing is proven"):
-        proof(QUIET, 100, 10, 1)
+        prove_epsilon(QUIET, 100, 10, 1)
     with pytest.raises(InputError, match=r"delta below 1 / records = 0\.001, got 0\.01"):
-        proof(Privacy(epsilon=1.0, delta=1e-2), 1000, 10, 1)
+        prove_epsilon(Privacy(epsilon=1.0, delta=1e-2), 1000, 10, 1)
     with pytest.raises(InputError, match=r"16 steps can reach, got 0\.001"):
-        searched(1e-3, 1e-5, 0.125, 16)
+        search_noise_multiplier(1e-3, 1e-5, 0.125, 16)
 
 
 def test_what_breaks_the_bound_on_a_gradient_is_refused():
@@ -328,9 +338,9 @@ def test_without_opacus_its_extra_is_named_and_given_noise_needs_none(monkeypatc
         return actual(name, *rest, **named)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    searched.cache_clear()
+    search_noise_multiplier.cache_clear()
     with pytest.raises(InputError, match=r"pip install memberscope\[dp\]"):
-        proof(Privacy(epsilon=1.0), 100, 10, 1)
+        prove_epsilon(Privacy(epsilon=1.0), 100, 10, 1)
     with pytest.raises(InputError, match=r"pip install memberscope\[dp\]"):
         TorchRecipe(convolving, privacy=NOISY)(records(), 0)
     recipe = TorchRecipe(deep, epochs=1, privacy=NOISY)
@@ -351,7 +361,7 @@ def watched(noise: float, wide: int = 400, **settings) -> tuple[np.ndarray, np.n
 
     recipe = TorchRecipe(model, epochs=10, batch_size=50, privacy=replace(QUIET, noise_multiplier=noise), **settings)
     known, candidates = some(100), some(200)
-    target, scores = watched_training(recipe, known, candidates, inside, seed=1)
+    target, scores = train_and_score_canaries(recipe, known, candidates, inside, seed=1)
     joined = Records(
         *(np.concatenate([getattr(known, a), getattr(candidates, a)[inside]]) for a in ("x", "y")),
         np.arange(100 + inside.sum()).astype(str),
@@ -363,15 +373,15 @@ def watched(noise: float, wide: int = 400, **settings) -> tuple[np.ndarray, np.n
 def test_watched_from_inside_canaries_without_noise_are_told_apart_and_coins_that_fell_otherwise_are_not():
     scores, inside, _ = watched(noise=0.01)
     assert auc_value(roc(scores, inside)) > 0.99
-    assert min(bound.epsilon for bound in privacy_bounds(scores, inside, 1e-5)) > 2
+    assert min(bound.epsilon for bound in compute_privacy_bounds(scores, inside, 1e-5)) > 2
     others = np.random.default_rng(1).permutation(inside)
-    assert max(bound.epsilon for bound in privacy_bounds(scores, others, 1e-5)) == 0
+    assert max(bound.epsilon for bound in compute_privacy_bounds(scores, others, 1e-5)) == 0
 
 
 def test_watched_from_inside_enough_noise_hides_who_was_in():
     scores, inside, recipe = watched(noise=30.0)
     proven = recipe.proof(100 + int(inside.sum())).epsilon
-    assert max(bound.epsilon for bound in privacy_bounds(scores, inside, 1e-5)) <= proven < 1
+    assert max(bound.epsilon for bound in compute_privacy_bounds(scores, inside, 1e-5)) <= proven < 1
 
 
 def test_a_score_is_the_best_linear_estimate_of_a_coin():
@@ -380,9 +390,9 @@ def test_a_score_is_the_best_linear_estimate_of_a_coin():
     inside = rng.random(20) < 0.5
     recipe = TorchRecipe(deep, SGD(0.5, momentum=0.0), epochs=1, batch_size=100, label_smoothing=0.1, privacy=NOISY)
     known, candidates = (Records(pool.x[rows], pool.y[rows], pool.ids[rows]) for rows in (slice(10), slice(10, 30)))
-    target, scores = watched_training(recipe, known, candidates, inside, seed=3)
-    module = initial(recipe, 3)
-    x, y = tensors(recipe, pool, module)
+    target, scores = train_and_score_canaries(recipe, known, candidates, inside, seed=3)
+    module = build_initial_module(recipe, 3)
+    x, y = build_tensors(recipe, pool, module)
     clipped = []
     for one, label in zip(x, y, strict=True):
         loss = nn.functional.cross_entropy(module(one[None]), label[None], label_smoothing=0.1)
@@ -401,13 +411,13 @@ def test_a_score_is_the_best_linear_estimate_of_a_coin():
 def test_what_cannot_be_watched_is_told():
     pool, inside = records(20), np.arange(20) % 2 == 0
     with pytest.raises(InputError, match="recipe with privacy to watch"):
-        watched_training(TorchRecipe(deep), pool, pool, inside, 0)
+        train_and_score_canaries(TorchRecipe(deep), pool, pool, inside, 0)
     recipe = TorchRecipe(deep, epochs=1, privacy=NOISY)
     with pytest.raises(InputError, match="one truth value a canary, 20 in all"):
-        watched_training(recipe, pool, pool, inside[:10], 0)
+        train_and_score_canaries(recipe, pool, pool, inside[:10], 0)
     with pytest.raises(InputError, match="every=0"):
-        watched_training(recipe, pool, pool, inside, 0, every=0)
+        train_and_score_canaries(recipe, pool, pool, inside, 0, every=0)
     with pytest.raises(InputError, match="fully connected network, all its layers trained"):
-        watched_training(
+        train_and_score_canaries(
             replace(recipe, model=lambda: nn.Sequential(nn.Linear(20, 8), nn.GELU(), nn.Linear(8, 4))), pool, pool, inside, 0
         )

@@ -13,14 +13,24 @@ from torch import nn
 
 from memberscope.attacks import Confidence
 from memberscope.errors import InputError
-from memberscope.recipes import SGD, Adam, EarlyStopping, Execution, Order, Steps, TorchRecipe, balanced, train
+from memberscope.recipes import (
+    SGD,
+    Adam,
+    EarlyStoppingSettings,
+    Execution,
+    Steps,
+    TorchRecipe,
+    TrainingJob,
+    build_balanced_design,
+    train_fleet,
+)
 from memberscope.recipes.torch import engine_choice as choosing
-from memberscope.recipes.torch.batches import augmented, batch, steps
-from memberscope.recipes.torch.linear_layers import layers
-from memberscope.recipes.torch.losses import Distilling, HighEntropy, RelaxLoss, top_probability
-from memberscope.recipes.torch.settings import learning_rate
-from memberscope.recipes.torch.task import Task, initial, rows_of, tensors
-from memberscope.signals import Store, Wanted
+from memberscope.recipes.torch.batches import augment_records, build_batch, iterate_steps
+from memberscope.recipes.torch.linear_layers import find_linear_layers
+from memberscope.recipes.torch.losses import Distilling, HighEntropy, RelaxLossObjective, solve_top_probability
+from memberscope.recipes.torch.settings import compute_learning_rate
+from memberscope.recipes.torch.task import Task, build_initial_module, build_tensors, list_member_rows
+from memberscope.signals import SignalRequest, Store
 from memberscope.statistics import auc_value, roc
 from memberscope.types import Access, Evidence, Records, SignalSpec
 
@@ -63,7 +73,7 @@ def digits(n: int = 600) -> Records:
 
 
 def halves(n: int, m: int) -> np.ndarray:
-    return balanced(n, n // 2, m, np.random.default_rng(1))
+    return build_balanced_design(n, n // 2, m, np.random.default_rng(1))
 
 
 def weights(recipe: TorchRecipe, pool: Records, inside: np.ndarray, seeds: list[int]) -> np.ndarray:
@@ -81,10 +91,10 @@ SETTINGS = {
     },
     "plain gradient, noise": {"optimiser": SGD(0.1, momentum=0.0), "weight_decay": 1e-3, "augmentation": ("noise:0.1",)},
     "Adam, steps": {"optimiser": Adam(0.01), "schedule": Steps((2, 3)), "weight_decay": 1e-2},
-    "RelaxLoss": {"loss": RelaxLoss(1.0, 0.9)},
+    "RelaxLoss": {"loss": RelaxLossObjective(1.0, 0.9)},
     "high entropy": {"loss": HighEntropy(0.5, 0.1)},
     "mixup, smoothing": {"mixup": 0.4, "label_smoothing": 0.1},
-    "mixup, augmented, RelaxLoss": {"mixup": 0.4, "augmentation": ("noise:0.1",), "loss": RelaxLoss(0.5)},
+    "mixup, augmented, RelaxLoss": {"mixup": 0.4, "augmentation": ("noise:0.1",), "loss": RelaxLossObjective(0.5)},
 }
 
 
@@ -120,7 +130,7 @@ def test_stacked_models_learn_probabilities_each_its_own(loss):
 def test_early_stopping_keeps_the_best_epoch_of_each_model():
     """Against training to that epoch and no further, on the same records; stacked models stop apart."""
     pool, inside, seeds = records(), halves(200, 4), [5, 6, 7, 8]
-    recipe = TorchRecipe(plain, SGD(0.02), epochs=60, batch_size=16, precision="float64", stop=EarlyStopping(4, 0.2))
+    recipe = TorchRecipe(plain, SGD(0.02), epochs=60, batch_size=16, precision="float64", stop=EarlyStoppingSettings(4, 0.2))
     alone = [
         weights(replace(recipe, engine="loop"), pool, row[None], [seed])[0] for row, seed in zip(inside, seeds, strict=True)
     ]
@@ -144,7 +154,7 @@ def test_early_stopping_keeps_the_best_epoch_of_each_model():
 
 
 def test_a_model_that_diverges_ends_early_stopping_without_an_error():
-    recipe = TorchRecipe(plain, SGD(1e6), epochs=9, batch_size=16, stop=EarlyStopping(2))
+    recipe = TorchRecipe(plain, SGD(1e6), epochs=9, batch_size=16, stop=EarlyStoppingSettings(2))
     for engine in ("loop", "matrices"):
         assert len(weights(replace(recipe, engine=engine), records(), halves(200, 2), [1, 2])) == 2
 
@@ -153,15 +163,15 @@ def test_relaxloss_in_numbers():
     """Both kinds of epoch on two records worked out by hand: one right with p = .6, one wrong with p = .2, two classes."""
     p = torch.tensor([[0.6, 0.4], [0.8, 0.2]], dtype=torch.float64)
     y, each = torch.tensor([0, 1]), -np.log([0.6, 0.2])
-    loss = RelaxLoss(2.0)
+    loss = RelaxLossObjective(2.0)
     assert float(loss.of(p.log(), y, 0)) == pytest.approx(2.0 - each.mean())
     flat = -(0.8 * np.log(0.8) + 0.2 * np.log(0.2))
     assert float(loss.of(p.log(), y, 1)) == pytest.approx((-each[0] + flat - each[1]) / 2)
-    assert float(RelaxLoss(0.5).of(p.log(), y, 1)) == pytest.approx(each.mean())
+    assert float(RelaxLossObjective(0.5).of(p.log(), y, 1)) == pytest.approx(each.mean())
 
 
 def test_high_entropy_labels_have_the_entropy_asked_for():
-    top = top_probability(0.7, 30)
+    top = solve_top_probability(0.7, 30)
     rest = (1 - top) / 29
     assert -(top * np.log(top) + 29 * rest * np.log(rest)) == pytest.approx(0.7 * np.log(30))
     soft = torch.full((1, 30), rest, dtype=torch.float64)
@@ -241,19 +251,19 @@ def test_models_of_several_sizes_are_trained_with_their_like():
     np.testing.assert_allclose(weights(recipe, pool, inside, [4, 5, 6]), alone, rtol=1e-9, atol=1e-12)
 
 
-def order(recipe: TorchRecipe, m: int = 4) -> Order:
+def order(recipe: TorchRecipe, m: int = 4) -> TrainingJob:
     pool = records()
-    wanted = (Wanted(Access.LOGITS, SignalSpec("logit_confidence")),)
-    return Order(recipe, pool, halves(200, m), tuple(range(m)), wanted, "logits", 4)
+    wanted = (SignalRequest(Access.LOGITS, SignalSpec("logit_confidence")),)
+    return TrainingJob(recipe, pool, halves(200, m), tuple(range(m)), wanted, "logits", 4)
 
 
 def test_processes_and_a_resumed_store_give_the_same_bytes(tmp_path):
     wish = order(TorchRecipe(plain, epochs=3, stack=2, engine="matrices"))
-    whole = train(wish, None, HERE)
+    whole = train_fleet(wish, None, HERE)
     store = Store(tmp_path)
-    spread = train(wish, store, Execution("loky", n_jobs=2))
+    spread = train_fleet(wish, store, Execution("loky", n_jobs=2))
     sorted(tmp_path.glob("model-*"))[0].unlink()  # as if the run had been killed before this one landed
-    resumed = train(wish, store, HERE)
+    resumed = train_fleet(wish, store, HERE)
     assert resumed.trained == 2  # its company is trained again with it
     for fleet in (spread, resumed):
         assert all(np.array_equal(fleet.observed[w], whole.observed[w]) for w in wish.wanted)
@@ -261,23 +271,23 @@ def test_processes_and_a_resumed_store_give_the_same_bytes(tmp_path):
 
 def test_the_choice_is_measured_once_and_kept(tmp_path, monkeypatch):
     wish, store = order(TorchRecipe(plain, epochs=2)), Store(tmp_path)
-    first = train(wish, store, HERE)
+    first = train_fleet(wish, store, HERE)
     assert first.choice["engine"] in ("matrices", "loop") and first.choice["stack"] in (1, 2)
     assert first.choice["precision"] == "float32" and first.choice["note"].startswith("fully connected")
 
     def measured_again(*_):
         raise AssertionError("the choice was measured again")
 
-    monkeypatch.setattr(choosing, "choose", measured_again)
-    again = train(wish, store, HERE)
+    monkeypatch.setattr(choosing, "choose_engine_settings", measured_again)
+    again = train_fleet(wish, store, HERE)
     assert (again.trained, again.choice) == (0, first.choice)
     with pytest.raises(AssertionError, match="measured again"):
-        train(replace(wish, recipe=TorchRecipe(plain, epochs=3)), store, HERE)
+        train_fleet(replace(wish, recipe=TorchRecipe(plain, epochs=3)), store, HERE)
 
 
 def test_a_choice_that_another_program_wrote_is_measured_again(tmp_path):
     wish, store = order(TorchRecipe(plain, epochs=2)), Store(tmp_path)
-    first = train(wish, store, HERE)
+    first = train_fleet(wish, store, HERE)
     (file,) = tmp_path.glob("choice-*")
     for foreign in (
         {"other": np.zeros(3)},
@@ -285,33 +295,33 @@ def test_a_choice_that_another_program_wrote_is_measured_again(tmp_path):
         {"choice": np.frombuffer(b"{}", np.uint8)},
     ):
         store.put_all(file.stem, foreign)
-        assert train(wish, store, HERE).choice.keys() == first.choice.keys()
+        assert train_fleet(wish, store, HERE).choice.keys() == first.choice.keys()
 
 
 def test_the_quickest_is_chosen_and_a_little_gain_is_not_worth_a_larger_stack(monkeypatch):
     costs = {("matrices", 1): 1.0, ("matrices", 2): 0.99, ("matrices", 4): 0.5, ("matrices", 8): 0.49, ("loop", 1): 0.8}
-    monkeypatch.setattr(choosing, "seconds_a_step", lambda recipe, pool, size: costs[recipe.engine, recipe.stack])
-    found, choice = choosing.choose(TorchRecipe(plain), records(), 100, 64)
+    monkeypatch.setattr(choosing, "measure_step_seconds", lambda recipe, pool, size: costs[recipe.engine, recipe.stack])
+    found, choice = choosing.choose_engine_settings(TorchRecipe(plain), records(), 100, 64)
     assert (found.engine, found.stack, choice["stack"]) == ("matrices", 4, 4)
     costs["loop", 1] = 0.1
-    assert choosing.choose(TorchRecipe(plain), records(), 100, 64)[0].engine == "loop"
-    lone, _ = choosing.choose(TorchRecipe(plain, engine="loop"), records(), 100, 1)
+    assert choosing.choose_engine_settings(TorchRecipe(plain), records(), 100, 64)[0].engine == "loop"
+    lone, _ = choosing.choose_engine_settings(TorchRecipe(plain, engine="loop"), records(), 100, 1)
     assert lone.stack == 1
 
 
 def test_what_cannot_be_stacked_goes_one_by_one_and_says_so():
     for model, words in ((normalising, "running statistics"), (convolving, "on a CPU such layers gain nothing")):
-        able, why = choosing.engines(TorchRecipe(model), model())
+        able, why = choosing.list_engines(TorchRecipe(model), model())
         assert able == ("loop",) and words in why
-    assert choosing.engines(TorchRecipe(convolving, device="cuda"), convolving())[0] == ("vmap", "loop")
+    assert choosing.list_engines(TorchRecipe(convolving, device="cuda"), convolving())[0] == ("vmap", "loop")
     pool, inside = records(), halves(200, 2)
     models = list(TorchRecipe(normalising, epochs=2).many(pool, inside, [0, 1]))
     assert models[0].query(pool.x).shape == (200, 4) and not models[0].module.training
 
 
 def test_only_fully_connected_networks_are_taken_for_such():
-    assert [layer.path for layer in layers(mixed())] == ["0.0", "1", "3"]
-    assert layers(dropping())[0].dropout == 0.3
+    assert [layer.path for layer in find_linear_layers(mixed())] == ["0.0", "1", "3"]
+    assert find_linear_layers(dropping())[0].dropout == 0.3
     for other in (
         normalising(),
         convolving(),
@@ -321,7 +331,7 @@ def test_only_fully_connected_networks_are_taken_for_such():
         nn.Sequential(nn.Linear(3, 2), nn.ReLU()),
         nn.Sequential(nn.Linear(3, 2), nn.GELU(), nn.Linear(2, 2)),
     ):
-        assert layers(other) is None
+        assert find_linear_layers(other) is None
 
 
 def test_a_loss_of_ones_own():
@@ -338,24 +348,24 @@ def test_a_loss_of_ones_own():
 def test_steps_cover_each_record_once_an_epoch_and_leave_out_a_lone_one():
     pool = records(65)
     recipe = TorchRecipe(plain, epochs=2, batch_size=32)
-    x, y = tensors(recipe, pool, recipe.model())
-    task = Task(recipe, [plain()], x, y, rows_of(np.ones((1, 65), dtype=bool)), [3])
-    made = list(steps(task))
+    x, y = build_tensors(recipe, pool, recipe.model())
+    task = Task(recipe, [plain()], x, y, list_member_rows(np.ones((1, 65), dtype=bool)), [3])
+    made = list(iterate_steps(task))
     assert [len(step.index[0]) for step in made] == [32, 32] * 2
     seen = torch.cat([step.index[0] for step in made[:2]]).tolist()
     assert len(set(seen)) == 64 and seen != torch.cat([step.index[0] for step in made[2:]]).tolist()
-    assert torch.equal(batch(task, made[0])[0][0], x[made[0].index[0]])
+    assert torch.equal(build_batch(task, made[0])[0][0], x[made[0].index[0]])
 
 
 def test_rates_over_time():
-    assert learning_rate(0.1, "constant", 7, 0.9) == 0.1
-    assert [learning_rate(1.0, Steps((2, 4)), epoch, 0.0) for epoch in (1, 2, 5)] == pytest.approx([1.0, 0.1, 0.01])
-    assert [learning_rate(1.0, "cosine", 0, done) for done in (0.0, 0.25, 1.0)] == pytest.approx([1.0, 0.8535534, 0.0])
+    assert compute_learning_rate(0.1, "constant", 7, 0.9) == 0.1
+    assert [compute_learning_rate(1.0, Steps((2, 4)), epoch, 0.0) for epoch in (1, 2, 5)] == pytest.approx([1.0, 0.1, 0.01])
+    assert [compute_learning_rate(1.0, "cosine", 0, done) for done in (0.0, 0.25, 1.0)] == pytest.approx([1.0, 0.8535534, 0.0])
 
 
 def test_augmentation_moves_flips_and_adds_noise():
     x = torch.arange(2 * 300 * 12, dtype=torch.float64).reshape(2, 300, 1, 3, 4) + 1
-    moved = augmented("shift:1", x, [np.random.default_rng(s) for s in (0, 1)]).numpy()
+    moved = augment_records("shift:1", x, [np.random.default_rng(s) for s in (0, 1)]).numpy()
     found = set()
     for image, original in zip(moved.reshape(-1, 3, 4), x.reshape(-1, 3, 4).numpy(), strict=True):
         padded = np.pad(original, 1)
@@ -363,11 +373,11 @@ def test_augmentation_moves_flips_and_adds_noise():
         assert len(matches) == 1
         found.add(matches[0])
     assert len(found) == 9
-    flipped = augmented("flip", x, [np.random.default_rng(s) for s in (0, 1)])
+    flipped = augment_records("flip", x, [np.random.default_rng(s) for s in (0, 1)])
     which = (flipped != x).flatten(2).any(-1)
     assert torch.equal(flipped[which], x[which].flip(-1)) and 200 < int(which.sum()) < 400
     assert not torch.equal(which[0], which[1])
-    noise = augmented("noise:0.5", x, [np.random.default_rng(s) for s in (0, 1)]) - x
+    noise = augment_records("noise:0.5", x, [np.random.default_rng(s) for s in (0, 1)]) - x
     assert abs(float(noise.std()) - 0.5) < 0.02 and abs(float(noise.mean())) < 0.02
 
 
@@ -414,7 +424,7 @@ def test_mistakes_get_one_sentence():
 
 def test_initial_weights_follow_the_seed():
     recipe = TorchRecipe(plain)
-    first, again, other = (next(initial(recipe, seed).parameters()).detach() for seed in (1, 1, 2))
+    first, again, other = (next(build_initial_module(recipe, seed).parameters()).detach() for seed in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 

@@ -8,7 +8,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 
 from memberscope.errors import InputError, UnmetNeedError
-from memberscope.recipes.fleet.label_transfer import transferred
+from memberscope.recipes.fleet.label_transfer import score_by_transfer
 from memberscope.statistics import auc_value, roc
 from memberscope.targets import FunctionTarget
 from memberscope.types import Records
@@ -33,7 +33,7 @@ def test_values_are_mean_logits_of_models_of_the_targets_labels():
         asked.append(x)
         return np.eye(3)[(x[:, :3] + 0.3).argmax(axis=1)]
 
-    found = transferred(logistic, FunctionTarget(answer, n_classes=3), population, records, (0, 1))
+    found = score_by_transfer(logistic, FunctionTarget(answer, n_classes=3), population, records, (0, 1))
     assert found.shape == (60, 1) and len(asked) == 1 and asked[0] is population.x, "one query a record of the population"
     called = (population.x[:, :3] + 0.3).argmax(axis=1)
     logits = []
@@ -48,7 +48,7 @@ def test_confidence_is_carried_over_from_a_target_that_tells_labels_alone():
     train, population, others = people(300, 2), people(3000, 3), people(300, 4)
     forest = RandomForestClassifier(20, random_state=0).fit(train.x, train.y)
     target = FunctionTarget(lambda x: np.eye(3)[forest.predict(x)], n_classes=3)
-    found = transferred(
+    found = score_by_transfer(
         lambda r, s: RandomForestClassifier(20, random_state=s).fit(r.x, r.y), target, population, others, (0, 1)
     )
     right = forest.predict(others.x) == others.y
@@ -59,7 +59,7 @@ def test_what_cannot_be_learned_from_is_refused():
     population, records = people(50, 0), people(20, 1)
     constant = FunctionTarget(lambda x: np.tile([1.0, 0.0, 0.0], (len(x), 1)), n_classes=3)
     with pytest.raises(InputError, match="two classes or more, got class 0 alone"):
-        transferred(logistic, constant, population, records, (0,))
+        score_by_transfer(logistic, constant, population, records, (0,))
 
     class Silent:
         """A model that tells labels alone."""
@@ -69,4 +69,4 @@ def test_what_cannot_be_learned_from_is_refused():
 
     target = FunctionTarget(lambda x: np.eye(3)[x[:, :3].argmax(axis=1)], n_classes=3)
     with pytest.raises(UnmetNeedError, match="probabilities for the attack transfer, got labels"):
-        transferred(lambda r, _: Silent(RidgeClassifier().fit(r.x, r.y)), target, population, records, (0,))
+        score_by_transfer(lambda r, _: Silent(RidgeClassifier().fit(r.x, r.y)), target, population, records, (0,))

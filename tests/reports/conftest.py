@@ -9,8 +9,8 @@ import pytest
 
 from memberscope.auditing import Plan, audit_signals
 from memberscope.auditing.documents.policy import Claim, Policy
-from memberscope.auditing.run import run
-from memberscope.auditing.subject.subject import ordered
+from memberscope.auditing.run import audit_subject
+from memberscope.auditing.subject.subject import order_signals
 from memberscope.targets import StoredSignals, StoredTarget
 from memberscope.types import Access, ThreatModel
 
@@ -30,9 +30,9 @@ def signals(shift: float) -> StoredSignals:
 
 def audited(shift: float, policy: Policy):
     stored = signals(shift)
-    subject = ordered(stored, StoredTarget(stored))
+    subject = order_signals(stored, StoredTarget(stored))
     subject = replace(subject, class_names=("cat", HOSTILE, "dog"))
-    return run(Plan(title=f"model {HOSTILE}", threat=ThreatModel(access=Access.LOGITS), policy=policy), subject)
+    return audit_subject(Plan(title=f"model {HOSTILE}", threat=ThreatModel(access=Access.LOGITS), policy=policy), subject)
 
 
 @pytest.fixture(scope="session")

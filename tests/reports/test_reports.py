@@ -15,27 +15,27 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from memberscope.attacks import available
-from memberscope.auditing import keyed_hashes
+from memberscope.attacks import list_attacks
+from memberscope.auditing import hash_ids
 from memberscope.errors import InputError
 from memberscope.reports import (
     explain,
     explain_record,
-    junit,
+    format_result_json,
+    list_topics,
+    print_summary,
     read_arrays,
     read_result,
-    render,
-    schema,
-    summary,
-    to_json,
-    topics,
+    render_junit,
+    render_report,
+    result_schema,
     write_all,
     write_junit,
 )
-from memberscope.reports.page.audience_sections import sections
-from memberscope.reports.page.chart_data import charts
-from memberscope.reports.page.standards_annex import paragraph, standards
-from memberscope.reports.select import gaps, threat_words
+from memberscope.reports.page.audience_sections import build_sections
+from memberscope.reports.page.chart_data import build_charts
+from memberscope.reports.page.standards_annex import compose_annex_paragraph, read_standards
+from memberscope.reports.select import describe_threat, group_skipped_attacks
 from memberscope.statistics import roc
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,17 +43,17 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_results_fit_the_schema_in_the_repository(result, clean):
     stored = json.loads((ROOT / "schema" / "result.schema.json").read_text())
-    assert stored == json.loads(json.dumps(schema())), "run `make schema`"
+    assert stored == json.loads(json.dumps(result_schema())), "run `make schema`"
     for entry in (result, clean):
-        jsonschema.Draft202012Validator(stored).validate(json.loads(to_json(entry)))
-    broken = json.loads(to_json(result))
+        jsonschema.Draft202012Validator(stored).validate(json.loads(format_result_json(entry)))
+    broken = json.loads(format_result_json(result))
     broken["verdict"] = "MAYBE"
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.Draft202012Validator(stored).validate(broken)
 
 
 def test_the_document_has_what_the_contract_promises(result):
-    document = json.loads(to_json(result))
+    document = json.loads(format_result_json(result))
     wanted = "format tool verdict threat_models findings estimates not_run cost environment digests"
     assert set(wanted.split()) <= set(document)
     assert {"null", "blind"} <= set(document["controls"])
@@ -64,7 +64,7 @@ def test_the_document_has_what_the_contract_promises(result):
 def test_folder_round_trip(result, tmp_path):
     write_all(result, tmp_path)
     again, arrays = read_result(tmp_path), read_arrays(tmp_path)
-    assert to_json(again) == to_json(result)
+    assert format_result_json(again) == format_result_json(result)
     np.testing.assert_array_equal(arrays.ids, result.arrays.ids)
     for name, values in result.arrays.comparable.items():
         np.testing.assert_array_equal(arrays.comparable[name], values)
@@ -115,19 +115,19 @@ def test_a_disk_that_fills_while_the_folder_is_written_leaves_it_as_it_was(resul
 def test_exposed_records_stand_by_their_position_among_non_members(result):
     scores = result.arrays.comparable["{attack}@{access}".format(**result.diagnostics["leading"])]
     top = result.exposed[0]
-    i = keyed_hashes(result.arrays.ids).index(top.record)
+    i = hash_ids(result.arrays.ids).index(top.record)
     others = scores[~result.arrays.member]
     assert np.mean(others < scores[i]) - 0.001 <= top.score <= np.mean(others <= scores[i]) + 0.001
     assert all(0 < entry.score < 1 for entry in result.exposed)
 
 
 def test_ids_only_when_asked(result):
-    assert "secret-" not in render(result)
-    assert "secret-" in render(result, show_ids=True)
+    assert "secret-" not in render_report(result)
+    assert "secret-" in render_report(result, show_ids=True)
 
 
 def test_hostile_names_stay_text(result):
-    page = render(result)
+    page = render_report(result)
     assert "<script>alert" not in page and "<img" not in page
     assert "&lt;script&gt;alert" in page
     data = page.split('id="data">')[1].split("</script>")[0]
@@ -135,7 +135,7 @@ def test_hostile_names_stay_text(result):
 
 
 def test_page_is_small_offline_and_strict(result):
-    page = render(result)
+    page = render_report(result)
     assert len(page.encode()) < 2_000_000
     head = page[: page.index("<title>")]
     assert "default-src 'none'" in head and "unsafe-inline" not in head and "sha256-" in head
@@ -145,7 +145,7 @@ def test_page_is_small_offline_and_strict(result):
 
 
 def test_roc_corners_are_exact(result):
-    drawn = charts(result)["roc"]
+    drawn = build_charts(result)["roc"]
     name, line = next(iter(drawn["curves"].items()))
     curve = roc(result.arrays.comparable[name], result.arrays.member)
     for fpr, tpr in list(zip(drawn["fpr"], line["tpr"], strict=True))[:40]:
@@ -158,17 +158,17 @@ def test_junit(result, clean, tmp_path):
     suite = ElementTree.parse(tmp_path / "junit.xml").getroot()
     assert int(suite.get("tests")) == len(result.findings) == len(suite.findall("testcase"))
     assert int(suite.get("failures")) == len(suite.findall(".//failure")) == 1
-    passed = ElementTree.fromstring(junit(clean).split("\n", 1)[1])
+    passed = ElementTree.fromstring(render_junit(clean).split("\n", 1)[1])
     assert passed.get("failures") == passed.get("errors") == "0"
     undecided = replace(result.findings[0], verdict="INCONCLUSIVE")
-    other = ElementTree.fromstring(junit(result.model_copy(update={"findings": [undecided]})).split("\n", 1)[1])
+    other = ElementTree.fromstring(render_junit(result.model_copy(update={"findings": [undecided]})).split("\n", 1)[1])
     assert other.get("errors") == "1", "what is not decided is never shown as passed"
 
 
 @pytest.mark.parametrize("width", [80, 160])
 def test_terminal_summary(result, width):
     console = Console(width=width, record=True, file=io.StringIO(), force_terminal=False)
-    summary(result, console, Path("out"))
+    print_summary(result, console, Path("out"))
     text = console.export_text()
     assert text.startswith("FAIL") and "blind: ok" in text and "power:" in text
     assert max(map(len, text.splitlines())) <= width
@@ -184,7 +184,7 @@ def test_terminal_summary(result, width):
     ],
 )
 def test_damaged_results_are_one_sentence(result, tmp_path, change, words):
-    (tmp_path / "result.json").write_text(change(to_json(result)))
+    (tmp_path / "result.json").write_text(change(format_result_json(result)))
     with pytest.raises(InputError, match=words):
         read_result(tmp_path)
 
@@ -210,7 +210,7 @@ def test_results_without_what_the_schema_leaves_open_are_one_sentence(result, tm
         read_result(tmp_path)
 
 
-@pytest.mark.parametrize("topic", topics())
+@pytest.mark.parametrize("topic", list_topics())
 def test_the_command_of_each_topic_is_one_that_the_command_line_takes(topic):
     import shlex
 
@@ -228,8 +228,8 @@ def test_the_command_of_each_topic_is_one_that_the_command_line_takes(topic):
 def test_every_topic_is_answered_with_a_command():
     wanted = {"needs-leak", "sensitive", "evaluation", "defences", "access", "overfitting"}
     wanted |= {"only-overfitted", "high-accuracy", "hard-labels", "null", "blind", "tpr", "ppv", "pass", "fail", "inconclusive"}
-    assert wanted <= set(topics())
-    for name in (*available(), *topics()):
+    assert wanted <= set(list_topics())
+    for name in (*list_attacks(), *list_topics()):
         assert "See it: memberscope" in explain(name) and len(explain(name).splitlines()) <= 12
     with pytest.raises(InputError, match="topic among"):
         explain("astrology")
@@ -245,33 +245,38 @@ def test_a_record_is_explained_by_id_or_hash(result):
 
 
 def test_reports_say_whether_reference_models_were_used(result):
-    assert "can train" not in threat_words(result) and "No reference models were trained." in sections(result)[-1].sentences[1]
-    assert "Not part of this audit: attacks with reference models" in render(result)
+    assert (
+        "can train" not in describe_threat(result)
+        and "No reference models were trained." in build_sections(result)[-1].sentences[1]
+    )
+    assert "Not part of this audit: attacks with reference models" in render_report(result)
     plan = result.plan | {"views": ["identity", "flip"]}
     threats = [replace(threat, references=7) for threat in result.threat_models]
     estimates = [replace(entry, queries=2) for entry in result.estimates]
     trained = result.model_copy(update={"threat_models": threats, "plan": plan, "estimates": estimates})
-    assert "used up to 2 a record" in threat_words(trained) and "who can train 7 models like it" in paragraph(trained)
-    assert "2 queries a record" in sections(trained)[3].sentences[-1]
-    assert "Not part of this audit: label-only search" in render(trained)
+    assert "used up to 2 a record" in describe_threat(trained) and "who can train 7 models like it" in compose_annex_paragraph(
+        trained
+    )
+    assert "2 queries a record" in build_sections(trained)[3].sentences[-1]
+    assert "Not part of this audit: label-only search" in render_report(trained)
 
 
 def test_attacks_that_did_not_run_for_one_reason_share_a_line_and_none_is_left_out(result):
-    lines = gaps(result)
+    lines = group_skipped_attacks(result)
     named = [name for names, _, _ in lines for name in names.split(", ")]
     assert {entry.attack for entry in result.not_run} <= {*named, *(names for names, _, _ in lines)}
     assert sum("Expected reference models, got none" in why for *_, why in lines) == len(
         {entry.access for entry in result.not_run if "reference" in entry.why}
     )
     stream = io.StringIO()
-    summary(result, Console(file=stream, width=400))
-    assert all(name in stream.getvalue() and name in render(result) for name in ("lira_robust", "shokri_statistics"))
+    print_summary(result, Console(file=stream, width=400))
+    assert all(name in stream.getvalue() and name in render_report(result) for name in ("lira_robust", "shokri_statistics"))
 
 
 def test_annex_speaks_of_evidence_and_never_of_compliance(result):
-    text = paragraph(result)
+    text = compose_annex_paragraph(result)
     assert "does not by itself establish compliance" in text and "%" in text
-    assert all(entry["status"] == "seen" and entry["quote"] for entry in standards())
-    ids = " ".join(entry["id"] for entry in standards())
+    assert all(entry["status"] == "seen" and entry["quote"] for entry in read_standards())
+    ids = " ".join(entry["id"] for entry in read_standards())
     for wanted in ("GDPR", "EDPB", "HIPAA", "NIST", "MITRE", "OWASP"):
         assert wanted in ids

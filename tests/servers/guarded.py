@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from memberscope.guard.asgi.http_protocol import protocol
+from memberscope.guard.asgi.http_protocol import build_protocol_class
 from memberscope.guard.asgi.middleware import PolicyMiddleware
 from memberscope.guard.asgi.proxy import Proxy
-from memberscope.guard.policy.config import GuardPolicy, policy_of
-from memberscope.guard.query_event import Seen
-from memberscope.guard.server.worker import listener, server
-from memberscope.guard.state.interface import Standing, StateError, Taken
+from memberscope.guard.policy.config import GuardPolicy, parse_guard_policy
+from memberscope.guard.query_event import QueryEvent
+from memberscope.guard.server.worker import build_server, open_listener
+from memberscope.guard.state.interface import ActiveResponse, StateError, Taken
 
 JSON = {"protocol": "json", "path": "/score", "body": '{"records": "$records"}', "answer": "predictions", "n_classes": 3}
 ROWS = {"records": [[0.5, 0.25], [1.0, -1.0]]}
@@ -26,16 +26,16 @@ ROWS = {"records": [[0.5, 0.25], [1.0, -1.0]]}
 
 def policy(**tables: Any) -> GuardPolicy:
     """A policy for the unruly server, restricted to two classes with two digits unless said otherwise."""
-    return policy_of({"serving": JSON, "default": {"restrict": "top:2+round:2"}} | tables)
+    return parse_guard_policy({"serving": JSON, "default": {"restrict": "top:2+round:2"}} | tables)
 
 
 class Guarded:
     """A guard that serves."""
 
-    def __init__(self, url: str, guard: PolicyMiddleware, seen: list[Seen]) -> None:
+    def __init__(self, url: str, guard: PolicyMiddleware, seen: list[QueryEvent]) -> None:
         self.url, self.guard, self.seen = url, guard, seen
 
-    def watched(self, n: int) -> list[Seen]:
+    def watched(self, n: int) -> list[QueryEvent]:
         """What the monitor was told of n queries, which it is after they were answered."""
         end = time.monotonic() + 20
         while len(self.seen) < n and time.monotonic() < end:
@@ -77,10 +77,10 @@ class Broken:
     async def take(self, buckets: Any) -> Taken:
         raise StateError("away")
 
-    async def standing(self, client: str) -> Standing | None:
+    async def standing(self, client: str) -> ActiveResponse | None:
         raise StateError("away")
 
-    async def stand(self, client: str, standing: Standing, seconds: float) -> None:
+    async def stand(self, client: str, standing: ActiveResponse, seconds: float) -> None:
         raise StateError("away")
 
     async def publish(self, line: str) -> None:
@@ -93,11 +93,11 @@ class Broken:
 @contextmanager
 def guarded(upstream: Any, rules: GuardPolicy, **parts: Any) -> Iterator[Guarded]:
     """The guard with this policy in front of an upstream's URL, or of an application in the same process."""
-    seen: list[Seen] = []
+    seen: list[QueryEvent] = []
     app = Proxy(upstream, rules) if isinstance(upstream, str) else upstream
     guard = PolicyMiddleware(app, policy=rules, **{"watch": seen.append} | parts)
-    listening = listener("127.0.0.1", 0)
-    public = server(guard, {"http": protocol(rules.limits.body_timeout), "timeout_graceful_shutdown": 5})
+    listening = open_listener("127.0.0.1", 0)
+    public = build_server(guard, {"http": build_protocol_class(rules.limits.body_timeout), "timeout_graceful_shutdown": 5})
 
     async def serve() -> None:
         await public.serve([listening])

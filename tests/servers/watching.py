@@ -16,12 +16,12 @@ from memberscope.guard.asgi.middleware import PolicyMiddleware
 from memberscope.guard.calibration.thresholds import Tuned
 from memberscope.guard.calibration.thresholds_file import write_tuned
 from memberscope.guard.detectors.alarm import Alarm
-from memberscope.guard.detectors.monitor import STREAMS, Settings
+from memberscope.guard.detectors.monitor import STREAMS, DetectorSettings
 from memberscope.guard.detectors.near_copies import Probing
-from memberscope.guard.hashing.pseudonyms import Keyed
-from memberscope.guard.monitor.artifacts import equipment_of
-from memberscope.guard.monitor.engine import Judge
-from memberscope.guard.monitor.in_process import Alone, Sketched
+from memberscope.guard.hashing.pseudonyms import KeyedHasher
+from memberscope.guard.monitor.artifacts import load_monitor_artifacts
+from memberscope.guard.monitor.engine import MonitorEngine
+from memberscope.guard.monitor.in_process import LocalMonitor, SketchQueue
 from memberscope.guard.policy.config import GuardPolicy, read_policy
 from memberscope.guard.sketching.observations import Observations
 from memberscope.guard.sketching.sketcher import read_sketcher
@@ -98,9 +98,9 @@ def prepared(folder: Path, *, state: str = "", monitor: str = "") -> Path:
 def write_limits(file: Path, limits: dict[str, float] = LIMITS) -> None:
     """Thresholds by hand, so that alarms come soon."""
     policy = read_policy(file)
-    equipment = equipment_of(policy.model_copy(update={"monitor": policy.monitor.model_copy(update={"tuned": None})}))
+    equipment = load_monitor_artifacts(policy.model_copy(update={"monitor": policy.monitor.model_copy(update={"tuned": None})}))
     assert equipment is not None
-    settings = Settings(limits, equipment.sketcher.radius, probing=Probing((0.02, 0.001, 0.1)))
+    settings = DetectorSettings(limits, equipment.sketcher.radius, probing=Probing((0.02, 0.001, 0.1)))
     write_tuned(policy.path("tuned.json"), Tuned(settings, 0.001, 1, 1, 0, 1, 0.0, 1.0, equipment.secret.id))
 
 
@@ -136,12 +136,12 @@ class Live:
     """A guard and its monitor; `alarms` are all that the monitor raised, in order."""
 
     def __init__(self, policy: GuardPolicy, clock: Clock | None = None, state: Any = None) -> None:
-        equipment = equipment_of(policy)
+        equipment = load_monitor_artifacts(policy)
         assert equipment is not None
         self.clock, self.metrics = clock or Clock(), Metrics()
         self.state = state or MemoryState(500, clock=self.clock)
-        self.sketched = Sketched(equipment, self.metrics, self.clock)
-        self.judge = Judge(policy, equipment, self.metrics, self.state)
+        self.sketched = SketchQueue(equipment, self.metrics, self.clock)
+        self.judge = MonitorEngine(policy, equipment, self.metrics, self.state)
         self.alarms: list[Alarm] = []
         tell = self.judge.alerter.tell
         self.judge.alerter.tell = lambda alarm: (self.alarms.append(alarm), tell(alarm))[1]  # type: ignore[method-assign]
@@ -151,10 +151,10 @@ class Live:
             state=self.state,
             watch=self.sketched.watch,
             counters=self.metrics,
-            names=Keyed(equipment.secret.key),
+            names=KeyedHasher(equipment.secret.key),
             clock=self.clock,
         )
-        self.worker: Any = Alone(self.sketched, self.judge)
+        self.worker: Any = LocalMonitor(self.sketched, self.judge)
 
     async def ask(self, client: str, records: Any) -> tuple[int, bytes]:
         """One query of the client at this address."""
@@ -209,6 +209,6 @@ def as_lists(seen: list[Observations]) -> list[Any]:
 def sketcher_of(file: Path) -> Any:
     """The sketch of a policy."""
     policy = read_policy(file)
-    equipment = equipment_of(policy)
+    equipment = load_monitor_artifacts(policy)
     assert equipment is not None
     return read_sketcher(policy.path("sketch.safetensors"), equipment.secret)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from memberscope.signals import measure
+from memberscope.signals import measure_signal
 from memberscope.statistics import auc_value, roc
 from memberscope.types import Access, Records, SignalSpec
 
@@ -71,7 +71,7 @@ def deeper(n: int, f: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, Label
 def assert_depth_is_seen(asked: SignalSpec) -> None:
     """Members that lie deeper score higher, about as well as their margins tell; others are alike to within four deviations."""
     x, y, model, member, margin = deeper(600, 6)
-    found = measure(model, records(x, y), asked).final[:, 0]
+    found = measure_signal(model, records(x, y), asked).final[:, 0]
     assert auc_value(roc(found, member)) > auc_value(roc(margin, member)) - 0.04 > 0.6
     others = ~member
     area = auc_value(roc(found[others], np.arange(others.sum()) % 2 == 0))

@@ -8,8 +8,8 @@ import pytest
 from scipy.sparse import csr_matrix, issparse
 
 from memberscope.errors import UnmetNeedError
-from memberscope.signals.feature_domain import encoded
-from memberscope.signals.perturbation import disturbed
+from memberscope.signals.feature_domain import encode_in_domain
+from memberscope.signals.perturbation import perturb_records
 
 
 def frame(n: int = 60) -> pd.DataFrame:
@@ -29,7 +29,7 @@ def frame(n: int = 60) -> pd.DataFrame:
 def test_bits_categories_whole_and_real_numbers_are_told_apart():
     rng = np.random.default_rng(0)
     x = np.column_stack([rng.integers(0, 2, 80), rng.integers(0, 5, 80), rng.integers(0, 500, 80), rng.standard_normal(80)])
-    domain, z = encoded(x)
+    domain, z = encode_in_domain(x)
     assert domain.discrete.tolist() == [True, True, False, False]
     assert domain.whole.tolist() == [True, True, True, False]
     np.testing.assert_array_equal(domain.decode(z), x)
@@ -38,9 +38,11 @@ def test_bits_categories_whole_and_real_numbers_are_told_apart():
 @pytest.mark.parametrize("strength", [0.05, 1.0, 30.0])
 def test_noise_stays_in_the_domain(strength):
     x = frame()
-    domain, z = encoded(x)
+    domain, z = encode_in_domain(x)
     rng = np.random.default_rng(1)
-    copies = [domain.decode(disturbed(domain, z, np.full(60, strength), tuple(rng.standard_normal((2, 6))))) for _ in range(40)]
+    copies = [
+        domain.decode(perturb_records(domain, z, np.full(60, strength), tuple(rng.standard_normal((2, 6))))) for _ in range(40)
+    ]
     every = pd.concat(copies)
     assert dict(every.dtypes) == dict(x.dtypes) and list(every.columns) == list(x.columns)
     assert set(every["job"]) <= set(x["job"]) and set(every["smoker"]) <= {True, False}
@@ -51,7 +53,7 @@ def test_noise_stays_in_the_domain(strength):
 
 def test_a_frame_comes_back_as_it_was():
     x = frame()
-    domain, z = encoded(x)
+    domain, z = encode_in_domain(x)
     pd.testing.assert_frame_equal(domain.decode(z), x)
     pd.testing.assert_frame_equal(domain.decode(z[50:40:-2]), x.iloc[50:40:-2].reset_index(drop=True))
 
@@ -59,24 +61,24 @@ def test_a_frame_comes_back_as_it_was():
 def test_images_have_one_range_and_one_spread():
     rng = np.random.default_rng(0)
     bytes_, real = rng.integers(3, 200, (5, 4, 4), dtype=np.uint8), rng.random((5, 3, 4, 4)).astype(np.float32)
-    domain, z = encoded(bytes_)
+    domain, z = encode_in_domain(bytes_)
     assert domain.is_image and (domain.low == 0).all() and (domain.high == 255).all() and len(set(domain.scale)) == 1
     wild = domain.decode(domain.inside(z + 1e3 * rng.standard_normal(z.shape)))
     assert wild.dtype == np.uint8 and wild.shape == bytes_.shape and {0, 255} <= set(wild.ravel().tolist())
-    domain, z = encoded(real)
+    domain, z = encode_in_domain(real)
     assert domain.low[0] == real.min() and domain.decode(z).dtype == np.float32
     np.testing.assert_array_equal(domain.decode(z), real)
 
 
 def test_sparse_records_are_sparse_again():
     x = csr_matrix(np.random.default_rng(0).integers(0, 2, (30, 6)).astype(np.float32))
-    domain, z = encoded(x)
+    domain, z = encode_in_domain(x)
     back = domain.decode(z)
     assert issparse(back) and back.dtype == x.dtype and (back != x).nnz == 0
 
 
 def test_distances_are_sums_of_differences():
-    domain, z = encoded(frame())
+    domain, z = encode_in_domain(frame())
     placed = domain.placed(z)
     ours = ((placed[:30] - placed[30:]) ** 2).sum(axis=1)
     np.testing.assert_allclose(ours, domain.differences(z[:30], z[30:]).sum(axis=1), rtol=1e-12)
@@ -97,4 +99,4 @@ def test_distances_are_sums_of_differences():
 )
 def test_what_cannot_be_moved_is_refused(x, sentence):
     with pytest.raises(UnmetNeedError, match=sentence):
-        encoded(x)
+        encode_in_domain(x)

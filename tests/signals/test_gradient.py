@@ -14,7 +14,7 @@ from torch import nn
 
 from memberscope.attacks import IHA, GradientNorm, Nasr, SelfInfluence
 from memberscope.errors import InputError, TargetError, UnmetNeedError
-from memberscope.signals import Store, measure
+from memberscope.signals import Store, measure_signal
 from memberscope.statistics import auc_interval
 from memberscope.targets import SklearnTarget, TorchTarget, wrap
 from memberscope.types import Access, Differentiable, Evidence, Records, SignalSpec
@@ -73,7 +73,7 @@ def network(kind: str) -> tuple[nn.Module, np.ndarray]:
 def test_influences_equal_a_dense_solve(kind, damping):
     module, x = network(kind)
     y = np.random.default_rng(1).integers(0, 2, len(x))
-    seen = measure(TorchTarget(module, batch_size=16), records(x, y), influence_of(damping)).final
+    seen = measure_signal(TorchTarget(module, batch_size=16), records(x, y), influence_of(damping)).final
     assert_close(seen, dense(module, x, y, damping))
 
 
@@ -81,7 +81,7 @@ def test_the_curvature_may_be_that_of_some_records():
     module, x = network("dense")
     y = np.random.default_rng(1).integers(0, 4, len(x))
     curved = np.random.default_rng(0).permutation(len(x))[:10]
-    seen = measure(TorchTarget(module), records(x, y), influence_of(0.01, records=10.0)).final
+    seen = measure_signal(TorchTarget(module), records(x, y), influence_of(0.01, records=10.0)).final
     assert_close(seen, dense(module, x, y, 0.01, curved))
     assert not np.allclose(seen, dense(module, x, y, 0.01), rtol=1e-2)
 
@@ -90,8 +90,8 @@ def test_much_damping_leaves_the_gradient_norm():
     module, x = network("dense")
     y = np.zeros(len(x), dtype=int)
     target = TorchTarget(module)
-    influence = measure(target, records(x, y), influence_of(1e6)).final[:, 0]
-    norm = measure(target, records(x, y), SignalSpec("gradient_norm")).final[:, 0]
+    influence = measure_signal(target, records(x, y), influence_of(1e6)).final[:, 0]
+    norm = measure_signal(target, records(x, y), SignalSpec("gradient_norm")).final[:, 0]
     np.testing.assert_allclose(influence, 2 * norm + np.log(1e6), rtol=1e-5)
 
 
@@ -132,7 +132,7 @@ def test_scikit_learn_shows_what_the_same_torch_module_shows(model, classes):
     y = np.random.default_rng(1).integers(0, classes, len(x))
     assert isinstance(ours, Differentiable) and isinstance(wrap(ours.estimator), Differentiable)
     for spec in (*(SignalSpec(name) for name in NAMES), SignalSpec("gradient_layers", parameters=(("activations", 4.0),))):
-        seen, other = (measure(target, records(data, y), spec).final for target, data in ((ours, x), (theirs, scaled)))
+        seen, other = (measure_signal(target, records(data, y), spec).final for target, data in ((ours, x), (theirs, scaled)))
         np.testing.assert_allclose(seen, other, rtol=1e-6, atol=1e-9)
 
 
@@ -143,7 +143,7 @@ def test_models_without_gradients_are_refused_in_a_sentence():
     assert not isinstance(tree, Differentiable)
     for name in NAMES:
         with pytest.raises(UnmetNeedError, match=r"Expected a model that shows its gradients, got SklearnTarget\. Give .*\."):
-            measure(tree, records(x, y), SignalSpec(name))
+            measure_signal(tree, records(x, y), SignalSpec(name))
     one_each = LogisticRegression(solver="liblinear").fit(x, y)
     assert isinstance(wrap(one_each), Differentiable)
 
@@ -152,7 +152,7 @@ def test_too_many_parameters_outside_linear_layers_are_refused(monkeypatch):
     module, x = network("convolutional")
     monkeypatch.setattr("memberscope.targets.white_box.torch_influence.ROOM", 1000)
     with pytest.raises(UnmetNeedError, match=r"Expected at most 7 trained parameters outside linear layers .*, got 27\."):
-        measure(TorchTarget(module), records(x, np.zeros(len(x), dtype=int)), SignalSpec("influence"))
+        measure_signal(TorchTarget(module), records(x, np.zeros(len(x), dtype=int)), SignalSpec("influence"))
 
 
 def test_what_is_not_finite_or_out_of_range_is_an_error_with_the_record():
@@ -161,28 +161,28 @@ def test_what_is_not_finite_or_out_of_range_is_an_error_with_the_record():
     y = np.zeros(40, dtype=int)
     for name in ("gradient_norm", "gradient_layers", "activations"):
         with pytest.raises(TargetError, match=r"Expected a finite .* of each record, got none for '7' \(1 of 40 records\)"):
-            measure(TorchTarget(module), records(x, y), SignalSpec(name))
+            measure_signal(TorchTarget(module), records(x, y), SignalSpec(name))
     with pytest.raises(TargetError):
-        measure(TorchTarget(module), records(x, y), SignalSpec("influence"))
+        measure_signal(TorchTarget(module), records(x, y), SignalSpec("influence"))
     with pytest.raises(InputError, match="Expected labels from 0 to 3, got 4"):
-        measure(TorchTarget(module), records(x, y + 4), SignalSpec("gradient_norm"))
+        measure_signal(TorchTarget(module), records(x, y + 4), SignalSpec("gradient_norm"))
     with pytest.raises(
         TargetError, match=r"Expected Sequential to take a batch of records .*, got RuntimeError: .* yourself to see why\."
     ):
-        measure(TorchTarget(module), records(x[:, :3], y), SignalSpec("gradient_norm"))
+        measure_signal(TorchTarget(module), records(x[:, :3], y), SignalSpec("gradient_norm"))
 
 
 def test_what_was_measured_is_kept_by_model_records_and_specification(tmp_path):
     module, x = network("dense")
     y, store = np.zeros(40, dtype=int), Store(tmp_path)
-    first = measure(TorchTarget(module), records(x, y), SignalSpec("gradient_norm"), store=store)
+    first = measure_signal(TorchTarget(module), records(x, y), SignalSpec("gradient_norm"), store=store)
     assert first.values.shape == (40, 1, 1) and (first.queries == 0).all()
     files = set(tmp_path.iterdir())
-    again = measure(TorchTarget(module), records(x, y), SignalSpec("gradient_norm"), store=store)
+    again = measure_signal(TorchTarget(module), records(x, y), SignalSpec("gradient_norm"), store=store)
     np.testing.assert_array_equal(first.values, again.values)
     assert set(tmp_path.iterdir()) == files
     module[0].requires_grad_(False)  # another set of trained parameters gives another gradient
-    other = measure(TorchTarget(module), records(x, y), SignalSpec("gradient_norm"), store=store)
+    other = measure_signal(TorchTarget(module), records(x, y), SignalSpec("gradient_norm"), store=store)
     assert (other.values > first.values).all()
 
 
@@ -204,7 +204,7 @@ def overfitted(epochs: int) -> tuple[TorchTarget, Records, np.ndarray]:
 def test_an_overfitted_model_leaks_inside_and_an_untrained_one_does_not(attack):
     for epochs in (0, 300):
         target, data, member = overfitted(epochs)
-        values = measure(target, data, attack.needs.spec).values.astype(np.float32)
+        values = measure_signal(target, data, attack.needs.spec).values.astype(np.float32)
         learn = np.random.default_rng(1).random(400) < 0.5 if attack.needs.known == "both" else np.zeros(400, dtype=bool)
         known = np.where(learn, member, -1).astype(np.int8)
         evidence = Evidence(attack.needs.spec.name, values, data.y, known)

@@ -9,9 +9,17 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import spearmanr
 
 from memberscope.errors import InputError, UnmetNeedError
-from memberscope.signals import measure
-from memberscope.signals.feature_domain import encoded
-from memberscope.signals.perturbation import AGREE, WRONG, augmentation, disturbed, noise, transformed, transforms
+from memberscope.signals import measure_signal
+from memberscope.signals.feature_domain import encode_in_domain
+from memberscope.signals.perturbation import (
+    AGREE,
+    WRONG,
+    list_transforms,
+    measure_augmentation,
+    measure_noise,
+    perturb_records,
+    transform_images,
+)
 
 
 def wide(n: int = 200, f: int = 8):
@@ -26,14 +34,14 @@ def wide(n: int = 200, f: int = 8):
 
 def test_at_a_fixed_scale_the_share_is_the_normal_probability_of_the_margin():
     x, y, model, margin = wide()
-    found = noise(model, records(x, y), spec("noise", scale=0.1, queries=2000)).final[2:, 0]
+    found = measure_noise(model, records(x, y), spec("noise", scale=0.1, queries=2000)).final[2:, 0]
     share = 1 / (1 + np.exp(-found))
     np.testing.assert_allclose(share, ndtr(margin[2:] / 0.1), atol=0.04)
 
 
 def test_the_staircase_finds_the_scale_at_which_nine_in_ten_agree():
     x, y, model, margin = wide()
-    found = noise(model, records(x, y), spec("noise", queries=400)).final[2:, 0]
+    found = measure_noise(model, records(x, y), spec("noise", queries=400)).final[2:, 0]
     expected = np.log(margin[2:] / ndtri(AGREE))
     inside = (expected > -3) & (expected < 1)
     assert np.abs(found - expected)[inside].mean() < 0.25
@@ -42,11 +50,11 @@ def test_the_staircase_finds_the_scale_at_which_nine_in_ten_agree():
 
 def naive(x: np.ndarray, y: np.ndarray, model: Labels, strength: float, seed: int, n_copies: int) -> np.ndarray:
     """Copies of each record that keep the label at a fixed strength, a record and a copy at a time."""
-    domain, z = encoded(x)
+    domain, z = encode_in_domain(x)
     draws, kept = np.random.default_rng(seed).standard_normal((n_copies, 2, x.shape[1])), np.zeros(len(x))
     for i in range(len(x)):
         for normal, other in draws:
-            kept[i] += model.label(disturbed(domain, z[i : i + 1], np.array([strength]), (normal, other)))[0] == y[i]
+            kept[i] += model.label(perturb_records(domain, z[i : i + 1], np.array([strength]), (normal, other)))[0] == y[i]
     return kept
 
 
@@ -54,7 +62,7 @@ def naive(x: np.ndarray, y: np.ndarray, model: Labels, strength: float, seed: in
 def test_lockstep_is_one_record_at_a_time(bits):
     x, y, model, _ = memorised(60, 7)
     x = (x > 0).astype(np.float64) if bits else x
-    found = noise(model, records(x, y), spec("noise", scale=1.5, queries=30, seed=4))
+    found = measure_noise(model, records(x, y), spec("noise", scale=1.5, queries=30, seed=4))
     right = model.label(x) == y
     share = (naive(x, y, model, 1.5, 4, 29) + 0.5) / 30
     np.testing.assert_allclose(found.final[right, 0], np.log(share / (1 - share))[right], atol=1e-9)
@@ -63,8 +71,8 @@ def test_lockstep_is_one_record_at_a_time(bits):
 def test_bits_flip_and_categories_are_drawn_as_often_as_said():
     rng = np.random.default_rng(0)
     x = np.column_stack([rng.integers(0, 2, (400, 3)), rng.choice(5, (400, 3), p=[0.6, 0.1, 0.1, 0.1, 0.1])]).astype(float)
-    domain, z = encoded(x)
-    moved = np.stack([disturbed(domain, z, np.full(400, 2.0), tuple(rng.standard_normal((2, 6)))) for _ in range(4000)])
+    domain, z = encode_in_domain(x)
+    moved = np.stack([perturb_records(domain, z, np.full(400, 2.0), tuple(rng.standard_normal((2, 6)))) for _ in range(4000)])
     changed = (moved != z).mean(axis=(0, 1))
     np.testing.assert_allclose(changed[:3], 0.2, atol=0.03)
     np.testing.assert_allclose(changed[3:], 0.2 * (1 - 0.36 - 4 * 0.01), atol=0.03)
@@ -82,7 +90,7 @@ def images(n: int = 80):
 
 def test_augmented_copies_near_the_middle_lose_their_label():
     x, y, model, column = images()
-    found = augmentation(model, records(x, y), spec("augmentation")).final[:, 0]
+    found = measure_augmentation(model, records(x, y), spec("augmentation")).final[:, 0]
     deep = np.abs(column - 4)
     assert found[deep == 1].mean() < found[deep > 1].min() - 0.1
 
@@ -90,16 +98,21 @@ def test_augmented_copies_near_the_middle_lose_their_label():
 def test_transforms_do_what_they_say():
     image = np.zeros((1, 1, 7, 7))
     image[0, 0, 1, 3] = 1.0
-    assert transformed(image, 1, 2, False, 0.0)[0, 0, 3, 4] == 1.0
-    assert transformed(image, 0, 0, True, 0.0)[0, 0, 1, 3] == 1.0 and transformed(image, 1, 0, True, 0.0)[0, 0, 1, 4] == 1.0
-    np.testing.assert_allclose(transformed(image, 0, 0, False, 90.0)[0, 0, 3, [1, 5]].sum(), 1.0, atol=1e-9)
-    assert len(set(transforms())) == len(transforms())
+    assert transform_images(image, 1, 2, False, 0.0)[0, 0, 3, 4] == 1.0
+    assert (
+        transform_images(image, 0, 0, True, 0.0)[0, 0, 1, 3] == 1.0
+        and transform_images(image, 1, 0, True, 0.0)[0, 0, 1, 4] == 1.0
+    )
+    np.testing.assert_allclose(transform_images(image, 0, 0, False, 90.0)[0, 0, 3, [1, 5]].sum(), 1.0, atol=1e-9)
+    assert len(set(list_transforms())) == len(list_transforms())
 
 
-@pytest.mark.parametrize("kind", transforms())
+@pytest.mark.parametrize("kind", list_transforms())
 def test_images_with_channels_last_are_moved_as_those_with_channels_first(kind):
     image = np.random.default_rng(0).random((2, 3, 8, 6))
-    np.testing.assert_array_equal(transformed(np.moveaxis(image, 1, -1), *kind), np.moveaxis(transformed(image, *kind), 1, -1))
+    np.testing.assert_array_equal(
+        transform_images(np.moveaxis(image, 1, -1), *kind), np.moveaxis(transform_images(image, *kind), 1, -1)
+    )
 
 
 @pytest.mark.parametrize("name", ["noise", "augmentation"])
@@ -107,7 +120,7 @@ def test_images_with_channels_last_are_moved_as_those_with_channels_first(kind):
 def test_a_budget_is_never_exceeded_and_every_query_is_counted(name, budget):
     x, y, model, _ = images()
     y = np.where(np.arange(80) % 5 == 0, 1 - y, y)
-    found = measure(model, records(x, y), spec(name, queries=budget))
+    found = measure_signal(model, records(x, y), spec(name, queries=budget))
     assert found.queries.max() <= budget and model.asked == found.queries[:, -1].sum()
     wrong = model.label(x) != y
     assert (found.queries[wrong] == 1).all() and (found.values[wrong] == WRONG).all()
@@ -119,8 +132,8 @@ def test_a_budget_is_never_exceeded_and_every_query_is_counted(name, budget):
 def test_same_answer_twice_and_in_any_order(name):
     x, y, model, _ = images()
     order = np.random.default_rng(3).permutation(80)
-    first, again = (measure(model, records(x, y), spec(name)) for _ in range(2))
-    moved = measure(model, records(x[order], y[order]), spec(name))
+    first, again = (measure_signal(model, records(x, y), spec(name)) for _ in range(2))
+    moved = measure_signal(model, records(x[order], y[order]), spec(name))
     np.testing.assert_array_equal(first.values, again.values)
     np.testing.assert_allclose(moved.values, first.values[order], rtol=1e-9)
 
@@ -129,7 +142,7 @@ def test_same_answer_twice_and_in_any_order(name):
 def test_a_constant_predictor_makes_all_its_records_robust(name):
     x, y, _, _ = images()
     model = Labels(lambda z: np.zeros(len(z), dtype=int))
-    found = measure(model, records(x, y), spec(name)).final[:, 0]
+    found = measure_signal(model, records(x, y), spec(name)).final[:, 0]
     assert len(set(found[y == 0])) == 1 and found[y == 0].min() > 0 and (found[y == 1] == WRONG).all()
 
 
@@ -140,6 +153,6 @@ def test_members_that_lie_deeper_stand_more_noise_and_others_alike():
 def test_bad_input_is_refused_in_a_sentence():
     x, y, model, _ = linear(20, 3)
     with pytest.raises(InputError, match="at least 1 query"):
-        noise(model, records(x, y), spec("noise", queries=0))
+        measure_noise(model, records(x, y), spec("noise", queries=0))
     with pytest.raises(UnmetNeedError, match="Expected images"):
-        augmentation(model, records(x, y), spec("augmentation"))
+        measure_augmentation(model, records(x, y), spec("augmentation"))

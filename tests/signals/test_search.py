@@ -9,9 +9,9 @@ from labelled import Labels, assert_depth_is_seen, linear, memorised, records, s
 from scipy.stats import spearmanr
 
 from memberscope.errors import InputError, TargetError, UnmetNeedError
-from memberscope.signals.boundary import boundary
-from memberscope.signals.boundary_walk import CEILING, FLOOR, NEAR, STARTS, STEEP, Walk
-from memberscope.signals.feature_domain import encoded
+from memberscope.signals.boundary import measure_boundary
+from memberscope.signals.boundary_walk import CEILING, FLOOR, NEAR, STARTS, STEEP, BoundaryWalk
+from memberscope.signals.feature_domain import encode_in_domain
 from memberscope.signals.hopskipjump import CLOSER
 from memberscope.signals.label_oracle import Oracle
 
@@ -20,13 +20,15 @@ BOTH = pytest.mark.parametrize("jump", [0.0, 1.0], ids=["walk", "hopskipjump"])
 
 def distances(x: np.ndarray, values: np.ndarray, jump: float = 0.0) -> np.ndarray:
     """Distances that the values stand for, in standard deviations of the features."""
-    unit = encoded(x)[0].unit * (CLOSER if jump else 1.0)
+    unit = encode_in_domain(x)[0].unit * (CLOSER if jump else 1.0)
     return np.exp(values / STEEP) * unit
 
 
 def test_hopskipjump_finds_the_distance_to_a_hyperplane():
     x, y, model, margin = linear(200, 8)
-    found = distances(x, boundary(model, records(x, y), spec("boundary", hopskipjump=1.0, queries=800)).final[:, 0], 1.0)
+    found = distances(
+        x, measure_boundary(model, records(x, y), spec("boundary", hopskipjump=1.0, queries=800)).final[:, 0], 1.0
+    )
     far = margin > 0.2  # nearer records lie at the floor
     assert (found[far] > margin[far] * 0.95).all() and np.median(found[far] / margin[far]) < 1.1
     assert spearmanr(found, margin).statistic > 0.97
@@ -34,14 +36,14 @@ def test_hopskipjump_finds_the_distance_to_a_hyperplane():
 
 def test_the_walk_ranks_records_by_their_distance_to_a_hyperplane():
     x, y, model, margin = linear(300, 8)
-    found = distances(x, boundary(model, records(x, y), spec("boundary", queries=300)).final[:, 0])
+    found = distances(x, measure_boundary(model, records(x, y), spec("boundary", queries=300)).final[:, 0])
     far = margin > 0.3
     assert (found[far] > margin[far] * 0.999).all(), "a change of label was found, so the boundary is no further"
     assert np.median(found[far] / margin[far]) < 1.6
     assert spearmanr(found, margin).statistic > 0.9
 
 
-def naive(walk: Walk, model: Labels, i: int, budget: int) -> tuple[float, int]:
+def naive(walk: BoundaryWalk, model: Labels, i: int, budget: int) -> tuple[float, int]:
     """Best distance and queries of record `i`, one path and one query after another."""
     domain, z, asked = walk.oracle.domain, walk.z[i], 1
 
@@ -97,9 +99,9 @@ def test_lockstep_is_one_record_at_a_time(bits, budget):
         x = (x > 0).astype(np.float64)
         w = np.random.default_rng(1).standard_normal(12)
         model = Labels(lambda z: (z @ w > 0.3).astype(int))
-    domain, z = encoded(x)
+    domain, z = encode_in_domain(x)
     predicted = model.label(x).astype(int)
-    walk = Walk(Oracle(model, domain, y, np.ones(80, dtype=np.int64)), z, predicted, 0)
+    walk = BoundaryWalk(Oracle(model, domain, y, np.ones(80, dtype=np.int64)), z, predicted, 0)
     assert walk.replaces == bits
     alone = [naive(walk, model, i, budget) for i in range(80)]
     walk.advance(budget)
@@ -110,9 +112,9 @@ def test_lockstep_is_one_record_at_a_time(bits, budget):
 
 def test_paths_lead_to_the_nearest_records_with_another_label():
     x, y, model, _ = memorised(100, 5)
-    domain, z = encoded(x)
+    domain, z = encode_in_domain(x)
     predicted = model.label(x).astype(int)
-    walk = Walk(Oracle(model, domain, y, np.ones(100, dtype=np.int64)), z, predicted, 0)
+    walk = BoundaryWalk(Oracle(model, domain, y, np.ones(100, dtype=np.int64)), z, predicted, 0)
     for i in range(0, 100, 9):
         others = np.flatnonzero(predicted != y[i])
         far = np.sqrt((((x[others] - x[i]) / x.std(axis=0)) ** 2).sum(axis=1))
@@ -123,7 +125,7 @@ def test_paths_lead_to_the_nearest_records_with_another_label():
 @pytest.mark.parametrize("budget", [1, 5, 16, 70, 300])
 def test_a_budget_is_never_exceeded_and_every_query_is_counted(jump, budget):
     x, y, model, _ = memorised(120, 6)
-    found = boundary(model, records(x, y), spec("boundary", queries=budget, hopskipjump=jump))
+    found = measure_boundary(model, records(x, y), spec("boundary", queries=budget, hopskipjump=jump))
     assert found.queries.max() <= budget and (np.diff(found.queries, axis=1) >= 0).all()
     assert model.asked == found.queries[:, -1].sum()
     assert found.values.shape == (*found.queries.shape, 1)
@@ -136,7 +138,7 @@ def test_calls_are_those_of_one_record():
     few, many = (memorised(n, 6) for n in (40, 400))
     calls = []
     for x, y, model, _ in (few, many):
-        boundary(model, records(x, y), spec("boundary", queries=60))
+        measure_boundary(model, records(x, y), spec("boundary", queries=60))
         calls.append(len(model.batches))
     assert calls[1] <= 60 + 64 + 1 and calls[1] < 2 * calls[0]
 
@@ -145,7 +147,7 @@ def test_calls_are_those_of_one_record():
 def test_a_constant_predictor_ends_the_search_at_the_largest_distance(jump):
     x, y, _, _ = memorised(50, 6)
     model = Labels(lambda z: np.zeros(len(z), dtype=int))
-    found = boundary(model, records(x, y), spec("boundary", queries=1000, hopskipjump=jump))
+    found = measure_boundary(model, records(x, y), spec("boundary", queries=1000, hopskipjump=jump))
     np.testing.assert_array_equal(found.final[:, 0], np.where(y == 0, CEILING, FLOOR))
     assert (found.queries[:, -1] == np.where(y == 0, 1 + (1 if jump else STARTS), 1)).all()
 
@@ -154,7 +156,7 @@ def test_records_of_one_label_are_searched_from_random_points():
     """No record has another label, but the middle between them has."""
     x = np.array([[0.0, 0.0], [1.0, 1.0], [0.1, 0.9], [0.05, 0.5]])
     model = Labels(lambda z: (np.abs(z[:, 0] - 0.5) > 0.25).astype(int))
-    found = boundary(model, records(x, [1, 1, 1, 1]), spec("boundary"))
+    found = measure_boundary(model, records(x, [1, 1, 1, 1]), spec("boundary"))
     assert (model.label(x) == 1).all() and model.asked == found.queries[:, -1].sum()
     reached = distances(x, found.final[:, 0]) * x[:, 0].std()
     assert (reached > np.abs(np.array([0.25, 0.25, 0.15, 0.2])) - 1e-9).all() and (found.final < CEILING).all()
@@ -164,8 +166,8 @@ def test_records_of_one_label_are_searched_from_random_points():
 def test_same_answer_twice_and_in_any_order(jump):
     x, y, model, _ = memorised(90, 6)
     order = np.random.default_rng(3).permutation(90)
-    first, again = (boundary(model, records(x, y), spec("boundary", hopskipjump=jump, queries=150)) for _ in range(2))
-    moved = boundary(model, records(x[order], y[order]), spec("boundary", hopskipjump=jump, queries=150))
+    first, again = (measure_boundary(model, records(x, y), spec("boundary", hopskipjump=jump, queries=150)) for _ in range(2))
+    moved = measure_boundary(model, records(x[order], y[order]), spec("boundary", hopskipjump=jump, queries=150))
     np.testing.assert_array_equal(first.values, again.values)
     np.testing.assert_allclose(moved.values, first.values[order], atol=1e-6)
     np.testing.assert_array_equal(moved.queries, first.queries[order])
@@ -176,7 +178,7 @@ def test_order_plays_no_part_where_distances_tie():
     x, w = rng.integers(0, 2, (150, 9)).astype(np.float64), rng.standard_normal(9)
     model, y = Labels(lambda z: (z @ w > 0).astype(int)), (x @ w > 0).astype(int)
     order = rng.permutation(150)
-    first, moved = (boundary(model, records(x[o], y[o]), spec("boundary")) for o in (np.arange(150), order))
+    first, moved = (measure_boundary(model, records(x[o], y[o]), spec("boundary")) for o in (np.arange(150), order))
     np.testing.assert_allclose(moved.values, first.values[order], atol=1e-9)
 
 
@@ -189,15 +191,15 @@ def test_categories_are_only_those_seen_and_the_model_gets_a_frame():
         assert frame["age"].between(18, 90).all()
         return ((frame["job"] == "a").to_numpy() | (frame["age"] > 60).to_numpy()).astype(int)
 
-    found = boundary(Labels(label), records(x, label(x)), spec("boundary"))
+    found = measure_boundary(Labels(label), records(x, label(x)), spec("boundary"))
     assert len(np.unique(found.final)) > 3
     with pytest.raises(UnmetNeedError, match="little by little for hopskipjump"):
-        boundary(Labels(label), records(x, label(x)), spec("boundary", hopskipjump=1.0))
+        measure_boundary(Labels(label), records(x, label(x)), spec("boundary", hopskipjump=1.0))
 
 
 def test_it_stops_when_the_ranking_no_longer_changes():
     x, y, model, _ = linear(200, 6)
-    short = boundary(model, records(x, y), spec("boundary", hopskipjump=1.0, queries=4000, settled=0.99))
+    short = measure_boundary(model, records(x, y), spec("boundary", hopskipjump=1.0, queries=4000, settled=0.99))
     before, after = short.values[:, -2, 0], short.values[:, -1, 0]
     assert short.queries.max() < 2000 and spearmanr(before, after).statistic > 0.99
 
@@ -210,8 +212,8 @@ def test_members_that_lie_deeper_are_told_apart_and_others_are_not(jump):
 def test_bad_input_is_refused_in_a_sentence():
     x, y, model, _ = linear(20, 3)
     with pytest.raises(InputError, match="at least 1 query"):
-        boundary(model, records(x, y), spec("boundary", queries=0))
+        measure_boundary(model, records(x, y), spec("boundary", queries=0))
     with pytest.raises(TargetError, match="Expected 20 rows"):
-        boundary(Labels(lambda z: np.zeros(len(z) - 1)), records(x, y), spec("boundary"))
+        measure_boundary(Labels(lambda z: np.zeros(len(z) - 1)), records(x, y), spec("boundary"))
     with pytest.raises(TargetError, match="ZeroDivisionError"):
-        boundary(Labels(lambda z: 1 // 0), records(x, y), spec("boundary"))
+        measure_boundary(Labels(lambda z: 1 // 0), records(x, y), spec("boundary"))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from memberscope.errors import InputError, TargetError
-from memberscope.signals import Store, collect, digest_records, validate_outputs
+from memberscope.signals import Store, collect_outputs, digest_records, validate_outputs
 from memberscope.targets import FunctionTarget
 from memberscope.types import Records
 
@@ -40,32 +40,32 @@ def records(n: int = 100) -> Records:
 
 def test_each_record_is_asked_once_besides_the_probe():
     target = Counting()
-    found = collect(target, records(), batch_size=30)
+    found = collect_outputs(target, records(), batch_size=30)
     assert sorted(target.asked) == sorted([*range(100), *range(32)])
     assert found.queries == 132 and found.deterministic is True
 
 
 def test_stored_answers_are_not_asked_again(tmp_path):
     store = Store(tmp_path)
-    first = collect(Counting(), records(), store=store, batch_size=30)
+    first = collect_outputs(Counting(), records(), store=store, batch_size=30)
     target = Counting()
-    again = collect(target, records(), store=store, batch_size=30)
+    again = collect_outputs(target, records(), store=store, batch_size=30)
     assert target.asked == [] and (again.queries, again.deterministic) == (first.queries, True), "as if never interrupted"
     np.testing.assert_array_equal(first.outputs, again.outputs)
 
 
 def test_other_records_of_the_same_shape_are_asked(tmp_path):
     store = Store(tmp_path)
-    collect(Counting(), records(), store=store)
+    collect_outputs(Counting(), records(), store=store)
     target, other = Counting(), records()
     changed = Records(other.x + 1, other.y, other.ids)
-    collect(target, changed, store=store)
+    collect_outputs(target, changed, store=store)
     assert len(target.asked) == 132
     assert digest_records(other) != digest_records(changed)
 
 
 def test_random_outputs_are_noticed():
-    found = collect(Counting(noise=0.1), records())
+    found = collect_outputs(Counting(noise=0.1), records())
     assert found.deterministic is False and found.largest_change > 0.01
 
 
@@ -145,13 +145,13 @@ def function(answer, n_classes=2, signal="probabilities"):
 )
 def test_bad_answers_are_one_sentence(answer, error, words):
     with pytest.raises(error, match=words):
-        collect(function(answer), records())
+        collect_outputs(function(answer), records())
 
 
 def test_labels_out_of_range():
     rows = records()
     with pytest.raises(InputError, match=r"labels from 0 to 1, got 2 \(1 records"):
-        collect(Counting(), Records(rows.x, np.append(rows.y[:-1], 2), rows.ids))
+        collect_outputs(Counting(), Records(rows.x, np.append(rows.y[:-1], 2), rows.ids))
 
 
 def test_negative_losses():

@@ -10,13 +10,13 @@ from scipy.stats import binom
 from test_auc import people, quantiles
 
 from memberscope.statistics import (
-    Counts,
+    ConfusionCounts,
     best_rates,
     clopper_pearson,
     effective_counts,
     kolmogorov_band,
-    rates,
     roc,
+    threshold_rates,
 )
 
 RUNS = 400
@@ -75,7 +75,7 @@ def test_a_limit_at_each_threshold_alone_is_too_high_under_the_null():
     for _ in range(RUNS):
         curve = roc(rng.standard_normal(200), member)
         at = int(np.argmax(curve.tp - curve.fp))
-        wrong += rates(Counts(int(curve.tp[at]), 100, int(curve.fp[at]), 100))["advantage"].low > 0
+        wrong += threshold_rates(ConfusionCounts(int(curve.tp[at]), 100, int(curve.fp[at]), 100))["advantage"].low > 0
     assert wrong > 0.1 * RUNS
 
 
@@ -88,7 +88,7 @@ def test_shares_and_the_advantage_by_unit(correlation):
     for _ in range(RUNS):
         scores, member, unit = people(100, 6, correlation, 1.0, rng)
         called = scores >= 1
-        found, alone = (rates(effective_counts(called, member, code)) for code in (unit, None))
+        found, alone = (threshold_rates(effective_counts(called, member, code)) for code in (unit, None))
         for name, value in truth.items():
             hits[name] += found[name].low <= value <= found[name].high
             assert found[name].high - found[name].low >= alone[name].high - alone[name].low
@@ -110,4 +110,6 @@ def test_effective_counts_keep_the_rates_and_the_mix_and_are_never_more():
         assert found.share == pytest.approx(plain.share)
         assert 30 - 1e-9 <= found.n_members <= plain.n_members
     assert effective_counts(scores > 9, member, unit).n_members == pytest.approx(30), "nothing called: a unit is one record"
-    assert rates(effective_counts(scores > 0, member, unit))["accuracy"].value == pytest.approx(((scores > 0) == member).mean())
+    assert threshold_rates(effective_counts(scores > 0, member, unit))["accuracy"].value == pytest.approx(
+        ((scores > 0) == member).mean()
+    )

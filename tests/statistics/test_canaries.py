@@ -7,14 +7,14 @@ import pytest
 from scipy.special import ndtri
 from scipy.stats import binom
 
-from memberscope.auditing import privacy_bounds
+from memberscope.auditing import compute_privacy_bounds
 from memberscope.errors import InputError
 from memberscope.statistics import roc
 from memberscope.statistics.epsilon.gaussian_dp import gaussian_delta, gaussian_epsilon, gaussian_mu
 from memberscope.statistics.epsilon.many_runs import epsilon_from_counts, epsilon_from_runs, gaussian_mu_from_counts
-from memberscope.statistics.epsilon.one_run_canaries import corners, epsilon_from_one_run
+from memberscope.statistics.epsilon.one_run_canaries import epsilon_from_one_run, find_hull_corners
 from memberscope.statistics.epsilon.one_run_fdp import epsilon_one_run_fdp
-from memberscope.statistics.threshold_rates import Counts
+from memberscope.statistics.threshold_rates import ConfusionCounts
 
 MANY = int(binom.ppf(0.999, 1000, 0.05))  # of 1,000 runs of a test at 5%, exceeded once in a thousand
 
@@ -46,14 +46,14 @@ def test_one_run_constants_of_another_library(shift, plain, whole_curve):
 )
 def test_perfect_separation(n, explicit, corner, one_run):
     scores, member = np.arange(2.0 * n), np.arange(2 * n) >= n
-    assert epsilon_from_counts(Counts(n, n, 0, n), 0.0) == pytest.approx(explicit, abs=6e-5)
+    assert epsilon_from_counts(ConfusionCounts(n, n, 0, n), 0.0) == pytest.approx(explicit, abs=6e-5)
     assert epsilon_from_runs(scores, member, 0.0) == pytest.approx(corner, abs=6e-5)
     assert epsilon_from_one_run(scores, member, 1e-5, threshold=float(n)) == pytest.approx(one_run, abs=6e-5)
 
 
 @pytest.mark.parametrize(("tp", "fp", "epsilon", "mu"), [(1000, 0, 5.60058, 5.35982), (900, 10, 3.87196, 3.26345)])
 def test_several_runs(tp, fp, epsilon, mu):
-    counts = Counts(tp, 1000, fp, 1000)
+    counts = ConfusionCounts(tp, 1000, fp, 1000)
     assert epsilon_from_counts(counts, 1e-5) == pytest.approx(epsilon, rel=1e-5)
     assert gaussian_mu_from_counts(counts) == pytest.approx(mu, rel=1e-5)
 
@@ -81,7 +81,7 @@ def test_corners_are_those_of_the_hull():
     for _ in range(50):
         scores, member = rng.integers(0, 8, 40).astype(float), rng.random(40) < 0.5
         curve = roc(scores, member)
-        found = corners(curve)
+        found = find_hull_corners(curve)
         for tp, fp in zip(curve.tp, curve.fp, strict=True):
             assert np.interp(fp, found.fp, found.tp) >= tp - 1e-9 or fp in found.fp[found.tp >= tp]
         slopes = np.diff(found.tp) / np.maximum(np.diff(found.fp), 1e-12)
@@ -129,7 +129,7 @@ def test_scores_that_are_no_numbers_are_refused():
     scores, member = shifted(20, 1.0)
     scores[3] = np.nan
     with pytest.raises(InputError, match="finite"):
-        privacy_bounds(scores, member, 1e-5)
+        compute_privacy_bounds(scores, member, 1e-5)
 
 
 @pytest.mark.parametrize("delta", [0.0, 1.0, -0.1])

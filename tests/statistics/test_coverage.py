@@ -10,8 +10,7 @@ import pytest
 from families import Gaussian, covers, gaussian_cell, rounded_cell, shift_for
 
 from memberscope.statistics import (
-    Counts,
-    accused_within_fold,
+    ConfusionCounts,
     auc_difference,
     auc_interval,
     best_rates,
@@ -21,11 +20,12 @@ from memberscope.statistics import (
     ppv,
     ppv_at_fpr,
     ppv_from_counts,
-    rates,
-    ratio,
+    ranks_for_lower_limit,
+    ranks_within_fold,
+    ratio_of_shares,
     roc,
+    threshold_rates,
     tpr_at_fpr,
-    within_fold,
 )
 
 CASES = [
@@ -115,11 +115,11 @@ def test_rates_at_a_fixed_threshold(n, fpr, tpr):
     hits = dict.fromkeys([*truth, "ratio", "ppv"], 0)
     for _ in range(runs):
         tp, fp = int(rng.binomial(n, tpr)), int(rng.binomial(n, fpr))
-        found = rates(Counts(tp, n, fp, n))
+        found = threshold_rates(ConfusionCounts(tp, n, fp, n))
         for name, value in truth.items():
             hits[name] += found[name].low - 1e-12 <= value <= found[name].high + 1e-12
         if fpr > 0:
-            odds = ratio((tp, n), (fp, n))
+            odds = ratio_of_shares((tp, n), (fp, n))
             hits["ratio"] += odds.low <= tpr / fpr <= odds.high
             precision = ppv_from_counts(tp, n, fp, n, prior=0.01)
             hits["ppv"] += precision.low <= ppv(tpr, fpr, 0.01) <= precision.high
@@ -162,7 +162,7 @@ def test_empirical_epsilon_covers_the_log_ratio(n, tpr, fpr):
     truth = max(0.0, np.log(tpr / fpr), np.log((1 - fpr) / (1 - tpr)))
     hits, runs = 0, 600
     for _ in range(runs):
-        counts = Counts(int(rng.binomial(n, tpr)), n, int(rng.binomial(n, fpr)), n)
+        counts = ConfusionCounts(int(rng.binomial(n, tpr)), n, int(rng.binomial(n, fpr)), n)
         found = epsilon_empirical(counts)
         hits += found.low <= truth + 1e-12 and truth <= found.high + 1e-12
     assert covers(hits, runs)
@@ -177,7 +177,7 @@ def test_tpr_of_scores_that_compare_within_folds_only(n, fpr, tpr):
         scores, member = family.draw(n, rng)
         fold = np.concatenate([rng.permutation(n) % 5, rng.permutation(n) % 5])
         scores = scores + 10 * fold
-        curve, strict = (roc(place(scores, member, fold), member) for place in (within_fold, accused_within_fold))
+        curve, strict = (roc(place(scores, member, fold), member) for place in (ranks_within_fold, ranks_for_lower_limit))
         found = tpr_at_fpr(curve, fpr, strict=strict)
         hits += found.low <= tpr <= found.high
     assert covers(hits, runs)

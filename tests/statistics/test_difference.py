@@ -11,12 +11,12 @@ from memberscope.statistics import (
     Interval,
     auc_change,
     auc_interval,
-    bootstrap,
-    correlation,
+    bootstrap_rates,
+    correlate_estimates,
+    difference_by_mover,
     difference_p_value,
-    drawn_together,
-    mover,
     roc,
+    shared_resamples,
     tpr_at_fpr,
 )
 
@@ -35,10 +35,10 @@ def pair(n: int, shifts: tuple[float, float], shared: float, rng: np.random.Gene
 
 
 def tpr_change(before, after, member, fpr, rng, confidence=0.95, together=True):
-    _, tpr = drawn_together([before, after], member, (fpr,), 100, rng)
-    r = correlation(tpr[:, 0, 0], tpr[:, 1, 0]) if together else 0.0
+    _, tpr = shared_resamples([before, after], member, (fpr,), 100, rng)
+    r = correlate_estimates(tpr[:, 0, 0], tpr[:, 1, 0]) if together else 0.0
     limits = [roc(scores, member) for scores in (before, after)]
-    return lambda c=confidence: mover(*(tpr_at_fpr(curve, fpr, c) for curve in limits), r)
+    return lambda c=confidence: difference_by_mover(*(tpr_at_fpr(curve, fpr, c) for curve in limits), r)
 
 
 def rarely(alarms: int, runs: int, level: float = 0.025) -> bool:
@@ -52,30 +52,30 @@ def test_independent_shares_as_published():
         ((9, 10), (3, 10), 0.1705, 0.8090),
         ((6, 7), (2, 7), 0.0582, 0.8062),
     ):
-        found = mover(wilson(*before), wilson(*after))
+        found = difference_by_mover(wilson(*before), wilson(*after))
         assert (found.low, found.high) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
 
 
 def test_a_correlation_narrows_as_the_variance_of_a_difference_does():
     one = Interval(0.5, 0.4, 0.6, "")
-    half = [mover(one, one, r).high for r in (-1.0, 0.0, 0.5)]
+    half = [difference_by_mover(one, one, r).high for r in (-1.0, 0.0, 0.5)]
     assert half == pytest.approx([0.1 * (2 - 2 * r) ** 0.5 for r in (-1.0, 0.0, 0.5)])
-    assert mover(one, one, 1.0).high > 0.02, "an interval is never empty"
+    assert difference_by_mover(one, one, 1.0).high > 0.02, "an interval is never empty"
 
 
 def test_shared_resamples_agree_with_each_attacks_own_bootstrap():
     rng = np.random.default_rng(0)
     before, after, member = pair(300, (0.5, 1.0), 0.8, rng)
-    auc, tpr = drawn_together([before, after, before], member, (0.1,), 800, rng)
+    auc, tpr = shared_resamples([before, after, before], member, (0.1,), 800, rng)
     np.testing.assert_array_equal(auc[:, 0], auc[:, 2])
     for k, scores in enumerate((before, after)):
-        alone_auc, alone_tpr = bootstrap(scores, member, (0.1,), 800, rng)
+        alone_auc, alone_tpr = bootstrap_rates(scores, member, (0.1,), 800, rng)
         for mine, its in ((auc[:, k], alone_auc), (tpr[:, k, 0], alone_tpr[:, 0])):
             assert mine.mean() == pytest.approx(its.mean(), abs=4 * its.std() / 800**0.5 * 2**0.5)
             assert mine.std() == pytest.approx(its.std(), rel=0.15)
     other = pair(300, (0.5, 1.0), 0.0, rng)
-    apart, _ = drawn_together([other[0], other[1]], other[2], (), 800, rng)
-    assert correlation(auc[:, 0], auc[:, 1]) > 0.6 > 0.2 > abs(correlation(apart[:, 0], apart[:, 1]))
+    apart, _ = shared_resamples([other[0], other[1]], other[2], (), 800, rng)
+    assert correlate_estimates(auc[:, 0], auc[:, 1]) > 0.6 > 0.2 > abs(correlate_estimates(apart[:, 0], apart[:, 1]))
 
 
 @pytest.mark.parametrize("shifts", [(0.0, 0.0), (0.3, 0.8), (1.0, 3.0), (5.0, 5.0)])
@@ -85,7 +85,7 @@ def test_auc_of_independent_audits(n, shifts):
     truth = Gaussian(shifts[1]).auc() - Gaussian(shifts[0]).auc()
     hits = 0
     for _ in range(runs):
-        found = mover(*(auc_interval(*Gaussian(shift).draw(n, rng)) for shift in shifts))
+        found = difference_by_mover(*(auc_interval(*Gaussian(shift).draw(n, rng)) for shift in shifts))
         hits += found.low <= truth <= found.high
     assert covers(hits, runs)
 
@@ -117,7 +117,7 @@ def test_tpr_of_independent_audits(n, fpr, tprs):
     hits = alarms = 0
     for _ in range(runs):
         drawn = [roc(*Gaussian(shift_for(tpr, fpr)).draw(n, rng)) for tpr in tprs]
-        found = mover(*(tpr_at_fpr(curve, fpr) for curve in drawn))
+        found = difference_by_mover(*(tpr_at_fpr(curve, fpr) for curve in drawn))
         hits += found.low <= tprs[1] - tprs[0] <= found.high
         alarms += found.low > tprs[1] - tprs[0]
     assert covers(hits, runs)
@@ -148,7 +148,7 @@ def test_a_bootstraps_own_lower_limit_is_too_high_too_often():
     rng, runs, alarms, tprs = np.random.default_rng(1), 150, 0, (0.02, 0.7)
     for _ in range(runs):
         before, after, member = pair(100, tuple(shift_for(tpr, 0.01) for tpr in tprs), 0.95, rng)
-        _, tpr = drawn_together([before, after], member, (0.01,), 100, rng)
+        _, tpr = shared_resamples([before, after], member, (0.01,), 100, rng)
         alarms += np.quantile(tpr[:, 1, 0] - tpr[:, 0, 0], 0.025) > tprs[1] - tprs[0]
     assert not rarely(alarms, runs) and alarms > 0.08 * runs
 

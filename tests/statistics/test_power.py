@@ -9,15 +9,15 @@ from scipy.special import ndtr
 
 from memberscope.errors import InputError
 from memberscope.statistics import (
-    accused_within_fold,
     can_fail,
+    count_non_member_blocks,
     minimum_detectable_tpr,
-    non_member_blocks,
     randomised_tpr,
+    ranks_for_lower_limit,
+    ranks_within_fold,
     records_needed_to_fail,
     roc,
     tpr_p_value,
-    within_fold,
 )
 
 
@@ -37,7 +37,7 @@ def share_failed(draw, n, fpr, limit, candidates, n_folds, runs=400):
         curve, strict = roc(scores, member), None
         if n_folds:
             fold = np.concatenate([rng.permutation(n) % n_folds, rng.permutation(n) % n_folds])
-            curve, strict = (roc(place(scores, member, fold), member) for place in (within_fold, accused_within_fold))
+            curve, strict = (roc(place(scores, member, fold), member) for place in (ranks_within_fold, ranks_for_lower_limit))
         failed += tpr_p_value(curve, fpr, limit, strict=strict) < 0.025 / candidates
     return failed / runs
 
@@ -62,7 +62,7 @@ def test_the_stated_tpr_of_outputs_of_two_decimals_is_failed_in_four_of_five(n_f
     large = np.random.default_rng(1)
     shifts = np.linspace(0.5, 2.0, 16)
     truths = [randomised_tpr(roc(*rounded(shift, 400_000, large)), fpr) for shift in shifts]
-    blocks = non_member_blocks(roc(*rounded(0.0, 200_000, large)), fpr)
+    blocks = count_non_member_blocks(roc(*rounded(0.0, 200_000, large)), fpr)
     expected = tuple(np.round(np.array(blocks) * n / 200_000, 1).tolist())
     smallest = minimum_detectable_tpr(n, n, fpr, limit, n_folds=n_folds, blocks=(*expected, n))
     shift = float(np.interp(smallest, truths, shifts))
@@ -101,7 +101,7 @@ def test_a_score_so_coarse_that_the_best_attack_finds_too_little_cannot_fail():
 def test_fewer_false_positives_a_fold_can_cost_the_ability():
     """The best of 400 non-members is one record, but of five folds there are five best ones: a sixth of all members each."""
     scores, member = Gaussian(0.0).draw(400, np.random.default_rng(0))
-    strict = roc(accused_within_fold(scores, member, np.tile(np.arange(400) % 5, 2)), member)
+    strict = roc(ranks_for_lower_limit(scores, member, np.tile(np.arange(400) % 5, 2)), member)
     assert can_fail(roc(scores, member), 0.01, 0.2) and not can_fail(roc(scores, member), 0.01, 0.2, strict=strict)
     assert can_fail(roc(scores, member), 0.01, 0.1, strict=strict)
 
@@ -109,9 +109,9 @@ def test_fewer_false_positives_a_fold_can_cost_the_ability():
 def test_blocks_are_those_of_the_non_members():
     scores = np.array([9.0, 9, 5, 4, 9, 9, 5, 4])
     member = np.arange(8) < 4
-    assert non_member_blocks(roc(scores, member), 0.5) == (2.0, 3.0, 4.0)
-    assert non_member_blocks(roc(np.arange(8.0), member), 0.5) is None
-    half = non_member_blocks(roc(np.repeat(scores, 20), np.repeat(member, 20), np.repeat(np.arange(8), 20)), 0.5)
+    assert count_non_member_blocks(roc(scores, member), 0.5) == (2.0, 3.0, 4.0)
+    assert count_non_member_blocks(roc(np.arange(8.0), member), 0.5) is None
+    half = count_non_member_blocks(roc(np.repeat(scores, 20), np.repeat(member, 20), np.repeat(np.arange(8), 20)), 0.5)
     assert half == (2.0, 3.0, 4.0)
 
 

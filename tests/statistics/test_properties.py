@@ -12,31 +12,31 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from memberscope.errors import InputError
 from memberscope.statistics import (
-    Counts,
+    ConfusionCounts,
     auc_interval,
     auc_value,
-    best_balanced,
     best_rates,
-    bootstrap,
-    distinct_rankings,
+    bootstrap_rates,
+    build_reliability_bins,
+    count_right_guesses,
+    find_best_balanced_threshold,
+    find_distinct_rankings,
     fit_likelihood_ratio,
     holm,
     minimum_detectable_auc,
     minimum_detectable_tpr,
-    one_run_guesses,
     operating_point,
     ppv_from_counts,
-    rates,
-    reliability,
+    ranks_within_fold,
     roc,
     simultaneous_confidence,
+    threshold_rates,
     tpr_at_fpr,
     tpr_p_value,
     tpr_staircase_at_fpr,
-    within_fold,
 )
 from memberscope.statistics.curves.bootstrap import ROWS
-from memberscope.statistics.curves.resampling import FEW, Resampler, fast
+from memberscope.statistics.curves.resampling import FEW, Resampler, spawn_fast_rng
 
 labelled = st.integers(1, 40).flatmap(
     lambda n: st.tuples(
@@ -105,7 +105,7 @@ def test_best_threshold_equals_brute_force():
             continue
         cuts = sorted(np.unique(scores), reverse=True)
         gains = [(scores[member] >= cut).mean() - (scores[~member] >= cut).mean() for cut in cuts]
-        assert best_balanced(roc(scores, member)) == cuts[int(np.argmax(np.round(gains, 12)))]
+        assert find_best_balanced_threshold(roc(scores, member)) == cuts[int(np.argmax(np.round(gains, 12)))]
 
 
 def test_p_value_agrees_with_the_lower_limit():
@@ -152,7 +152,7 @@ def test_bonferroni_holds_for_several_nulls():
 
 def test_distinct_rankings_sees_ties():
     a = np.array([1.0, 2.0, 2.0, 3.0])
-    assert distinct_rankings([a, np.exp(a), np.array([1.0, 2.0, 2.1, 3.0]), -a]) == [0, 2, 3]
+    assert find_distinct_rankings([a, np.exp(a), np.array([1.0, 2.0, 2.1, 3.0]), -a]) == [0, 2, 3]
 
 
 @pytest.mark.parametrize(("n", "fpr", "limit", "attacks"), [(400, 0.05, 0.1, 1), (900, 0.01, 0.03, 23), (2000, 0.01, 0.03, 23)])
@@ -190,8 +190,8 @@ def test_bootstrap_equals_a_loop_over_the_same_resamples(n, m, digits):
     rng = np.random.default_rng(0)
     scores = np.round(np.concatenate([rng.normal(0.7, 1, n), rng.normal(size=m)]), digits)
     member, fprs, n_replicates = np.arange(n + m) < n, (0.1, 0.01), 30
-    auc, tpr = bootstrap(scores, member, fprs, n_replicates, np.random.default_rng(9))
-    stream = fast(np.random.default_rng(9))
+    auc, tpr = bootstrap_rates(scores, member, fprs, n_replicates, np.random.default_rng(9))
+    stream = spawn_fast_rng(np.random.default_rng(9))
     inside, outside = np.sort(scores[member])[::-1], np.sort(scores[~member])[::-1]
     for b in range(n_replicates):
         if b % ROWS == 0:
@@ -226,7 +226,7 @@ def test_posterior_is_calibrated_on_fresh_records():
     assert posterior.min() > 0 and posterior.max() < 1
     exact = 1 / (1 + np.exp(-(1.5 * fresh - 1.5**2 / 2)))
     assert np.abs(posterior - exact).mean() < 0.02
-    for entry in reliability(posterior, truth, 0.5):
+    for entry in build_reliability_bins(posterior, truth, 0.5):
         assert entry.low - 0.02 <= entry.predicted <= entry.high + 0.02
 
 
@@ -243,15 +243,15 @@ def test_within_fold_positions_keep_a_fair_null_and_the_order():
     for _ in range(300):
         scores, member = Gaussian(0.0).draw(60, rng)
         fold = rng.permutation(np.arange(120) % 3)
-        areas.append(auc_value(roc(within_fold(scores + 100 * fold, member, fold), member)))
+        areas.append(auc_value(roc(ranks_within_fold(scores + 100 * fold, member, fold), member)))
     assert abs(np.mean(areas) - 0.5) < 0.01
-    one = within_fold(scores, member, np.zeros(120, dtype=int))
+    one = ranks_within_fold(scores, member, np.zeros(120, dtype=int))
     assert auc_value(roc(one, member)) == pytest.approx(auc_value(roc(scores, member)))
 
 
 def test_one_run_guesses_break_ties_without_the_truth():
     member = np.arange(1000) < 500
-    right = [one_run_guesses(np.zeros(1000), member, 200, np.random.default_rng(i)) for i in range(200)]
+    right = [count_right_guesses(np.zeros(1000), member, 200, np.random.default_rng(i)) for i in range(200)]
     assert abs(np.mean(right) - 100) < 2
 
 
@@ -262,9 +262,9 @@ def test_no_false_positives_bounds_precision_by_the_upper_limit_of_the_fpr():
 
 
 def test_rates_of_a_perfect_and_a_useless_attack():
-    perfect = rates(Counts(100, 100, 0, 100))
+    perfect = threshold_rates(ConfusionCounts(100, 100, 0, 100))
     assert perfect["balanced_accuracy"].value == 1.0 and perfect["balanced_accuracy"].high <= 1.0 + 1e-12
-    useless = rates(Counts(50, 100, 50, 100))
+    useless = threshold_rates(ConfusionCounts(50, 100, 50, 100))
     assert useless["advantage"].low < 0 < useless["advantage"].high
     assert best_rates(roc(np.zeros(20), np.arange(20) < 10))["balanced_accuracy"].value == 0.5
 

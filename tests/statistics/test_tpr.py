@@ -10,13 +10,14 @@ from scipy.stats import binom
 
 from memberscope.errors import InputError
 from memberscope.statistics import (
-    accused_within_fold,
     can_fail,
     effective_sizes,
     kish_size,
     ppv,
     ppv_at_fpr,
     randomised_tpr,
+    ranks_for_lower_limit,
+    ranks_within_fold,
     roc,
     roc_band,
     tpr_at_fpr,
@@ -24,12 +25,11 @@ from memberscope.statistics import (
     tpr_p_value,
     tpr_staircase_at_fpr,
     tpr_upper,
-    within_fold,
 )
 from memberscope.statistics.curves.rank_tails import rank_tails
-from memberscope.statistics.curves.roc import members_above
+from memberscope.statistics.curves.roc import count_members_above
 from memberscope.statistics.curves.tpr_hull import hull_grid
-from memberscope.statistics.curves.tpr_limits import guess_margin, guessed_limits
+from memberscope.statistics.curves.tpr_limits import paulson_limits, paulson_margin
 
 
 def quantiles(n):
@@ -140,7 +140,7 @@ def test_fast_limits_equal_the_naive_ones():
             members, others = (np.round(scores * trial % 7 + 1) for scores in (members, others))
         curve, counts = curve_of(members, others), naive_counts(members, others)
         found = tpr_at_fpr(curve, fpr, 1 - 2 * alpha)
-        assert members_above(curve, np.arange(n_others + 2.0)).tolist() == pytest.approx(counts.tolist())
+        assert count_members_above(curve, np.arange(n_others + 2.0)).tolist() == pytest.approx(counts.tolist())
         assert found.high == pytest.approx(max(found.value, naive_hull(counts, n, n_others, fpr, alpha)), abs=1e-9)
         assert tpr_p_value(curve, fpr, 0.2) == pytest.approx(naive_p_value(counts, n, n_others, fpr, 0.2), rel=1e-8)
         if 0 < found.low < found.value:
@@ -159,7 +159,7 @@ def test_guessed_limits_are_within_the_margin_that_the_search_allows_for():
         for tail in (0.9, 0.5, 0.1001, 0.1, 0.01, 1e-3, 1e-6):
             tails = np.full(len(found), tail)
             exact = betaincinv(found + 1, n - found, 1 - tails)
-            assert np.all(guessed_limits(found, -ndtri(tails), n) * guess_margin(tails) >= exact)
+            assert np.all(paulson_limits(found, -ndtri(tails), n) * paulson_margin(tails) >= exact)
 
 
 def test_both_sides_may_have_their_own_confidence():
@@ -265,7 +265,7 @@ def test_neither_limit_misses_too_often(cell):
         if cell.folds > 1:
             fold = np.concatenate([rng.permutation(cell.n) % cell.folds, rng.permutation(cell.n) % cell.folds])
             scores = scores + 10 * fold
-            curve, strict = (roc(place(scores, member, fold), member) for place in (within_fold, accused_within_fold))
+            curve, strict = (roc(place(scores, member, fold), member) for place in (ranks_within_fold, ranks_for_lower_limit))
         found = tpr_at_fpr(curve, cell.fpr, strict=strict)
         low, high = low + (found.low > cell.truth), high + (found.high < cell.truth)
     assert max(low, high) <= binom.ppf(0.999, runs, 0.025)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from memberscope.errors import InputError
-from memberscope.targets import fitted_columns_of, load_target, wrap
+from memberscope.targets import list_target_columns, load_target, wrap
 
 lightgbm = pytest.importorskip("lightgbm")
 xgboost = pytest.importorskip("xgboost")
@@ -80,7 +80,7 @@ def test_columns_go_by_name_whatever_their_order(tmp_path):
     other.save_model(tmp_path / "m.json")
     for name in ("m.txt", "m.json"):
         target = load_target(str(tmp_path / name)).target
-        assert fitted_columns_of(target) == ("a", "b", "c", "d")
+        assert list_target_columns(target) == ("a", "b", "c", "d")
         expected = target.query(frame)
         np.testing.assert_array_equal(target.query(frame[["d", "b", "a", "c"]].assign(more=1)), expected)
         np.testing.assert_array_equal(target.query(X), expected)
@@ -88,7 +88,7 @@ def test_columns_go_by_name_whatever_their_order(tmp_path):
             target.query(frame[["a", "b", "d"]])
         with pytest.raises(InputError, match="Expected 4 features"):
             target.query(X[:, :3])
-    assert fitted_columns_of(wrap(light("binary", y))) == fitted_columns_of(wrap(extreme("binary:logistic", y))) == ()
+    assert list_target_columns(wrap(light("binary", y))) == list_target_columns(wrap(extreme("binary:logistic", y))) == ()
 
 
 def test_words_are_the_categories_that_the_model_knows(tmp_path):

@@ -17,13 +17,13 @@ from sklearn.neural_network import MLPClassifier
 
 from memberscope.errors import InputError, UnsafeFileError
 from memberscope.targets import (
-    Layout,
     SklearnTarget,
     StoredTarget,
-    Trust,
-    class_names_of,
-    fitted_columns_of,
+    TableLayout,
+    TrustSettings,
+    list_target_columns,
     load_target,
+    read_class_names,
     read_pair,
     read_signals,
 )
@@ -67,7 +67,7 @@ def test_skops_names_the_types_it_does_not_trust(tmp_path, fitted):
     with pytest.raises(UnsafeFileError, match=r"--trust-type sklearn\.neighbors\._kd_tree\.KDTree"):
         load_target(str(path))
     types = ("sklearn.metrics._dist_metrics.EuclideanDistance64", "sklearn.neighbors._kd_tree.KDTree")
-    loaded = load_target(str(path), trust=Trust(types=types))
+    loaded = load_target(str(path), trust=TrustSettings(types=types))
     assert "sklearn.neighbors._kd_tree.KDTree" in loaded.notes[0]
 
 
@@ -80,11 +80,11 @@ def test_a_model_from_a_file_has_the_same_digest_each_time(tmp_path, fitted, mod
     model.fit(x, x[:, 0] > 0)
     for name, save in (("model.skops", dump), ("model.joblib", joblib.dump)):
         save(model, tmp_path / name)
-        first, again = (load_target(str(tmp_path / name), trust=Trust(code=True)).target for _ in range(2))
+        first, again = (load_target(str(tmp_path / name), trust=TrustSettings(code=True)).target for _ in range(2))
         assert first.digest == again.digest
     model.fit(x, x[:, 1] > 0)
     joblib.dump(model, tmp_path / "model.joblib")
-    assert load_target(str(tmp_path / "model.joblib"), trust=Trust(code=True)).target.digest != first.digest
+    assert load_target(str(tmp_path / "model.joblib"), trust=TrustSettings(code=True)).target.digest != first.digest
 
 
 def test_skops_bomb_does_not_run(tmp_path):
@@ -106,7 +106,7 @@ def test_pickle_is_refused_with_its_hash_and_opened_only_on_trust(tmp_path, fitt
     path.write_bytes(pickle.dumps(model))
     with pytest.raises(UnsafeFileError, match=r"SHA-256 [0-9a-f]{64}.*--trust-code"):
         load_target(str(path))
-    loaded = load_target(str(path), trust=Trust(code=True))
+    loaded = load_target(str(path), trust=TrustSettings(code=True))
     np.testing.assert_allclose(loaded.target.query(x), model.predict_proba(x))
     assert "--trust-code allowed" in loaded.notes[0]
 
@@ -317,7 +317,7 @@ def test_missing_and_foreign_tables(tmp_path):
 def test_pairs_of_tables(tmp_path):
     (tmp_path / "train.csv").write_text("a,b,sex,y\n1,2,f,yes\n3,4,m,no\n")
     (tmp_path / "hold.csv").write_text("a,b,sex,y\n5,6,f,no\n")
-    layout = Layout(groups=("sex",), drop=("sex",))
+    layout = TableLayout(groups=("sex",), drop=("sex",))
     inside, outside, names = read_pair(tmp_path / "train.csv", tmp_path / "hold.csv", layout)
     assert names == ("no", "yes") and inside.y.tolist() == [1, 0] and outside.y.tolist() == [0]
     assert inside.x.tolist() == [[1, 2], [3, 4]] and inside.ids.tolist() == ["train:0", "train:1"]
@@ -328,14 +328,14 @@ def test_pairs_of_tables(tmp_path):
     with pytest.raises(InputError, match="same columns"):
         read_pair(tmp_path / "train.csv", tmp_path / "other.csv", layout)
     with pytest.raises(InputError, match="column 'target'"):
-        read_pair(tmp_path / "train.csv", tmp_path / "hold.csv", Layout(label="target"))
+        read_pair(tmp_path / "train.csv", tmp_path / "hold.csv", TableLayout(label="target"))
 
 
 def test_files_of_one_name_in_two_folders_hold_different_records(tmp_path):
     for name in ("train", "test"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "data.csv").write_text("a,y\n1,0\n2,1\n")
-    inside, outside, _ = read_pair(tmp_path / "train" / "data.csv", tmp_path / "test" / "data.csv", Layout())
+    inside, outside, _ = read_pair(tmp_path / "train" / "data.csv", tmp_path / "test" / "data.csv", TableLayout())
     assert not set(inside.ids) & set(outside.ids)
 
 
@@ -347,8 +347,8 @@ def test_columns_go_to_the_model_under_the_names_it_was_fitted_with(tmp_path):
     target = SklearnTarget(model)
     for name in ("train.csv", "hold.csv"):
         frame[["b", "a"]].assign(y=(frame["a"] > 0).astype(int)).to_csv(tmp_path / name, index=False)
-    layout = Layout(fitted=fitted_columns_of(target))
-    inside, _, _ = read_pair(tmp_path / "train.csv", tmp_path / "hold.csv", layout, class_names_of(target))
+    layout = TableLayout(fitted=list_target_columns(target))
+    inside, _, _ = read_pair(tmp_path / "train.csv", tmp_path / "hold.csv", layout, read_class_names(target))
     np.testing.assert_allclose(target.query(inside.x), model.predict_proba(frame))
     assert inside.y.tolist() == (frame["a"] > 0).astype(int).tolist()
     for more, less, words in (("c", None, "got c too"), (None, "a", "got no a")):
@@ -356,7 +356,7 @@ def test_columns_go_to_the_model_under_the_names_it_was_fitted_with(tmp_path):
         for name in ("train.csv", "hold.csv"):
             table.drop(columns=[less] if less else []).to_csv(tmp_path / name, index=False)
         with pytest.raises(InputError, match=words):
-            read_pair(tmp_path / "train.csv", tmp_path / "hold.csv", layout, class_names_of(target))
+            read_pair(tmp_path / "train.csv", tmp_path / "hold.csv", layout, read_class_names(target))
 
 
 @pytest.mark.parametrize(("classes", "written"), [(("0.0", "1.0"), "0,1"), (("False", "True"), "0,1"), (("0", "1"), "0.0,1.0")])
@@ -364,18 +364,18 @@ def test_one_class_written_in_two_ways_is_one_class(tmp_path, classes, written):
     first, second = written.split(",")
     for name in ("a.csv", "b.csv"):
         (tmp_path / name).write_text(f"x,y\n1,{second}\n2,{first}\n")
-    assert read_pair(tmp_path / "a.csv", tmp_path / "b.csv", Layout(), classes)[0].y.tolist() == [1, 0]
+    assert read_pair(tmp_path / "a.csv", tmp_path / "b.csv", TableLayout(), classes)[0].y.tolist() == [1, 0]
 
 
 def test_labels_too_large_to_be_classes(tmp_path):
     for name in ("a.csv", "b.csv"):
         (tmp_path / name).write_text("x,y\n1,0\n2,1000000000000\n")
     with pytest.raises(InputError, match="class numbers below 100000 as labels, got 1000000000000"):
-        read_pair(tmp_path / "a.csv", tmp_path / "b.csv", Layout())
+        read_pair(tmp_path / "a.csv", tmp_path / "b.csv", TableLayout())
 
 
 def test_npz_pair_keeps_images(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.zeros((4, 5, 5)), y=[0, 1, 0, 1])
     np.savez(tmp_path / "b.npz", x=np.ones((2, 5, 5)), y=[0, 1])
-    inside, outside, names = read_pair(tmp_path / "a.npz", tmp_path / "b.npz", Layout())
+    inside, outside, names = read_pair(tmp_path / "a.npz", tmp_path / "b.npz", TableLayout())
     assert inside.x.shape == (4, 5, 5) and outside.x.shape == (2, 5, 5) and names == ("0", "1")

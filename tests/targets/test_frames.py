@@ -22,16 +22,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from memberscope.auditing.subject.feature_matrix import to_matrix
+from memberscope.auditing.subject.feature_matrix import build_feature_matrix
 from memberscope.errors import InputError
-from memberscope.frames.access import chosen, count_rows, frame_columns, is_frame, slice_rows
-from memberscope.frames.fitted_columns import fitted_names_of
-from memberscope.frames.stacking import match_records, stack, take_fitted_order
+from memberscope.frames.access import choose_rows, count_rows, is_frame, read_frame_columns, slice_rows
+from memberscope.frames.fitted_columns import list_estimator_columns
+from memberscope.frames.stacking import match_records, stack_sides, take_fitted_order
 from memberscope.signals.store import digest_records
 from memberscope.targets import wrap
 from memberscope.targets.tables import find_fitted_columns
 from memberscope.types import Records
-from memberscope.wire.batch import batch_of
+from memberscope.wire.batch import build_request_batch
 
 FRAME = pd.DataFrame(
     {"age": [30, 40, 50], "job": ["cook", None, "smith"], "seen": pd.to_datetime(["2024-01-01", None, "2024-03-01"])}
@@ -54,7 +54,7 @@ HOLDERS = {
 
 def listed(x) -> list:
     if is_frame(x):
-        return [tuple(map(str, row)) for row in zip(*frame_columns(x).values(), strict=True)]
+        return [tuple(map(str, row)) for row in zip(*read_frame_columns(x).values(), strict=True)]
     values = x.toarray() if hasattr(x, "toarray") else x.to_pylist() if hasattr(x, "to_pylist") else x
     return [np.asarray(value).tolist() for value in values]
 
@@ -65,15 +65,15 @@ def test_records_are_counted_and_cut_whatever_holds_them(name):
     whole = listed(x)
     assert count_rows(x) == 3
     assert listed(slice_rows(x, 1, 3)) == whole[1:] and listed(slice_rows(x, 2, 9)) == whole[2:]
-    assert listed(chosen(x, np.array([2, 0, 2]))) == [whole[2], whole[0], whole[2]]
-    assert listed(stack(x, x)) == whole * 2
+    assert listed(choose_rows(x, np.array([2, 0, 2]))) == [whole[2], whole[0], whole[2]]
+    assert listed(stack_sides(x, x)) == whole * 2
 
 
 def test_rows_chosen_twice_get_an_index_that_does_not_repeat():
-    assert chosen(FRAME, np.array([1, 1])).index.is_unique
-    assert chosen(FRAME.set_axis(list("abc")), np.array([2, 0])).index.tolist() == ["c", "a"]
+    assert choose_rows(FRAME, np.array([1, 1])).index.is_unique
+    assert choose_rows(FRAME.set_axis(list("abc")), np.array([2, 0])).index.tolist() == ["c", "a"]
     dates = FRAME.set_axis(pd.date_range("2024", periods=3))
-    assert stack(dates, dates).index.tolist() == dates.index.tolist() * 2
+    assert stack_sides(dates, dates).index.tolist() == dates.index.tolist() * 2
 
 
 TYPES = {
@@ -98,7 +98,7 @@ TYPES = {
 def test_types_are_united_without_loss(name):
     first, second, expected = TYPES[name]
     a, b = pd.DataFrame({"x": first}), pd.DataFrame({"x": second})
-    whole = stack(a, b)["x"]
+    whole = stack_sides(a, b)["x"]
     if name != "decimals":
         assert str(whole.dtype) == expected
     before = [*a["x"], *b["x"]]
@@ -111,7 +111,7 @@ def test_types_are_united_without_loss(name):
 )
 def test_numbers_of_any_two_types_keep_their_values(first, second):
     for library in (pd, pl):
-        whole = stack(library.DataFrame({"x": first}), library.DataFrame({"x": second}))
+        whole = stack_sides(library.DataFrame({"x": first}), library.DataFrame({"x": second}))
         found = [None if value is None or value != value else value for value in whole["x"].to_list()]
         assert found == [*first, *second]
 
@@ -129,7 +129,7 @@ CATEGORIES = {
 @pytest.mark.parametrize("name", CATEGORIES)
 def test_categories_are_united(name):
     first, second, expected = CATEGORIES[name]
-    whole = stack(pd.DataFrame({"x": first}), pd.DataFrame({"x": second}))["x"]
+    whole = stack_sides(pd.DataFrame({"x": first}), pd.DataFrame({"x": second}))["x"]
     assert whole.cat.categories.tolist() == expected and whole.tolist() == [*first, *second]
     assert whole.cat.ordered == (name == "grades")
 
@@ -143,12 +143,15 @@ def test_a_population_is_held_as_the_records():
 
 
 def test_the_matrix_is_the_same_from_all_libraries_and_types():
-    expected = to_matrix(FRAME)
+    expected = build_feature_matrix(FRAME)
     assert np.isnan(expected[1, 1:]).all() and expected[2, 2] > 1.7e9
     nullable, arrow = FRAME.convert_dtypes(), FRAME.convert_dtypes(dtype_backend="pyarrow")
     for other in (HOLDERS["polars"], HOLDERS["pyarrow"], nullable, arrow):
-        np.testing.assert_array_equal(to_matrix(other), expected)
-    assert to_matrix([[1, 2], [3]]).shape == (2, 1) and to_matrix([{"b": 1, "a": 2}, {"a": 3}]).shape == (2, 2)
+        np.testing.assert_array_equal(build_feature_matrix(other), expected)
+    assert build_feature_matrix([[1, 2], [3]]).shape == (2, 1) and build_feature_matrix([{"b": 1, "a": 2}, {"a": 3}]).shape == (
+        2,
+        2,
+    )
 
 
 def test_digests_follow_contents():
@@ -165,7 +168,7 @@ def test_digests_follow_contents():
 
 
 def test_dates_and_missing_values_are_sent_as_json_knows_them():
-    rows_sent = batch_of(FRAME.convert_dtypes()).rows()
+    rows_sent = build_request_batch(FRAME.convert_dtypes()).rows()
     assert rows_sent[0][:2] == [30, "cook"] and rows_sent[0][2].startswith("2024-01-01") and rows_sent[1] == [40, None, None]
 
 
@@ -173,7 +176,7 @@ def test_columns_take_the_order_of_the_fit_only_where_they_are_its_columns():
     x = pd.DataFrame({"b": [1], "a c": [2]})
     assert list(take_fitted_order(x, ("a_c", "b")).columns) == ["a c", "b"]
     assert take_fitted_order(x, ("b", "q")) is x and take_fitted_order(x, ()) is x
-    assert fitted_names_of(LogisticRegression().fit([[0.0], [1.0]], [0, 1])) == ()
+    assert list_estimator_columns(LogisticRegression().fit([[0.0], [1.0]], [0, 1])) == ()
 
 
 WARDS = pd.DataFrame({"age": np.arange(60), "the ward": pd.Categorical(["b", "a", None] * 20, ["b", "a"])})

@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 from unruly import Unruly, model, serving
 
-from memberscope.defences import restriction
+from memberscope.defences import parse_restriction
 from memberscope.errors import InputError, TargetError
-from memberscope.signals import Store, collect, measure
-from memberscope.targets import Endpoint, HttpTarget, RestrictedTarget, class_names_of, wrap
-from memberscope.targets.http.ledger import Spent
+from memberscope.signals import Store, collect_outputs, measure_signal
+from memberscope.targets import Endpoint, HttpTarget, RestrictedTarget, read_class_names, wrap
+from memberscope.targets.http.ledger import QuerySpending
 from memberscope.types import Access, Records, SignalSpec, Target
 
 X = np.random.default_rng(0).normal(size=(200, 2))
@@ -52,7 +52,7 @@ def counted(app: Unruly) -> int:
 def test_each_protocol_gives_the_models_answers_and_pays_once(tmp_path, path, settings):
     with serving(Unruly()) as url, HttpTarget(Endpoint(url + path, n_classes=3, **settings), ledger=tmp_path / "l") as target:
         np.testing.assert_allclose(target.query(X[:70]), model(X[:70]), atol=1e-15)
-        assert target.spent() == Spent(70, 70, 0)
+        assert target.spent() == QuerySpending(70, 70, 0)
         assert isinstance(target, Target) and wrap(target) is target
         assert (target.access, target.signal, target.costly, target.digest) == (
             Access.PROBABILITIES,
@@ -105,7 +105,7 @@ def test_a_fault_that_stays_is_one_sentence_and_never_a_score(order):
     with serving(app) as url, HttpTarget(endpoint(url, **settings)) as target:
         with pytest.raises(kind, match=words) as caught:
             target.query(X[:10])
-        assert target.spent() == Spent(counted(app), 0, 10 if counted(app) else 0)
+        assert target.spent() == QuerySpending(counted(app), 0, 10 if counted(app) else 0)
     assert caught.value.exit_code == (4 if kind is TargetError else 2)
     assert str(caught.value).startswith("Expected ") and "\n" not in str(caught.value)
 
@@ -192,7 +192,7 @@ def test_a_budget_holds_behind_a_defence_too():
         HttpTarget(endpoint(url), query_budget=1) as target,
         pytest.raises(InputError, match="query-budget"),
     ):
-        collect(RestrictedTarget(target, restriction("top:1")), everything)
+        collect_outputs(RestrictedTarget(target, parse_restriction("top:1")), everything)
     assert max(app.reached.values()) == 1
 
 
@@ -211,7 +211,7 @@ def test_a_search_stays_within_each_records_budget_although_requests_fail():
     app = Unruly(*["fine", "fine", "fine", "500"] * 4)
     records = Records(X[:60], model(X[:60]).argmax(axis=1), np.arange(60).astype(str))
     with serving(app) as url, HttpTarget(endpoint(url), query_budget=40) as target:
-        found = measure(target, records, SignalSpec("boundary", parameters=(("queries", 36.0),)))
+        found = measure_signal(target, records, SignalSpec("boundary", parameters=(("queries", 36.0),)))
         assert target.spent().sent == counted(app) > found.queries[:, -1].sum(), "some were sent again"
         assert found.queries.max() <= 36
         with pytest.raises(InputError, match="query-budget"):
@@ -227,7 +227,7 @@ def test_asked_twice_is_sent_twice_and_on_resume_not_at_all(tmp_path):
             with HttpTarget(endpoint(url), ledger=tmp_path / "l") as target:
                 once, twice = target.query(X), target.query(X[:32])
                 np.testing.assert_array_equal(once[:32], twice)
-                assert target.spent() == Spent(232, 232, 0)
+                assert target.spent() == QuerySpending(232, 232, 0)
         assert counted(app) == 232
         assert all(app.reached[tuple(row)] == 2 for row in X[:32])
 
@@ -236,7 +236,7 @@ def test_progress_is_told_by_answer_and_only_of_the_first_asking(tmp_path):
     told: list[tuple[int, int]] = []
     everything = Records(X, np.zeros(200, dtype=np.int64), np.arange(200).astype(str))
     with serving(Unruly()) as url, HttpTarget(endpoint(url, batch_size=50), ledger=tmp_path / "l") as target:
-        collect(target, everything, progress=lambda *now: told.append(now))
+        collect_outputs(target, everything, progress=lambda *now: told.append(now))
         assert told == [(50, 200), (100, 200), (150, 200), (200, 200), (200, 200)]
         target.query(X)
         assert len(told) == 5
@@ -286,7 +286,7 @@ def test_after_an_error_what_is_in_flight_is_kept_and_nothing_else_is_sent():
         app.open.set()
         thread.join()
         assert "status 400" in str(done[0])
-        assert target.spent() == Spent(64, 64, 0) and counted(app) == 64
+        assert target.spent() == QuerySpending(64, 64, 0) and counted(app) == 64
 
 
 CLIENT = """
@@ -366,7 +366,7 @@ def test_the_servers_order_of_classes_is_mapped_and_names_are_read():
             np.testing.assert_allclose(target.query(X), model(X)[:, [1, 2, 0]])
         with HttpTarget(endpoint(url, n_classes=None, classes=("eel", "cat", "dog"))) as target:
             np.testing.assert_allclose(target.query(X), model(X))
-            assert class_names_of(target) == ("eel", "cat", "dog")
+            assert read_class_names(target) == ("eel", "cat", "dog")
     with serving(Unruly(always="words")) as url:
         settings = {"n_classes": None, "classes": ("eel", "cat", "dog"), "outputs": "labels"}
         with HttpTarget(endpoint(url, **settings)) as target:
@@ -513,7 +513,7 @@ def test_collect_resumes_through_the_ledger_and_asks_the_probe_again(tmp_path):
     with serving(app) as url:
         for _ in range(2):
             with HttpTarget(endpoint(url), ledger=tmp_path / "l") as target:
-                seen = collect(target, records, store=Store(tmp_path / "s"))
+                seen = collect_outputs(target, records, store=Store(tmp_path / "s"))
                 assert seen.deterministic and seen.queries == 232
         assert counted(app) == 232 and not (tmp_path / "s").exists()
 

@@ -11,8 +11,8 @@ import pytest
 
 from memberscope.errors import InputError, UnsafeFileError
 from memberscope.frames.several_inputs import Inputs
-from memberscope.targets import HuggingFaceTarget, Layout, class_names_of, load_target, read_pair, wrap
-from memberscope.targets.frameworks.huggingface import quiet
+from memberscope.targets import HuggingFaceTarget, TableLayout, load_target, read_class_names, read_pair, wrap
+from memberscope.targets.frameworks.huggingface import silence_transformers
 
 pytestmark = pytest.mark.skipif(not (find_spec("transformers") and find_spec("torch")), reason="needs transformers and torch")
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "plot", "very", "not"]
@@ -44,7 +44,7 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bert")
     (folder / "vocab.txt").write_text("\n".join(WORDS))
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer", "model_max_length": 12}))
-    with quiet(transformers):
+    with silence_transformers(transformers):
         small().save_pretrained(folder)
     return folder
 
@@ -73,7 +73,7 @@ def test_batches_by_length_give_what_each_text_alone_gives(home):
         np.testing.assert_allclose(target.query(x), expected, atol=1e-5)
     pairs = np.column_stack([texts, texts[::-1]])
     np.testing.assert_allclose(target.query(pairs), one_by_one(target, pairs.tolist()), atol=1e-5)
-    assert (target.signal, target.n_classes, class_names_of(target)) == ("logits", 2, ("negative", "positive"))
+    assert (target.signal, target.n_classes, read_class_names(target)) == ("logits", 2, ("negative", "positive"))
 
 
 def test_records_that_are_no_text_are_one_sentence(home):
@@ -111,14 +111,14 @@ def test_images_as_pixel_values(tmp_path):
         num_labels=4,
     )  # fmt: skip
     model = transformers.ViTForImageClassification(config).eval()
-    with quiet(transformers):
+    with silence_transformers(transformers):
         model.save_pretrained(tmp_path / "vit")
     target = load_target(str(tmp_path / "vit")).target
     x = np.random.default_rng(0).normal(size=(70, 1, 8, 8))
     with torch.no_grad():
         expected = model(pixel_values=torch.from_numpy(x).float()).logits.numpy()
     np.testing.assert_allclose(target.query(x), expected, atol=1e-5)
-    assert (target.n_classes, class_names_of(target)) == (4, None)
+    assert (target.n_classes, read_class_names(target)) == (4, None)
 
 
 def test_pickles_are_refused_and_beside_safetensors_left_unopened(folder, tmp_path):
@@ -180,12 +180,12 @@ def test_the_text_column_is_chosen_and_labels_are_words_or_numbers(home, tmp_pat
     target = load_target(str(home)).target
     for name, labels in (("a", ("negative", "positive")), ("b", ("0", "1"))):
         (tmp_path / f"{name}.csv").write_text(f"id,text,y\n{name}1,good film,{labels[1]}\n{name}2,bad,{labels[0]}\n")
-    layout = Layout(id_column="id", features=("text",))
-    inside, outside, _ = read_pair(tmp_path / "a.csv", tmp_path / "b.csv", layout, class_names_of(target))
+    layout = TableLayout(id_column="id", features=("text",))
+    inside, outside, _ = read_pair(tmp_path / "a.csv", tmp_path / "b.csv", layout, read_class_names(target))
     assert inside.y.tolist() == outside.y.tolist() == [1, 0]
     np.testing.assert_allclose(target.query(inside.x), target.query(["good film", "bad"]), atol=1e-6)
     with pytest.raises(InputError, match="column 'words'"):
-        read_pair(tmp_path / "a.csv", tmp_path / "b.csv", Layout(features=("words",)), class_names_of(target))
+        read_pair(tmp_path / "a.csv", tmp_path / "b.csv", TableLayout(features=("words",)), read_class_names(target))
 
 
 def test_tuples_and_half_precision_give_the_same_logits():

@@ -16,8 +16,8 @@ import pytest
 
 from memberscope.errors import InputError, UnsafeFileError
 from memberscope.frames.several_inputs import Inputs
-from memberscope.targets import KerasTarget, Trust, load_target, wrap
-from memberscope.targets.frameworks.keras import backed_keras, quiet
+from memberscope.targets import KerasTarget, TrustSettings, load_target, wrap
+from memberscope.targets.frameworks.keras import import_keras, silence_keras
 
 pytestmark = pytest.mark.skipif(not (find_spec("keras") and find_spec("torch")), reason="needs keras and torch")
 X = np.random.default_rng(0).normal(size=(30, 4))
@@ -25,12 +25,12 @@ X = np.random.default_rng(0).normal(size=(30, 4))
 
 @pytest.fixture(autouse=True)
 def without_remarks():
-    with quiet():
+    with silence_keras():
         yield
 
 
 def dense(units: int, activation: str | None, *more):
-    keras = backed_keras()
+    keras = import_keras()
     keras.utils.set_random_seed(0)
     return keras.Sequential([keras.Input((4,)), *more, keras.layers.Dense(units, activation=activation)])
 
@@ -59,7 +59,7 @@ def test_neither_probabilities_nor_logits_must_be_declared():
 
 
 def test_dropout_and_batch_statistics_are_left_alone():
-    keras = backed_keras()
+    keras = import_keras()
     model = dense(3, "softmax", keras.layers.BatchNormalization(), keras.layers.Dropout(0.5))
     target = wrap(model)
     before = [weight.copy() for weight in model.get_weights()]
@@ -69,7 +69,7 @@ def test_dropout_and_batch_statistics_are_left_alone():
 
 
 def test_several_inputs_are_a_tuple_or_a_dict_by_name():
-    keras = backed_keras()
+    keras = import_keras()
     a, b = keras.Input((2,), name="a"), keras.Input((2,), name="b")
     model = keras.Model([a, b], keras.layers.Dense(2, activation="softmax")(keras.layers.Concatenate()([a, b])))
     target, parts = wrap(model), (X[:, :2], X[:, 2:])
@@ -84,7 +84,7 @@ def test_several_inputs_are_a_tuple_or_a_dict_by_name():
 
 
 def test_the_scores_are_found_among_several_outputs():
-    keras = backed_keras()
+    keras = import_keras()
     given = keras.Input((4,))
     hidden = keras.layers.Dense(8)(given)
     probabilities = keras.layers.Dense(3, activation="softmax")(hidden)
@@ -119,14 +119,14 @@ def rewritten(path: Path, change) -> str:
 
 
 def test_code_in_a_file_is_opened_only_on_trust(tmp_path):
-    keras = backed_keras()
+    keras = import_keras()
     dense(3, "softmax", keras.layers.Lambda(lambda x: 2 * x)).save(tmp_path / "l.keras")
     with pytest.raises(UnsafeFileError, match=r"__lambda__.*SHA-256 [0-9a-f]{64}.*--trust-code"):
         load_target(str(tmp_path / "l.keras"))
-    loaded = load_target(str(tmp_path / "l.keras"), trust=Trust(code=True))
+    loaded = load_target(str(tmp_path / "l.keras"), trust=TrustSettings(code=True))
     assert "as --trust-code allowed" in loaded.notes[0] and loaded.target.query(X).shape == (30, 3)
     dense(3, "softmax").save(tmp_path / "p.keras")
-    assert load_target(str(tmp_path / "p.keras"), trust=Trust(code=True)).notes == ()
+    assert load_target(str(tmp_path / "p.keras"), trust=TrustSettings(code=True)).notes == ()
 
 
 @pytest.mark.parametrize(

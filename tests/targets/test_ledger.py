@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memberscope.errors import InputError
-from memberscope.targets.http.ledger import Ledger, Query, Spent
+from memberscope.targets.http.ledger import Ledger, LedgerQuery, QuerySpending
 
 SCOPE = b"endpoint".ljust(16)
 
 
-def query(key: int, owner: int | None = None) -> Query:
-    return Query(key.to_bytes(20, "big"), (key if owner is None else owner).to_bytes(16, "big"))
+def query(key: int, owner: int | None = None) -> LedgerQuery:
+    return LedgerQuery(key.to_bytes(20, "big"), (key if owner is None else owner).to_bytes(16, "big"))
 
 
 @pytest.fixture
@@ -37,11 +37,11 @@ def test_a_new_ledger_on_the_same_file_knows_what_the_old_one_booked(path):
     ledger.close()
     again = Ledger(path, SCOPE)
     assert again.find([one.key for one in queries]).result() == {queries[0].key: b"ab", queries[1].key: b"cd"}
-    assert again.spent().result() == Spent(sent=4, answered=2, unanswered=1)
+    assert again.spent().result() == QuerySpending(sent=4, answered=2, unanswered=1)
     again.close()
     assert path.stat().st_mode & 0o777 == 0o600
     other = Ledger(path, b"another endpoint")
-    assert other.spent().result() == Spent(0, 0, 0)
+    assert other.spent().result() == QuerySpending(0, 0, 0)
     other.close()
 
 
@@ -54,7 +54,7 @@ def test_limits_hold_for_each_owner_and_in_all_and_a_refund_gives_back():
     with pytest.raises(InputError, match="at most 3 queries, got 2 booked and 2 more to send"):
         ledger.reserve([query(3), query(4)], total=3).result()
     ledger.refund(line, [query(1, 7), query(2, 7)]).result()
-    assert ledger.spent().result() == Spent(0, 0, 0)
+    assert ledger.spent().result() == QuerySpending(0, 0, 0)
     ledger.reserve([query(1, 7), query(2, 7)], each=2, total=2).result()
     ledger.close()
 
@@ -131,7 +131,7 @@ def test_what_was_booked_before_kill_9_is_there_afterwards(path):
     done = subprocess.run([sys.executable, "-c", code], env=os.environ, check=False)
     assert done.returncode == -signal.SIGKILL
     ledger = Ledger(path, SCOPE)
-    assert ledger.spent().result() == Spent(sent=4, answered=2, unanswered=2)
+    assert ledger.spent().result() == QuerySpending(sent=4, answered=2, unanswered=2)
     ledger.close()
 
 

@@ -17,7 +17,16 @@ from sklearn.tree import DecisionTreeClassifier
 
 import memberscope
 from memberscope.errors import InputError
-from memberscope.targets import Layout, OnnxTarget, class_names_of, counted, fitted_columns_of, load_target, read_pair, wrap
+from memberscope.targets import (
+    OnnxTarget,
+    TableLayout,
+    list_target_columns,
+    load_target,
+    read_class_names,
+    read_pair,
+    resolve_n_classes,
+    wrap,
+)
 from memberscope.targets.frameworks.onnx_file import read_facts
 from memberscope.types import Access
 
@@ -184,12 +193,12 @@ def test_a_data_frames_columns_are_inputs_by_name(tmp_path):
         graph = skl2onnx.convert_sklearn(model, initial_types=types, target_opset=17, options={id(model): {"zipmap": zipmap}})
         (tmp_path / "m.onnx").write_bytes(graph.SerializeToString())
         target = load_target(str(tmp_path / "m.onnx")).target
-        assert fitted_columns_of(target) == ("age", "income", "city") and class_names_of(target) == ("no", "yes")
+        assert list_target_columns(target) == ("age", "income", "city") and read_class_names(target) == ("no", "yes")
         np.testing.assert_allclose(target.query(frame[["city", "income", "age"]]), model.predict_proba(frame), atol=1e-5)
         for name in ("a.csv", "b.csv"):
             frame[["city", "age", "income"]].assign(y=y).to_csv(tmp_path / name, index=False)
         inside, _, names = read_pair(
-            tmp_path / "a.csv", tmp_path / "b.csv", Layout(fitted=fitted_columns_of(target)), target.classes
+            tmp_path / "a.csv", tmp_path / "b.csv", TableLayout(fitted=list_target_columns(target)), target.classes
         )
         np.testing.assert_allclose(target.query(inside.x), model.predict_proba(frame), atol=1e-5)
         assert names == ("no", "yes") and inside.y.tolist() == (y == "yes").astype(int).tolist()
@@ -331,7 +340,7 @@ def test_features_of_unknown_number_are_logits_unless_named(tmp_path):
     assert target.signal == "probabilities"
     with pytest.raises(InputError, match="n_classes"):
         _ = target.n_classes
-    assert counted(target, X, 2).n_classes == 4, "the model's answer tells more than the labels at hand"
+    assert resolve_n_classes(target, X, 2).n_classes == 4, "the model's answer tells more than the labels at hand"
     np.testing.assert_allclose(target.query(X), softmax(X), atol=1e-6)
 
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from memberscope.errors import InputError, TargetError
-from memberscope.targets.http.target import classes_in, dumped, parsed
-from memberscope.wire.answers import Declared, answers_of, outputs_of
-from memberscope.wire.batch import Batch, batch_of
-from memberscope.wire.json_path import pick, put, steps_of
+from memberscope.targets.http.target import count_metadata_classes, dump_json, parse_json
+from memberscope.wire.answers import DeclaredOutputs, format_answers, parse_outputs
+from memberscope.wire.batch import Batch, build_request_batch
+from memberscope.wire.json_path import build_document, parse_path, pick_value
 from memberscope.wire.protocols import MLflow, OpenInference, TemplatedJSON
-from memberscope.wire.tensors import Tensor, tensors_of
+from memberscope.wire.tensors import Tensor, read_input_tensors
 
 NAMES = ("ape", "bee", "cat")
 PROTOCOLS = [
@@ -39,16 +39,16 @@ def roundtrip(document):
 @given(x=arrays(np.float64, array_shapes(min_dims=2, max_dims=3, max_side=4), elements=floats))
 def test_records_survive_the_request_bit_for_bit(protocol, x):
     x = x[:1] if protocol.one_by_one else x
-    np.testing.assert_array_equal(protocol.records(parsed(dumped(protocol.request(Batch(x))))).array, x)
+    np.testing.assert_array_equal(protocol.records(parse_json(dump_json(protocol.request(Batch(x))))).array, x)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda p: type(p).__name__)
 @given(p=arrays(np.float64, st.tuples(st.integers(1, 5), st.just(3)), elements=floats))
 def test_scores_survive_the_answer_in_any_order_of_classes(protocol, p):
     p = p[:1] if protocol.one_by_one else p
-    declared = Declared(names=("2", "0", "1"))
-    document = parsed(dumped(protocol.response(answers_of(p, declared))))
-    np.testing.assert_array_equal(outputs_of(protocol.answers(document), declared), p)
+    declared = DeclaredOutputs(names=("2", "0", "1"))
+    document = parse_json(dump_json(protocol.response(format_answers(p, declared))))
+    np.testing.assert_array_equal(parse_outputs(protocol.answers(document), declared), p)
 
 
 @given(
@@ -58,18 +58,18 @@ def test_scores_survive_the_answer_in_any_order_of_classes(protocol, p):
 def test_hidden_classes_are_nan_and_stay_hidden(p, keep):
     for row, kept in zip(p, keep, strict=False):
         row[[k for k in range(3) if k not in kept]] = np.nan
-    declared = Declared(names=NAMES, top_k=2)
-    told = roundtrip(answers_of(p, declared))
-    np.testing.assert_array_equal(outputs_of(told, declared), p)
+    declared = DeclaredOutputs(names=NAMES, top_k=2)
+    told = roundtrip(format_answers(p, declared))
+    np.testing.assert_array_equal(parse_outputs(told, declared), p)
     pairs = [[[name, value] for name, value in answer.items()] for answer in told]
-    np.testing.assert_array_equal(outputs_of(pairs, declared), p)
+    np.testing.assert_array_equal(parse_outputs(pairs, declared), p)
     objects = [[{"label": name, "score": value} for name, value in answer.items()] for answer in told]
-    np.testing.assert_array_equal(outputs_of(objects, declared), p)
+    np.testing.assert_array_equal(parse_outputs(objects, declared), p)
 
 
 def test_frames_keep_names_words_and_missing_values():
     frame = pd.DataFrame({"age": [30.5, np.nan], "job": ["cook", "smith"]})
-    batch = batch_of(frame)
+    batch = build_request_batch(frame)
     assert MLflow().request(batch) == {
         "dataframe_split": {"columns": ["age", "job"], "data": [[30.5, "cook"], [None, "smith"]]}
     }
@@ -81,7 +81,7 @@ def test_frames_keep_names_words_and_missing_values():
 
 
 def test_v2_asks_for_one_tensor_a_column_where_columns_have_names():
-    batch = batch_of(pd.DataFrame({"age": [30, 40], "job": ["cook", "smith"]}))
+    batch = build_request_batch(pd.DataFrame({"age": [30, 40], "job": ["cook", "smith"]}))
     document = OpenInference("m").request(batch)
     assert document["parameters"] == {"content_type": "pd"}
     assert document["inputs"] == [
@@ -97,13 +97,13 @@ def test_v2_follows_the_servers_metadata():
         "inputs": [{"name": "image", "datatype": "FP32", "shape": [-1, 2, 2]}],
         "outputs": [{"name": "p", "datatype": "FP32", "shape": [-1, 7]}],
     }
-    served = OpenInference("m", "3", tensors=tensors_of(metadata))
+    served = OpenInference("m", "3", tensors=read_input_tensors(metadata))
     assert served.address("http://h:1/") == "http://h:1/v2/models/m/versions/3/infer"
     tensor = served.request(Batch(np.arange(8.0).reshape(2, 4) / 10))["inputs"][0]
     assert (tensor["name"], tensor["datatype"], tensor["shape"]) == ("image", "FP32", [2, 2, 2])
     assert tensor["data"] == (np.arange(8) / 10).astype(np.float32).tolist()
-    assert classes_in(metadata, None, "probabilities") == 7
-    assert classes_in(metadata, None, "labels") is None
+    assert count_metadata_classes(metadata, None, "probabilities") == 7
+    assert count_metadata_classes(metadata, None, "labels") is None
     with pytest.raises(InputError, match=r"shape \[2, 2\]"):
         served.request(Batch(np.zeros((2, 5))))
     two = OpenInference("m", tensors=(Tensor("age", "INT64"), Tensor("job", "BYTES")))
@@ -129,27 +129,27 @@ def test_v2_answers_flat_or_nested_by_name():
 
 
 def test_labels_by_name_by_number_and_by_place():
-    declared = Declared("labels", names=("no", "maybe", "yes"))
+    declared = DeclaredOutputs("labels", names=("no", "maybe", "yes"))
     assert declared.classes == ("no", "maybe", "yes")
-    np.testing.assert_array_equal(outputs_of(["yes", "no", "maybe"], declared)[:, 0], [2, 0, 1])
-    np.testing.assert_array_equal(outputs_of([2, 0.0, [1]], declared)[:, 0], [2, 0, 1])
-    numbers = Declared("labels", names=("10", "9", "11"))
-    np.testing.assert_array_equal(outputs_of(np.array([9.0, 10, 11]), numbers)[:, 0], [0, 1, 2])
+    np.testing.assert_array_equal(parse_outputs(["yes", "no", "maybe"], declared)[:, 0], [2, 0, 1])
+    np.testing.assert_array_equal(parse_outputs([2, 0.0, [1]], declared)[:, 0], [2, 0, 1])
+    numbers = DeclaredOutputs("labels", names=("10", "9", "11"))
+    np.testing.assert_array_equal(parse_outputs(np.array([9.0, 10, 11]), numbers)[:, 0], [0, 1, 2])
     with pytest.raises(TargetError, match="got '0'"):
-        outputs_of([0], numbers)
+        parse_outputs([0], numbers)
     with pytest.raises(TargetError, match="got 'perhaps'"):
-        outputs_of(["perhaps"], declared)
+        parse_outputs(["perhaps"], declared)
     with pytest.raises(TargetError, match="one label a record"):
-        outputs_of([[0.1, 0.9]], declared)
+        parse_outputs([[0.1, 0.9]], declared)
 
 
 def test_one_score_is_the_second_of_two_classes():
-    two = Declared(names=("no", "yes"))
-    np.testing.assert_allclose(outputs_of([0.25], two), [[0.75, 0.25]])
-    np.testing.assert_allclose(outputs_of([[0.5]], two), [[0.5, 0.5]])
-    np.testing.assert_array_equal(outputs_of([1.5], Declared("logits", n=2)), [[0.0, 1.5]])
+    two = DeclaredOutputs(names=("no", "yes"))
+    np.testing.assert_allclose(parse_outputs([0.25], two), [[0.75, 0.25]])
+    np.testing.assert_allclose(parse_outputs([[0.5]], two), [[0.5, 0.5]])
+    np.testing.assert_array_equal(parse_outputs([1.5], DeclaredOutputs("logits", n=2)), [[0.0, 1.5]])
     with pytest.raises(TargetError, match="got one"):
-        outputs_of([0.5], Declared(n=3))
+        parse_outputs([0.5], DeclaredOutputs(n=3))
 
 
 @pytest.mark.parametrize(
@@ -172,24 +172,24 @@ def test_one_score_is_the_second_of_two_classes():
 )
 def test_what_was_not_declared_is_an_error_and_never_a_score(answers):
     with pytest.raises(TargetError, match=r"^Expected .*, got .*\. .*\.$"):
-        outputs_of(answers, Declared(names=NAMES))
+        parse_outputs(answers, DeclaredOutputs(names=NAMES))
 
 
 @given(st.recursive(st.integers(), lambda inner: st.lists(inner, min_size=1, max_size=3), max_leaves=5))
 def test_paths_find_what_they_put(value):
     for path in ("a.b", "[2].x", "a['b c'].0", "", "out[*].p"):
-        steps = steps_of(path)
+        steps = parse_path(path)
         listed = [value] if "*" in steps else value
-        assert pick(roundtrip(put(steps, listed)), steps) == listed
+        assert pick_value(roundtrip(build_document(steps, listed)), steps) == listed
 
 
 def test_paths_say_how_far_they_led():
     with pytest.raises(TargetError, match=r"'probs' in the answer.*an object with p, q"):
-        pick({"predictions": [{"p": 1, "q": 2}]}, steps_of("predictions[*].probs"))
+        pick_value({"predictions": [{"p": 1, "q": 2}]}, parse_path("predictions[*].probs"))
     with pytest.raises(TargetError, match="a list of 1"):
-        pick({"predictions": [1]}, steps_of("predictions.1"))
+        pick_value({"predictions": [1]}, parse_path("predictions.1"))
     with pytest.raises(InputError, match="Repair --answer"):
-        steps_of("a[")
+        parse_path("a[")
 
 
 @pytest.mark.parametrize("body", ["", "no json", "{}", '{"a": "$records", "b": "$rows"}'])

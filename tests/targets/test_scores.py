@@ -14,7 +14,7 @@ from memberscope.errors import InputError
 from memberscope.frames.datasets import read_dataset
 from memberscope.frames.several_inputs import Inputs, read_inputs
 from memberscope.targets.answers.scores import as_rows, find_scores, pick_scores
-from memberscope.targets.answers.tolerance import simplex_tolerance
+from memberscope.targets.answers.tolerance import compute_simplex_tolerance
 
 N, K = 7, 3
 Z = torch.randn(N, K, generator=torch.Generator().manual_seed(0))
@@ -104,8 +104,8 @@ def test_the_tolerance_follows_how_the_numbers_are_written():
         for seen in (p, p.round(3), p.round(4), p.astype(np.float32).round(4), half, brain, levels):
             seen = np.asarray(seen, dtype=np.float64)
             if seen.any():  # rows of zeros alone say nothing
-                assert np.abs(seen.sum(axis=1) - 1).max() <= simplex_tolerance(seen)
-    assert simplex_tolerance(rng.random((20, 3))) == 1e-3
+                assert np.abs(seen.sum(axis=1) - 1).max() <= compute_simplex_tolerance(seen)
+    assert compute_simplex_tolerance(rng.random((20, 3))) == 1e-3
 
 
 def test_records_of_several_arrays_are_taken_together():

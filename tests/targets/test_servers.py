@@ -17,7 +17,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 import memberscope
 from memberscope.errors import InputError, TargetError
 from memberscope.targets import Endpoint, HttpTarget
-from memberscope.targets.http.ledger import Spent
+from memberscope.targets.http.ledger import QuerySpending
 
 pytestmark = pytest.mark.skipif(
     not BIN.exists(),
@@ -64,7 +64,7 @@ def test_outputs_and_audit_are_those_of_the_model_itself(urls, tmp_path, server,
     here = memberscope.audit(model, members, others, policy="demo", plan=PLAN)
     with HttpTarget(endpoint(urls, server, name), ledger=tmp_path / "ledger") as target:
         there = memberscope.audit(target, members, others, policy="demo", plan=PLAN)
-        assert target.spent() == Spent(2 * N + 32, 2 * N + 32, 0)
+        assert target.spent() == QuerySpending(2 * N + 32, 2 * N + 32, 0)
         np.testing.assert_allclose(target.query(x[:40]), model.predict_proba(x[:40]), atol=1e-5)
     assert there.verdict == here.verdict == ("FAIL" if name == "forest" else here.verdict)
     assert there.controls["determinism"].passed

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memberscope.errors import InputError
-from memberscope.frames.column_kinds import MISSING, Wanted, is_missing, kind_of
-from memberscope.targets import Layout, SklearnTarget, fitted_columns_of, read_pair, read_tables, wrap
+from memberscope.frames.column_kinds import MISSING, ColumnSpec, find_column_kind, mark_missing
+from memberscope.targets import SklearnTarget, TableLayout, list_target_columns, read_pair, read_tables, wrap
 from memberscope.targets.tables import arrow, files, find_fitted_columns, read_kinds, read_table
 from memberscope.targets.tables.text import find_text_format
 from memberscope.targets.tables.wanted import convert_column
@@ -62,8 +62,8 @@ def read_without(monkeypatch: pytest.MonkeyPatch, path: Path, *hidden: str) -> d
 
 def as_plain(column) -> list:
     """A column's values for comparison: what is missing as None, dates to the second, all else as Python has it."""
-    missing = is_missing(column)
-    if kind_of(column) == "date":
+    missing = mark_missing(column)
+    if find_column_kind(column) == "date":
         values = np.asarray(pandas.Series(column).astype("datetime64[s]")).astype(str).tolist()
     else:
         values = np.asarray(column).tolist()
@@ -77,12 +77,12 @@ def test_all_readers_type_a_column_alike_and_as_pandas_does(tmp_path, monkeypatc
     by_arrow = read_without(monkeypatch, path, "pandas")["value"]
     by_pandas = read_table(path).columns["value"]
     by_hand = read_without(monkeypatch, path, "pyarrow", "pandas")["value"]
-    assert kind_of(by_arrow) == kind_of(by_pandas) == kind_of(by_hand)
+    assert find_column_kind(by_arrow) == find_column_kind(by_pandas) == find_column_kind(by_hand)
     assert as_plain(by_arrow) == as_plain(by_hand)
     usual = pandas.read_csv(path)["value"]
-    if kind_of(by_arrow) != "date":
-        assert as_plain(by_pandas) == as_plain(usual) and kind_of(usual) == kind_of(by_arrow)
-    if kind_of(by_arrow) == "number":
+    if find_column_kind(by_arrow) != "date":
+        assert as_plain(by_pandas) == as_plain(usual) and find_column_kind(usual) == find_column_kind(by_arrow)
+    if find_column_kind(by_arrow) == "number":
         np.testing.assert_allclose(np.asarray(by_arrow, dtype=float), np.asarray(usual, dtype=float), rtol=1e-15)
         assert np.asarray(by_arrow).dtype == np.asarray(usual).dtype
     else:
@@ -103,8 +103,8 @@ def test_a_column_whose_type_changes_late_is_typed_whole(tmp_path, monkeypatch):
         csv.writer(stream).writerows([list(table), *zip(*table.values(), strict=True)])
     for hidden in ((), ("pandas",), ("pyarrow", "pandas")):
         columns = read_without(monkeypatch, tmp_path / "a.csv", *hidden)
-        assert columns["a"][n] == 2.5 and kind_of(columns["a"]) == "number"
-        assert [kind_of(columns[name]) for name in "bcd"] == ["text"] * 3
+        assert columns["a"][n] == 2.5 and find_column_kind(columns["a"]) == "number"
+        assert [find_column_kind(columns[name]) for name in "bcd"] == ["text"] * 3
         assert columns["d"][0] == "2024-01-01" and np.asarray(columns["e3"])[0] == "7"
 
 
@@ -170,7 +170,7 @@ def test_other_formats_hold_the_same_table(tmp_path, suffix):
     assert {name: as_plain(column) for name, column in columns.items()} == {
         "id": [7, 8, 9], "name": ["a", None, "ü"], "x": [1.5, None, -2.25], "ok": [True, False, True]
     }  # fmt: skip
-    assert [kind_of(column) for column in columns.values()] == ["number", "text", "number", "boolean"]
+    assert [find_column_kind(column) for column in columns.values()] == ["number", "text", "number", "boolean"]
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_text_on_one_side_is_text_on_the_other(tmp_path):
     first, second = (table["code"] for table in read_tables(*paths).columns)
     assert first.tolist() == ["007", "008"] and np.asarray(second).tolist() == ["A1", "009"]
     paths = pair(tmp_path, "code,y\n,0\n,1\n", "code,y\nA1,0\n,1\n")  # nothing on one side
-    assert is_missing(read_tables(*paths).columns[0]["code"]).all()
+    assert mark_missing(read_tables(*paths).columns[0]["code"]).all()
 
 
 def test_declared_types_go_before_what_was_found(tmp_path):
@@ -238,12 +238,12 @@ def test_declared_types_go_before_what_was_found(tmp_path):
         "zip,seen,sex,flag,n,y\n03,2024-03-01,f,1,2,0\n",
     )
     wanted = read_kinds(["zip=text", "seen=text", "sex=category", "flag=boolean"])
-    first, second = read_tables(*paths, Layout(wanted=wanted)).columns
+    first, second = read_tables(*paths, TableLayout(wanted=wanted)).columns
     assert first["zip"].tolist() == ["01", "02"] and first["seen"].tolist() == ["2024-01-01", "2024-02-01"]
     assert first["sex"].cat.categories.tolist() == ["f", "m"] and first["flag"].tolist() == [True, False]
     assert second["flag"].tolist() == [True]
     with pytest.raises(InputError, match="got 'x' in row 2"):
-        read_tables(*paths, Layout(wanted=read_kinds(["n=number"])))
+        read_tables(*paths, TableLayout(wanted=read_kinds(["n=number"])))
     with pytest.raises(
         InputError, match="Expected --types column=kind with the kinds number, boolean, date, text, category, got 'zip=word'"
     ):
@@ -254,7 +254,7 @@ def test_declared_types_go_before_what_was_found(tmp_path):
 def test_a_label_that_is_missing_is_refused_by_its_row(tmp_path):
     paths = pair(tmp_path, "x,y\n1,a\n2,\n3,\n", "x,y\n1,b\n")
     with pytest.raises(InputError, match="got none in 2 records, the first in row 2"):
-        read_pair(*paths, Layout())
+        read_pair(*paths, TableLayout())
 
 
 def test_categories_and_missing_words_come_from_the_model(tmp_path):
@@ -275,7 +275,7 @@ def test_categories_and_missing_words_come_from_the_model(tmp_path):
     for name in ("a.csv", "b.csv"):
         frame.assign(y=[0, 1, 0, 1]).to_csv(tmp_path / name, index=False)
     inside, _, _ = read_pair(
-        tmp_path / "a.csv", tmp_path / "b.csv", Layout(fitted=fitted_columns_of(target), wanted=wanted), ("0", "1")
+        tmp_path / "a.csv", tmp_path / "b.csv", TableLayout(fitted=list_target_columns(target), wanted=wanted), ("0", "1")
     )
     assert inside.x["code"].tolist() == ["007", "12", "007", "12"] and inside.x["basement"].tolist() == [
         "NA",
@@ -299,7 +299,7 @@ def test_columns_whose_names_lightgbm_rewrites_keep_their_categories(tmp_path):
     for name, part in (("a.csv", slice(0, 200)), ("b.csv", slice(200, 300))):
         frame[part].assign(y=y[part]).to_csv(tmp_path / name, index=False)
     for target in (SklearnTarget(model), wrap(model.booster_)):
-        layout = Layout(fitted=fitted_columns_of(target), wanted=find_fitted_columns(target))
+        layout = TableLayout(fitted=list_target_columns(target), wanted=find_fitted_columns(target))
         inside, outside, _ = read_pair(tmp_path / "a.csv", tmp_path / "b.csv", layout)
         np.testing.assert_allclose(target.query(inside.x), model.predict_proba(frame[:200]))
         np.testing.assert_allclose(target.query(outside.x), model.predict_proba(frame[200:]))
@@ -373,7 +373,7 @@ def test_line_ends_and_hints_of_excel(tmp_path, monkeypatch, content):
     ],
 )
 def test_a_category_is_found_however_a_file_writes_it(categories, written, expected):
-    found = convert_column(np.array(written, dtype=object), Wanted("category", categories), "c", Path("a.csv"))
+    found = convert_column(np.array(written, dtype=object), ColumnSpec("category", categories), "c", Path("a.csv"))
     assert found.tolist() == expected and [type(value) for value in found.tolist()] == [type(value) for value in expected]
 
 
@@ -387,14 +387,14 @@ def test_words_that_look_like_dates_stay_words_where_the_model_knows_them(tmp_pa
     for name in ("a", "b"):
         table, path = frame.assign(y=[0, 1, 0, 1]), tmp_path / f"{name}.{suffix}"
         table.to_json(path, orient="records", lines=True) if suffix == "jsonl" else table.to_csv(path, index=False)
-    layout = Layout(fitted=("v",), wanted=wanted)
+    layout = TableLayout(fitted=("v",), wanted=wanted)
     inside, _, _ = read_pair(tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}", layout)
     assert inside.x["v"].tolist() == frame["v"].tolist()
 
 
 def test_values_that_the_model_was_not_fitted_with_are_said(tmp_path):
     paths = pair(tmp_path, "code,y\n1234,0\n12,1\n", "code,y\n12,0\n")
-    read = read_tables(*paths, Layout(wanted={"code": Wanted("text", ("01234", "12"))}))
+    read = read_tables(*paths, TableLayout(wanted={"code": ColumnSpec("text", ("01234", "12"))}))
     assert "In 1 of 3 records code holds values that the model was not fitted with, such as '1234'" in read.notes[0]
 
 
@@ -402,7 +402,7 @@ def test_words_of_pyarrow_alone_are_made_when_they_are_asked_for(tmp_path, monke
     FRAME.to_parquet(tmp_path / "a.parquet")
     words = read_without(monkeypatch, tmp_path / "a.parquet", "pandas")["name"]
     assert "_values" not in vars(words)
-    assert (words.shape, words.dtype, kind_of(words)) == ((3,), np.dtype(object), "text")
+    assert (words.shape, words.dtype, find_column_kind(words)) == ((3,), np.dtype(object), "text")
     assert "_values" not in vars(words)
     assert np.asarray(words).tolist()[:1] == list(words)[:1] == words[:1].tolist() == words.tolist()[:1]
     assert np.array(words, copy=True) is not np.asarray(words)

@@ -13,8 +13,14 @@ from torch.nn import functional
 
 from memberscope.errors import TargetError, UnmetNeedError
 from memberscope.targets import FunctionTarget, TorchTarget, wrap
-from memberscope.targets.white_box.torch_access import opened
-from memberscope.targets.white_box.torch_gradients import Uncovered, by_vmap, chosen_way, in_closed_form, norms
+from memberscope.targets.white_box.torch_access import hold_module_open
+from memberscope.targets.white_box.torch_gradients import (
+    NoClosedFormError,
+    choose_gradient_method,
+    measure_gradient_norms,
+    measure_norms_by_vmap,
+    measure_norms_in_closed_form,
+)
 from memberscope.types import Differentiable, SignalSpec
 
 N = 9
@@ -174,22 +180,25 @@ def assert_norms(target: TorchTarget, x: np.ndarray, expected: np.ndarray) -> No
 @pytest.mark.parametrize(
     ("build", "x", "way"),
     [
-        *(pytest.param(*case, in_closed_form, id=name) for name, case in CLOSED.items()),
-        *(pytest.param(*case, by_vmap, id=name) for name, case in OTHERS.items()),
+        *(pytest.param(*case, measure_norms_in_closed_form, id=name) for name, case in CLOSED.items()),
+        *(pytest.param(*case, measure_norms_by_vmap, id=name) for name, case in OTHERS.items()),
     ],
 )
 def test_norms_are_those_of_a_backward_pass_a_record(build, x, way):
     module = made(build)
-    with opened(module, "logits", "cpu") as open_module:
-        assert chosen_way(open_module, x, LABELS) is way
+    with hold_module_open(module, "logits", "cpu") as open_module:
+        assert choose_gradient_method(open_module, x, LABELS) is way
     assert_norms(TorchTarget(module, batch_size=4), x, naive(module, x))
 
 
 @pytest.mark.parametrize("name", CLOSED)
 def test_both_ways_agree(name):
     build, x = CLOSED[name]
-    with opened(made(build), "logits", "cpu") as module:
-        closed, other = (np.concatenate([part.squares for part in way(module, x, LABELS)]) for way in (in_closed_form, by_vmap))
+    with hold_module_open(made(build), "logits", "cpu") as module:
+        closed, other = (
+            np.concatenate([part.squares for part in way(module, x, LABELS)])
+            for way in (measure_norms_in_closed_form, measure_norms_by_vmap)
+        )
     np.testing.assert_allclose(closed, other, rtol=2e-5, atol=1e-6 * other.max())
 
 
@@ -202,10 +211,10 @@ def test_gradients_of_modules_that_return_probabilities(last):
 def test_a_shared_parameter_has_no_closed_form():
     module = made(lambda: nn.Sequential(nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 5)))
     module[2].weight = module[0].weight
-    with opened(module, "logits", "cpu") as open_module:
-        with pytest.raises(Uncovered):
-            list(in_closed_form(open_module, real(5), LABELS))
-        assert chosen_way(open_module, real(5), LABELS) is by_vmap
+    with hold_module_open(module, "logits", "cpu") as open_module:
+        with pytest.raises(NoClosedFormError):
+            list(measure_norms_in_closed_form(open_module, real(5), LABELS))
+        assert choose_gradient_method(open_module, real(5), LABELS) is measure_norms_by_vmap
     assert_norms(TorchTarget(module), real(5), naive(module, real(5)))
 
 
@@ -337,10 +346,11 @@ def test_vectorised_gradients_are_held_a_few_at_a_time(monkeypatch):
     module = made(Twice)
     sizes = []
     monkeypatch.setattr("memberscope.targets.white_box.torch_gradients.CELLS", 48)
-    keep = norms.__globals__["per_example"]
+    keep = measure_gradient_norms.__globals__["per_example"]
     monkeypatch.setattr(
-        "memberscope.targets.white_box.torch_gradients.per_example", lambda *a: sizes.append(len(a[1])) or keep(*a)
+        "memberscope.targets.white_box.torch_gradients.compute_example_gradients",
+        lambda *a: sizes.append(len(a[1])) or keep(*a),
     )
-    with opened(module, "logits", "cpu") as open_module:
-        norms(open_module, real(5), LABELS, N)
+    with hold_module_open(module, "logits", "cpu") as open_module:
+        measure_gradient_norms(open_module, real(5), LABELS, N)
     assert max(sizes) == 4 * 48 // 48

@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 
 from memberscope.attacks.attack_r import AttackR
 from memberscope.attacks.augmentation import Augmentation
-from memberscope.attacks.bayes_base import Base
+from memberscope.attacks.bayes_base import BASE
 from memberscope.attacks.boundary import Boundary
 from memberscope.attacks.calibrated import Calibrated
 from memberscope.attacks.confidence import Confidence
@@ -62,7 +62,7 @@ ATTACKS: tuple[Attack, ...] = (
     RobustLiRA(),
     RMIA(),
     RMIA("offline"),
-    Base(),
+    BASE(),
     Calibrated(),
     AttackR(),
     Shokri(),
@@ -90,7 +90,7 @@ VARIANTS: tuple[Attack, ...] = (
     RMIA(temperature=1.0),
     RMIA("offline", gamma=1.0),
     RMIA("offline", temperature=1.0),
-    Base("offline"),
+    BASE("offline"),
     Calibrated("log_confidence"),
     IHA(),
     Nasr("outputs"),
@@ -119,7 +119,7 @@ __all__ = [
     "WHITE_BOX",
     "AttackR",
     "Augmentation",
-    "Base",
+    "BASE",
     "Boundary",
     "Calibrated",
     "Confidence",
@@ -139,15 +139,15 @@ __all__ = [
     "SelfInfluence",
     "Shokri",
     "Transfer",
-    "available",
-    "by_name",
+    "list_attacks",
+    "find_attacks",
 ]
 
 
-def available() -> dict[str, Attack]:
+def list_attacks() -> dict[str, Attack]:
     """Every attack by name: the bundled ones first, then those that installed packages register.
 
-    >>> list(available())[:3]
+    >>> list(list_attacks())[:3]
     ['gap', 'gap_per_class', 'boundary']
     """
     found: dict[str, Attack] = {attack.name: attack for attack in (*ATTACKS, *WHITE_BOX)}
@@ -157,16 +157,16 @@ def available() -> dict[str, Attack]:
     return found
 
 
-def by_name(names: tuple[str, ...]) -> tuple[Attack, ...]:
+def find_attacks(names: tuple[str, ...]) -> tuple[Attack, ...]:
     """The attacks called `names`, variants included, in that order.
 
     Raises:
         InputError: A name is unknown.
 
-    >>> [attack.name for attack in by_name(("logit", "gap"))]
+    >>> [attack.name for attack in find_attacks(("logit", "gap"))]
     ['logit', 'gap']
     """
-    usual = available()
+    usual = list_attacks()
     known = {attack.name: attack for attack in VARIANTS} | usual
     for name in names:
         if name not in known:

@@ -15,30 +15,30 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from memberscope.attacks._inputs import require
+from memberscope.attacks._inputs import require_needs
 from memberscope.types import Access, Attack, Bools, Evidence, Floats, Needs, Signal
 
 Thresholds = Literal["global", "per_class"]
 
 
-def named(base: str, thresholds: Thresholds) -> str:
+def name_attack(base: str, thresholds: Thresholds) -> str:
     """The attack's name with its kind of threshold.
 
-    >>> named("loss", "per_class")
+    >>> name_attack("loss", "per_class")
     'loss_per_class'
     """
     return base if thresholds == "global" else f"{base}_per_class"
 
 
-def needs_for(thresholds: Thresholds, access: Access, signals: tuple[Signal, ...]) -> Needs:
+def build_threshold_needs(thresholds: Thresholds, access: Access, signals: tuple[Signal, ...]) -> Needs:
     """Known members and non-members are needed only to learn a threshold a class."""
     return Needs(access=access, signals=signals, known="none" if thresholds == "global" else "both")
 
 
-def best_threshold(scores: Floats, member: Bools) -> float:
+def learn_threshold(scores: Floats, member: Bools) -> float:
     """Threshold with the best balanced accuracy for "member iff score >= threshold"; the strictest of equals.
 
-    >>> best_threshold(np.array([0.9, 0.8, 0.3, 0.1]), np.array([True, True, False, False]))
+    >>> learn_threshold(np.array([0.9, 0.8, 0.3, 0.1]), np.array([True, True, False, False]))
     0.8
     """
     order = np.argsort(-scores)
@@ -49,16 +49,16 @@ def best_threshold(scores: Floats, member: Bools) -> float:
     return float(ranked[last_of_block][np.argmax(advantage[last_of_block])])
 
 
-def class_thresholds(scores: Floats, evidence: Evidence) -> Floats:
+def learn_class_thresholds(scores: Floats, evidence: Evidence) -> Floats:
     """Threshold (n,) for each record's class, learned on known records; the global one where a kind lacks."""
     known, member = evidence.known >= 0, evidence.known == 1
-    everywhere = best_threshold(scores[known], member[known])
+    everywhere = learn_threshold(scores[known], member[known])
     thresholds = np.full(len(scores), everywhere)
     for label in np.unique(evidence.labels):
         of_class = evidence.labels == label
         learn = of_class & known
         if member[learn].any() and not member[learn].all():
-            thresholds[of_class] = best_threshold(scores[learn], member[learn])
+            thresholds[of_class] = learn_threshold(scores[learn], member[learn])
     return thresholds
 
 
@@ -71,14 +71,14 @@ class Thresholded(Attack, Protocol):
         ...
 
 
-def scores_of(statistic: Callable[[Evidence], Floats], attack: Thresholded, evidence: Evidence) -> Floats:
+def score_statistic(statistic: Callable[[Evidence], Floats], attack: Thresholded, evidence: Evidence) -> Floats:
     """The statistic (n,), shifted by the class's threshold if the attack asks for it, NaN where a record is not hidden.
 
     Raises:
         UnmetNeedError: The evidence lacks what the attack needs.
     """
-    require(attack, evidence)
+    require_needs(attack, evidence)
     scores = statistic(evidence)
     if attack.thresholds == "per_class":
-        scores = scores - class_thresholds(scores, evidence)
+        scores = scores - learn_class_thresholds(scores, evidence)
     return np.where(evidence.hidden, scores, np.nan)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from memberscope._numerics import FLOOR, completed, logsumexp, settled
+from memberscope._numerics import FLOOR, fill_hidden_probabilities, logsumexp, round_to_40_bits
 from memberscope.errors import UnmetNeedError
 from memberscope.types import Attack, Evidence, Floats
 
 
-def require(attack: Attack, evidence: Evidence) -> None:
+def require_needs(attack: Attack, evidence: Evidence) -> None:
     """Refuse evidence that lacks what the attack declares in `needs`.
 
     Raises:
@@ -54,68 +54,68 @@ def require_references(wanted: tuple[int, int], evidence: Evidence) -> None:
             )
 
 
-def first_view(evidence: Evidence) -> Floats:
-    """Outputs (n, d) for the record itself, as float64; hidden probabilities are filled in, see `completed`."""
+def read_first_view(evidence: Evidence) -> Floats:
+    """Outputs (n, d) for the record itself, as float64; hidden probabilities are filled in, see `fill_hidden_probabilities`."""
     values = np.asarray(evidence.target[:, 0, :], dtype=np.float64)
-    return completed(values) if evidence.signal == "probabilities" else values
+    return fill_hidden_probabilities(values) if evidence.signal == "probabilities" else values
 
 
-def of_true_class(values: Floats, evidence: Evidence) -> Floats:
+def take_true_class(values: Floats, evidence: Evidence) -> Floats:
     """Column (n,) of `values` (n, k) at each record's label."""
     return values[np.arange(len(values)), evidence.labels]
 
 
-def without_true_class(values: Floats, evidence: Evidence, fill: float) -> Floats:
+def mask_true_class(values: Floats, evidence: Evidence, fill: float) -> Floats:
     """Copy of `values` (n, k) with the label's column set to `fill`."""
     others = values.copy()
     others[np.arange(len(values)), evidence.labels] = fill
     return others
 
 
-def log_probabilities(evidence: Evidence) -> Floats:
+def class_log_probabilities(evidence: Evidence) -> Floats:
     """Log-probabilities (n, k) of all classes; zeros are read as `FLOOR`."""
-    values = first_view(evidence)
+    values = read_first_view(evidence)
     if evidence.signal == "logits":
         return values - logsumexp(values)[:, None]
     return np.log(np.maximum(values, FLOOR))
 
 
-def log_true(evidence: Evidence) -> Floats:
+def true_class_log_probability(evidence: Evidence) -> Floats:
     """Log-probability (n,) of the true class: minus the cross-entropy loss, in nats."""
     if evidence.signal == "loss":
-        return -first_view(evidence)[:, 0]
+        return -read_first_view(evidence)[:, 0]
     if evidence.signal == "logits":
-        values = first_view(evidence)
-        return of_true_class(values, evidence) - logsumexp(values)
-    return np.log(np.maximum(of_true_class(first_view(evidence), evidence), FLOOR))
+        values = read_first_view(evidence)
+        return take_true_class(values, evidence) - logsumexp(values)
+    return np.log(np.maximum(take_true_class(read_first_view(evidence), evidence), FLOOR))
 
 
-def probability_true(evidence: Evidence) -> Floats:
+def true_class_probability(evidence: Evidence) -> Floats:
     """Probability (n,) of the true class."""
-    return np.exp(log_true(evidence))
+    return np.exp(true_class_log_probability(evidence))
 
 
-def logit_true(evidence: Evidence) -> Floats:
+def true_class_logit(evidence: Evidence) -> Floats:
     """Logit-scaled confidence (n,): log p_y - log(1 - p_y), from the others' mass so that it does not saturate."""
     if evidence.signal == "loss":
-        log_p = log_true(evidence)
+        log_p = true_class_log_probability(evidence)
         return log_p - np.log(np.maximum(-np.expm1(log_p), FLOOR))
-    values = first_view(evidence)
+    values = read_first_view(evidence)
     if evidence.signal == "logits":
-        return of_true_class(values, evidence) - logsumexp(without_true_class(values, evidence, -np.inf))
-    others = settled(without_true_class(values, evidence, 0.0).sum(axis=1))
-    logit: Floats = np.log(np.maximum(of_true_class(values, evidence), FLOOR)) - np.log(np.maximum(others, FLOOR))
+        return take_true_class(values, evidence) - logsumexp(mask_true_class(values, evidence, -np.inf))
+    others = round_to_40_bits(mask_true_class(values, evidence, 0.0).sum(axis=1))
+    logit: Floats = np.log(np.maximum(take_true_class(values, evidence), FLOOR)) - np.log(np.maximum(others, FLOOR))
     return logit
 
 
-def margin_true(evidence: Evidence) -> Floats:
+def true_class_margin(evidence: Evidence) -> Floats:
     """Hinge margin (n,): the true class's logit (or log-probability) minus the best other class's."""
-    values = first_view(evidence) if evidence.signal == "logits" else log_probabilities(evidence)
-    margin: Floats = of_true_class(values, evidence) - without_true_class(values, evidence, -np.inf).max(axis=1)
+    values = read_first_view(evidence) if evidence.signal == "logits" else class_log_probabilities(evidence)
+    margin: Floats = take_true_class(values, evidence) - mask_true_class(values, evidence, -np.inf).max(axis=1)
     return margin
 
 
-def correct(evidence: Evidence) -> Floats:
+def score_correctness(evidence: Evidence) -> Floats:
     """1.0 where the model's top class is the true one, else 0.0, as (n,); the first of tied classes counts as top."""
     values = np.asarray(evidence.target[:, 0, :], dtype=np.float64)
     seen = np.where(np.isnan(values), -np.inf, values)

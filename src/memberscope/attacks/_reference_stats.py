@@ -23,7 +23,7 @@ class Block:
     inside: Floats
 
 
-def blocks(evidence: Evidence, size: int | None = None) -> Iterator[Block]:
+def iterate_reference_blocks(evidence: Evidence, size: int | None = None) -> Iterator[Block]:
     """The reference models' one number a record and view as float64, `size` records or `CELLS` numbers at a time."""
     assert evidence.references is not None and evidence.inside is not None
     models, _, views = evidence.references.shape[:3]
@@ -54,12 +54,12 @@ class Moments:
         return total
 
 
-def moments(evidence: Evidence) -> tuple[Moments, Moments]:
+def compute_moments(evidence: Evidence) -> tuple[Moments, Moments]:
     """Moments of the models trained with each record, and of those trained without it; NaN means where there are none."""
     assert evidence.references is not None
     n, views = len(evidence), evidence.references.shape[2]
     found = np.empty((2, 3, n, views))
-    for block in blocks(evidence):
+    for block in iterate_reference_blocks(evidence):
         values, weight = block.references, block.inside[:, :, None]
         centre = values.mean(axis=0)
         values = values - centre
@@ -80,11 +80,11 @@ def moments(evidence: Evidence) -> tuple[Moments, Moments]:
     return tuple(Moments(side[0][:, :1], side[1], side[2]) for side in found)  # type: ignore[return-value]
 
 
-def medians(evidence: Evidence) -> tuple[Floats, Floats]:
+def compute_medians(evidence: Evidence) -> tuple[Floats, Floats]:
     """Median over the models trained with each record (n, views), and over those trained without it."""
     assert evidence.references is not None
     found = np.empty((2, len(evidence), evidence.references.shape[2]))
-    for block in blocks(evidence):
+    for block in iterate_reference_blocks(evidence):
         for side, chosen in enumerate((block.inside > 0, block.inside == 0)):
             values = np.sort(np.where(chosen[:, :, None], block.references, np.inf), axis=0)
             count = chosen.sum(axis=0)
@@ -94,11 +94,11 @@ def medians(evidence: Evidence) -> tuple[Floats, Floats]:
     return found[0], found[1]
 
 
-def mean_probabilities(evidence: Evidence) -> tuple[Floats, Floats, Floats]:
+def average_probabilities(evidence: Evidence) -> tuple[Floats, Floats, Floats]:
     """Mean of exp(log-confidence) over models with each record (n, views), without it, and over all; NaN where none."""
     assert evidence.references is not None
     found = np.empty((3, len(evidence), evidence.references.shape[2]))
-    for block in blocks(evidence):
+    for block in iterate_reference_blocks(evidence):
         p, weight = np.exp(block.references), block.inside[:, :, None]
         inside, total, count = (weight * p).sum(axis=0), p.sum(axis=0), weight.sum(axis=0)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -106,7 +106,7 @@ def mean_probabilities(evidence: Evidence) -> tuple[Floats, Floats, Floats]:
     return found[0], found[1], found[2]
 
 
-def target_values(evidence: Evidence) -> Floats:
+def read_target_values(evidence: Evidence) -> Floats:
     """The target's one number a record and view, (n, views), as float64."""
     return np.asarray(evidence.target[:, :, 0], dtype=np.float64)
 
@@ -120,12 +120,12 @@ def access_of(signal: OneNumber) -> Access:
     return Access.PROBABILITIES if signal == "logit_confidence" else MEASURED_AT[signal]
 
 
-def log_confidences(evidence: Evidence, temperature: float) -> Evidence:
+def convert_to_log_confidence(evidence: Evidence, temperature: float) -> Evidence:
     """The evidence with log sigmoid(value / temperature) for values on the scale of a logit, as `log_confidence` has it.
 
     >>> logits = np.zeros((1, 1, 1))
     >>> evidence = Evidence("boundary", logits, np.zeros(1, dtype=int), np.full(1, -1, dtype=np.int8), logits[None])
-    >>> round(float(log_confidences(evidence, 2.0).target[0, 0, 0]), 4)
+    >>> round(float(convert_to_log_confidence(evidence, 2.0).target[0, 0, 0]), 4)
     -0.6931
     """
     if evidence.signal == "log_confidence":
@@ -135,7 +135,7 @@ def log_confidences(evidence: Evidence, temperature: float) -> Evidence:
     def changed(values: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(-np.logaddexp(0, -np.asarray(values, dtype=np.float64) / temperature))
 
-    population = None if evidence.population is None else log_confidences(evidence.population, temperature)
+    population = None if evidence.population is None else convert_to_log_confidence(evidence.population, temperature)
     return replace(
         evidence,
         signal="log_confidence",
@@ -145,6 +145,6 @@ def log_confidences(evidence: Evidence, temperature: float) -> Evidence:
     )
 
 
-def hidden_only(scores: Floats, hidden: Bools) -> Floats:
+def keep_hidden_scores(scores: Floats, hidden: Bools) -> Floats:
     """Scores (n,), NaN where the record is not hidden."""
     return np.where(hidden, scores, np.nan)

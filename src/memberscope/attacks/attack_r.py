@@ -12,8 +12,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from memberscope.attacks._inputs import require
-from memberscope.attacks._reference_stats import blocks, hidden_only, target_values
+from memberscope.attacks._inputs import require_needs
+from memberscope.attacks._reference_stats import iterate_reference_blocks, keep_hidden_scores, read_target_values
 from memberscope.types import Access, Evidence, Floats, Needs, SignalSpec
 
 
@@ -49,11 +49,11 @@ class AttackR:
         Raises:
             UnmetNeedError: Reference models are missing or too few.
         """
-        require(self, evidence)
-        value = target_values(evidence)
+        require_needs(self, evidence)
+        value = read_target_values(evidence)
         scores = np.empty_like(value)
-        for block in blocks(evidence):
+        for block in iterate_reference_blocks(evidence):
             own, weight = value[block.rows], 1.0 - block.inside[:, :, None]
             beaten = (block.references < own) + 0.5 * (block.references == own)
             scores[block.rows] = (weight * beaten).sum(axis=0) / weight.sum(axis=0)
-        return hidden_only(scores.mean(axis=1), evidence.hidden)
+        return keep_hidden_scores(scores.mean(axis=1), evidence.hidden)

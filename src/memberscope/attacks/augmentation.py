@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from memberscope.attacks.measured import needs_of, number
+from memberscope.attacks.measured import build_measured_needs, score_measurement
 from memberscope.types import Evidence, Floats, Needs
 
 
@@ -38,7 +38,7 @@ class Augmentation:
     @property
     def needs(self) -> Needs:
         """Labels of transformed images, at most two dozen a record."""
-        return needs_of("augmentation")
+        return build_measured_needs("augmentation")
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
         """The logit of the share (n,); NaN where not hidden.
@@ -46,4 +46,4 @@ class Augmentation:
         Raises:
             UnmetNeedError: The evidence holds another signal.
         """
-        return number(self, evidence)
+        return score_measurement(self, evidence)

@@ -12,21 +12,21 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from memberscope.attacks._inputs import require
-from memberscope.attacks._reference_stats import hidden_only, mean_probabilities, target_values
+from memberscope.attacks._inputs import require_needs
+from memberscope.attacks._reference_stats import average_probabilities, keep_hidden_scores, read_target_values
 from memberscope.types import Access, Evidence, Floats, Needs, SignalSpec
 
 OFFLINE = 0.33  # weight of the average without the record, which lies below the average over both kinds of model
 
 
 @dataclass(frozen=True)
-class Base:
+class BASE:
     """log p(x | target) - log mean p(x), at a temperature; offline, 0.33 times the log mean over models without it.
 
     >>> evidence = Evidence("log_confidence", np.log([0.9, 0.2])[:, None, None], np.zeros(2, dtype=int),
     ...                     np.full(2, -1, dtype=np.int8), references=np.log(np.full((2, 2, 1, 1), 0.4)),
     ...                     inside=np.array([[True, False], [False, True]]))
-    >>> np.round(Base().score(evidence, np.random.default_rng(0)), 3).tolist()
+    >>> np.round(BASE().score(evidence, np.random.default_rng(0)), 3).tolist()
     [0.811, -0.693]
     """
 
@@ -56,9 +56,9 @@ class Base:
         Raises:
             UnmetNeedError: Reference models are missing or too few.
         """
-        require(self, evidence)
-        _, without, everyone = mean_probabilities(evidence)
+        require_needs(self, evidence)
+        _, without, everyone = average_probabilities(evidence)
         average = everyone if self.mode == "online" else without
         weight = 1.0 if self.mode == "online" else OFFLINE
         log_average = np.log(np.maximum(average, np.finfo(np.float64).tiny))
-        return hidden_only((target_values(evidence) - weight * log_average).mean(axis=1), evidence.hidden)
+        return keep_hidden_scores((read_target_values(evidence) - weight * log_average).mean(axis=1), evidence.hidden)

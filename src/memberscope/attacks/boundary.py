@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from memberscope.attacks.measured import needs_of, number
+from memberscope.attacks.measured import build_measured_needs, score_measurement
 from memberscope.types import Evidence, Floats, Needs
 
 
@@ -45,7 +45,7 @@ class Boundary:
     @property
     def needs(self) -> Needs:
         """Labels of moved copies, some tens a record."""
-        return needs_of("boundary") if self.search == "walk" else needs_of("boundary", hopskipjump=1.0)
+        return build_measured_needs("boundary") if self.search == "walk" else build_measured_needs("boundary", hopskipjump=1.0)
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
         """The log-distance (n,); NaN where not hidden.
@@ -53,4 +53,4 @@ class Boundary:
         Raises:
             UnmetNeedError: The evidence holds another signal.
         """
-        return number(self, evidence)
+        return score_measurement(self, evidence)

@@ -12,8 +12,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from memberscope.attacks._inputs import require
-from memberscope.attacks._reference_stats import hidden_only, moments, target_values
+from memberscope.attacks._inputs import require_needs
+from memberscope.attacks._reference_stats import compute_moments, keep_hidden_scores, read_target_values
 from memberscope.types import Access, Evidence, Floats, Needs, SignalSpec
 
 
@@ -50,6 +50,6 @@ class Calibrated:
         Raises:
             UnmetNeedError: Reference models are missing or too few.
         """
-        require(self, evidence)
-        _, without = moments(evidence)
-        return hidden_only((target_values(evidence) - without.mean).mean(axis=1), evidence.hidden)
+        require_needs(self, evidence)
+        _, without = compute_moments(evidence)
+        return keep_hidden_scores((read_target_values(evidence) - without.mean).mean(axis=1), evidence.hidden)

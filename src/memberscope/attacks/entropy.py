@@ -12,9 +12,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from memberscope._numerics import settled
-from memberscope.attacks._class_thresholds import Thresholds, named, needs_for, scores_of
-from memberscope.attacks._inputs import log_probabilities
+from memberscope._numerics import round_to_40_bits
+from memberscope.attacks._class_thresholds import Thresholds, build_threshold_needs, name_attack, score_statistic
+from memberscope.attacks._inputs import class_log_probabilities
 from memberscope.types import Access, Evidence, Floats, Needs
 
 
@@ -35,12 +35,12 @@ class Entropy:
     @property
     def name(self) -> str:
         """`entropy`, with `_per_class` when each class has its own threshold."""
-        return named("entropy", self.thresholds)
+        return name_attack("entropy", self.thresholds)
 
     @property
     def needs(self) -> Needs:
         """One query; known members and non-members only for thresholds a class."""
-        return needs_for(self.thresholds, Access.PROBABILITIES, ("probabilities", "logits"))
+        return build_threshold_needs(self.thresholds, Access.PROBABILITIES, ("probabilities", "logits"))
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
         """Minus the entropy, as (n,); NaN where not hidden.
@@ -48,10 +48,10 @@ class Entropy:
         Raises:
             UnmetNeedError: The evidence lacks the signal or the known records.
         """
-        return scores_of(negative_entropy, self, evidence)
+        return score_statistic(negative_entropy, self, evidence)
 
 
 def negative_entropy(evidence: Evidence) -> Floats:
     """Sum of p log p over the classes, as (n,); zero at certainty, -log k when uniform."""
-    log_p = log_probabilities(evidence)
-    return settled((np.exp(log_p) * log_p).sum(axis=1))
+    log_p = class_log_probabilities(evidence)
+    return round_to_40_bits((np.exp(log_p) * log_p).sum(axis=1))

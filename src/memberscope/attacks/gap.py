@@ -12,8 +12,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from memberscope.attacks._class_thresholds import Thresholds, named, needs_for, scores_of
-from memberscope.attacks._inputs import correct
+from memberscope.attacks._class_thresholds import Thresholds, build_threshold_needs, name_attack, score_statistic
+from memberscope.attacks._inputs import score_correctness
 from memberscope.types import Access, Evidence, Floats, Needs
 
 
@@ -34,12 +34,12 @@ class Gap:
     @property
     def name(self) -> str:
         """`gap`, with `_per_class` when each class has its own threshold."""
-        return named("gap", self.thresholds)
+        return name_attack("gap", self.thresholds)
 
     @property
     def needs(self) -> Needs:
         """One query; known members and non-members only for thresholds a class."""
-        return needs_for(self.thresholds, Access.LABEL, ("labels", "probabilities", "logits"))
+        return build_threshold_needs(self.thresholds, Access.LABEL, ("labels", "probabilities", "logits"))
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
         """1.0 where the model is right and 0.0 where it is wrong, as (n,); NaN where not hidden.
@@ -47,4 +47,4 @@ class Gap:
         Raises:
             UnmetNeedError: The evidence lacks the signal or the known records.
         """
-        return scores_of(correct, self, evidence)
+        return score_statistic(score_correctness, self, evidence)

@@ -12,8 +12,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from memberscope.attacks._class_thresholds import Thresholds, named, needs_for, scores_of
-from memberscope.attacks._inputs import first_view
+from memberscope.attacks._class_thresholds import Thresholds, build_threshold_needs, name_attack, score_statistic
+from memberscope.attacks._inputs import read_first_view
 from memberscope.types import Access, Evidence, Floats, Needs, SignalSpec
 
 
@@ -33,12 +33,12 @@ class GradientNorm:
     @property
     def name(self) -> str:
         """`gradient_norm`, with `_per_class` when each class has its own threshold."""
-        return named("gradient_norm", self.thresholds)
+        return name_attack("gradient_norm", self.thresholds)
 
     @property
     def needs(self) -> Needs:
         """The model's parameters; known members and non-members only for thresholds a class."""
-        needs = needs_for(self.thresholds, Access.WHITE_BOX, ("gradient_norm",))
+        needs = build_threshold_needs(self.thresholds, Access.WHITE_BOX, ("gradient_norm",))
         return replace(needs, spec=SignalSpec("gradient_norm"))
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
@@ -47,4 +47,4 @@ class GradientNorm:
         Raises:
             UnmetNeedError: The evidence lacks the signal or the known records.
         """
-        return scores_of(lambda seen: first_view(seen)[:, 0], self, evidence)
+        return score_statistic(lambda seen: read_first_view(seen)[:, 0], self, evidence)

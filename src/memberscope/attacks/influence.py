@@ -16,8 +16,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from memberscope.attacks._inputs import first_view, require
-from memberscope.attacks._reference_stats import hidden_only
+from memberscope.attacks._inputs import read_first_view, require_needs
+from memberscope.attacks._reference_stats import keep_hidden_scores
 from memberscope.types import Access, Evidence, Floats, Needs, SignalSpec
 
 
@@ -43,7 +43,7 @@ class SelfInfluence:
     @property
     def needs(self) -> Needs:
         """The model's parameters."""
-        return influences()
+        return build_influence_needs()
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
         """Minus the log self-influence, as (n,); NaN where not hidden.
@@ -51,8 +51,8 @@ class SelfInfluence:
         Raises:
             UnmetNeedError: The evidence lacks the signal.
         """
-        require(self, evidence)
-        return hidden_only(first_view(evidence)[:, 0], evidence.hidden)
+        require_needs(self, evidence)
+        return keep_hidden_scores(read_first_view(evidence)[:, 0], evidence.hidden)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class IHA:
     @property
     def needs(self) -> Needs:
         """The model's parameters."""
-        return influences()
+        return build_influence_needs()
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
         """The log-likelihood ratio up to a factor, as (n,); NaN where not hidden.
@@ -95,13 +95,13 @@ class IHA:
         Raises:
             UnmetNeedError: The evidence lacks the signal.
         """
-        require(self, evidence)
-        _, loss, square, cross = first_view(evidence)[:, :4].T
+        require_needs(self, evidence)
+        _, loss, square, cross = read_first_view(evidence)[:, :4].T
         n = self.records or max(1, len(evidence) // 2)
         scores = loss / (1 + self.momentum) - (square / n + 2 * cross) / self.rate
-        return hidden_only(scores, evidence.hidden)
+        return keep_hidden_scores(scores, evidence.hidden)
 
 
-def influences() -> Needs:
+def build_influence_needs() -> Needs:
     """What both attacks read; it is measured once."""
     return Needs(Access.WHITE_BOX, ("influence",), SignalSpec("influence"))

@@ -15,8 +15,15 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from memberscope.attacks._inputs import require
-from memberscope.attacks._reference_stats import Moments, access_of, hidden_only, medians, moments, target_values
+from memberscope.attacks._inputs import require_needs
+from memberscope.attacks._reference_stats import (
+    Moments,
+    access_of,
+    compute_medians,
+    compute_moments,
+    keep_hidden_scores,
+    read_target_values,
+)
 from memberscope.types import Evidence, Floats, Needs, OneNumber, SignalSpec
 
 MANY = 64  # models from which a variance for each record beats a pooled one [1, section VI-C]
@@ -73,19 +80,19 @@ class LiRA:
         Raises:
             UnmetNeedError: Reference models are missing or too few.
         """
-        require(self, evidence)
-        with_it, without = moments(evidence)
-        centres = (with_it.mean, without.mean) if self.centre == "mean" else medians(evidence)
-        value = target_values(evidence)
+        require_needs(self, evidence)
+        with_it, without = compute_moments(evidence)
+        centres = (with_it.mean, without.mean) if self.centre == "mean" else compute_medians(evidence)
+        value = read_target_values(evidence)
         out = self.spread(without, evidence.n_references)
         if self.mode == "online":
-            ratio = log_normal(value, centres[0], self.spread(with_it, evidence.n_references))
-            scores = ratio - log_normal(value, centres[1], out)
+            ratio = normal_log_density(value, centres[0], self.spread(with_it, evidence.n_references))
+            scores = ratio - normal_log_density(value, centres[1], out)
         elif self.sides == "one":
             scores = (value - centres[1]) / np.sqrt(out)
         else:
-            scores = -log_normal(value, centres[1], out)
-        return hidden_only(scores.mean(axis=1), evidence.hidden)
+            scores = -normal_log_density(value, centres[1], out)
+        return keep_hidden_scores(scores.mean(axis=1), evidence.hidden)
 
     def spread(self, side: Moments, n_models: int) -> Floats:
         """Variance (n, views), or the pooled one (1, views)."""
@@ -96,10 +103,10 @@ class LiRA:
         return np.maximum(side.variance, FLOOR * pooled)
 
 
-def log_normal(value: Floats, mean: Floats, variance: Floats) -> Floats:
+def normal_log_density(value: Floats, mean: Floats, variance: Floats) -> Floats:
     """Log-density of a normal distribution.
 
-    >>> round(float(log_normal(np.array([1.0]), np.array([0.0]), np.array([1.0]))[0]), 8)
+    >>> round(float(normal_log_density(np.array([1.0]), np.array([0.0]), np.array([1.0]))[0]), 8)
     -1.41893853
     """
     density: Floats = -0.5 * (np.log(2 * np.pi * variance) + (value - mean) ** 2 / variance)

@@ -20,8 +20,8 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import digamma, gammaln, polygamma
 
-from memberscope.attacks._inputs import require
-from memberscope.attacks._reference_stats import Moments, access_of, hidden_only, moments, target_values
+from memberscope.attacks._inputs import require_needs
+from memberscope.attacks._reference_stats import Moments, access_of, compute_moments, keep_hidden_scores, read_target_values
 from memberscope.types import Evidence, Floats, Needs, OneNumber, SignalSpec
 
 STEADIEST = 100.0  # largest shape of the prior on variances: beyond it all records share one variance
@@ -63,15 +63,15 @@ class RobustLiRA:
         Raises:
             UnmetNeedError: Reference models are missing or too few.
         """
-        require(self, evidence)
-        with_it, without = moments(evidence)
-        value = target_values(evidence)
-        out, expected = predictive(value, without, np.broadcast_to(without.mean.mean(axis=0), without.mean.shape))
-        inside, _ = predictive(value, with_it, line(expected, with_it.mean))
-        return hidden_only((inside - out).mean(axis=1), evidence.hidden)
+        require_needs(self, evidence)
+        with_it, without = compute_moments(evidence)
+        value = read_target_values(evidence)
+        out, expected = predictive_log_density(value, without, np.broadcast_to(without.mean.mean(axis=0), without.mean.shape))
+        inside, _ = predictive_log_density(value, with_it, predict_by_least_squares(expected, with_it.mean))
+        return keep_hidden_scores((inside - out).mean(axis=1), evidence.hidden)
 
 
-def line(predictor: Floats, response: Floats) -> Floats:
+def predict_by_least_squares(predictor: Floats, response: Floats) -> Floats:
     """Least-squares prediction (n, views) of `response` from `predictor`, view by view."""
     centred = predictor - predictor.mean(axis=0)
     slope = (centred * response).sum(axis=0) / np.maximum((centred**2).sum(axis=0), np.finfo(np.float64).tiny)
@@ -79,18 +79,18 @@ def line(predictor: Floats, response: Floats) -> Floats:
     return fitted
 
 
-def predictive(value: Floats, side: Moments, prior_mean: Floats) -> tuple[Floats, Floats]:
+def predictive_log_density(value: Floats, side: Moments, prior_mean: Floats) -> tuple[Floats, Floats]:
     """Log-density (n, views) of `value` under one more model of this side, and the side's posterior mean."""
-    count, weight, shape, scale = side.count, *prior(side, prior_mean)
+    count, weight, shape, scale = side.count, *estimate_prior(side, prior_mean)
     shape_n = shape + count / 2
     weight_n = weight + count
     gap = side.mean - prior_mean
     scale_n = scale + side.squares / 2 + weight * count * gap**2 / (2 * weight_n)
     mean = prior_mean + count / weight_n * gap
-    return log_student(value, mean, scale_n * (weight_n + 1) / (shape_n * weight_n), 2 * shape_n), mean
+    return student_log_density(value, mean, scale_n * (weight_n + 1) / (shape_n * weight_n), 2 * shape_n), mean
 
 
-def prior(side: Moments, prior_mean: Floats) -> tuple[Floats, Floats, Floats]:
+def estimate_prior(side: Moments, prior_mean: Floats) -> tuple[Floats, Floats, Floats]:
     """Pseudo-count of the prior mean, shape and scale of the prior variance, each (views,), matched to the records [2]."""
     tiny = np.finfo(np.float64).tiny
     spread = ((side.mean - prior_mean) ** 2).mean(axis=0) + tiny
@@ -120,10 +120,10 @@ def inverse_trigamma(value: float) -> float:
     return float(brentq(lambda x: polygamma(1, x) - value, 1e-3, STEADIEST))
 
 
-def log_student(value: Floats, mean: Floats, squared_scale: Floats, freedom: Floats) -> Floats:
+def student_log_density(value: Floats, mean: Floats, squared_scale: Floats, freedom: Floats) -> Floats:
     """Log-density of a Student t with location, squared scale and degrees of freedom.
 
-    >>> round(float(log_student(np.zeros(1), np.zeros(1), np.ones(1), np.array([1.0]))[0]), 6)
+    >>> round(float(student_log_density(np.zeros(1), np.zeros(1), np.ones(1), np.array([1.0]))[0]), 6)
     -1.14473
     """
     constant = gammaln((freedom + 1) / 2) - gammaln(freedom / 2) - 0.5 * np.log(np.pi * freedom * squared_scale)

@@ -12,8 +12,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from memberscope.attacks._class_thresholds import Thresholds, named, needs_for, scores_of
-from memberscope.attacks._inputs import log_true
+from memberscope.attacks._class_thresholds import Thresholds, build_threshold_needs, name_attack, score_statistic
+from memberscope.attacks._inputs import true_class_log_probability
 from memberscope.types import Access, Evidence, Floats, Needs
 
 
@@ -34,12 +34,12 @@ class Loss:
     @property
     def name(self) -> str:
         """`loss`, with `_per_class` when each class has its own threshold."""
-        return named("loss", self.thresholds)
+        return name_attack("loss", self.thresholds)
 
     @property
     def needs(self) -> Needs:
         """One query; known members and non-members only for thresholds a class."""
-        return needs_for(self.thresholds, Access.PROBABILITIES, ("loss", "probabilities", "logits"))
+        return build_threshold_needs(self.thresholds, Access.PROBABILITIES, ("loss", "probabilities", "logits"))
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
         """Minus the loss, as (n,); NaN where not hidden.
@@ -47,4 +47,4 @@ class Loss:
         Raises:
             UnmetNeedError: The evidence lacks the signal or the known records.
         """
-        return scores_of(log_true, self, evidence)
+        return score_statistic(true_class_log_probability, self, evidence)

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from memberscope.attacks._inputs import require
-from memberscope.attacks._reference_stats import target_values
+from memberscope.attacks._inputs import require_needs
+from memberscope.attacks._reference_stats import read_target_values
 from memberscope.types import MEASURED_AT, Attack, Evidence, Floats, Measurement, Needs, SignalSpec
 
 
-def needs_of(signal: Measurement, **parameters: float) -> Needs:
+def build_measured_needs(signal: Measurement, **parameters: float) -> Needs:
     """The measured signal, at the access that it takes.
 
-    >>> needs_of("boundary").access.word
+    >>> build_measured_needs("boundary").access.word
     'label'
     """
     return Needs(MEASURED_AT[signal], (signal,), SignalSpec(signal, parameters=tuple(sorted(parameters.items()))))
 
 
-def number(attack: Attack, evidence: Evidence) -> Floats:
+def score_measurement(attack: Attack, evidence: Evidence) -> Floats:
     """The measured number (n,), a mean over views, NaN where a record is not hidden.
 
     Raises:
         UnmetNeedError: The evidence holds another signal.
     """
-    require(attack, evidence)
-    return np.where(evidence.hidden, target_values(evidence).mean(axis=1), np.nan)
+    require_needs(attack, evidence)
+    return np.where(evidence.hidden, read_target_values(evidence).mean(axis=1), np.nan)

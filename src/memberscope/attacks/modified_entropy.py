@@ -12,9 +12,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from memberscope._numerics import settled
-from memberscope.attacks._class_thresholds import Thresholds, named, needs_for, scores_of
-from memberscope.attacks._inputs import log_probabilities, of_true_class, without_true_class
+from memberscope._numerics import round_to_40_bits
+from memberscope.attacks._class_thresholds import Thresholds, build_threshold_needs, name_attack, score_statistic
+from memberscope.attacks._inputs import class_log_probabilities, mask_true_class, take_true_class
 from memberscope.types import Access, Evidence, Floats, Needs
 
 
@@ -35,12 +35,12 @@ class ModifiedEntropy:
     @property
     def name(self) -> str:
         """`modified_entropy`, with `_per_class` when each class has its own threshold."""
-        return named("modified_entropy", self.thresholds)
+        return name_attack("modified_entropy", self.thresholds)
 
     @property
     def needs(self) -> Needs:
         """One query; known members and non-members only for thresholds a class."""
-        return needs_for(self.thresholds, Access.PROBABILITIES, ("probabilities", "logits"))
+        return build_threshold_needs(self.thresholds, Access.PROBABILITIES, ("probabilities", "logits"))
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
         """Minus the modified entropy, as (n,); NaN where not hidden.
@@ -48,12 +48,12 @@ class ModifiedEntropy:
         Raises:
             UnmetNeedError: The evidence lacks the signal or the known records.
         """
-        return scores_of(negative_modified_entropy, self, evidence)
+        return score_statistic(negative_modified_entropy, self, evidence)
 
 
 def log_complements(evidence: Evidence) -> Floats:
     """log(1 - p_j) as (n, k), clipped at 1e-30 as published; exact for the top class where 1 - p_j would cancel."""
-    log_p = log_probabilities(evidence)
+    log_p = class_log_probabilities(evidence)
     p = np.exp(log_p)
     rest = 1.0 - p
     rows, top = np.arange(len(p)), p.argmax(axis=1)
@@ -65,9 +65,9 @@ def log_complements(evidence: Evidence) -> Floats:
 
 def negative_modified_entropy(evidence: Evidence) -> Floats:
     """(1 - p_y) log p_y + sum over other classes of p_j log(1 - p_j), as (n,); zero when surely right."""
-    p = np.exp(log_probabilities(evidence))
+    p = np.exp(class_log_probabilities(evidence))
     log_rest = log_complements(evidence)
-    p_true = of_true_class(p, evidence)
-    wrong = without_true_class(p, evidence, 0.0)
+    p_true = take_true_class(p, evidence)
+    wrong = mask_true_class(p, evidence, 0.0)
     score: Floats = (1.0 - p_true) * np.log(np.maximum(p_true, 1e-30)) + (wrong * log_rest).sum(axis=1)
-    return settled(score)
+    return round_to_40_bits(score)

@@ -18,7 +18,13 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from memberscope.attacks._inputs import first_view, log_probabilities, log_true, logit_true, require
+from memberscope.attacks._inputs import (
+    class_log_probabilities,
+    read_first_view,
+    require_needs,
+    true_class_log_probability,
+    true_class_logit,
+)
 from memberscope.types import Access, Evidence, Floats, Needs, SignalSpec
 
 WIDTH = 64.0  # columns of each activation
@@ -69,7 +75,7 @@ class Nasr:
         """
         from sklearn.ensemble import HistGradientBoostingClassifier
 
-        require(self, evidence)
+        require_needs(self, evidence)
         learn = np.flatnonzero(~evidence.hidden)
         if len(learn) > self.max_rows:
             learn = np.sort(rng.choice(learn, self.max_rows, replace=False))
@@ -85,6 +91,6 @@ class Nasr:
     def features(self, evidence: Evidence) -> Floats:
         """What the classifier sees of each record, (n, f)."""
         if self.given != "outputs":
-            return np.column_stack([first_view(evidence), evidence.labels])
-        logs = np.maximum(log_probabilities(evidence), -50.0)
-        return np.column_stack([logs, log_true(evidence), logit_true(evidence), evidence.labels])
+            return np.column_stack([read_first_view(evidence), evidence.labels])
+        logs = np.maximum(class_log_probabilities(evidence), -50.0)
+        return np.column_stack([logs, true_class_log_probability(evidence), true_class_logit(evidence), evidence.labels])

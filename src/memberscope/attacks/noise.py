@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from memberscope.attacks.measured import needs_of, number
+from memberscope.attacks.measured import build_measured_needs, score_measurement
 from memberscope.types import Evidence, Floats, Needs
 
 
@@ -38,7 +38,7 @@ class Noise:
     @property
     def needs(self) -> Needs:
         """Labels of noisy copies, some tens a record."""
-        return needs_of("noise")
+        return build_measured_needs("noise")
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
         """The log-strength (n,); NaN where not hidden.
@@ -46,4 +46,4 @@ class Noise:
         Raises:
             UnmetNeedError: The evidence holds another signal.
         """
-        return number(self, evidence)
+        return score_measurement(self, evidence)

@@ -15,14 +15,14 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from memberscope.attacks._inputs import require
+from memberscope.attacks._inputs import require_needs
 from memberscope.attacks._reference_stats import (
     access_of,
-    blocks,
-    hidden_only,
-    log_confidences,
-    mean_probabilities,
-    target_values,
+    average_probabilities,
+    convert_to_log_confidence,
+    iterate_reference_blocks,
+    keep_hidden_scores,
+    read_target_values,
 )
 from memberscope.types import Access, Bools, Evidence, Floats, Needs, OneNumber, SignalSpec
 
@@ -84,30 +84,30 @@ class RMIA:
         Raises:
             UnmetNeedError: Reference models are missing or too few.
         """
-        require(self, evidence)
-        evidence = log_confidences(evidence, self.temperature)
-        a = self.a if self.a is not None else chosen_a(evidence) if self.mode == "offline" else 1.0
+        require_needs(self, evidence)
+        evidence = convert_to_log_confidence(evidence, self.temperature)
+        a = self.a if self.a is not None else choose_offline_a(evidence) if self.mode == "offline" else 1.0
         record = self.ratios(evidence, a)
         if evidence.population is None:
             others = record
         else:
             others = self.ratios(evidence.population, a if self.correct_population else 1.0, outside=True)
-        views = [dominated(record[:, view], others[:, view], self.gamma) for view in range(record.shape[1])]
-        return hidden_only(np.mean(views, axis=0), evidence.hidden)
+        views = [compute_dominated_share(record[:, view], others[:, view], self.gamma) for view in range(record.shape[1])]
+        return keep_hidden_scores(np.mean(views, axis=0), evidence.hidden)
 
     def ratios(self, evidence: Evidence, a: float, *, outside: bool = False) -> Floats:
         """p(x | target) / P(x), (n, views); records `outside` all models have P_out alone."""
-        inside, without, _ = mean_probabilities(evidence)
+        inside, without, _ = average_probabilities(evidence)
         both = self.mode == "online" and not outside
         average = (inside + without) / 2 if both else ((1 + a) * without + (1 - a)) / 2
-        found: Floats = np.exp(target_values(evidence)) / np.maximum(average, np.finfo(np.float64).tiny)
+        found: Floats = np.exp(read_target_values(evidence)) / np.maximum(average, np.finfo(np.float64).tiny)
         return found
 
 
-def dominated(record: Floats, population: Floats, gamma: float) -> Floats:
+def compute_dominated_share(record: Floats, population: Floats, gamma: float) -> Floats:
     """Share (n,) of `population` (z,) with record / population >= gamma, by sorting; equal to all pairs, bit for bit.
 
-    >>> dominated(np.array([4.0, 1.0]), np.array([1.0, 2.0]), 2.0).tolist()
+    >>> compute_dominated_share(np.array([4.0, 1.0]), np.array([1.0, 2.0]), 2.0).tolist()
     [1.0, 0.0]
     """
     ordered = np.sort(population)
@@ -122,28 +122,28 @@ def dominated(record: Floats, population: Floats, gamma: float) -> Floats:
             count = count + above - (below & ~above)
 
 
-def chosen_a(evidence: Evidence) -> float:
+def choose_offline_a(evidence: Evidence) -> float:
     """The `a` of `GRID` with the best mean AUC when reference models play the target; 0.3 if there are fewer than three."""
     assert evidence.references is not None and evidence.inside is not None
     totals = np.zeros(len(GRID))
     played = 0
-    for p, without, truth in pretended(evidence) if evidence.n_references > 2 else ():
+    for p, without, truth in iterate_stand_in_targets(evidence) if evidence.n_references > 2 else ():
         usable = np.isfinite(without)
         if truth[usable].all() or not truth[usable].any():
             continue
         played += 1
         for index, a in enumerate(GRID):
             average = np.maximum(((1 + a) * without[usable] + (1 - a)) / 2, np.finfo(np.float64).tiny)
-            totals[index] += pairs_won(p[usable] / average, truth[usable])
+            totals[index] += compute_pairwise_auc(p[usable] / average, truth[usable])
     return GRID[int(np.argmax(totals))] if played else 0.3
 
 
-def pretended(evidence: Evidence) -> Iterator[tuple[Floats, Floats, Bools]]:
+def iterate_stand_in_targets(evidence: Evidence) -> Iterator[tuple[Floats, Floats, Bools]]:
     """For some models: p(x) (n,), its mean (n,) over the other models without x, NaN where none, and who was inside (n,)."""
     n_players = min(PRETENDED, evidence.n_references)
     p, out = np.empty((2, n_players, len(evidence)))
     rest, n_rest = np.empty((2, len(evidence)))
-    for block in blocks(evidence):
+    for block in iterate_reference_blocks(evidence):
         values, absent = np.exp(block.references[:, :, 0]), 1.0 - block.inside
         p[:, block.rows], out[:, block.rows] = values[:n_players], absent[:n_players]
         rest[block.rows] = (values * absent)[n_players:].sum(axis=0)
@@ -155,10 +155,10 @@ def pretended(evidence: Evidence) -> Iterator[tuple[Floats, Floats, Bools]]:
         yield p[model], without, out[model] == 0
 
 
-def pairs_won(scores: Floats, member: Bools) -> float:
+def compute_pairwise_auc(scores: Floats, member: Bools) -> float:
     """Share of pairs in which the member scores higher, ties one half: the AUC, from sorted values alone.
 
-    >>> pairs_won(np.array([3.0, 1.0, 2.0, 1.0]), np.array([True, True, False, False]))
+    >>> compute_pairwise_auc(np.array([3.0, 1.0, 2.0, 1.0]), np.array([True, True, False, False]))
     0.625
     """
     inside, outside = np.sort(scores[member]), np.sort(scores[~member])

@@ -14,7 +14,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.attacks._inputs import correct, log_probabilities, log_true, logit_true, margin_true, require
+from memberscope.attacks._inputs import (
+    class_log_probabilities,
+    require_needs,
+    score_correctness,
+    true_class_log_probability,
+    true_class_logit,
+    true_class_margin,
+)
 from memberscope.types import Access, Evidence, Floats, Ints, Needs
 
 FEWEST = 50  # rows of each kind below which a class uses the classifier of all classes
@@ -61,18 +68,18 @@ class Shokri:
         Raises:
             UnmetNeedError: Reference models are missing.
         """
-        require(self, evidence)
+        require_needs(self, evidence)
         inputs, labels, inside = self.sample(evidence, rng)
         hidden = np.flatnonzero(evidence.hidden)
-        asked = self.features(part(evidence, hidden, np.asarray(evidence.target[hidden])))
-        overall = fitted(inputs, inside)
+        asked = self.features(build_row_evidence(evidence, hidden, np.asarray(evidence.target[hidden])))
+        overall = fit_membership_classifier(inputs, inside)
         odds = overall.decision_function(asked)
         if self.given == "outputs":
             for label in np.unique(evidence.labels[hidden]):
                 own = labels == label
                 if min(int(inside[own].sum()), int((~inside[own]).sum())) >= FEWEST:
                     rows = evidence.labels[hidden] == label
-                    odds[rows] = fitted(inputs[own], inside[own]).decision_function(asked[rows])
+                    odds[rows] = fit_membership_classifier(inputs[own], inside[own]).decision_function(asked[rows])
         scores = np.full(len(evidence), np.nan)
         scores[hidden] = odds
         return scores
@@ -85,7 +92,7 @@ class Shokri:
         inputs, labels, inside = [], [], []
         for model in range(evidence.n_references):
             rows = np.sort(rng.choice(records, per_model, replace=False))
-            inputs.append(self.features(part(evidence, rows, np.asarray(evidence.references[model])[rows])))
+            inputs.append(self.features(build_row_evidence(evidence, rows, np.asarray(evidence.references[model])[rows])))
             labels.append(evidence.labels[rows])
             inside.append(np.asarray(evidence.inside[model])[rows])
         return np.concatenate(inputs), np.concatenate(labels), np.concatenate(inside)
@@ -93,21 +100,28 @@ class Shokri:
     def features(self, seen: Evidence) -> Floats:
         """What the classifier sees of each row, (n, f)."""
         if self.given == "outputs":
-            return np.maximum(log_probabilities(seen), -50.0)
-        log_p = log_probabilities(seen)
+            return np.maximum(class_log_probabilities(seen), -50.0)
+        log_p = class_log_probabilities(seen)
         entropy = -(np.exp(log_p) * log_p).sum(axis=1)
-        columns = (log_true(seen), logit_true(seen), margin_true(seen), entropy, correct(seen), seen.labels)
+        columns = (
+            true_class_log_probability(seen),
+            true_class_logit(seen),
+            true_class_margin(seen),
+            entropy,
+            score_correctness(seen),
+            seen.labels,
+        )
         return np.column_stack(columns)
 
 
-def part(evidence: Evidence, rows: Ints, outputs: NDArray[Any]) -> Evidence:
+def build_row_evidence(evidence: Evidence, rows: Ints, outputs: NDArray[Any]) -> Evidence:
     """Evidence about `rows` alone, with `outputs` (len(rows), views, k) in the place of the target's."""
     hidden = np.full(len(rows), -1, dtype=np.int8)
     plain = replace(evidence, references=None, inside=None, features=None, population=None)
     return replace(plain, target=outputs, labels=evidence.labels[rows], known=hidden)
 
 
-def fitted(inputs: Floats, inside: NDArray[np.bool_]) -> Any:
+def fit_membership_classifier(inputs: Floats, inside: NDArray[np.bool_]) -> Any:
     """A classifier of membership (r,) from `inputs` (r, f), deterministic."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 

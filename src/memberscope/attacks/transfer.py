@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from memberscope.attacks.measured import needs_of, number
+from memberscope.attacks.measured import build_measured_needs, score_measurement
 from memberscope.types import Evidence, Floats, Needs
 
 
@@ -38,7 +38,7 @@ class Transfer:
     @property
     def needs(self) -> Needs:
         """Models trained on a population that the target labelled, one query a record of it."""
-        return needs_of("transfer")
+        return build_measured_needs("transfer")
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
         """The mean logit over those models (n,); NaN where not hidden.
@@ -46,4 +46,4 @@ class Transfer:
         Raises:
             UnmetNeedError: The evidence holds another signal.
         """
-        return number(self, evidence)
+        return score_measurement(self, evidence)

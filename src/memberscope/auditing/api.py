@@ -13,13 +13,13 @@ from memberscope.auditing.collect.reference_models import Training
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.policy import Policy, load_policy
 from memberscope.auditing.documents.result import Result
-from memberscope.auditing.run import run
-from memberscope.auditing.subject.subject import Pair, Subject, as_records, checked, make_subject, ordered
+from memberscope.auditing.run import audit_subject
+from memberscope.auditing.subject.subject import Pair, Subject, check_subject, make_records, make_subject, order_signals
 from memberscope.errors import InputError
 from memberscope.frames.stacking import match_records
 from memberscope.recipes import Execution, as_recipe
 from memberscope.signals import Store
-from memberscope.targets import StoredSignals, StoredTarget, class_names_of, wrap
+from memberscope.targets import StoredSignals, StoredTarget, read_class_names, wrap
 from memberscope.types import Records, ThreatModel
 
 
@@ -77,19 +77,19 @@ def audit(
             f"Expected a recipe to train references={references}, got none. Give recipe=, or leave out references."
         )
     wrapped = wrap(target, n_classes=n_classes)
-    lookup = class_names_of(wrapped)
+    lookup = read_class_names(wrapped)
     subject = make_subject(wrapped, members, non_members, class_names=class_names or lookup, unit=unit)
-    plan = with_unit_name(settled(plan, threat, policy), subject)
+    plan = fill_unit_name(complete_plan(plan, threat, policy), subject)
     if references is not None:
         plan = replace(plan, references=references)
     training = None
     if recipe is not None:
-        others = None if population is None else as_records(population, "population", lookup)
+        others = None if population is None else make_records(population, "population", lookup)
         if others is not None:
             others = replace(others, x=match_records(others.x, subject.records.x, ("records", "population")))
         own = None if design is None else np.asarray(design)
         training = Training(as_recipe(recipe), execution or Execution(), others, own, keep_weights)
-    return run(plan, subject, training=training, store=store, progress=progress)
+    return audit_subject(plan, subject, training=training, store=store, progress=progress)
 
 
 def audit_signals(
@@ -105,22 +105,22 @@ def audit_signals(
     Raises:
         InputError: The signals or the plan are not usable.
     """
-    subject = signals_subject(signals)
-    return run(with_unit_name(settled(plan, threat, policy), subject), subject, progress=progress)
+    subject = make_signals_subject(signals)
+    return audit_subject(fill_unit_name(complete_plan(plan, threat, policy), subject), subject, progress=progress)
 
 
-def signals_subject(signals: StoredSignals) -> Subject:
+def make_signals_subject(signals: StoredSignals) -> Subject:
     """Stored signals as something to audit: the records are row numbers, features only if the table gives them."""
-    return checked(ordered(signals, StoredTarget(signals)))
+    return check_subject(order_signals(signals, StoredTarget(signals)))
 
 
-def settled(plan: Plan | None, threat: ThreatModel | None, policy: Policy | str | None) -> Plan:
+def complete_plan(plan: Plan | None, threat: ThreatModel | None, policy: Policy | str | None) -> Plan:
     """The plan with the threat model and policy that were given beside it."""
     plan = plan or Plan()
     chosen = load_policy(policy) if isinstance(policy, str) else policy
     return replace(plan, threat=threat or plan.threat, policy=chosen or plan.policy)
 
 
-def with_unit_name(plan: Plan, subject: Subject) -> Plan:
+def fill_unit_name(plan: Plan, subject: Subject) -> Plan:
     """The plan with a name for the units of the records, where they have some that it does not name."""
     return plan if plan.unit is not None or subject.records.unit is None else replace(plan, unit="unit")

@@ -11,7 +11,7 @@ from memberscope.auditing.documents.plan import Plan
 from memberscope.signals import digest_array, digest_records
 
 
-def digests(plan: Plan, got: Collected, training: Training | None = None) -> dict[str, str]:
+def digest_inputs(plan: Plan, got: Collected, training: Training | None = None) -> dict[str, str]:
     """Content hashes that tie the result to its inputs."""
     found = {
         "plan": plan.digest(),
@@ -31,7 +31,7 @@ def digests(plan: Plan, got: Collected, training: Training | None = None) -> dic
     return found
 
 
-def environment() -> dict[str, str]:
+def collect_environment() -> dict[str, str]:
     """Versions that the numbers may depend on in their last digits."""
     found = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
     for name in ("numpy", "scipy", "scikit-learn"):

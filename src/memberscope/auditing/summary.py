@@ -7,45 +7,45 @@ from typing import Any
 import numpy as np
 
 from memberscope.auditing.collect.collect import Collected
-from memberscope.auditing.collect.reference_models import fidelity
+from memberscope.auditing.collect.reference_models import measure_fidelity
 from memberscope.auditing.documents.access_levels import Level
-from memberscope.auditing.documents.plan import Plan, Settings
-from memberscope.auditing.documents.result import Arrays, Scored
+from memberscope.auditing.documents.plan import EstimateSettings, Plan
+from memberscope.auditing.documents.result import AttackScores, AuditArrays
 from memberscope.auditing.estimates import diagnostics
-from memberscope.auditing.estimates.estimates import small_groups
-from memberscope.auditing.estimates.record_vulnerability import vulnerability_summary
-from memberscope.auditing.estimates.strongest import candidates, judged_level
-from memberscope.auditing.subject.subject import keyed_hashes
-from memberscope.auditing.verdict.judge import power
+from memberscope.auditing.estimates.estimates import list_small_groups
+from memberscope.auditing.estimates.record_vulnerability import summarise_vulnerability
+from memberscope.auditing.estimates.strongest import find_verdict_level, list_candidate_parts
+from memberscope.auditing.subject.subject import hash_ids
+from memberscope.auditing.verdict.judge import report_power
 from memberscope.statistics import auc_value, roc, smallest_fpr
-from memberscope.targets.wrappers.query_budget import metered
+from memberscope.targets.wrappers.query_budget import find_metered_target
 from memberscope.types import Access, Floats
 
 
-def best_scores(arrays: Arrays, plan: Plan) -> Floats | None:
+def pick_best_scores(arrays: AuditArrays, plan: Plan) -> Floats | None:
     """Comparable scores (n,) of the attack with the highest AUC at the declared access."""
-    name = leading(arrays, plan)
+    name = find_leading_attack(arrays, plan)
     return None if name is None else arrays.comparable[name.name]
 
 
-def leading(arrays: Arrays, plan: Plan) -> Scored | None:
+def find_leading_attack(arrays: AuditArrays, plan: Plan) -> AttackScores | None:
     """The entry with the highest AUC among the candidates; None if nothing ran."""
     if not arrays.scored:
         return None
-    parts = candidates(arrays, judged_level(arrays, plan.threat.access))
+    parts = list_candidate_parts(arrays, find_verdict_level(arrays, plan.threat.access))
     return max(parts, key=lambda part: auc_value(roc(part.scores, part.member))).scored
 
 
-def diagnose(plan: Plan, got: Collected, arrays: Arrays, settings: Settings) -> dict[str, Any]:
+def collect_diagnostics(plan: Plan, got: Collected, arrays: AuditArrays, settings: EstimateSettings) -> dict[str, Any]:
     """Everything beside the estimates that a reader expects; keys are left out where they cannot be had."""
     subject, member = got.subject, got.subject.member
     found: dict[str, Any] = {
         "n_members": int(member.sum()),
         "n_non_members": int((~member).sum()),
         "smallest_fpr": smallest_fpr(int((~member).sum())),
-        "class_sizes": diagnostics.class_sizes(subject.records.y, arrays.group_values["class"]),
-        "groups_too_small": small_groups(arrays, settings.fprs),
-        "minimum_detectable_tpr": power(plan, arrays, settings.fprs),
+        "class_sizes": diagnostics.count_class_records(subject.records.y, arrays.group_values["class"]),
+        "groups_too_small": list_small_groups(arrays, settings.fprs),
+        "minimum_detectable_tpr": report_power(plan, arrays, settings.fprs),
         "notes": [*subject.notes, *got.notes],
     }
     if (codes := subject.unit_codes) is not None:
@@ -57,31 +57,31 @@ def diagnose(plan: Plan, got: Collected, arrays: Arrays, settings: Settings) -> 
     labels = next((level for level in got.levels if level.access == Access.LABEL), None)
     if labels is not None:
         hits = got.evidence[labels].target[:, 0, 0] == subject.records.y
-        found |= diagnostics.generalisation(hits, member, plan.confidence, arrays.unit)
+        found |= diagnostics.measure_generalisation(hits, member, plan.confidence, arrays.unit)
     open_level = Level(Access.PROBABILITIES)
     if open_level in got.levels and got.observed.signal in ("probabilities", "logits"):
-        found["calibration"] = diagnostics.calibration(got.evidence[open_level], member, plan.confidence, arrays.unit)
+        found["calibration"] = diagnostics.measure_calibration(got.evidence[open_level], member, plan.confidence, arrays.unit)
     count = subject.target.n_parameters
     found["records_per_parameter"] = {
         "n_members": int(member.sum()),
         "n_parameters": count,
         "ratio": int(member.sum()) / count if count else None,
     }
-    endpoint = getattr(metered(subject.target), "endpoint", None)
+    endpoint = getattr(find_metered_target(subject.target), "endpoint", None)
     if endpoint is not None:
         found["endpoint"] = endpoint.declaration
-    best = leading(arrays, plan)
+    best = find_leading_attack(arrays, plan)
     if best:
-        found["reliability"] = diagnostics.reliability_of(arrays, best, plan.threat.prior)
+        found["reliability"] = diagnostics.build_reliability_diagram(arrays, best, plan.threat.prior)
         found["leading"] = {"attack": best.attack, "access": best.access, "restriction": best.restriction}
     if got.references is not None:
-        found["references"] = fidelity(got.references, subject)
-        found["vulnerability"] = vulnerability_summary(plan, got, arrays)
-    found["overlap"] = overlap_summary(got, plan)
+        found["references"] = measure_fidelity(got.references, subject)
+        found["vulnerability"] = summarise_vulnerability(plan, got, arrays)
+    found["overlap"] = summarise_overlap(got, plan)
     return found
 
 
-def overlap_summary(got: Collected, plan: Plan) -> dict[str, Any] | None:
+def summarise_overlap(got: Collected, plan: Plan) -> dict[str, Any] | None:
     """How many non-members duplicate members, with keyed hashes of the first pairs; None without records."""
     if got.overlap is None:
         return None
@@ -94,9 +94,9 @@ def overlap_summary(got: Collected, plan: Plan) -> dict[str, Any] | None:
     }
 
 
-def most_exposed(plan: Plan, got: Collected, arrays: Arrays) -> list[Any]:
+def list_exposed_records(plan: Plan, got: Collected, arrays: AuditArrays) -> list[Any]:
     """The thirty most exposed members under the leading attack."""
-    best = leading(arrays, plan)
+    best = find_leading_attack(arrays, plan)
     if best is None:
         return []
-    return list(diagnostics.exposed(arrays, keyed_hashes(arrays.ids), best))
+    return list(diagnostics.rank_exposed_members(arrays, hash_ids(arrays.ids), best))

@@ -7,14 +7,20 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from memberscope.auditing.defend.frontier import Frontier, Row, Shown, meets, tpr_of
-from memberscope.auditing.documents.policy import Policy, policy_from_table
-from memberscope.auditing.documents.result import Arrays, Result
-from memberscope.auditing.verdict.full_attack_set import seen_by
+from memberscope.auditing.defend.frontier import (
+    Frontier,
+    FrontierRow,
+    FrontierView,
+    decide_policy_outcome,
+    estimate_largest_tpr,
+)
+from memberscope.auditing.documents.policy import Policy, parse_policy_table
+from memberscope.auditing.documents.result import AuditArrays, Result
+from memberscope.auditing.verdict.full_attack_set import build_adversary_view
 from memberscope.auditing.verdict.judge import Judgement
 from memberscope.auditing.verdict.recheck_controls import recompute_controls
-from memberscope.auditing.verdict.recompute import contradictions, differences, rejudged
-from memberscope.defences import defended
+from memberscope.auditing.verdict.recompute import judge_again, verify_arrays, verify_verdict
+from memberscope.defences import parse_defence
 from memberscope.errors import InputError
 from memberscope.recipes.worst_case_canaries import GROUP, NATURAL
 from memberscope.types import Records
@@ -24,36 +30,36 @@ ORDER = ("breaks", "undecided", "meets")  # from the least to the most that a ro
 SHARED = ("threat", "confidence", "references", "seed", "assume_exchangeable")  # of the plans of a sweep and of its audits
 
 
-def verify_result(result: Result, arrays: Arrays, policy: Policy | None = None) -> Judgement:
+def verify_result(result: Result, arrays: AuditArrays, policy: Policy | None = None) -> Judgement:
     """Judge a result by `policy`, or by its own, once it is shown to agree with its arrays.
 
     Raises:
         InputError: A digest, an estimate, the plan, a finding or the verdict is not what the arrays give.
     """
-    changed = differences(result, arrays) + recompute_controls(result, arrays)
+    changed = verify_arrays(result, arrays) + recompute_controls(result, arrays)
     if changed:
         raise InputError(f"Expected a result that agrees with its arrays, got: {changed[0]}. Run the audit again.")
-    own = rejudged(result, arrays, None)
-    changed = contradictions(result, own)
-    judgement = rejudged(result, arrays, policy) if policy else own
+    own = judge_again(result, arrays, None)
+    changed = verify_verdict(result, own)
+    judgement = judge_again(result, arrays, policy) if policy else own
     if changed:
         raise InputError(f"Expected a result that its scores bear out, got: {changed[0]}. Run the audit again.")
     return judgement
 
 
-def training_of(name: str) -> str:
+def parse_training_name(name: str) -> str:
     """The name of what a choice of a sweep does to training, whose audit its row rests on.
 
-    >>> training_of("l2:0.01+top:3"), training_of("top:3"), training_of("memguard:1+round:2")
+    >>> parse_training_name("l2:0.01+top:3"), parse_training_name("top:3"), parse_training_name("memguard:1+round:2")
     ('l2:0.01', 'none', 'memguard:1')
     """
-    return defended(name, NOBODY, NOBODY).trains
+    return parse_defence(name, NOBODY, NOBODY).trains
 
 
-def folder_name(name: str) -> str:
+def name_audit_folder(name: str) -> str:
     """A folder for the audit of a way of training.
 
-    >>> folder_name("hamp:0.5:0.001+hamp_output")
+    >>> name_audit_folder("hamp:0.5:0.001+hamp_output")
     'hamp-0.5-0.001+hamp_output'
     """
     return re.sub(r"[^\w.+=-]", "-", name)
@@ -73,40 +79,40 @@ def verify_frontier(frontier: Frontier, audits: Mapping[str, Result]) -> None:
         if any(audit.plan[key] != frontier.plan[key] for key in SHARED):
             raise InputError(f"Expected audits made by the sweep's plan, got another one in {name!r}. Run the sweep again.")
     for row in frontier.rows:
-        if row.why_not is None and (changed := row_difference(row, frontier, audits[training_of(row.name)])):
+        if row.why_not is None and (changed := find_row_difference(row, frontier, audits[parse_training_name(row.name)])):
             raise InputError(f"Expected a sweep that its audits bear out, got another {changed} of {row.name!r}. Run it again.")
 
 
-def row_difference(row: Row, frontier: Frontier, audit: Result) -> str | None:
+def find_row_difference(row: FrontierRow, frontier: Frontier, audit: Result) -> str | None:
     """What of a row its audit does not bear out: `rate`, `leakage`, `outcome`, `controls` or `attacks`; None if all agrees."""
-    shown = shown_again(frontier, audit.arrays)
+    shown = rebuild_frontier_view(frontier, audit.arrays)
     if shown.fpr != frontier.fpr:
         return "rate"
-    limit = defended(row.name, NOBODY, NOBODY).restriction
-    seen = seen_by(limit, audit, None)
-    average = tpr_of(seen.parts, shown.natural, shown.fpr, shown.confidence, NATURAL)
-    outcome = meets(seen, shown, audit)
+    limit = parse_defence(row.name, NOBODY, NOBODY).restriction
+    seen = build_adversary_view(limit, audit, None)
+    average = estimate_largest_tpr(seen.parts, shown.natural, shown.fpr, shown.confidence, NATURAL)
+    outcome = decide_policy_outcome(seen, shown, audit)
     if row.controls != {name: control.passed for name, control in audit.controls.items()}:
         return "controls"
     if row.lacking != list(seen.covered.lacking) or row.attacks != (list(seen.covered.ran) if seen.parts else []):
         return "attacks"
-    if training_of(row.name) == "none":
+    if parse_training_name(row.name) == "none":
         return "leakage" if row.average != average else "outcome" if row.meets != outcome else None
     if (row.average is None) != (average is None) or (average and row.average and row.average.high < average.high):
         return "leakage"
-    return None if row.meets == outcome or claims_less(row.meets, outcome) else "outcome"
+    return None if row.meets == outcome or is_weaker_outcome(row.meets, outcome) else "outcome"
 
 
-def claims_less(said: str | None, found: str | None) -> bool:
+def is_weaker_outcome(said: str | None, found: str | None) -> bool:
     """Whether an outcome is no better than what was found."""
     return said in ORDER and found in ORDER and ORDER.index(said) <= ORDER.index(found)
 
 
-def shown_again(frontier: Frontier, arrays: Arrays) -> Shown:
+def rebuild_frontier_view(frontier: Frontier, arrays: AuditArrays) -> FrontierView:
     """What the rows of a sweep were made of, from the arrays of one of its audits."""
-    policy = None if frontier.policy is None else policy_from_table(frontier.policy)
+    policy = None if frontier.policy is None else parse_policy_table(frontier.policy)
     kinds = np.full(len(arrays.member), NATURAL)
     if GROUP in arrays.groups:
         kinds = np.asarray(arrays.group_values[GROUP])[arrays.groups[GROUP]]
     confidence = float(frontier.plan["confidence"])
-    return Shown.of_kinds(kinds, arrays.labels, arrays.member, policy, confidence, len(frontier.rows))
+    return FrontierView.of_kinds(kinds, arrays.labels, arrays.member, policy, confidence, len(frontier.rows))

@@ -15,20 +15,20 @@ from memberscope.cli.commands import list as listing
 from memberscope.cli.guard import app as guard
 from memberscope.errors import MemberscopeError
 
-app.command("demo")(demo.demo)
-app.command("init")(init.init)
-app.command("doctor")(doctor.doctor)
+app.command("demo")(demo.run_demo)
+app.command("init")(init.write_audit_config)
+app.command("doctor")(doctor.show_environment)
 app.command("plan")(plan.plan)
-app.command("audit")(audit.audit)
+app.command("audit")(audit.audit_model)
 app.command("check")(check.check)
-app.command("compare")(compare.compare)
-app.command("defend")(defend.defend)
-app.command("report")(report.report)
-app.command("explain")(explain.explain)
-app.command("verify")(verify.verify)
+app.command("compare")(compare.compare_audits)
+app.command("defend")(defend.compare_defences)
+app.command("report")(report.rewrite_report)
+app.command("explain")(explain.print_explanation)
+app.command("verify")(verify.verify_audit)
 app.add_typer(canaries.app, name="canaries")
 app.add_typer(guard.app, name="guard")
-app.command("list")(listing.listing)
+app.command("list")(listing.print_listing)
 
 
 def run() -> None:
@@ -39,25 +39,25 @@ def run() -> None:
         print(f"memberscope: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except SystemExit as stop:
-        raise SystemExit(stopped(stop)) from None
+        raise SystemExit(choose_exit_code(stop)) from None
     except KeyboardInterrupt:
-        raise SystemExit(interrupted()) from None
+        raise SystemExit(report_interrupt()) from None
     except Exception as error:
         print(f"memberscope: Internal error: {type(error).__name__}: {error}. Please report it.", file=sys.stderr)
         raise SystemExit(4) from error
 
 
-def stopped(stop: SystemExit) -> int | str | None:
+def choose_exit_code(stop: SystemExit) -> int | str | None:
     """The exit code; typer's own for an aborted question or a reader that left, 1, would read as a failed policy."""
     if stop.code == 130:
-        return interrupted()
+        return report_interrupt()
     if isinstance(stop.__context__, typer.Abort):
         print("memberscope: Expected an answer to each question, got none. Give the answers as options.", file=sys.stderr)
         return 2
     return 4 if isinstance(stop.__context__, BrokenPipeError) else stop.code
 
 
-def interrupted() -> int:
+def report_interrupt() -> int:
     """Say how to go on after Ctrl-C."""
     print("memberscope: Interrupted. Run the same command again to go on where it stopped.", file=sys.stderr)
     return 4

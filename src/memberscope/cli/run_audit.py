@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from memberscope.cli.options.keys import Options
 
 
-def run_audit(options: Options, *, records: bool = True, show_ids: bool = False, overwrite: bool = False) -> Result:
+def audit_from_options(options: Options, *, records: bool = True, show_ids: bool = False, overwrite: bool = False) -> Result:
     """Audit what the options name, show progress, write the folder and print the summary.
 
     Raises:
@@ -22,15 +22,15 @@ def run_audit(options: Options, *, records: bool = True, show_ids: bool = False,
     """
     from dataclasses import replace
 
-    from memberscope.cli.options.build import plan_of, subject_of, training_of
-    from memberscope.cli.options.endpoint import endpoint_name
+    from memberscope.cli.options.build import build_plan, build_subject, build_training
+    from memberscope.cli.options.endpoint import name_endpoint
 
-    plan, subject = plan_of(options), subject_of(options)
-    training = training_of(options, subject)
+    plan, subject = build_plan(options), build_subject(options)
+    training = build_training(options, subject)
     if options.title is None:
-        plan = replace(plan, title=Path(options.signals or options.model or endpoint_name(options)).name)
+        plan = replace(plan, title=Path(options.signals or options.model or name_endpoint(options)).name)
     out = Path(options.out or "memberscope-out")
-    return audited(
+    return audit_into_folder(
         plan,
         subject,
         out,
@@ -38,22 +38,22 @@ def run_audit(options: Options, *, records: bool = True, show_ids: bool = False,
         records=records,
         show_ids=show_ids,
         overwrite=overwrite,
-        arguments=typed_arguments(),
+        arguments=find_typed_arguments(),
     )
 
 
-def typed_arguments() -> Callable[[str], str] | None:
+def find_typed_arguments() -> Callable[[str], str] | None:
     """What was typed after `audit`, as another verb takes it; None where the command line was another."""
     import sys
 
-    from memberscope.cli.options.arguments import kept_arguments
+    from memberscope.cli.options.arguments import quote_shared_arguments
 
     if sys.argv[1:2] != ["audit"]:
         return None
-    return lambda verb: kept_arguments(sys.argv[2:], verb)
+    return lambda verb: quote_shared_arguments(sys.argv[2:], verb)
 
 
-def audited(
+def audit_into_folder(
     plan: Plan,
     subject: Subject,
     out: Path,
@@ -67,18 +67,18 @@ def audited(
     """Run `plan` on `subject` into the folder `out`, resuming what an earlier run of the same plan left there."""
     from rich.console import Console
 
-    from memberscope.auditing import run
-    from memberscope.reports import summary, write_all
+    from memberscope.auditing import audit_subject
+    from memberscope.reports import print_summary, write_all
     from memberscope.signals import Store, write_bytes
 
     console = Console()
-    mark = identity(plan, subject, training)
-    refuse_other(out, mark, overwrite=overwrite)
-    with progress_bar(console) as report:
-        result = run(plan, subject, training=training, store=Store(out / "signals"), progress=report)
+    mark = build_audit_identity(plan, subject, training)
+    refuse_other_result(out, mark, overwrite=overwrite)
+    with show_progress(console) as report:
+        result = audit_subject(plan, subject, training=training, store=Store(out / "signals"), progress=report)
     write_bytes(out / "plan.json", (json.dumps(mark, indent=1, sort_keys=True) + "\n").encode())
     write_all(result, out, records=records, show_ids=show_ids)
-    summary(result, console, out, arguments)
+    print_summary(result, console, out, arguments)
     if hasattr(subject.target, "spent"):
         spent = subject.target.spent()
         if spent.sent > spent.answered:
@@ -86,7 +86,7 @@ def audited(
     return result
 
 
-def identity(plan: Plan, subject: Subject, training: Training | None = None) -> dict[str, Any]:
+def build_audit_identity(plan: Plan, subject: Subject, training: Training | None = None) -> dict[str, Any]:
     """What makes an audit the same one: plan, records, membership, model and recipe, by content."""
     from memberscope.signals import digest_array, digest_records
 
@@ -104,7 +104,7 @@ def identity(plan: Plan, subject: Subject, training: Training | None = None) -> 
     return mark
 
 
-def refuse_other(out: Path, mark: dict[str, Any], *, overwrite: bool, file: str = "result.json") -> None:
+def refuse_other_result(out: Path, mark: dict[str, Any], *, overwrite: bool, file: str = "result.json") -> None:
     """Refuse a folder that holds another plan's result.
 
     Raises:
@@ -130,7 +130,7 @@ def refuse_other(out: Path, mark: dict[str, Any], *, overwrite: bool, file: str 
         )
 
 
-def progress_bar(console: Any) -> Any:
+def show_progress(console: Any) -> Any:
     """A context that gives a callback (stage, done, total) and draws one bar a stage."""
     from contextlib import contextmanager
 

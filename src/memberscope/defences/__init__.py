@@ -3,20 +3,20 @@
 An audit wraps a target in the same object that stands in front of the served model: what was measured is what is served.
 """
 
-from memberscope.defences.behind_outputs import Answering
+from memberscope.defences.behind_outputs import BehindOutputs
 from memberscope.defences.distillation import Distillation
 from memberscope.defences.dpsgd import DPSGD
-from memberscope.defences.estimator_parameter import OwnParameters, Setting
-from memberscope.defences.regularization import L2, Augment, Dropout, Mixup, Smooth, StopEarly
-from memberscope.defences.relaxloss import HampTraining, Relax
+from memberscope.defences.estimator_parameter import EstimatorParameter, Setting
+from memberscope.defences.regularization import L2, Augment, Dropout, EarlyStopping, LabelSmoothing, Mixup
+from memberscope.defences.relaxloss import HAMP, RelaxLoss
 from memberscope.defences.selena import Selena
-from memberscope.defences.spec import Defended, defended, sweep
-from memberscope.outputs.chain import Chain, restriction
+from memberscope.defences.spec import Defended, expand_sweep, parse_defence
+from memberscope.outputs.chain import Chain, parse_restriction
 from memberscope.outputs.hamp_output import HampOutput
 from memberscope.outputs.label_only import LabelOnly
 from memberscope.outputs.memguard import MemGuard
 from memberscope.outputs.noise import OutputNoise
-from memberscope.outputs.rounding import Rounding, tops_of
+from memberscope.outputs.rounding import Rounding, pick_top_classes
 from memberscope.outputs.temperature import Temperature
 from memberscope.outputs.top_k import TopK
 from memberscope.types import OutputDefence
@@ -24,7 +24,7 @@ from memberscope.types import OutputDefence
 OUTPUT_DEFENCES: tuple[OutputDefence, ...] = (TopK(1), TopK(3), Rounding(2), Temperature(2.0), OutputNoise(0.5), LabelOnly())
 
 __all__ = [
-    "Answering",
+    "BehindOutputs",
     "Augment",
     "Chain",
     "DPSGD",
@@ -32,24 +32,24 @@ __all__ = [
     "Distillation",
     "Dropout",
     "HampOutput",
-    "HampTraining",
+    "HAMP",
     "L2",
     "LabelOnly",
     "MemGuard",
     "Mixup",
     "OUTPUT_DEFENCES",
     "OutputNoise",
-    "OwnParameters",
-    "Relax",
+    "EstimatorParameter",
+    "RelaxLoss",
     "Rounding",
     "Selena",
     "Setting",
-    "Smooth",
-    "StopEarly",
+    "LabelSmoothing",
+    "EarlyStopping",
     "Temperature",
     "TopK",
-    "defended",
-    "restriction",
-    "sweep",
-    "tops_of",
+    "parse_defence",
+    "parse_restriction",
+    "expand_sweep",
+    "pick_top_classes",
 ]

@@ -11,10 +11,10 @@ import numpy as np
 
 from memberscope.errors import InputError
 from memberscope.recipes import as_recipe
-from memberscope.recipes.fleet.observe_model import subset, trained_models
+from memberscope.recipes.fleet.observe_model import select_records, train_models
 from memberscope.recipes.fleet.tuning_cache import PLAIN
 from memberscope.signals import digest_records, softmax
-from memberscope.signals.feature_domain import encoded
+from memberscope.signals.feature_domain import encode_in_domain
 from memberscope.targets import RestrictedTarget
 from memberscope.types import Bools, Floats, OutputDefence, Recipe, Records, Target
 
@@ -22,11 +22,11 @@ N_RANDOM = 1000  # inputs drawn at random for a defence that answers with what t
 
 
 @dataclass(frozen=True, eq=False)
-class Answering:
+class BehindOutputs:
     """Fit the output defence `output` to each model that is trained, and let that model answer through it.
 
     It is fitted to answers about the model's own records and about `reserve`, which trains no model and is not audited, or with
-    `at_random` to answers about inputs drawn at random from the records' domain.
+    `draw_random_inputs` to answers about inputs drawn at random from the records' domain.
     """
 
     output: OutputDefence
@@ -38,7 +38,7 @@ class Answering:
         """The output defence's."""
         return self.output.name
 
-    def __call__(self, recipe: Recipe) -> AnsweringRecipe:
+    def __call__(self, recipe: Recipe) -> BehindOutputsRecipe:
         """The recipe of models that answer so.
 
         Raises:
@@ -46,15 +46,15 @@ class Answering:
         """
         if self.reserve is None and not self.at_random:
             raise InputError(f"Expected records that train no model to fit {self.name} to, got none. Give a reserve.")
-        return AnsweringRecipe(as_recipe(recipe), self)
+        return BehindOutputsRecipe(as_recipe(recipe), self)
 
 
 @dataclass(frozen=True, eq=False)
-class AnsweringRecipe:
+class BehindOutputsRecipe:
     """Train as `base` says, and put the fitted defence in front of the model."""
 
     base: Recipe
-    how: Answering
+    how: BehindOutputs
 
     @property
     def digest(self) -> str | None:
@@ -84,7 +84,7 @@ class AnsweringRecipe:
 
     def many(self, pool: Records, inside: Bools, seeds: Sequence[int]) -> Iterator[RestrictedTarget]:
         """A model for each row of `inside` (b, n), behind its own defence."""
-        models = trained_models(self.base, pool, inside, seeds)
+        models = train_models(self.base, pool, inside, seeds)
         for model, row, seed in zip(models, inside, seeds, strict=True):
             answering = RestrictedTarget(model, self.fitted(model, pool, row, seed))
             answering.restriction = None  # what it answers is all there is: nothing is left to do to it
@@ -93,13 +93,13 @@ class AnsweringRecipe:
     def fitted(self, model: Target, pool: Records, row: Bools, seed: int) -> OutputDefence:
         """The defence fitted to `model`, which was trained on the records under `row` (n,)."""
         if self.how.at_random:
-            outputs = answers(model, at_random(pool.x, np.random.default_rng([seed, 6])))
+            outputs = query_probabilities(model, draw_random_inputs(pool.x, np.random.default_rng([seed, 6])))
             return self.how.output.fit(outputs, np.zeros(len(outputs), dtype=bool))
         assert self.how.reserve is not None
-        sides = [answers(model, subset(pool, row).x), answers(model, self.how.reserve.x)]
+        sides = [query_probabilities(model, select_records(pool, row).x), query_probabilities(model, self.how.reserve.x)]
         return self.how.output.fit(np.concatenate(sides), np.repeat([True, False], [len(side) for side in sides]))
 
-    def tuned(self, pool: Records, size: int, n_models: int) -> tuple[AnsweringRecipe, dict[str, Any]]:
+    def tuned(self, pool: Records, size: int, n_models: int) -> tuple[BehindOutputsRecipe, dict[str, Any]]:
         """This recipe with the base's choices made by measurement."""
         tuned = getattr(self.base, "tuned", None)
         if tuned is None:
@@ -107,25 +107,25 @@ class AnsweringRecipe:
         base, choice = tuned(pool, size, n_models)
         return replace(self, base=base), choice
 
-    def chosen(self, choice: dict[str, Any]) -> AnsweringRecipe:
+    def chosen(self, choice: dict[str, Any]) -> BehindOutputsRecipe:
         """This recipe with an earlier choice."""
         chosen = getattr(self.base, "chosen", None)
         return self if chosen is None else replace(self, base=chosen(choice))
 
 
-def answers(model: Target, x: Any) -> Floats:
+def query_probabilities(model: Target, x: Any) -> Floats:
     """The model's probabilities (n, k)."""
     outputs = np.asarray(model.query(x), dtype=np.float64)
     return softmax(outputs) if model.signal == "logits" else outputs
 
 
-def at_random(x: Any, rng: np.random.Generator) -> Any:
+def draw_random_inputs(x: Any, rng: np.random.Generator) -> Any:
     """Inputs of which each feature is drawn by itself: levels alike, numbers evenly over their range.
 
-    >>> at_random(np.array([[0.0, 5.0], [1.0, 7.0], [1.0, 6.5]]), np.random.default_rng(0)).shape
+    >>> draw_random_inputs(np.array([[0.0, 5.0], [1.0, 7.0], [1.0, 6.5]]), np.random.default_rng(0)).shape
     (1000, 2)
     """
-    domain, z = encoded(x)
+    domain, z = encode_in_domain(x)
     drawn = rng.uniform(domain.low, domain.high, (N_RANDOM, z.shape[1]))
     for j in np.flatnonzero(domain.discrete):
         drawn[:, j] = rng.choice(np.unique(z[:, j]), N_RANDOM)

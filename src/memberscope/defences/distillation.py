@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from memberscope.defences._students import StudentRecipe
-from memberscope.defences.regularization import torch_recipe
+from memberscope.defences.regularization import require_torch_recipe
 from memberscope.errors import InputError
 from memberscope.recipes import Distilling
 from memberscope.signals import digest_records, softmax
@@ -51,7 +51,7 @@ class Distillation:
         """
         if self.public is None:
             raise InputError("Expected public records to distil on, got none. Give --population, or leave out distill.")
-        return DistilledRecipe(torch_recipe(recipe, self.name), self.public, self.temperature)
+        return DistilledRecipe(require_torch_recipe(recipe, self.name), self.public, self.temperature)
 
 
 @dataclass(frozen=True, eq=False)

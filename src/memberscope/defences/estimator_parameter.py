@@ -23,11 +23,11 @@ WHOLE = ("depth", "leaves", "leaf_size")
 
 
 @dataclass(frozen=True)
-class OwnParameters:
+class EstimatorParameter:
     """An estimator's own parameter for `knob` at `value`: depth, leaves, leaf_size, rate, subsample or strength of regularisation.
 
     >>> from sklearn.linear_model import LogisticRegression
-    >>> OwnParameters("strength", 100.0)(SklearnRecipe(LogisticRegression())).estimator  # doctest: +NORMALIZE_WHITESPACE
+    >>> EstimatorParameter("strength", 100.0)(SklearnRecipe(LogisticRegression())).estimator  # doctest: +NORMALIZE_WHITESPACE
     LogisticRegression(C=0.01)
     """
 
@@ -118,13 +118,13 @@ def with_parameters(recipe: SklearnRecipe, parameters: dict[str, Any]) -> Sklear
         ) from error
 
 
-def setting(text: str) -> Setting:
+def parse_setting(text: str) -> Setting:
     """A setting from `key=value`; the value is a number, a word, or any literal of Python.
 
     Raises:
         InputError: There is no `=`.
 
-    >>> setting("max_depth=3"), setting("schedule=cosine").value
+    >>> parse_setting("max_depth=3"), parse_setting("schedule=cosine").value
     (Setting(key='max_depth', value=3), 'cosine')
     """
     key, equals, value = text.partition("=")

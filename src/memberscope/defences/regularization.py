@@ -13,14 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from memberscope.defences.estimator_parameter import OwnParameters
+from memberscope.defences.estimator_parameter import EstimatorParameter
 from memberscope.errors import InputError
-from memberscope.recipes import EarlyStopping, SklearnRecipe, TorchRecipe
+from memberscope.recipes import EarlyStoppingSettings, SklearnRecipe, TorchRecipe
 from memberscope.recipes.torch.settings import check_augmentation
 from memberscope.types import Recipe
 
 
-def torch_recipe(recipe: Recipe, name: str) -> TorchRecipe:
+def require_torch_recipe(recipe: Recipe, name: str) -> TorchRecipe:
     """The recipe, if it is one whose training can be changed.
 
     Raises:
@@ -57,8 +57,8 @@ class L2:
     def __call__(self, recipe: Recipe) -> Recipe:
         """The recipe with that weight decay."""
         if isinstance(recipe, SklearnRecipe):
-            return OwnParameters("strength", self.strength)(recipe)
-        return replace(torch_recipe(recipe, self.name), weight_decay=self.strength)
+            return EstimatorParameter("strength", self.strength)(recipe)
+        return replace(require_torch_recipe(recipe, self.name), weight_decay=self.strength)
 
 
 @dataclass(frozen=True)
@@ -81,19 +81,19 @@ class Dropout:
 
     def __call__(self, recipe: Recipe) -> TorchRecipe:
         """The recipe of the same module with dropout."""
-        base = torch_recipe(recipe, self.name)
-        with_dropout(base.model, self.share)
-        return replace(base, model=functools.partial(with_dropout, base.model, self.share))
+        base = require_torch_recipe(recipe, self.name)
+        add_dropout(base.model, self.share)
+        return replace(base, model=functools.partial(add_dropout, base.model, self.share))
 
 
-def with_dropout(model: Callable[[], Any], share: float) -> Any:
+def add_dropout(model: Callable[[], Any], share: float) -> Any:
     """The module that `model()` builds, with `share` in every dropout layer, or such layers after its activations.
 
     Raises:
         InputError: It has no dropout, and is no sequence to put it into.
 
     >>> from torch import nn
-    >>> with_dropout(lambda: nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)), 0.5)[2]
+    >>> add_dropout(lambda: nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)), 0.5)[2]
     Dropout(p=0.5, inplace=False)
     """
     from torch import nn
@@ -104,7 +104,7 @@ def with_dropout(model: Callable[[], Any], share: float) -> Any:
         part.p = share
     if own:
         return module
-    changed = dropped_sequence(module, share) if isinstance(module, nn.Sequential) else module
+    changed = add_dropout_layers(module, share) if isinstance(module, nn.Sequential) else module
     if changed is module:
         raise InputError(
             f"Expected a module with Dropout layers, or a Sequential with activations, got {type(module).__name__}. Put nn.Dropout in it."
@@ -112,13 +112,13 @@ def with_dropout(model: Callable[[], Any], share: float) -> Any:
     return changed
 
 
-def dropped_sequence(module: Any, share: float) -> Any:
+def add_dropout_layers(module: Any, share: float) -> Any:
     """The sequence with a dropout layer after each activation in it; itself if it has none."""
     from torch import nn
 
     parts: list[Any] = []
     for part in module:
-        parts.append(dropped_sequence(part, share) if type(part) is nn.Sequential else part)
+        parts.append(add_dropout_layers(part, share) if type(part) is nn.Sequential else part)
         if type(part).__module__ == "torch.nn.modules.activation":
             parts.append(nn.Dropout(share))
     same = all(new is old for new, old in zip(parts, module, strict=False)) and len(parts) == len(module)
@@ -126,13 +126,13 @@ def dropped_sequence(module: Any, share: float) -> Any:
 
 
 @dataclass(frozen=True)
-class StopEarly:
+class EarlyStopping:
     """Keep a tenth of the records out, and stop once the loss on them has not fallen for `patience` epochs."""
 
     patience: int = 5
 
     def __post_init__(self) -> None:
-        EarlyStopping(self.patience)
+        EarlyStoppingSettings(self.patience)
 
     @property
     def name(self) -> str:
@@ -141,7 +141,7 @@ class StopEarly:
 
     def __call__(self, recipe: Recipe) -> TorchRecipe:
         """The recipe that stops early."""
-        return replace(torch_recipe(recipe, self.name), stop=EarlyStopping(self.patience))
+        return replace(require_torch_recipe(recipe, self.name), stop=EarlyStoppingSettings(self.patience))
 
 
 @dataclass(frozen=True)
@@ -160,12 +160,12 @@ class Augment:
 
     def __call__(self, recipe: Recipe) -> TorchRecipe:
         """The recipe with this change after those it makes already."""
-        base = torch_recipe(recipe, self.name)
+        base = require_torch_recipe(recipe, self.name)
         return replace(base, augmentation=(*base.augmentation, self.change))
 
 
 @dataclass(frozen=True)
-class Smooth:
+class LabelSmoothing:
     """Labels that give `share` to all classes alike [1]. It has been reported to raise leakage: measure it."""
 
     share: float = 0.1
@@ -181,7 +181,7 @@ class Smooth:
 
     def __call__(self, recipe: Recipe) -> TorchRecipe:
         """The recipe with smoothed labels."""
-        return replace(torch_recipe(recipe, self.name), label_smoothing=self.share)
+        return replace(require_torch_recipe(recipe, self.name), label_smoothing=self.share)
 
 
 @dataclass(frozen=True)
@@ -201,4 +201,4 @@ class Mixup:
 
     def __call__(self, recipe: Recipe) -> TorchRecipe:
         """The recipe that learns mixtures."""
-        return replace(torch_recipe(recipe, self.name), mixup=self.alpha)
+        return replace(require_torch_recipe(recipe, self.name), mixup=self.alpha)

@@ -11,17 +11,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from memberscope.defences.regularization import torch_recipe
-from memberscope.recipes import HighEntropy, RelaxLoss, TorchRecipe
+from memberscope.defences.regularization import require_torch_recipe
+from memberscope.recipes import HighEntropy, RelaxLossObjective, TorchRecipe
 from memberscope.types import Recipe
 
 
 @dataclass(frozen=True)
-class Relax:
+class RelaxLoss:
     """Training loss kept near `alpha`, which is on the scale of the loss of non-members [1].
 
     >>> import torch
-    >>> Relax(0.8)(TorchRecipe(lambda: torch.nn.Linear(2, 2))).loss
+    >>> RelaxLoss(0.8)(TorchRecipe(lambda: torch.nn.Linear(2, 2))).loss
     RelaxLoss(alpha=0.8, upper=1.0)
     """
 
@@ -29,7 +29,7 @@ class Relax:
     upper: float = 1.0
 
     def __post_init__(self) -> None:
-        RelaxLoss(self.alpha, self.upper)
+        RelaxLossObjective(self.alpha, self.upper)
 
     @property
     def name(self) -> str:
@@ -38,11 +38,11 @@ class Relax:
 
     def __call__(self, recipe: Recipe) -> TorchRecipe:
         """The recipe with this loss."""
-        return replace(torch_recipe(recipe, self.name), loss=RelaxLoss(self.alpha, self.upper))
+        return replace(require_torch_recipe(recipe, self.name), loss=RelaxLossObjective(self.alpha, self.upper))
 
 
 @dataclass(frozen=True)
-class HampTraining:
+class HAMP:
     """Soft labels with `entropy` of the largest possible, and a reward of `alpha` for the outputs' entropy [2].
 
     The whole of HAMP is `hamp:…+hamp_output`.
@@ -61,4 +61,4 @@ class HampTraining:
 
     def __call__(self, recipe: Recipe) -> TorchRecipe:
         """The recipe with this loss."""
-        return replace(torch_recipe(recipe, self.name), loss=HighEntropy(self.entropy, self.alpha))
+        return replace(require_torch_recipe(recipe, self.name), loss=HighEntropy(self.entropy, self.alpha))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from memberscope.defences._students import StudentRecipe
-from memberscope.defences.regularization import torch_recipe
+from memberscope.defences.regularization import require_torch_recipe
 from memberscope.errors import InputError
 from memberscope.signals import softmax
 from memberscope.targets import TorchTarget
@@ -44,7 +44,7 @@ class Selena:
 
     def __call__(self, recipe: Recipe) -> SelenaRecipe:
         """The recipe of the student."""
-        return SelenaRecipe(torch_recipe(recipe, self.name), self.k, self.l)
+        return SelenaRecipe(require_torch_recipe(recipe, self.name), self.k, self.l)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ class SelenaRecipe(StudentRecipe):
                 f"Expected at least {2 * self.k} records for SELENA with k = {self.k}, got {len(members)}. Lower k."
             )
         rng = np.random.default_rng([seed, 5])
-        out = left_out(len(members), self.k, self.l, rng)
+        out = draw_exclusions(len(members), self.k, self.l, rng)
         inside = np.zeros((self.k, len(row)), dtype=bool)
         inside[:, members] = ~out.T
         seeds = [int(value) for value in rng.integers(0, 2**31 - 1, self.k)]
@@ -97,12 +97,12 @@ class SelenaRecipe(StudentRecipe):
         return replace(self, base=base), choice | {"note": f"{self.k} teachers a model: {choice['note']}"}
 
 
-def left_out(n: int, k: int, l: int, rng: np.random.Generator) -> Bools:  # noqa: E741
+def draw_exclusions(n: int, k: int, l: int, rng: np.random.Generator) -> Bools:  # noqa: E741
     """Which models (n, k) each record is left out of: `l` drawn at random among those that leave out fewest so far.
 
     The models' sizes differ by one at most, so that they train together.
 
-    >>> left_out(10, 5, 2, np.random.default_rng(0)).sum(axis=0).tolist()
+    >>> draw_exclusions(10, 5, 2, np.random.default_rng(0)).sum(axis=0).tolist()
     [4, 4, 4, 4, 4]
     """
     counts, found = np.zeros(k, dtype=np.int64), np.zeros((n, k), dtype=bool)

@@ -6,21 +6,21 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from memberscope.defences.behind_outputs import Answering
+from memberscope.defences.behind_outputs import BehindOutputs
 from memberscope.defences.distillation import Distillation
 from memberscope.defences.dpsgd import DPSGD
-from memberscope.defences.estimator_parameter import KNOBS, OwnParameters, setting
-from memberscope.defences.regularization import L2, Augment, Dropout, Mixup, Smooth, StopEarly
-from memberscope.defences.relaxloss import HampTraining, Relax
+from memberscope.defences.estimator_parameter import KNOBS, EstimatorParameter, parse_setting
+from memberscope.defences.regularization import L2, Augment, Dropout, EarlyStopping, LabelSmoothing, Mixup
+from memberscope.defences.relaxloss import HAMP, RelaxLoss
 from memberscope.defences.selena import Selena
 from memberscope.errors import InputError
-from memberscope.outputs.chain import KINDS, restriction
+from memberscope.outputs.chain import KINDS, parse_restriction
 from memberscope.types import Recipe, Records, TrainingDefence
 
 
 @dataclass(frozen=True, eq=False)
 class Defended:
-    """A defence by its name: what it does to the recipe, in order, and the `restriction` of outputs by name."""
+    """A defence by its name: what it does to the recipe, in order, and the `parse_restriction` of outputs by name."""
 
     name: str
     training: tuple[TrainingDefence, ...] = ()
@@ -36,7 +36,7 @@ class Defended:
         """What to write to have it."""
         calls = "recipe"
         for part in self.training:
-            if isinstance(part, Answering):
+            if isinstance(part, BehindOutputs):
                 calls = f"Answering({part.output!r}, {'at_random=True' if part.at_random else 'reserve'})({calls})"
             elif isinstance(part, Distillation):
                 calls = f"Distillation({part.temperature:g}, public)({calls})"
@@ -60,20 +60,20 @@ NONE = "none"
 TRAINING: dict[str, Callable[..., TrainingDefence]] = {
     "l2": lambda strength: L2(float(strength)),
     "dropout": lambda share="0.5": Dropout(float(share)),
-    "early_stopping": lambda patience="5": StopEarly(int(patience)),
+    "early_stopping": lambda patience="5": EarlyStopping(int(patience)),
     "augment": lambda kind, *number: Augment(":".join((kind, *number))),
-    "smooth": lambda share="0.1": Smooth(float(share)),
+    "smooth": lambda share="0.1": LabelSmoothing(float(share)),
     "mixup": lambda alpha="0.4": Mixup(float(alpha)),
-    "relaxloss": lambda alpha, upper="1": Relax(float(alpha), float(upper)),
-    "hamp": lambda entropy="0.5", alpha="0.001": HampTraining(float(entropy), float(alpha)),
+    "relaxloss": lambda alpha, upper="1": RelaxLoss(float(alpha), float(upper)),
+    "hamp": lambda entropy="0.5", alpha="0.001": HAMP(float(entropy), float(alpha)),
     "selena": lambda k="25", l="10": Selena(int(k), int(l)),  # noqa: E741
-    "dpsgd": lambda *words: private(words),
-    "set": lambda text: setting(text),
+    "dpsgd": lambda *words: parse_dpsgd(words),
+    "set": lambda text: parse_setting(text),
 }
 EXAMPLES = "l2:0.001, dropout:0.5, early_stopping, relaxloss:1, selena:25:10, dpsgd:eps=8, memguard:1, top:3 or set:max_depth=4"
 
 
-def defended(name: str, public: Records | None = None, reserve: Records | None = None) -> Defended:
+def parse_defence(name: str, public: Records | None = None, reserve: Records | None = None) -> Defended:
     """The defence called `name`: parts joined by `+`, those of training before those of outputs.
 
     `public` records are for distillation; `reserve` records, which train no model, are for defences that are fitted.
@@ -81,7 +81,7 @@ def defended(name: str, public: Records | None = None, reserve: Records | None =
     Raises:
         InputError: A part is unknown, its numbers do not fit, or parts of training follow parts of outputs.
 
-    >>> found = defended("l2:0.01+top:3")
+    >>> found = parse_defence("l2:0.01+top:3")
     >>> found.training, found.restriction
     ((L2(strength=0.01),), 'top:3')
     """
@@ -96,14 +96,14 @@ def defended(name: str, public: Records | None = None, reserve: Records | None =
         elif limits:
             raise InputError(f"Expected what changes training before what changes outputs, got {name!r}. Change the order.")
         else:
-            training.append(single(part.strip(), public, reserve))
-    limit = restriction("+".join(limits)).name if limits else None
+            training.append(parse_training_defence(part.strip(), public, reserve))
+    limit = parse_restriction("+".join(limits)).name if limits else None
     done = Defended(name, tuple(training), limit)
     words = [word for word in (done.trains if training else None, limit) if word]
     return Defended("+".join(words) or NONE, done.training, limit)
 
 
-def single(part: str, public: Records | None, reserve: Records | None) -> TrainingDefence:
+def parse_training_defence(part: str, public: Records | None, reserve: Records | None) -> TrainingDefence:
     """One part that changes training, or is fitted to what was trained.
 
     Raises:
@@ -112,11 +112,11 @@ def single(part: str, public: Records | None, reserve: Records | None) -> Traini
     kind, *numbers = part.split(":", 1) if part.startswith("set:") else part.split(":")
     try:
         if kind in FITTED:
-            return Answering(restriction(part), reserve, at_random=kind == "hamp_output")
+            return BehindOutputs(parse_restriction(part), reserve, at_random=kind == "hamp_output")
         if kind == "distill":
             return Distillation(float(numbers[0]) if numbers else 1.0, public)
         if kind in KNOBS:
-            return OwnParameters(kind, float(*numbers))
+            return EstimatorParameter(kind, float(*numbers))
         return TRAINING[kind](*numbers)
     except InputError:
         raise
@@ -130,13 +130,13 @@ FITTED = ("memguard", "hamp_output")
 PRIVATE = {"eps": "epsilon", "noise": "noise_multiplier", "clip": "max_grad_norm", "delta": "delta"}
 
 
-def private(words: tuple[str, ...]) -> DPSGD:
+def parse_dpsgd(words: tuple[str, ...]) -> DPSGD:
     """DP-SGD from words such as `eps=8`, `noise=1.1`, `clip=0.5`, `delta=1e-6` and `fix`.
 
     Raises:
         InputError: Neither eps nor noise is among them, or both.
 
-    >>> private(("eps=8", "clip=0.5")).name
+    >>> parse_dpsgd(("eps=8", "clip=0.5")).name
     'dpsgd:eps=8:clip=0.5'
     """
     given = dict(word.partition("=")[::2] for word in words)
@@ -144,24 +144,24 @@ def private(words: tuple[str, ...]) -> DPSGD:
     return DPSGD(**numbers, fix="fix" in given)
 
 
-def sweep(names: tuple[str, ...]) -> tuple[str, ...]:
+def expand_sweep(names: tuple[str, ...]) -> tuple[str, ...]:
     """Names with alternatives written out, each once.
 
-    >>> sweep(("depth:2|4", "top:1"))
+    >>> expand_sweep(("depth:2|4", "top:1"))
     ('depth:2', 'depth:4', 'top:1')
-    >>> sweep(("l2:0.1|0.2+top:1",))
+    >>> expand_sweep(("l2:0.1|0.2+top:1",))
     ('l2:0.1+top:1', 'l2:0.2+top:1')
     """
     found: list[str] = []
     for name in names:
-        found += ["+".join(parts) for parts in itertools.product(*map(alternatives, name.split("+")))]
+        found += ["+".join(parts) for parts in itertools.product(*map(expand_alternatives, name.split("+")))]
     return tuple(dict.fromkeys(found))
 
 
-def alternatives(part: str) -> list[str]:
+def expand_alternatives(part: str) -> list[str]:
     """A part once for each of its values.
 
-    >>> alternatives("dpsgd:eps=2|8")
+    >>> expand_alternatives("dpsgd:eps=2|8")
     ['dpsgd:eps=2', 'dpsgd:eps=8']
     """
     first, *others = part.split("|")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.frames.column_values import column_values
+from memberscope.frames.column_values import read_column_values
 
 
 def is_frame(x: Any) -> bool:
@@ -123,11 +123,11 @@ def pick_columns(x: Any, places: list[int]) -> Any:
     return nw.to_native(nw.from_native(x, eager_only=True)[:, places])
 
 
-def only_column(x: Any) -> Any:
+def take_first_column(x: Any) -> Any:
     """Give the first column of a frame, as a series of its library.
 
     >>> import pandas
-    >>> only_column(pandas.DataFrame({"note": ["a text"]})).tolist()
+    >>> take_first_column(pandas.DataFrame({"note": ["a text"]})).tolist()
     ['a text']
     """
     if hasattr(x, "iloc"):
@@ -162,16 +162,16 @@ def slice_rows(x: Any, start: int, stop: int) -> Any:
     return (x.tocsr() if is_sparse(x) else x)[start:stop]
 
 
-def chosen(x: Any, where: NDArray[np.int64]) -> Any:
+def choose_rows(x: Any, where: NDArray[np.int64]) -> Any:
     """Give the records at the positions `where` (r,) of an array, a sparse matrix, a list or a data frame.
 
-    >>> chosen([1, 2, 3], np.array([2, 0]))
+    >>> choose_rows([1, 2, 3], np.array([2, 0]))
     [3, 1]
     """
     if isinstance(x, np.ndarray):
         return x[where]
     if hasattr(x, "iloc"):
-        return number_anew(x.iloc[where], x.index)
+        return renumber_index(x.iloc[where], x.index)
     if is_frame(x):
         import narwhals as nw
 
@@ -183,7 +183,7 @@ def chosen(x: Any, where: NDArray[np.int64]) -> Any:
     return [x[int(place)] for place in where] if isinstance(x, list | tuple) else x[where]
 
 
-def number_anew(x: Any, *before: Any) -> Any:
+def renumber_index(x: Any, *before: Any) -> Any:
     """Give a pandas object a new index where it repeats and the indexes `before` it did not; dates and pairs stay.
 
     A model that joins columns by their index would otherwise meet rows that it never meets alone.
@@ -194,30 +194,30 @@ def number_anew(x: Any, *before: Any) -> Any:
     return x.reset_index(drop=True)
 
 
-def frame_columns(x: Any) -> dict[str, NDArray[Any]]:
-    """Give the columns (n,) of a data frame by name, as `column_values` reads each.
+def read_frame_columns(x: Any) -> dict[str, NDArray[Any]]:
+    """Give the columns (n,) of a data frame by name, as `read_column_values` reads each.
 
     Raises:
         InputError: Two columns have one name.
 
     >>> import pandas
-    >>> frame_columns(pandas.DataFrame({"age": [30, 40]}))
+    >>> read_frame_columns(pandas.DataFrame({"age": [30, 40]}))
     {'age': array([30, 40])}
     """
     frame, names = open_frame(x), [str(name) for name in name_columns(x)]
     refuse_repeated_names(names)
-    return {name: column_values(frame[place]) for name, place in zip(names, frame.columns, strict=True)}
+    return {name: read_column_values(frame[place]) for name, place in zip(names, frame.columns, strict=True)}
 
 
 def list_values(x: Any) -> list[NDArray[Any]]:
-    """Give the columns (n,) of a data frame in their order, as `column_values` reads each; names may repeat.
+    """Give the columns (n,) of a data frame in their order, as `read_column_values` reads each; names may repeat.
 
     >>> import pandas
     >>> list_values(pandas.DataFrame([[1, 2]], columns=["a", "a"]))
     [array([1]), array([2])]
     """
     frame = open_frame(x)
-    return [column_values(frame[place]) for place in frame.columns]
+    return [read_column_values(frame[place]) for place in frame.columns]
 
 
 def refuse_repeated_names(names: list[Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.frames.column_values import object_array
+from memberscope.frames.column_values import make_object_array
 
 
 class ArrowWords:
@@ -37,7 +37,7 @@ class ArrowWords:
     @cached_property
     def _values(self) -> NDArray[Any]:
         coded = self._column.dictionary_encode().combine_chunks()
-        words = object_array([*coded.dictionary.to_pylist(), np.nan])  # one object a value, however many records have it
+        words = make_object_array([*coded.dictionary.to_pylist(), np.nan])  # one object a value, however many records have it
         found: NDArray[Any] = words[coded.indices.fill_null(len(words) - 1).to_numpy(zero_copy_only=False)]
         return found
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from memberscope.errors import InputError
 from memberscope.frames.arrow_words import ArrowWords
 from memberscope.frames.column_values import is_missing as is_missing_value
-from memberscope.frames.column_values import object_array
+from memberscope.frames.column_values import make_object_array
 
 Kind = Literal["number", "boolean", "date", "text", "category"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -30,7 +30,7 @@ DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)?")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ColumnSpec:
     """What a column must become: its `kind`, the `categories` that a model knows, and what stands for a `missing` value."""
 
     kind: Kind
@@ -38,7 +38,7 @@ class Wanted:
     missing: Any = np.nan
 
 
-def read_kinds(given: Sequence[str]) -> dict[str, Wanted]:
+def read_kinds(given: Sequence[str]) -> dict[str, ColumnSpec]:
     """Read what a user declares of columns, each as column=kind.
 
     Raises:
@@ -54,14 +54,14 @@ def read_kinds(given: Sequence[str]) -> dict[str, Wanted]:
             raise InputError(
                 f"Expected --types column=kind with the kinds {', '.join(KINDS)}, got {entry!r}. Write postcode=text."
             )
-        found[name.strip()] = Wanted(word)
+        found[name.strip()] = ColumnSpec(word)
     return found
 
 
-def find_wanted(wanted: Mapping[str, Wanted], name: str) -> Wanted | None:
+def find_column_spec(wanted: Mapping[str, ColumnSpec], name: str) -> ColumnSpec | None:
     """Find what is wanted of a column; LightGBM writes the spaces of a name as underscores.
 
-    >>> find_wanted({"the_ward": Wanted("category")}, "the ward").kind
+    >>> find_column_spec({"the_ward": ColumnSpec("category")}, "the ward").kind
     'category'
     """
     return wanted.get(name) or wanted.get("_".join(name.split()))
@@ -81,7 +81,7 @@ def type_words(words: Sequence[str], decimal: str = ".") -> NDArray[Any]:
     complete = not any(word in MISSING for word in stripped.values())
     if present <= {*TRUE, *FALSE}:
         found = {word: np.nan if plain in MISSING else plain in TRUE for word, plain in stripped.items()}
-        return np.array([found[word] for word in words]) if complete else object_array([found[word] for word in words])
+        return np.array([found[word] for word in words]) if complete else make_object_array([found[word] for word in words])
     if all(DATE.fullmatch(word) for word in present):
         dates = {word: "NaT" if plain in MISSING else plain for word, plain in stripped.items()}
         try:
@@ -89,13 +89,13 @@ def type_words(words: Sequence[str], decimal: str = ".") -> NDArray[Any]:
         except ValueError:  # such as the 31st of February
             pass
     kept = {word: np.nan if plain in MISSING else word for word, plain in stripped.items()}  # one object a value
-    return object_array([kept[word] for word in words])
+    return make_object_array([kept[word] for word in words])
 
 
-def kind_of(column: Any) -> Kind:
+def find_column_kind(column: Any) -> Kind:
     """Tell the kind of a column (n,) of numpy or pandas by its type; objects are text unless all of them are truth values.
 
-    >>> kind_of(np.array([1.5])), kind_of(np.array(["a"], dtype=object))
+    >>> find_column_kind(np.array([1.5])), find_column_kind(np.array(["a"], dtype=object))
     ('number', 'text')
     """
     dtype = column.dtype
@@ -116,10 +116,10 @@ def kind_of(column: Any) -> Kind:
     return "text"
 
 
-def is_missing(values: Any) -> NDArray[np.bool_]:
+def mark_missing(values: Any) -> NDArray[np.bool_]:
     """Tell which entries (n,) of a column are missing: None, NaN, NaT or pandas' NA.
 
-    >>> is_missing(np.array([1.0, np.nan])).tolist()
+    >>> mark_missing(np.array([1.0, np.nan])).tolist()
     [False, True]
     """
     if hasattr(values, "isna"):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.frames.column_values import column_values
+from memberscope.frames.column_values import read_column_values
 
 Pair = tuple[Any, Any]
 NOTHING, ANYTHING = "nothing", "values of several kinds"
@@ -32,7 +32,7 @@ def unify_columns(first: Any, second: Any, name: Any, sides: tuple[str, str] = (
     if _has_categories(first) or _has_categories(second):
         united = _unite_categories(first, second)
     else:
-        kinds = _kind(first), _kind(second)
+        kinds = _describe_column_kind(first), _describe_column_kind(second)
         if kinds[0] != kinds[1] and not {NOTHING, ANYTHING} & set(kinds):
             raise InputError(
                 f"Expected values of one kind in the column {name!r}, got {kinds[0]} in the {sides[0]} and {kinds[1]} in the "
@@ -67,7 +67,7 @@ def _has_categories(column: Any) -> bool:
     return isinstance(column.dtype, nw.Categorical | nw.Enum)
 
 
-def _kind(column: Any) -> str:
+def _describe_column_kind(column: Any) -> str:
     """Say what a column holds, in words for a message."""
     import narwhals as nw
 
@@ -77,7 +77,7 @@ def _kind(column: Any) -> str:
         return "text"
     if getattr(column.dtype, "time_zone", None):
         return "dates with a time zone"
-    values = column_values(column)
+    values = read_column_values(column)
     if values.dtype.kind == "f" and np.isnan(values).all():
         return NOTHING
     if values.dtype.kind == "O" and all(value is None or isinstance(value, str) for value in values):
@@ -99,34 +99,34 @@ def _unite_types(first: Any, second: Any, kinds: tuple[str, str]) -> Pair | None
     objects = [np.dtype(object)] if first.implementation.is_pandas_like() else []
     types = [*objects, *strict] if ANYTHING in kinds else [*strict, *wide, *map(_native_type, like), *objects]
     for dtype in types:
-        pair = _held(first, dtype, like), _held(second, dtype, like)
+        pair = _convert_exactly(first, dtype, like), _convert_exactly(second, dtype, like)
         if pair[0] is not None and pair[1] is not None:
             return pair
     return None
 
 
-def _held(column: Any, dtype: Any, like: list[Any]) -> Any:
+def _convert_exactly(column: Any, dtype: Any, like: list[Any]) -> Any:
     """Convert a column to a type of its library, or None if some value would change."""
     if _native_type(column) == dtype:
         return column
     try:
-        cast = _cast(column, dtype, like)
-        back = _cast(cast, _native_type(column), like)
+        cast = _cast_column(column, dtype, like)
+        back = _cast_column(cast, _native_type(column), like)
         missing, now = (part.is_null().to_numpy().astype(bool) for part in (column, cast))
         if (missing != now).any():
-            nans = column_values(column)
+            nans = read_column_values(column)
             return cast if missing.sum() == 0 and nans.dtype.kind == "f" and (np.isnan(nans) == now).all() else None
         same = (back == column).fill_null(True).to_numpy().astype(bool)
         odd = ~(same | missing)
         if odd.any():
-            ours, theirs = (column_values(part)[odd] for part in (column, back))
+            ours, theirs = (read_column_values(part)[odd] for part in (column, back))
             return cast if ours.dtype.kind == "f" and np.isnan(ours).all() and np.isnan(theirs).all() else None
     except Exception:  # whatever a library raises for values that do not fit
         return None
     return cast
 
 
-def _cast(column: Any, dtype: Any, like: list[Any]) -> Any:
+def _cast_column(column: Any, dtype: Any, like: list[Any]) -> Any:
     import narwhals as nw
 
     if not isinstance(dtype, nw.dtypes.DType) and column.implementation.is_pandas_like():
@@ -140,7 +140,7 @@ def _unite_categories(first: Any, second: Any) -> Pair | None:
     """Give both columns the categories of both."""
     import narwhals as nw
 
-    ours, theirs = _listed(first), _listed(second)
+    ours, theirs = _list_categories(first), _list_categories(second)
     used = set(second.drop_nulls().unique().to_list())
     known = set(ours)
     merged = [*ours, *(value for value in theirs if value in used and value not in known)]
@@ -159,7 +159,7 @@ def _unite_categories(first: Any, second: Any) -> Pair | None:
         return None
 
 
-def _listed(column: Any) -> list[Any]:
+def _list_categories(column: Any) -> list[Any]:
     """List the categories of a column in their order, or else its different values."""
     kind = _native_type(column)
     if hasattr(kind, "categories"):

@@ -13,29 +13,29 @@ from numpy.typing import NDArray
 DATES = (datetime.date, datetime.datetime)
 
 
-def column_values(column: Any) -> NDArray[Any]:
+def read_column_values(column: Any) -> NDArray[Any]:
     """Give the values (n,) of a narwhals column: numbers and truth values, dates and durations as numpy has them, else objects.
 
     A missing number is NaN, a missing date NaT, anything else missing is None. Truth values with missing ones are numbers.
 
     >>> import narwhals as nw
-    >>> column_values(nw.new_series("age", [30, None], backend="polars"))
+    >>> read_column_values(nw.new_series("age", [30, None], backend="polars"))
     array([30., nan])
     """
     values = np.asarray(column.to_numpy())
     if values.ndim > 1:  # lists of one length
-        values = object_array(column.to_list())
+        values = make_object_array(column.to_list())
     if values.dtype.kind in "buifmM":
         return values
     values = values.astype(object)
     values[np.asarray(column.is_null().to_numpy())] = None
-    return plain_values(values)
+    return convert_objects(values)
 
 
-def object_array(values: Any) -> NDArray[Any]:
+def make_object_array(values: Any) -> NDArray[Any]:
     """Give an array (n,) of objects, whatever they are; lists are not unpacked.
 
-    >>> object_array([[1], [2, 3]]).shape
+    >>> make_object_array([[1], [2, 3]]).shape
     (2,)
     """
     found = np.empty(len(values), dtype=object)
@@ -44,10 +44,10 @@ def object_array(values: Any) -> NDArray[Any]:
     return found
 
 
-def plain_values(values: NDArray[Any]) -> NDArray[Any]:
+def convert_objects(values: NDArray[Any]) -> NDArray[Any]:
     """Give objects (n,) as numbers or dates where all of them are, and as objects with None for what is missing where not.
 
-    >>> plain_values(np.array([1, None, 2.5], dtype=object)), plain_values(np.array(["a", np.nan], dtype=object))
+    >>> convert_objects(np.array([1, None, 2.5], dtype=object)), convert_objects(np.array(["a", np.nan], dtype=object))
     (array([1. , nan, 2.5]), array(['a', None], dtype=object))
     """
     kinds = set(map(type, values))
@@ -82,7 +82,7 @@ def is_missing(value: Any) -> bool:
 def as_words(values: NDArray[Any]) -> NDArray[np.str_]:
     """Give values (n,) of any kind by their text, nested ones included.
 
-    >>> as_words(object_array([[1, 2], "a", None])).tolist()
+    >>> as_words(make_object_array([[1, 2], "a", None])).tolist()
     ['[1, 2]', 'a', 'None']
     """
     if values.dtype.kind != "O":

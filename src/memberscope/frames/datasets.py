@@ -34,10 +34,10 @@ def read_dataset(side: Any) -> Any:
     if data is None or not isinstance(side, data.Dataset | data.DataLoader):
         return side
     if isinstance(side, data.DataLoader):
-        return _of_batches(_batches_of(side))
+        return _read_batches(_batches_of(side))
     if isinstance(side, data.IterableDataset) or not hasattr(side, "__len__"):
-        return _of_batches(data.DataLoader(side, batch_size=256))
-    return _of_batches(data.DataLoader(side, batch_size=256, collate_fn=_collated))
+        return _read_batches(data.DataLoader(side, batch_size=256))
+    return _read_batches(data.DataLoader(side, batch_size=256, collate_fn=_collate_rows))
 
 
 def _batches_of(loader: Any) -> Iterable[Any]:
@@ -52,7 +52,7 @@ def _batches_of(loader: Any) -> Iterable[Any]:
     return DataLoader(dataset, batch_size=loader.batch_size, collate_fn=loader.collate_fn)
 
 
-def _collated(rows: list[Any]) -> Any:
+def _collate_rows(rows: list[Any]) -> Any:
     """One batch, by torch's own rules, with images and arrays of numpy as they are."""
     from torch.utils.data import default_collate
 
@@ -66,7 +66,7 @@ def _collated(rows: list[Any]) -> Any:
     return default_collate([prepared(row) for row in rows])
 
 
-def _of_batches(batches: Iterable[Any]) -> tuple[Any, NDArray[Any]]:
+def _read_batches(batches: Iterable[Any]) -> tuple[Any, NDArray[Any]]:
     """All records and labels of some batches, as arrays."""
     pairs = [_pair_of(batch) for batch in batches]
     if not pairs:
@@ -75,13 +75,13 @@ def _of_batches(batches: Iterable[Any]) -> tuple[Any, NDArray[Any]]:
     labels = np.concatenate([np.atleast_1d(as_numpy(second)) for _, second in pairs])
     if isinstance(parts[0], Mapping):
         names = tuple(map(str, parts[0]))
-        return Inputs(tuple(_joined([part[name] for part in parts]) for name in names), names), labels
+        return Inputs(tuple(_join_inputs([part[name] for part in parts]) for name in names), names), labels
     if isinstance(parts[0], tuple | list):
-        return Inputs(tuple(_joined(list(column)) for column in zip(*parts, strict=True))), labels
-    return _joined(parts), labels
+        return Inputs(tuple(_join_inputs(list(column)) for column in zip(*parts, strict=True))), labels
+    return _join_inputs(parts), labels
 
 
-def _joined(arrays: list[Any]) -> NDArray[Any]:
+def _join_inputs(arrays: list[Any]) -> NDArray[Any]:
     """The same input of all batches as one array.
 
     Raises:

@@ -9,23 +9,23 @@ import numpy as np
 from memberscope.types import Target
 
 
-def fitted_columns_of(target: Target) -> tuple[str, ...]:
+def list_target_columns(target: Target) -> tuple[str, ...]:
     """Give the names of the columns that the model was fitted with, in its order; none if it was fitted without names.
 
     >>> from memberscope.targets import FunctionTarget
-    >>> fitted_columns_of(FunctionTarget(lambda x: x, n_classes=2))
+    >>> list_target_columns(FunctionTarget(lambda x: x, n_classes=2))
     ()
     """
     names = getattr(target, "columns", None)
-    return tuple(map(str, names)) if names else fitted_names_of(getattr(target, "estimator", None))
+    return tuple(map(str, names)) if names else list_estimator_columns(getattr(target, "estimator", None))
 
 
-def fitted_names_of(estimator: Any) -> tuple[str, ...]:
+def list_estimator_columns(estimator: Any) -> tuple[str, ...]:
     """Give the names of the columns that an estimator was fitted with, in its order; none if it was fitted without names.
 
     >>> import pandas
     >>> from sklearn.tree import DecisionTreeClassifier
-    >>> fitted_names_of(DecisionTreeClassifier().fit(pandas.DataFrame({"age": [1, 2]}), [0, 1]))
+    >>> list_estimator_columns(DecisionTreeClassifier().fit(pandas.DataFrame({"age": [1, 2]}), [0, 1]))
     ('age',)
     """
     found = getattr(estimator, "feature_names_in_", None)

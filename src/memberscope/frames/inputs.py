@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from memberscope.errors import InputError
 from memberscope.frames.access import is_frame, list_values, name_columns, open_frame
-from memberscope.frames.column_values import column_values
+from memberscope.frames.column_values import read_column_values
 from memberscope.frames.stacking import place_fitted
 
 
-def dense(x: Any) -> NDArray[Any]:
+def make_dense_array(x: Any) -> NDArray[Any]:
     """Records (n, ...) as one array, from an array, a sparse matrix, a tensor, a list or a data frame.
 
-    >>> dense([[1, 2], [3, 4]]).shape
+    >>> make_dense_array([[1, 2], [3, 4]]).shape
     (2, 2)
     """
     if is_frame(x):
@@ -43,19 +43,19 @@ def find_columns(x: Any, names: Sequence[str], what: str) -> list[int]:
     return places
 
 
-def named(x: Any, names: Sequence[str], what: str) -> list[NDArray[Any]]:
+def select_columns(x: Any, names: Sequence[str], what: str) -> list[NDArray[Any]]:
     """The columns (n,) `names` of a data frame, or all columns of an array in that order.
 
     Raises:
         InputError: A column is missing, or an array has another number of columns.
 
-    >>> [column.tolist() for column in named(np.array([[1, 2]]), ["a", "b"], "model")]
+    >>> [column.tolist() for column in select_columns(np.array([[1, 2]]), ["a", "b"], "model")]
     [[1], [2]]
     """
     if is_frame(x):
         frame = open_frame(x)
-        return [column_values(frame[str(place)]) for place in find_columns(x, names, what)]
-    values = dense(x)
+        return [read_column_values(frame[str(place)]) for place in find_columns(x, names, what)]
+    values = make_dense_array(x)
     values = values.reshape(len(values), -1)
     if values.shape[1] != len(names):
         raise InputError(
@@ -64,13 +64,13 @@ def named(x: Any, names: Sequence[str], what: str) -> list[NDArray[Any]]:
     return list(values.T)
 
 
-def typed(values: NDArray[Any], dtype: np.dtype[Any], name: str) -> NDArray[Any]:
+def cast_values(values: NDArray[Any], dtype: np.dtype[Any], name: str) -> NDArray[Any]:
     """`values` as `dtype`, if that loses nothing but precision; words stay words.
 
     Raises:
         InputError: Words where numbers are wanted, or numbers that the type cannot hold.
 
-    >>> typed(np.array([1.0, 2.0]), np.dtype("int64"), "ids").tolist()
+    >>> cast_values(np.array([1.0, 2.0]), np.dtype("int64"), "ids").tolist()
     [1, 2]
     """
     if dtype.kind == "O":
@@ -92,21 +92,21 @@ def typed(values: NDArray[Any], dtype: np.dtype[Any], name: str) -> NDArray[Any]
     return np.ascontiguousarray(numbers, dtype=dtype)
 
 
-def shaped(values: NDArray[Any], shape: Sequence[int | None], name: str) -> NDArray[Any]:
+def reshape_values(values: NDArray[Any], shape: Sequence[int | None], name: str) -> NDArray[Any]:
     """`values` (n, ...) with the dimensions `shape` a record, of which None fits any; only dimensions of one come and go.
 
     Raises:
         InputError: They do not fit.
 
-    >>> shaped(np.zeros((5, 28, 28)), (1, 28, 28), "image").shape
+    >>> reshape_values(np.zeros((5, 28, 28)), (1, 28, 28), "image").shape
     (5, 1, 28, 28)
     """
     own, wanted = values.shape[1:], tuple(shape)
-    if fits(own, wanted):
+    if is_fitting_shape(own, wanted):
         return values
     squeezed = tuple(size for size in own if size != 1)
     slots = [size for size in wanted if size != 1]
-    if fits(squeezed, slots):
+    if is_fitting_shape(squeezed, slots):
         left = iter(squeezed)
         return values.reshape(len(values), *(1 if size == 1 else next(left) for size in wanted))
     if len(wanted) == 1 and len(own) == 1:
@@ -117,10 +117,10 @@ def shaped(values: NDArray[Any], shape: Sequence[int | None], name: str) -> NDAr
     raise InputError(f"Expected records of shape {shown} for the input {name!r}, got {own}. Reshape them.")
 
 
-def fits(own: Sequence[int], wanted: Sequence[int | None]) -> bool:
+def is_fitting_shape(own: Sequence[int], wanted: Sequence[int | None]) -> bool:
     """Whether the dimensions `own` are those `wanted`, where None fits any.
 
-    >>> fits((2, 3), (None, 3)), fits((2,), (3,))
+    >>> is_fitting_shape((2, 3), (None, 3)), is_fitting_shape((2,), (3,))
     (True, False)
     """
     return len(own) == len(wanted) and all(b is None or a == b for a, b in zip(own, wanted, strict=True))

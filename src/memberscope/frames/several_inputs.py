@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from memberscope.errors import InputError
 from memberscope.frames.access import is_frame, is_sparse
 from memberscope.frames.column_values import as_numpy
-from memberscope.frames.inputs import dense
+from memberscope.frames.inputs import make_dense_array
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,7 @@ def read_inputs(x: Any, n: int) -> Any:
     """
     if isinstance(x, Inputs) or is_frame(x):
         return x
-    if isinstance(x, Mapping) and not is_sparse(x) and x and all(_length(part) == n for part in x.values()):
+    if isinstance(x, Mapping) and not is_sparse(x) and x and all(_count_records(part) == n for part in x.values()):
         return Inputs(tuple(_as_part(part) for part in x.values()), tuple(map(str, x)))
     if isinstance(x, list | tuple):
         return _read_sequence(x, n)
@@ -103,7 +103,7 @@ def read_inputs(x: Any, n: int) -> Any:
 
 def _read_sequence(x: Sequence[Any], n: int) -> Any:
     """Records given as a list: of arrays with one row a record, of tensors, of rows of numbers, or of anything else."""
-    if len(x) != n and len(x) > 0 and all(_length(part) == n for part in x):
+    if len(x) != n and len(x) > 0 and all(_count_records(part) == n for part in x):
         return Inputs(tuple(_as_part(part) for part in x)) if len(x) > 1 else _as_part(x[0])
     if len(x) == n and n and all(hasattr(row, "shape") for row in x):
         rows = [as_numpy(row) for row in x]
@@ -117,7 +117,7 @@ def _read_sequence(x: Sequence[Any], n: int) -> Any:
     return x
 
 
-def _length(part: Any) -> int:
+def _count_records(part: Any) -> int:
     """Number of records in one array of several; -1 of anything else, such as a text."""
     if hasattr(part, "shape"):
         return int(part.shape[0]) if len(part.shape) else -1
@@ -130,7 +130,7 @@ def _as_part(part: Any) -> NDArray[Any]:
     Raises:
         InputError: It holds something else.
     """
-    values = as_numpy(part) if hasattr(part, "detach") else dense(part)
+    values = as_numpy(part) if hasattr(part, "detach") else make_dense_array(part)
     if values.dtype.kind not in "buif":
         raise InputError(
             f"Expected numbers in each of several inputs, got {values.dtype}. Encode words as codes first, or make a data frame of a "

@@ -18,22 +18,22 @@ from memberscope.frames.access import (
     is_sparse,
     list_values,
     name_columns,
-    number_anew,
-    only_column,
     open_frame,
     pick_columns,
     refuse_repeated_names,
     rename_frame,
+    renumber_index,
     slice_rows,
+    take_first_column,
 )
 from memberscope.frames.column_types import unify_columns
-from memberscope.frames.column_values import object_array, plain_values
+from memberscope.frames.column_values import convert_objects, make_object_array
 
 Sides = tuple[str, str]
 SIDES: Sides = ("members", "non-members")
 
 
-def stack(first: Any, second: Any, sides: Sides = SIDES) -> Any:
+def stack_sides(first: Any, second: Any, sides: Sides = SIDES) -> Any:
     """Put the records of both sides one after the other, held as the first side holds its own.
 
     Columns of data frames are matched by name and take the first side's order. An array beside a frame is read by position.
@@ -41,7 +41,7 @@ def stack(first: Any, second: Any, sides: Sides = SIDES) -> Any:
     Raises:
         InputError: A column is missing on one side, or holds another kind of values there, or shapes differ.
 
-    >>> stack(np.zeros((1, 2)), np.ones((1, 2))).tolist(), stack(["a text"], ["another"])
+    >>> stack_sides(np.zeros((1, 2)), np.ones((1, 2))).tolist(), stack_sides(["a text"], ["another"])
     ([[0.0, 0.0], [1.0, 1.0]], ['a text', 'another'])
     """
     if hasattr(first, "joined"):  # several arrays a record, which know how
@@ -54,7 +54,7 @@ def stack(first: Any, second: Any, sides: Sides = SIDES) -> Any:
     if is_frame(first):
         return _stack_frames(first, second, sides)
     if is_frame(second):
-        second = only_column(second) if second.shape[1] == 1 else np.column_stack(list_values(second))
+        second = take_first_column(second) if second.shape[1] == 1 else np.column_stack(list_values(second))
     if is_sparse(first) or is_sparse(second):
         from scipy import sparse
 
@@ -76,7 +76,7 @@ def match_records(x: Any, like: Any, sides: Sides) -> Any:
     """
     if not is_frame(like) or x is None:
         return x
-    whole = stack(like, x, sides)
+    whole = stack_sides(like, x, sides)
     return slice_rows(whole, count_rows(like), count_rows(whole))
 
 
@@ -98,7 +98,9 @@ def match_columns(first: Any, second: Any, sides: Sides = SIDES) -> Any:
         refuse_repeated_names(names)
     if set(ours) != set(theirs) and set(map(str, ours)) == set(map(str, theirs)):  # 0 and "0", as after a file
         refuse_repeated_names([str(name) for name in ours])
-        return rename_frame(pick_columns(second, _places([str(name) for name in theirs], map(str, ours))), _columns(first))
+        return rename_frame(
+            pick_columns(second, _find_places([str(name) for name in theirs], map(str, ours))), _list_columns(first)
+        )
     for side, names, others in ((sides[1], theirs, ours), (sides[0], ours, theirs)):
         missing = [name for name in others if name not in names]
         if missing:
@@ -107,7 +109,7 @@ def match_columns(first: Any, second: Any, sides: Sides = SIDES) -> Any:
                 f"Expected the same columns in the {sides[0]} and the {sides[1]}, got {missing[0]!r} in the {other} only. "
                 f"Add it to the {side}, or leave it out of both."
             )
-    return pick_columns(second, _places(theirs, ours))
+    return pick_columns(second, _find_places(theirs, ours))
 
 
 def place_fitted(names: Sequence[Any], fitted: Sequence[str]) -> tuple[list[int], list[str], list[Any]]:
@@ -142,13 +144,13 @@ def take_fitted_order(x: Any, fitted: Sequence[str]) -> Any:
     return x if missing or len(set(places)) < len(names) or places == sorted(places) else pick_columns(x, places)
 
 
-def as_array(x: Any) -> Any:
+def convert_to_array(x: Any) -> Any:
     """Give records as an array where numpy reads them as numbers, else as the array, the series or the list that they are.
 
     Raises:
         InputError: They are no records, such as one text.
 
-    >>> as_array([[1, 2], [3, 4]]).shape, as_array([[1, 2], [3]])
+    >>> convert_to_array([[1, 2], [3, 4]]).shape, convert_to_array([[1, 2], [3]])
     ((2, 2), [[1, 2], [3]])
     """
     if isinstance(x, np.ndarray) and x.ndim:
@@ -186,11 +188,11 @@ def _rename_like(column: Any, like: Any) -> Any:
     return column.rename(like.name)
 
 
-def _columns(x: Any) -> Any:
+def _list_columns(x: Any) -> Any:
     return x.columns if hasattr(x, "iloc") else name_columns(x)
 
 
-def _places(names: Sequence[Any], wanted: Any) -> list[int]:
+def _find_places(names: Sequence[Any], wanted: Any) -> list[int]:
     known = {name: place for place, name in enumerate(names)}
     return [known[name] for name in wanted]
 
@@ -210,8 +212,8 @@ def _stack_frames(first: Any, second: Any, sides: Sides) -> Any:
     parts = [frame.with_columns(*new) if new else frame for frame, new in zip((one, two), changed, strict=True)]
     whole = nw.to_native(nw.concat(parts))
     if hasattr(whole, "iloc"):
-        whole = number_anew(whole, *(nw.to_native(part).index for part in parts))
-    return rename_frame(whole, _columns(first))
+        whole = renumber_index(whole, *(nw.to_native(part).index for part in parts))
+    return rename_frame(whole, _list_columns(first))
 
 
 def _to_library(frame: Any, like: Any, sides: Sides) -> Any:
@@ -239,10 +241,10 @@ def _name_array(like: Any, x: Any, sides: Sides) -> Any:
     try:
         table = np.asarray(x.toarray() if is_sparse(x) else x if hasattr(x, "dtype") else np.array(x, dtype=object))
     except ValueError:  # lists of several lengths
-        table = object_array(x)
+        table = make_object_array(x)
     table = table[:, None] if table.ndim == 1 else table
     _require_width((len(like.columns),), table.shape[1:], sides)
-    columns = {str(j): plain_values(column) if column.dtype == object else column for j, column in enumerate(table.T)}
+    columns = {str(j): convert_objects(column) if column.dtype == object else column for j, column in enumerate(table.T)}
     data = {name: column.tolist() if column.dtype.kind in "OUS" else column for name, column in columns.items()}
     return nw.to_native(nw.from_dict(data, backend=like.implementation))
 
@@ -267,13 +269,13 @@ def _stack_lists(first: Any, second: Any, sides: Sides) -> Any:
         second = type(first)(list(second))
     if is_series(first) and is_series(second) and not (_is_numeric(first) and _is_numeric(second)):
         whole = _stack_frames(_one_column(first), _one_column(second), sides)
-        return _rename_like(only_column(whole), first)
-    one, two = as_array(first), as_array(second)
+        return _rename_like(take_first_column(whole), first)
+    one, two = convert_to_array(first), convert_to_array(second)
     if isinstance(one, np.ndarray) and isinstance(two, np.ndarray):
         if two.ndim == 1 and one.shape[1:] == (1,):
             two = two[:, None]
         _require_width(one.shape[1:], two.shape[1:], sides)
         return np.concatenate([one, two])
     if isinstance(first, np.ndarray):
-        return object_array([*first, *second])
+        return make_object_array([*first, *second])
     return [*first, *(second.to_pylist() if hasattr(second, "to_pylist") else second)]

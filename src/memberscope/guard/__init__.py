@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from memberscope.errors import InputError
-from memberscope.guard.policy.config import GuardPolicy, policy_of, read_policy
+from memberscope.guard.policy.config import GuardPolicy, parse_guard_policy, read_policy
 
 if TYPE_CHECKING:
     from memberscope.guard.server.embedded import GuardMiddleware
 
-__all__ = ["GuardMiddleware", "GuardPolicy", "policy_of", "read_policy"]
+__all__ = ["GuardMiddleware", "GuardPolicy", "parse_guard_policy", "read_policy"]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from memberscope.guard.policy.config import Serving
+from memberscope.guard.policy.config import ServingConfig
 from memberscope.types import Ints
 from memberscope.wire.batch import Batch
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 from typing import NamedTuple
 
 
-class Seen(NamedTuple):
+class QueryEvent(NamedTuple):
     """Who asked about which records, and what they got.
 
     `client` is `kind:subject`, `key` its keyed hash, `group` the name of its class. `labels` (n,) are the answered top classes, -1
@@ -23,7 +23,7 @@ class Seen(NamedTuple):
     of `serving`. `status` is the answer's, 499 if the client left before. `seconds` is the time that it took.
 
     >>> import numpy as np
-    >>> Seen(Batch(np.eye(2)), "network:192.0.2.7/32", "00", "default", np.array([-1, -1]), 429, 0.001).records
+    >>> QueryEvent(Batch(np.eye(2)), "network:192.0.2.7/32", "00", "default", np.array([-1, -1]), 429, 0.001).records
     2
     """
 
@@ -35,7 +35,7 @@ class Seen(NamedTuple):
     status: int
     seconds: float
     answer: bytes = b""
-    serving: Serving | None = None
+    serving: ServingConfig | None = None
 
     @property
     def records(self) -> int:
@@ -43,4 +43,4 @@ class Seen(NamedTuple):
         return len(self.labels)
 
 
-Watch = Callable[[Seen], None]
+Watch = Callable[[QueryEvent], None]

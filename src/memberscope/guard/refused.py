@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """The client gets `status` with `sentence` and `headers`, and the model is not asked.
 
     The sentence goes to whoever asked: it names nothing that they did not send.
 
-    >>> Refused(401, "Expected a key, got none.", (("www-authenticate", "Bearer"),)).status
+    >>> RequestRefused(401, "Expected a key, got none.", (("www-authenticate", "Bearer"),)).status
     401
     """
 

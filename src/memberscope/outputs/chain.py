@@ -76,7 +76,7 @@ KINDS: dict[str, Callable[..., OutputDefence]] = {
 }
 
 
-def restriction(name: str) -> OutputDefence:
+def parse_restriction(name: str) -> OutputDefence:
     """The output defence called `name`: `top:1`, `round:2`, `temperature:2`, `noise:0.5`, `label`, or several joined by `+`.
 
     `memguard:1` and `hamp_output` come back unfitted, and say so when they are used.
@@ -84,16 +84,16 @@ def restriction(name: str) -> OutputDefence:
     Raises:
         InputError: The name is unknown, its number does not fit, or something follows `label`.
 
-    >>> restriction("top:3+round:2")
+    >>> parse_restriction("top:3+round:2")
     Chain(parts=(TopK(k=3), Rounding(decimals=2)))
     """
-    parts = tuple(single(part) for part in name.split("+"))
+    parts = tuple(parse_output_defence(part) for part in name.split("+"))
     if any(part.signal == "labels" for part in parts[:-1]):
         raise InputError(f"Expected nothing after label, got {name!r}. Put label last.")
     return parts[0] if len(parts) == 1 else Chain(parts)
 
 
-def single(name: str) -> OutputDefence:
+def parse_output_defence(name: str) -> OutputDefence:
     """One output defence by its name.
 
     Raises:

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.outputs.chain import Chain, restriction
+from memberscope.outputs.chain import Chain, parse_restriction
 from memberscope.outputs.hamp_output import HampOutput
-from memberscope.outputs.membership_classifier import SortedClassifier, content_digest
+from memberscope.outputs.membership_classifier import SortedClassifier, digest_layers
 from memberscope.outputs.memguard import MemGuard
 from memberscope.signals import write_bytes
 from memberscope.types import Bools, Floats, OutputDefence
@@ -30,35 +30,35 @@ MOST_LAYERS = 16
 Tensors = dict[str, NDArray[Any]]
 
 
-def parts_of(defence: OutputDefence) -> tuple[OutputDefence, ...]:
+def flatten_chain(defence: OutputDefence) -> tuple[OutputDefence, ...]:
     """A chain's parts, chains within it written out, or the defence alone.
 
-    >>> [part.name for part in parts_of(restriction("top:3+round:2"))]
+    >>> [part.name for part in flatten_chain(parse_restriction("top:3+round:2"))]
     ['top:3', 'round:2']
     """
     if not isinstance(defence, Chain):
         return (defence,)
-    return tuple(part for inner in defence.parts for part in parts_of(inner))
+    return tuple(part for inner in defence.parts for part in flatten_chain(inner))
 
 
-def needs_fit(defence: OutputDefence) -> bool:
+def has_fittable_part(defence: OutputDefence) -> bool:
     """Whether some part has to be fitted to a model.
 
-    >>> needs_fit(restriction("memguard:1+round:2")), needs_fit(restriction("top:3"))
+    >>> has_fittable_part(parse_restriction("memguard:1+round:2")), has_fittable_part(parse_restriction("top:3"))
     (True, False)
     """
-    return any(isinstance(part, MemGuard | HampOutput) for part in parts_of(defence))
+    return any(isinstance(part, MemGuard | HampOutput) for part in flatten_chain(defence))
 
 
-def placed(defence: OutputDefence) -> dict[str, OutputDefence]:
+def key_fittable_parts(defence: OutputDefence) -> dict[str, OutputDefence]:
     """The parts that have to be fitted, each by the chain up to and with it.
 
-    >>> list(placed(restriction("temperature:2+memguard:1+round:2")))
+    >>> list(key_fittable_parts(parse_restriction("temperature:2+memguard:1+round:2")))
     ['temperature:2+memguard:1']
     """
-    parts = parts_of(defence)
+    parts = flatten_chain(defence)
     names = [part.name for part in parts]
-    return {"+".join(names[: place + 1]): part for place, part in enumerate(parts) if needs_fit(part)}
+    return {"+".join(names[: place + 1]): part for place, part in enumerate(parts) if has_fittable_part(part)}
 
 
 def with_fitted(defence: OutputDefence, fitted: Mapping[str, OutputDefence], n_classes: int | None = None) -> OutputDefence:
@@ -67,24 +67,24 @@ def with_fitted(defence: OutputDefence, fitted: Mapping[str, OutputDefence], n_c
     Raises:
         InputError: A part is not there, or is fitted to another number of classes than `n_classes`.
     """
-    parts, names = [], [part.name for part in parts_of(defence)]
-    for place, part in enumerate(parts_of(defence)):
-        if needs_fit(part):
+    parts, names = [], [part.name for part in flatten_chain(defence)]
+    for place, part in enumerate(flatten_chain(defence)):
+        if has_fittable_part(part):
             key = "+".join(names[: place + 1])
             if key not in fitted:
                 raise InputError(
                     f"Expected a fitted {key}, got {', '.join(fitted) or 'none'}. Run `memberscope guard fit`, and name its file."
                 )
             part = fitted[key]
-            if n_classes is not None and classes_of(part) != n_classes:
+            if n_classes is not None and count_fitted_classes(part) != n_classes:
                 raise InputError(
-                    f"Expected {key} fitted to {n_classes} classes, got {classes_of(part)}. Fit it to this model's answers."
+                    f"Expected {key} fitted to {n_classes} classes, got {count_fitted_classes(part)}. Fit it to this model's answers."
                 )
         parts.append(part)
     return parts[0] if len(parts) == 1 else Chain(tuple(parts))
 
 
-def classes_of(part: OutputDefence) -> int:
+def count_fitted_classes(part: OutputDefence) -> int:
     """The number of classes that a part is fitted to; 0 if it is not fitted."""
     if isinstance(part, MemGuard) and part.classifier is not None:
         return part.classifier.n_classes
@@ -101,7 +101,7 @@ def fit_parts(defence: OutputDefence, outputs: Floats, member: Bools, random: Fl
         InputError: hamp_output is among the parts without `random`, or the answers are not usable.
     """
     fitted: list[OutputDefence] = []
-    for part in parts_of(defence):
+    for part in flatten_chain(defence):
         if isinstance(part, HampOutput):
             if random is None:
                 raise InputError(
@@ -115,10 +115,10 @@ def fit_parts(defence: OutputDefence, outputs: Floats, member: Bools, random: Fl
     return fitted[0] if len(fitted) == 1 else Chain(tuple(fitted))
 
 
-def fitted_file(name: str) -> str:
+def name_fitted_file(name: str) -> str:
     """The file of the fitted parts of a defence that is called so.
 
-    >>> fitted_file("hamp:0.5:0.001+hamp_output")
+    >>> name_fitted_file("hamp:0.5:0.001+hamp_output")
     'fitted-hamp-0.5-0.001+hamp_output.safetensors'
     """
     return f"fitted-{re.sub(r'[^A-Za-z0-9_.+=-]', '-', name)}.safetensors"
@@ -134,8 +134,8 @@ def save_fitted(defences: Iterable[OutputDefence], path: str | Path) -> tuple[st
 
     parts: dict[str, OutputDefence] = {}
     for defence in defences:
-        for key, part in placed(defence).items():
-            if not classes_of(part):
+        for key, part in key_fittable_parts(defence).items():
+            if not count_fitted_classes(part):
                 raise InputError(
                     f"Expected a fitted {key}, got one that is not. Call fit(outputs, member), and save what it returns."
                 )
@@ -145,14 +145,14 @@ def save_fitted(defences: Iterable[OutputDefence], path: str | Path) -> tuple[st
         raise InputError("Expected a fitted defence to save, got none. Only memguard and hamp_output are fitted.")
     tensors: Tensors = {}
     for place, part in enumerate(parts.values()):
-        tensors |= {f"{place}/{name}": np.ascontiguousarray(value) for name, value in tensors_of(part).items()}
+        tensors |= {f"{place}/{name}": np.ascontiguousarray(value) for name, value in extract_tensors(part).items()}
     listed = [{"key": key, "name": part.name, "digest": part.digest} for key, part in parts.items()]
     meta = {META: json.dumps({"format": FORMAT, "parts": listed})}
     write_bytes(Path(path), save(tensors, metadata=meta), mode=0o600)  # the name holds the seed, which must stay secret
     return tuple(parts)
 
 
-def tensors_of(part: OutputDefence) -> Tensors:
+def extract_tensors(part: OutputDefence) -> Tensors:
     """What a fitted part has learned."""
     if isinstance(part, MemGuard):
         assert part.classifier is not None
@@ -180,8 +180,10 @@ def load_fitted(path: str | Path) -> dict[str, OutputDefence]:
             if meta["format"] != FORMAT:
                 raise ValueError(f"the format {meta['format']!r}")
             tensors: Tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        found = {entry["key"]: remade(entry, own(tensors, place)) for place, entry in enumerate(meta["parts"])}
-        if sum(len(own(tensors, place)) for place in range(len(found))) != len(tensors):
+        found = {
+            entry["key"]: rebuild_part(entry, select_part_tensors(tensors, place)) for place, entry in enumerate(meta["parts"])
+        }
+        if sum(len(select_part_tensors(tensors, place)) for place in range(len(found))) != len(tensors):
             raise ValueError("arrays that belong to no part")
     except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError, OSError, InputError) as error:
         raise InputError(
@@ -190,25 +192,25 @@ def load_fitted(path: str | Path) -> dict[str, OutputDefence]:
     return found
 
 
-def own(tensors: Tensors, place: int) -> Tensors:
+def select_part_tensors(tensors: Tensors, place: int) -> Tensors:
     """The arrays of the part at `place`, by their own names."""
     prefix = f"{place}/"
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def remade(entry: dict[str, Any], tensors: Tensors) -> OutputDefence:
+def rebuild_part(entry: dict[str, Any], tensors: Tensors) -> OutputDefence:
     """A part from its name and its arrays.
 
     Raises:
         ValueError: The arrays do not fit, or the digest is another.
         InputError: The name is unknown.
     """
-    empty = restriction(str(entry["name"]))
+    empty = parse_restriction(str(entry["name"]))
     if str(entry["key"]).split("+")[-1] != entry["name"]:
         raise ValueError(f"{entry['name']} under the key {entry['key']}")
     part: OutputDefence
     if isinstance(empty, MemGuard):
-        part = replace(empty, classifier=classifier_from(tensors))
+        part = replace(empty, classifier=rebuild_classifier(tensors))
     elif isinstance(empty, HampOutput):
         part = with_scores(empty, tensors)
     else:
@@ -218,7 +220,7 @@ def remade(entry: dict[str, Any], tensors: Tensors) -> OutputDefence:
     return part
 
 
-def classifier_from(tensors: Tensors) -> SortedClassifier:
+def rebuild_classifier(tensors: Tensors) -> SortedClassifier:
     """A classifier from its layers.
 
     Raises:
@@ -241,7 +243,7 @@ def classifier_from(tensors: Tensors) -> SortedClassifier:
         wide = weights.shape[1]
     if wide != 1:
         raise ValueError(f"a classifier with {wide} outputs")
-    return SortedClassifier(content_digest(layers), layers)
+    return SortedClassifier(digest_layers(layers), layers)
 
 
 def with_scores(empty: HampOutput, tensors: Tensors) -> HampOutput:

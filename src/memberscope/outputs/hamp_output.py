@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.outputs.noise import keyed
+from memberscope.outputs.noise import hash_rows
 from memberscope.types import Bools, Floats, Signal
 
 GAP = 1e-9  # by which equal scores are set apart
@@ -91,7 +91,7 @@ class HampOutput:
                 f"Expected whole answers of {self.scores.shape[1]} classes before {self.name}, got shape {outputs.shape} "
                 f"with {int((~np.isfinite(outputs)).sum())} hidden. Put {self.name} first."
             )
-        chosen = (keyed(np.round(outputs, 6) + 0.0, self.seed) % np.uint64(len(self.scores))).astype(np.int64)
+        chosen = (hash_rows(np.round(outputs, 6) + 0.0, self.seed) % np.uint64(len(self.scores))).astype(np.int64)
         answered = np.empty(outputs.shape)
         np.put_along_axis(answered, np.argsort(-outputs, axis=1, kind="stable"), self.scores[chosen], axis=1)
         return answered

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memberscope.outputs.rounding import tops_of
+from memberscope.outputs.rounding import pick_top_classes
 from memberscope.types import Bools, Floats, Signal
 
 
@@ -43,4 +43,4 @@ class LabelOnly:
 
     def __call__(self, outputs: Floats) -> Floats:
         """The labels (n, 1)."""
-        return tops_of(outputs)[:, None].astype(float)
+        return pick_top_classes(outputs)[:, None].astype(float)

@@ -58,21 +58,21 @@ class SortedClassifier:
         return odds.astype(np.float64), found
 
 
-def fitted(outputs: Floats, member: Bools, seed: int) -> SortedClassifier:
+def fit_sorted_classifier(outputs: Floats, member: Bools, seed: int) -> SortedClassifier:
     """A classifier of `member` (n,) from `outputs` (n, k), trained on equally many of both, deterministic.
 
     Raises:
         InputError: Shapes differ, there are no members or no others, or the outputs are not finite.
 
     >>> p = np.linspace(0.5, 1.0, 200)
-    >>> judge = fitted(np.column_stack([p, 1 - p]), p > 0.8, seed=0)
+    >>> judge = fit_sorted_classifier(np.column_stack([p, 1 - p]), p > 0.8, seed=0)
     >>> bool((np.diff(judge.odds(np.array([[0.6, 0.4], [0.2, 0.8], [0.01, 0.99]]))) > 0).all())
     True
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
 
-    rows = evenly(outputs, member, seed)
+    rows = draw_even_rows(outputs, member, seed)
     model = MLPClassifier(
         WIDTHS,
         solver="sgd",
@@ -92,16 +92,16 @@ def fitted(outputs: Floats, member: Bools, seed: int) -> SortedClassifier:
         (np.ascontiguousarray(weights, dtype=np.float32), offset.astype(np.float32))
         for weights, offset in zip(model.coefs_, model.intercepts_, strict=True)
     )
-    return SortedClassifier(content_digest(layers), layers)
+    return SortedClassifier(digest_layers(layers), layers)
 
 
-def content_digest(layers: tuple[Layer, ...]) -> str:
+def digest_layers(layers: tuple[Layer, ...]) -> str:
     """Hash of all weights and offsets."""
     content = hashlib.sha256(b"".join(part.tobytes() for layer in layers for part in layer))
     return content.hexdigest()[:16]
 
 
-def evenly(outputs: Floats, member: Bools, seed: int) -> NDArray[np.int64]:
+def draw_even_rows(outputs: Floats, member: Bools, seed: int) -> NDArray[np.int64]:
     """Rows to learn from: equally many members and others, drawn from the larger side.
 
     Raises:

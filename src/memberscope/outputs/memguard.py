@@ -16,9 +16,9 @@ import numpy as np
 from scipy.special import expit
 
 from memberscope.errors import InputError
-from memberscope.outputs.membership_classifier import SortedClassifier, fitted
-from memberscope.outputs.noise import keyed, uniform
-from memberscope.outputs.rounding import tops_of
+from memberscope.outputs.membership_classifier import SortedClassifier, fit_sorted_classifier
+from memberscope.outputs.noise import hash_rows, map_to_uniform
+from memberscope.outputs.rounding import pick_top_classes
 from memberscope.signals import softmax
 from memberscope.types import Bools, Floats, Ints, Signal
 
@@ -98,7 +98,7 @@ class MemGuard:
 
     def fit(self, outputs: Floats, member: Bools) -> MemGuard:
         """A copy whose classifier is trained on answers (n, k) about records that trained the model (`member`, n) and others."""
-        return replace(self, classifier=fitted(outputs, member, self.seed))
+        return replace(self, classifier=fit_sorted_classifier(outputs, member, self.seed))
 
     def __call__(self, outputs: Floats) -> Floats:
         """The answers (n, k).
@@ -107,7 +107,7 @@ class MemGuard:
             InputError: It is not fitted, classes are hidden, or their number is another.
         """
         noisy, length = self.noisy(outputs)
-        drawn = uniform(keyed(np.round(outputs, 6) + 0.0, self.seed))
+        drawn = map_to_uniform(hash_rows(np.round(outputs, 6) + 0.0, self.seed))
         used = (length > 0) & (drawn * length < self.distortion)
         return np.where(used[:, None], noisy, outputs)
 
@@ -128,10 +128,10 @@ class MemGuard:
                 f"Expected whole answers of {judge.n_classes} classes before {self.name}, got shape {outputs.shape} "
                 f"with {int((~np.isfinite(outputs)).sum())} hidden. Put {self.name} first."
             )
-        return least_noise(judge, np.asarray(outputs, dtype=np.float64), self.steps, self.stop)
+        return find_least_noise(judge, np.asarray(outputs, dtype=np.float64), self.steps, self.stop)
 
 
-def least_noise(judge: SortedClassifier, outputs: Floats, steps: int, stop: Stop) -> tuple[Floats, Floats]:
+def find_least_noise(judge: SortedClassifier, outputs: Floats, steps: int, stop: Stop) -> tuple[Floats, Floats]:
     """Answers (n, k) at which `judge` is undecided, and their L1 distances (n,) from `outputs` (n, k); 0 where none was found.
 
     Where `stop` is `crossed`, it is of another mind. The distortion's weight grows tenfold while noise is found, and the shortest is kept.
@@ -143,22 +143,22 @@ def least_noise(judge: SortedClassifier, outputs: Floats, steps: int, stop: Stop
     for number, weight in enumerate(WEIGHTS):
         if not len(rows):
             break
-        crossed, took = crossing(judge, outputs[rows], weight, patience[rows])
+        crossed, took = find_crossing(judge, outputs[rows], weight, patience[rows])
         found = took >= 0
         rows, noisy = rows[found], crossed[found]
         if stop == "undecided":
-            noisy = pulled_back(judge, outputs[rows], noisy)
+            noisy = find_undecided_points(judge, outputs[rows], noisy)
         if number == 0:
             patience[rows] = np.minimum(steps, PATIENCE * took[found] + 2)
         distance = np.abs(noisy - outputs[rows]).sum(axis=1)
-        better = (distance < length[rows]) & (tops_of(noisy) == tops_of(outputs[rows]))
+        better = (distance < length[rows]) & (pick_top_classes(noisy) == pick_top_classes(outputs[rows]))
         best[rows[better]], length[rows[better]] = noisy[better], distance[better]
     worse = np.abs(judge.odds(best)) >= np.abs(odds)
     best[worse], length[worse] = outputs[worse], 0.0
     return best, length
 
 
-def crossing(judge: SortedClassifier, outputs: Floats, weight: float, patience: Ints) -> tuple[Floats, Ints]:
+def find_crossing(judge: SortedClassifier, outputs: Floats, weight: float, patience: Ints) -> tuple[Floats, Ints]:
     """The first answers (n, k) on the other side of 0.5 with the same top class, and the steps (n,) taken to them.
 
     Steps follow the gradient of |log-odds| + KEPT * lead of another class + `weight` * L1 distance by the logits, each STEP
@@ -166,7 +166,7 @@ def crossing(judge: SortedClassifier, outputs: Floats, weight: float, patience: 
     """
     reached, took = outputs.copy(), np.full(len(outputs), -1)
     start = np.sign(judge.odds(outputs))
-    rows, z, top = np.arange(len(outputs)), np.log(np.maximum(outputs, FLOOR)), tops_of(outputs)
+    rows, z, top = np.arange(len(outputs)), np.log(np.maximum(outputs, FLOOR)), pick_top_classes(outputs)
     for step in range(int(patience.max(initial=0)) + 1):
         p = softmax(z)
         odds, slopes = judge.odds_and_slopes(p)
@@ -179,11 +179,11 @@ def crossing(judge: SortedClassifier, outputs: Floats, weight: float, patience: 
             rows, z, p, odds, slopes = rows[left], z[left], p[left], odds[left], slopes[left]
         moved = p - outputs[rows]
         away = np.sign(moved) * (np.abs(moved) > UNMOVED)
-        z = z - STEP * direction(p, np.sign(odds)[:, None] * slopes + weight * away, z, top[rows])
+        z = z - STEP * compute_step_direction(p, np.sign(odds)[:, None] * slopes + weight * away, z, top[rows])
     return reached, took
 
 
-def direction(p: Floats, slopes: Floats, z: Floats, top: Ints) -> Floats:
+def compute_step_direction(p: Floats, slopes: Floats, z: Floats, top: Ints) -> Floats:
     """The gradient (n, k) by the logits `z`, of length one, from `slopes` by the probabilities `p` and the lead of another class."""
     found = p * (slopes - (slopes * p).sum(axis=1, keepdims=True))
     rows, others = np.arange(len(z)), z.copy()
@@ -197,7 +197,7 @@ def direction(p: Floats, slopes: Floats, z: Floats, top: Ints) -> Floats:
     return scaled
 
 
-def pulled_back(judge: SortedClassifier, outputs: Floats, crossed: Floats) -> Floats:
+def find_undecided_points(judge: SortedClassifier, outputs: Floats, crossed: Floats) -> Floats:
     """The points (n, k) on the way from `outputs` to `crossed` where the classifier says 0.5, a hair beyond.
 
     Both ends are probabilities with the same top class, and so is everything between; nearer to `outputs` is less distortion.

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from memberscope.errors import InputError
-from memberscope.outputs.rounding import tops_of
+from memberscope.outputs.rounding import pick_top_classes
 from memberscope.types import Bools, Floats, Signal
 
 Words = NDArray[np.uint64]
@@ -63,41 +63,41 @@ class OutputNoise:
 
     def __call__(self, outputs: Floats) -> Floats:
         """The answers (n, k)."""
-        noisy = np.maximum(outputs, 0.0) * np.exp(self.scale * keyed_normals(np.round(outputs, 6) + 0.0, self.seed))
-        rows, top, best = np.arange(len(outputs)), tops_of(outputs), tops_of(noisy)
+        noisy = np.maximum(outputs, 0.0) * np.exp(self.scale * draw_keyed_normals(np.round(outputs, 6) + 0.0, self.seed))
+        rows, top, best = np.arange(len(outputs)), pick_top_classes(outputs), pick_top_classes(noisy)
         noisy[rows, top], noisy[rows, best] = noisy[rows, best], noisy[rows, top].copy()
         total = np.nansum(noisy, axis=1, keepdims=True)
         answered: Floats = noisy * np.nansum(outputs, axis=1, keepdims=True) / np.where(total > 0, total, 1.0)
         return answered
 
 
-def keyed_normals(values: Floats, seed: int) -> Floats:
+def draw_keyed_normals(values: Floats, seed: int) -> Floats:
     """Normal numbers (n, k) that depend on the row of `values` (n, k), the column and `seed` alone.
 
     >>> rows = np.array([[0.1, 0.9], [0.1, 0.9], [0.2, 0.8]])
-    >>> drawn = keyed_normals(rows, 0)
+    >>> drawn = draw_keyed_normals(rows, 0)
     >>> bool((drawn[0] == drawn[1]).all()), bool((drawn[0] == drawn[2]).any())
     (True, False)
     """
     columns = np.arange(1, values.shape[1] + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    return np.asarray(ndtri(uniform(mixed(keyed(values, seed)[:, None] + columns[None, :]))), dtype=np.float64)
+    return np.asarray(ndtri(map_to_uniform(mix_bits(hash_rows(values, seed)[:, None] + columns[None, :]))), dtype=np.float64)
 
 
-def keyed(values: Floats, seed: int) -> Words:
+def hash_rows(values: Floats, seed: int) -> Words:
     """One word (n,) for each row of `values` (n, k), which depends on the row and on `seed` alone."""
     words = np.ascontiguousarray(values, dtype=np.float64).view(np.uint64)
     state = np.full(len(words), np.uint64(seed), dtype=np.uint64)
     for column in range(words.shape[1]):
-        state = mixed(state ^ words[:, column])
+        state = mix_bits(state ^ words[:, column])
     return state
 
 
-def uniform(words: Words) -> Floats:
+def map_to_uniform(words: Words) -> Floats:
     """Numbers strictly between 0 and 1 from words of the same shape."""
     return np.asarray(((words >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53, dtype=np.float64)
 
 
-def mixed(words: Words) -> Words:
+def mix_bits(words: Words) -> Words:
     """Each word's bits mixed, by the finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
     words = words + np.uint64(0x9E3779B97F4A7C15)
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -75,10 +75,10 @@ class Rounding:
         return rounded
 
 
-def tops_of(outputs: Floats) -> Ints:
+def pick_top_classes(outputs: Floats) -> Ints:
     """The top class (n,) of answers (n, k) that may hide some, the first of equals.
 
-    >>> tops_of(np.array([[np.nan, 0.4, 0.4]])).tolist()
+    >>> pick_top_classes(np.array([[np.nan, 0.4, 0.4]])).tolist()
     [1]
     """
     hidden = np.isnan(outputs)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.outputs.rounding import tops_of
+from memberscope.outputs.rounding import pick_top_classes
 from memberscope.types import Bools, Floats, Signal
 
 
@@ -54,8 +54,8 @@ class Temperature:
         with np.errstate(divide="ignore"):
             logs = np.log(np.maximum(outputs, 0.0)) / self.temperature
         powered = np.exp(logs - np.nanmax(logs, axis=1, keepdims=True))
-        rows, top = np.arange(len(outputs)), tops_of(outputs)
-        powered[rows, top] *= np.where(tops_of(powered) == top, 1.0, 1 + 1e-9)  # so flat that the top class would tie
+        rows, top = np.arange(len(outputs)), pick_top_classes(outputs)
+        powered[rows, top] *= np.where(pick_top_classes(powered) == top, 1.0, 1 + 1e-9)  # so flat that the top class would tie
         total = np.nansum(powered, axis=1, keepdims=True)
         changed: Floats = powered * np.nansum(outputs, axis=1, keepdims=True) / np.where(total > 0, total, 1.0)
         return changed

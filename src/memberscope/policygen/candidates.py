@@ -14,19 +14,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from memberscope.auditing.defend.frontier import Frontier, Row
+from memberscope.auditing.defend.frontier import Frontier, FrontierRow
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.policy import Claim, EpsilonClaim
 from memberscope.auditing.documents.result import Result
 from memberscope.auditing.estimates.strongest import STRONGEST
 from memberscope.auditing.verdict.claims import Tested, examine_claims
-from memberscope.auditing.verdict.full_attack_set import Coverage, Place, coverage, parts_at
-from memberscope.auditing.verdict.judge import excess_of, n_references
-from memberscope.auditing.verdict.recompute import plan_of
-from memberscope.auditing.verify_document import NOBODY, training_of
-from memberscope.defences import Answering, defended
-from memberscope.outputs.fitted_file import fitted_file
-from memberscope.outputs.ordering import LABEL, NONE, plain, restrictiveness, tells
+from memberscope.auditing.verdict.full_attack_set import AttackCoverage, Place, measure_attack_coverage, select_parts
+from memberscope.auditing.verdict.judge import count_excess_records, count_good_references
+from memberscope.auditing.verdict.recompute import restore_plan
+from memberscope.auditing.verify_document import NOBODY, parse_training_name
+from memberscope.defences import BehindOutputs, parse_defence
+from memberscope.outputs.fitted_file import name_fitted_file
+from memberscope.outputs.ordering import LABEL, NONE, build_restrictiveness_key, can_derive_answers, shorten_defence_name
 from memberscope.reports import read_verified, read_verified_frontier
 from memberscope.types import Access
 
@@ -35,7 +35,7 @@ Outcome = Literal["meets", "breaks", "undecided"]
 
 
 @dataclass(frozen=True)
-class Bound:
+class MeasuredBound:
     """What was measured for one claim: limits of the strongest attack's number, beside the `limit` that it must keep.
 
     The number is the TPR at `fpr`, or what the sentence `claim` speaks of. Where no attack was `able` to break the limit, keeping it
@@ -60,11 +60,15 @@ class Bound:
     @property
     def place(self) -> str:
         """What the number is, in words."""
-        return f"({self.claim})" if self.claim or self.fpr is None else f"of members at {percent(self.fpr)} false positives"
+        return (
+            f"({self.claim})"
+            if self.claim or self.fpr is None
+            else f"of members at {format_rate_percent(self.fpr)} false positives"
+        )
 
     def write(self, value: float) -> str:
         """A value of the number: a percentage of members, or a plain number."""
-        return f"{value:.3g}" if self.claim else percent(value)
+        return f"{value:.3g}" if self.claim else format_rate_percent(value)
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Candidate:
 
     restrict: str
     outputs: Outputs
-    bounds: tuple[Bound, ...]
+    bounds: tuple[MeasuredBound, ...]
     outcome: Outcome
     attacks: tuple[str, ...] = ()
     lacking: tuple[str, ...] = ()
@@ -87,13 +91,13 @@ class Candidate:
         """Whether the attacks that ran would let it be served, and others of the full set did not run."""
         return bool(self.lacking) and all(bound.outcome == "meets" for bound in self.bounds)
 
-    def tightest(self) -> Bound:
+    def tightest(self) -> MeasuredBound:
         """The claim with the least room between upper limit and limit."""
         return max(self.bounds, key=lambda bound: bound.high / bound.limit)
 
 
 @dataclass(frozen=True)
-class Evidence:
+class GuardEvidence:
     """All that a policy is written from: candidates, least restrictive first, or in `gaps` why there is nothing to go by.
 
     `asked` are the queries a record that the audit's attackers had at most; `notes` go into the policy as comments.
@@ -114,7 +118,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Choice:
+class GuardChoice:
     """The candidate to serve, or None with the exit code 1 (no outputs meet the limits) or 3 (it is open), and a sentence."""
 
     candidate: Candidate | None
@@ -122,7 +126,7 @@ class Choice:
     sentence: str
 
 
-def read_evidence(path: Path, *, accept_limited: bool = False) -> Evidence:
+def read_evidence(path: Path, *, accept_limited: bool = False) -> GuardEvidence:
     """The evidence in an audit's folder or result.json, or in a sweep's folder or frontier.json, once its scores bear it out.
 
     With `accept_limited` an audit without the reference models that its policy requires will do.
@@ -134,30 +138,30 @@ def read_evidence(path: Path, *, accept_limited: bool = False) -> Evidence:
     file = path / ("frontier.json" if swept else "result.json") if path.is_dir() else path
     if swept:
         frontier, audits = read_verified_frontier(file)
-        return of_frontier(frontier, audits["none"], file)
+        return build_frontier_evidence(frontier, audits["none"], file)
     result, arrays = read_verified(file)
-    return of_result(result.model_copy(update={"arrays": arrays}), file, accept_limited=accept_limited)
+    return build_result_evidence(result.model_copy(update={"arrays": arrays}), file, accept_limited=accept_limited)
 
 
-def choose(evidence: Evidence) -> Choice:
+def choose_served_outputs(evidence: GuardEvidence) -> GuardChoice:
     """The least restrictive outputs that meet every claim.
 
-    >>> bound = Bound(0.01, 0.03, 0.01, 0.02, "gap")
-    >>> found = Evidence("result.json", "", "", "", 0.95, 3, 1, (Candidate("label", "probabilities", (bound,), "meets"),))
-    >>> choose(found).sentence
+    >>> bound = MeasuredBound(0.01, 0.03, 0.01, 0.02, "gap")
+    >>> found = GuardEvidence("result.json", "", "", "", 0.95, 3, 1, (Candidate("label", "probabilities", (bound,), "meets"),))
+    >>> choose_served_outputs(found).sentence
     'label meets every limit: at most 2% of members at 1% false positives where 3% is allowed.'
     """
     if evidence.gaps:
-        return Choice(None, 3, evidence.gaps[0])
+        return GuardChoice(None, 3, evidence.gaps[0])
     good = next((entry for entry in evidence.candidates if entry.outcome == "meets"), None)
     if good is not None:
         bound = good.tightest()
         words = f"at most {bound.write(bound.high)} {bound.place} where {bound.write(bound.limit)} is allowed"
-        return Choice(good, 0, f"{good.restrict} meets every limit: {words}.")
+        return GuardChoice(good, 0, f"{good.restrict} meets every limit: {words}.")
     last = next(entry for entry in evidence.candidates if entry.restrict == LABEL)
     short = next((entry for entry in evidence.candidates if entry.is_short), None)
     if short is not None and last.outcome != "breaks":
-        return Choice(
+        return GuardChoice(
             None,
             3,
             f"{short.restrict} was not measured with the full set of attacks: {', '.join(short.lacking)} did not run. "
@@ -169,13 +173,13 @@ def choose(evidence: Evidence) -> Choice:
     between = f"{bound.write(bound.low)} to {bound.write(bound.high)} {bound.place} by {bound.attack}"
     between += "" if bound.able else ", with no attack that could have exceeded it"
     if last.outcome == "breaks":
-        return Choice(
+        return GuardChoice(
             None,
             1,
             f"Even labels alone exceed the limit of {bound.write(bound.limit)}: {between}. No restriction of outputs helps: train the model "
             f"otherwise (see `memberscope defend`), and audit it again.",
         )
-    return Choice(
+    return GuardChoice(
         None,
         1,
         f"It is not shown that labels alone keep the limit of {bound.write(bound.limit)}: {between}. Audit with more records, or train the "
@@ -183,9 +187,9 @@ def choose(evidence: Evidence) -> Choice:
     )
 
 
-def of_result(result: Result, file: Path, *, accept_limited: bool = False) -> Evidence:
+def build_result_evidence(result: Result, file: Path, *, accept_limited: bool = False) -> GuardEvidence:
     """The evidence in an audit with its arrays."""
-    plan = plan_of(result)
+    plan = restore_plan(result)
     searches = result.diagnostics.get("searches", {})
     n_classes = len(result.diagnostics["class_sizes"])
     asked = max([len(plan.views), *(int(entry["budget"]) for entry in searches.values())])
@@ -194,9 +198,9 @@ def of_result(result: Result, file: Path, *, accept_limited: bool = False) -> Ev
     if "determinism" in result.controls and result.controls["determinism"].passed is False:
         asked, notes = 1, [f"{result.controls['determinism'].why} So one answer a record is allowed."]
     endpoint = result.diagnostics.get("endpoint", {})
-    levels = levels_of(result, plan, endpoint)
-    gaps = gaps_of(result, plan, levels, accept_limited=accept_limited)
-    found = [] if gaps else [candidate(name, outputs, levels) for name, outputs in levels]
+    levels = collect_guard_levels(result, plan, endpoint)
+    gaps = list_result_gaps(result, plan, levels, accept_limited=accept_limited)
+    found = [] if gaps else [build_candidate(name, outputs, levels) for name, outputs in levels]
     if not any(threat.references for threat in result.threat_models):
         notes.append("No attack with reference models ran: these limits are against attacks without them.")
     granted = max(result.threat_models, key=lambda threat: threat.access)
@@ -204,7 +208,7 @@ def of_result(result: Result, file: Path, *, accept_limited: bool = False) -> Ev
         f"access {plan.threat.access.word}, {result.diagnostics['n_members']} members and {result.diagnostics['n_non_members']} "
         f"non-members, {granted.references} reference models, {asked} queries a record at most"
     )
-    return Evidence(
+    return GuardEvidence(
         file.name,
         hashlib.sha256(file.read_bytes()).hexdigest(),
         result.title,
@@ -212,7 +216,7 @@ def of_result(result: Result, file: Path, *, accept_limited: bool = False) -> Ev
         plan.confidence,
         n_classes,
         asked,
-        in_order(found, n_classes),
+        sort_candidates(found, n_classes),
         tuple(gaps),
         tuple(notes),
         endpoint,
@@ -223,14 +227,14 @@ def of_result(result: Result, file: Path, *, accept_limited: bool = False) -> Ev
 class Measurement:
     """What is known of one level: a bound for each claim of the policy (none: nothing ran there), and what attacked it."""
 
-    bounds: tuple[Bound, ...]
-    covered: Coverage = field(default_factory=Coverage)
+    bounds: tuple[MeasuredBound, ...]
+    covered: AttackCoverage = field(default_factory=AttackCoverage)
 
 
 Levels = dict[tuple[str, Outputs], Measurement]
 
 
-def levels_of(result: Result, plan: Plan, endpoint: Mapping[str, Any]) -> Levels:
+def collect_guard_levels(result: Result, plan: Plan, endpoint: Mapping[str, Any]) -> Levels:
     """What was measured at each level that a guard could serve, by restriction and outputs.
 
     A guard passes logits on or answers with probabilities; what an endpoint answers unrestricted it cannot change.
@@ -240,38 +244,40 @@ def levels_of(result: Result, plan: Plan, endpoint: Mapping[str, Any]) -> Levels
     found: Levels = {}
     for threat in result.threat_models:
         place = (threat.access.word, threat.restriction)
-        name = LABEL if threat.access == Access.LABEL else plain(threat.restriction or NONE)
+        name = LABEL if threat.access == Access.LABEL else shorten_defence_name(threat.restriction or NONE)
         unrestricted = name == NONE and threat.access == Access.PROBABILITIES
         if threat.access == Access.WHITE_BOX or (unrestricted and endpoint and serves == "logits"):
             continue
         outputs: Outputs = "probabilities" if unrestricted else serves
-        found[name, outputs] = Measurement(bounds_at(result, plan, place), coverage(result, result.arrays, place))
+        found[name, outputs] = Measurement(
+            collect_measured_bounds(result, plan, place), measure_attack_coverage(result, result.arrays, place)
+        )
     return found
 
 
-def bounds_at(result: Result, plan: Plan, place: Place) -> tuple[Bound, ...]:
+def collect_measured_bounds(result: Result, plan: Plan, place: Place) -> tuple[MeasuredBound, ...]:
     """A bound for each claim of the policy, about each value of its group; none where nothing ran."""
-    parts = parts_at(result.arrays, place)
+    parts = select_parts(result.arrays, place)
     if not parts or plan.policy is None:
         return ()
-    excess = excess_of(result.controls)
+    excess = count_excess_records(result.controls)
     tested = examine_claims(plan.policy, result.arrays, parts, result.estimates, plan.confidence, excess)
-    return tuple(bound_of(entry) for entry in tested)
+    return tuple(build_measured_bound(entry) for entry in tested)
 
 
-def bound_of(tested: Tested) -> Bound:
+def build_measured_bound(tested: Tested) -> MeasuredBound:
     """The bound of one claim; from 0 to 1 where nothing could be tested."""
     claim, estimate = tested.question.claim, tested.estimate
     is_rate = isinstance(claim, Claim) and tested.question.group is None
     fpr, words = getattr(claim, "fpr", None), "" if is_rate else tested.question.sentence()
     if estimate is None:
-        return Bound(fpr, tested.limit, 0.0, 1.0, tested.why_not or "nothing", words, able=False)
+        return MeasuredBound(fpr, tested.limit, 0.0, 1.0, tested.why_not or "nothing", words, able=False)
     able = tested.able and not isinstance(claim, EpsilonClaim)
     high = max(tested.high, tested.worst_high)
-    return Bound(fpr, tested.limit, estimate.low, high, estimate.method.rsplit("reached by ", 1)[-1], words, able)
+    return MeasuredBound(fpr, tested.limit, estimate.low, high, estimate.method.rsplit("reached by ", 1)[-1], words, able)
 
 
-def gaps_of(result: Result, plan: Plan, levels: Levels, *, accept_limited: bool = False) -> list[str]:
+def list_result_gaps(result: Result, plan: Plan, levels: Levels, *, accept_limited: bool = False) -> list[str]:
     """Why nothing can be concluded from an audit, in sentences; empty if something can."""
     if plan.policy is None:
         return ["The audit was judged by no policy, so there is no limit to keep. Audit again with a [policy]."]
@@ -295,7 +301,7 @@ def gaps_of(result: Result, plan: Plan, levels: Levels, *, accept_limited: bool 
         found.append(
             "The policy limits epsilon, which no measurement can show to be kept. Prove it by accounting, or leave it out."
         )
-    used = n_references(result.controls)
+    used = count_good_references(result.controls)
     if plan.policy.references > used and not accept_limited:
         found.append(
             f"The policy requires {plan.policy.references} reference models and the audit used {used}. Audit with --recipe and "
@@ -307,7 +313,7 @@ def gaps_of(result: Result, plan: Plan, levels: Levels, *, accept_limited: bool 
     return found
 
 
-def candidate(name: str, outputs: Outputs, levels: Levels) -> Candidate:
+def build_candidate(name: str, outputs: Outputs, levels: Levels) -> Candidate:
     """A level with the largest limits of all levels that can be worked out from it.
 
     It is undecided where a claim could not be tested, or an attack of the full set did not run.
@@ -316,50 +322,54 @@ def candidate(name: str, outputs: Outputs, levels: Levels) -> Candidate:
     if not own.bounds:
         return Candidate(name, outputs, (), "undecided", own.covered.ran, own.covered.lacking)
     above = {(NONE, "logits")} if outputs == "probabilities" else set()
-    weaker = [level.bounds for at, level in levels.items() if tells(name, at[0]) and at not in above and level.bounds]
+    weaker = [
+        level.bounds for at, level in levels.items() if can_derive_answers(name, at[0]) and at not in above and level.bounds
+    ]
     bounds = []
     for mine, seen in zip(own.bounds, zip(*weaker, strict=True), strict=True):
         top = max(seen, key=lambda entry: entry.high)
         bounds.append(replace(mine, low=max(entry.low for entry in seen), high=top.high, attack=top.attack))
-    outcome = worst([bound.outcome for bound in bounds] + (["undecided"] if own.covered.lacking else []))
+    outcome = find_worst_outcome([bound.outcome for bound in bounds] + (["undecided"] if own.covered.lacking else []))
     return Candidate(name, outputs, tuple(bounds), outcome, own.covered.ran, own.covered.lacking)
 
 
-def worst(outcomes: list[Outcome]) -> Outcome:
+def find_worst_outcome(outcomes: list[Outcome]) -> Outcome:
     """`breaks` before `undecided` before `meets`."""
     order: tuple[Outcome, ...] = ("breaks", "undecided", "meets")
     return min(outcomes, key=order.index)
 
 
-def in_order(found: list[Candidate], n_classes: int) -> tuple[Candidate, ...]:
+def sort_candidates(found: list[Candidate], n_classes: int) -> tuple[Candidate, ...]:
     """The least restrictive first; logits before probabilities."""
-    return tuple(sorted(found, key=lambda entry: (restrictiveness(entry.restrict, n_classes), entry.outputs)))
+    return tuple(sorted(found, key=lambda entry: (build_restrictiveness_key(entry.restrict, n_classes), entry.outputs)))
 
 
-def of_frontier(frontier: Frontier, bare: Result, file: Path) -> Evidence:
+def build_frontier_evidence(frontier: Frontier, bare: Result, file: Path) -> GuardEvidence:
     """The evidence in a sweep of defences, `bare` being its audit of undefended training: its rows that change outputs alone.
 
     Whether a row meets the policy holds for all claims and all choices at once, as the sweep judged it.
     """
-    claims = rates_of(frontier)
+    claims = read_rate_limits(frontier)
     access, n_classes = frontier.plan["threat"]["access"], len(bare.diagnostics["class_sizes"])
     asked = max([1, *(int(entry["budget"]) for entry in bare.diagnostics.get("searches", {}).values())])
-    served = [row for row in frontier.rows if row.why_not is None and row.average is not None and not trains(row.name)]
-    gaps = gaps_of_frontier(frontier, bare, served)
+    served = [
+        row for row in frontier.rows if row.why_not is None and row.average is not None and not has_training_change(row.name)
+    ]
+    gaps = list_frontier_gaps(frontier, bare, served)
     outputs: Outputs = "logits" if access == "logits" else "probabilities"
-    found = in_order([] if gaps else [judged(row, served, outputs, claims) for row in served], n_classes)
+    found = sort_candidates([] if gaps else [build_row_candidate(row, served, outputs, claims) for row in served], n_classes)
     chosen = next((entry.restrict for entry in found if entry.outcome == "meets"), None)
     notes = [
         f"{row.name} meets the policy, too, but changes training, which a guard cannot: train the served model so, and audit that."
         for row in frontier.rows
-        if row.meets == "meets" and trains(row.name)
+        if row.meets == "meets" and has_training_change(row.name)
     ]
-    fitted = next((fitted_of(row) for row in served if restricts(row) == chosen), None)
+    fitted = next((find_fitted_file(row) for row in served if name_restriction(row) == chosen), None)
     if fitted is not None:
         notes.append(
             "What is fitted belongs to the sweep's own model: fit it to the served one with `memberscope guard fit --force`."
         )
-    return Evidence(
+    return GuardEvidence(
         file.name,
         hashlib.sha256(file.read_bytes()).hexdigest(),
         frontier.title,
@@ -375,46 +385,48 @@ def of_frontier(frontier: Frontier, bare: Result, file: Path) -> Evidence:
     )
 
 
-def fitted_of(row: Row) -> str | None:
+def find_fitted_file(row: FrontierRow) -> str | None:
     """The file that a sweep left of a row's fitted parts, if it has any."""
-    name = training_of(row.name)
-    return None if name == NONE else fitted_file(name)
+    name = parse_training_name(row.name)
+    return None if name == NONE else name_fitted_file(name)
 
 
-def trains(name: str) -> bool:
+def has_training_change(name: str) -> bool:
     """Whether a choice changes training, which a guard cannot.
 
-    >>> trains("l2:0.01+top:3"), trains("memguard:1"), trains("top:3")
+    >>> has_training_change("l2:0.01+top:3"), has_training_change("memguard:1"), has_training_change("top:3")
     (True, False, False)
     """
-    return any(not isinstance(part, Answering) for part in defended(name, NOBODY, NOBODY).training)
+    return any(not isinstance(part, BehindOutputs) for part in parse_defence(name, NOBODY, NOBODY).training)
 
 
-def restricts(row: Row) -> str:
+def name_restriction(row: FrontierRow) -> str:
     """What a guard has to do to outputs for a row that changes nothing else."""
-    return plain(row.name)
+    return shorten_defence_name(row.name)
 
 
-def judged(row: Row, rows: list[Row], outputs: Outputs, claims: Mapping[float, float]) -> Candidate:
+def build_row_candidate(
+    row: FrontierRow, rows: list[FrontierRow], outputs: Outputs, claims: Mapping[float, float]
+) -> Candidate:
     """A row as a candidate: it meets the policy if it and every row that can be worked out from it do."""
-    name = restricts(row)
-    weaker = [other for other in rows if tells(name, restricts(other))]
+    name = name_restriction(row)
+    weaker = [other for other in rows if can_derive_answers(name, name_restriction(other))]
     seen = [other.average for other in weaker if other.average is not None]
     top = max(seen, key=lambda entry: entry.high)
     fpr = top.fpr or 0.0
     attack = top.method.rsplit("reached by ", 1)[-1]
-    bound = Bound(fpr, claims[fpr], max(entry.low for entry in seen), top.high, attack)
-    outcome = worst([other.meets for other in weaker])  # type: ignore[misc]
+    bound = MeasuredBound(fpr, claims[fpr], max(entry.low for entry in seen), top.high, attack)
+    outcome = find_worst_outcome([other.meets for other in weaker])  # type: ignore[misc]
     return Candidate(name, outputs, (bound,), outcome, tuple(row.attacks), tuple(row.lacking))
 
 
-def rates_of(frontier: Frontier) -> dict[float, float]:
+def read_rate_limits(frontier: Frontier) -> dict[float, float]:
     """The limit of the TPR on all records at each rate of a sweep's policy."""
     claims = (frontier.policy or {}).get("max_tpr", ())
     return {claim["fpr"]: claim["tpr"] for claim in claims if claim.get("group") is None}
 
 
-def gaps_of_frontier(frontier: Frontier, bare: Result, served: list[Row]) -> list[str]:
+def list_frontier_gaps(frontier: Frontier, bare: Result, served: list[FrontierRow]) -> list[str]:
     """Why nothing can be concluded from a sweep, in sentences; empty if something can."""
     if frontier.policy is None or not frontier.policy["max_tpr"]:
         return ["The sweep was judged by no policy, so there is no limit to keep. Run it again with a [policy]."]
@@ -423,21 +435,21 @@ def gaps_of_frontier(frontier: Frontier, bare: Result, served: list[Row]) -> lis
         passed = frontier.rows[0].controls.get(name, True)
         if passed is False or (passed is None and not frontier.plan["assume_exchangeable"]):
             found.append(f"The {name} control of the sweep did not pass, so its numbers decide nothing. See its audits.")
-    if frontier.fpr not in rates_of(frontier):
+    if frontier.fpr not in read_rate_limits(frontier):
         found.append(
-            f"The policy says nothing of {percent(frontier.fpr)} false positives, the least that was told. Give more records."
+            f"The policy says nothing of {format_rate_percent(frontier.fpr)} false positives, the least that was told. Give more records."
         )
     if not bare.diagnostics.get("searches"):
         found.append("Labels alone were not searched. Run the sweep with the attack boundary and --search-queries 64.")
-    if not any(restricts(row) == LABEL for row in served):
+    if not any(name_restriction(row) == LABEL for row in served):
         found.append("Labels alone are not among the choices that were judged. Add label to --defences.")
     return found
 
 
-def percent(rate: float) -> str:
+def format_rate_percent(rate: float) -> str:
     """A rate for readers.
 
-    >>> percent(0.0123)
+    >>> format_rate_percent(0.0123)
     '1.23%'
     """
     return f"{100 * rate:.3g}%"

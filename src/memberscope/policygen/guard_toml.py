@@ -7,52 +7,52 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from memberscope.guard.policy.config import policy_of
-from memberscope.policygen.candidates import Bound, Candidate, Evidence, percent
+from memberscope.guard.policy.config import parse_guard_policy
+from memberscope.policygen.candidates import Candidate, GuardEvidence, MeasuredBound, format_rate_percent
 
 LIFETIME = "365d"  # a budget of queries about a record is full again after so long; an audit's attackers got theirs once
 EXAMPLE = {"protocol": "v2", "model_name": "model"}
 BODY = '{"instances": "$records"}'
 
 
-def draft(evidence: Evidence, chosen: Candidate, folder: Path) -> str:
+def draft_policy(evidence: GuardEvidence, chosen: Candidate, folder: Path) -> str:
     """The text of `guard.toml` that serves `chosen`; `folder` is where the evidence lies, for its fitted parts.
 
     Raises:
         InputError: What the audit was told of its endpoint makes no policy.
 
-    >>> from memberscope.policygen.candidates import Bound
-    >>> chosen = Candidate("top:1", "probabilities", (Bound(0.01, 0.03, 0.01, 0.02, "lira"),), "meets")
-    >>> evidence = Evidence("result.json", "00", "iris", "access probabilities", 0.95, 3, 128, (chosen,))
-    >>> policy = policy_of(tomllib.loads(draft(evidence, chosen, Path("."))))
+    >>> from memberscope.policygen.candidates import MeasuredBound
+    >>> chosen = Candidate("top:1", "probabilities", (MeasuredBound(0.01, 0.03, 0.01, 0.02, "lira"),), "meets")
+    >>> evidence = GuardEvidence("result.json", "00", "iris", "access probabilities", 0.95, 3, 128, (chosen,))
+    >>> policy = parse_guard_policy(tomllib.loads(draft_policy(evidence, chosen, Path("."))))
     >>> policy.default.restrict, policy.default.per_record.n, policy.measured.upper
     ('top:1', 128, 0.02)
     """
-    fitted = [f"fitted = {quote(str(folder.resolve() / evidence.fitted))}", ""] if evidence.fitted else []
+    fitted = [f"fitted = {quote_toml_text(str(folder.resolve() / evidence.fitted))}", ""] if evidence.fitted else []
     parts = [
-        *head(evidence, chosen),
+        *draft_header(evidence, chosen),
         *fitted,
-        *serving(evidence, chosen),
-        *default(evidence, chosen),
-        *identity(),
-        *measured(evidence, chosen),
+        *draft_serving(evidence, chosen),
+        *draft_default(evidence, chosen),
+        *draft_identity(),
+        *draft_measured(evidence, chosen),
     ]
     text = "\n".join(parts) + "\n"
-    policy_of(tomllib.loads(text), "the policy that was drafted")
+    parse_guard_policy(tomllib.loads(text), "the policy that was drafted")
     return text
 
 
-def head(evidence: Evidence, chosen: Candidate) -> list[str]:
+def draft_header(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
     """Comments: what was measured, of which outputs, and which were chosen."""
     lines = [
-        f"# What this guard serves was measured by the audit {quote(evidence.title)}:",
+        f"# What this guard serves was measured by the audit {quote_toml_text(evidence.title)}:",
         f"# {evidence.file}, SHA-256 {evidence.digest}",
         f"# Threat model: {evidence.threat}.",
         "# Largest upper limit of the strongest attack, with the attacks of all that can be worked out from these outputs:",
     ]
     for entry in evidence.candidates:
         rates = "; ".join(
-            f"{bound.write(bound.high)} {at_rate(bound)} (limit {bound.write(bound.limit)}, {bound.attack})"
+            f"{bound.write(bound.high)} {describe_bound_place(bound)} (limit {bound.write(bound.limit)}, {bound.attack})"
             for bound in entry.bounds
         )
         kept = " <- served" if entry is chosen else ""
@@ -61,15 +61,15 @@ def head(evidence: Evidence, chosen: Candidate) -> list[str]:
         lines.append(f"#   {entry.restrict} ({entry.outputs}): {outcome}")
     lines.append(f"# Attacked by: {', '.join(chosen.attacks)}.")
     lines += [f"# {line}" for line in evidence.notes]
-    return [printable(line) for line in lines] + [""]
+    return [strip_unprintable(line) for line in lines] + [""]
 
 
-def at_rate(bound: Bound) -> str:
+def describe_bound_place(bound: MeasuredBound) -> str:
     """Where a bound holds, in short."""
-    return f"for {bound.claim.rstrip('.')!r}" if bound.claim or bound.fpr is None else f"at {percent(bound.fpr)}"
+    return f"for {bound.claim.rstrip('.')!r}" if bound.claim or bound.fpr is None else f"at {format_rate_percent(bound.fpr)}"
 
 
-def serving(evidence: Evidence, chosen: Candidate) -> list[str]:
+def draft_serving(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
     """How the server is asked, as the audit asked it, or an example."""
     known = dict(evidence.endpoint)
     said = known or EXAMPLE
@@ -79,17 +79,17 @@ def serving(evidence: Evidence, chosen: Candidate) -> list[str]:
     said = {"outputs": chosen.outputs, **said}
     if "classes" not in said:
         said = {**said, "n_classes": said.get("n_classes", evidence.n_classes)}
-    lines += [f"{name} = {value_of(value)}" for name, value in said.items()]
+    lines += [f"{name} = {format_toml_value(value)}" for name, value in said.items()]
     if said["protocol"] == "json":
-        lines += [f"body = {quote(BODY)}  # write the template of your audit.toml; results keep none"]
+        lines += [f"body = {quote_toml_text(BODY)}  # write the template of your audit.toml; results keep none"]
     return [*lines, ""]
 
 
-def default(evidence: Evidence, chosen: Candidate) -> list[str]:
+def draft_default(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
     """What every client gets."""
     return [
         "[default]",
-        f"restrict = {quote(chosen.restrict)}",
+        f"restrict = {quote_toml_text(chosen.restrict)}",
         f"# The audit's attackers asked at most {evidence.asked} times about a record: with more, its limits say nothing. The budget is for",
         "# one client and one record exactly; copies with noise are other records, and many clients have many budgets. The monitor looks",
         "# for both.",
@@ -99,7 +99,7 @@ def default(evidence: Evidence, chosen: Candidate) -> list[str]:
     ]
 
 
-def identity() -> list[str]:
+def draft_identity() -> list[str]:
     """How clients are told apart, to fill in."""
     return [
         "[identity]",
@@ -113,40 +113,40 @@ def identity() -> list[str]:
     ]
 
 
-def measured(evidence: Evidence, chosen: Candidate) -> list[str]:
+def draft_measured(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
     """The claim with the least room."""
     bound = chosen.tightest()
     return [
         "[measured]",
-        f"result = {quote(evidence.digest)}",
-        f"level = {quote(chosen.restrict)}",
+        f"result = {quote_toml_text(evidence.digest)}",
+        f"level = {quote_toml_text(chosen.restrict)}",
         *([] if bound.fpr is None else [f"fpr = {bound.fpr!r}"]),
-        *([f"claim = {quote(bound.claim)}"] if bound.claim else []),
+        *([f"claim = {quote_toml_text(bound.claim)}"] if bound.claim else []),
         f"limit = {bound.limit!r}",
         f"upper = {bound.high!r}",
-        f"attack = {quote(bound.attack)}",
+        f"attack = {quote_toml_text(bound.attack)}",
         f"confidence = {evidence.confidence!r}",
-        f"outputs = {quote(chosen.outputs)}",
-        f"attacks = {value_of(list(chosen.attacks))}",
+        f"outputs = {quote_toml_text(chosen.outputs)}",
+        f"attacks = {format_toml_value(list(chosen.attacks))}",
     ]
 
 
-def value_of(value: Any) -> str:
+def format_toml_value(value: Any) -> str:
     """A text, number or list in TOML."""
     if isinstance(value, list):
-        return f"[{', '.join(value_of(entry) for entry in value)}]"
-    return quote(value) if isinstance(value, str) else str(value)
+        return f"[{', '.join(format_toml_value(entry) for entry in value)}]"
+    return quote_toml_text(value) if isinstance(value, str) else str(value)
 
 
-def quote(text: str) -> str:
+def quote_toml_text(text: str) -> str:
     """Text as a TOML string.
 
-    >>> quote("café")
+    >>> quote_toml_text("café")
     '"café"'
     """
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def printable(line: str) -> str:
+def strip_unprintable(line: str) -> str:
     """A line without what a comment may not hold, or a terminal would obey."""
     return "".join(letter for letter in line if letter.isprintable())

@@ -14,14 +14,14 @@ from typing import Literal, get_args
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.frames.access import chosen
+from memberscope.frames.access import choose_rows
 from memberscope.types import Bools, Ints, Records
 
 Kind = Literal["natural", "mislabelled"]
 
 
 @dataclass(frozen=True, eq=False)
-class Tossed:
+class CanaryDraw:
     """Which `rows` (m,) of a pool are canaries, the labels `y` (m,) that they get, and whether the coin put each `inside` (m,)."""
 
     rows: Ints
@@ -29,7 +29,7 @@ class Tossed:
     inside: Bools
 
 
-def tossed(y: Ints, m: int, kind: Kind, seed: int, n_classes: int) -> Tossed:
+def draw_canary_rows(y: Ints, m: int, kind: Kind, seed: int, n_classes: int) -> CanaryDraw:
     """`m` of the records with labels `y` (n,), which trained nothing, each in with probability one half by coins of its own [1].
 
     `mislabelled` ones get another class, drawn at random: a model can fit them by heart alone, so they show the worst case
@@ -38,7 +38,7 @@ def tossed(y: Ints, m: int, kind: Kind, seed: int, n_classes: int) -> Tossed:
     Raises:
         InputError: There are fewer records, or there is no other class.
 
-    >>> found = tossed(np.arange(8) % 2, 4, "mislabelled", 0, 2)
+    >>> found = draw_canary_rows(np.arange(8) % 2, 4, "mislabelled", 0, 2)
     >>> len(found.rows), bool((found.y != found.rows % 2).all())
     (4, True)
     """
@@ -51,21 +51,21 @@ def tossed(y: Ints, m: int, kind: Kind, seed: int, n_classes: int) -> Tossed:
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(len(y))[:m])
     labels = (y[rows] + rng.integers(1, n_classes, m)) % n_classes if kind == "mislabelled" else y[rows].copy()
-    return Tossed(rows, labels, rng.random(m) < 0.5)
+    return CanaryDraw(rows, labels, rng.random(m) < 0.5)
 
 
-def canaries(pool: Records, m: int, kind: Kind, seed: int, n_classes: int) -> tuple[Records, Bools]:
+def draw_canaries(pool: Records, m: int, kind: Kind, seed: int, n_classes: int) -> tuple[Records, Bools]:
     """The canaries among `pool` as records (m), and which of them (m,) to train on.
 
     Raises:
         InputError: The pool has fewer records, or there is no other class.
 
     >>> pool = Records(np.arange(8.0)[:, None], np.arange(8) % 2, np.array(list("abcdefgh")))
-    >>> records, inside = canaries(pool, 4, "natural", 0, 2)
+    >>> records, inside = draw_canaries(pool, 4, "natural", 0, 2)
     >>> len(records), len(inside)
     (4, 4)
     """
-    found = tossed(pool.y, m, kind, seed, n_classes)
+    found = draw_canary_rows(pool.y, m, kind, seed, n_classes)
     groups = {name: values[found.rows] for name, values in pool.groups.items()}
-    x = None if pool.x is None else chosen(pool.x, found.rows)
+    x = None if pool.x is None else choose_rows(pool.x, found.rows)
     return Records(x, found.y, pool.ids[found.rows], groups), found.inside

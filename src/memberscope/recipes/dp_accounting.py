@@ -82,7 +82,7 @@ class Proof:
     assumes: str = ASSUMES
 
 
-def proof(privacy: Privacy, n_records: int, batch_size: int, epochs: int) -> Proof:
+def prove_epsilon(privacy: Privacy, n_records: int, batch_size: int, epochs: int) -> Proof:
     """What DP-SGD on `n_records` proves: each joins a step with probability `batch_size / n_records`, `epochs` times its inverse.
 
     The number of steps an epoch is rounded to the nearest, and is at least one.
@@ -91,7 +91,7 @@ def proof(privacy: Privacy, n_records: int, batch_size: int, epochs: int) -> Pro
         InputError: There is no noise; delta is so large that publishing a record at random would pass; no noise reaches the
             target; or Opacus is not installed.
 
-    >>> found = proof(Privacy(noise_multiplier=1.1), n_records=60_000, batch_size=240, epochs=60)
+    >>> found = prove_epsilon(Privacy(noise_multiplier=1.1), n_records=60_000, batch_size=240, epochs=60)
     >>> found.steps, round(found.epsilon, 2), round(found.epsilon_rdp, 2)
     (15000, 2.31, 2.5)
     """
@@ -102,23 +102,23 @@ def proof(privacy: Privacy, n_records: int, batch_size: int, epochs: int) -> Pro
             f"Expected a delta below 1 / records = {1 / n_records:.2g}, got {privacy.delta:g}: at that size, publishing a record "
             "drawn at random would count as private. Lower delta."
         )
-    rate, steps = schedule_of(n_records, batch_size, epochs)
-    noise = noise_of(privacy, n_records, batch_size, epochs)
-    tight, rdp = epsilons(noise, rate, steps, privacy.delta)
+    rate, steps = compute_sampling_schedule(n_records, batch_size, epochs)
+    noise = find_noise_multiplier(privacy, n_records, batch_size, epochs)
+    tight, rdp = compute_epsilons(noise, rate, steps, privacy.delta)
     return Proof(tight, rdp, privacy.delta, noise, rate, steps)
 
 
-def schedule_of(n_records: int, batch_size: int, epochs: int) -> tuple[float, int]:
+def compute_sampling_schedule(n_records: int, batch_size: int, epochs: int) -> tuple[float, int]:
     """Probability that a record joins a step, and the number of steps.
 
-    >>> schedule_of(1000, 128, 2)
+    >>> compute_sampling_schedule(1000, 128, 2)
     (0.128, 16)
     """
     rate = min(1.0, batch_size / n_records)
     return rate, epochs * max(1, round(1 / rate))
 
 
-def noise_of(privacy: Privacy, n_records: int, batch_size: int, epochs: int) -> float:
+def find_noise_multiplier(privacy: Privacy, n_records: int, batch_size: int, epochs: int) -> float:
     """The noise multiplier: as given, or the least, to a thousandth, at which the PRV accountant proves the target.
 
     Raises:
@@ -127,47 +127,47 @@ def noise_of(privacy: Privacy, n_records: int, batch_size: int, epochs: int) -> 
     if privacy.noise_multiplier is not None:
         return privacy.noise_multiplier
     assert privacy.epsilon is not None, "a Privacy has a target epsilon or a noise multiplier"
-    rate, steps = schedule_of(n_records, batch_size, epochs)
-    return searched(privacy.epsilon, privacy.delta, rate, steps)
+    rate, steps = compute_sampling_schedule(n_records, batch_size, epochs)
+    return search_noise_multiplier(privacy.epsilon, privacy.delta, rate, steps)
 
 
 @lru_cache(maxsize=256)
-def searched(target: float, delta: float, rate: float, steps: int) -> float:
+def search_noise_multiplier(target: float, delta: float, rate: float, steps: int) -> float:
     """The least noise multiplier, to a thousandth, whose proven epsilon is at most `target`.
 
     Raises:
         InputError: There is none, or Opacus is not installed.
     """
     low = high = 1.0
-    while epsilons(high, rate, steps, delta)[0] > target:
+    while compute_epsilons(high, rate, steps, delta)[0] > target:
         low, high = high, 2 * high
         if high > MOST_NOISE:
             raise InputError(
                 f"Expected an epsilon that {steps} steps can reach, got {target:g}: no noise multiplier up to {MOST_NOISE:g} "
                 "proves it. Raise epsilon, or train for fewer epochs."
             )
-    while low == high or epsilons(low, rate, steps, delta)[0] <= target:
+    while low == high or compute_epsilons(low, rate, steps, delta)[0] <= target:
         low, high = low / 2, low
         if low < 1e-3:
             return high
     from scipy.optimize import brentq
 
     def beyond(logarithm: float) -> float:
-        return math.log(epsilons(math.exp(logarithm), rate, steps, delta)[0] / target)
+        return math.log(compute_epsilons(math.exp(logarithm), rate, steps, delta)[0] / target)
 
     found = math.exp(brentq(beyond, math.log(low), math.log(high), xtol=2e-4))
-    while epsilons(found, rate, steps, delta)[0] > target:
+    while compute_epsilons(found, rate, steps, delta)[0] > target:
         found *= 1.0004
     return found
 
 
-def epsilons(noise: float, rate: float, steps: int, delta: float) -> tuple[float, float]:
+def compute_epsilons(noise: float, rate: float, steps: int, delta: float) -> tuple[float, float]:
     """Proven epsilon by the PRV accountant and by the RDP accountant, of `steps` steps of the subsampled Gaussian mechanism.
 
     Raises:
         InputError: Opacus is not installed.
     """
-    prv, rdp = accountants()
+    prv, rdp = load_accountants()
     with warnings.catch_warnings():  # the accountants warn of the ends of their grids, where their bounds are still bounds
         warnings.simplefilter("ignore")
         rdp.history = prv.history = [(noise, rate, steps)]
@@ -175,7 +175,7 @@ def epsilons(noise: float, rate: float, steps: int, delta: float) -> tuple[float
         return min(loose, float(prv.get_epsilon(delta))) if loose <= FAR else loose, loose
 
 
-def accountants() -> tuple[Any, Any]:
+def load_accountants() -> tuple[Any, Any]:
     """Opacus's PRV and RDP accountants.
 
     Raises:

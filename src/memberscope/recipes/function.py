@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from memberscope.errors import InputError
-from memberscope.recipes.source_digest import own_modules, source_digest
+from memberscope.recipes.source_digest import digest_source, list_own_modules
 from memberscope.types import Recipe, Records
 
 
@@ -38,7 +38,7 @@ class FunctionRecipe:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel with the function's own code, so that workers need not find the module it stands in."""
-        return unpacked, (type(self), packed(self.function), self.version)
+        return rebuild_function_recipe, (type(self), pickle_by_value(self.function), self.version)
 
     @property
     def reads_seed(self) -> bool:
@@ -53,7 +53,7 @@ class FunctionRecipe:
     @property
     def digest(self) -> str | None:
         """Hash of the function's source and of what it carries, or None if these cannot be hashed."""
-        found = source_digest(self.function)
+        found = digest_source(self.function)
         return None if found is None else hashlib.sha256(f"{found}:{self.version}".encode()).hexdigest()
 
 
@@ -67,7 +67,7 @@ class Parcel:
             InputError: It cannot be sent.
         """
         try:
-            self.data = packed(recipe)
+            self.data = pickle_by_value(recipe)
         except Exception as error:
             raise InputError(
                 f"Expected a recipe that can be sent to workers, got {type(error).__name__}: {error}. "
@@ -76,11 +76,11 @@ class Parcel:
 
     def __call__(self, records: Records, seed: int) -> Any:
         """What the recipe returns."""
-        return opened(self.data)(records, seed)
+        return load_pickled(self.data)(records, seed)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Arrive as the recipe."""
-        return opened, (self.data,)
+        return load_pickled, (self.data,)
 
 
 def as_names(value: Any) -> tuple[Any, ...]:
@@ -88,12 +88,12 @@ def as_names(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def packed(thing: Any) -> bytes:
+def pickle_by_value(thing: Any) -> bytes:
     """The thing as bytes, with the code of the user's own modules."""
     import cloudpickle
 
     already = cloudpickle.list_registry_pickle_by_value()  # a recipe that packs its function is packed itself, too
-    own = [module for module in own_modules() if module.__name__ not in already]
+    own = [module for module in list_own_modules() if module.__name__ not in already]
     for module in own:
         cloudpickle.register_pickle_by_value(module)
     try:
@@ -103,16 +103,16 @@ def packed(thing: Any) -> bytes:
             cloudpickle.unregister_pickle_by_value(module)
 
 
-def opened(data: bytes) -> Any:
+def load_pickled(data: bytes) -> Any:
     """What was packed, in a worker."""
     import cloudpickle
 
     return cloudpickle.loads(data)
 
 
-def unpacked(kind: type[FunctionRecipe], data: bytes, version: str) -> FunctionRecipe:
+def rebuild_function_recipe(kind: type[FunctionRecipe], data: bytes, version: str) -> FunctionRecipe:
     """The recipe again, in a worker."""
-    return kind(opened(data), version)
+    return kind(load_pickled(data), version)
 
 
 def as_recipe(given: Any) -> Recipe:

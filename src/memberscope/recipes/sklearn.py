@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from memberscope.errors import InputError
-from memberscope.recipes.source_digest import joined, source_digest, value_digest
+from memberscope.recipes.source_digest import digest_source, digest_value, join_digests
 from memberscope.targets import SklearnTarget
 from memberscope.types import Records
 
@@ -40,13 +40,15 @@ class SklearnRecipe:
         kind = type(self.estimator)
         library = getattr(sys.modules.get(kind.__module__.split(".")[0]), "__version__", "")
         parameters = self.estimator.get_params()
-        values = [part for name in sorted(parameters) for part in (name, value_digest(parameters[name]))]
-        return joined([f"{kind.__module__}.{kind.__qualname__}:{library}:{sklearn.__version__}", source_digest(kind), *values])
+        values = [part for name in sorted(parameters) for part in (name, digest_value(parameters[name]))]
+        return join_digests(
+            [f"{kind.__module__}.{kind.__qualname__}:{library}:{sklearn.__version__}", digest_source(kind), *values]
+        )
 
     def __call__(self, records: Records, seed: int) -> SklearnTarget:
         """A clone fitted on `records`."""
         model = copy_unfitted(self.estimator)
-        model.set_params(**dict.fromkeys(seed_names(model), seed))
+        model.set_params(**dict.fromkeys(list_seed_parameters(model), seed))
         return SklearnTarget(model.fit(records.x, records.y))
 
 
@@ -77,11 +79,11 @@ def is_catboost(part: Any) -> bool:
     return type(part).__module__.split(".")[0] == "catboost" and hasattr(part, "get_params")
 
 
-def seed_names(estimator: Any) -> list[str]:
+def list_seed_parameters(estimator: Any) -> list[str]:
     """Names of all parameters that seed an estimator and those inside it; CatBoost lists its own only once it is set.
 
     >>> from sklearn.tree import DecisionTreeClassifier
-    >>> seed_names(DecisionTreeClassifier())
+    >>> list_seed_parameters(DecisionTreeClassifier())
     ['random_state']
     """
     parameters = estimator.get_params()

@@ -29,14 +29,14 @@ def is_own(module: ModuleType) -> bool:
         return False
     depth = name.count(".") + (file.name == "__init__.py")
     above = file.parents[min(depth, len(file.parents) - 1)]
-    return file.relative_to(above).as_posix() not in installed_in(above)
+    return file.relative_to(above).as_posix() not in list_installed_files(above)
 
 
 @functools.cache
-def installed_in(folder: Path) -> frozenset[str]:
+def list_installed_files(folder: Path) -> frozenset[str]:
     """Paths of what installers put into a folder, as their records tell; a folder filled with `pip install --target` has such.
 
-    >>> sorted(installed_in(Path("/nowhere")))
+    >>> sorted(list_installed_files(Path("/nowhere")))
     []
     """
     found: set[str] = set()
@@ -46,23 +46,23 @@ def installed_in(folder: Path) -> frozenset[str]:
     return frozenset(found)
 
 
-def own_modules() -> list[ModuleType]:
+def list_own_modules() -> list[ModuleType]:
     """The user's own modules among those that are loaded."""
     return [module for module in list(sys.modules.values()) if isinstance(module, ModuleType) and is_own(module)]
 
 
-def source_digest(function: Callable[..., Any]) -> str | None:
+def digest_source(function: Callable[..., Any]) -> str | None:
     """Hash of a function's or class's name and source, of the values it carries, and of the own modules that its module uses.
 
     None if there is no source, or a value cannot be hashed.
 
     >>> def scaled_by(factor):
     ...     return lambda x: factor * x
-    >>> source_digest(print) is None, value_digest(2) == value_digest(2) != value_digest(3)
+    >>> digest_source(print) is None, digest_value(2) == digest_value(2) != digest_value(3)
     (True, True)
     """
     if isinstance(function, functools.partial):
-        return joined([source_digest(function.func), value_digest(function.args), value_digest(dict(function.keywords))])
+        return join_digests([digest_source(function.func), digest_value(function.args), digest_value(dict(function.keywords))])
     try:
         unwrapped = inspect.unwrap(function)
         file = inspect.getsourcefile(unwrapped)
@@ -74,16 +74,16 @@ def source_digest(function: Callable[..., Any]) -> str | None:
     name = (
         f"{unwrapped.__module__}.{unwrapped.__qualname__}:{getattr(getattr(unwrapped, '__code__', None), 'co_firstlineno', 0)}"
     )
-    parts = [name, hashlib.sha256(source).hexdigest(), *(value_digest(value) for value in carried(unwrapped))]
-    return joined([*parts, *used_modules(unwrapped.__module__)])
+    parts = [name, hashlib.sha256(source).hexdigest(), *(digest_value(value) for value in list_carried_values(unwrapped))]
+    return join_digests([*parts, *list_used_modules(unwrapped.__module__)])
 
 
-def joined(parts: list[str | None]) -> str | None:
+def join_digests(parts: list[str | None]) -> str | None:
     """Hash of hashes; None if one is missing."""
     return None if None in parts else hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
 
 
-def carried(function: Any) -> Iterator[Any]:
+def list_carried_values(function: Any) -> Iterator[Any]:
     """Values that a function brings along: those of the scope it was made in, its defaults, and what it is bound to."""
     if inspect.ismethod(function):
         yield function.__self__
@@ -99,7 +99,7 @@ def carried(function: Any) -> Iterator[Any]:
             yield value
 
 
-def value_digest(value: Any) -> str | None:
+def digest_value(value: Any) -> str | None:
     """Hash of a value by its content, of code by its source; None if it has neither."""
     import joblib
 
@@ -108,21 +108,21 @@ def value_digest(value: Any) -> str | None:
     if inspect.isbuiltin(value):
         return f"{value.__module__}.{value.__qualname__}"
     if inspect.isfunction(value) or inspect.ismethod(value) or isinstance(value, type | functools.partial):
-        return source_digest(value)
+        return digest_source(value)
     if type(value) in (tuple, list):
-        return joined([type(value).__name__, *map(value_digest, value)])
+        return join_digests([type(value).__name__, *map(digest_value, value)])
     if type(value) is dict:
-        return joined([part for key in sorted(value, key=repr) for part in (value_digest(key), value_digest(value[key]))])
+        return join_digests([part for key in sorted(value, key=repr) for part in (digest_value(key), digest_value(value[key]))])
     try:
         kind = type(value)
         home = sys.modules.get(kind.__module__)
-        code = source_digest(kind) if home is not None and is_own(home) else kind.__module__
-        return joined([code, kind.__qualname__, joblib.hash(value)])
+        code = digest_source(kind) if home is not None and is_own(home) else kind.__module__
+        return join_digests([code, kind.__qualname__, joblib.hash(value)])
     except Exception:  # what cannot be pickled: without a hash nothing is stored, which is always safe
         return None
 
 
-def used_modules(name: str, seen: set[str] | None = None) -> list[str]:
+def list_used_modules(name: str, seen: set[str] | None = None) -> list[str]:
     """Names and hashes of the user's own modules that the module `name` uses, directly or through each other."""
     seen = {name} if seen is None else seen
     found = []
@@ -132,5 +132,5 @@ def used_modules(name: str, seen: set[str] | None = None) -> list[str]:
             continue
         seen.add(other.__name__)
         found.append(f"{other.__name__}:{hashlib.sha256(Path(str(other.__file__)).read_bytes()).hexdigest()}")
-        found += used_modules(other.__name__, seen)
+        found += list_used_modules(other.__name__, seen)
     return sorted(found)

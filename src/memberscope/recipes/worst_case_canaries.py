@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError, UnmetNeedError
-from memberscope.signals.feature_domain import encoded
+from memberscope.signals.feature_domain import encode_in_domain
 from memberscope.types import Ints, Records
 
 WorstCase = Literal["mislabelled", "out_of_distribution", "near_duplicate"]
@@ -36,7 +36,7 @@ class Planted:
         return np.asarray(self.records.groups[GROUP])
 
 
-def planted(records: Records, n_each: int, seed: int, n_classes: int) -> Planted:
+def plant_canaries(records: Records, n_each: int, seed: int, n_classes: int) -> Planted:
     """`records` with `n_each` of them turned into canaries of each kind, and copies of the near-duplicates appended [1].
 
     Mislabelled ones get another class at random. Those out of distribution get each feature from a record of its own, and any class.
@@ -47,7 +47,7 @@ def planted(records: Records, n_each: int, seed: int, n_classes: int) -> Planted
         InputError: There are too few records or classes, or they have no features that could be mixed.
 
     >>> pool = Records(np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 2, np.arange(40).astype(str))
-    >>> found = planted(pool, 4, 0, 2)
+    >>> found = plant_canaries(pool, 4, 0, 2)
     >>> len(found.records), sorted(set(found.kinds.tolist()))
     (44, ['copy', 'mislabelled', 'near_duplicate', 'none', 'out_of_distribution'])
     """
@@ -67,39 +67,39 @@ def planted(records: Records, n_each: int, seed: int, n_classes: int) -> Planted
         y[where] = (y[where] + rng.integers(1, n_classes, n_each)) % n_classes
     kind[n:] = COPY
     try:
-        domain, z = encoded(records.x)
+        domain, z = encode_in_domain(records.x)
     except UnmetNeedError as error:
         raise InputError(f"Expected records whose features can be mixed for canaries. {error} Or give --canaries 0.") from error
-    z[rows[1]] = mixed(z, n_each, rng)
+    z[rows[1]] = mix_features(z, n_each, rng)
     copies = z[rows[2]]
     other = rng.random(copies.shape) >= COPIED
     other[np.arange(n_each), rng.integers(0, copies.shape[1], n_each)] = True
-    copies[other] = mixed(z, n_each, rng)[other]
+    copies[other] = mix_features(z, n_each, rng)[other]
     x = domain.decode(domain.inside(np.concatenate([z, copies])))
     every = np.concatenate([np.arange(n), rows[2]])
     ids = np.concatenate([records.ids, np.char.add(records.ids[rows[2]], " (copy)")])
     groups = {name: values[every] for name, values in records.groups.items() if name != GROUP}
-    return Planted(Records(as_before(x, records.x), y[every], ids, groups | {GROUP: kind}), every)
+    return Planted(Records(restore_dtype(x, records.x), y[every], ids, groups | {GROUP: kind}), every)
 
 
-def mixed(z: NDArray[Any], n: int, rng: np.random.Generator) -> NDArray[Any]:
+def mix_features(z: NDArray[Any], n: int, rng: np.random.Generator) -> NDArray[Any]:
     """Records (n, f) of which each feature is another record's of `z` (m, f)."""
     return np.asarray(z[rng.integers(0, len(z), (n, z.shape[1])), np.arange(z.shape[1])])
 
 
-def as_before(x: Any, before: Any) -> Any:
+def restore_dtype(x: Any, before: Any) -> Any:
     """The records in the type of numbers that they had, which takes less room where it was small."""
     return x.astype(before.dtype) if isinstance(before, np.ndarray) and isinstance(x, np.ndarray) else x
 
 
-def natural(planted_records: Records) -> NDArray[np.bool_]:
+def find_natural_records(planted_records: Records) -> NDArray[np.bool_]:
     """Which records (n,) are no canaries.
 
-    >>> natural(Records(None, np.zeros(2, dtype=np.int64), np.array(["a", "b"])))
+    >>> find_natural_records(Records(None, np.zeros(2, dtype=np.int64), np.array(["a", "b"])))
     array([ True,  True])
     """
     kinds = planted_records.groups.get(GROUP)
     return np.ones(len(planted_records), dtype=bool) if kinds is None else np.asarray(kinds == NATURAL)
 
 
-__all__ = ["COPY", "GROUP", "NATURAL", "Planted", "WorstCase", "natural", "planted"]
+__all__ = ["COPY", "GROUP", "NATURAL", "Planted", "WorstCase", "find_natural_records", "plant_canaries"]

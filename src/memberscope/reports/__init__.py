@@ -1,38 +1,43 @@
 """Reports: the result as a document, a web page, a terminal summary, a table of records, and a CI verdict."""
 
 from memberscope.reports.comparison_html import render_comparison, write_comparison_page
-from memberscope.reports.comparison_terminal import compared_summary, comparison_json, comparison_schema, write_comparison
-from memberscope.reports.explain import explain, explain_record, topics
+from memberscope.reports.comparison_terminal import (
+    comparison_schema,
+    format_comparison_json,
+    print_comparison,
+    write_comparison,
+)
+from memberscope.reports.explain import explain, explain_record, list_topics
 from memberscope.reports.files.arrays_file import read_arrays, write_arrays
 from memberscope.reports.files.audit_folder import write_all
-from memberscope.reports.files.junit_xml import junit, write_junit
-from memberscope.reports.files.records_csv import same_records, write_records
-from memberscope.reports.files.result_json import read_result, schema, to_json, write_result
+from memberscope.reports.files.junit_xml import render_junit, write_junit
+from memberscope.reports.files.records_csv import is_records_file_current, write_records
+from memberscope.reports.files.result_json import format_result_json, read_result, result_schema, write_result
 from memberscope.reports.files.verified_files import read_verified, read_verified_frontier
 from memberscope.reports.frontier import frontier_schema, read_frontier, write_frontier
-from memberscope.reports.page.report_html import render, write_report
-from memberscope.reports.terminal import summary
+from memberscope.reports.page.report_html import render_report, write_report
+from memberscope.reports.terminal import print_summary
 
 __all__ = [
-    "compared_summary",
-    "comparison_json",
+    "print_comparison",
+    "format_comparison_json",
     "comparison_schema",
     "explain",
     "explain_record",
     "frontier_schema",
-    "junit",
+    "render_junit",
     "read_arrays",
     "read_frontier",
     "read_result",
     "read_verified",
     "read_verified_frontier",
-    "render",
+    "render_report",
     "render_comparison",
-    "same_records",
-    "schema",
-    "summary",
-    "to_json",
-    "topics",
+    "is_records_file_current",
+    "result_schema",
+    "print_summary",
+    "format_result_json",
+    "list_topics",
     "write_all",
     "write_arrays",
     "write_comparison",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from memberscope._html import content_policy, template_text
-from memberscope._text import percent
+from memberscope._html import build_content_policy, read_template
+from memberscope._text import format_percentage
 from memberscope.auditing import STRONGEST, Comparison
-from memberscope.auditing.documents.comparison import Point
+from memberscope.auditing.documents.comparison import TrendPoint
 from memberscope.reports import comparison_terminal as words
 from memberscope.signals import write_bytes
 
@@ -37,20 +37,20 @@ class Figure:
     ticks: list[tuple[float, str]]
 
 
-def figures(comparison: Comparison) -> list[Figure]:
+def build_figures(comparison: Comparison) -> list[Figure]:
     """A figure for the AUC and for each claimed rate; none for two releases, which the tables tell."""
     if len(comparison.releases) < 3:
         return []
     kinds = dict.fromkeys((point.metric, point.fpr) for point in comparison.trend)
-    return [figure(comparison, [p for p in comparison.trend if (p.metric, p.fpr) == kind]) for kind in kinds]
+    return [build_figure(comparison, [p for p in comparison.trend if (p.metric, p.fpr) == kind]) for kind in kinds]
 
 
-def figure(comparison: Comparison, points: list[Point]) -> Figure:
+def build_figure(comparison: Comparison, points: list[TrendPoint]) -> Figure:
     """Marks and ticks of one number."""
     low, high = min(point.low for point in points), max(point.high for point in points)
     reach = max(high - low, 0.02)
     low, high = max(0.0, low - 0.1 * reach), min(1.0, high + 0.1 * reach)
-    write = (lambda value: f"{value:.3f}") if points[0].metric == "auc" else percent
+    write = (lambda value: f"{value:.3f}") if points[0].metric == "auc" else format_percentage
     names = [release.name for release in comparison.releases]
 
     def y(value: float) -> float:
@@ -69,7 +69,7 @@ def figure(comparison: Comparison, points: list[Point]) -> Figure:
         for point in points
     ]
     ticks = [(y(low + share * (high - low)), write(low + share * (high - low))) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    name = "AUC" if points[0].metric == "auc" else f"Members found at {percent(points[0].fpr)} false positives"
+    name = "AUC" if points[0].metric == "auc" else f"Members found at {format_percentage(points[0].fpr)} false positives"
     return Figure(f"{name}, strongest attack", marks, ticks)
 
 
@@ -78,14 +78,14 @@ def render_comparison(comparison: Comparison) -> str:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    blocks = {"style": template_text("report.css"), "own_style": template_text("comparison.css")}
+    blocks = {"style": read_template("report.css"), "own_style": read_template("comparison.css")}
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["percent"] = percent
-    for name in ("number_name", "told", "change", "place", "led"):
+    environment.filters["percent"] = format_percentage
+    for name in ("name_number", "format_value", "format_difference", "format_compared_level", "format_leaders"):
         environment.globals[name] = getattr(words, name)
     strongest = [entry for entry in comparison.compared if entry.attack in (STRONGEST, None)]
     spans = [abs(limit) for entry in strongest for limit in (entry.difference.low, entry.difference.high)]
-    text = environment.from_string(template_text("comparison.html.j2")).render(
+    text = environment.from_string(read_template("comparison.html.j2")).render(
         comparison=comparison,
         verdict=words.WORDS[comparison.verdict],
         tone=CLASSES[comparison.verdict],
@@ -94,9 +94,9 @@ def render_comparison(comparison: Comparison) -> str:
         claims=[entry for entry in comparison.compared if entry.claim],
         methods=list(dict.fromkeys(entry.method for entry in comparison.compared)),
         scale=max([*spans, 0.01]),
-        figures=figures(comparison),
+        figures=build_figures(comparison),
         size=(WIDTH, HEIGHT, LEFT, TOP, BOTTOM),
-        policy=Markup(content_policy([], list(blocks.values()))),
+        policy=Markup(build_content_policy([], list(blocks.values()))),
         **{name: Markup(block) for name, block in blocks.items()},
     )
     return str(text)

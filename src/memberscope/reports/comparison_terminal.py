@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from memberscope._text import percent
+from memberscope._text import format_percentage
 from memberscope.auditing import COMPARISON_FORMAT, STRONGEST, Comparison
-from memberscope.auditing.documents.access_levels import level_word
-from memberscope.auditing.documents.comparison import Compared, Span
+from memberscope.auditing.documents.access_levels import format_level
+from memberscope.auditing.documents.comparison import Compared, ValueWithLimits
 from memberscope.signals import write_bytes
 
 COLOURS = {"LEAKS_MORE": "bold red", "NOT_MORE": "bold green", "INCONCLUSIVE": "bold yellow"}
@@ -22,7 +22,7 @@ ACCURACIES = {"train_accuracy": "train accuracy", "test_accuracy": "test accurac
 WIDE = 100  # columns of a terminal from which the attacks are named too
 
 
-def comparison_json(comparison: Comparison) -> str:
+def format_comparison_json(comparison: Comparison) -> str:
     """The document as JSON text."""
     return json.dumps(comparison.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -33,7 +33,7 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
     Raises:
         InputError: The disk is full or the folder cannot be written.
     """
-    write_bytes(path, comparison_json(comparison).encode())
+    write_bytes(path, format_comparison_json(comparison).encode())
 
 
 def comparison_schema() -> dict[str, Any]:
@@ -42,32 +42,32 @@ def comparison_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": COMPARISON_FORMAT, **found}
 
 
-def number_name(entry: Compared) -> str:
+def name_number(entry: Compared) -> str:
     """What a number is, in words."""
     if entry.metric == "auc":
         return "AUC"
-    return f"TPR at {percent(entry.fpr)}" if entry.metric == "tpr" else ACCURACIES[entry.metric]
+    return f"TPR at {format_percentage(entry.fpr)}" if entry.metric == "tpr" else ACCURACIES[entry.metric]
 
 
-def told(entry: Compared, value: float) -> str:
+def format_value(entry: Compared, value: float) -> str:
     """A value of an entry: a plain number if it is an AUC, a percentage otherwise."""
-    return f"{value:.3f}" if entry.metric == "auc" else percent(value)
+    return f"{value:.3f}" if entry.metric == "auc" else format_percentage(value)
 
 
-def change(entry: Compared) -> str:
+def format_difference(entry: Compared) -> str:
     """The difference with its limits: of an AUC as it is, of rates in percentage points."""
-    gain: Span = entry.difference
+    gain: ValueWithLimits = entry.difference
     if entry.metric == "auc":
         return f"{gain.value:+.3f} ({gain.low:.3f} to {gain.high:.3f})"
     return f"{100 * gain.value:+.3g} ({100 * gain.low:.3g} to {100 * gain.high:.3g})"
 
 
-def place(entry: Compared) -> str:
+def format_compared_level(entry: Compared) -> str:
     """The level of an entry, or what stands in for it with accuracies."""
-    return "all records" if entry.access is None else level_word(entry.access, entry.restriction)
+    return "all records" if entry.access is None else format_level(entry.access, entry.restriction)
 
 
-def led(entry: Compared) -> str:
+def format_leaders(entry: Compared) -> str:
     """Which attack reached the strongest value, in both if it is not the same."""
     if entry.reached_by is None:
         return entry.attack or ""
@@ -75,21 +75,21 @@ def led(entry: Compared) -> str:
     return first if first == second else f"{first}, then {second}"
 
 
-def compared_summary(comparison: Comparison, console: Console) -> None:
+def print_comparison(comparison: Comparison, console: Console) -> None:
     """Print the verdict, what was not alike, the strongest attack at each level before and after, and the trend."""
     console.print(f"[{COLOURS[comparison.verdict]}]{WORDS[comparison.verdict]}[/] {escape(comparison.reason)}")
-    console.print(strongest_table(comparison, wide=console.width >= WIDE))
+    console.print(build_strongest_table(comparison, wide=console.width >= WIDE))
     for sentence in comparison.obstacles[1:]:
         console.print(f"  [yellow]not comparable[/] {escape(sentence)}")
     for sentence in comparison.notes:
         console.print(f"  [yellow]note[/] {escape(sentence)}")
     if len(comparison.releases) > 2:
-        console.print(trend_table(comparison))
+        console.print(build_trend_table(comparison))
 
 
-def strongest_table(comparison: Comparison, *, wide: bool) -> Table:
+def build_strongest_table(comparison: Comparison, *, wide: bool) -> Table:
     """The strongest attack at each level that both have, and the accuracies; the attacks that reached it if `wide`."""
-    title = f"{escape(comparison.before)} and {escape(comparison.after)}: the strongest attack ({percent(comparison.confidence)} intervals)"
+    title = f"{escape(comparison.before)} and {escape(comparison.after)}: the strongest attack ({format_percentage(comparison.confidence)} intervals)"
     table = Table(title=title, title_justify="left")
     table.add_column("access", min_width=13, max_width=None if wide else 13)
     table.add_column("number", no_wrap=True)
@@ -102,21 +102,26 @@ def strongest_table(comparison: Comparison, *, wide: bool) -> Table:
     for entry in comparison.compared:
         if entry.attack not in (STRONGEST, None):
             continue
-        if shown is not None and place(entry) != shown:
+        if shown is not None and format_compared_level(entry) != shown:
             table.add_section()
-        name = number_name(entry) + (" *" if entry.claim else "")
-        values = (told(entry, entry.before.value), told(entry, entry.after.value), change(entry))
-        table.add_row("" if place(entry) == shown else place(entry), name, *values, *([led(entry)] if wide else []))
-        shown = place(entry)
+        name = name_number(entry) + (" *" if entry.claim else "")
+        values = (format_value(entry, entry.before.value), format_value(entry, entry.after.value), format_difference(entry))
+        table.add_row(
+            "" if format_compared_level(entry) == shown else format_compared_level(entry),
+            name,
+            *values,
+            *([format_leaders(entry)] if wide else []),
+        )
+        shown = format_compared_level(entry)
     claims = [entry for entry in comparison.compared if entry.claim]
     if claims:
-        tests = "; ".join(f"{number_name(entry)}: p = {entry.p_value:.2g}" for entry in claims)
+        tests = "; ".join(f"{name_number(entry)}: p = {entry.p_value:.2g}" for entry in claims)
         table.caption = f"Changes of rates in percentage points.\n* decides the verdict, corrected by Holm: {tests}"
         table.caption_justify = "left"
     return table
 
 
-def trend_table(comparison: Comparison) -> Table:
+def build_trend_table(comparison: Comparison) -> Table:
     """The strongest attack in each release."""
     table = Table(title="Over the releases, at the level of the last one", title_justify="left")
     table.add_column("release")
@@ -124,8 +129,8 @@ def trend_table(comparison: Comparison) -> Table:
     table.add_column("strongest attack, with its own audit's limits")
     table.add_column("reached by")
     for point in comparison.trend:
-        write = (lambda value: f"{value:.3f}") if point.metric == "auc" else percent
-        name = "AUC" if point.metric == "auc" else f"TPR at {percent(point.fpr)}"
+        write = (lambda value: f"{value:.3f}") if point.metric == "auc" else format_percentage
+        name = "AUC" if point.metric == "auc" else f"TPR at {format_percentage(point.fpr)}"
         span = f"{write(point.value)} ({write(point.low)} to {write(point.high)})"
         table.add_row(escape(point.release), name, span, point.reached_by)
     return table

@@ -8,26 +8,26 @@ from importlib.resources import files
 
 import numpy as np
 
-from memberscope._text import percent
-from memberscope.auditing import Arrays
+from memberscope._text import format_percentage
+from memberscope.auditing import AuditArrays
 from memberscope.errors import InputError
 
 
 @cache
-def answers() -> dict[str, dict[str, str]]:
+def read_topics() -> dict[str, dict[str, str]]:
     """Every topic with its title, text and command."""
     text = (files("memberscope.reports") / "explain.toml").read_text(encoding="utf-8")
     found: dict[str, dict[str, str]] = tomllib.loads(text)
     return found
 
 
-def topics() -> tuple[str, ...]:
+def list_topics() -> tuple[str, ...]:
     """Names that `explain` knows.
 
-    >>> "only-overfitted" in topics()
+    >>> "only-overfitted" in list_topics()
     True
     """
-    return tuple(answers())
+    return tuple(read_topics())
 
 
 def explain(topic: str) -> str:
@@ -42,33 +42,35 @@ def explain(topic: str) -> str:
     name = topic.strip().lower().replace("_", "-")
     if name.endswith("-per-class"):
         name = name.removesuffix("-per-class")
-    if name not in answers():
+    if name not in read_topics():
         raise InputError(
-            f"Expected a topic among {', '.join(topics())}, got {topic!r}. Or give --result DIR with a record's id."
+            f"Expected a topic among {', '.join(list_topics())}, got {topic!r}. Or give --result DIR with a record's id."
         )
-    found = answers()[name]
+    found = read_topics()[name]
     return f"{found['title']}\n\n{found['text'].strip()}\n\nSee it: {found['command']}"
 
 
-def explain_record(arrays: Arrays, record: str, prior: float) -> str:
+def explain_record(arrays: AuditArrays, record: str, prior: float) -> str:
     """How each attack ranks one record, by its id or by the hash that reports show.
 
     Raises:
         InputError: There is no such record.
     """
-    from memberscope.auditing import keyed_hashes
+    from memberscope.auditing import hash_ids
 
     where = np.flatnonzero(arrays.ids == record)
     if not len(where):
-        where = np.flatnonzero(np.array(keyed_hashes(arrays.ids)) == record)
+        where = np.flatnonzero(np.array(hash_ids(arrays.ids)) == record)
     if not len(where):
         raise InputError(f"Expected the id or hash of a record of this audit, got {record!r}. See records.csv.")
     i = int(where[0])
     kind = "a member" if arrays.member[i] else "a non-member"
     own = arrays.group_values["class"][arrays.groups["class"][i]]
-    lines = [f"Record {arrays.ids[i]} is {kind} of class {own}. At a prior of {percent(prior)}, an adversary would believe:"]
+    lines = [
+        f"Record {arrays.ids[i]} is {kind} of class {own}. At a prior of {format_percentage(prior)}, an adversary would believe:"
+    ]
     for name in sorted(arrays.posterior, key=lambda entry: -arrays.posterior[entry][i]):
         above = float(np.mean(arrays.comparable[name][~arrays.member] >= arrays.comparable[name][i]))
-        belief = percent(float(arrays.posterior[name][i]))
-        lines.append(f"  {name}: {belief} likely a member; {percent(above)} of non-members score as high or higher")
+        belief = format_percentage(float(arrays.posterior[name][i]))
+        lines.append(f"  {name}: {belief} likely a member; {format_percentage(above)} of non-members score as high or higher")
     return "\n".join(lines)

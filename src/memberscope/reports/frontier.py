@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from memberscope._html import content_policy, template_text
-from memberscope._text import number, percent
-from memberscope.auditing.defend.frontier import FORMAT, Frontier, Row
+from memberscope._html import build_content_policy, read_template
+from memberscope._text import format_number, format_percentage
+from memberscope.auditing.defend.frontier import FORMAT, Frontier, FrontierRow
 from memberscope.errors import InputError
 from memberscope.reports import select as lookup
 from memberscope.signals import write_bytes
@@ -31,7 +31,7 @@ def write_frontier(frontier: Frontier, out: Path) -> None:
     """
     text = json.dumps(frontier.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_bytes(out / "frontier.json", text.encode())
-    write_bytes(out / "frontier.html", page(frontier).encode())
+    write_bytes(out / "frontier.html", render_frontier(frontier).encode())
 
 
 def read_frontier(path: Path) -> Frontier:
@@ -56,52 +56,52 @@ def frontier_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": FORMAT, **Frontier.model_json_schema()}
 
 
-def page(frontier: Frontier) -> str:
+def render_frontier(frontier: Frontier) -> str:
     """The frontier as one HTML text that lets nothing else in."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    style = template_text("report.css") + template_text("frontier.css")
+    style = read_template("report.css") + read_template("frontier.css")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": percent, "interval": lookup.interval}
+    environment.filters |= {"percent": format_percentage, "interval": lookup.format_interval}
     environment.globals |= {
-        "number": number,
-        "cell": cell,
-        "leak": leak,
-        "epsilons": epsilons,
-        "canary": canary,
+        "number": format_number,
+        "cell": format_cell,
+        "leak": format_leakage,
+        "epsilons": format_epsilons,
+        "canary": name_canary_kind,
         "words": WORDS,
-        "reached_by": lookup.reached_by,
+        "reached_by": lookup.name_strongest_attack,
     }
     place = {row.name: number for number, row in enumerate((row for row in frontier.rows if row.why_not is None), start=1)}
     environment.globals["number_of"] = lambda names: ", ".join(str(place[name]) for name in names) or "–"
-    text = environment.from_string(template_text("frontier.html.j2")).render(
+    text = environment.from_string(read_template("frontier.html.j2")).render(
         frontier=frontier,
-        pictures=[picture(frontier, "worst"), picture(frontier, "average")],
-        policy=Markup(content_policy([], [style])),
+        pictures=[build_picture(frontier, "worst"), build_picture(frontier, "average")],
+        policy=Markup(build_content_policy([], [style])),
         style=Markup(style),
     )
     return str(text)
 
 
-def cell(entry: Any) -> str:
+def format_cell(entry: Any) -> str:
     """A share with its limits, or a dash."""
-    return "–" if entry is None else lookup.interval(entry)
+    return "–" if entry is None else lookup.format_interval(entry)
 
 
-def leak(entry: Any, row: Row, *, short: bool = False) -> str:
+def format_leakage(entry: Any, row: FrontierRow, *, short: bool = False) -> str:
     """Leakage with its limits; where nothing ran at the row's access, that it is not measured."""
     if entry is None and row.average is None:
         return UNKNOWN
-    return brief(entry) if short else cell(entry)
+    return format_short_interval(entry) if short else format_cell(entry)
 
 
-def canary(entry: Estimate | None) -> str:
+def name_canary_kind(entry: Estimate | None) -> str:
     """The kind of canary that an estimate is about, in words."""
     return "" if entry is None or entry.group is None else entry.group.partition("=")[2].replace("_", " ")
 
 
-def picture(frontier: Frontier, axis: str) -> dict[str, Any]:
+def build_picture(frontier: Frontier, axis: str) -> dict[str, Any]:
     """What the template draws of accuracy (up) by leakage (to the right): dots with limits, ticks, and the frontier's steps."""
     rows = [row for row in frontier.rows if row.accuracy is not None and getattr(row, axis) is not None]
     shown = [(row, getattr(row, axis)) for row in rows]
@@ -109,16 +109,16 @@ def picture(frontier: Frontier, axis: str) -> dict[str, Any]:
         return {"axis": axis, "dots": [], "width": WIDTH, "height": HEIGHT}
     lows = [row.accuracy.low for row in rows if row.accuracy]
     highs = [row.accuracy.high for row in rows if row.accuracy]
-    y_range = padded(min(lows), max(highs))
+    y_range = pad_range(min(lows), max(highs))
     x_range = (0.0, min(1.0, 1.08 * max(entry.high for _, entry in shown) + 0.01))
-    dots = [dot(row, entry, x_range, y_range, number) for number, (row, entry) in enumerate(shown, start=1)]
+    dots = [build_dot(row, entry, x_range, y_range, number) for number, (row, entry) in enumerate(shown, start=1)]
     return {
         "axis": axis,
         "fpr": shown[0][1].fpr,
         "dots": dots,
-        "steps": steps(dots),
-        "x_ticks": [(across(value, x_range), percent(value)) for value in ticks(*x_range)],
-        "y_ticks": [(up(value, y_range), percent(value)) for value in ticks(*y_range)],
+        "steps": format_staircase(dots),
+        "x_ticks": [(scale_x(value, x_range), format_percentage(value)) for value in choose_ticks(*x_range)],
+        "y_ticks": [(scale_y(value, y_range), format_percentage(value)) for value in choose_ticks(*y_range)],
         "width": WIDTH,
         "height": HEIGHT,
         "left": LEFT,
@@ -128,24 +128,26 @@ def picture(frontier: Frontier, axis: str) -> dict[str, Any]:
     }
 
 
-def dot(row: Row, entry: Estimate, x_range: tuple[float, float], y_range: tuple[float, float], number: int) -> dict[str, Any]:
+def build_dot(
+    row: FrontierRow, entry: Estimate, x_range: tuple[float, float], y_range: tuple[float, float], number: int
+) -> dict[str, Any]:
     """One choice's place, limits and words."""
     assert row.accuracy is not None
     return {
         "number": number,
         "name": row.name,
-        "x": across(entry.value, x_range),
-        "y": up(row.accuracy.value, y_range),
-        "x_low": across(entry.low, x_range),
-        "x_high": across(entry.high, x_range),
-        "y_low": up(row.accuracy.low, y_range),
-        "y_high": up(row.accuracy.high, y_range),
+        "x": scale_x(entry.value, x_range),
+        "y": scale_y(row.accuracy.value, y_range),
+        "x_low": scale_x(entry.low, x_range),
+        "x_high": scale_x(entry.high, x_range),
+        "y_low": scale_y(row.accuracy.low, y_range),
+        "y_high": scale_y(row.accuracy.high, y_range),
         "good": row.average is not None and not row.dominated_by,
-        "title": f"{row.name}: accuracy {cell(row.accuracy)}, TPR {cell(entry)}",
+        "title": f"{row.name}: accuracy {format_cell(row.accuracy)}, TPR {format_cell(entry)}",
     }
 
 
-def steps(dots: list[dict[str, Any]]) -> str:
+def format_staircase(dots: list[dict[str, Any]]) -> str:
     """The staircase of choices that no other beats in this picture, as the points of a line."""
     best = float("inf")
     points: list[str] = []
@@ -158,16 +160,16 @@ def steps(dots: list[dict[str, Any]]) -> str:
     return " ".join(points)
 
 
-def padded(low: float, high: float) -> tuple[float, float]:
+def pad_range(low: float, high: float) -> tuple[float, float]:
     """A range with some room at both ends, within 0 and 1."""
     room = max(0.01, 0.08 * (high - low))
     return max(0.0, low - room), min(1.0, high + room)
 
 
-def ticks(low: float, high: float) -> list[float]:
+def choose_ticks(low: float, high: float) -> list[float]:
     """About five round numbers in a range.
 
-    >>> ticks(0.0, 1.0), ticks(0.52, 0.61)
+    >>> choose_ticks(0.0, 1.0), choose_ticks(0.52, 0.61)
     ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0.52, 0.54, 0.56, 0.58, 0.6])
     """
     step = next(step for step in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2) if (high - low) / step <= 6 or step == 0.2)
@@ -175,19 +177,19 @@ def ticks(low: float, high: float) -> list[float]:
     return [value for value in found if low - 1e-9 <= value <= high + 1e-9]
 
 
-def across(value: float, x_range: tuple[float, float]) -> float:
+def scale_x(value: float, x_range: tuple[float, float]) -> float:
     """A share's place from the left."""
     return round(LEFT + (value - x_range[0]) / (x_range[1] - x_range[0]) * (WIDTH - LEFT - RIGHT), 1)
 
 
-def up(value: float, y_range: tuple[float, float]) -> float:
+def scale_y(value: float, y_range: tuple[float, float]) -> float:
     """A share's place from the top."""
     return round(HEIGHT - BOTTOM - (value - y_range[0]) / (y_range[1] - y_range[0]) * (HEIGHT - BOTTOM - TOP), 1)
 
 
-def frontier_summary(frontier: Frontier, console: Console, out: Path | None = None) -> None:
+def print_frontier(frontier: Frontier, console: Console, out: Path | None = None) -> None:
     """Print the table of choices, what did not run, and what the frontier means."""
-    console.print(frontier_table(frontier))
+    console.print(build_frontier_table(frontier))
     for row in frontier.rows:
         if row.why_not:
             console.print(f"  [yellow]not run[/] {escape(row.name)}: {escape(row.why_not)}")
@@ -199,16 +201,16 @@ def frontier_summary(frontier: Frontier, console: Console, out: Path | None = No
         console.print(f"Written to {escape(str(out))}/: frontier.json, frontier.html, and one audit for each way of training")
 
 
-def frontier_table(frontier: Frontier) -> Table:
+def build_frontier_table(frontier: Frontier) -> Table:
     """One row a choice, undominated ones marked."""
-    confidence = percent(frontier.plan["confidence"])
+    confidence = format_percentage(frontier.plan["confidence"])
     table = Table(
         title=f"Accuracy and leakage to an attacker who knows the defence ({confidence} intervals)", title_justify="left"
     )
     table.add_column("defence", overflow="fold")
     table.add_column("accuracy")
-    table.add_column(f"average TPR at {percent(frontier.fpr)}")
-    worst = "" if frontier.canary_fpr is None else f" at {percent(frontier.canary_fpr)}"
+    table.add_column(f"average TPR at {format_percentage(frontier.fpr)}")
+    worst = "" if frontier.canary_fpr is None else f" at {format_percentage(frontier.canary_fpr)}"
     table.add_column(f"worst-case TPR{worst}")
     table.add_column("unaware: both")
     if any(row.proven for row in frontier.rows):
@@ -217,7 +219,7 @@ def frontier_table(frontier: Frontier) -> Table:
         table.add_column("policy")
     for row in frontier.rows:
         if row.why_not is None:
-            table.add_row(*cells(row, frontier))
+            table.add_row(*format_frontier_cells(row, frontier))
     table.caption = (
         "TPR at this FPR of the strongest attack; unaware: of one who trains reference models without the defence. "
         "* no other choice is at least as good in accuracy, average and worst case"
@@ -226,20 +228,20 @@ def frontier_table(frontier: Frontier) -> Table:
     return table
 
 
-def cells(row: Row, frontier: Frontier) -> list[str]:
+def format_frontier_cells(row: FrontierRow, frontier: Frontier) -> list[str]:
     """The texts of one row."""
     mark = "" if row.dominated_by or row.average is None else " *"
-    unaware = [percent(entry.value) for entry in (row.unaware_average, row.unaware_worst) if entry is not None]
-    found = [escape(row.name) + mark, brief(row.accuracy), leak(row.average, row, short=True)]
-    found += [leak(row.worst, row, short=True), ", ".join(unaware) or "–"]
+    unaware = [format_percentage(entry.value) for entry in (row.unaware_average, row.unaware_worst) if entry is not None]
+    found = [escape(row.name) + mark, format_short_interval(row.accuracy), format_leakage(row.average, row, short=True)]
+    found += [format_leakage(row.worst, row, short=True), ", ".join(unaware) or "–"]
     if any(entry.proven for entry in frontier.rows):
-        found.append(epsilons(row))
+        found.append(format_epsilons(row))
     if frontier.policy:
         found.append(WORDS[row.meets])
     return found
 
 
-def brief(entry: Any) -> str:
+def format_short_interval(entry: Any) -> str:
     """A share with its limits as short as a narrow terminal wants it."""
     if entry is None:
         return "–"
@@ -247,7 +249,7 @@ def brief(entry: Any) -> str:
     return f"{value:g}% ({low:g}–{high:g})"
 
 
-def epsilons(row: Row) -> str:
+def format_epsilons(row: FrontierRow) -> str:
     """Proven epsilon, and what the canaries prove without an assumption and, in brackets, with that of a Gaussian curve."""
     proven = "none" if row.proven is None else f"{row.proven['epsilon']:.3g}"
     measured = [f"{bound['epsilon']:.2f}" for bound in row.measured]

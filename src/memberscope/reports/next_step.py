@@ -11,7 +11,7 @@ Arguments = Callable[[str], str]  # from a verb to the arguments of this audit t
 ORDER = ("null", "blind", "references", "direction", "fitted")  # of what a verdict rests on first
 
 
-def next_step(result: Result, arguments: Arguments | None = None, out: str = "DIR") -> str | None:
+def suggest_next_step(result: Result, arguments: Arguments | None = None, out: str = "DIR") -> str | None:
     """A sentence with the next command; None without a verdict.
 
     `arguments` gives what named the model and the threat on the command line; without it three dots stand in their place. `out` is the

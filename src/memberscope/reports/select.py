@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from memberscope._text import percent
+from memberscope._text import format_percentage
 from memberscope.auditing import STRONGEST, Result
 from memberscope.types import Estimate
 
 Place = tuple[str, str | None]
 
 
-def select(result: Result, **conditions: Any) -> Iterator[Estimate]:
+def select_estimates(result: Result, **conditions: Any) -> Iterator[Estimate]:
     """Estimates whose fields equal all `conditions`; of the audited model and all records unless asked for otherwise.
 
     A `level` stands for its access and its restriction.
@@ -25,68 +25,70 @@ def select(result: Result, **conditions: Any) -> Iterator[Estimate]:
             yield entry
 
 
-def first(result: Result, **conditions: Any) -> Estimate | None:
+def find_estimate(result: Result, **conditions: Any) -> Estimate | None:
     """The first such estimate, or None."""
-    return next(select(result, **conditions), None)
+    return next(select_estimates(result, **conditions), None)
 
 
-def levels(result: Result) -> list[Place]:
+def list_levels(result: Result) -> list[Place]:
     """Levels with estimates, weakest first, as access and restriction."""
-    return list(dict.fromkeys((entry.access, entry.restriction) for entry in select(result, attack=STRONGEST, metric="auc")))
+    return list(
+        dict.fromkeys((entry.access, entry.restriction) for entry in select_estimates(result, attack=STRONGEST, metric="auc"))
+    )
 
 
-def unmeasured_levels(result: Result) -> list[Place]:
+def list_unmeasured_levels(result: Result) -> list[Place]:
     """Levels that were to be audited and at which no attack ran, weakest first."""
-    ran = {(entry.access, entry.restriction) for entry in select(result, metric="auc")}
+    ran = {(entry.access, entry.restriction) for entry in select_estimates(result, metric="auc")}
     every = [(threat.access.word, threat.restriction) for threat in result.threat_models]
     return [place for place in dict.fromkeys(every) if place not in ran]
 
 
-def fprs(result: Result) -> list[float]:
+def list_fprs(result: Result) -> list[float]:
     """False-positive rates with estimates, largest first."""
-    found = {entry.fpr for entry in select(result, attack=STRONGEST, metric="tpr") if entry.fpr}
+    found = {entry.fpr for entry in select_estimates(result, attack=STRONGEST, metric="tpr") if entry.fpr}
     return sorted(found, reverse=True)
 
 
-def headline(result: Result) -> Estimate | None:
+def find_headline(result: Result) -> Estimate | None:
     """The strongest attack's TPR at the policy's lowest rate, or else at the lowest one with ten expected false positives."""
-    found = levels(result)
+    found = list_levels(result)
     if not found:
         return None
     claimed = [entry.fpr for entry in result.estimates if not entry.exploratory and entry.fpr]
     rates = claimed or [
         entry.fpr
-        for entry in select(result, attack=STRONGEST, level=found[-1], metric="tpr")
+        for entry in select_estimates(result, attack=STRONGEST, level=found[-1], metric="tpr")
         if entry.fpr and not entry.warning
     ]
-    rates = rates or fprs(result)
+    rates = rates or list_fprs(result)
     if not rates:
         return None
-    return first(result, attack=STRONGEST, level=found[-1], metric="tpr", fpr=min(rates))
+    return find_estimate(result, attack=STRONGEST, level=found[-1], metric="tpr", fpr=min(rates))
 
 
-def interval(entry: Any, *, rate: bool = True) -> str:
+def format_interval(entry: Any, *, rate: bool = True) -> str:
     """An estimate with its limits: as percentages, or as plain numbers.
 
-    >>> interval({"value": 0.5, "low": 0.25, "high": 0.75})
+    >>> format_interval({"value": 0.5, "low": 0.25, "high": 0.75})
     '50% (25% to 75%)'
     """
     get = entry.get if isinstance(entry, dict) else lambda name: getattr(entry, name)
-    write = percent if rate else (lambda value: f"{value:.3f}")
+    write = format_percentage if rate else (lambda value: f"{value:.3f}")
     return f"{write(get('value'))} ({write(get('low'))} to {write(get('high'))})"
 
 
-def reached_by(entry: Estimate) -> str:
+def name_strongest_attack(entry: Estimate) -> str:
     """The attack that reached the strongest value."""
     return entry.method.rsplit("reached by ", 1)[-1] if entry.attack == STRONGEST else entry.attack
 
 
-def references(result: Result) -> int:
+def count_references(result: Result) -> int:
     """How many reference models the adversary was given."""
     return max((threat.references or 0 for threat in result.threat_models), default=0)
 
 
-def gaps(result: Result) -> list[tuple[str, str, str]]:
+def group_skipped_attacks(result: Result) -> list[tuple[str, str, str]]:
     """What did not run: attacks that share an access level and a reason, that level, and the reason."""
     found: dict[tuple[str, str], list[str]] = {}
     for entry in result.not_run:
@@ -94,7 +96,7 @@ def gaps(result: Result) -> list[tuple[str, str, str]]:
     return [(", ".join(names), access, why) for (access, why), names in found.items()]
 
 
-def threat_words(result: Result) -> str:
+def describe_threat(result: Result) -> str:
     """The threat model in a sentence."""
     threat = result.plan["threat"]
     returns = {
@@ -105,19 +107,19 @@ def threat_words(result: Result) -> str:
     }[threat["access"]]
     budget = threat.get("query_budget")
     asks = "as many queries as it likes" if budget is None else f"at most {budget} queries a record"
-    used = max((entry.queries for entry in select(result)), default=1)
+    used = max((entry.queries for entry in select_estimates(result)), default=1)
     spent = "one" if used == 1 else f"up to {used}"
     if threat.get("restriction"):
         returns = f"what {threat['restriction']} lets through of {returns}"
-    trained = references(result)
+    trained = count_references(result)
     trains = f", who can train {trained} models like it" if trained else ""
     return (
         f"An adversary who is given {returns}, with {asks} (this audit used {spent} a record), who knows the truth about some "
-        f"other records{trains}, and who tries records of which {percent(threat['prior'])} are members."
+        f"other records{trains}, and who tries records of which {format_percentage(threat['prior'])} are members."
     )
 
 
-def likeness(result: Result) -> list[tuple[str, str]]:
+def describe_references(result: Result) -> list[tuple[str, str]]:
     """How like the target the reference models are, as names and words; empty without them.
 
     Agreement and calibration are on records that were new to the target and to each reference model.
@@ -133,17 +135,23 @@ def likeness(result: Result) -> list[tuple[str, str]]:
             "trained and left out",
             f"{found['models']} trained on {found['records_per_model']} records each, {found['failed']} left out",
         ),
-        ("accuracy on their own records", f"{percent(own)} (target {percent(found['target_train_accuracy'])})"),
-        ("accuracy on other records", f"{percent(others)} (target {percent(found['target_held_out_accuracy'])})"),
-        ("accuracy gap", f"{percent(gap)} (target {percent(target_gap)})"),
-        ("agreement", percent(found["agreement"])),
+        (
+            "accuracy on their own records",
+            f"{format_percentage(own)} (target {format_percentage(found['target_train_accuracy'])})",
+        ),
+        (
+            "accuracy on other records",
+            f"{format_percentage(others)} (target {format_percentage(found['target_held_out_accuracy'])})",
+        ),
+        ("accuracy gap", f"{format_percentage(gap)} (target {format_percentage(target_gap)})"),
+        ("agreement", format_percentage(found["agreement"])),
         ("calibration distance", f"{found['calibration_distance']:.3f}"),
         ("time spent training", f"{result.cost.training_seconds:.1f} s"),
-        ("trained by", trained_by(result)),
+        ("trained by", describe_training(result)),
     ]
 
 
-def trained_by(result: Result) -> str:
+def describe_training(result: Result) -> str:
     """How the reference models were trained, in words."""
     found = result.plan.get("execution", {})
     words = [f"engine {found['engine']}", f"{found['stack']} at a time"] if found else []
@@ -152,12 +160,12 @@ def trained_by(result: Result) -> str:
     return ", ".join(words) + (f" ({found['note']})" if found.get("note") else "")
 
 
-def between(result: Result, *, rows: int | None = None) -> list[dict[str, Any]]:
+def summarise_further_targets(result: Result, *, rows: int | None = None) -> list[dict[str, Any]]:
     """Mean and spread between further targets: the strongest attack first, then by mean AUC at its highest level of access."""
     found = result.diagnostics.get("targets")
     if not found:
         return []
-    access = levels(result)[-1]
+    access = list_levels(result)[-1]
     areas = {(r["attack"], (r["access"], r["restriction"])): r["mean"] for r in found["rows"] if r["metric"] == "auc"}
     names = sorted(
         (name for name in areas if name[1] == access or (name[0] != STRONGEST and (name[0], access) not in areas)),

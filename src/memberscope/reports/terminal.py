@@ -9,29 +9,29 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from memberscope._text import number, percent
+from memberscope._text import format_number, format_percentage
 from memberscope.auditing import STRONGEST, Result
-from memberscope.auditing.documents.access_levels import level_word
-from memberscope.auditing.verdict.repeated_audits import repeats_sentence
-from memberscope.reports.next_step import Arguments, next_step
+from memberscope.auditing.documents.access_levels import format_level
+from memberscope.auditing.verdict.repeated_audits import describe_repeats
+from memberscope.reports.next_step import Arguments, suggest_next_step
 from memberscope.reports.select import (
-    between,
-    first,
-    fprs,
-    gaps,
-    headline,
-    interval,
-    levels,
-    likeness,
-    reached_by,
-    threat_words,
-    unmeasured_levels,
+    describe_references,
+    describe_threat,
+    find_estimate,
+    find_headline,
+    format_interval,
+    group_skipped_attacks,
+    list_fprs,
+    list_levels,
+    list_unmeasured_levels,
+    name_strongest_attack,
+    summarise_further_targets,
 )
 
 COLOURS = {"PASS": "bold green", "FAIL": "bold red", "INCONCLUSIVE": "bold yellow", None: "bold"}
 
 
-def summary(result: Result, console: Console, out: Path | None = None, arguments: Arguments | None = None) -> None:
+def print_summary(result: Result, console: Console, out: Path | None = None, arguments: Arguments | None = None) -> None:
     """Print verdict, threat model, the strongest attack by access level, controls, power, what did not run, and the next command.
 
     `arguments` gives what named the model on the command line, for the verb of the next command.
@@ -40,15 +40,15 @@ def summary(result: Result, console: Console, out: Path | None = None, arguments
     console.print(
         f"[{COLOURS[result.verdict]}]{result.verdict or 'NO POLICY'}{limited}[/] {escape(result.title)}: {escape(result.reason)}"
     )
-    if (repeats := repeats_sentence(result.environment)) is not None:
+    if (repeats := describe_repeats(result.environment)) is not None:
         console.print(f"[yellow]{escape(repeats)}[/]")
-    if (step := next_step(result, arguments, str(out or "DIR"))) is not None:
+    if (step := suggest_next_step(result, arguments, str(out or "DIR"))) is not None:
         console.print(f"[bold]Next[/]: {escape(step)}")
-    console.print(f"[dim]{escape(threat_words(result))}[/]")
-    console.print(levels_table(result))
+    console.print(f"[dim]{escape(describe_threat(result))}[/]")
+    console.print(build_levels_table(result))
     if result.diagnostics.get("targets"):
-        console.print(targets_table(result))
-    for line in models_lines(result):
+        console.print(build_targets_table(result))
+    for line in format_model_lines(result):
         console.print(f"  [dim]{escape(line)}[/]")
     for name, control in result.controls.items():
         mark = {True: "[green]ok[/]", False: "[red]failed[/]", None: "[yellow]not run[/]"}[control.passed]
@@ -61,14 +61,14 @@ def summary(result: Result, console: Console, out: Path | None = None, arguments
             f"{overlap['dropped']} left out (hashes {named}); --drop-overlap leaves them out"
         )
     for entry in result.diagnostics.get("minimum_detectable_tpr", ()):
-        limit = f"the limit of {percent(entry['limit'])} in 80% of audits"
+        limit = f"the limit of {format_percentage(entry['limit'])} in 80% of audits"
         power = (
             f"no TPR would have failed {limit}: more records are needed"
             if entry["tpr"] is None
-            else f"the smallest TPR that would have failed {limit} is {percent(entry['tpr'])}"
+            else f"the smallest TPR that would have failed {limit} is {format_percentage(entry['tpr'])}"
         )
-        console.print(f"  power: at {percent(entry['fpr'])} false positives, {power}{coarse_words(entry)}")
-    for names, access, why in gaps(result):
+        console.print(f"  power: at {format_percentage(entry['fpr'])} false positives, {power}{describe_coarse_scores(entry)}")
+    for names, access, why in group_skipped_attacks(result):
         console.print(f"  [yellow]not run[/] {escape(names)} ({escape(access)}): {escape(why)}")
     for note in result.diagnostics.get("notes", ()):
         console.print(f"  note: {escape(note)}")
@@ -77,52 +77,54 @@ def summary(result: Result, console: Console, out: Path | None = None, arguments
         console.print(f"Written to {escape(str(out))}/: {', '.join(files)}")
 
 
-def coarse_words(entry: dict[str, Any]) -> str:
+def describe_coarse_scores(entry: dict[str, Any]) -> str:
     """What attacks whose scores tie at a rate would have taken, as the end of a sentence."""
     rows = sorted(entry.get("coarse", {}).items())
     if not rows:
         return ""
-    told = ", ".join(f"{name} {'never' if tpr is None else percent(tpr)}" for name, tpr in rows)
+    told = ", ".join(f"{name} {'never' if tpr is None else format_percentage(tpr)}" for name, tpr in rows)
     return f"; where scores tie: {told}"
 
 
-def levels_table(result: Result) -> Table:
+def build_levels_table(result: Result) -> Table:
     """Strongest attack at each access level: TPR at each rate with its interval, precision at the prior, AUC."""
     prior = result.plan["threat"]["prior"]
-    confidence = percent(result.plan["confidence"])
+    confidence = format_percentage(result.plan["confidence"])
     table = Table(title=f"Strongest attack by access ({confidence} intervals, simultaneous)", title_justify="left")
     table.add_column("access")
     table.add_column("FPR", justify="right")
     table.add_column("TPR")
-    table.add_column(f"precision at prior {percent(prior)}")
+    table.add_column(f"precision at prior {format_percentage(prior)}")
     table.add_column("reached by")
-    found, best = levels(result), headline(result)
+    found, best = list_levels(result), find_headline(result)
     for level in found:
-        shown = level_word(*level)
+        shown = format_level(*level)
         beside = level[1] not in (None, found[-1][1])
-        for fpr in [best.fpr] if beside and best is not None and best.fpr else fprs(result):
-            tpr = first(result, attack=STRONGEST, level=level, metric="tpr", fpr=fpr)
-            ppv = first(result, attack=STRONGEST, level=level, metric="ppv", fpr=fpr, prior=prior)
+        for fpr in [best.fpr] if beside and best is not None and best.fpr else list_fprs(result):
+            tpr = find_estimate(result, attack=STRONGEST, level=level, metric="tpr", fpr=fpr)
+            ppv = find_estimate(result, attack=STRONGEST, level=level, metric="ppv", fpr=fpr, prior=prior)
             if tpr is None or ppv is None:
                 continue
             mark = " *" if tpr.warning else ""
-            table.add_row(shown, percent(fpr), interval(tpr) + mark, interval(ppv), reached_by(tpr))
+            table.add_row(
+                shown, format_percentage(fpr), format_interval(tpr) + mark, format_interval(ppv), name_strongest_attack(tpr)
+            )
             shown = ""
-        auc = first(result, attack=STRONGEST, level=level, metric="auc")
+        auc = find_estimate(result, attack=STRONGEST, level=level, metric="auc")
         if auc:
-            table.add_row(shown, "AUC", interval(auc, rate=False), "", reached_by(auc))
+            table.add_row(shown, "AUC", format_interval(auc, rate=False), "", name_strongest_attack(auc))
         table.add_section()
-    for place in unmeasured_levels(result):
-        table.add_row(level_word(*place), "", "not measured", "", "")
+    for place in list_unmeasured_levels(result):
+        table.add_row(format_level(*place), "", "not measured", "", "")
     if any(entry.warning for entry in result.estimates if entry.attack == STRONGEST):
         table.caption = "* fewer than 10 false positives are allowed at this rate; the interval is wide"
         table.caption_justify = "left"
     return table
 
 
-def models_lines(result: Result) -> list[str]:
+def format_model_lines(result: Result) -> list[str]:
     """Reference models: how like the target they are; and single records: how many are separated, and how stably."""
-    words, lines = dict(likeness(result)), []
+    words, lines = dict(describe_references(result)), []
     if words:
         lines.append(
             f"reference models: {words['trained and left out']}, in {words['time spent training']}; accuracy gap "
@@ -132,15 +134,17 @@ def models_lines(result: Result) -> list[str]:
     if found:
         halves = found["stability"]["halves"]
         order = halves.get("rank_correlation")
-        stable = halves["why"] if "why" in halves else f"order between halves of the models: {number(order)} rank correlation"
+        stable = (
+            halves["why"] if "why" in halves else f"order between halves of the models: {format_number(order)} rank correlation"
+        )
         lines.append(
-            f"single records: {percent(found['above_zero'])} are separated by the reference models (at most {percent(found['by_chance'])} "
+            f"single records: {format_percentage(found['above_zero'])} are separated by the reference models (at most {format_percentage(found['by_chance'])} "
             f"would be by chance); {stable} (descriptive)"
         )
     return lines
 
 
-def targets_table(result: Result) -> Table:
+def build_targets_table(result: Result) -> Table:
     """The leading attacks on the audited model, and their mean and spread over the further targets."""
     found = result.diagnostics["targets"]
     left_out = f", {found['failed']} left out" if found["failed"] else ""
@@ -153,11 +157,11 @@ def targets_table(result: Result) -> Table:
     table.caption_justify = "left"
     for name in ("attack", "access", "number", "this model", "mean of targets", "spread"):
         table.add_column(name)
-    for row in between(result, rows=4):
-        write = number if row["metric"] == "auc" else percent
-        what = "AUC" if row["metric"] == "auc" else f"TPR at {percent(row['fpr'])}"
+    for row in summarise_further_targets(result, rows=4):
+        write = format_number if row["metric"] == "auc" else format_percentage
+        what = "AUC" if row["metric"] == "auc" else f"TPR at {format_percentage(row['fpr'])}"
         spread = "one target" if row["spread"] is None else write(row["spread"])
         table.add_row(
-            row["attack"], level_word(row["access"], row["restriction"]), what, write(row["own"]), write(row["mean"]), spread
+            row["attack"], format_level(row["access"], row["restriction"]), what, write(row["own"]), write(row["mean"]), spread
         )
     return table

@@ -1,33 +1,33 @@
 """Signals: what is observed about each record under a model, paid for once, checked and cached here."""
 
 from memberscope._digests import digest_array
-from memberscope._files import disk_errors, write_bytes
+from memberscope._files import translate_disk_errors, write_bytes
 from memberscope._numerics import softmax
-from memberscope.signals.collect import Observed, collect, validate_labels, validate_outputs
-from memberscope.signals.measure import measure
-from memberscope.signals.measured import Measured, budgeted, is_measured
-from memberscope.signals.reduce import Wanted, reduced, seen_at
+from memberscope.signals.collect import Observed, collect_outputs, validate_labels, validate_outputs
+from memberscope.signals.measure import measure_signal
+from memberscope.signals.measured import MeasuredSignal, is_measured, with_query_budget
+from memberscope.signals.reduce import SignalRequest, reduce_outputs, restrict_to_access
 from memberscope.signals.store import Store, digest_records
-from memberscope.signals.views import check_view, view
+from memberscope.signals.views import check_view, transform_view
 
 __all__ = [
-    "Measured",
+    "MeasuredSignal",
     "Observed",
     "Store",
-    "Wanted",
-    "budgeted",
+    "SignalRequest",
+    "with_query_budget",
     "check_view",
-    "collect",
+    "collect_outputs",
     "digest_array",
     "digest_records",
-    "disk_errors",
+    "translate_disk_errors",
     "is_measured",
-    "measure",
-    "reduced",
-    "seen_at",
+    "measure_signal",
+    "reduce_outputs",
+    "restrict_to_access",
     "softmax",
     "validate_labels",
     "validate_outputs",
-    "view",
+    "transform_view",
     "write_bytes",
 ]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from memberscope.signals.boundary_walk import Walk
-from memberscope.signals.feature_domain import encoded
-from memberscope.signals.label_oracle import budget_of, first_labels, opened, staged, stages
-from memberscope.signals.measured import Measured, Progress, parameter
+from memberscope.signals.boundary_walk import BoundaryWalk
+from memberscope.signals.feature_domain import encode_in_domain
+from memberscope.signals.label_oracle import ask_first_labels, build_oracle, measure_in_stages, plan_stages, read_query_budget
+from memberscope.signals.measured import MeasuredSignal, Progress, read_parameter
 from memberscope.types import Records, SignalSpec, Target
 
 QUERIES = 128
@@ -14,7 +14,7 @@ QUERIES = 128
 COARSE = 64  # first stage of HopSkipJump, whose iterations take some tens of queries
 
 
-def boundary(target: Target, records: Records, spec: SignalSpec, progress: Progress | None = None) -> Measured:
+def measure_boundary(target: Target, records: Records, spec: SignalSpec, progress: Progress | None = None) -> MeasuredSignal:
     """Twice the log of the distance to the boundary in `Domain.unit`, (n, stages, 1), within `queries` a record.
 
     Parameters: `queries`, `settled`, `seed`, and `hopskipjump` = 1 for that search on continuous features.
@@ -24,16 +24,18 @@ def boundary(target: Target, records: Records, spec: SignalSpec, progress: Progr
         UnmetNeedError: The records cannot be moved.
         TargetError: The model fails.
     """
-    budget = budget_of(spec, QUERIES)
-    domain, z = encoded(records.x)
-    oracle = opened(target, domain, records, "boundary hopskipjump" if parameter(spec, "hopskipjump", 0) else "boundary")
-    predicted = first_labels(oracle, z)
+    budget = read_query_budget(spec, QUERIES)
+    domain, z = encode_in_domain(records.x)
+    oracle = build_oracle(
+        target, domain, records, "boundary hopskipjump" if read_parameter(spec, "hopskipjump", 0) else "boundary"
+    )
+    predicted = ask_first_labels(oracle, z)
     right = predicted == records.y
-    seed = int(parameter(spec, "seed", 0))
-    if parameter(spec, "hopskipjump", 0):
+    seed = int(read_parameter(spec, "seed", 0))
+    if read_parameter(spec, "hopskipjump", 0):
         from memberscope.signals.hopskipjump import HopSkipJump
 
-        plan, advance = stages(budget, COARSE), HopSkipJump(oracle, z, predicted, seed).advance
+        plan, advance = plan_stages(budget, COARSE), HopSkipJump(oracle, z, predicted, seed).advance
     else:
-        plan, advance = stages(budget), Walk(oracle, z, predicted, seed).advance
-    return staged(spec, plan, advance, oracle, right, progress)
+        plan, advance = plan_stages(budget), BoundaryWalk(oracle, z, predicted, seed).advance
+    return measure_in_stages(spec, plan, advance, oracle, right, progress)

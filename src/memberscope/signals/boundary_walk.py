@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.signals.domain import Domain
-from memberscope.signals.label_oracle import Oracle, blocks
+from memberscope.signals.label_oracle import Oracle, split_rows
 from memberscope.types import Bools, Floats, Ints
 
 PATHS = 64  # records with another label that each record walks towards
@@ -30,7 +30,7 @@ CEILING = 8.0  # value where no other label was found at all: the most robust
 NEAR = 0.1  # relative precision of a bisection
 
 
-class Walk:
+class BoundaryWalk:
     """The state of the search for all records: each record's path, the stretch that is bisected, and the best distance (n,)."""
 
     def __init__(self, oracle: Oracle, z: Floats, predicted: Ints, seed: int, n_paths: int = PATHS) -> None:
@@ -38,7 +38,7 @@ class Walk:
         rng = np.random.default_rng(seed)
         self.oracle, self.z, self.unit = oracle, z, oracle.domain.unit
         self.right = predicted == oracle.labels
-        self.ends, self.lengths, self.pool = ends_of_paths(oracle, z, predicted, rng, n_paths)
+        self.ends, self.lengths, self.pool = find_path_ends(oracle, z, predicted, rng, n_paths)
         self.orders = np.stack([rng.permutation(z.shape[1]) for _ in range(self.ends.shape[1])])
         self.ranks = np.argsort(self.orders, axis=1)
         self.replaces = bool(oracle.domain.discrete.any()) and not oracle.domain.is_image
@@ -54,7 +54,7 @@ class Walk:
         if (domain.scale > 0).all() and not np.isnan(self.z).any():
             return found
         for k in range(self.ends.shape[1]):
-            for rows in blocks(np.arange(len(self.z)), self.z.shape[1]):
+            for rows in split_rows(np.arange(len(self.z)), self.z.shape[1]):
                 end = self.pool[self.ends[rows, k]]
                 last = domain.movable(self.z[rows], end)
                 found[rows, k] = ((last == end) | (np.isnan(last) & np.isnan(end))).all(axis=1)
@@ -66,8 +66,8 @@ class Walk:
         while True:
             going = self.right & (self.oracle.asked < budget) & (self.path < n_paths)
             if not going.any():
-                return valued(self.best, self.right, self.unit)
-            for rows in blocks(np.flatnonzero(going), self.z.shape[1]):
+                return score_distances(self.best, self.right, self.unit)
+            for rows in split_rows(np.flatnonzero(going), self.z.shape[1]):
                 self.step(rows)
 
     def step(self, rows: NDArray[np.int64]) -> None:
@@ -118,14 +118,14 @@ class Walk:
         return np.where(ranks < count[:, None], end, start), np.sqrt(reached)
 
 
-def valued(distance: Floats, right: Bools, unit: float) -> Floats:
+def score_distances(distance: Floats, right: Bools, unit: float) -> Floats:
     """Twice the log-distance (n,) in `unit`, within bounds; wrong labels are below all of them."""
     with np.errstate(divide="ignore"):
         logs = np.clip(STEEP * np.log(distance / unit), NEAREST, CEILING)
     return np.where(right, logs, FLOOR)
 
 
-def ends_of_paths(
+def find_path_ends(
     oracle: Oracle, z: Floats, predicted: Ints, rng: np.random.Generator, n_paths: int
 ) -> tuple[Ints, Floats, Floats]:
     """For each record the `n_paths` nearest records with a label other than its own, (n, paths), how far they are, and the pool.
@@ -136,25 +136,25 @@ def ends_of_paths(
     n, f = z.shape
     key = np.nan_to_num(z * rng.standard_normal(f)).sum(axis=1)
     pooled = np.argsort(key, kind="stable")[:POOL]
-    pool = np.vstack([z[pooled], random_points(oracle.domain, STARTS, rng)])
+    pool = np.vstack([z[pooled], draw_random_points(oracle.domain, STARTS, rng)])
     where, placed = oracle.domain.placed(pool), oracle.domain.placed(z)
     labels = np.append(predicted[pooled], np.full(STARTS, -1))
     n_paths = min(n_paths, len(pool))
     ends, lengths = np.zeros((n, n_paths), dtype=np.int64), np.full((n, n_paths), np.inf)
     real = np.arange(len(pool)) < len(pooled)
-    for rows in blocks(np.arange(n), max(f, len(pool))):
+    for rows in split_rows(np.arange(n), max(f, len(pool))):
         for label in np.unique(oracle.labels[rows]):
             own = rows[oracle.labels[rows] == label]
             other = np.flatnonzero((labels != label) & real)
             other = other if len(other) else np.flatnonzero(~real)
-            squares = np.round(squared_distances(placed[own], where[other]), 6)
+            squares = np.round(measure_squared_distances(placed[own], where[other]), 6)
             nearest = np.argsort(squares, axis=1, kind="stable")[:, :n_paths]
             ends[own, : nearest.shape[1]] = other[nearest]
             lengths[own, : nearest.shape[1]] = np.sqrt(np.take_along_axis(squares, nearest, axis=1))
     return ends, lengths, pool
 
 
-def squared_distances(a: Floats, b: Floats) -> Floats:
+def measure_squared_distances(a: Floats, b: Floats) -> Floats:
     """Squared Euclidean distances (r, p) between points (r, g) and (p, g); an entry that is missing in either counts nothing."""
     if np.isnan(a).any() or np.isnan(b).any():
         seen, there = (~np.isnan(part) * 1.0 for part in (a, b))
@@ -164,7 +164,7 @@ def squared_distances(a: Floats, b: Floats) -> Floats:
     return found
 
 
-def random_points(domain: Domain, n: int, rng: np.random.Generator) -> Floats:
+def draw_random_points(domain: Domain, n: int, rng: np.random.Generator) -> Floats:
     """Points (n, f) drawn evenly from each feature's range, or as the records have its bits and categories."""
     u = rng.random((n, len(domain.low)))
     drawn = domain.low + u * (domain.high - domain.low)

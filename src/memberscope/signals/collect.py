@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from memberscope import _check
 from memberscope.errors import InputError, MemberscopeError, TargetError
 from memberscope.frames.access import slice_rows
-from memberscope.signals.store import Store, digest_records, signal_key
-from memberscope.targets.answers.tolerance import simplex_tolerance
-from memberscope.targets.stored.answers import are_percentages
-from memberscope.targets.wrappers.query_budget import metered
+from memberscope.signals.store import Store, build_signal_key, digest_records
+from memberscope.targets.answers.tolerance import compute_simplex_tolerance
+from memberscope.targets.stored.answers import has_percentages
+from memberscope.targets.wrappers.query_budget import find_metered_target
 from memberscope.types import Floats, Ints, Records, Signal, SignalSpec, Target
 
 SURE = 20  # records whose logits all look like probabilities before they are taken for such
@@ -42,7 +42,7 @@ class Observed:
     labels: Ints | None = None
 
 
-def collect(
+def collect_outputs(
     target: Target,
     records: Records,
     *,
@@ -63,14 +63,14 @@ def collect(
     n = len(records)
     model, data = target.digest, digest_records(records) if store else ""
     hides = bool(getattr(target, "hides", False))
-    counted = metered(target)
+    counted = find_metered_target(target)
     batch_size = batch_size if counted is None else counted.rows_a_query
 
     def answered(start: int, stop: int, spec: SignalSpec) -> Floats:
-        name = signal_key(model, data, spec, (start, stop)) if store and model else None
+        name = build_signal_key(model, data, spec, (start, stop)) if store and model else None
         answer = store.get(name) if store and name else None
         if answer is None:
-            answer = ask(target, records, start, stop, None if spec is SECOND else progress)
+            answer = query_records(target, records, start, stop, None if spec is SECOND else progress)
             validate_outputs(target.signal, answer, records.ids[start:stop], target.n_classes, hides=hides)
             if store and name:
                 store.put(name, answer)
@@ -102,7 +102,7 @@ def collect_decisions(target: Any, records: Records, store: Store | None = None)
         InputError: It gives something else than its classes.
     """
     n, model = len(records), target.digest
-    name = signal_key(model, digest_records(records), LABELS, (0, n)) if store and model else None
+    name = build_signal_key(model, digest_records(records), LABELS, (0, n)) if store and model else None
     kept = store.get(name) if store and name else None
     if kept is not None:
         return kept[:, 0].astype(np.int64)
@@ -132,7 +132,7 @@ def predict_labels(target: Any, x: Any) -> Ints:
         ) from error
 
 
-def ask(target: Target, records: Records, start: int, stop: int, progress: Progress | None = None) -> Floats:
+def query_records(target: Target, records: Records, start: int, stop: int, progress: Progress | None = None) -> Floats:
     """Outputs of the records from `start` up to `stop`, as (stop - start, k); a target with a budget is told whose they are.
 
     A target that makes batches itself tells `progress` how many are answered.
@@ -140,7 +140,7 @@ def ask(target: Target, records: Records, start: int, stop: int, progress: Progr
     Raises:
         TargetError: The model fails or gives another number of rows.
     """
-    counted, whose = metered(target), {}
+    counted, whose = find_metered_target(target), {}
     if counted is not None:
         whose["owners"] = records.ids[start:stop].tolist()
         counted.told = None if progress is None else lambda done: progress(start + done, len(records))
@@ -181,12 +181,12 @@ def validate_outputs(signal: Signal, outputs: Floats, ids: NDArray[np.str_], n_c
                 f"Show the top class at least."
             )
         outputs = np.where(np.isnan(outputs), 0.0, outputs)
-    _check.finite(f"outputs ({signal})", outputs, ids)
+    _check.check_finite(f"outputs ({signal})", outputs, ids)
     if signal == "probabilities":
         outside = np.flatnonzero((outputs < -1e-6).any(axis=1) | (outputs > 1 + 1e-6).any(axis=1))
         sums = outputs.sum(axis=1)
-        uneven = np.flatnonzero(np.abs(sums - 1) > simplex_tolerance(outputs)) if not hides else outside
-        if are_percentages(outputs):
+        uneven = np.flatnonzero(np.abs(sums - 1) > compute_simplex_tolerance(outputs)) if not hides else outside
+        if has_percentages(outputs):
             raise InputError("Expected probabilities that sum to 1, got rows that sum to 100, percentages. Divide them by 100.")
         if len(outside):
             worst = outputs[outside[0]][np.argmax(np.abs(outputs[outside[0]] - 0.5))]

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from memberscope.errors import UnmetNeedError
 from memberscope.frames.access import is_frame, is_sparse
-from memberscope.frames.column_values import object_array
+from memberscope.frames.column_values import make_object_array
 from memberscope.frames.several_inputs import Inputs
-from memberscope.signals.domain import LARGEST, Decode, Domain, of_columns
+from memberscope.signals.domain import LARGEST, Decode, Domain, build_column_domain
 from memberscope.types import Floats
 
 
-def encoded(x: Any) -> tuple[Domain, Floats]:
+def encode_in_domain(x: Any) -> tuple[Domain, Floats]:
     """The domain of the records `x`, inferred from all of them, and their numbers (n, f).
 
     A feature with two values is a bit; whole numbers with at most 20 values, words and truth values are categories; all
@@ -30,7 +30,7 @@ def encoded(x: Any) -> tuple[Domain, Floats]:
     Raises:
         UnmetNeedError: There are no features, or they are text, or too many to make dense.
 
-    >>> domain, z = encoded(np.array([[0.0, 1.5], [1.0, 2.5], [1.0, 0.5]]))
+    >>> domain, z = encode_in_domain(np.array([[0.0, 1.5], [1.0, 2.5], [1.0, 0.5]]))
     >>> domain.discrete.tolist(), z.shape, domain.decode(z).tolist() == [[0.0, 1.5], [1.0, 2.5], [1.0, 0.5]]
     ([True, False], (3, 2), True)
     """
@@ -39,15 +39,15 @@ def encoded(x: Any) -> tuple[Domain, Floats]:
             "Expected records with features to move, got stored signals alone. Give the records and the model."
         )
     if is_frame(x):
-        from memberscope.signals.frame_domain import of_frame
+        from memberscope.signals.frame_domain import encode_frame
 
-        return of_frame(x)
+        return encode_frame(x)
     if is_sparse(x):
-        return of_sparse(x)
+        return encode_sparse(x)
     if isinstance(x, Inputs):
         flat = np.asarray(x, dtype=np.float64)
-        return of_columns(flat, flat.shape[1:], x.rebuilt), flat
-    array = np.asarray(object_array(x) if isinstance(x, list) else x)
+        return build_column_domain(flat, flat.shape[1:], x.rebuilt), flat
+    array = np.asarray(make_object_array(x) if isinstance(x, list) else x)
     if array.dtype.kind not in "buif":
         raise UnmetNeedError(
             f"Expected numbers, bits, categories or images to perturb, got {array.dtype.type.__name__} (text?). "
@@ -62,11 +62,11 @@ def encoded(x: Any) -> tuple[Domain, Floats]:
         return rounded.astype(array.dtype).reshape(-1, *array.shape[1:])
 
     if array.ndim > 2:
-        return of_images(flat, array, decode), flat
-    return replace(of_columns(flat, array.shape[1:], decode), real=array.dtype.kind == "f"), flat
+        return build_image_domain(flat, array, decode), flat
+    return replace(build_column_domain(flat, array.shape[1:], decode), real=array.dtype.kind == "f"), flat
 
 
-def of_images(z: Floats, array: NDArray[Any], decode: Decode) -> Domain:
+def build_image_domain(z: Floats, array: NDArray[Any], decode: Decode) -> Domain:
     """The domain of images: one range and one spread for all pixels; bytes go from 0 to 255."""
     f = z.shape[1]
     low, high = (0.0, 255.0) if array.dtype == np.uint8 else (float(z.min()), float(z.max()))
@@ -79,7 +79,7 @@ def of_images(z: Floats, array: NDArray[Any], decode: Decode) -> Domain:
     )  # fmt: skip
 
 
-def of_sparse(x: Any) -> tuple[Domain, Floats]:
+def encode_sparse(x: Any) -> tuple[Domain, Floats]:
     """A sparse matrix, made dense here, and sparse again for the model.
 
     Raises:
@@ -92,4 +92,4 @@ def of_sparse(x: Any) -> tuple[Domain, Floats]:
         )
     kind, dtype = type(x), x.dtype
     z = np.asarray(x.toarray(), dtype=np.float64)
-    return of_columns(z, z.shape[1:], lambda dense: kind(dense.astype(dtype))), z
+    return build_column_domain(z, z.shape[1:], lambda dense: kind(dense.astype(dtype))), z

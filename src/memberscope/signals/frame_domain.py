@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from memberscope.errors import UnmetNeedError
 from memberscope.frames.access import list_values, name_columns, open_frame, rename_frame
 from memberscope.frames.column_values import as_words
-from memberscope.signals.domain import FEW, Domain, of_columns
+from memberscope.signals.domain import FEW, Domain, build_column_domain
 from memberscope.types import Bools, Floats
 
 Column = Callable[[Floats], Any]
 
 
-def of_frame(x: Any) -> tuple[Domain, Floats]:
+def encode_frame(x: Any) -> tuple[Domain, Floats]:
     """Give the domain of a data frame and its numbers (n, f), missing entries as NaN.
 
     Raises:
@@ -37,15 +37,15 @@ def of_frame(x: Any) -> tuple[Domain, Floats]:
     fixed: list[int] = []
     for place, values in enumerate(list_values(x)):
         column = frame[str(place)]
-        if values.dtype.kind in "uif" and _takes_numbers(column):
-            z, maker = values.astype(np.float64), _numbers_of(column, values)
+        if values.dtype.kind in "uif" and _can_hold_numbers(column):
+            z, maker = values.astype(np.float64), _build_number_column(column, values)
             if np.isinf(z).any():
                 raise UnmetNeedError(
                     f"Expected finite numbers to perturb in the column {names[place]!r}, got infinite ones. Replace them."
                 )
         else:
             is_scale = values.dtype.kind in "mMuif" and not isinstance(column.dtype, nw.Categorical | nw.Enum | nw.Boolean)
-            z, levels, maker = _levels_of(column, values, is_scale=is_scale)
+            z, levels, maker = _encode_levels(column, values, is_scale=is_scale)
             if not is_scale:
                 (fixed if len(levels) > max(FEW, len(values) // 2) else words).append(place)
         numbers.append(z)
@@ -63,10 +63,10 @@ def of_frame(x: Any) -> tuple[Domain, Floats]:
         return rename_frame(native, x.columns if hasattr(x, "iloc") else names)
 
     z = np.column_stack(numbers)
-    return of_columns(z, z.shape[1:], decode, words, fixed), z
+    return build_column_domain(z, z.shape[1:], decode, words, fixed), z
 
 
-def _takes_numbers(column: Any) -> bool:
+def _can_hold_numbers(column: Any) -> bool:
     """Tell whether a column's type holds any number; one of categories, decimals or objects holds those that it has."""
     import narwhals as nw
 
@@ -75,7 +75,7 @@ def _takes_numbers(column: Any) -> bool:
     return isinstance(column.dtype, nw.Unknown) and "Sparse" in str(getattr(column.to_native(), "dtype", ""))
 
 
-def _numbers_of(column: Any, values: NDArray[Any]) -> Column:
+def _build_number_column(column: Any, values: NDArray[Any]) -> Column:
     """Make a column of the same type from numbers (r,)."""
     import narwhals as nw
 
@@ -96,14 +96,14 @@ def _numbers_of(column: Any, values: NDArray[Any]) -> Column:
     return make
 
 
-def _levels_of(column: Any, values: NDArray[Any], *, is_scale: bool) -> tuple[Floats, NDArray[np.int64], Column]:
+def _encode_levels(column: Any, values: NDArray[Any], *, is_scale: bool) -> tuple[Floats, NDArray[np.int64], Column]:
     """Number the values (n,) of a column that are taken from itself: codes, or where it `is_scale` seconds or the numbers themselves.
 
     Beside these numbers (n,) a record that holds each of the sorted different ones, and the way back to a column.
     """
     import narwhals as nw
 
-    missing = _missing(values)
+    missing = _find_missing(values)
     seen = values[~missing]
     if values.dtype.kind in "mM" and len(seen):
         seen = (seen - seen.min()) / np.timedelta64(1, "s")
@@ -122,7 +122,7 @@ def _levels_of(column: Any, values: NDArray[Any], *, is_scale: bool) -> tuple[Fl
     return z, holder, make
 
 
-def _missing(values: NDArray[Any]) -> Bools:
+def _find_missing(values: NDArray[Any]) -> Bools:
     """Tell which values (n,) of a column are missing."""
     if values.dtype.kind in "mM":
         return np.asarray(np.isnat(values))

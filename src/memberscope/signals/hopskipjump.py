@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import UnmetNeedError
-from memberscope.signals.boundary_walk import NEAR, Walk, valued
+from memberscope.signals.boundary_walk import NEAR, BoundaryWalk, score_distances
 from memberscope.signals.domain import Domain
-from memberscope.signals.label_oracle import Oracle, blocks
+from memberscope.signals.label_oracle import Oracle, split_rows
 from memberscope.types import Floats, Ints
 
 PROBES = 24  # directions of the first iteration; later ones grow with its square root
@@ -37,9 +37,9 @@ class HopSkipJump:
         Raises:
             UnmetNeedError: Features cannot change little by little.
         """
-        domain = continuous(oracle.domain)
+        domain = make_continuous(oracle.domain)
         self.oracle, self.z, self.domain = oracle, z, domain
-        self.walk = Walk(replace_domain(oracle, domain), z, predicted, seed, n_paths=1)
+        self.walk = BoundaryWalk(replace_domain(oracle, domain), z, predicted, seed, n_paths=1)
         self.rng = np.random.default_rng((seed, 1))
         self.right = predicted == oracle.labels
         self.normal = np.zeros_like(z)
@@ -57,11 +57,11 @@ class HopSkipJump:
             cost = n_probes + HALVINGS + BISECTIONS
             going = self.right & np.isfinite(self.distance) & (self.oracle.asked + cost <= budget)
             if not going.any():
-                return valued(self.distance, self.right, self.unit)
+                return score_distances(self.distance, self.right, self.unit)
             self.iteration += 1
             directions = self.rng.standard_normal((n_probes, self.z.shape[1]))
             directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-            for rows in blocks(np.flatnonzero(going), self.z.shape[1]):
+            for rows in split_rows(np.flatnonzero(going), self.z.shape[1]):
                 self.iterate(rows, directions)
 
     def start(self) -> None:
@@ -111,7 +111,7 @@ class HopSkipJump:
         self.point[rows[nearer]], self.distance[rows[nearer]] = point[nearer], distance[nearer]
 
 
-def continuous(domain: Domain) -> Domain:
+def make_continuous(domain: Domain) -> Domain:
     """The domain with bits as numbers between their two values.
 
     Raises:

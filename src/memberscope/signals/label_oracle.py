@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from memberscope.errors import InputError, MemberscopeError, TargetError
 from memberscope.signals.collect import predict_labels
 from memberscope.signals.domain import Domain
-from memberscope.signals.measured import Measured, Progress, parameter
-from memberscope.signals.reduce import top_class
-from memberscope.targets.wrappers.query_budget import metered
+from memberscope.signals.measured import MeasuredSignal, Progress, read_parameter
+from memberscope.signals.reduce import find_top_class
+from memberscope.targets.wrappers.query_budget import find_metered_target
 from memberscope.types import Bools, Floats, Ints, Records, SignalSpec, Target
 
 CELLS = 2**22  # numbers in one batch of moved records
@@ -45,7 +45,7 @@ class Oracle:
         self.asked += np.bincount(rows, minlength=len(self.asked))
         step = max(1, CELLS // z.shape[1])
         parts = [
-            top_labels(self.target, self.domain.decode(z[i : i + step]), self.owners_of(rows[i : i + step]))
+            ask_top_labels(self.target, self.domain.decode(z[i : i + step]), self.owners_of(rows[i : i + step]))
             for i in range(0, len(z), step)
         ]
         same: Bools = np.concatenate(parts) == self.labels[rows] if parts else np.zeros(0, dtype=bool)
@@ -56,20 +56,22 @@ class Oracle:
         return None if self.owners is None else self.owners[rows]
 
 
-def opened(target: Target, domain: Domain, records: Records, search: str) -> Oracle:
+def build_oracle(target: Target, domain: Domain, records: Records, search: str) -> Oracle:
     """An oracle about `records` that nothing was asked yet; each search has a budget of its own."""
     owners = np.char.add(f"{search}:", np.asarray(records.ids).astype(np.str_))
     return Oracle(target, domain, records.y, np.zeros(len(records), dtype=np.int64), owners)
 
 
-def first_labels(oracle: Oracle, z: Floats) -> Ints:
+def ask_first_labels(oracle: Oracle, z: Floats) -> Ints:
     """The top label (n,) of each record as it is: one query."""
     oracle.asked += 1
-    parts = blocks(np.arange(len(z)), z.shape[1])
-    return np.concatenate([top_labels(oracle.target, oracle.domain.decode(z[part]), oracle.owners_of(part)) for part in parts])
+    parts = split_rows(np.arange(len(z)), z.shape[1])
+    return np.concatenate(
+        [ask_top_labels(oracle.target, oracle.domain.decode(z[part]), oracle.owners_of(part)) for part in parts]
+    )
 
 
-def top_labels(target: Target, x: object, owners: NDArray[np.str_] | None = None) -> Ints:
+def ask_top_labels(target: Target, x: object, owners: NDArray[np.str_] | None = None) -> Ints:
     """The labels (n,) that the target's `predict` gives the records `x`, or else their top ones; what else it tells is not looked at.
 
     Raises:
@@ -79,7 +81,9 @@ def top_labels(target: Target, x: object, owners: NDArray[np.str_] | None = None
         return predict_labels(target, x)
     target = getattr(target, "same_labels", target)
     try:
-        whose: dict[str, Any] = {"owners": owners.tolist()} if owners is not None and metered(target) is not None else {}
+        whose: dict[str, Any] = (
+            {"owners": owners.tolist()} if owners is not None and find_metered_target(target) is not None else {}
+        )
         answer = np.asarray(target.query(x, **whose), dtype=np.float64)
     except MemberscopeError:
         raise
@@ -98,53 +102,53 @@ def top_labels(target: Target, x: object, owners: NDArray[np.str_] | None = None
         )
     if target.signal == "labels":
         return answer[:, 0].astype(np.int64)
-    return top_class(answer)
+    return find_top_class(answer)
 
 
-def budget_of(spec: SignalSpec, default: int) -> int:
+def read_query_budget(spec: SignalSpec, default: int) -> int:
     """Queries a record that the specification allows.
 
     Raises:
         InputError: Less than one.
 
-    >>> budget_of(SignalSpec("noise", parameters=(("queries", 40.0),)), 64)
+    >>> read_query_budget(SignalSpec("noise", parameters=(("queries", 40.0),)), 64)
     40
     """
-    queries = int(parameter(spec, "queries", default))
+    queries = int(read_parameter(spec, "queries", default))
     if queries < 1:
         raise InputError(f"Expected a budget of at least 1 query a record, got {queries}. Raise --query-budget.")
     return queries
 
 
-def stages(budget: int, first: int = FIRST) -> list[int]:
+def plan_stages(budget: int, first: int = FIRST) -> list[int]:
     """The budgets at which values are kept: doubling, and the last.
 
-    >>> stages(100), stages(5)
+    >>> plan_stages(100), plan_stages(5)
     ([16, 32, 64, 100], [5])
     """
     doubling = [first << power for power in range(20) if first << power < budget]
     return [*doubling, budget]
 
 
-def settled(before: Floats, after: Floats, usable: Bools, limit: float) -> bool:
+def is_ranking_stable(before: Floats, after: Floats, usable: Bools, limit: float) -> bool:
     """Whether two stages rank the `usable` records alike, and their values hardly move.
 
     >>> values = np.array([1.0, 2.0, 3.0])
-    >>> settled(values, values + 0.01, np.ones(3, dtype=bool), 0.99), settled(values, -values, np.ones(3, dtype=bool), 0.99)
+    >>> is_ranking_stable(values, values + 0.01, np.ones(3, dtype=bool), 0.99), is_ranking_stable(values, -values, np.ones(3, dtype=bool), 0.99)
     (True, False)
     """
     if usable.sum() < 2:
         return True
     a, b = before[usable], after[usable]
-    first, second = centred_ranks(a), centred_ranks(b)
+    first, second = compute_centred_ranks(a), compute_centred_ranks(b)
     scale = float(np.sqrt((first @ first) * (second @ second)))
     return bool(np.abs(a - b).mean() <= DRIFT and (scale == 0 or first @ second >= limit * scale))
 
 
-def centred_ranks(values: Floats) -> Floats:
+def compute_centred_ranks(values: Floats) -> Floats:
     """Ranks (n,) with mean zero, those of equal values averaged.
 
-    >>> centred_ranks(np.array([5.0, 1.0, 5.0])).tolist()
+    >>> compute_centred_ranks(np.array([5.0, 1.0, 5.0])).tolist()
     [0.5, -1.0, 0.5]
     """
     ordered = np.sort(values)
@@ -152,14 +156,14 @@ def centred_ranks(values: Floats) -> Floats:
     return np.asarray((places - len(values)) / 2.0, dtype=np.float64)
 
 
-def staged(
+def measure_in_stages(
     spec: SignalSpec, plan: list[int], advance: Callable[[int], Floats], oracle: Oracle, right: Bools, progress: Progress | None
-) -> Measured:  # fmt: skip
+) -> MeasuredSignal:  # fmt: skip
     """Values (n, stages, 1) and queries (n, stages) of `advance`, which spends up to a budget and tells what it then knows.
 
     It ends with the plan, once no record asks any more, or when the ranking of the records that are `right` has settled.
     """
-    limit = parameter(spec, "settled", SETTLED)
+    limit = read_parameter(spec, "settled", SETTLED)
     values: list[Floats] = []
     queries: list[Ints] = []
     for budget in plan:
@@ -168,12 +172,12 @@ def staged(
         if progress:
             progress(int(queries[-1].sum()), len(right) * plan[-1])
         idle = len(queries) > 1 and bool((queries[-1] == queries[-2]).all())
-        if idle or (len(values) > 1 and settled(values[-2], values[-1], right, limit)):
+        if idle or (len(values) > 1 and is_ranking_stable(values[-2], values[-1], right, limit)):
             break
-    return Measured(np.stack(values, axis=1)[:, :, None], np.stack(queries, axis=1))
+    return MeasuredSignal(np.stack(values, axis=1)[:, :, None], np.stack(queries, axis=1))
 
 
-def blocks(rows: NDArray[np.int64], width: int) -> Iterator[NDArray[np.int64]]:
+def split_rows(rows: NDArray[np.int64], width: int) -> Iterator[NDArray[np.int64]]:
     """Records `rows` (r,) a batch at a time, `width` numbers each."""
     step = max(1, CELLS // width)
     for start in range(0, len(rows), step):

@@ -9,23 +9,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from memberscope.signals.measured import Measure, Measured, Progress
-from memberscope.signals.store import Store, digest_records, signal_key
+from memberscope.signals.measured import Measure, MeasuredSignal, Progress
+from memberscope.signals.store import Store, build_signal_key, digest_records
 from memberscope.types import Records, SignalSpec, Target
 
 
-def measures() -> dict[str, Measure]:
+def load_measures() -> dict[str, Measure]:
     """The function that measures each signal by name; imported when asked for."""
     from memberscope.signals import white_box as gradient
-    from memberscope.signals.boundary import boundary
-    from memberscope.signals.perturbation import augmentation, noise
+    from memberscope.signals.boundary import measure_boundary
+    from memberscope.signals.perturbation import measure_augmentation, measure_noise
 
-    return {"boundary": boundary, "noise": noise, "augmentation": augmentation, **gradient.MEASURES}
+    return {"boundary": measure_boundary, "noise": measure_noise, "augmentation": measure_augmentation, **gradient.MEASURES}
 
 
-def measure(
+def measure_signal(
     target: Target, records: Records, spec: SignalSpec, *, store: Store | None = None, progress: Progress | None = None
-) -> Measured:
+) -> MeasuredSignal:
     """Measure `spec` of the records under the target, or take what `store` holds for the same target, records and specification.
 
     Raises:
@@ -33,11 +33,11 @@ def measure(
         TargetError: The model fails.
     """
     model = target.digest
-    name = signal_key(model, digest_records(records), spec, (0, len(records))) if store and model else None
+    name = build_signal_key(model, digest_records(records), spec, (0, len(records))) if store and model else None
     kept = store.get_all(name) if store and name else None
     if kept is not None:
-        return Measured(kept["values"], kept["queries"])
-    found = measures()[spec.name](target, records, spec, progress)
+        return MeasuredSignal(kept["values"], kept["queries"])
+    found = load_measures()[spec.name](target, records, spec, progress)
     if store and name:
         arrays: dict[str, Any] = {"values": found.values, "queries": found.queries}
         store.put_all(name, arrays)

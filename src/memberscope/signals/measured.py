@@ -14,7 +14,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class MeasuredSignal:
     """`values` (n, stages, d) after each stage, and the `queries` (n, stages) that each record had cost by then.
 
     The last stage is the signal; the others are what a smaller budget would have given. White-box signals have one stage
@@ -39,32 +39,32 @@ def is_measured(spec: SignalSpec) -> bool:
     return spec.name in get_args(Measurement)
 
 
-def budgeted(spec: SignalSpec, queries: int) -> SignalSpec:
+def with_query_budget(spec: SignalSpec, queries: int) -> SignalSpec:
     """The specification with a budget of `queries` a record.
 
-    >>> budgeted(SignalSpec("boundary"), 100).parameters
+    >>> with_query_budget(SignalSpec("boundary"), 100).parameters
     (('queries', 100.0),)
     """
     others = tuple(pair for pair in spec.parameters if pair[0] != "queries")
     return replace(spec, parameters=(*others, ("queries", float(queries))))
 
 
-def parameter(spec: SignalSpec, name: str, default: float) -> float:
+def read_parameter(spec: SignalSpec, name: str, default: float) -> float:
     """A parameter of the specification by name.
 
-    >>> parameter(SignalSpec("noise", parameters=(("scale", 0.1),)), "scale", 0.2)
+    >>> read_parameter(SignalSpec("noise", parameters=(("scale", 0.1),)), "scale", 0.2)
     0.1
     """
     return dict(spec.parameters).get(name, default)
 
 
-def one_stage(values: Floats, n_queries: int = 0) -> Measured:
+def build_single_stage(values: Floats, n_queries: int = 0) -> MeasuredSignal:
     """A signal (n, d) that has no smaller budget.
 
-    >>> one_stage(np.zeros((4, 2))).values.shape
+    >>> build_single_stage(np.zeros((4, 2))).values.shape
     (4, 1, 2)
     """
-    return Measured(values[:, None, :], np.full((len(values), 1), n_queries, dtype=np.int64))
+    return MeasuredSignal(values[:, None, :], np.full((len(values), 1), n_queries, dtype=np.int64))
 
 
-Measure = Callable[[Target, Records, SignalSpec, Progress | None], "Measured"]
+Measure = Callable[[Target, Records, SignalSpec, Progress | None], "MeasuredSignal"]

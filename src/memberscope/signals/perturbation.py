@@ -19,9 +19,17 @@ from numpy.typing import NDArray
 
 from memberscope.errors import UnmetNeedError
 from memberscope.signals.domain import Domain
-from memberscope.signals.feature_domain import encoded
-from memberscope.signals.label_oracle import Oracle, blocks, budget_of, first_labels, opened, staged, stages
-from memberscope.signals.measured import Measured, Progress, parameter
+from memberscope.signals.feature_domain import encode_in_domain
+from memberscope.signals.label_oracle import (
+    Oracle,
+    ask_first_labels,
+    build_oracle,
+    measure_in_stages,
+    plan_stages,
+    read_query_budget,
+    split_rows,
+)
+from memberscope.signals.measured import MeasuredSignal, Progress, read_parameter
 from memberscope.types import Floats, Records, SignalSpec, Target
 
 QUERIES = 128
@@ -35,7 +43,7 @@ LEAST, MOST = -6.0, 4.0  # log-strengths outside are not tried
 WRONG = -7.0  # value of a record that is labelled wrongly, below all others
 
 
-def noise(target: Target, records: Records, spec: SignalSpec, progress: Progress | None = None) -> Measured:
+def measure_noise(target: Target, records: Records, spec: SignalSpec, progress: Progress | None = None) -> MeasuredSignal:
     """Log of the strength of noise that the label survives in nine copies of ten, (n, stages, 1), within `queries` a record.
 
     Parameters: `queries`, `settled`, `seed`, and `scale`, which fixes the strength; the value is then the logit of the share of
@@ -46,12 +54,12 @@ def noise(target: Target, records: Records, spec: SignalSpec, progress: Progress
         UnmetNeedError: The records cannot be moved.
         TargetError: The model fails.
     """
-    budget = budget_of(spec, QUERIES)
-    domain, z = encoded(records.x)
-    oracle = opened(target, domain, records, "noise")
-    right = first_labels(oracle, z) == records.y
-    search = Staircase(oracle, z, right, int(parameter(spec, "seed", 0)), parameter(spec, "scale", 0.0))
-    return staged(spec, stages(budget), search.advance, oracle, right, progress)
+    budget = read_query_budget(spec, QUERIES)
+    domain, z = encode_in_domain(records.x)
+    oracle = build_oracle(target, domain, records, "noise")
+    right = ask_first_labels(oracle, z) == records.y
+    search = Staircase(oracle, z, right, int(read_parameter(spec, "seed", 0)), read_parameter(spec, "scale", 0.0))
+    return measure_in_stages(spec, plan_stages(budget), search.advance, oracle, right, progress)
 
 
 class Staircase:
@@ -110,14 +118,14 @@ class Staircase:
         kept = np.zeros(len(self.z))
         draws = self.rng.standard_normal((len(strengths), 2, self.z.shape[1]))
         for level, (normal, other) in zip(strengths, draws, strict=True):
-            for rows in blocks(np.flatnonzero(self.right), self.z.shape[1]):
-                copies = disturbed(self.oracle.domain, self.z[rows], np.exp(level[rows]), (normal, other))
+            for rows in split_rows(np.flatnonzero(self.right), self.z.shape[1]):
+                copies = perturb_records(self.oracle.domain, self.z[rows], np.exp(level[rows]), (normal, other))
                 kept[rows] += self.oracle.keeps(rows, copies)
         self.spent += len(strengths)
         return kept
 
 
-def disturbed(domain: Domain, z: Floats, strength: Floats, draws: tuple[Floats, Floats]) -> Floats:
+def perturb_records(domain: Domain, z: Floats, strength: Floats, draws: tuple[Floats, Floats]) -> Floats:
     """Copies of the records `z` (n, f) under noise of `strength` (n,) made of two normal draws (f,), the same for all records."""
     from scipy.special import ndtr
 
@@ -141,7 +149,9 @@ def is_bit(domain: Domain, feature: int) -> bool:
     return seen[0] != seen[-1] and bool(np.isin(seen, (seen[0], seen[-1])).all())
 
 
-def augmentation(target: Target, records: Records, spec: SignalSpec, progress: Progress | None = None) -> Measured:
+def measure_augmentation(
+    target: Target, records: Records, spec: SignalSpec, progress: Progress | None = None
+) -> MeasuredSignal:
     """Logit of the share of shifted, mirrored and turned copies of images that keep the label, (n, stages, 1).
 
     Raises:
@@ -149,52 +159,52 @@ def augmentation(target: Target, records: Records, spec: SignalSpec, progress: P
         UnmetNeedError: The records are no images.
         TargetError: The model fails.
     """
-    domain, z = encoded(records.x)
+    domain, z = encode_in_domain(records.x)
     if not domain.is_image:
         raise UnmetNeedError(
             f"Expected images (n, ..., height, width) to augment, got records of shape {domain.shape}. Use the attack noise."
         )
-    kinds = transforms()
-    budget = min(budget_of(spec, len(kinds) + 1), len(kinds) + 1)
-    oracle = opened(target, domain, records, "augmentation")
-    right = first_labels(oracle, z) == records.y
+    kinds = list_transforms()
+    budget = min(read_query_budget(spec, len(kinds) + 1), len(kinds) + 1)
+    oracle = build_oracle(target, domain, records, "augmentation")
+    right = ask_first_labels(oracle, z) == records.y
     kept = np.zeros(len(z))
     done = 0
 
     def advance(until: int) -> Floats:
         nonlocal done
         for kind in kinds[done : until - 1]:
-            for rows in blocks(np.flatnonzero(right), z.shape[1]):
-                moved = transformed(z[rows].reshape(-1, *domain.shape), *kind)
+            for rows in split_rows(np.flatnonzero(right), z.shape[1]):
+                moved = transform_images(z[rows].reshape(-1, *domain.shape), *kind)
                 kept[rows] += oracle.keeps(rows, domain.inside(moved.reshape(len(rows), -1)))
         done = until - 1
         share = (kept + 0.5) / (done + 1)
         return np.where(right, np.log(share / (1 - share)), WRONG) if done else np.where(right, 0.0, WRONG)
 
-    return staged(spec, stages(budget, 8), advance, oracle, right, progress)
+    return measure_in_stages(spec, plan_stages(budget, 8), advance, oracle, right, progress)
 
 
-def transforms() -> list[tuple[int, int, bool, float]]:
+def list_transforms() -> list[tuple[int, int, bool, float]]:
     """Mild copies, since strong ones tell less of the record than of the model: (pixels right, pixels down, mirrored, degrees turned)."""
     shifts: list[tuple[int, int, bool, float]] = [(dx, dy, False, 0.0) for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1))]
     slants: list[tuple[int, int, bool, float]] = [(dx, dy, False, 0.0) for dx, dy in ((1, 1), (-1, -1), (1, -1), (-1, 1))]
     return [*shifts, (0, 0, False, 5.0), (0, 0, False, -5.0), (0, 0, True, 0.0), *slants]
 
 
-def transformed(images: Floats, dx: int, dy: int, mirrored: bool, degrees: float) -> Floats:
+def transform_images(images: Floats, dx: int, dy: int, mirrored: bool, degrees: float) -> Floats:
     """Images (n, ..., height, width) mirrored, moved and turned, edges repeated.
 
-    >>> transformed(np.arange(4.0).reshape(1, 2, 2), 0, 0, True, 0.0)[0].tolist()
+    >>> transform_images(np.arange(4.0).reshape(1, 2, 2), 0, 0, True, 0.0)[0].tolist()
     [[1.0, 0.0], [3.0, 2.0]]
     """
-    from memberscope.signals.views import planes, shifted
+    from memberscope.signals.views import reorder_channels, shift_with_edges
 
-    upright = planes(images)
+    upright = reorder_channels(images)
     found = upright[..., ::-1] if mirrored else upright
     if dx or dy:
-        found = shifted(found, dx, dy)
+        found = shift_with_edges(found, dx, dy)
     if degrees:
         from scipy.ndimage import rotate
 
         found = rotate(found, degrees, axes=(-1, -2), reshape=False, order=1, mode="nearest")
-    return np.ascontiguousarray(found if upright is images else planes(found, back=True), dtype=np.float64)
+    return np.ascontiguousarray(found if upright is images else reorder_channels(found, back=True), dtype=np.float64)

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from memberscope._digests import digest_array, digest_arrays
-from memberscope._files import disk_errors, write_bytes
+from memberscope._digests import digest_array, digest_named_arrays
+from memberscope._files import translate_disk_errors, write_bytes
 from memberscope.frames.access import is_frame, is_sparse, list_values, name_columns
-from memberscope.frames.column_values import object_array
-from memberscope.frames.stacking import as_array
+from memberscope.frames.column_values import make_object_array
+from memberscope.frames.stacking import convert_to_array
 from memberscope.types import Floats, Records, SignalSpec
 
 
@@ -50,7 +50,7 @@ class Store:
         try:
             with safe_open(file, framework="numpy") as opened:
                 arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-                if (opened.metadata() or {}).get("sha256") == digest_arrays(arrays):
+                if (opened.metadata() or {}).get("sha256") == digest_named_arrays(arrays):
                     return arrays
         except (SafetensorError, OSError, KeyError):
             pass
@@ -66,7 +66,7 @@ class Store:
         from safetensors.numpy import save
 
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        write_bytes(self.path / f"{key}.safetensors", save(contiguous, metadata={"sha256": digest_arrays(contiguous)}))
+        write_bytes(self.path / f"{key}.safetensors", save(contiguous, metadata={"sha256": digest_named_arrays(contiguous)}))
 
     def scratch(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
         """A memory map to fill, on this store's disk; its file has no name any more and goes when the map is closed.
@@ -76,7 +76,7 @@ class Store:
         """
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         file = self.path / f".{name.replace(' ', '-')}.{os.getpid()}.tmp"
-        with disk_errors(file):
+        with translate_disk_errors(file):
             self.path.mkdir(parents=True, exist_ok=True)
             with file.open("w+b") as stream:
                 try:
@@ -89,14 +89,14 @@ class Store:
 def digest_records(records: Records) -> str:
     """SHA-256 of the records: inputs, labels and ids."""
     hasher = hashlib.sha256()
-    for name, part in _parts(records.x):
+    for name, part in _iterate_parts(records.x):
         hasher.update(f"{name}{digest_array(part)}".encode())
     hasher.update(digest_array(records.y).encode())
     hasher.update(digest_array(records.ids).encode())
     return hasher.hexdigest()
 
 
-def _parts(x: Any) -> Iterator[tuple[str, Any]]:
+def _iterate_parts(x: Any) -> Iterator[tuple[str, Any]]:
     """The arrays that records consist of, each behind its name: the columns of a frame, the entries of a sparse matrix."""
     if is_frame(x):
         for name, values in zip(name_columns(x), list_values(x), strict=True):
@@ -105,11 +105,11 @@ def _parts(x: Any) -> Iterator[tuple[str, Any]]:
         rows = x.tocsr().sorted_indices()
         yield from (("shape", np.array(rows.shape)), ("data", rows.data), ("indices", rows.indices), ("indptr", rows.indptr))
     elif x is not None:
-        values = as_array(x)
-        yield "", values if isinstance(values, np.ndarray) else object_array(values)
+        values = convert_to_array(x)
+        yield "", values if isinstance(values, np.ndarray) else make_object_array(values)
 
 
-def signal_key(target_digest: str, records_digest: str, spec: SignalSpec, part: tuple[int, int]) -> str:
+def build_signal_key(target_digest: str, records_digest: str, spec: SignalSpec, part: tuple[int, int]) -> str:
     """Key of the answers to one batch of records: hash of target, records, signal and position."""
     text = json.dumps([target_digest, records_digest, asdict(spec), part], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -37,13 +37,13 @@ def check_view(name: str) -> tuple[str, tuple[float, ...]]:
     return kind, numbers
 
 
-def view(name: str, x: Any) -> Any:
+def transform_view(name: str, x: Any) -> Any:
     """The copies of the records `x` (n, ...) that the view `name` queries.
 
     Raises:
         InputError: The view does not apply to these records.
 
-    >>> view("flip", np.arange(6).reshape(1, 1, 2, 3))[0, 0].tolist()
+    >>> transform_view("flip", np.arange(6).reshape(1, 1, 2, 3))[0, 0].tolist()
     [[2, 1, 0], [5, 4, 3]]
     """
     kind, numbers = check_view(name)
@@ -59,15 +59,15 @@ def view(name: str, x: Any) -> Any:
         return (x + scale * rng.standard_normal(x.shape)).astype(x.dtype)
     if x.ndim < 3:
         raise InputError(f"Expected images (n, ..., height, width) for the view {name!r}, got shape {x.shape}. Use noise:s.")
-    images = planes(x)
-    moved = images[..., ::-1] if kind == "flip" else shifted(images, int(numbers[0]), int(numbers[1]))
-    return np.ascontiguousarray(planes(moved, back=True) if images is not x else moved)
+    images = reorder_channels(x)
+    moved = images[..., ::-1] if kind == "flip" else shift_with_edges(images, int(numbers[0]), int(numbers[1]))
+    return np.ascontiguousarray(reorder_channels(moved, back=True) if images is not x else moved)
 
 
-def planes(x: np.ndarray[Any, Any], *, back: bool = False) -> np.ndarray[Any, Any]:
+def reorder_channels(x: np.ndarray[Any, Any], *, back: bool = False) -> np.ndarray[Any, Any]:
     """Images with height and width last; `back` undoes that for images whose channels were last.
 
-    >>> planes(np.zeros((5, 8, 6, 3))).shape, planes(np.zeros((5, 3, 8, 6))).shape
+    >>> reorder_channels(np.zeros((5, 8, 6, 3))).shape, reorder_channels(np.zeros((5, 3, 8, 6))).shape
     ((5, 3, 8, 6), (5, 3, 8, 6))
     """
     if back:
@@ -76,10 +76,10 @@ def planes(x: np.ndarray[Any, Any], *, back: bool = False) -> np.ndarray[Any, An
     return np.moveaxis(x, -1, 1) if last else x
 
 
-def shifted(x: np.ndarray[Any, Any], dx: int, dy: int) -> np.ndarray[Any, Any]:
+def shift_with_edges(x: np.ndarray[Any, Any], dx: int, dy: int) -> np.ndarray[Any, Any]:
     """Images (..., height, width) moved by (dx, dy) pixels, edges repeated.
 
-    >>> shifted(np.array([[[1, 2, 3]]]), 1, 0).tolist()
+    >>> shift_with_edges(np.array([[[1, 2, 3]]]), 1, 0).tolist()
     [[[1, 1, 2]]]
     """
     rows = np.clip(np.arange(x.shape[-2]) - dy, 0, x.shape[-2] - 1)

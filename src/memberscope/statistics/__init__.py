@@ -1,11 +1,11 @@
 """Statistics of membership scores: plain functions of `scores` (n,) and `member` (n,), each with its interval."""
 
 from memberscope.statistics.curves.auc import AucEstimate, auc_difference, auc_interval, estimate_auc
-from memberscope.statistics.curves.bootstrap import bootstrap
+from memberscope.statistics.curves.bootstrap import bootstrap_rates
 from memberscope.statistics.curves.effective_sizes import EffectiveSizes, effective_sizes
-from memberscope.statistics.curves.roc import Point, Roc, auc_value, operating_point, randomised_tpr, roc, smallest_fpr
+from memberscope.statistics.curves.roc import OperatingPoint, Roc, auc_value, operating_point, randomised_tpr, roc, smallest_fpr
 from memberscope.statistics.curves.tpr_at_fpr import (
-    resolution_warning,
+    build_resolution_warning,
     roc_band,
     tpr_at_fpr,
     tpr_lower,
@@ -14,59 +14,72 @@ from memberscope.statistics.curves.tpr_at_fpr import (
     tpr_upper,
 )
 from memberscope.statistics.epsilon.many_runs import epsilon_from_counts, epsilon_from_runs
-from memberscope.statistics.epsilon.one_run import epsilon_empirical, epsilon_one_run, one_run_guesses, one_run_p_value
+from memberscope.statistics.epsilon.one_run import count_right_guesses, epsilon_empirical, epsilon_one_run, one_run_p_value
 from memberscope.statistics.epsilon.one_run_canaries import epsilon_from_one_run
 from memberscope.statistics.epsilon.one_run_fdp import epsilon_one_run_fdp
-from memberscope.statistics.fold_ranks import accused_within_fold, within_fold
-from memberscope.statistics.intervals import DESCRIPTIVE, Interval, clopper_pearson, kolmogorov_band, ratio, weighted_sum
-from memberscope.statistics.likelihood_ratio import Bin, LikelihoodRatio, fit_likelihood_ratio, reliability
-from memberscope.statistics.multiplicity import distinct_rankings, holm, simultaneous_confidence
+from memberscope.statistics.fold_ranks import ranks_for_lower_limit, ranks_within_fold
+from memberscope.statistics.intervals import (
+    DESCRIPTIVE,
+    Interval,
+    clopper_pearson,
+    kolmogorov_band,
+    ratio_of_shares,
+    weighted_sum_of_shares,
+)
+from memberscope.statistics.likelihood_ratio import Bin, LikelihoodRatio, build_reliability_bins, fit_likelihood_ratio
+from memberscope.statistics.multiplicity import find_distinct_rankings, holm, simultaneous_confidence
 from memberscope.statistics.paired_difference import (
     add_variance,
     auc_change,
-    correlation,
+    correlate_estimates,
+    difference_by_mover,
     difference_p_value,
-    drawn_together,
-    mover,
+    shared_resamples,
 )
 from memberscope.statistics.power import (
     can_fail,
+    count_non_member_blocks,
     minimum_detectable_auc,
     minimum_detectable_tpr,
-    non_member_blocks,
     records_needed_to_fail,
 )
 from memberscope.statistics.ppv import ppv, ppv_at_fpr, ppv_from_counts
-from memberscope.statistics.threshold_rates import Counts, best_balanced, best_rates, effective_counts, rates
+from memberscope.statistics.threshold_rates import (
+    ConfusionCounts,
+    best_rates,
+    effective_counts,
+    find_best_balanced_threshold,
+    threshold_rates,
+)
 from memberscope.statistics.units import cluster_sides, design_effect, kish_size
 
 __all__ = [
     "DESCRIPTIVE",
     "AucEstimate",
     "Bin",
-    "Counts",
+    "ConfusionCounts",
     "EffectiveSizes",
     "Interval",
     "LikelihoodRatio",
-    "Point",
+    "OperatingPoint",
     "Roc",
-    "accused_within_fold",
+    "ranks_for_lower_limit",
     "add_variance",
     "auc_change",
     "auc_difference",
     "auc_interval",
     "auc_value",
-    "best_balanced",
+    "find_best_balanced_threshold",
     "best_rates",
-    "bootstrap",
+    "bootstrap_rates",
     "can_fail",
     "clopper_pearson",
     "cluster_sides",
-    "correlation",
+    "correlate_estimates",
     "difference_p_value",
     "design_effect",
-    "distinct_rankings",
-    "drawn_together",
+    "find_distinct_rankings",
+    "shared_resamples",
     "effective_sizes",
     "effective_counts",
     "epsilon_empirical",
@@ -82,20 +95,20 @@ __all__ = [
     "kolmogorov_band",
     "minimum_detectable_auc",
     "minimum_detectable_tpr",
-    "mover",
-    "non_member_blocks",
-    "one_run_guesses",
+    "difference_by_mover",
+    "count_non_member_blocks",
+    "count_right_guesses",
     "one_run_p_value",
     "operating_point",
     "ppv",
     "ppv_at_fpr",
     "ppv_from_counts",
-    "rates",
+    "threshold_rates",
     "randomised_tpr",
-    "ratio",
+    "ratio_of_shares",
     "records_needed_to_fail",
-    "reliability",
-    "resolution_warning",
+    "build_reliability_bins",
+    "build_resolution_warning",
     "roc",
     "roc_band",
     "simultaneous_confidence",
@@ -105,6 +118,6 @@ __all__ = [
     "tpr_p_value",
     "tpr_staircase_at_fpr",
     "tpr_upper",
-    "weighted_sum",
-    "within_fold",
+    "weighted_sum_of_shares",
+    "ranks_within_fold",
 ]

@@ -7,12 +7,12 @@ import numpy as np
 from memberscope.types import Bools, Floats, Ints
 
 
-def within_fold(scores: Floats, member: Bools, fold: Ints) -> Floats:
+def ranks_within_fold(scores: Floats, member: Bools, fold: Ints) -> Floats:
     """Position (n,) in (0, 1) of each of `scores` (n,) among the non-members of its fold; higher for likelier members.
 
     >>> scores = np.array([3.0, 1.0, 2.0, 30.0, 10.0, 20.0])
     >>> member = np.array([True, False, False, True, False, False])
-    >>> within_fold(scores, member, np.array([0, 0, 0, 1, 1, 1])).round(3).tolist()
+    >>> ranks_within_fold(scores, member, np.array([0, 0, 0, 1, 1, 1])).round(3).tolist()
     [0.833, 0.333, 0.667, 0.833, 0.333, 0.667]
     """
     found = np.empty(len(scores))
@@ -26,7 +26,7 @@ def within_fold(scores: Floats, member: Bools, fold: Ints) -> Floats:
     return found
 
 
-def accused_within_fold(scores: Floats, member: Bools, fold: Ints) -> Floats:
+def ranks_for_lower_limit(scores: Floats, member: Bools, fold: Ints) -> Floats:
     """Minus the share (n,) of its fold's non-members accused by any threshold that accuses this record and one more.
 
     A record between two non-members shares the place of the lower one. Thresholds at k false positives then stand at the
@@ -34,7 +34,7 @@ def accused_within_fold(scores: Floats, member: Bools, fold: Ints) -> Floats:
     rate asked for where a fold allows a single false positive.
 
     >>> scores = np.array([3.0, 1.0, 2.0, 1.5])
-    >>> accused_within_fold(scores, np.array([True, False, False, True]), np.zeros(4, dtype=int)).tolist()
+    >>> ranks_for_lower_limit(scores, np.array([True, False, False, True]), np.zeros(4, dtype=int)).tolist()
     [-0.5, -1.0, -0.5, -1.0]
     """
     found = np.empty(len(scores))

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import betaincinv
 
-from memberscope._check import rate
+from memberscope._check import check_rate
 
 DESCRIPTIVE = "descriptive: no interval is claimed"  # said of numbers whose spread is not known
 
@@ -41,19 +41,19 @@ def clopper_pearson(k: Any, n: Any, confidence: float = 0.95) -> tuple[Any, Any]
     >>> float(low), round(float(high), 7)
     (0.0, 0.029513)
     """
-    tail = (1 - rate("confidence", confidence)) / 2
+    tail = (1 - check_rate("confidence", confidence)) / 2
     k, n = np.asarray(k, dtype=np.float64), np.asarray(n, dtype=np.float64)
     low = np.where(k > 0, betaincinv(np.maximum(k, 1e-9), n - k + 1, tail), 0.0)
     high = np.where(k < n, betaincinv(k + 1, np.maximum(n - k, 1e-9), 1 - tail), 1.0)
     return low, high
 
 
-def weighted_sum(
+def weighted_sum_of_shares(
     first: tuple[float, float], second: tuple[float, float], weights: tuple[float, float], confidence: float = 0.95
 ) -> Interval:
     """w1 p1 + w2 p2 for two independent shares, each given as (k, n), by MOVER from their exact limits.
 
-    >>> interval = weighted_sum((80, 100), (30, 100), (0.5, -0.5))
+    >>> interval = weighted_sum_of_shares((80, 100), (30, 100), (0.5, -0.5))
     >>> round(interval.value, 3), interval.low < 0.25 < interval.high
     (0.25, True)
     """
@@ -68,12 +68,12 @@ def weighted_sum(
     return Interval(value, value - down**0.5, value + up**0.5, "MOVER of Clopper-Pearson limits")
 
 
-def ratio(first: tuple[float, float], second: tuple[float, float], confidence: float = 0.95) -> Interval:
+def ratio_of_shares(first: tuple[float, float], second: tuple[float, float], confidence: float = 0.95) -> Interval:
     """p1 / p2 for two independent shares, each given as (k, n); unbounded above when the second count is 0.
 
     Each side joins the limits of both shares at confidence sqrt-split between them, so that it holds without approximation.
 
-    >>> ratio((50, 100), (0, 100)).high
+    >>> ratio_of_shares((50, 100), (0, 100)).high
     inf
     """
     part = 1 - (1 - confidence) / 2
@@ -94,4 +94,4 @@ def kolmogorov_band(n: int, confidence: float = 0.95) -> float:
     """
     from scipy.stats import kstwo
 
-    return float(kstwo.ppf(rate("confidence", confidence), n))
+    return float(kstwo.ppf(check_rate("confidence", confidence), n))

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 
 from memberscope import _check
-from memberscope.statistics.intervals import ratio
+from memberscope.statistics.intervals import ratio_of_shares
 from memberscope.types import Bools, Floats
 
 
@@ -37,11 +37,11 @@ def fit_likelihood_ratio(scores: Floats, member: Bools) -> LikelihoodRatio:
         InputError: A score is not finite, the lengths differ, or one kind is missing.
 
     >>> ratio = fit_likelihood_ratio(np.array([0.0, 0, 1, 1]), np.array([False, True, True, True]))
-    >>> ratio.posterior(np.array([0.0, 1.0]), 0.5).round(3).tolist()
+    >>> ratio_of_shares.posterior(np.array([0.0, 1.0]), 0.5).round(3).tolist()
     [0.318, 0.786]
     """
     scores, member = np.asarray(scores, dtype=np.float64), np.asarray(member, dtype=bool)
-    _check.binary_scores(scores, member)
+    _check.check_binary_scores(scores, member)
     levels, inverse = np.unique(scores, return_inverse=True)
     counts = np.bincount(inverse)
     inside = np.bincount(inverse, weights=member)
@@ -66,14 +66,16 @@ class Bin(NamedTuple):
     n_non_members: int
 
 
-def reliability(posterior: Floats, member: Bools, prior: float, n_bins: int = 10, confidence: float = 0.95) -> list[Bin]:
+def build_reliability_bins(
+    posterior: Floats, member: Bools, prior: float, n_bins: int = 10, confidence: float = 0.95
+) -> list[Bin]:
     """Bins of about equal size by `posterior` (n,): mean prediction against the observed share, reweighted to `prior`.
 
-    >>> bins = reliability(np.array([0.1] * 50 + [0.9] * 50), np.arange(100) >= 50, 0.5, n_bins=2)
+    >>> bins = build_reliability_bins(np.array([0.1] * 50 + [0.9] * 50), np.arange(100) >= 50, 0.5, n_bins=2)
     >>> [round(entry.predicted, 2) for entry in bins], [entry.observed for entry in bins]
     ([0.1, 0.9], [0.0, 1.0])
     """
-    _check.rate("prior", prior)
+    _check.check_rate("prior", prior)
     member = np.asarray(member, dtype=bool)
     n_members, n_others = int(member.sum()), int((~member).sum())
     weights = np.where(member, prior / n_members, (1 - prior) / n_others)
@@ -83,7 +85,7 @@ def reliability(posterior: Floats, member: Bools, prior: float, n_bins: int = 10
     for entry in np.unique(code):
         own = code == entry
         inside, outside = int((own & member).sum()), int((own & ~member).sum())
-        odds = ratio((inside, n_members), (outside, n_others), confidence)
+        odds = ratio_of_shares((inside, n_members), (outside, n_others), confidence)
         scale = prior / (1 - prior)
         shares = [1.0 if np.isinf(x) else x * scale / (1 + x * scale) for x in (odds.value, odds.low, odds.high)]
         predicted = float(np.average(posterior[own], weights=weights[own]))

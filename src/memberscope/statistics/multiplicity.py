@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from memberscope._check import rate
+from memberscope._check import check_rate
 from memberscope.types import Floats
 
 
@@ -35,13 +35,13 @@ def simultaneous_confidence(confidence: float, n: int) -> float:
     >>> round(simultaneous_confidence(0.95, 5), 4)
     0.99
     """
-    return 1 - (1 - rate("confidence", confidence)) / max(n, 1)
+    return 1 - (1 - check_rate("confidence", confidence)) / max(n, 1)
 
 
-def distinct_rankings(scores: Sequence[Floats]) -> list[int]:
+def find_distinct_rankings(scores: Sequence[Floats]) -> list[int]:
     """Indices of the candidates (n,) whose ranking, ties included, no earlier candidate has.
 
-    >>> distinct_rankings([np.array([1.0, 2, 3]), np.array([10.0, 20, 30]), np.array([3.0, 2, 1])])
+    >>> find_distinct_rankings([np.array([1.0, 2, 3]), np.array([10.0, 20, 30]), np.array([3.0, 2, 1])])
     [0, 2]
     """
     seen: set[bytes] = set()

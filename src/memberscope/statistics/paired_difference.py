@@ -22,7 +22,7 @@ from scipy.special import stdtrit
 
 from memberscope.statistics.curves.auc import auc_difference, estimate_auc
 from memberscope.statistics.curves.bootstrap import ROWS, Curve, Places
-from memberscope.statistics.curves.resampling import Resampler, fast
+from memberscope.statistics.curves.resampling import Resampler, spawn_fast_rng
 from memberscope.statistics.curves.roc import allowed_false_positives
 from memberscope.statistics.intervals import Interval
 from memberscope.types import Bools, Floats, Ints
@@ -33,10 +33,10 @@ CLOSEST = 0.95  # the most that a correlation may narrow an interval, so that on
 SURE = 1e-9  # the smallest p-value told
 
 
-def mover(before: Interval, after: Interval, correlation: float = 0.0) -> Interval:
-    """`after` minus `before`, with limits from the limits of both (MOVER); a positive `correlation` narrows them.
+def difference_by_mover(before: Interval, after: Interval, correlation: float = 0.0) -> Interval:
+    """`after` minus `before`, with limits from the limits of both (MOVER); a positive `correlate_estimates` narrows them.
 
-    >>> found = mover(Interval(0.2, 0.1, 0.35, ""), Interval(0.5, 0.4, 0.6, ""))
+    >>> found = difference_by_mover(Interval(0.2, 0.1, 0.35, ""), Interval(0.5, 0.4, 0.6, ""))
     >>> round(found.value, 3), round(found.low, 3), round(found.high, 3)
     (0.3, 0.12, 0.441)
     """
@@ -64,7 +64,7 @@ def auc_change(before: Floats, after: Floats, member: Bools, confidence: float =
     alone = [estimate_auc(scores, member, unit) for scores in (before, after)]
     if np.array_equal(before, after) or not any(entry.is_uncertain for entry in alone):
         return auc_difference(after, before, member, confidence, unit)
-    return mover(alone[0].limits(confidence), alone[1].limits(confidence))
+    return difference_by_mover(alone[0].limits(confidence), alone[1].limits(confidence))
 
 
 def add_variance(change: Interval, variance: float, freedom: float, confidence: float = 0.95) -> Interval:
@@ -80,7 +80,7 @@ def add_variance(change: Interval, variance: float, freedom: float, confidence: 
     return change._replace(low=max(-1.0, low), high=min(1.0, high))
 
 
-def drawn_together(
+def shared_resamples(
     scores: Sequence[Floats],
     member: Bools,
     fprs: tuple[float, ...],
@@ -94,17 +94,17 @@ def drawn_together(
     Members and non-members are drawn apart; with `unit` (n,) all records of a unit on one side are drawn at once.
 
     >>> line = np.arange(40.0)
-    >>> auc, tpr = drawn_together([line, -line], line >= 20, (0.1,), 3, np.random.default_rng(0))
+    >>> auc, tpr = shared_resamples([line, -line], line >= 20, (0.1,), 3, np.random.default_rng(0))
     >>> auc.tolist(), tpr.shape
     ([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]], (3, 2, 1))
     """
     curves = [Curve(Places.of(entry, member)) for entry in scores]
-    orders = [tuple(descending(entry[side]) for side in (member, ~member)) for entry in scores]
+    orders = [tuple(argsort_descending(entry[side]) for side in (member, ~member)) for entry in scores]
     places = curves[0].places
     for fpr in fprs:
         allowed_false_positives(fpr, places.n_others)
     auc, tpr = np.empty((n_replicates, len(scores))), np.empty((n_replicates, len(scores), len(fprs)))
-    stream = fast(rng)
+    stream = spawn_fast_rng(rng)
     codes = [None, None] if unit is None else [np.unique(unit[side], return_inverse=True)[1] for side in (member, ~member)]
     n_drawn = [
         n if own is None else int(own.max()) + 1 for n, own in zip((places.n_members, places.n_others), codes, strict=True)
@@ -121,15 +121,15 @@ def drawn_together(
     return auc, tpr
 
 
-def descending(scores: Floats) -> Ints:
+def argsort_descending(scores: Floats) -> Ints:
     """Positions (n,) of `scores` (n,) from the highest to the lowest."""
     return np.argsort(-scores, kind="stable")
 
 
-def correlation(before: Floats, after: Floats) -> float:
+def correlate_estimates(before: Floats, after: Floats) -> float:
     """Correlation of two estimates over the same resamples (b,); 0 where one of them never moves.
 
-    >>> correlation(np.array([0.1, 0.2, 0.3]), np.array([0.2, 0.4, 0.6])), correlation(np.ones(3), np.arange(3.0))
+    >>> correlate_estimates(np.array([0.1, 0.2, 0.3]), np.array([0.2, 0.4, 0.6])), correlate_estimates(np.ones(3), np.arange(3.0))
     (1.0, 0.0)
     """
     if np.ptp(before) == 0 or np.ptp(after) == 0:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import betainc, ndtr, ndtri
 
-from memberscope._check import rate
+from memberscope._check import check_rate
 from memberscope.statistics.curves.effective_sizes import effective_sizes, kish_members
 from memberscope.statistics.curves.rank_tails import mixture_weights
 from memberscope.statistics.curves.roc import Roc, allowed_false_positives
@@ -20,7 +20,7 @@ RUNS = 1200  # simulated audits; the power is known to one point in a hundred
 TABLE_STEPS = 8  # entries a member of the table of p-values, straight lines between
 
 
-class Layout(NamedTuple):
+class CellLayout(NamedTuple):
     """Where members are counted: of each cell of scores its place on the curve, and how each rank reads that curve.
 
     Attributes:
@@ -65,7 +65,7 @@ def minimum_detectable_tpr(
         n_candidates: Attacks times claims that share the error.
         power: Share of audits that are to detect the TPR.
         n_folds: Folds of an attack that learns, whose lower limit is taken on the strict curve; None for other attacks.
-        blocks: Non-members with the highest score, with the two highest and so on, from `non_member_blocks`, where scores
+        blocks: Non-members with the highest score, with the two highest and so on, from `count_non_member_blocks`, where scores
             tie; None where they do not.
 
     Raises:
@@ -75,7 +75,7 @@ def minimum_detectable_tpr(
     True
     """
     allowed_false_positives(fpr, n_non_members)
-    tail = (1 - rate("confidence", confidence)) / 2 / max(n_candidates, 1)
+    tail = (1 - check_rate("confidence", confidence)) / 2 / max(n_candidates, 1)
     ranks, weights = mixture_weights(n_non_members, fpr)
     layout = _build_layout(ranks, n_non_members, n_folds or 1, blocks)
     sizes = _fold_sizes(n_members, n_folds or 1)[layout.fold]
@@ -123,16 +123,16 @@ def records_needed_to_fail(fpr: float, significance: float = 0.025) -> int:
     >>> records_needed_to_fail(0.01), records_needed_to_fail(0.001), records_needed_to_fail(0.01, 0.025 / 20)
     (368, 3688, 666)
     """
-    return int(np.floor(np.log(rate("significance", significance)) / np.log1p(-rate("fpr", fpr)))) + 1
+    return int(np.floor(np.log(check_rate("significance", significance)) / np.log1p(-check_rate("fpr", fpr)))) + 1
 
 
-def non_member_blocks(curve: Roc, fpr: float) -> tuple[float, ...] | None:
+def count_non_member_blocks(curve: Roc, fpr: float) -> tuple[float, ...] | None:
     """Non-members at or above each of the highest distinct scores, as `minimum_detectable_tpr` takes them; None without ties.
 
     Where records belong to units, the counts are in effective non-members.
 
     >>> from memberscope.statistics.curves.roc import roc
-    >>> non_member_blocks(roc(np.array([9.0, 9, 9, 5, 5, 4]), np.array([True, False, False, False, False, True])), 0.25)
+    >>> count_non_member_blocks(roc(np.array([9.0, 9, 9, 5, 5, 4]), np.array([True, False, False, False, False, True])), 0.25)
     (2.0, 4.0)
     """
     n = effective_sizes(curve, fpr).n_non_members
@@ -144,7 +144,7 @@ def non_member_blocks(curve: Roc, fpr: float) -> tuple[float, ...] | None:
     return tuple((ends[:reach] * n / curve.n_non_members).tolist())
 
 
-def _build_layout(ranks: Floats, n: int, n_folds: int, blocks: tuple[float, ...] | None) -> Layout:
+def _build_layout(ranks: Floats, n: int, n_folds: int, blocks: tuple[float, ...] | None) -> CellLayout:
     """Simulate the non-members of all runs."""
     if n_folds == 1 and blocks is None:
         return _untied_layout(ranks, n)
@@ -171,14 +171,14 @@ def _strict_places(counts: Ints, sizes: Ints) -> Floats:
     return np.asarray((accused / sizes[None, :, None]).reshape(len(counts), -1), dtype=np.float64)
 
 
-def _untied_layout(ranks: Floats, n: int) -> Layout:
+def _untied_layout(ranks: Floats, n: int) -> CellLayout:
     """Place the non-members at `ranks` (k,) by the law of order statistics; the members of a cell stand above its rank."""
     rng = np.random.default_rng(0)
     gaps = rng.standard_gamma(np.diff(np.append(ranks, n + 1), prepend=0), (RUNS, len(ranks) + 1))
     places = np.cumsum(gaps, axis=1)
     cells = np.arange(len(ranks))
     vertex = np.broadcast_to(cells, (RUNS, len(ranks)))
-    return Layout(places[:, :-1] / places[:, -1:], np.zeros(len(ranks), dtype=np.int64), vertex, vertex, np.ones((1, 1)))
+    return CellLayout(places[:, :-1] / places[:, -1:], np.zeros(len(ranks), dtype=np.int64), vertex, vertex, np.ones((1, 1)))
 
 
 def _fold_cells(
@@ -196,7 +196,7 @@ def _fold_cells(
     return edges, np.append(np.ones((RUNS, n_cells), dtype=np.int64), np.full((RUNS, 1), size - n_cells), axis=1)
 
 
-def _read_layout(edges: Floats, fold: Ints, counts: Ints, place: Floats, ranks: Floats) -> Layout:
+def _read_layout(edges: Floats, fold: Ints, counts: Ints, place: Floats, ranks: Floats) -> CellLayout:
     """Order the cells of each run by `place` (r, c), those at one place as one vertex, and find each rank's vertex."""
     vertex = np.empty(place.shape, dtype=np.int64)
     below, share = np.zeros((RUNS, len(ranks)), dtype=np.int64), np.zeros((RUNS, len(ranks)))
@@ -206,10 +206,10 @@ def _read_layout(edges: Floats, fold: Ints, counts: Ints, place: Floats, ranks: 
         ends = np.cumsum(tied)
         below[run] = np.searchsorted(ends, np.minimum(ranks, ends[-1]), side="left")
         share[run] = (ranks - ends[below[run]] + tied[below[run]]) / (tied[below[run]] + 1)
-    return Layout(edges, fold, vertex, below, np.where(ranks > 0, share, 0.0))
+    return CellLayout(edges, fold, vertex, below, np.where(ranks > 0, share, 0.0))
 
 
-def _counts_at_ranks(counts: Ints, layout: Layout) -> Floats:
+def _counts_at_ranks(counts: Ints, layout: CellLayout) -> Floats:
     """Members (r, k) above each rank, from the members (r, c) in each cell."""
     n_vertices = int(layout.vertex.max()) + 1
     flat = (np.arange(len(counts))[:, None] * n_vertices + layout.vertex).ravel()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from memberscope._check import rate
+from memberscope._check import check_rate
 from memberscope.statistics.curves.roc import Roc
 from memberscope.statistics.curves.tpr_at_fpr import tpr_at_fpr
-from memberscope.statistics.intervals import Interval, ratio
+from memberscope.statistics.intervals import Interval, ratio_of_shares
 
 
 def ppv(tpr: float, fpr: float, prior: float) -> float:
@@ -16,12 +16,12 @@ def ppv(tpr: float, fpr: float, prior: float) -> float:
     >>> round(ppv(0.5, 0.01, 0.01), 4)
     0.3356
     """
-    rate("prior", prior)
+    check_rate("prior", prior)
     called = prior * tpr + (1 - prior) * fpr
     return prior if called == 0 else prior * tpr / called
 
 
-def of_ratio(odds: float, prior: float) -> float:
+def ppv_from_odds(odds: float, prior: float) -> float:
     """Precision when the TPR is `odds` times the FPR."""
     return 1.0 if np.isinf(odds) else prior * odds / (prior * odds + 1 - prior)
 
@@ -59,8 +59,8 @@ def ppv_from_counts(
     >>> interval.value, interval.high, 0.85 < interval.low < 1
     (1.0, 1.0, True)
     """
-    odds = ratio((tp, n_members), (fp, n_non_members), confidence)
+    odds = ratio_of_shares((tp, n_members), (fp, n_non_members), confidence)
     if tp == 0 and fp == 0:
         return Interval(prior, 0.0, 1.0, "nothing called a member: the prior itself, no information")
     value = ppv(tp / n_members, fp / n_non_members, prior)
-    return Interval(value, of_ratio(odds.low, prior), of_ratio(odds.high, prior), odds.method)
+    return Interval(value, ppv_from_odds(odds.low, prior), ppv_from_odds(odds.high, prior), odds.method)

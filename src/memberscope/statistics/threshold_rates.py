@@ -9,7 +9,7 @@ import numpy as np
 
 from memberscope import _check
 from memberscope.statistics.curves.roc import Roc
-from memberscope.statistics.intervals import Interval, clopper_pearson, kolmogorov_band, weighted_sum
+from memberscope.statistics.intervals import Interval, clopper_pearson, kolmogorov_band, weighted_sum_of_shares
 from memberscope.statistics.units import cluster_sides, design_effect
 from memberscope.types import Bools, Ints
 
@@ -18,7 +18,7 @@ BAND = "Kolmogorov band over all thresholds; for the value at the threshold chos
 
 
 @dataclass(frozen=True)
-class Counts:
+class ConfusionCounts:
     """True positives among members and false positives among non-members at one threshold.
 
     Effective counts of records in units need not be whole; `mix` then keeps the share of members among the records.
@@ -35,30 +35,30 @@ class Counts:
         """Members as a share of all records."""
         return self.n_members / (self.n_members + self.n_non_members) if self.mix is None else self.mix
 
-    def shrunk(self, members: float, non_members: float) -> Counts:
+    def shrunk(self, members: float, non_members: float) -> ConfusionCounts:
         """The same rates from so many times fewer members and non-members."""
-        return Counts(
+        return ConfusionCounts(
             self.tp / members, self.n_members / members, self.fp / non_members, self.n_non_members / non_members, self.share
         )
 
 
-def best_balanced(curve: Roc) -> float:
+def find_best_balanced_threshold(curve: Roc) -> float:
     """Threshold with the best balanced accuracy for "member iff score >= threshold"; of equals, the strictest.
 
     >>> from memberscope.statistics.curves.roc import roc
-    >>> best_balanced(roc(np.array([0.9, 0.8, 0.3, 0.1]), np.arange(4) < 2))
+    >>> find_best_balanced_threshold(roc(np.array([0.9, 0.8, 0.3, 0.1]), np.arange(4) < 2))
     0.8
     """
-    return float(curve.thresholds[best_vertex(curve)])
+    return float(curve.thresholds[find_best_vertex(curve)])
 
 
-def best_vertex(curve: Roc) -> int:
+def find_best_vertex(curve: Roc) -> int:
     """Index of the first vertex with the largest TPR - FPR, among thresholds at observed scores."""
     advantage = curve.tp[1:] * curve.n_non_members - curve.fp[1:] * curve.n_members  # whole numbers, so that equals are equal
     return 1 + int(np.argmax(advantage))
 
 
-def effective_counts(called: Bools, member: Bools, unit: Ints | None = None) -> Counts:
+def effective_counts(called: Bools, member: Bools, unit: Ints | None = None) -> ConfusionCounts:
     """Counts of `called` (n,) among members and non-members, shrunk to as many records as are independent.
 
     Exact limits for shares of them then hold by `unit` (n,), and are never narrower than those of independent records.
@@ -69,13 +69,13 @@ def effective_counts(called: Bools, member: Bools, unit: Ints | None = None) -> 
     >>> member, unit = np.arange(400) < 200, np.arange(400) // 10
     >>> effective_counts(unit % 2 == 0, member, unit).n_members < 25
     True
-    >>> effective_counts(np.arange(400) % 2 == 0, member) == Counts(100, 200, 100, 200)
+    >>> effective_counts(np.arange(400) % 2 == 0, member) == ConfusionCounts(100, 200, 100, 200)
     True
     """
-    _check.same_length(called=called, member=member)
+    _check.check_same_length(called=called, member=member)
     called, member = np.asarray(called, dtype=bool), np.asarray(member, dtype=bool)
     n1 = int(member.sum())
-    counts = Counts(int((called & member).sum()), n1, int((called & ~member).sum()), len(member) - n1)
+    counts = ConfusionCounts(int((called & member).sum()), n1, int((called & ~member).sum()), len(member) - n1)
     if unit is None:
         return counts
     sides = cluster_sides(member, unit)
@@ -83,10 +83,10 @@ def effective_counts(called: Bools, member: Bools, unit: Ints | None = None) -> 
     return counts.shrunk(effects[0], effects[1])
 
 
-def rates(counts: Counts, confidence: float = 0.95) -> dict[str, Interval]:
+def threshold_rates(counts: ConfusionCounts, confidence: float = 0.95) -> dict[str, Interval]:
     """Accuracy, balanced accuracy, precision on the audit's own mix, recall, FPR, FNR and advantage at a fixed threshold.
 
-    >>> found = rates(Counts(80, 100, 30, 100))
+    >>> found = threshold_rates(ConfusionCounts(80, 100, 30, 100))
     >>> found["accuracy"].value, round(found["advantage"].value, 3)
     (0.75, 0.5)
     """
@@ -94,12 +94,12 @@ def rates(counts: Counts, confidence: float = 0.95) -> dict[str, Interval]:
     kept = (counts.n_non_members - counts.fp, counts.n_non_members)
     alarms = (counts.fp, counts.n_non_members)
     share = counts.share
-    recall, fpr = exact(hits, confidence), exact(alarms, confidence)
-    advantage = weighted_sum(hits, alarms, (1.0, -1.0), confidence)
+    recall, fpr = estimate_share(hits, confidence), estimate_share(alarms, confidence)
+    advantage = weighted_sum_of_shares(hits, alarms, (1.0, -1.0), confidence)
     return {
-        "accuracy": weighted_sum(hits, kept, (share, 1 - share), confidence),
-        "balanced_accuracy": weighted_sum(hits, kept, (0.5, 0.5), confidence),
-        "precision": precision(counts, confidence),
+        "accuracy": weighted_sum_of_shares(hits, kept, (share, 1 - share), confidence),
+        "balanced_accuracy": weighted_sum_of_shares(hits, kept, (0.5, 0.5), confidence),
+        "precision": estimate_mix_precision(counts, confidence),
         "recall": recall,
         "fpr": fpr,
         "fnr": Interval(1 - recall.value, 1 - recall.high, 1 - recall.low, recall.method),
@@ -107,13 +107,13 @@ def rates(counts: Counts, confidence: float = 0.95) -> dict[str, Interval]:
     }
 
 
-def exact(share: tuple[float, float], confidence: float) -> Interval:
+def estimate_share(share: tuple[float, float], confidence: float) -> Interval:
     """A share (k, n) with its exact limits."""
     low, high = clopper_pearson(*share, confidence)
     return Interval(share[0] / share[1], float(low), float(high), "Clopper-Pearson")
 
 
-def precision(counts: Counts, confidence: float) -> Interval:
+def estimate_mix_precision(counts: ConfusionCounts, confidence: float) -> Interval:
     """Precision at the audit's own share of members."""
     from memberscope.statistics.ppv import ppv_from_counts
 
@@ -132,17 +132,20 @@ def best_rates(curve: Roc, confidence: float = 0.95) -> dict[str, Interval]:
     >>> best_rates(roc(np.arange(200.0), np.arange(200) >= 100))["balanced_accuracy"].value
     1.0
     """
-    at = best_vertex(curve)
+    at = find_best_vertex(curve)
     tpr, fpr = curve.tp[at] / curve.n_members, curve.fp[at] / curve.n_non_members
     share = curve.n_members / (curve.n_members + curve.n_non_members)
     sizes = independent_sizes(curve, at)
-    advantage = best_sum(curve, at, (1.0, 1.0), sizes, confidence)
-    accuracy = best_sum(curve, at, (share, 1 - share), sizes, confidence)
-    recall, alarms = banded(float(tpr), sizes[0], confidence), banded(float(fpr), sizes[1], confidence)
+    advantage = estimate_best_sum(curve, at, (1.0, 1.0), sizes, confidence)
+    accuracy = estimate_best_sum(curve, at, (share, 1 - share), sizes, confidence)
+    recall, alarms = (
+        build_band_interval(float(tpr), sizes[0], confidence),
+        build_band_interval(float(fpr), sizes[1], confidence),
+    )
     return {
-        "accuracy": moved(accuracy, 1.0, 1 - share),
-        "balanced_accuracy": moved(advantage, 0.5, 0.5),
-        "precision": banded_precision((float(tpr), float(fpr)), sizes, share, confidence),
+        "accuracy": rescale_interval(accuracy, 1.0, 1 - share),
+        "balanced_accuracy": rescale_interval(advantage, 0.5, 0.5),
+        "precision": estimate_banded_precision((float(tpr), float(fpr)), sizes, share, confidence),
         "recall": recall,
         "fpr": alarms,
         "fnr": Interval(1 - recall.value, 1 - recall.high, 1 - recall.low, recall.method),
@@ -156,7 +159,7 @@ def independent_sizes(curve: Roc, at: int) -> tuple[float, float]:
     >>> from memberscope.statistics.curves.roc import roc
     >>> scores, member = np.repeat(np.arange(40.0), 10), np.arange(400) >= 200
     >>> curve = roc(scores, member, np.arange(400) // 10)
-    >>> [round(size, 6) for size in independent_sizes(curve, best_vertex(curve))]
+    >>> [round(size, 6) for size in independent_sizes(curve, find_best_vertex(curve))]
     [20.0, 20.0]
     """
     if curve.rows is None:
@@ -167,7 +170,9 @@ def independent_sizes(curve: Roc, at: int) -> tuple[float, float]:
     return curve.n_members / effects[0], curve.n_non_members / effects[1]
 
 
-def best_sum(curve: Roc, at: int, weights: tuple[float, float], sizes: tuple[float, float], confidence: float) -> Interval:
+def estimate_best_sum(
+    curve: Roc, at: int, weights: tuple[float, float], sizes: tuple[float, float], confidence: float
+) -> Interval:
     """w1 TPR - w0 FPR at the vertex `at`, with limits for the best threshold there is and for the one chosen.
 
     `sizes` are the numbers of members and non-members, or as many as are independent.
@@ -191,21 +196,23 @@ def best_sum(curve: Roc, at: int, weights: tuple[float, float], sizes: tuple[flo
     return Interval(value, max(value - reach, -w0), min(high, w1), BEST)
 
 
-def moved(interval: Interval, scale: float, offset: float) -> Interval:
+def rescale_interval(interval: Interval, scale: float, offset: float) -> Interval:
     """The interval times `scale`, plus `offset`."""
     value, low, high = (scale * end + offset for end in interval[:3])
     return Interval(value, low, high, interval.method)
 
 
-def banded(share: float, n: float, confidence: float) -> Interval:
+def build_band_interval(share: float, n: float, confidence: float) -> Interval:
     """A share of `n` records with limits that hold at every threshold at once."""
     reach = kolmogorov_band(int(n), confidence)
     return Interval(share, max(0.0, share - reach), min(1.0, share + reach), BAND)
 
 
-def banded_precision(rates_at: tuple[float, float], sizes: tuple[float, float], share: float, confidence: float) -> Interval:
+def estimate_banded_precision(
+    rates_at: tuple[float, float], sizes: tuple[float, float], share: float, confidence: float
+) -> Interval:
     """Precision of a test with these rates (TPR, FPR) where a `share` of records are members, from bands of both rates."""
-    recall, alarms = (banded(value, n, (1 + confidence) / 2) for value, n in zip(rates_at, sizes, strict=True))
+    recall, alarms = (build_band_interval(value, n, (1 + confidence) / 2) for value, n in zip(rates_at, sizes, strict=True))
 
     def precise(t: float, f: float) -> float:
         return float(share * t / (share * t + (1 - share) * f)) if t + f > 0 else share

@@ -93,7 +93,7 @@ def cluster_sides(member: Bools, unit: Ints | None = None) -> Sides:
         n1 = int(member.sum())
         n0 = len(member) - n1
         return Sides((np.arange(n1), n1 + np.arange(n0)), (float(n1), float(n0)), (n1, n0, n1 + n0))
-    _check.same_length(member=member, unit=unit)
+    _check.check_same_length(member=member, unit=unit)
     names, codes = np.unique(np.asarray(unit), return_inverse=True)
     inside, outside = codes[member], codes[~member]
     rows = [np.bincount(side, minlength=len(names)) for side in (inside, outside)]

@@ -24,20 +24,20 @@ class Definitions(pickle.Pickler):
 
     def persistent_id(self, obj: Any) -> None:
         """Note the module of `obj` and let it be pickled as usual."""
-        self.modules.add(defined_in(obj))
+        self.modules.add(find_defining_module(obj))
 
 
-def defined_in(obj: Any) -> str:
+def find_defining_module(obj: Any) -> str:
     """Name of the module that defines a class, a function, or the class of anything else.
 
-    >>> defined_in(Path()), defined_in(hashlib.sha256().__class__) != ""
+    >>> find_defining_module(Path()), find_defining_module(hashlib.sha256().__class__) != ""
     ('pathlib', True)
     """
     own = obj if isinstance(obj, type | FunctionType) else type(obj)
     return str(getattr(own, "__module__", None) or "builtins")
 
 
-def modules_inside(model: Any) -> set[str]:
+def list_defining_modules(model: Any) -> set[str]:
     """Names of the modules that define anything inside `model`.
 
     Raises:
@@ -48,10 +48,10 @@ def modules_inside(model: Any) -> set[str]:
     return seen.modules
 
 
-def code_digest(modules: Iterable[str]) -> str | None:
+def hash_source_code(modules: Iterable[str]) -> str | None:
     """Hash of the source files of `modules` that are not installed packages, "" if all are; None if a source is not there.
 
-    >>> code_digest(["numpy", "builtins"])
+    >>> hash_source_code(["numpy", "builtins"])
     ''
     """
     hasher, own = hashlib.sha256(), False

@@ -110,7 +110,7 @@ def recognise_task(model: Any) -> Task | None:
     >>> recognise_task(make_pipeline(Ridge())), recognise_task(LogisticRegression()), recognise_task(abs)
     ('regression', 'classification', None)
     """
-    for part in parts_within(model):
+    for part in list_inner_models(model):
         found = _task_of(part)
         if found is not None:
             return found
@@ -125,14 +125,14 @@ def refuse_unsupported(model: Any) -> None:
     """
     task = recognise_task(model)
     if task is not None and task != "classification":
-        parts = [type(part).__name__ for part in parts_within(model)]
-        raise unsupported(task, parts[-1] if len(parts) == 1 else f"{parts[-1]} in a {parts[0]}")
+        parts = [type(part).__name__ for part in list_inner_models(model)]
+        raise build_task_error(task, parts[-1] if len(parts) == 1 else f"{parts[-1]} in a {parts[0]}")
 
 
-def unsupported(task: Task, name: str) -> InputError:
+def build_task_error(task: Task, name: str) -> InputError:
     """The error for a model of another task.
 
-    >>> str(unsupported("ranking", "LGBMRanker"))[:75]
+    >>> str(build_task_error("ranking", "LGBMRanker"))[:75]
     'Expected a classifier with one label a record, got the ranker LGBMRanker. R'
     """
     words, advice = WORDS[task]
@@ -151,7 +151,7 @@ def refuse_objective(library: str, objective: str) -> None:
     if objective in LIGHTGBM_REGRESSION:
         task = "regression"
     if task is not None:
-        raise unsupported(task, f"of {library} with the objective {objective}")
+        raise build_task_error(task, f"of {library} with the objective {objective}")
 
 
 def refuse_architectures(names: Any) -> None:
@@ -165,7 +165,7 @@ def refuse_architectures(names: Any) -> None:
     for name in names or []:
         task = next((task for words, task in HEADS if words in str(name)), None)
         if task is not None:
-            raise unsupported(task, str(name))
+            raise build_task_error(task, str(name))
 
 
 def refuse_continuous_labels(y: Any) -> None:
@@ -225,7 +225,7 @@ def _is_fitted(estimator: Any) -> bool:
     )
 
 
-def parts_within(model: Any) -> list[Any]:
+def list_inner_models(model: Any) -> list[Any]:
     """The model, the last step of a pipeline or the estimator of a search, and so on inwards."""
     found = [model]
     while len(found) < 8:

@@ -12,7 +12,7 @@ import numpy as np
 
 from memberscope.errors import InputError, TargetError
 from memberscope.types import Floats, Ints
-from memberscope.wire.json_path import described
+from memberscope.wire.json_path import describe_json
 
 Level = Literal["labels", "probabilities", "logits"]
 NAMES = ("label", "class", "name")
@@ -21,12 +21,12 @@ VALUES = ("score", "probability", "prob", "confidence", "value", "logit")
 
 
 @dataclass(frozen=True)
-class Declared:
+class DeclaredOutputs:
     """What the answers are declared to be: `level`, and the classes by `names`, in the server's order, or by their number `n`.
 
     With `top_k` the server tells only so many classes of a record; the others are hidden, which is NaN here.
 
-    >>> Declared(names=("b", "a")).classes, Declared(names=("1", "0")).classes
+    >>> DeclaredOutputs(names=("b", "a")).classes, DeclaredOutputs(names=("1", "0")).classes
     (('b', 'a'), ('0', '1'))
     """
 
@@ -94,14 +94,14 @@ class Declared:
         """
         names = self.classes or tuple(str(k) for k in range(self.n or 0))
         found = {name: k for k, name in enumerate(names)}
-        short = {plainly(name): k for name, k in found.items()}
+        short = {simplify_class_name(name): k for name, k in found.items()}
         found = (found | short) if len(short) == len(found) else found
         if self.names is None or any(name.isdigit() for name in found):
             return found
         return found | {str(k): column for column, k in enumerate(self.order) if str(k) not in found}
 
 
-def outputs_of(answers: Any, declared: Declared) -> Floats:
+def parse_outputs(answers: Any, declared: DeclaredOutputs) -> Floats:
     """Outputs (n, k), or labels (n, 1) as positions, of the `answers` to n records; what is hidden is NaN.
 
     An answer is a label or its number; a list with one score a class; one score, of the second of two classes; or scores
@@ -111,24 +111,24 @@ def outputs_of(answers: Any, declared: Declared) -> Floats:
     Raises:
         TargetError: They are not what was declared: another shape, a value that is no number, or a class that is unknown.
 
-    >>> outputs_of([{"b": 0.9}, {"a": 0.6, "b": 0.4}], Declared(names=("b", "a"), top_k=2)).tolist()
+    >>> parse_outputs([{"b": 0.9}, {"a": 0.6, "b": 0.4}], DeclaredOutputs(names=("b", "a"), top_k=2)).tolist()
     [[0.9, nan], [0.4, 0.6]]
-    >>> outputs_of([["0.9:0:b"], ["0.6:1:a"]], Declared(names=("b", "a"), top_k=1)).tolist()
+    >>> parse_outputs([["0.9:0:b"], ["0.6:1:a"]], DeclaredOutputs(names=("b", "a"), top_k=1)).tolist()
     [[0.9, nan], [nan, 0.6]]
-    >>> outputs_of(["b", "a"], Declared("labels", names=("b", "a"))).tolist()
+    >>> parse_outputs(["b", "a"], DeclaredOutputs("labels", names=("b", "a"))).tolist()
     [[0.0], [1.0]]
     """
     listed: Any = answers.tolist() if isinstance(answers, np.ndarray) and answers.dtype.kind == "O" else answers
     if declared.level == "labels":
-        return labels_of(listed, declared)
-    if len(listed) and classified(listed[0]):
-        listed = [[scored(text, declared) for text in answer] for answer in listed]
-    if len(listed) and named(listed[0]):
-        return by_name(listed, declared)
-    return dense(listed, declared)
+        return parse_labels(listed, declared)
+    if len(listed) and is_classification_answer(listed[0]):
+        listed = [[parse_class_score(text, declared) for text in answer] for answer in listed]
+    if len(listed) and has_class_names(listed[0]):
+        return parse_named_scores(listed, declared)
+    return parse_score_lists(listed, declared)
 
 
-def named(answer: Any) -> bool:
+def has_class_names(answer: Any) -> bool:
     """Whether one answer gives scores by the names of classes."""
     if isinstance(answer, Mapping):
         return True
@@ -136,13 +136,13 @@ def named(answer: Any) -> bool:
     return isinstance(first, Mapping) or (isinstance(first, list | tuple) and len(first) == 2 and isinstance(first[0], str))
 
 
-def classified(answer: Any) -> bool:
+def is_classification_answer(answer: Any) -> bool:
     """Whether one answer is in the form of the classification extension."""
     first = answer[0] if isinstance(answer, list) and answer else None
     return isinstance(first, str) and CLASSIFIED.fullmatch(first) is not None
 
 
-def scored(text: Any, declared: Declared) -> tuple[str, float]:
+def parse_class_score(text: Any, declared: DeclaredOutputs) -> tuple[str, float]:
     """The class and the score that `score:place[:name]` tells; places are those of the server's order.
 
     Raises:
@@ -156,7 +156,7 @@ def scored(text: Any, declared: Declared) -> tuple[str, float]:
     return found[3] or names[place], float(found[1])
 
 
-def labels_of(answers: Any, declared: Declared) -> Floats:
+def parse_labels(answers: Any, declared: DeclaredOutputs) -> Floats:
     """Labels (n, 1) as positions among the audit's classes."""
     places, found = declared.places, []
     for answer in answers.tolist() if isinstance(answers, np.ndarray) else answers:
@@ -164,12 +164,14 @@ def labels_of(answers: Any, declared: Declared) -> Floats:
         if isinstance(value, Mapping):
             value = next((value[name] for name in NAMES if name in value), value)
         if isinstance(value, list | Mapping):
-            raise TargetError(f"Expected one label a record, got {described(value)}. Declare the --outputs that it returns.")
-        found.append(place(value, places))
+            raise TargetError(
+                f"Expected one label a record, got {describe_json(value)}. Declare the --outputs that it returns."
+            )
+        found.append(find_class_column(value, places))
     return np.array(found, dtype=np.float64)[:, None]
 
 
-def place(value: Any, places: Mapping[str, int]) -> int:
+def find_class_column(value: Any, places: Mapping[str, int]) -> int:
     """The column of a class that an answer names.
 
     Raises:
@@ -177,26 +179,26 @@ def place(value: Any, places: Mapping[str, int]) -> int:
     """
     word = str(value)
     if word not in places:
-        word = plainly(word)
+        word = simplify_class_name(word)
     if word not in places:
         shown = ", ".join(list(places)[:6])
         raise TargetError(f"Expected labels among {shown}, got {str(value)[:40]!r}. Name all classes with --classes.")
     return places[word]
 
 
-def by_name(answers: Sequence[Any], declared: Declared) -> Floats:
+def parse_named_scores(answers: Sequence[Any], declared: DeclaredOutputs) -> Floats:
     """Scores (n, k) from answers that name their classes, NaN where one is not told."""
     places = declared.places
     values = np.full((len(answers), declared.n_classes or 0), np.nan)
     for row, answer in enumerate(answers):
-        told = pairs_of(answer)
-        columns = [place(name, places) for name, _ in told]
+        told = list_class_scores(answer)
+        columns = [find_class_column(name, places) for name, _ in told]
         most = declared.top_k or declared.n_classes or 0
         if len(set(columns)) < len(columns) or not 1 <= len(columns) <= most:
             raise TargetError(
                 f"Expected up to {most} different classes a record, got {len(columns)}. Check --top-k and --classes."
             )
-        values[row, columns] = numbers([value for _, value in told])
+        values[row, columns] = parse_finite_numbers([value for _, value in told])
     if declared.top_k is None and np.isnan(values).any():
         told_of = int((~np.isnan(values)).sum(axis=1).min())
         raise TargetError(
@@ -205,7 +207,7 @@ def by_name(answers: Sequence[Any], declared: Declared) -> Floats:
     return values
 
 
-def pairs_of(answer: Any) -> list[tuple[Any, Any]]:
+def list_class_scores(answer: Any) -> list[tuple[Any, Any]]:
     """The classes and scores that one answer tells.
 
     Raises:
@@ -220,14 +222,14 @@ def pairs_of(answer: Any) -> list[tuple[Any, Any]]:
             value = next((entry[key] for key in VALUES if key in entry), None)
             entry = (name, value)
         if not (isinstance(entry, list | tuple) and len(entry) == 2) or entry[0] is None:
-            raise TargetError(f"Expected scores by class, got {described(answer)}. Look at one answer and repair --answer.")
+            raise TargetError(f"Expected scores by class, got {describe_json(answer)}. Look at one answer and repair --answer.")
         found.append((entry[0], entry[1]))
     return found
 
 
-def dense(answers: Any, declared: Declared) -> Floats:
+def parse_score_lists(answers: Any, declared: DeclaredOutputs) -> Floats:
     """Scores (n, k) in the audit's order from lists in the server's order."""
-    values = numbers(answers)
+    values = parse_finite_numbers(answers)
     k = declared.n_classes or 0
     if values.ndim == 1 or (values.ndim == 2 and values.shape[1] == 1):
         if k != 2:
@@ -241,7 +243,7 @@ def dense(answers: Any, declared: Declared) -> Floats:
     return values if declared.straight else values[:, declared.columns]
 
 
-def numbers(values: Any) -> Floats:
+def parse_finite_numbers(values: Any) -> Floats:
     """Finite numbers from a list of any depth.
 
     Raises:
@@ -260,10 +262,10 @@ def numbers(values: Any) -> Floats:
     return found
 
 
-def answers_of(outputs: Floats, declared: Declared) -> list[Any]:
-    """What a server would answer, so that `outputs_of` gives `outputs` again: names, lists, or objects where classes are hidden.
+def format_answers(outputs: Floats, declared: DeclaredOutputs) -> list[Any]:
+    """What a server would answer, so that `parse_outputs` gives `outputs` again: names, lists, or objects where classes are hidden.
 
-    >>> answers_of(np.array([[0.9, np.nan]]), Declared(names=("b", "a"), top_k=1))
+    >>> format_answers(np.array([[0.9, np.nan]]), DeclaredOutputs(names=("b", "a"), top_k=1))
     [{'b': 0.9}]
     """
     names: Sequence[Any] = declared.classes or range(outputs.shape[1] if declared.n is None else declared.n)
@@ -276,10 +278,10 @@ def answers_of(outputs: Floats, declared: Declared) -> list[Any]:
     return outputs[:, declared.back].tolist()  # type: ignore[no-any-return]
 
 
-def plainly(word: str) -> str:
+def simplify_class_name(word: str) -> str:
     """A class's name as every program may write it: whole numbers without a point, truth values as numbers.
 
-    >>> plainly("1.0"), plainly("True"), plainly("yes")
+    >>> simplify_class_name("1.0"), simplify_class_name("True"), simplify_class_name("yes")
     ('1', '1', 'yes')
     """
     truth = {"true": "1", "false": "0"}.get(word.lower(), word)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.frames.access import frame_columns, is_frame
+from memberscope.frames.access import is_frame, read_frame_columns
 from memberscope.frames.column_values import is_missing
 
 
@@ -33,8 +33,8 @@ class Batch:
     def rows(self) -> list[Any]:
         """Each record as a list of its values, what is missing as None."""
         if self.columns is None:
-            return plain(np.asarray(self.array))
-        return [list(row) for row in zip(*(plain(column) for column in self.columns.values()), strict=True)]
+            return list_json_values(np.asarray(self.array))
+        return [list(row) for row in zip(*(list_json_values(column) for column in self.columns.values()), strict=True)]
 
     def objects(self) -> list[Any]:
         """Each record as {column: value} where columns have names, else as `rows`."""
@@ -71,17 +71,17 @@ class Batch:
         return (kind + row.tobytes() for row in array)
 
 
-def batch_of(x: Any, names: Sequence[str] = ()) -> Batch:
+def build_request_batch(x: Any, names: Sequence[str] = ()) -> Batch:
     """The records `x`, an array, a sparse matrix, a list or a data frame, as a batch; `names` are the columns of an array.
 
     Raises:
         InputError: There are not as many columns as names, or the frame lacks one of them.
 
-    >>> list(batch_of(np.eye(2), ["a", "b"]).columns)
+    >>> list(build_request_batch(np.eye(2), ["a", "b"]).columns)
     ['a', 'b']
     """
     if is_frame(x):
-        columns = frame_columns(x)
+        columns = read_frame_columns(x)
         missing = [name for name in names if name not in columns]
         if missing:
             raise InputError(
@@ -96,13 +96,13 @@ def batch_of(x: Any, names: Sequence[str] = ()) -> Batch:
     return Batch(columns={name: array[:, k] for k, name in enumerate(names)})
 
 
-def plain(values: NDArray[Any]) -> list[Any]:
+def list_json_values(values: NDArray[Any]) -> list[Any]:
     """An array as lists of what JSON knows, NaN as None.
 
     Raises:
         InputError: A value is infinite.
 
-    >>> plain(np.array([[1.5, np.nan]]))
+    >>> list_json_values(np.array([[1.5, np.nan]]))
     [[1.5, None]]
     """
     if values.dtype.kind in "mM":

@@ -9,7 +9,7 @@ from memberscope.errors import InputError
 
 
 @dataclass(frozen=True)
-class Wire:
+class TransportSettings:
     """How patient a sender is: seconds to `connect`, between two pieces (`read`) and in `total`; `retries` after the first try.
 
     The wait before retry r is `backoff` × 2^r seconds, at most `longest`, times a random factor between a half and one, and

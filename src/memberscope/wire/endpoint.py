@@ -9,9 +9,9 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from memberscope.errors import InputError
-from memberscope.wire.answers import Declared, Level
-from memberscope.wire.credentials import Credential, Wire
-from memberscope.wire.protocols import MLflow, OpenInference, Serving, TemplatedJSON
+from memberscope.wire.answers import DeclaredOutputs, Level
+from memberscope.wire.credentials import Credential, TransportSettings
+from memberscope.wire.protocols import MLflow, OpenInference, ServingProtocol, TemplatedJSON
 
 Word = Literal["v2", "mlflow", "json"]
 
@@ -63,10 +63,10 @@ class Endpoint:
         if self.protocol not in ("v2", "mlflow", "json"):
             raise InputError(f"Expected the protocol v2, mlflow or json, got {self.protocol!r}. Repair --protocol.")
         for name in ("batch_size", "concurrency", "max_bytes"):
-            at_least(name, getattr(self, name), 1)
-        at_least("retries", self.retries, 0)
-        at_least("backoff", self.backoff, 0)
-        at_least("max_queries", self.max_queries, 1)
+            refuse_below_minimum(name, getattr(self, name), 1)
+        refuse_below_minimum("retries", self.retries, 0)
+        refuse_below_minimum("backoff", self.backoff, 0)
+        refuse_below_minimum("max_queries", self.max_queries, 1)
         for name in ("rate", "timeout", "connect_timeout", "read_timeout"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
@@ -78,7 +78,7 @@ class Endpoint:
         _ = self.serving, self.declared
 
     @property
-    def serving(self) -> Serving:
+    def serving(self) -> ServingProtocol:
         """How it is asked.
 
         Raises:
@@ -110,14 +110,14 @@ class Endpoint:
         }
 
     @property
-    def declared(self) -> Declared:
+    def declared(self) -> DeclaredOutputs:
         """What it answers."""
-        return Declared(self.outputs, self.classes, self.n_classes, self.top_k)
+        return DeclaredOutputs(self.outputs, self.classes, self.n_classes, self.top_k)
 
     @property
-    def wire(self) -> Wire:
+    def wire(self) -> TransportSettings:
         """How patiently and how fast it is asked."""
-        return Wire(
+        return TransportSettings(
             connect=min(self.connect_timeout or 10.0, self.timeout),
             read=min(self.read_timeout or self.timeout, self.timeout),
             total=self.timeout,
@@ -140,7 +140,7 @@ class Endpoint:
     @property
     def scope(self) -> bytes:
         """Hash of the address and the model's name: what a budget is counted for."""
-        return digest([self.url, self.model_name])[:16]
+        return hash_values([self.url, self.model_name])[:16]
 
     @property
     def identity(self) -> str:
@@ -159,10 +159,10 @@ class Endpoint:
             "columns",
         )
         settings = asdict(self)
-        return digest([[key, settings[key]] for key in keys]).hex()
+        return hash_values([[key, settings[key]] for key in keys]).hex()
 
 
-def at_least(name: str, value: float | None, least: int) -> None:
+def refuse_below_minimum(name: str, value: float | None, least: int) -> None:
     """Refuse a number below `least`.
 
     Raises:
@@ -172,6 +172,6 @@ def at_least(name: str, value: float | None, least: int) -> None:
         raise InputError(f"Expected {name} of at least {least}, got {value}. Repair --{name.replace('_', '-')}.")
 
 
-def digest(parts: list[object]) -> bytes:
+def hash_values(parts: list[object]) -> bytes:
     """SHA-256 of plain values."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()

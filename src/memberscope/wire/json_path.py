@@ -11,13 +11,13 @@ Step = str | int
 STEP = re.compile(r"\.?([^.\[\]]+)|\[(\*|\d+|'[^']*'|\"[^\"]*\")\]")
 
 
-def steps_of(path: str) -> tuple[Step, ...]:
+def parse_path(path: str) -> tuple[Step, ...]:
     """The steps of a path: names, whole numbers for places in a list, `*` for each entry of one; none for the document itself.
 
     Raises:
         InputError: The path cannot be read.
 
-    >>> steps_of("outputs.0.scores"), steps_of("predictions[*].probs")
+    >>> parse_path("outputs.0.scores"), parse_path("predictions[*].probs")
     (('outputs', 0, 'scores'), ('predictions', '*', 'probs'))
     """
     steps: list[Step] = []
@@ -32,49 +32,49 @@ def steps_of(path: str) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def pick(document: Any, steps: tuple[Step, ...]) -> Any:
+def pick_value(document: Any, steps: tuple[Step, ...]) -> Any:
     """What stands in `document` at the end of the path.
 
     Raises:
         TargetError: There is nothing; the sentence says how far the path led.
 
-    >>> pick({"predictions": [{"p": 1}, {"p": 2}]}, ("predictions", "*", "p"))
+    >>> pick_value({"predictions": [{"p": 1}, {"p": 2}]}, ("predictions", "*", "p"))
     [1, 2]
     """
     for place, step in enumerate(steps):
         if step == "*" and isinstance(document, list):
-            return [pick(entry, steps[place + 1 :]) for entry in document]
+            return [pick_value(entry, steps[place + 1 :]) for entry in document]
         if isinstance(step, int) and isinstance(document, list) and step < len(document):
             document = document[step]
         elif isinstance(document, dict) and str(step) in document:
             document = document[str(step)]
         else:
             raise TargetError(
-                f"Expected {step!r} in the answer as --answer says, got {described(document)}. Look at one answer and repair --answer."
+                f"Expected {step!r} in the answer as --answer says, got {describe_json(document)}. Look at one answer and repair --answer."
             )
     return document
 
 
-def put(steps: tuple[Step, ...], value: Any) -> Any:
-    """The smallest document in which `pick` finds `value`.
+def build_document(steps: tuple[Step, ...], value: Any) -> Any:
+    """The smallest document in which `pick_value` finds `value`.
 
-    >>> put(("predictions", "*", "p"), [1, 2])
+    >>> build_document(("predictions", "*", "p"), [1, 2])
     {'predictions': [{'p': 1}, {'p': 2}]}
     """
     if not steps:
         return value
     step, rest = steps[0], steps[1:]
     if step == "*":
-        return [put(rest, entry) for entry in value]
+        return [build_document(rest, entry) for entry in value]
     if isinstance(step, int):
-        return [None] * step + [put(rest, value)]
-    return {step: put(rest, value)}
+        return [None] * step + [build_document(rest, value)]
+    return {step: build_document(rest, value)}
 
 
-def described(value: Any) -> str:
+def describe_json(value: Any) -> str:
     """A JSON value in a few words, without what it holds.
 
-    >>> described({"a": 1, "b": 2}), described([1, 2]), described(None)
+    >>> describe_json({"a": 1, "b": 2}), describe_json([1, 2]), describe_json(None)
     ('an object with a, b', 'a list of 2', 'null')
     """
     if isinstance(value, dict):

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from memberscope.errors import InputError, TargetError
 from memberscope.wire.batch import Batch
-from memberscope.wire.json_path import Step, described, pick, put, steps_of
-from memberscope.wire.tensors import Tensor, tensor_document, tensor_of
+from memberscope.wire.json_path import Step, build_document, describe_json, parse_path, pick_value
+from memberscope.wire.tensors import Tensor, build_tensor_document, read_tensor_array
 
 HOLES = ("$records", "$record", "$rows", "$row")
 
 
-class Serving(Protocol):
+class ServingProtocol(Protocol):
     """How one kind of server is asked: requests and answers as JSON documents, each way round."""
 
     @property
@@ -85,7 +85,7 @@ class OpenInference:
         Raises:
             InputError: The records do not fit the tensors that the server wants.
         """
-        found: dict[str, Any] = {"inputs": [tensor_document(*part) for part in self._parts(batch)]}
+        found: dict[str, Any] = {"inputs": [build_tensor_document(*part) for part in self._parts(batch)]}
         if batch.columns is not None and len(self.tensors) != 1:
             found["parameters"] = {"content_type": "pd"}
         return found | ({"outputs": [{"name": self.answer}]} if self.answer else {})
@@ -108,7 +108,7 @@ class OpenInference:
 
     def records(self, document: Any) -> Batch:
         """The records that a request asks about."""
-        tensors = {entry["name"]: tensor_of(entry) for entry in listed(document, "inputs")}
+        tensors = {entry["name"]: read_tensor_array(entry) for entry in read_list(document, "inputs")}
         if len(tensors) == 1 and (document.get("parameters") or {}).get("content_type") != "pd":
             return Batch(next(iter(tensors.values())))
         return Batch(columns={name: values.reshape(len(values)) for name, values in tensors.items()})
@@ -119,16 +119,19 @@ class OpenInference:
         Raises:
             TargetError: There is no such tensor, or it does not hold what its shape says.
         """
-        outputs = {str(entry.get("name")): entry for entry in listed(document, "outputs") if isinstance(entry, dict)}
+        outputs = {str(entry.get("name")): entry for entry in read_list(document, "outputs") if isinstance(entry, dict)}
         name = self.answer or (next(iter(outputs)) if len(outputs) == 1 else None)
         if name not in outputs:
             got = ", ".join(outputs) or "none"
             raise TargetError(f"Expected the output {name or 'to be named'}, got {got}. Name one of them with --answer.")
-        return tensor_of(outputs[name])
+        return read_tensor_array(outputs[name])
 
     def response(self, answers: Any) -> Any:
         """The document that says `answers` (n, …)."""
-        return {"model_name": self.model, "outputs": [tensor_document(self.answer or "output-0", np.asarray(answers), None)]}
+        return {
+            "model_name": self.model,
+            "outputs": [build_tensor_document(self.answer or "output-0", np.asarray(answers), None)],
+        }
 
 
 @dataclass(frozen=True)
@@ -160,19 +163,21 @@ class MLflow:
         """
         split = document.get("dataframe_split") if isinstance(document, dict) else None
         if split is not None:
-            return named_columns([dict(zip(split["columns"], row, strict=True)) for row in split["data"]], split["columns"])
+            return build_column_batch(
+                [dict(zip(split["columns"], row, strict=True)) for row in split["data"]], split["columns"]
+            )
         for key in ("dataframe_records", "instances", "inputs"):
             if isinstance(document, dict) and key in document:
-                return in_rows(document[key])
-        raise TargetError(f"Expected dataframe_split or inputs in a request, got {described(document)}. Send one of them.")
+                return build_row_batch(document[key])
+        raise TargetError(f"Expected dataframe_split or inputs in a request, got {describe_json(document)}. Send one of them.")
 
     def answers(self, document: Any) -> Any:
         """What stands at the path `answer`."""
-        return pick(document, steps_of(self.answer))
+        return pick_value(document, parse_path(self.answer))
 
     def response(self, answers: Any) -> Any:
         """The document that says `answers`."""
-        return put(steps_of(self.answer), answers)
+        return build_document(parse_path(self.answer), answers)
 
 
 @dataclass(frozen=True)
@@ -193,7 +198,7 @@ class TemplatedJSON:
 
     def __post_init__(self) -> None:
         self._place()
-        steps_of(self.answer)
+        parse_path(self.answer)
 
     @property
     def one_by_one(self) -> bool:
@@ -202,7 +207,7 @@ class TemplatedJSON:
 
     def _place(self) -> tuple[tuple[Step, ...], str]:
         try:
-            found = holes(json.loads(self.body))
+            found = find_placeholders(json.loads(self.body))
         except json.JSONDecodeError as error:
             raise InputError(
                 f'Expected JSON such as {{"instances": "$records"}} as --body, got: {error}. Repair it.'
@@ -221,47 +226,49 @@ class TemplatedJSON:
         """The document that asks about `batch`."""
         steps, hole = self._place()
         values = batch.objects() if hole.startswith("$record") else batch.rows()
-        return filled(json.loads(self.body), steps, values[0] if self.one_by_one else values)
+        return fill_template(json.loads(self.body), steps, values[0] if self.one_by_one else values)
 
     def records(self, document: Any) -> Batch:
         """The records that a request asks about."""
-        found = pick(document, self._place()[0])
-        return in_rows([found] if self.one_by_one else found)
+        found = pick_value(document, self._place()[0])
+        return build_row_batch([found] if self.one_by_one else found)
 
     def answers(self, document: Any) -> Any:
         """What stands at the path `answer`, for each record."""
-        found = pick(document, steps_of(self.answer))
+        found = pick_value(document, parse_path(self.answer))
         return [found] if self.one_by_one else found
 
     def response(self, answers: Any) -> Any:
         """The document that says `answers`."""
-        return put(steps_of(self.answer), answers[0] if self.one_by_one else answers)
+        return build_document(parse_path(self.answer), answers[0] if self.one_by_one else answers)
 
 
-def holes(document: Any) -> list[tuple[tuple[Step, ...], str]]:
+def find_placeholders(document: Any) -> list[tuple[tuple[Step, ...], str]]:
     """Every place for records in a template, by its path."""
     if isinstance(document, str):
         return [((), document)] if document in HOLES else []
     entries: Any = document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else ()
-    return [((step, *rest), hole) for step, entry in entries for rest, hole in holes(entry)]
+    return [((step, *rest), hole) for step, entry in entries for rest, hole in find_placeholders(entry)]
 
 
-def filled(document: Any, steps: tuple[Step, ...], value: Any) -> Any:
+def fill_template(document: Any, steps: tuple[Step, ...], value: Any) -> Any:
     """The template with `value` at the end of the path."""
     if not steps:
         return value
-    document[steps[0]] = filled(document[steps[0]], steps[1:], value)
+    document[steps[0]] = fill_template(document[steps[0]], steps[1:], value)
     return document
 
 
-def listed(document: Any, key: str) -> list[Any]:
+def read_list(document: Any, key: str) -> list[Any]:
     """The list under `key`.
 
     Raises:
         TargetError: There is none.
     """
     if not (isinstance(document, dict) and isinstance(document.get(key), list)):
-        raise TargetError(f"Expected a list of {key} from the server, got {described(document)}. Check --protocol and --url.")
+        raise TargetError(
+            f"Expected a list of {key} from the server, got {describe_json(document)}. Check --protocol and --url."
+        )
     return document[key]  # type: ignore[no-any-return]
 
 
@@ -272,19 +279,19 @@ def has_path(url: str) -> bool:
     return urlsplit(url).path not in ("", "/")
 
 
-def in_rows(rows: Any) -> Batch:
+def build_row_batch(rows: Any) -> Batch:
     """A batch of records given as lists or as objects."""
     if rows and isinstance(rows[0], dict):
-        return named_columns(rows, list(rows[0]))
+        return build_column_batch(rows, list(rows[0]))
     return Batch(np.array(rows))
 
 
-def named_columns(rows: list[dict[str, Any]], names: list[str]) -> Batch:
+def build_column_batch(rows: list[dict[str, Any]], names: list[str]) -> Batch:
     """A batch of named columns from one object a record."""
-    return Batch(columns={str(name): column_of([row[name] for row in rows]) for name in names})
+    return Batch(columns={str(name): build_column([row[name] for row in rows]) for name in names})
 
 
-def column_of(values: list[Any]) -> NDArray[Any]:
+def build_column(values: list[Any]) -> NDArray[Any]:
     """One column as numbers, None being NaN, or as words."""
     if any(isinstance(value, str) for value in values):
         return np.array(values, dtype=object)

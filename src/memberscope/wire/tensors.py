@@ -56,10 +56,10 @@ class Tensor:
         return cast
 
 
-def tensors_of(metadata: Any) -> tuple[Tensor, ...]:
+def read_input_tensors(metadata: Any) -> tuple[Tensor, ...]:
     """The inputs that a server's metadata names; none if it names none.
 
-    >>> tensors_of({"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]})
+    >>> read_input_tensors({"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]})
     (Tensor(name='x', datatype='FP32', shape=(-1, 4)),)
     """
     inputs = metadata.get("inputs") if isinstance(metadata, dict) else None
@@ -71,13 +71,13 @@ def tensors_of(metadata: Any) -> tuple[Tensor, ...]:
     return tuple(found)
 
 
-def tensor_document(name: str, values: NDArray[Any], wanted: Tensor | None) -> dict[str, Any]:
+def build_tensor_document(name: str, values: NDArray[Any], wanted: Tensor | None) -> dict[str, Any]:
     """An array as one tensor of a request or an answer, its data flat in row-major order.
 
     Raises:
         InputError: A number is missing or infinite, which a tensor cannot say, or the values do not fit.
 
-    >>> tensor_document("job", np.array([["cook"]], dtype=object), None)
+    >>> build_tensor_document("job", np.array([["cook"]], dtype=object), None)
     {'name': 'job', 'shape': [1, 1], 'datatype': 'BYTES', 'data': ['cook'], 'parameters': {'content_type': 'str'}}
     """
     values = wanted.fitted(values) if wanted else values
@@ -87,21 +87,21 @@ def tensor_document(name: str, values: NDArray[Any], wanted: Tensor | None) -> d
         raise InputError(
             f"Expected a finite value of {name!r} in each record, got one missing or infinite. Fill it in, or leave the record out."
         )
-    found = {"name": name, "shape": list(values.shape), "datatype": datatype_of(values), "data": values.ravel().tolist()}
+    found = {"name": name, "shape": list(values.shape), "datatype": find_datatype(values), "data": values.ravel().tolist()}
     return found | ({"parameters": {"content_type": "str"}} if found["datatype"] == "BYTES" else {})
 
 
-def datatype_of(values: NDArray[Any]) -> str:
+def find_datatype(values: NDArray[Any]) -> str:
     """The protocol's word for an array's type.
 
-    >>> datatype_of(np.zeros(1, dtype=np.float32)), datatype_of(np.array(["a"]))
+    >>> find_datatype(np.zeros(1, dtype=np.float32)), find_datatype(np.array(["a"]))
     ('FP32', 'BYTES')
     """
     kind = f"{values.dtype.kind}{values.dtype.itemsize}"
     return next((name for name, code in TYPES.items() if code == kind), "BYTES")
 
 
-def tensor_of(entry: Any) -> NDArray[Any]:
+def read_tensor_array(entry: Any) -> NDArray[Any]:
     """The array (n, …) that a tensor's document holds, flat or nested.
 
     Raises:

@@ -8,31 +8,31 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from memberscope.auditing.collect.measured_signals import Measurements, measure_target, with_transfer
-from memberscope.auditing.collect.reference_evidence import reference_models
+from memberscope.auditing.collect.measured_signals import Measurements, add_transfer_signal, measure_target
+from memberscope.auditing.collect.reference_evidence import build_references
 from memberscope.auditing.collect.reference_models import (
     References,
     Training,
-    order_of,
-    seed_notes,
-    target_accuracy,
-    wanted_by,
+    build_training_job,
+    describe_unused_seed,
+    list_signal_requests,
+    measure_target_accuracy,
 )
-from memberscope.auditing.collect.target_models import Procedure, target_models
-from memberscope.auditing.controls.fitted import unfitted_notes
-from memberscope.auditing.controls.overlap import duplicate_notes
-from memberscope.auditing.documents.access_levels import Level, evidence_at, levels_of
+from memberscope.auditing.collect.target_models import Procedure, train_target_models
+from memberscope.auditing.controls.fitted import describe_unfitted_answers
+from memberscope.auditing.controls.overlap import describe_duplicates
+from memberscope.auditing.documents.access_levels import Level, build_evidence, list_audit_levels
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.subject.class_order import require_order
 from memberscope.auditing.subject.duplicates import EXAMPLES, Overlap, find_equal_answers, find_overlap
-from memberscope.auditing.subject.feature_matrix import narrowed
-from memberscope.auditing.subject.subject import Subject, keyed_hashes, require_named_units, take
+from memberscope.auditing.subject.feature_matrix import reduce_features
+from memberscope.auditing.subject.subject import Subject, hash_ids, require_named_units, take_records
 from memberscope.errors import InputError, UnmetNeedError
-from memberscope.recipes import Fleet, Order, fixed
+from memberscope.recipes import ReferenceFleet, TrainingJob, check_design
 from memberscope.recipes.fleet.attempts import Failure
-from memberscope.recipes.fleet.fleet import train_what_can
-from memberscope.signals import Observed, Store, Wanted, collect, is_measured
-from memberscope.targets.wrappers.query_budget import metered
+from memberscope.recipes.fleet.fleet import try_train_fleet
+from memberscope.signals import Observed, SignalRequest, Store, collect_outputs, is_measured
+from memberscope.targets.wrappers.query_budget import find_metered_target
 from memberscope.types import Access, Attack, Evidence, Floats, Target
 
 Progress = Callable[[str, int, int], None]
@@ -63,7 +63,7 @@ class Collected:
     broken_recipe: str = ""
     broken_targets: str = ""
 
-    def wanted(self, attack: Attack, level: Level) -> Wanted:
+    def wanted(self, attack: Attack, level: Level) -> SignalRequest:
         """The signal of an attack at a level."""
         return level.wanted(attack.needs.spec, self.search_queries)
 
@@ -91,7 +91,9 @@ class Collected:
         return self.observed.queries + self.measured.queries + (self.references.extra_queries if self.references else 0)
 
 
-def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, training: Training | None = None) -> Collected:
+def collect_audit_data(
+    plan: Plan, subject: Subject, store: Store | None, report: Progress, training: Training | None = None
+) -> Collected:
     """Find duplicates, drop them if the plan says so, ask the model about every record once, and train the other models.
 
     Raises:
@@ -102,23 +104,23 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
     if plan.targets and training is None:
         raise InputError(f"Expected a recipe to train {plan.targets} target models, got none. Give --recipe, or no --targets.")
     if training is not None and training.design is not None:
-        training = replace(training, design=fixed(training.design, len(subject.records), subject.records.unit))
+        training = replace(training, design=check_design(training.design, len(subject.records), subject.records.unit))
     if training is not None and plan.threat.population is False:
         training = replace(training, population=None)
-    streams = streams_of(plan)
-    overlap, examples = duplicates(subject)
-    duplicated = duplicate_notes(overlap, subject.member, by_unit=subject.records.unit is not None)
+    streams = derive_streams(plan)
+    overlap, examples = find_duplicates(subject)
+    duplicated = describe_duplicates(overlap, subject.member, by_unit=subject.records.unit is not None)
     if overlap is not None and plan.drop_overlap and len(overlap.non_members()):
-        subject, training = without_duplicates(subject, training, overlap)
-    grant(subject.target, plan.threat.query_budget)
-    observed = collect(
+        subject, training = remove_duplicates(subject, training, overlap)
+    grant_query_budget(subject.target, plan.threat.query_budget)
+    observed = collect_outputs(
         subject.target,
         subject.records,
         store=store,
-        probe=asks_twice(plan, training),
+        probe=can_ask_twice(plan, training),
         progress=lambda done, n: report("query", done, n),
     )
-    levels = levels_of(subject.target, observed.signal, plan.threat, plan.restrictions)
+    levels = list_audit_levels(subject.target, observed.signal, plan.threat, plan.restrictions)
     if not levels:
         raise InputError(
             f"Expected signals that access {plan.threat.access.word!r} returns, got {observed.signal}. "
@@ -126,11 +128,11 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
         )
     features = subject.features
     if features is not None:
-        features = narrowed(features, np.random.default_rng(streams["features"]))
-    evidence = evidence_of(subject, observed, levels, features)
+        features = reduce_features(features, np.random.default_rng(streams["features"]))
+    evidence = build_level_evidence(subject, observed, levels, features)
     if (labels := evidence.get(Level(Access.LABEL))) is not None and not plan.assume_class_order:
         require_order(labels.target[:, 0, 0].astype(np.int64), subject.records.y, subject.target.n_classes)
-    unfitted = unfitted_notes(evidence, subject.records.y, subject.member)
+    unfitted = describe_unfitted_answers(evidence, subject.records.y, subject.member)
     for note in unfitted:
         report(f"note: {note}", 1, 1)
     # Models are trained before searches, which take long: what the first model shows of the recipe is known at once.
@@ -139,26 +141,30 @@ def gather(plan: Plan, subject: Subject, store: Store | None, report: Progress, 
     trained = time.perf_counter() - started
     measured = measure_target(plan, subject, levels, store, report)
     means = None if training is None else (training.recipe, training.population)
-    measured = with_transfer(measured, plan, subject, means, streams["transfer"])
+    measured = add_transfer_signal(measured, plan, subject, means, streams["transfer"])
     started = time.perf_counter() - trained
     references = None
-    if order is not None and isinstance(fleet, Fleet):
-        references = reference_models(plan, subject, order, fleet, observed, measured, store=store)
+    if order is not None and isinstance(fleet, ReferenceFleet):
+        references = build_references(plan, subject, order, fleet, observed, measured, store=store)
     broken = fleet.why if isinstance(fleet, Failure) else ""
     further: Procedure | Failure | None = Failure(broken) if broken and plan.targets else None
     if training is not None and plan.targets and not broken:
-        further = target_models(
+        further = train_target_models(
             plan,
             subject,
             training,
             levels,
-            target_accuracy(subject, observed),
+            measure_target_accuracy(subject, observed),
             seed=streams["targets"],
             store=store,
             progress=lambda done, n: report("train targets", done, n),
         )
     procedure = further if isinstance(further, Procedure) else None
-    notes = [*duplicated, *unfitted, *(seed_notes(training) if references is not None or procedure is not None else [])]
+    notes = [
+        *duplicated,
+        *unfitted,
+        *(describe_unused_seed(training) if references is not None or procedure is not None else []),
+    ]
     spent = time.perf_counter() - started if training is not None else 0.0
     return Collected(
         subject,
@@ -188,20 +194,20 @@ def train_references(
     *,
     store: Store | None,
     report: Progress,
-) -> tuple[Order | None, Fleet | Failure | None]:
+) -> tuple[TrainingJob | None, ReferenceFleet | Failure | None]:
     """Train the reference models that the plan's attacks need, or say why none could be; nothing where none are wanted.
 
     Raises:
         InputError: The records do not allow the design.
         TargetError: A model takes too long, or the workers are lost.
     """
-    if training is None or not wanted_by(plan, levels):
+    if training is None or not list_signal_requests(plan, levels):
         return None, None
-    order = order_of(plan, subject, training, levels, seed)
-    return order, train_what_can(order, store, training.execution, lambda done, n: report("train", done, n))
+    order = build_training_job(plan, subject, training, levels, seed)
+    return order, try_train_fleet(order, store, training.execution, lambda done, n: report("train", done, n))
 
 
-def duplicates(subject: Subject) -> tuple[Overlap | None, list[dict[str, str]]]:
+def find_duplicates(subject: Subject) -> tuple[Overlap | None, list[dict[str, str]]]:
     """Records that stand on both sides, with the keyed hashes of the first pairs; None where that cannot be known.
 
     Without the records, stored answers are compared.
@@ -213,10 +219,10 @@ def duplicates(subject: Subject) -> tuple[Overlap | None, list[dict[str, str]]]:
         overlap = find_equal_answers(subject.answers, subject.records.y, subject.member)
     if overlap is None:
         return None, []
-    return overlap, named_pairs(overlap, subject)
+    return overlap, hash_duplicate_pairs(overlap, subject)
 
 
-def without_duplicates(subject: Subject, training: Training | None, overlap: Overlap) -> tuple[Subject, Training | None]:
+def remove_duplicates(subject: Subject, training: Training | None, overlap: Overlap) -> tuple[Subject, Training | None]:
     """The subject without the records that stand on both sides, all copies included, and a fixed design for the rest.
 
     Raises:
@@ -228,43 +234,43 @@ def without_duplicates(subject: Subject, training: Training | None, overlap: Ove
             raise InputError(f"Expected {kind} that are not duplicates of {other}, got none. Give other {kind}.")
     if training is not None and training.design is not None:
         training = replace(training, design=training.design[:, keep])
-    return take(subject, keep), training
+    return take_records(subject, keep), training
 
 
-def grant(target: Target, budget: int | None) -> None:
+def grant_query_budget(target: Target, budget: int | None) -> None:
     """Tell a target that counts what is sent of each record how often that may be."""
-    if budget is not None and (counted := metered(target)) is not None:
+    if budget is not None and (counted := find_metered_target(target)) is not None:
         counted.query_budget = budget
 
 
-def asks_twice(plan: Plan, training: Training | None) -> bool:
+def can_ask_twice(plan: Plan, training: Training | None) -> bool:
     """Whether the budget leaves room for the determinism probe beside the plan's queries of a record."""
     budget = plan.threat.query_budget
     return budget is None or budget > (1 if training is None else len(plan.views))
 
 
-def evidence_of(
+def build_level_evidence(
     subject: Subject, observed: Observed, levels: tuple[Level, ...], features: Floats | None
 ) -> dict[Level, Evidence]:
     """The target's answers as each level shows them; a target behind a defence went through that already."""
     done = getattr(subject.target, "restriction", None)
     return {
-        level: evidence_at(
+        level: build_evidence(
             level, observed.signal, observed.outputs, subject.records.y, features, done=done, decided=observed.labels
         )
         for level in levels
     }
 
 
-def streams_of(plan: Plan) -> dict[str, np.random.SeedSequence]:
+def derive_streams(plan: Plan) -> dict[str, np.random.SeedSequence]:
     """One random stream for each purpose."""
     return dict(zip(STREAMS, np.random.SeedSequence(plan.seed).spawn(len(STREAMS)), strict=True))
 
 
-def named_pairs(overlap: Overlap, subject: Subject) -> list[dict[str, str]]:
+def hash_duplicate_pairs(overlap: Overlap, subject: Subject) -> list[dict[str, str]]:
     """The first pairs of duplicates by the keyed hashes of their ids."""
     pairs = [("exact", pair) for pair in overlap.exact] + [("near", pair) for pair in overlap.near]
     if not pairs:
         return []
-    hashes = keyed_hashes(subject.records.ids)
+    hashes = hash_ids(subject.records.ids)
     return [{"kind": kind, "non_member": hashes[a], "member": hashes[b]} for kind, (a, b) in pairs[:EXAMPLES]]

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from memberscope.auditing.documents.access_levels import Level, runs_at
+from memberscope.auditing.documents.access_levels import Level, is_worth_running
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.subject.subject import Subject
 from memberscope.errors import MemberscopeError, TargetError, UnmetNeedError
-from memberscope.recipes.fleet.label_transfer import transferred
-from memberscope.signals import Measured, Store, is_measured, measure
-from memberscope.signals.measured import one_stage
+from memberscope.recipes.fleet.label_transfer import score_by_transfer
+from memberscope.signals import MeasuredSignal, Store, is_measured, measure_signal
+from memberscope.signals.measured import build_single_stage
 from memberscope.types import Access, Evidence, Recipe, Records, SignalSpec, Target
 
 Seed = np.random.SeedSequence
@@ -33,7 +33,7 @@ class Measurements:
     `asked` counts the records of a population that were sent besides.
     """
 
-    found: dict[SignalSpec, Measured] = field(default_factory=dict)
+    found: dict[SignalSpec, MeasuredSignal] = field(default_factory=dict)
     refused: dict[SignalSpec, str] = field(default_factory=dict)
     asked: int = 0
 
@@ -58,7 +58,7 @@ class Measurements:
         return self.asked + int(sum(own))
 
 
-def search_plan(plan: Plan, subject: Subject) -> Plan:
+def plan_searches(plan: Plan, subject: Subject) -> Plan:
     """The plan with a number of queries for each label-only search, 0 where none can be made.
 
     A declared query budget is taken as it is. Without one a local model is asked `QUERIES` times a record, fewer where that would
@@ -68,10 +68,10 @@ def search_plan(plan: Plan, subject: Subject) -> Plan:
         return replace(plan, search_queries=0)
     if plan.search_queries is not None:
         return plan
-    return replace(plan, search_queries=queries_for(plan, subject))
+    return replace(plan, search_queries=choose_search_queries(plan, subject))
 
 
-def queries_for(plan: Plan, subject: Subject) -> int:
+def choose_search_queries(plan: Plan, subject: Subject) -> int:
     """Queries a record for each label-only search."""
     target = subject.target
     budget = plan.threat.query_budget
@@ -84,15 +84,15 @@ def queries_for(plan: Plan, subject: Subject) -> int:
     return budget if budget >= LEAST else 0
 
 
-def why_not_searched(plan: Plan, subject: Subject) -> str:
+def explain_no_search(plan: Plan, subject: Subject) -> str:
     """Why label-only searches are not made."""
     if getattr(subject.target, "stored", False):
         return "Expected a model to search with new queries, got stored signals. Audit the model itself."
     budget = plan.threat.query_budget
-    if budget is not None and queries_for(plan, subject) == 0:
+    if budget is not None and choose_search_queries(plan, subject) == 0:
         least = LEAST + LEAST // (RESERVED - 1) if getattr(subject.target, "costly", False) else LEAST
         return f"Expected a budget of at least {least} queries a record for a label-only search, got {budget}. Grant more."
-    if queries_for(plan, subject):
+    if choose_search_queries(plan, subject):
         return "Expected queries for label-only searches, got --search-queries 0. Leave it out."
     if getattr(subject.target, "costly", False):
         return "Expected a query budget for searches at an endpoint, got none. Add --query-budget 256 if so many may be sent."
@@ -114,15 +114,17 @@ def measure_target(
         level.wanted(attack.needs.spec, plan.search_queries or 0).spec: level.access
         for level in levels
         for attack in plan.chosen()
-        if is_measured(attack.needs.spec) and attack.needs.spec.name != "transfer" and runs_at(attack, level)
+        if is_measured(attack.needs.spec) and attack.needs.spec.name != "transfer" and is_worth_running(attack, level)
     }
-    found: dict[SignalSpec, Measured] = {}
+    found: dict[SignalSpec, MeasuredSignal] = {}
     refused: dict[SignalSpec, str] = {}
     for spec, access in wanted.items():
         if access == Access.LABEL and not plan.search_queries:
-            refused[spec] = why_not_searched(plan, subject)
+            refused[spec] = explain_no_search(plan, subject)
             continue
-        measured, why = attempt_measuring(subject.target, subject.records, spec, store, staged(report, f"measure {spec.name}"))
+        measured, why = attempt_measuring(
+            subject.target, subject.records, spec, store, build_stage_callback(report, f"measure {spec.name}")
+        )
         if measured is None:
             refused[spec] = why
         else:
@@ -136,14 +138,14 @@ def attempt_measuring(
     spec: SignalSpec,
     store: Store | None,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[Measured | None, str]:
+) -> tuple[MeasuredSignal | None, str]:
     """What was measured, or None and a sentence why it could not be: no measurement ends the audit of what else there is.
 
     Raises:
         TargetError: An endpoint failed, which the audit can go on from.
     """
     try:
-        return measure(target, records, spec, store=store, progress=progress), ""
+        return measure_signal(target, records, spec, store=store, progress=progress), ""
     except MemberscopeError as error:
         if isinstance(error, TargetError) and getattr(target, "costly", False):
             raise
@@ -156,7 +158,7 @@ def attempt_measuring(
         )
 
 
-def with_transfer(
+def add_transfer_signal(
     measured: Measurements, plan: Plan, subject: Subject, means: tuple[Recipe, Records | None] | None, seed: Seed
 ) -> Measurements:
     """The measurements with what models trained on the target's labels think, if an attack of the plan asks for it.
@@ -172,34 +174,34 @@ def with_transfer(
         return replace(measured, refused=measured.refused | {specs[0]: why})
     seeds = [int(value) for value in np.random.default_rng(seed).integers(0, 2**31 - 1, TRANSFERRED)]
     try:
-        values = transferred(recipe, subject.target, population, subject.records, seeds)
+        values = score_by_transfer(recipe, subject.target, population, subject.records, seeds)
     except MemberscopeError as error:
         if isinstance(error, TargetError) and getattr(subject.target, "costly", False):
             raise
         return replace(measured, refused=measured.refused | {specs[0]: str(error)})
     each = -(-len(population) // len(subject.records))  # what was asked about the population, shared out over the records
-    found = measured.found | {specs[0]: one_stage(values, each)}
+    found = measured.found | {specs[0]: build_single_stage(values, each)}
     return Measurements(found, measured.refused, measured.asked + len(population))
 
 
-def staged(report: Callable[[str, int, int], None], stage: str) -> Callable[[int, int], None]:
+def build_stage_callback(report: Callable[[str, int, int], None], stage: str) -> Callable[[int, int], None]:
     """A callback for one stage of the progress report."""
     return lambda done, total: report(stage, done, total)
 
 
-def search_name(spec: SignalSpec) -> str:
+def name_search(spec: SignalSpec) -> str:
     """The signal's name, with the search where it is not the default.
 
-    >>> search_name(SignalSpec("boundary", parameters=(("hopskipjump", 1.0), ("queries", 128.0))))
+    >>> name_search(SignalSpec("boundary", parameters=(("hopskipjump", 1.0), ("queries", 128.0))))
     'boundary_hopskipjump'
     """
     return "_".join([spec.name, *(name for name, value in spec.parameters if name == "hopskipjump" and value)])
 
 
-def spent(measured: Measurements) -> dict[str, dict[str, Any]]:
+def summarise_spent_queries(measured: Measurements) -> dict[str, dict[str, Any]]:
     """Queries a record of each label-only search: the budget, the mean and the most, for the report."""
     return {
-        search_name(spec): {
+        name_search(spec): {
             "budget": int(dict(spec.parameters).get("queries", 0)),
             "mean": float(entry.queries[:, -1].mean()),
             "most": int(entry.queries[:, -1].max()),

@@ -9,20 +9,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.auditing.collect.measured_signals import Measurements, attempt_measuring
-from memberscope.auditing.collect.reference_models import References, converged, target_accuracy
-from memberscope.auditing.documents.access_levels import still_to_do
+from memberscope.auditing.collect.reference_models import References, mark_converged_models, measure_target_accuracy
+from memberscope.auditing.documents.access_levels import find_remaining_restriction
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.subject.subject import Subject
-from memberscope.recipes import Fleet, Order
-from memberscope.signals import Measured, Observed, Store, Wanted, collect, is_measured, reduced, view
+from memberscope.recipes import ReferenceFleet, TrainingJob
+from memberscope.signals import (
+    MeasuredSignal,
+    Observed,
+    SignalRequest,
+    Store,
+    collect_outputs,
+    is_measured,
+    reduce_outputs,
+    transform_view,
+)
 from memberscope.types import Bools, Evidence, Floats, Records, Signal
 
 
-def reference_models(
+def build_references(
     plan: Plan,
     subject: Subject,
-    order: Order,
-    fleet: Fleet,
+    order: TrainingJob,
+    fleet: ReferenceFleet,
     observed: Observed,
     measured: Measurements | None = None,
     *,
@@ -34,14 +43,14 @@ def reference_models(
     """
     answers, asked = [observed.outputs], 0
     for name in plan.views[1:]:
-        more = of_view(subject, subject.records, name, store)
+        more = collect_view_answers(subject, subject.records, name, store)
         answers.append(more.outputs)
         asked += more.queries
     others, population = [], order.population
     if population is not None:
-        others = [of_view(subject, population, name, store) for name in plan.views]
+        others = [collect_view_answers(subject, population, name, store) for name in plan.views]
         asked += sum(entry.queries for entry in others)
-    good = converged(fleet.train_accuracy, target_accuracy(subject, observed))
+    good = mark_converged_models(fleet.train_accuracy, measure_target_accuracy(subject, observed))
     found, done = measured or Measurements(), getattr(subject.target, "restriction", None)
     evidence, refused = {}, dict(found.refused)
     for wanted in order.wanted:
@@ -51,10 +60,10 @@ def reference_models(
             continue
         known = found.found.get(wanted.spec)
         if known is None:
-            values = of_target(wanted, observed.signal, answers, subject.records, done)
+            values = reduce_target_answers(wanted, observed.signal, answers, subject.records, done)
         else:
-            values = measured_values(wanted, known)
-        evidence[wanted] = beside(values, subject.records, fleet.observed[wanted][good], fleet.inside[good])
+            values = name_measured_values(wanted, known)
+        evidence[wanted] = build_reference_evidence(values, subject.records, fleet.observed[wanted][good], fleet.inside[good])
     if population is not None:
         nowhere = np.zeros((int(good.sum()), len(population)), dtype=bool)
         outputs = [entry.outputs for entry in others]
@@ -65,15 +74,15 @@ def reference_models(
                     refused[wanted.spec] = why
                     del evidence[wanted]
                     continue
-                values, asked = measured_values(wanted, more_of_it), asked + int(more_of_it.queries[:, -1].sum())
+                values, asked = name_measured_values(wanted, more_of_it), asked + int(more_of_it.queries[:, -1].sum())
             else:
-                values = of_target(wanted, observed.signal, outputs, population, done)
-            outside = beside(values, population, fleet.population[wanted][good], nowhere)
+                values = reduce_target_answers(wanted, observed.signal, outputs, population, done)
+            outside = build_reference_evidence(values, population, fleet.population[wanted][good], nowhere)
             evidence[wanted] = replace(evidence[wanted], population=outside)
     return References(fleet, good, evidence, observed.outputs, others[0] if others else None, asked, refused)
 
 
-def explain_unmeasured(wanted: Wanted, fleet: Fleet, good: Bools) -> str | None:
+def explain_unmeasured(wanted: SignalRequest, fleet: ReferenceFleet, good: Bools) -> str | None:
     """Why a signal that has to be measured cannot be compared: some good model does not show it; None if all do."""
     if not is_measured(wanted.spec):
         return None
@@ -87,33 +96,37 @@ def explain_unmeasured(wanted: Wanted, fleet: Fleet, good: Bools) -> str | None:
     )
 
 
-def of_view(subject: Subject, records: Records, name: str, store: Store | None) -> Observed:
+def collect_view_answers(subject: Subject, records: Records, name: str, store: Store | None) -> Observed:
     """The target's answers about one view of some records."""
-    copies = replace(records, x=view(name, records.x))
-    return collect(subject.target, copies, store=store, probe=False)
+    copies = replace(records, x=transform_view(name, records.x))
+    return collect_outputs(subject.target, copies, store=store, probe=False)
 
 
 Named = tuple[Signal, NDArray[Any]]
 
 
-def of_target(wanted: Wanted, signal: Signal, answers: list[Floats], records: Records, done: str | None = None) -> Named:
+def reduce_target_answers(
+    wanted: SignalRequest, signal: Signal, answers: list[Floats], records: Records, done: str | None = None
+) -> Named:
     """A signal's name and the target's values (n, views, d) of it, from its answers (n, k) about each view.
 
     `done` names the restriction that the answers went through already.
     """
     chosen = answers[:1] if wanted.spec.name == "outputs" else answers
-    left = replace(wanted, restriction=still_to_do(wanted.restriction.name if wanted.restriction else None, done))
-    parts = [reduced(left, signal, outputs, records.y) for outputs in chosen]
+    left = replace(
+        wanted, restriction=find_remaining_restriction(wanted.restriction.name if wanted.restriction else None, done)
+    )
+    parts = [reduce_outputs(left, signal, outputs, records.y) for outputs in chosen]
     return parts[0][0], np.stack([values for _, values in parts], axis=1)
 
 
-def measured_values(wanted: Wanted, measured: Measured) -> Named:
+def name_measured_values(wanted: SignalRequest, measured: MeasuredSignal) -> Named:
     """A measured signal's name and the target's values (n, 1, d) of it."""
     assert wanted.spec.name != "outputs"
     return wanted.spec.name, measured.final[:, None, :]
 
 
-def beside(values: Named, records: Records, references: NDArray[Any], inside: Bools) -> Evidence:
+def build_reference_evidence(values: Named, records: Records, references: NDArray[Any], inside: Bools) -> Evidence:
     """Evidence of one signal: the target's values beside the reference models' (m, n, views, d)."""
     hidden = np.full(len(records), -1, dtype=np.int8)
     return Evidence(values[0], values[1], records.y, hidden, references=references, inside=inside)

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.auditing.documents.access_levels import Level, runs_at
+from memberscope.auditing.documents.access_levels import Level, is_worth_running
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.result import Control
 from memberscope.auditing.subject.subject import Subject
 from memberscope.errors import InputError
-from memberscope.recipes import Execution, Fleet, Order, balanced, fixed
-from memberscope.recipes.fleet.observe_model import tops
-from memberscope.signals import Observed, Wanted, is_measured
+from memberscope.recipes import Execution, ReferenceFleet, TrainingJob, build_balanced_design, check_design
+from memberscope.recipes.fleet.observe_model import find_top_confidence
+from memberscope.signals import Observed, SignalRequest, is_measured
 from memberscope.statistics import DESCRIPTIVE, clopper_pearson
 from memberscope.types import Access, Bools, Evidence, Floats, Recipe, Records, SignalSpec
 
@@ -48,9 +48,9 @@ class References:
     of signals that could not be measured of the target or of the models why.
     """
 
-    fleet: Fleet
+    fleet: ReferenceFleet
     good: Bools
-    evidence: dict[Wanted, Evidence]
+    evidence: dict[SignalRequest, Evidence]
     observed: Floats
     target_population: Observed | None
     extra_queries: int
@@ -62,7 +62,7 @@ class References:
         return int((~self.good).sum())
 
 
-def wanted_by(plan: Plan, levels: tuple[Level, ...], *, alone: bool = False) -> tuple[Wanted, ...]:
+def list_signal_requests(plan: Plan, levels: tuple[Level, ...], *, alone: bool = False) -> tuple[SignalRequest, ...]:
     """The signals of reference models that the plan's attacks need, each once.
 
     With `alone` those that are measured for attacks without reference models are among them, as further targets need them.
@@ -73,15 +73,15 @@ def wanted_by(plan: Plan, levels: tuple[Level, ...], *, alone: bool = False) -> 
         for attack in plan.chosen()
         if (sum(attack.needs.references) or (alone and is_measured(attack.needs.spec)))
         and attack.needs.spec.name != "transfer"
-        and runs_at(attack, level)
+        and is_worth_running(attack, level)
         and (level.access > Access.LABEL or plan.search_queries)
     ]
     return tuple(dict.fromkeys(found))
 
 
-def order_of(
+def build_training_job(
     plan: Plan, subject: Subject, training: Training, levels: tuple[Level, ...], seed: np.random.SeedSequence
-) -> Order:
+) -> TrainingJob:
     """What to train: models of the target's size on the audited records, drawn without looking at membership.
 
     Raises:
@@ -92,18 +92,18 @@ def order_of(
         raise InputError("Expected records to train reference models on, got signals alone. Give the records, or no recipe.")
     rng = np.random.default_rng(seed)
     if training.design is not None:
-        inside = fixed(training.design, len(records), records.unit)
+        inside = check_design(training.design, len(records), records.unit)
     else:
         size = plan.reference_size or int(member.sum())
-        inside = balanced(len(records), size, plan.references, rng, **grouping(subject))
+        inside = build_balanced_design(len(records), size, plan.references, rng, **describe_design_constraints(subject))
     seeds = tuple(int(value) for value in rng.integers(0, 2**31 - 1, len(inside)))
-    wanted, target = wanted_by(plan, levels), subject.target
-    order = Order(training.recipe, records, inside, seeds, wanted, target.signal, target.n_classes, plan.views)
+    wanted, target = list_signal_requests(plan, levels), subject.target
+    order = TrainingJob(training.recipe, records, inside, seeds, wanted, target.signal, target.n_classes, plan.views)
     order = replace(order, like=getattr(target, "reading", None))
     return replace(order, population=training.population, keep_weights=training.keep_weights)
 
 
-def designed(plan: Plan, training: Training | None) -> Plan:
+def fit_plan_to_design(plan: Plan, training: Training | None) -> Plan:
     """The plan with the number of reference models of the user's own design, or of the threat model if that grants fewer.
 
     Raises:
@@ -120,7 +120,7 @@ def designed(plan: Plan, training: Training | None) -> Plan:
     return replace(plan, references=max(len(training.design), 1))
 
 
-def seed_notes(training: Training | None) -> list[str]:
+def describe_unused_seed(training: Training | None) -> list[str]:
     """A sentence if the recipe is a function that never looks at its seed; a recipe that looks and forgets is not seen."""
     if training is None or getattr(training.recipe, "reads_seed", True):
         return []
@@ -130,21 +130,21 @@ def seed_notes(training: Training | None) -> list[str]:
     ]
 
 
-def grouping(subject: Subject) -> dict[str, Any]:
+def describe_design_constraints(subject: Subject) -> dict[str, Any]:
     """What a design holds to: each class's share, and units that stay whole where records have them."""
     return {"strata": subject.records.y, "unit": subject.records.unit}
 
 
-def target_accuracy(subject: Subject, observed: Observed) -> float:
+def measure_target_accuracy(subject: Subject, observed: Observed) -> float:
     """The target's accuracy on its members."""
-    top = tops(observed.signal, observed.outputs)[0]
+    top = find_top_confidence(observed.signal, observed.outputs)[0]
     return float((top == subject.records.y)[subject.member].mean())
 
 
-def converged(train_accuracy: Floats, of_target: float) -> Bools:
+def mark_converged_models(train_accuracy: Floats, of_target: float) -> Bools:
     """Models (m,) whose training accuracy is near the best of the fleet's median and the target's own.
 
-    >>> converged(np.array([1.0, 0.98, 0.05, np.nan]), 1.0).tolist()
+    >>> mark_converged_models(np.array([1.0, 0.98, 0.05, np.nan]), 1.0).tolist()
     [True, True, False, False]
     """
     finite = train_accuracy[np.isfinite(train_accuracy)]
@@ -153,12 +153,12 @@ def converged(train_accuracy: Floats, of_target: float) -> Bools:
         return np.asarray(train_accuracy >= CONVERGED * expected)
 
 
-def reference_control(found: References, subject: Subject, confidence: float) -> Control:
+def run_reference_control(found: References, subject: Subject, confidence: float) -> Control:
     """Whether enough models trained, and whether they know the records they were given better than the others."""
     fleet, good = found.fleet, found.good
-    details = fidelity(found, subject)
+    details = measure_fidelity(found, subject)
     m, failed = len(good), found.n_failed
-    copies = len(copied(fleet))
+    copies = len(find_copied_models(fleet))
     broken, first = len(fleet.failures), next(iter(fleet.failures.values()), None)
     if first is not None and failed > MOST_FAILED * m:
         why = f"{broken} of {m} reference models could not be trained, and {failed - broken} more did not learn. {first.why}"
@@ -176,7 +176,7 @@ def reference_control(found: References, subject: Subject, confidence: float) ->
         )
         return Control(False, why, details=details)
     inside, outside = float(fleet.train_accuracy[good].mean()), float(fleet.held_out_accuracy[good].mean())
-    right = tops_right(found, subject)
+    right = mark_correct_records(found, subject)
     limits = [
         clopper_pearson(int(right[side].sum()), int(side.sum()), confidence) for side in (subject.member, ~subject.member)
     ]
@@ -206,7 +206,7 @@ def reference_control(found: References, subject: Subject, confidence: float) ->
     return Control(True, why, details=details)
 
 
-def copied(fleet: Fleet) -> list[int]:
+def find_copied_models(fleet: ReferenceFleet) -> list[int]:
     """Models whose answers about every record equal an earlier model's to the last bit, though their records differ.
 
     Models that give few different confidences, such as trees or a constant guess, can agree by right and are not compared.
@@ -223,20 +223,20 @@ def copied(fleet: Fleet) -> list[int]:
     return found
 
 
-def tops_right(found: References, subject: Subject) -> Bools:
+def mark_correct_records(found: References, subject: Subject) -> Bools:
     """Records (n,) on which the target's top class is right."""
-    top = tops(subject.target.signal, found.observed)[0]
+    top = find_top_confidence(subject.target.signal, found.observed)[0]
     return np.asarray(top == subject.records.y)
 
 
-def fidelity(found: References, subject: Subject) -> dict[str, Any]:
+def measure_fidelity(found: References, subject: Subject) -> dict[str, Any]:
     """How like the target the reference models are, on non-members of the target that each was not trained on.
 
     `agreement` is the share of equal top classes; `calibration_distance` the difference in overconfidence (mean confidence
     minus accuracy) between them and the target.
     """
     fleet, good, member = found.fleet, found.good, subject.member
-    top, sure = tops(subject.target.signal, found.observed)
+    top, sure = find_top_confidence(subject.target.signal, found.observed)
     right = top == subject.records.y
     new = ~fleet.inside[good] & ~member[None, :]
     count = max(int(new.sum()), 1)

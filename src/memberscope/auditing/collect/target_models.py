@@ -6,14 +6,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from memberscope.auditing.collect.reference_models import Training, converged, grouping, wanted_by
+from memberscope.auditing.collect.reference_models import (
+    Training,
+    describe_design_constraints,
+    list_signal_requests,
+    mark_converged_models,
+)
 from memberscope.auditing.documents.access_levels import Level
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.subject.subject import Subject
 from memberscope.errors import InputError
-from memberscope.recipes import Fleet, Order, balanced
+from memberscope.recipes import ReferenceFleet, TrainingJob, build_balanced_design
 from memberscope.recipes.fleet.attempts import Failure
-from memberscope.recipes.fleet.fleet import Progress, train_what_can
+from memberscope.recipes.fleet.fleet import Progress, try_train_fleet
 from memberscope.signals import Store
 from memberscope.types import Bools
 
@@ -22,7 +27,7 @@ from memberscope.types import Bools
 class Procedure:
     """Target models as they answered, `fleet.inside` (t, n) being who each was trained on; `good` (t,) converged."""
 
-    fleet: Fleet
+    fleet: ReferenceFleet
     good: Bools
 
     @property
@@ -35,7 +40,7 @@ class Procedure:
         return [(f"target {k + 1}", k) for k in np.flatnonzero(self.good).tolist()]
 
 
-def drawn(plan: Plan, subject: Subject, rng: np.random.Generator) -> Bools:
+def draw_target_membership(plan: Plan, subject: Subject, rng: np.random.Generator) -> Bools:
     """Membership (t, n) of the target models: each row drawn by itself, of the reference models' size and strata.
 
     Nothing about the design of the reference models enters, so what a record's references saw says nothing about its bit.
@@ -44,13 +49,16 @@ def drawn(plan: Plan, subject: Subject, rng: np.random.Generator) -> Bools:
         InputError: The size leaves no record out.
     """
     size = plan.reference_size or int(subject.member.sum())
-    rows = [balanced(len(subject.records), size, 1, rng, **grouping(subject)) for _ in range(plan.targets)]
+    rows = [
+        build_balanced_design(len(subject.records), size, 1, rng, **describe_design_constraints(subject))
+        for _ in range(plan.targets)
+    ]
     return np.concatenate(rows)
 
 
-def target_order(
+def build_target_job(
     plan: Plan, subject: Subject, training: Training, levels: tuple[Level, ...], seed: np.random.SeedSequence
-) -> Order:
+) -> TrainingJob:
     """What to train: `plan.targets` models, kept with all their answers.
 
     Raises:
@@ -60,15 +68,15 @@ def target_order(
     if records.x is None:
         raise InputError("Expected records to train target models on, got signals alone. Give the records, or no --targets.")
     rng = np.random.default_rng(seed)
-    inside = drawn(plan, subject, rng)
+    inside = draw_target_membership(plan, subject, rng)
     seeds = tuple(int(value) for value in rng.integers(0, 2**31 - 1, plan.targets))
-    wanted, target = wanted_by(plan, levels, alone=True), subject.target
-    plain = Order(training.recipe, records, inside, seeds, wanted, target.signal, target.n_classes, plan.views)
+    wanted, target = list_signal_requests(plan, levels, alone=True), subject.target
+    plain = TrainingJob(training.recipe, records, inside, seeds, wanted, target.signal, target.n_classes, plan.views)
     plain = replace(plain, like=getattr(target, "reading", None))
     return replace(plain, population=training.population, whole=True, keep_weights=training.keep_weights)
 
 
-def target_models(
+def train_target_models(
     plan: Plan,
     subject: Subject,
     training: Training,
@@ -85,6 +93,6 @@ def target_models(
         InputError: The records do not allow it, or the models answer in another way than the target.
         TargetError: The recipe fails.
     """
-    order = target_order(plan, subject, training, levels, seed)
-    fleet = train_what_can(order, store, training.execution, progress)
-    return fleet if isinstance(fleet, Failure) else Procedure(fleet, converged(fleet.train_accuracy, expected))
+    order = build_target_job(plan, subject, training, levels, seed)
+    fleet = try_train_fleet(order, store, training.execution, progress)
+    return fleet if isinstance(fleet, Failure) else Procedure(fleet, mark_converged_models(fleet.train_accuracy, expected))

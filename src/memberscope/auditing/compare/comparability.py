@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from memberscope.auditing.documents.access_levels import level_word
-from memberscope.auditing.documents.result import Arrays, Result
+from memberscope.auditing.documents.access_levels import format_level
+from memberscope.auditing.documents.result import AuditArrays, Result
 from memberscope.auditing.estimates.strongest import STRONGEST
 from memberscope.types import ThreatModel
 
@@ -17,50 +17,53 @@ GRANTED = {
 }
 
 
-def judged(result: Result) -> ThreatModel:
+def get_verdict_threat_model(result: Result) -> ThreatModel:
     """The highest level of a result, of which a verdict speaks."""
     return result.threat_models[-1]
 
 
-def judged_word(result: Result) -> str:
+def describe_verdict_level(result: Result) -> str:
     """That level in words."""
-    return level_word(judged(result).access.word, judged(result).restriction)
+    return format_level(get_verdict_threat_model(result).access.word, get_verdict_threat_model(result).restriction)
 
 
-def ran(result: Result) -> dict[str, int]:
+def collect_attack_versions(result: Result) -> dict[str, int]:
     """Attacks with estimates, and the version of each."""
     names = dict.fromkeys(entry.attack for entry in result.estimates if entry.attack != STRONGEST)
     versions = result.plan.get("versions", {})
     return {name: int(versions.get(name, 0)) for name in names}
 
 
-def shared_attacks(before: Result, after: Result) -> set[str]:
+def find_shared_attacks(before: Result, after: Result) -> set[str]:
     """Attacks that both ran in the same version."""
-    first, second = ran(before), ran(after)
+    first, second = collect_attack_versions(before), collect_attack_versions(after)
     return {name for name in first if second.get(name) == first[name]}
 
 
-def same_records(before: Result, after: Result, first: Arrays, second: Arrays) -> bool:
+def has_same_records(before: Result, after: Result, first: AuditArrays, second: AuditArrays) -> bool:
     """Whether both audits are about the same records with the same membership, in the same order."""
     if before.digests.get("records") != after.digests.get("records") or len(first.member) != len(second.member):
         return False
     return bool((first.member == second.member).all() and (first.labels == second.labels).all())
 
 
-def obstacles(before: Result, after: Result) -> list[str]:
+def list_obstacles(before: Result, after: Result) -> list[str]:
     """Why the two cannot be judged against each other; empty if they can."""
     found = []
-    if before.plan["threat"]["access"] != after.plan["threat"]["access"] or judged(before).access != judged(after).access:
+    if (
+        before.plan["threat"]["access"] != after.plan["threat"]["access"]
+        or get_verdict_threat_model(before).access != get_verdict_threat_model(after).access
+    ):
         found.append(
-            f"The access differs: {judged_word(before)} before (declared {before.plan['threat']['access']}), {judged_word(after)} "
+            f"The access differs: {describe_verdict_level(before)} before (declared {before.plan['threat']['access']}), {describe_verdict_level(after)} "
             f"after (declared {after.plan['threat']['access']}). Audit both at one level."
         )
-    elif judged(before).restriction != judged(after).restriction:
+    elif get_verdict_threat_model(before).restriction != get_verdict_threat_model(after).restriction:
         found.append(
-            f"The restriction in force differs: {judged(before).restriction or 'none'} before, {judged(after).restriction or 'none'} "
+            f"The restriction in force differs: {get_verdict_threat_model(before).restriction or 'none'} before, {get_verdict_threat_model(after).restriction or 'none'} "
             f"after. Audit both under one."
         )
-    if not shared_attacks(before, after):
+    if not find_shared_attacks(before, after):
         found.append("No attack ran in both audits in the same version. Run the same attacks.")
     for when, result in (("before", before), ("after", after)):
         for name in ("null", "blind"):
@@ -70,18 +73,18 @@ def obstacles(before: Result, after: Result) -> list[str]:
     return found
 
 
-def remarks(before: Result, after: Result) -> list[str]:
+def list_audit_differences(before: Result, after: Result) -> list[str]:
     """What was not like with like though the two are compared."""
-    found = attack_remarks(before, after)
+    found = list_attack_differences(before, after)
     if before.plan["threat"]["prior"] != after.plan["threat"]["prior"]:
         found.append(
             f"Another prior: {before.plan['threat']['prior']:g} before, {after.plan['threat']['prior']:g} after; precision is not compared."
         )
-    granted = [(asdict(judged(result)), words) for result, words in ((before, "before"), (after, "after"))]
+    granted = [(asdict(get_verdict_threat_model(result)), words) for result, words in ((before, "before"), (after, "after"))]
     for key, what in GRANTED.items():
         values = [entry[key] for entry, _ in granted]
         if values[0] != values[1]:
-            found.append(f"Another threat model: {what} {told(values[0])} before, {told(values[1])} after.")
+            found.append(f"Another threat model: {what} {describe_grant(values[0])} before, {describe_grant(values[1])} after.")
     if before.plan.get("views") != after.plan.get("views"):
         found.append("Another threat model: each record was asked about in other views.")
     if before.tool.version != after.tool.version:
@@ -95,9 +98,9 @@ def remarks(before: Result, after: Result) -> list[str]:
     return found
 
 
-def attack_remarks(before: Result, after: Result) -> list[str]:
+def list_attack_differences(before: Result, after: Result) -> list[str]:
     """Attacks that ran in one audit only, or in another version; they are left out of the strongest attack compared."""
-    first, second = ran(before), ran(after)
+    first, second = collect_attack_versions(before), collect_attack_versions(after)
     found = []
     for when, mine, other in (("before", first, second), ("after", second, first)):
         alone = sorted(set(mine) - set(other))
@@ -109,10 +112,10 @@ def attack_remarks(before: Result, after: Result) -> list[str]:
     return found
 
 
-def told(value: object) -> str:
+def describe_grant(value: object) -> str:
     """A part of a threat model in a word.
 
-    >>> told(True), told(None), told(16)
+    >>> describe_grant(True), describe_grant(None), describe_grant(16)
     ('granted', 'unlimited', '16')
     """
     return (

@@ -5,22 +5,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from memberscope._version import Tool, tool_version
+from memberscope._version import Tool, get_tool_version
 from memberscope.auditing.compare.comparability import (
-    judged,
-    judged_word,
-    obstacles,
-    ran,
-    remarks,
-    same_records,
-    shared_attacks,
+    collect_attack_versions,
+    describe_verdict_level,
+    find_shared_attacks,
+    get_verdict_threat_model,
+    has_same_records,
+    list_audit_differences,
+    list_obstacles,
 )
-from memberscope.auditing.compare.differences import Measure, accuracies, chosen, from_estimates, from_scores, reached_by
-from memberscope.auditing.documents.comparison import Baseline, Change, Compared, Comparison, Point, Release, Scope, Span
-from memberscope.auditing.documents.result import Arrays, Result, Scored
+from memberscope.auditing.compare.differences import (
+    Measure,
+    compare_accuracies,
+    compare_estimates,
+    compare_scores,
+    find_reaching_attack,
+    select_headline_estimates,
+)
+from memberscope.auditing.documents.comparison import (
+    Baseline,
+    Change,
+    Compared,
+    Comparison,
+    Release,
+    Scope,
+    TrendPoint,
+    ValueWithLimits,
+)
+from memberscope.auditing.documents.result import AttackScores, AuditArrays, Result
 from memberscope.auditing.estimates.strongest import STRONGEST
-from memberscope.auditing.verdict.judge import without_references
-from memberscope.auditing.verdict.recompute import digest_arrays, plan_of
+from memberscope.auditing.verdict.judge import drop_reference_attacks
+from memberscope.auditing.verdict.recompute import digest_audit_arrays, restore_plan
 from memberscope.errors import InputError
 from memberscope.statistics import Interval, difference_p_value, holm
 
@@ -43,12 +59,12 @@ def compare(
     >>> import numpy as np
     >>> from memberscope.auditing import audit_signals
     >>> from memberscope.targets import StoredSignals
-    >>> def release(shift):
+    >>> def summarise_release(shift):
     ...     rng = np.random.default_rng(0)
     ...     member, labels = np.arange(600) < 300, rng.integers(0, 2, 600)
     ...     outputs = np.eye(2)[labels] * (rng.normal(size=600) + shift * member)[:, None]
     ...     return audit_signals(StoredSignals("logits", outputs, labels, member, np.arange(600).astype(str), {}, None, str(shift)))
-    >>> compare([release(0.0), release(2.0)]).verdict
+    >>> compare([summarise_release(0.0), summarise_release(2.0)]).verdict
     'LEAKS_MORE'
     """
     if not 0 <= margin < 1:
@@ -56,21 +72,22 @@ def compare(
     if len(results) < 2:
         raise InputError(f"Expected at least two audits to compare, got {len(results)}. Give the earlier ones first.")
     called = list(names) if names else [f"release {i + 1}" for i in range(len(results))]
-    refuse_repeated(results, called)
+    refuse_repeated_results(results, called)
     place = 0 if baseline == "first" else len(results) - 2
     before, after = results[place], results[-1]
     confidence = float(after.plan["confidence"])
-    hindrances = obstacles(before, after)
-    measures, notes = everything(before, after)
-    claims = [] if hindrances else claimed(measures, before, after)
+    hindrances = list_obstacles(before, after)
+    measures, notes = measure_changes(before, after)
+    claims = [] if hindrances else select_claims(measures, before, after)
     corrected = [float(p) for p in holm([difference_p_value(measure.change, margin) for measure in claims])]
     compared = [
-        written(measure, confidence, corrected[claims.index(measure)] if measure in claims else None) for measure in measures
+        evaluate_measure(measure, confidence, corrected[claims.index(measure)] if measure in claims else None)
+        for measure in measures
     ]
-    verdict, reason = conclude(compared, hindrances, (called[place], called[-1]), margin, confidence)
-    scope, words = scope_of(claims)
+    verdict, reason = conclude_comparison(compared, hindrances, (called[place], called[-1]), margin, confidence)
+    scope, words = decide_scope(claims)
     return Comparison(
-        tool=Tool(version=tool_version()),
+        tool=Tool(version=get_tool_version()),
         verdict=verdict,
         reason=f"{reason} {words}".rstrip(),
         scope=scope,
@@ -79,15 +96,15 @@ def compare(
         confidence=confidence,
         before=called[place],
         after=called[-1],
-        releases=[release(result, name) for result, name in zip(results, called, strict=True)],
+        releases=[summarise_release(result, name) for result, name in zip(results, called, strict=True)],
         obstacles=hindrances,
-        notes=remarks(before, after) + notes + trend_notes(results),
+        notes=list_audit_differences(before, after) + notes + list_trend_notes(results),
         compared=compared,
-        trend=trend(results, called, claims),
+        trend=collect_trend(results, called, claims),
     )
 
 
-def refuse_repeated(results: Sequence[Result], names: list[str]) -> None:
+def refuse_repeated_results(results: Sequence[Result], names: list[str]) -> None:
     """Refuse the same audit twice, and scores that belong to another one.
 
     Raises:
@@ -99,73 +116,73 @@ def refuse_repeated(results: Sequence[Result], names: list[str]) -> None:
         if text in seen:
             raise InputError(f"Expected different audits, got the same result twice: {seen[text]} and {name}. Give each once.")
         seen[text] = name
-        if result.arrays is not None and digest_arrays(result.arrays) != result.digests.get("arrays"):
+        if result.arrays is not None and digest_audit_arrays(result.arrays) != result.digests.get("arrays"):
             raise InputError(f"Expected the scores that {name} was computed from, got others. Run that audit again.")
 
 
-def everything(before: Result, after: Result) -> tuple[list[Measure], list[str]]:
+def measure_changes(before: Result, after: Result) -> tuple[list[Measure], list[str]]:
     """Every number that both audits have, and notes on how it could be compared."""
-    shared = shared_attacks(before, after)
-    untrusted = any(unlike(result) for result in (before, after))
+    shared = find_shared_attacks(before, after)
+    untrusted = any(has_failed_references(result) for result in (before, after))
     notes = ["Reference models failed their control: attacks that use them are not compared."] if untrusted else []
     first, second = before.arrays, after.arrays
     if first is None or second is None:
         notes.append(
             f"The scores of {'both' if first is second else 'one'} are not at hand (arrays.safetensors): {INDEPENDENT}."
         )
-        even = not untrusted and set(ran(before)) == set(ran(after)) == shared
+        even = not untrusted and set(collect_attack_versions(before)) == set(collect_attack_versions(after)) == shared
         if not even:
             notes.append("Without the scores, the strongest attack cannot be taken over the attacks that both ran.")
-        found = list(from_estimates(before, after, shared, strongest=even))
+        found = list(compare_estimates(before, after, shared, strongest=even))
     else:
-        together = same_records(before, after, first, second)
+        together = has_same_records(before, after, first, second)
         if not together:
             notes.append(f"Other records, or others of them members: {INDEPENDENT}.")
-        sides = [limited(arrays, shared, untrusted=untrusted) for arrays in (first, second)]
-        sides = [replace(mine, scored=both(mine, other)) for mine, other in (sides, sides[::-1])]
-        rates = common_rates(before, after)
-        found = list(from_scores(sides[0], sides[1], rates, together=together)) if sides[0].scored else []
-    return found + list(accuracies(before, after)), notes
+        sides = [limit_to_shared_attacks(arrays, shared, untrusted=untrusted) for arrays in (first, second)]
+        sides = [replace(mine, scored=select_common_levels(mine, other)) for mine, other in (sides, sides[::-1])]
+        rates = find_common_rates(before, after)
+        found = list(compare_scores(sides[0], sides[1], rates, together=together)) if sides[0].scored else []
+    return found + list(compare_accuracies(before, after)), notes
 
 
-def unlike(result: Result) -> bool:
+def has_failed_references(result: Result) -> bool:
     """Whether the reference models of a result failed their control."""
     control = result.controls.get("references")
     return control is not None and control.passed is False
 
 
-def limited(arrays: Arrays, shared: set[str], *, untrusted: bool) -> Arrays:
+def limit_to_shared_attacks(arrays: AuditArrays, shared: set[str], *, untrusted: bool) -> AuditArrays:
     """The arrays with the `shared` attacks only, and without reference models where those are `untrusted`."""
     kept = replace(arrays, scored=tuple(entry for entry in arrays.scored if entry.attack in shared))
-    return without_references(kept) if untrusted else kept
+    return drop_reference_attacks(kept) if untrusted else kept
 
 
-def both(mine: Arrays, other: Arrays) -> tuple[Scored, ...]:
+def select_common_levels(mine: AuditArrays, other: AuditArrays) -> tuple[AttackScores, ...]:
     """The attacks at levels that the other audit has too."""
     names = {entry.name for entry in other.scored}
     return tuple(entry for entry in mine.scored if entry.name in names)
 
 
-def common_rates(before: Result, after: Result) -> tuple[float, ...]:
+def find_common_rates(before: Result, after: Result) -> tuple[float, ...]:
     """The false-positive rates of the later audit that both resolve, from large to small."""
     n = min(int(result.diagnostics["n_non_members"]) for result in (before, after))
-    rates = plan_of(after).resolvable_fprs(int(after.diagnostics["n_non_members"]))
+    rates = restore_plan(after).resolvable_fprs(int(after.diagnostics["n_non_members"]))
     return tuple(fpr for fpr in rates if fpr * n >= 1 - 1e-9)
 
 
-def claimed(measures: list[Measure], before: Result, after: Result) -> list[Measure]:
+def select_claims(measures: list[Measure], before: Result, after: Result) -> list[Measure]:
     """What the verdict rests on: the strongest attack at the level that both declare."""
-    at = judged(after)
+    at = get_verdict_threat_model(after)
     found = [
         entry
         for entry in measures
         if (entry.attack, entry.access, entry.restriction) == (STRONGEST, at.access.word, at.restriction)
     ]
-    rates = set(plan_of(after).claim_fprs()) or usual(found, before, after)
+    rates = set(restore_plan(after).claim_fprs()) or pick_usual_rates(found, before, after)
     return [entry for entry in found if entry.metric == "auc" or entry.fpr in rates]
 
 
-def usual(found: list[Measure], before: Result, after: Result) -> set[float]:
+def pick_usual_rates(found: list[Measure], before: Result, after: Result) -> set[float]:
     """The smallest of the usual rates that allows ten false positives in both audits, or else the largest that they resolve."""
     n = min(int(result.diagnostics["n_non_members"]) for result in (before, after))
     rates = sorted(entry.fpr for entry in found if entry.fpr in USUAL and entry.fpr)
@@ -173,7 +190,7 @@ def usual(found: list[Measure], before: Result, after: Result) -> set[float]:
     return set(ample[:1] or rates[-1:])
 
 
-def written(measure: Measure, confidence: float, p_value: float | None) -> Compared:
+def evaluate_measure(measure: Measure, confidence: float, p_value: float | None) -> Compared:
     """A measure at one confidence."""
     change = measure.change(confidence)
     return Compared(
@@ -182,9 +199,9 @@ def written(measure: Measure, confidence: float, p_value: float | None) -> Compa
         measure.restriction,
         measure.metric,
         measure.fpr,
-        span(measure.before(confidence)),
-        span(measure.after(confidence)),
-        span(change),
+        drop_interval_method(measure.before(confidence)),
+        drop_interval_method(measure.after(confidence)),
+        drop_interval_method(change),
         change.method,
         measure.reached_by,
         p_value is not None,
@@ -192,12 +209,12 @@ def written(measure: Measure, confidence: float, p_value: float | None) -> Compa
     )
 
 
-def span(interval: Interval) -> Span:
+def drop_interval_method(interval: Interval) -> ValueWithLimits:
     """An interval without its method."""
-    return Span(float(interval.value), float(interval.low), float(interval.high))
+    return ValueWithLimits(float(interval.value), float(interval.low), float(interval.high))
 
 
-def conclude(
+def conclude_comparison(
     compared: list[Compared], hindrances: list[str], names: tuple[str, str], margin: float, confidence: float
 ) -> tuple[Change, str]:
     """The verdict and its reason in a sentence."""
@@ -214,15 +231,17 @@ def conclude(
     beyond = f" by more than the margin of {margin:g}" if margin else ""
     if risen:
         worst = min(risen, key=lambda entry: (entry.p_value, -entry.difference.value))
-        return "LEAKS_MORE", f"{names[1]} leaks more than {names[0]}{beyond}: {in_words(worst)}."
-    still = "; ".join(f"by {amount(entry, max(entry.difference.high, 0))} in {subject(entry)}" for entry in claims)
+        return "LEAKS_MORE", f"{names[1]} leaks more than {names[0]}{beyond}: {describe_claim_change(worst)}."
+    still = "; ".join(
+        f"by {format_change(entry, max(entry.difference.high, 0))} in {describe_claim_subject(entry)}" for entry in claims
+    )
     return (
         "NOT_MORE",
         f"{names[1]} is not shown to leak more than {names[0]}{beyond}. What cannot be excluded is an increase {still}.",
     )
 
 
-def scope_of(claims: Sequence[Measure]) -> tuple[Scope, str]:
+def decide_scope(claims: Sequence[Measure]) -> tuple[Scope, str]:
     """What the claims compare, models or training procedures, and a sentence that says so; empty without claims."""
     if not claims:
         return "models", ""
@@ -235,53 +254,63 @@ def scope_of(claims: Sequence[Measure]) -> tuple[Scope, str]:
     )
 
 
-def in_words(entry: Compared) -> str:
+def describe_claim_change(entry: Compared) -> str:
     """A claim's numbers: before, after, and the difference with its limits."""
     if entry.metric == "auc":
         ends = f"{entry.before.value:.3f} to {entry.after.value:.3f}"
     else:
         ends = f"{100 * entry.before.value:.3g}% to {100 * entry.after.value:.3g}%"
-    gain, low, high = (amount(entry, value) for value in (entry.difference.value, entry.difference.low, entry.difference.high))
-    return f"{subject(entry)} rose from {ends}, by {gain} ({low} to {high})"
+    gain, low, high = (
+        format_change(entry, value) for value in (entry.difference.value, entry.difference.low, entry.difference.high)
+    )
+    return f"{describe_claim_subject(entry)} rose from {ends}, by {gain} ({low} to {high})"
 
 
-def amount(entry: Compared, value: float) -> str:
+def format_change(entry: Compared, value: float) -> str:
     """A difference as it is told: of rates in percentage points, of an AUC as it is."""
     return f"{value:.3f}" if entry.metric == "auc" else f"{100 * value:.3g} points"
 
 
-def subject(entry: Compared) -> str:
+def describe_claim_subject(entry: Compared) -> str:
     """What a claim speaks of."""
     if entry.metric == "auc":
         return "the AUC of the strongest attack"
     return f"the members found at {100 * (entry.fpr or 0):.3g}% false positives"
 
 
-def release(result: Result, name: str) -> Release:
+def summarise_release(result: Result, name: str) -> Release:
     """One audit in a line."""
     n_members, n_others = (int(result.diagnostics[key]) for key in ("n_members", "n_non_members"))
     return Release(name, result.title, result.tool.version, result.verdict, n_members, n_others, result.arrays is not None)
 
 
-def trend(results: Sequence[Result], names: list[str], claims: list[Measure]) -> list[Point]:
+def collect_trend(results: Sequence[Result], names: list[str], claims: list[Measure]) -> list[TrendPoint]:
     """AUC and the claimed rates of the strongest attack in each release, at the last one's level, as each audit told them."""
-    at = judged(results[-1])
+    at = get_verdict_threat_model(results[-1])
     wanted = {entry.fpr for entry in claims if entry.fpr} | {None}
     return [
-        Point(name, "auc" if entry.fpr is None else "tpr", entry.fpr, entry.value, entry.low, entry.high, reached_by(entry))
+        TrendPoint(
+            name,
+            "auc" if entry.fpr is None else "tpr",
+            entry.fpr,
+            entry.value,
+            entry.low,
+            entry.high,
+            find_reaching_attack(entry),
+        )
         for result, name in zip(results, names, strict=True)
-        for entry in chosen(result, {STRONGEST})
+        for entry in select_headline_estimates(result, {STRONGEST})
         if (entry.access, entry.restriction) == (at.access.word, at.restriction) and entry.fpr in wanted
     ]
 
 
-def trend_notes(results: Sequence[Result]) -> list[str]:
+def list_trend_notes(results: Sequence[Result]) -> list[str]:
     """What the trend over more than two releases mixes."""
     if len(results) < 3:
         return []
     found = []
-    if len({tuple(sorted(ran(result).items())) for result in results}) > 1:
+    if len({tuple(sorted(collect_attack_versions(result).items())) for result in results}) > 1:
         found.append("The trend shows each release under the attacks that its own audit ran, which differ.")
-    if len({judged_word(result) for result in results}) > 1:
-        found.append(f"The trend leaves out releases that were not audited at {judged_word(results[-1])}.")
+    if len({describe_verdict_level(result) for result in results}) > 1:
+        found.append(f"The trend leaves out releases that were not audited at {describe_verdict_level(results[-1])}.")
     return found

@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri
 
-from memberscope.auditing.documents.result import Arrays, Result, Scored
-from memberscope.auditing.estimates.estimates import Part, whole
-from memberscope.auditing.estimates.strongest import STRONGEST, candidates, levels_in, strongest_of
+from memberscope.auditing.documents.result import AttackScores, AuditArrays, Result
+from memberscope.auditing.estimates.estimates import AttackPart, build_whole_part
+from memberscope.auditing.estimates.strongest import STRONGEST, list_candidate_parts, list_scored_levels, pick_strongest
 from memberscope.auditing.estimates.training_variance import BetweenTrainings, TargetNumbers, measure_trainings
 from memberscope.statistics import (
     AucEstimate,
     Interval,
     Roc,
     auc_change,
-    correlation,
-    drawn_together,
+    correlate_estimates,
+    difference_by_mover,
     estimate_auc,
-    mover,
     roc,
+    shared_resamples,
     simultaneous_confidence,
     tpr_at_fpr,
 )
@@ -36,7 +36,7 @@ ACCURACIES = ("train_accuracy", "test_accuracy", "generalisation_gap")
 
 @dataclass(frozen=True, eq=False)
 class Measure:
-    """One number of both audits at any confidence, and its change; `reached_by` names the attacks where it is the strongest's.
+    """One number of both audits at any confidence, and its change; `find_reaching_attack` names the attacks where it is the strongest's.
 
     `trainings` is the variance between trainings that the change allows for; without it, it is that of two models.
     """
@@ -60,34 +60,34 @@ class Scores:
     `areas` are the AUCs with their variances, `targets` the numbers of the further target models.
     """
 
-    arrays: Arrays
-    parts: dict[str, Part]
+    arrays: AuditArrays
+    parts: dict[str, AttackPart]
     curves: dict[str, tuple[Roc, Roc | None]]
     areas: dict[str, AucEstimate]
     targets: TargetNumbers
     drawn: dict[str, tuple[Floats, Floats]]
 
     @classmethod
-    def of(cls, arrays: Arrays) -> Scores:
+    def of(cls, arrays: AuditArrays) -> Scores:
         """The scores of all attacks in `arrays`."""
-        parts = {entry.name: whole(entry, arrays) for entry in arrays.scored}
-        curves = {name: curves_by_unit(part, arrays.unit) for name, part in parts.items()}
+        parts = {entry.name: build_whole_part(entry, arrays) for entry in arrays.scored}
+        curves = {name: build_curves(part, arrays.unit) for name, part in parts.items()}
         areas = {name: estimate_auc(part.scores, part.member, arrays.unit) for name, part in parts.items()}
         return cls(arrays, parts, curves, areas, TargetNumbers.of(arrays), {})
 
 
-def curves_by_unit(part: Part, unit: Ints | None) -> tuple[Roc, Roc | None]:
+def build_curves(part: AttackPart, unit: Ints | None) -> tuple[Roc, Roc | None]:
     """The curve of one attack on all records, and the one for lower limits if it is another; both with `unit` (n,)."""
     strict = None if part.strict is None else roc(part.strict, part.member, unit)
     return roc(part.scores, part.member, unit), strict
 
 
-def resampled(before: Scores, after: Scores, fprs: tuple[float, ...]) -> tuple[Scores, Scores]:
+def resample_together(before: Scores, after: Scores, fprs: tuple[float, ...]) -> tuple[Scores, Scores]:
     """Both with the estimates of resamples that all attacks of both share."""
     parts = [*before.parts.values(), *after.parts.values()]
     rng = np.random.default_rng(0)
-    scores, unit = [part.scores for part in parts], shared_unit(before, after)
-    auc, tpr = drawn_together(scores, before.arrays.member, fprs, REPLICATES, rng, unit=unit)
+    scores, unit = [part.scores for part in parts], find_shared_unit(before, after)
+    auc, tpr = shared_resamples(scores, before.arrays.member, fprs, REPLICATES, rng, unit=unit)
     found = [(auc[:, k], tpr[:, k]) for k in range(len(parts))]
     n = len(before.parts)
     return (
@@ -96,44 +96,46 @@ def resampled(before: Scores, after: Scores, fprs: tuple[float, ...]) -> tuple[S
     )
 
 
-def shared_unit(before: Scores, after: Scores) -> Ints | None:
+def find_shared_unit(before: Scores, after: Scores) -> Ints | None:
     """Units (n,) of records that are the same in both audits; None where neither has any."""
     return before.arrays.unit if after.arrays.unit is None else after.arrays.unit
 
 
-def from_scores(before: Arrays, after: Arrays, fprs: tuple[float, ...], *, together: bool) -> Iterator[Measure]:
+def compare_scores(before: AuditArrays, after: AuditArrays, fprs: tuple[float, ...], *, together: bool) -> Iterator[Measure]:
     """Each attack and the strongest of them at each level that both have; both arrays hold the same attacks.
 
     `together` says that the records are the same in both.
     """
     first, second = Scores.of(before), Scores.of(after)
     if together:
-        first, second = resampled(first, second, fprs)
-    levels = {entry.level: entry for entry in levels_in(after)}
-    for at in levels_in(before):
+        first, second = resample_together(first, second, fprs)
+    levels = {entry.level: entry for entry in list_scored_levels(after)}
+    for at in list_scored_levels(before):
         if at.level in levels:
-            names = tuple(tuple(p.scored.name for p in candidates(arrays, at)) for arrays in (before, after))
-            yield from measured(first, second, (STRONGEST, at), (names[0], names[1]), fprs)
+            names = tuple(tuple(p.scored.name for p in list_candidate_parts(arrays, at)) for arrays in (before, after))
+            yield from compare_attack(first, second, (STRONGEST, at), (names[0], names[1]), fprs)
     for entry in before.scored:
         if entry.name in second.parts:
-            yield from measured(first, second, (entry.attack, entry), ((entry.name,), (entry.name,)), fprs)
+            yield from compare_attack(first, second, (entry.attack, entry), ((entry.name,), (entry.name,)), fprs)
 
 
 Names = tuple[tuple[str, ...], tuple[str, ...]]
 
 
-def measured(
-    before: Scores, after: Scores, what: tuple[str, Scored], names: Names, fprs: tuple[float, ...]
+def compare_attack(
+    before: Scores, after: Scores, what: tuple[str, AttackScores], names: Names, fprs: tuple[float, ...]
 ) -> Iterator[Measure]:
     """AUC and TPR at each rate of one attack, or of the strongest of several, by the `names` of the candidates."""
     attack, at = what
     for metric, fpr in [("auc", None), *(("tpr", fpr) for fpr in fprs)]:
-        usable = resolving(before, after, names, fpr)
+        usable = select_resolved_candidates(before, after, names, fpr)
         if not all(usable):
             continue
-        sides = [limits_of(scores, chosen, fpr) for scores, chosen in zip((before, after), usable, strict=True)]
-        reached = tuple(leader(scores, chosen, fpr) for scores, chosen in zip((before, after), usable, strict=True))
-        change = change_of(before, after, usable, None if fpr is None else fprs.index(fpr), sides)
+        sides = [build_limits(scores, chosen, fpr) for scores, chosen in zip((before, after), usable, strict=True)]
+        reached = tuple(
+            name_leading_attack(scores, chosen, fpr) for scores, chosen in zip((before, after), usable, strict=True)
+        )
+        change = estimate_change(before, after, usable, None if fpr is None else fprs.index(fpr), sides)
         trainings = measure_trainings(before.targets.largest(usable[0], fpr), after.targets.largest(usable[1], fpr))
         yield Measure(
             attack,
@@ -143,20 +145,20 @@ def measured(
             fpr,
             sides[0],
             sides[1],
-            allowing(change, trainings),
+            widen_for_trainings(change, trainings),
             (reached[0], reached[1]) if attack == STRONGEST else None,
             trainings,
         )
 
 
-def allowing(change: Limits, trainings: BetweenTrainings | None) -> Limits:
+def widen_for_trainings(change: Limits, trainings: BetweenTrainings | None) -> Limits:
     """The change with limits that allow for the variance between trainings, where it is known."""
     if trainings is None:
         return change
     return lambda confidence: trainings.widen(change(confidence), confidence)
 
 
-def resolving(before: Scores, after: Scores, names: Names, fpr: float | None) -> Names:
+def select_resolved_candidates(before: Scores, after: Scores, names: Names, fpr: float | None) -> Names:
     """The candidates of each audit at `fpr`: those of attacks that resolve it in both."""
     if fpr is None:
         return names
@@ -168,17 +170,17 @@ def resolving(before: Scores, after: Scores, names: Names, fpr: float | None) ->
     return one, two
 
 
-def limits_of(scores: Scores, names: Sequence[str], fpr: float | None) -> Limits:
+def build_limits(scores: Scores, names: Sequence[str], fpr: float | None) -> Limits:
     """The largest AUC or TPR over the candidates, with limits that hold for all of them at once."""
 
     def limits(confidence: float) -> Interval:
         each = simultaneous_confidence(confidence, len(names))
-        return strongest_of([alone(scores, name, fpr, each) for name in names], list(names))[0]
+        return pick_strongest([estimate_one_attack(scores, name, fpr, each) for name in names], list(names))[0]
 
     return limits
 
 
-def alone(scores: Scores, name: str, fpr: float | None, confidence: float) -> Interval:
+def estimate_one_attack(scores: Scores, name: str, fpr: float | None, confidence: float) -> Interval:
     """AUC, or TPR at `fpr`, of one attack."""
     if fpr is None:
         return scores.areas[name].limits(confidence)
@@ -186,29 +188,29 @@ def alone(scores: Scores, name: str, fpr: float | None, confidence: float) -> In
     return tpr_at_fpr(curve, fpr, confidence, strict=strict)
 
 
-def leader(scores: Scores, names: Sequence[str], fpr: float | None) -> str:
+def name_leading_attack(scores: Scores, names: Sequence[str], fpr: float | None) -> str:
     """The attack that reaches the largest value."""
-    values = [alone(scores, name, fpr, 0.5).value for name in names]
+    values = [estimate_one_attack(scores, name, fpr, 0.5).value for name in names]
     return scores.parts[names[int(np.argmax(values))]].scored.attack
 
 
-def change_of(before: Scores, after: Scores, names: Names, at: int | None, sides: list[Limits]) -> Limits:
+def estimate_change(before: Scores, after: Scores, names: Names, at: int | None, sides: list[Limits]) -> Limits:
     """The change at any confidence; paired where the audits were resampled together. `at` is the rate's position, None for AUC."""
     if not after.drawn:
-        return lambda confidence: spoken(mover(sides[0](confidence), sides[1](confidence)), names)
+        return lambda confidence: add_candidate_counts(difference_by_mover(sides[0](confidence), sides[1](confidence)), names)
     if at is None and len(names[0]) == len(names[1]) == 1:
         one, two = before.parts[names[0][0]].scores, after.parts[names[1][0]].scores
-        unit = shared_unit(before, after)
+        unit = find_shared_unit(before, after)
         return lambda confidence: auc_change(one, two, after.arrays.member, confidence, unit)
     both = [
         np.max([scores.drawn[name][0] if at is None else scores.drawn[name][1][:, at] for name in chosen], axis=0)
         for scores, chosen in zip((before, after), names, strict=True)
     ]
-    r = correlation(both[0], both[1])
-    return lambda confidence: spoken(mover(sides[0](confidence), sides[1](confidence), r), names)
+    r = correlate_estimates(both[0], both[1])
+    return lambda confidence: add_candidate_counts(difference_by_mover(sides[0](confidence), sides[1](confidence), r), names)
 
 
-def spoken(interval: Interval, names: Names) -> Interval:
+def add_candidate_counts(interval: Interval, names: Names) -> Interval:
     """The interval with the number of candidates in its method, if there are several."""
     counts = [len(chosen) for chosen in names]
     if max(counts) == 1:
@@ -216,22 +218,22 @@ def spoken(interval: Interval, names: Names) -> Interval:
     return interval._replace(method=f"{interval.method}; simultaneous over {counts[0]} and {counts[1]} candidates")
 
 
-def from_estimates(before: Result, after: Result, shared: set[str], *, strongest: bool) -> Iterator[Measure]:
+def compare_estimates(before: Result, after: Result, shared: set[str], *, strongest: bool) -> Iterator[Measure]:
     """The numbers that both results hold of the `shared` attacks, and of the strongest if that is over the same ones."""
     wanted = shared | ({STRONGEST} if strongest else set())
-    second = {key(entry): entry for entry in chosen(after, wanted)}
-    for entry in chosen(before, wanted):
-        if key(entry) in second:
-            other = second[key(entry)]
-            one, two = (rescaled(Interval(e.value, e.low, e.high, ""), e.confidence) for e in (entry, other))
-            reached = (reached_by(entry), reached_by(other)) if entry.attack == STRONGEST else None
+    second = {identify_measure(entry): entry for entry in select_headline_estimates(after, wanted)}
+    for entry in select_headline_estimates(before, wanted):
+        if identify_measure(entry) in second:
+            other = second[identify_measure(entry)]
+            one, two = (rescale_limits(Interval(e.value, e.low, e.high, ""), e.confidence) for e in (entry, other))
+            reached = (find_reaching_attack(entry), find_reaching_attack(other)) if entry.attack == STRONGEST else None
             at = (entry.attack, entry.access, entry.restriction)
-            trainings = measure_trainings(of_targets(before, entry), of_targets(after, entry))
-            change = allowing(apart(one, two, STORED), trainings)
+            trainings = measure_trainings(list_target_values(before, entry), list_target_values(after, entry))
+            change = widen_for_trainings(subtract_independent(one, two, STORED), trainings)
             yield Measure(*at, entry.metric, entry.fpr, one, two, change, reached, trainings)
 
 
-def of_targets(result: Result, wanted: Estimate) -> list[float]:
+def list_target_values(result: Result, wanted: Estimate) -> list[float]:
     """The number `wanted` of each further target model of a result."""
     return [
         entry.value
@@ -239,21 +241,21 @@ def of_targets(result: Result, wanted: Estimate) -> list[float]:
         if entry.target != "target"
         and entry.group is None
         and entry.threshold == wanted.threshold
-        and key(entry) == key(wanted)
+        and identify_measure(entry) == identify_measure(wanted)
     ]
 
 
-def apart(before: Limits, after: Limits, words: str = "") -> Limits:
+def subtract_independent(before: Limits, after: Limits, words: str = "") -> Limits:
     """The change of two numbers taken as independent."""
 
     def change(confidence: float) -> Interval:
-        found = mover(before(confidence), after(confidence))
+        found = difference_by_mover(before(confidence), after(confidence))
         return found._replace(method=found.method + words)
 
     return change
 
 
-def chosen(result: Result, attacks: set[str]) -> Iterator[Estimate]:
+def select_headline_estimates(result: Result, attacks: set[str]) -> Iterator[Estimate]:
     """AUC and TPR at the best threshold, of the audited model and all records."""
     for entry in result.estimates:
         everywhere = entry.attack in attacks and entry.target == "target" and entry.group is None
@@ -261,20 +263,20 @@ def chosen(result: Result, attacks: set[str]) -> Iterator[Estimate]:
             yield entry
 
 
-def key(entry: Estimate) -> tuple[Any, ...]:
+def identify_measure(entry: Estimate) -> tuple[Any, ...]:
     """What makes two estimates of two audits the same number."""
     return entry.attack, entry.access, entry.restriction, entry.metric, entry.fpr
 
 
-def reached_by(entry: Estimate) -> str:
+def find_reaching_attack(entry: Estimate) -> str:
     """The attack that reached the strongest value."""
     return entry.method.rsplit("reached by ", 1)[-1]
 
 
-def rescaled(stored: Interval, told: float) -> Limits:
+def rescale_limits(stored: Interval, told: float) -> Limits:
     """A number stored with its limits at the confidence `told`, at any other: the limits are scaled as a normal's.
 
-    >>> limits = rescaled(Interval(0.5, 0.4, 0.6, ""), 0.95)
+    >>> limits = rescale_limits(Interval(0.5, 0.4, 0.6, ""), 0.95)
     >>> limits(0.95).low, round(limits(0.99).low, 3)
     (0.4, 0.369)
     """
@@ -289,13 +291,13 @@ def rescaled(stored: Interval, told: float) -> Limits:
     return limits
 
 
-def accuracies(before: Result, after: Result) -> Iterator[Measure]:
+def compare_accuracies(before: Result, after: Result) -> Iterator[Measure]:
     """Accuracy on members and on non-members and the gap between them, where both results hold them."""
     for name in ACCURACIES:
         sides = [
-            rescaled(Interval(entry["value"], entry["low"], entry["high"], ""), float(result.plan["confidence"]))
+            rescale_limits(Interval(entry["value"], entry["low"], entry["high"], ""), float(result.plan["confidence"]))
             for result in (before, after)
             if (entry := result.diagnostics.get(name))
         ]
         if len(sides) == 2:
-            yield Measure(None, None, None, name, None, sides[0], sides[1], apart(sides[0], sides[1]))
+            yield Measure(None, None, None, name, None, sides[0], sides[1], subtract_independent(sides[0], sides[1]))

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from scipy.special import gammaln, ndtr, ndtri
 
-from memberscope._parallel import each
+from memberscope._parallel import map_in_parallel
 from memberscope.auditing.documents.result import Control
-from memberscope.auditing.subject.feature_matrix import Keys, mean_of, mix, narrowed, row_keys
+from memberscope.auditing.subject.feature_matrix import Keys, average_features, hash_feature_rows, mix_keys, reduce_features
 from memberscope.statistics import auc_difference
 from memberscope.types import Bools, Floats, Ints
 
@@ -38,7 +38,7 @@ LEAST_Z = -2.0  # a count of none, whose p-value is 1, must not outweigh the oth
 
 
 @dataclass(frozen=True, eq=False)
-class Walk:
+class OrderedScores:
     """One classifier's scores (n,) along one order, NaN where nothing was scored, and the block (n,) of each record."""
 
     model: str
@@ -47,7 +47,7 @@ class Walk:
 
 
 @dataclass(frozen=True)
-class Rate:
+class FoundShare:
     """The share of members found where `fpr` of the non-members are, or of non-members (`kind`) where `fpr` of the members are."""
 
     fpr: float
@@ -57,13 +57,13 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What one classifier tells: AUC with its standard error under no difference, and each `Rate`."""
+class ClassifierResult:
+    """What one classifier tells: AUC with its standard error under no difference, and each `FoundShare`."""
 
     model: str
     auc: float
     error: float
-    rates: tuple[Rate, ...]
+    rates: tuple[FoundShare, ...]
 
     @property
     def z(self) -> float:
@@ -71,7 +71,7 @@ class Reading:
         return (self.auc - 0.5) / self.error
 
 
-def blind_control(
+def run_blind_control(
     features: Floats | None,
     labels: Ints,
     member: Bools,
@@ -88,25 +88,27 @@ def blind_control(
     """
     if features is None:
         return Control(None, "The records were not given, so nothing could be told from them alone (blind control).")
-    keys = row_keys(features, labels)
-    code, unit_keys, unit_member = units_of(keys, member, unit)
+    keys = hash_feature_rows(features, labels)
+    code, unit_keys, unit_member = number_units(keys, member, unit)
     if min(int(unit_member.sum()), int((~unit_member).sum())) < FEWEST:
         return Control(None, f"The blind control needs {FEWEST} records, or units of records, on each side.")
-    places = [mix(unit_keys ^ mix(np.full(len(unit_keys), order + 1, np.uint64))) for order in range(ORDERS)]
-    chosen = subsample(places[0][code], keys, member)
+    places = [mix_keys(unit_keys ^ mix_keys(np.full(len(unit_keys), order + 1, np.uint64))) for order in range(ORDERS)]
+    chosen = subsample_records(places[0][code], keys, member)
     code = code[chosen]
     places = [place[code] for place in places]
-    walks = walked(features[chosen], labels[chosen], member[chosen], places)
-    found = [reading([w for w in walks if w.model == name], member[chosen], code, fprs) for name in ("linear", "trees")]
-    control = verdict(found, member[chosen])
+    walks = score_along_orders(features[chosen], labels[chosen], member[chosen], places)
+    found = [
+        summarise_classifier([w for w in walks if w.model == name], member[chosen], code, fprs) for name in ("linear", "trees")
+    ]
+    control = judge_classifiers(found, member[chosen])
     if strongest is not None:
-        scores = positions(walks, member[chosen])
+        scores = average_positions(walks, member[chosen])
         beyond = auc_difference(strongest[chosen], scores, member[chosen], 0.95)
         control.details["beyond_blind"] = {"auc_difference": beyond.value, "low": beyond.low, "high": beyond.high}
     return control
 
 
-def units_of(keys: Keys, member: Bools, unit: Ints | None) -> tuple[Ints, Keys, Bools]:
+def number_units(keys: Keys, member: Bools, unit: Ints | None) -> tuple[Ints, Keys, Bools]:
     """Number (n,) of each record's unit, and a key (u,) and the side (u,) of each unit; keys follow from content alone.
 
     Units that are equal within a side are told apart by counting them, so that copies are spread over the blocks.
@@ -116,7 +118,7 @@ def units_of(keys: Keys, member: Bools, unit: Ints | None) -> tuple[Ints, Keys, 
     else:
         code = np.unique(unit, return_inverse=True)[1].astype(np.int64)
         own = np.zeros(int(code.max()) + 1, dtype=np.uint64)
-        np.add.at(own, code, mix(keys))
+        np.add.at(own, code, mix_keys(keys))
         side = np.zeros(len(own), dtype=bool)
         side[code[member]] = True
     order = np.lexsort((own, side))
@@ -124,10 +126,10 @@ def units_of(keys: Keys, member: Bools, unit: Ints | None) -> tuple[Ints, Keys, 
     start = np.maximum.accumulate(np.where(fresh, np.arange(len(own)), 0))
     count = np.empty(len(own), dtype=np.uint64)
     count[order] = (np.arange(len(own)) - start).astype(np.uint64)
-    return code, mix(own + mix(count)), side
+    return code, mix_keys(own + mix_keys(count)), side
 
 
-def subsample(place: Keys, keys: Keys, member: Bools) -> Ints:
+def subsample_records(place: Keys, keys: Keys, member: Bools) -> Ints:
     """Positions of at most `MAX_RECORDS` members and as many non-members, in an order that follows from their content."""
     sides = []
     for side in (True, False):
@@ -137,21 +139,21 @@ def subsample(place: Keys, keys: Keys, member: Bools) -> Ints:
     return both[np.lexsort((member[both], keys[both], place[both]))].astype(np.int64)
 
 
-def walked(features: Floats, labels: Ints, member: Bools, places: list[Keys]) -> list[Walk]:
+def score_along_orders(features: Floats, labels: Ints, member: Bools, places: list[Keys]) -> list[OrderedScores]:
     """Scores of a linear model and of boosted trees along each order of `places` (n,), forwards and backwards."""
-    wide = np.column_stack([np.nan_to_num(features - mean_of(features)), one_hot(labels)])
-    narrow = np.column_stack([narrowed(features, np.random.default_rng(0)), labels])
-    blocks = [block for place in places for block in (blocks_of(place), blocks_of(~place))]
-    models = {"linear": (linear_model, wide), "trees": (tree_model, narrow)}
+    wide = np.column_stack([np.nan_to_num(features - average_features(features)), encode_labels(labels)])
+    narrow = np.column_stack([reduce_features(features, np.random.default_rng(0)), labels])
+    blocks = [block for place in places for block in (assign_blocks(place), assign_blocks(~place))]
+    models = {"linear": (make_linear_model, wide), "trees": (make_tree_model, narrow)}
 
-    def along(name: str) -> list[Walk]:
-        return [Walk(name, predicted(*models[name], member, block), block) for block in blocks]
+    def along(name: str) -> list[OrderedScores]:
+        return [OrderedScores(name, predict_by_block(*models[name], member, block), block) for block in blocks]
 
     # One model's walks one after another: the tree learner swaps the process's warning filters, which threads share.
-    return [walk for found in each(along, list(models)) for walk in found]
+    return [walk for found in map_in_parallel(along, list(models)) for walk in found]
 
 
-def blocks_of(place: Keys) -> Ints:
+def assign_blocks(place: Keys) -> Ints:
     """Block (n,) of each record by its place (n,): 0 for the first third of the different places, then `BLOCKS` equal parts."""
     values, inverse = np.unique(place, return_inverse=True)
     share = (np.arange(len(values)) + 0.5) / len(values)
@@ -159,7 +161,7 @@ def blocks_of(place: Keys) -> Ints:
     return block[inverse].astype(np.int64)
 
 
-def one_hot(labels: Ints) -> Floats:
+def encode_labels(labels: Ints) -> Floats:
     """Labels (n,) as indicator columns (n, k) of at most a hundred classes; none beyond that."""
     values = np.unique(labels)
     if len(values) > 100:
@@ -168,7 +170,7 @@ def one_hot(labels: Ints) -> Floats:
     return columns
 
 
-def predicted(make: Any, inputs: Floats, member: Bools, block: Ints) -> Floats:
+def predict_by_block(make: Any, inputs: Floats, member: Bools, block: Ints) -> Floats:
     """Log-odds (n,) of membership, each block's from a model fitted on the blocks before it."""
     scores = np.full(len(member), np.nan)
     for b in range(1, BLOCKS + 1):
@@ -180,7 +182,7 @@ def predicted(make: Any, inputs: Floats, member: Bools, block: Ints) -> Floats:
     return scores
 
 
-def linear_model() -> Any:
+def make_linear_model() -> Any:
     """Ridge classifier on standardised inputs."""
     from sklearn.linear_model import RidgeClassifier
     from sklearn.pipeline import make_pipeline
@@ -189,7 +191,7 @@ def linear_model() -> Any:
     return make_pipeline(StandardScaler(), RidgeClassifier(alpha=10.0))
 
 
-def tree_model() -> Any:
+def make_tree_model() -> Any:
     """A small boosted-tree classifier, deterministic; leaves are small enough for a mark on a few records."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
@@ -198,23 +200,25 @@ def tree_model() -> Any:
     )
 
 
-def reading(walks: list[Walk], member: Bools, code: Ints, fprs: tuple[float, ...]) -> Reading:
+def summarise_classifier(walks: list[OrderedScores], member: Bools, code: Ints, fprs: tuple[float, ...]) -> ClassifierResult:
     """One classifier's AUC and shares found at `fprs`, averaged over its walks; units `code` (n,) count once."""
-    sides = [blocks_by_side(walk, member, code) for walk in walks]
+    sides = [split_blocks_by_side(walk, member, code) for walk in walks]
     aucs, errors = zip(*(stratified_auc(blocks) for blocks in sides), strict=True)
     mirrored = [[(-outside, -inside) for inside, outside in blocks] for blocks in sides]
-    rates = [rate_found(every, fpr, kind) for every, kind in ((sides, "members"), (mirrored, "non-members")) for fpr in fprs]
-    return Reading(walks[0].model, float(np.mean(aucs)), float(np.mean(errors)), tuple(rates))
+    rates = [
+        measure_found_share(every, fpr, kind) for every, kind in ((sides, "members"), (mirrored, "non-members")) for fpr in fprs
+    ]
+    return ClassifierResult(walks[0].model, float(np.mean(aucs)), float(np.mean(errors)), tuple(rates))
 
 
-def rate_found(sides: list[list[tuple[Floats, Floats]]], fpr: float, kind: str) -> Rate:
+def measure_found_share(sides: list[list[tuple[Floats, Floats]]], fpr: float, kind: str) -> FoundShare:
     """The share of one kind beyond the threshold at `fpr` of the other, averaged over walks, and its p-value."""
-    found = [share_found(blocks, fpr) for blocks in sides]
+    found = [estimate_found_share(blocks, fpr) for blocks in sides]
     z = float(np.mean([max(LEAST_Z, -float(ndtri(max(p, 1e-300)))) for _, p in found]))
-    return Rate(fpr, float(np.mean([value for value, _ in found])), float(ndtr(-z)), kind)
+    return FoundShare(fpr, float(np.mean([value for value, _ in found])), float(ndtr(-z)), kind)
 
 
-def blocks_by_side(walk: Walk, member: Bools, code: Ints) -> list[tuple[Floats, Floats]]:
+def split_blocks_by_side(walk: OrderedScores, member: Bools, code: Ints) -> list[tuple[Floats, Floats]]:
     """Scores of the members' units and of the others' in each block that has both; a unit's score is its records' mean."""
     seen = np.isfinite(walk.scores)
     _, first, inverse = np.unique(code[seen], return_index=True, return_inverse=True)
@@ -243,23 +247,23 @@ def stratified_auc(blocks: list[tuple[Floats, Floats]]) -> tuple[float, float]:
     return float(share @ np.array(values)), float(share**2 @ np.array(variances)) ** 0.5
 
 
-def share_found(blocks: list[tuple[Floats, Floats]], fpr: float) -> tuple[float, float]:
+def estimate_found_share(blocks: list[tuple[Floats, Floats]], fpr: float) -> tuple[float, float]:
     """Share of members above each block's threshold at `fpr`, ties broken by coins, and its p-value if the sides are alike."""
     total, members, law = 0.0, 0, np.ones(1)
     for inside, outside in blocks:
         rank = min(int(fpr * len(outside) + 1e-9) + 1, len(outside))
-        total += members_above(inside, outside, rank)
+        total += count_expected_above(inside, outside, rank)
         members += len(inside)
-        law = np.convolve(law, above_law(len(inside), len(outside), rank))
+        law = np.convolve(law, compute_null_distribution(len(inside), len(outside), rank))
         law = law[: int(np.searchsorted(np.cumsum(law), 1 - 1e-14)) + 1]
     at_least = float(law[int(total + 1e-9) :].sum())
     return total / max(members, 1), min(1.0, at_least + 1e-14)
 
 
-def members_above(inside: Floats, outside: Floats, rank: int) -> float:
+def count_expected_above(inside: Floats, outside: Floats, rank: int) -> float:
     """Expected number of members above the `rank`-th highest non-member when ties are broken at random.
 
-    >>> members_above(np.array([3.0, 2.0, 2.0, 0.0]), np.array([2.0, 1.0]), 1)
+    >>> count_expected_above(np.array([3.0, 2.0, 2.0, 0.0]), np.array([2.0, 1.0]), 1)
     2.0
     """
     level = np.sort(outside)[-rank]
@@ -268,10 +272,10 @@ def members_above(inside: Floats, outside: Floats, rank: int) -> float:
 
 
 @lru_cache(maxsize=256)
-def above_law(n_members: int, n_others: int, rank: int) -> Floats:
+def compute_null_distribution(n_members: int, n_others: int, rank: int) -> Floats:
     """Probabilities of 0, 1, … members above the `rank`-th highest of the others, all in random order.
 
-    >>> above_law(1, 1, 1).round(6).tolist()
+    >>> compute_null_distribution(1, 1, 1).round(6).tolist()
     [0.5, 0.5]
     """
     m = np.arange(n_members + 1)
@@ -285,7 +289,7 @@ def above_law(n_members: int, n_others: int, rank: int) -> Floats:
     return scaled
 
 
-def verdict(found: list[Reading], member: Bools) -> Control:
+def judge_classifiers(found: list[ClassifierResult], member: Bools) -> Control:
     """Fail if some statistic of some classifier is surely above chance, all of them counted in the correction."""
     n_tests = sum(1 + len(entry.rates) for entry in found)
     tests = [(float(ndtr(-entry.z)), entry, None) for entry in found]
@@ -321,7 +325,7 @@ def verdict(found: list[Reading], member: Bools) -> Control:
     return Control(passed, why, sharper.auc, low, high, smallest, details)
 
 
-def positions(walks: list[Walk], member: Bools) -> Floats:
+def average_positions(walks: list[OrderedScores], member: Bools) -> Floats:
     """Mean position (n,) of each record among the non-members of its block, over all walks that scored it."""
     total, times = np.zeros(len(member)), np.zeros(len(member))
     for walk in walks:

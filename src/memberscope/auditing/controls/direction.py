@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from memberscope.auditing.controls.fitted import predicted_right
-from memberscope.auditing.documents.result import Arrays, Control
-from memberscope.statistics import Interval, auc_interval, distinct_rankings
+from memberscope.auditing.controls.fitted import read_correct_predictions
+from memberscope.auditing.documents.result import AuditArrays, Control
+from memberscope.statistics import Interval, auc_interval, find_distinct_rankings
 from memberscope.types import Bools, Floats, Ints
 
 ALPHA = 0.0025  # chance that a clean audit fails this control, over all its tests; the blind one's share comes on top
@@ -26,19 +26,21 @@ FIXED = ("gap", "loss", "confidence")  # their direction follows from training a
 QUESTION = "Are the two files swapped?"
 
 
-def direction_control(arrays: Arrays, hits: Bools | None = None, blind: Control | None = None, *, unseen: int = 0) -> Control:
+def run_direction_control(
+    arrays: AuditArrays, hits: Bools | None = None, blind: Control | None = None, *, unseen: int = 0
+) -> Control:
     """Whether fixed-direction attacks, accuracy or the blind control point to non-members, surely and all tests counted.
 
     `hits` (n,) says which records the model was right about; it may be left out where the gap attack ran. `unseen` tests
     more are counted in the correction.
     """
-    tests = fixed_scores(arrays)
-    right = predicted_right(arrays) if hits is None else hits
+    tests = select_fixed_scores(arrays)
+    right = read_correct_predictions(arrays) if hits is None else hits
     if right is not None:
         tests["accuracy"] = right.astype(np.float64)
     names = list(tests)
-    distinct = [names[index] for index in distinct_rankings([tests[name] for name in names])]
-    found = inverted(tests, distinct, arrays, len(distinct) + unseen)
+    distinct = [names[index] for index in find_distinct_rankings([tests[name] for name in names])]
+    found = find_inverted_tests(tests, distinct, arrays, len(distinct) + unseen)
     below = bool(blind is not None and blind.details.get("below"))
     wrong = [name for name in distinct if found[name].high < 0.5]
     if not distinct and (blind is None or blind.passed is None):
@@ -49,21 +51,21 @@ def direction_control(arrays: Arrays, hits: Bools | None = None, blind: Control 
     value, low, high = (None, None, None) if interval is None else (interval.value, interval.low, interval.high)
     if not wrong and not below:
         return Control(True, "No attack of fixed direction points to non-members.", value, low, high, details=details)
-    reasons = [sentence(name, found[name], right, arrays.member) for name in wrong[:1]]
+    reasons = [describe_inverted_test(name, found[name], right, arrays.member) for name in wrong[:1]]
     if below and blind is not None:
         reasons.append(f"the records alone point the wrong way (blind AUC {blind.details.get('lowest_auc', 0.5):.3f})")
     why = f"{'; '.join(reasons)}. {QUESTION}"
     return Control(False, why[0].upper() + why[1:], value, low, high, details=details)
 
 
-def fixed_scores(arrays: Arrays) -> dict[str, Floats]:
+def select_fixed_scores(arrays: AuditArrays) -> dict[str, Floats]:
     """Scores (n,) of the attacks of fixed direction at the declared levels, by name; learned and guessed ones are left out."""
     return {
         entry.name: entry.scores for entry in arrays.scored if entry.attack in FIXED and entry.declared and not entry.learned
     }
 
 
-def inverted(tests: dict[str, Floats], distinct: list[str], arrays: Arrays, total: int) -> dict[str, Interval]:
+def find_inverted_tests(tests: dict[str, Floats], distinct: list[str], arrays: AuditArrays, total: int) -> dict[str, Interval]:
     """The AUC of each test with limits that hold together, one-sided, over `total` of them."""
     confidence = 1 - 2 * ALPHA / max(total, 1)
     unit: Ints | None = arrays.unit
@@ -71,7 +73,7 @@ def inverted(tests: dict[str, Floats], distinct: list[str], arrays: Arrays, tota
     return {name: auc_interval(tests[name], arrays.member, confidence, **by_unit) for name in distinct}
 
 
-def sentence(name: str, interval: Interval, right: Bools | None, member: Bools) -> str:
+def describe_inverted_test(name: str, interval: Interval, right: Bools | None, member: Bools) -> str:
     """What a test that points the wrong way found."""
     found = f"AUC {interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
     if right is not None and name.split("@")[0] in ("gap", "accuracy"):

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.special import bdtrc, ndtri
 
-from memberscope._numerics import completed
+from memberscope._numerics import fill_hidden_probabilities
 from memberscope.auditing.documents.access_levels import Level
-from memberscope.auditing.documents.result import Arrays, Control
+from memberscope.auditing.documents.result import AuditArrays, Control
 from memberscope.statistics import clopper_pearson
 from memberscope.types import Access, Bools, Evidence, Floats, Ints
 
@@ -26,7 +26,7 @@ NOT_FITTED = (
 )
 
 
-def fitted_control(
+def run_fitted_control(
     predicted: Ints | None, probabilities: Floats | None, labels: Ints, member: Bools, unit: Ints | None = None
 ) -> Control:
     """Whether answers look like a fitted model's: top classes `predicted` (n,), `probabilities` (n, k) where there are any.
@@ -36,11 +36,11 @@ def fitted_control(
     if predicted is None:
         return Control(None, "Losses alone do not tell whether the model is fitted.")
     y, hits = labels[member], predicted[member] == labels[member]
-    constant = _best_constant(y)
+    constant = _find_best_constant(y)
     own = None if unit is None else unit[member]
-    sure = more_often_right(hits, y, own)
+    sure = is_better_than_constant(hits, y, own)
     if not sure and probabilities is not None:
-        sure = _knows_labels(completed(probabilities[member]), y, own)
+        sure = _can_predict_labels(fill_hidden_probabilities(probabilities[member]), y, own)
     low, high = clopper_pearson(int(hits.sum()), len(hits), 0.95)
     value, best = float(hits.mean()), float(constant.mean())
     details = {"constant_accuracy": best, "n_members": len(y), "probabilities": probabilities is not None}
@@ -51,7 +51,7 @@ def fitted_control(
     return Control(bool(sure), why, value, float(low), float(high), None, details)
 
 
-def answers_of(evidence: Mapping[Level, Evidence]) -> tuple[Ints | None, Floats | None]:
+def select_answers(evidence: Mapping[Level, Evidence]) -> tuple[Ints | None, Floats | None]:
     """Top classes (n,) and probabilities (n, k) among the `evidence` at the audited levels; None for what there is not."""
     labels = evidence.get(Level(Access.LABEL))
     predicted = None if labels is None else labels.target[:, 0, 0].astype(np.int64)
@@ -60,30 +60,30 @@ def answers_of(evidence: Mapping[Level, Evidence]) -> tuple[Ints | None, Floats 
     return predicted, np.asarray(seen[0].target[:, 0, :], dtype=np.float64) if seen else None
 
 
-def unfitted_notes(evidence: Mapping[Level, Evidence], labels: Ints, member: Bools) -> list[str]:
+def describe_unfitted_answers(evidence: Mapping[Level, Evidence], labels: Ints, member: Bools) -> list[str]:
     """What to say before scoring about answers that look unfitted; nothing where they do not."""
-    predicted, probabilities = answers_of(evidence)
-    control = fitted_control(predicted, probabilities, labels, member)
+    predicted, probabilities = select_answers(evidence)
+    control = run_fitted_control(predicted, probabilities, labels, member)
     return [control.why] if control.passed is False else []
 
 
-def _best_constant(labels: Ints) -> Bools:
+def _find_best_constant(labels: Ints) -> Bools:
     """Where (n,) the constant answer is right that is right most often."""
     values, counts = np.unique(labels, return_counts=True)
     right: Bools = labels == values[counts.argmax()]
     return right
 
 
-def more_often_right(hits: Bools, labels: Ints, unit: Ints | None = None) -> bool:
+def is_better_than_constant(hits: Bools, labels: Ints, unit: Ints | None = None) -> bool:
     """Whether the model is surely right (`hits`, n) more often than any constant answer, by the sign test of the differences."""
-    constant = _best_constant(labels)
+    constant = _find_best_constant(labels)
     if unit is None:
         gained, lost = int((hits & ~constant).sum()), int((constant & ~hits).sum())
         return bool(gained > lost and float(bdtrc(gained - 1, gained + lost, 0.5)) < ALPHA)
-    return _surely_positive(hits.astype(np.float64) - constant, unit)
+    return _is_surely_positive(hits.astype(np.float64) - constant, unit)
 
 
-def _knows_labels(probabilities: Floats, labels: Ints, unit: Ints | None) -> bool:
+def _can_predict_labels(probabilities: Floats, labels: Ints, unit: Ints | None) -> bool:
     """Whether the true classes surely get more than the same labels would in random order (Hoeffding's permutation variance).
 
     References:
@@ -96,19 +96,19 @@ def _knows_labels(probabilities: Floats, labels: Ints, unit: Ints | None) -> boo
     centred = centred - centred.mean(axis=0)
     gain = centred[np.arange(n), labels]
     if unit is not None:
-        return _surely_positive(gain, unit)
+        return _is_surely_positive(gain, unit)
     variance = float(((centred**2) @ counts).sum()) / max(n - 1, 1)
     return bool(variance > 0 and float(gain.sum()) > -float(ndtri(ALPHA)) * variance**0.5)
 
 
-def _surely_positive(values: Floats, unit: Ints) -> bool:
+def _is_surely_positive(values: Floats, unit: Ints) -> bool:
     """Whether values (n,) have a mean surely above 0, with units (n,) as the independent pieces."""
     sums = np.bincount(np.unique(unit, return_inverse=True)[1], values)
     spread = float((sums**2).sum()) ** 0.5
     return bool(spread > 0 and float(sums.sum()) > -float(ndtri(ALPHA)) * spread)
 
 
-def predicted_right(arrays: Arrays) -> Bools | None:
+def read_correct_predictions(arrays: AuditArrays) -> Bools | None:
     """Whether the model was right about each record (n,), as the gap attack's stored scores say; None where it did not run."""
     scores = next((entry.scores for entry in arrays.scored if entry.attack == "gap" and entry.declared), None)
     return None if scores is None else np.asarray(scores > 0.5)

@@ -12,15 +12,15 @@ COMMON = 0.05  # share of a side's records with a near twin on the same side tha
 DEPENDENT = "Intervals assume independent records; name the column of the person or document with --unit if there is one."
 
 
-def overlap_control(overlap: Overlap | None, member: Bools, *, dropped: bool = False) -> Control:
+def run_overlap_control(overlap: Overlap | None, member: Bools, *, dropped: bool = False) -> Control:
     """Whether more non-members duplicate members than chance explains; `excess` is the upper limit of how many."""
     if overlap is None:
         return Control(None, "The records were not given, and equal answers are common, so shared records were not looked for.")
     if dropped:
-        return Control(True, "Records that stand on both sides were dropped from both.", details=_details(overlap, 0))
+        return Control(True, "Records that stand on both sides were dropped from both.", details=_count_overlap(overlap, 0))
     n_others = int((~member).sum())
     n_found, excess = len(overlap.non_members()), overlap.excess
-    details = _details(overlap, excess)
+    details = _count_overlap(overlap, excess)
     if not n_found:
         return Control(True, "No non-member duplicates a member.", 0.0, None, 0.0, None, details)
     expected = sum(part.expected for part in overlap.surplus)
@@ -36,7 +36,7 @@ def overlap_control(overlap: Overlap | None, member: Bools, *, dropped: bool = F
     return Control(False, why, value, None, excess / n_others, None, details)
 
 
-def _details(overlap: Overlap, excess: int) -> dict[str, Any]:
+def _count_overlap(overlap: Overlap, excess: int) -> dict[str, Any]:
     """The counts behind the control as plain data."""
     return {
         "exact": len(overlap.exact),
@@ -50,12 +50,12 @@ def _details(overlap: Overlap, excess: int) -> dict[str, Any]:
     }
 
 
-def marked_duplicates(overlap: Overlap | None, *, dropped: bool = False) -> Bools | None:
+def mark_duplicates(overlap: Overlap | None, *, dropped: bool = False) -> Bools | None:
     """Mask (n,) of the audited non-members that duplicate members; None where that is unknown or they were dropped."""
     return None if overlap is None or dropped else overlap.marked()
 
 
-def duplicate_notes(overlap: Overlap | None, member: Bools, *, by_unit: bool = False) -> list[str]:
+def describe_duplicates(overlap: Overlap | None, member: Bools, *, by_unit: bool = False) -> list[str]:
     """Sentences on duplicates within a side; without units, a warning where near twins are common."""
     if overlap is None:
         return []

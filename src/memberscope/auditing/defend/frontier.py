@@ -8,16 +8,16 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from memberscope._version import Tool, tool_version
+from memberscope._version import Tool, get_tool_version
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.policy import AnyClaim, AucClaim, Claim, EpsilonClaim, Policy
-from memberscope.auditing.documents.result import Arrays, Result, Scored
-from memberscope.auditing.estimates.epsilon_bounds import privacy_bounds
-from memberscope.auditing.estimates.estimates import Part, restrict
-from memberscope.auditing.estimates.strongest import STRONGEST, strongest_of
-from memberscope.auditing.verdict.claims import is_able
-from memberscope.auditing.verdict.full_attack_set import Seen, has_searched, seen_by
-from memberscope.auditing.verdict.judge import n_references
+from memberscope.auditing.documents.result import AttackScores, AuditArrays, Result
+from memberscope.auditing.estimates.epsilon_bounds import compute_privacy_bounds
+from memberscope.auditing.estimates.estimates import AttackPart, restrict_part
+from memberscope.auditing.estimates.strongest import STRONGEST, pick_strongest
+from memberscope.auditing.verdict.claims import can_refute_claim
+from memberscope.auditing.verdict.full_attack_set import AdversaryView, build_adversary_view, has_searched
+from memberscope.auditing.verdict.judge import count_good_references
 from memberscope.errors import InputError
 from memberscope.recipes.worst_case_canaries import COPY, GROUP, NATURAL
 from memberscope.statistics import Interval, auc_interval, clopper_pearson, simultaneous_confidence, tpr_at_fpr
@@ -50,13 +50,13 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Row:
+class FrontierRow:
     """One choice: what it is, its accuracy on natural records, and what the strongest adaptive attacker gets.
 
     `average` is the TPR on natural records and `worst` that on the canaries where it is highest; `unaware` repeats both for an
     adversary who does not know the defence. `proven` and `measured` are epsilons: by accounting, and from below by the canaries.
     `attacks` ran at the row's access or below, and `lacking` are those of the full set that could have run there and did not: a
-    row that lacks any does not meet a policy. At an access where nothing ran, leakage is None and `meets` is `not measured`.
+    row that lacks any does not meet a policy. At an access where nothing ran, leakage is None and `decide_policy_outcome` is `not measured`.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Row:
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class FrontierView:
     """What rows are made of: masks (n,) of the natural records and of each kind of canary, and the rates they are told at."""
 
     natural: Bools
@@ -98,7 +98,7 @@ class Shown:
     wrong: float = 0.0
 
     @classmethod
-    def of(cls, plan: Plan, policy: Policy | None, records: Records, member: Bools, n_choices: int) -> Shown:
+    def of(cls, plan: Plan, policy: Policy | None, records: Records, member: Bools, n_choices: int) -> FrontierView:
         """The rates are the policy's strictest, else 1%, or the smallest that there are records for.
 
         Raises:
@@ -108,60 +108,64 @@ class Shown:
         return cls.of_kinds(kinds, records.y, member, policy, plan.confidence, n_choices)
 
     @classmethod
-    def of_kinds(cls, kinds: Any, y: Ints, member: Bools, policy: Policy | None, confidence: float, n_choices: int) -> Shown:
+    def of_kinds(
+        cls, kinds: Any, y: Ints, member: Bools, policy: Policy | None, confidence: float, n_choices: int
+    ) -> FrontierView:
         """The same from the kind (n,) of each record, `natural` or a canary's, and its class (n,)."""
         natural = kinds == NATURAL
         n_natural = int((natural & ~member).sum())
         wanted = min((claim.fpr for claim in policy.max_tpr), default=0.01) if policy else 0.01
-        fpr = smallest(wanted, n_natural)
+        fpr = pick_resolvable_rate(wanted, n_natural)
         if fpr is None:
             raise InputError(f"Expected at least {LEAST / RATES[-1]:.0f} non-members, got {n_natural}. Give more.")
         masks = {kind: kinds == kind for kind in dict.fromkeys(kinds.tolist()) if kind not in (NATURAL, COPY)}
         least = min((int((mask & ~member).sum()) for mask in masks.values()), default=0)
-        canary_fpr = smallest(fpr, least) if masks else None
+        canary_fpr = pick_resolvable_rate(fpr, least) if masks else None
         chance = float(np.bincount(y[natural & ~member]).max()) / n_natural
         wrong = float((~natural)[member].mean())
         return cls(natural, masks, fpr, canary_fpr, confidence, policy, chance, n_choices, wrong)
 
 
-def smallest(wanted: float, n: int) -> float | None:
+def pick_resolvable_rate(wanted: float, n: int) -> float | None:
     """The rate `wanted`, or the next of `RATES` at which `n` non-members make a few false positives.
 
-    >>> smallest(0.01, 800), smallest(0.01, 799), smallest(0.01, 9)
+    >>> pick_resolvable_rate(0.01, 800), pick_resolvable_rate(0.01, 799), pick_resolvable_rate(0.01, 9)
     (0.01, 0.02, None)
     """
     return next((rate for rate in sorted({wanted, *RATES}) if rate >= wanted and rate * n >= LEAST - 1e-9), None)
 
 
-def row_of(limit: str | None, result: Result, unaware: Arrays | None, shown: Shown, proof: Any) -> Row:
+def build_frontier_row(
+    limit: str | None, result: Result, unaware: AuditArrays | None, shown: FrontierView, proof: Any
+) -> FrontierRow:
     """The row of a choice from its audit; `limit` is the restriction of outputs that belongs to it.
 
     `unaware` are the scores of an adversary who does not know the defence; None where there is no such evaluation.
     """
-    arrays, seen = result.arrays, seen_by(limit, result, unaware)
+    arrays, seen = result.arrays, build_adversary_view(limit, result, unaware)
     parts, others, covered = seen.parts, seen.others, seen.covered
-    average = tpr_of(parts, shown.natural, shown.fpr, shown.confidence, NATURAL)
-    rows = canary_rows(parts, shown)
-    theirs = canary_rows(others, shown)
+    average = estimate_largest_tpr(parts, shown.natural, shown.fpr, shown.confidence, NATURAL)
+    rows = estimate_canary_rates(parts, shown)
+    theirs = estimate_canary_rates(others, shown)
     places = {part.scored.level for part in parts}
-    member, right = arrays.member, right_of(result)
+    member, right = arrays.member, get_correct_records(result)
     labels = [part for part in parts if part.scored.access == Access.LABEL.word]
     labels = labels if has_searched([part.scored for part in labels]) else []
-    row = Row(
+    row = FrontierRow(
         name="",
         settings="",
         restriction=limit,
         accuracy=Share.of(right[shown.natural & ~member], shown.confidence),
         train_accuracy=Share.of(right[shown.natural & member], shown.confidence),
-        auc=auc_of(parts, shown.natural, shown.confidence),
+        auc=estimate_largest_auc(parts, shown.natural, shown.confidence),
         average=average,
-        label_only=tpr_of(labels, shown.natural, shown.fpr, shown.confidence, NATURAL),
+        label_only=estimate_largest_tpr(labels, shown.natural, shown.fpr, shown.confidence, NATURAL),
         canaries=rows,
-        worst=highest(rows),
-        unaware_average=tpr_of(others, shown.natural, shown.fpr, shown.confidence, NATURAL),
-        unaware_worst=highest(theirs),
+        worst=pick_worst_kind(rows),
+        unaware_average=estimate_largest_tpr(others, shown.natural, shown.fpr, shown.confidence, NATURAL),
+        unaware_worst=pick_worst_kind(theirs),
         proven=None if proof is None else asdict(proof),
-        measured=measured_epsilon(
+        measured=measure_epsilon_bounds(
             [entry for entry in arrays.scored if entry.level in places],
             arrays.member,
             shown,
@@ -170,52 +174,57 @@ def row_of(limit: str | None, result: Result, unaware: Arrays | None, shown: Sho
         controls={name: control.passed for name, control in result.controls.items()},
         attacks=list(covered.ran) if parts else [],
         lacking=list(covered.lacking),
-        meets=meets(seen, shown, result),
+        meets=decide_policy_outcome(seen, shown, result),
     )
-    return replace(row, notes=notes_of(row, shown))
+    return replace(row, notes=list_row_notes(row, shown))
 
 
-def tpr_of(parts: list[Part], mask: Bools, fpr: float, confidence: float, group: str, n_groups: int = 1) -> Estimate | None:
+def estimate_largest_tpr(
+    parts: list[AttackPart], mask: Bools, fpr: float, confidence: float, group: str, n_groups: int = 1
+) -> Estimate | None:
     """TPR at `fpr` of the strongest attack on the records under `mask`, with limits for all candidates (and groups) at once."""
-    usable = [part for part in (restrict(part, mask, f"{GROUP}={group}") for part in parts) if part.resolves(fpr)]
+    usable = [part for part in (restrict_part(part, mask, f"{GROUP}={group}") for part in parts) if part.resolves(fpr)]
     if not usable:
         return None
     each = simultaneous_confidence(confidence, len(usable) * n_groups)
     curves = [part.curves() for part in usable]
     intervals = [tpr_at_fpr(curve, fpr, each, strict=strict) for curve, strict in curves]
-    best, name = strongest_of(intervals, [part.scored.attack for part in usable])
-    return named(usable, best, name, confidence, "tpr", fpr=fpr, threshold="best")
+    best, name = pick_strongest(intervals, [part.scored.attack for part in usable])
+    return build_strongest_estimate(usable, best, name, confidence, "tpr", fpr=fpr, threshold="best")
 
 
-def auc_of(parts: list[Part], mask: Bools, confidence: float) -> Estimate | None:
+def estimate_largest_auc(parts: list[AttackPart], mask: Bools, confidence: float) -> Estimate | None:
     """The largest AUC on the records under `mask`; None where nothing ran."""
     if not parts:
         return None
-    inside = [restrict(part, mask, f"{GROUP}={NATURAL}") for part in parts]
+    inside = [restrict_part(part, mask, f"{GROUP}={NATURAL}") for part in parts]
     each = simultaneous_confidence(confidence, len(inside))
     intervals = [auc_interval(part.scores, part.member, each) for part in inside]
-    best, name = strongest_of(intervals, [part.scored.attack for part in inside])
-    return named(inside, best, name, confidence, "auc")
+    best, name = pick_strongest(intervals, [part.scored.attack for part in inside])
+    return build_strongest_estimate(inside, best, name, confidence, "auc")
 
 
-def named(parts: list[Part], best: Interval, name: str, confidence: float, metric: Any, **conditions: Any) -> Estimate:
+def build_strongest_estimate(
+    parts: list[AttackPart], best: Interval, name: str, confidence: float, metric: Any, **conditions: Any
+) -> Estimate:
     """The estimate of the strongest of `parts`, which `name` is."""
     part = next(part for part in parts if part.scored.attack == name)
     found = part.estimate(metric, best, confidence, **conditions)
     return replace(found, attack=STRONGEST, method=best.method)
 
 
-def canary_rows(parts: list[Part], shown: Shown) -> list[Estimate]:
+def estimate_canary_rates(parts: list[AttackPart], shown: FrontierView) -> list[Estimate]:
     """TPR on each kind of canary, with limits that hold for all kinds and attacks at once."""
     if shown.canary_fpr is None:
         return []
     found = [
-        tpr_of(parts, mask, shown.canary_fpr, shown.confidence, kind, len(shown.kinds)) for kind, mask in shown.kinds.items()
+        estimate_largest_tpr(parts, mask, shown.canary_fpr, shown.confidence, kind, len(shown.kinds))
+        for kind, mask in shown.kinds.items()
     ]
     return [entry for entry in found if entry is not None]
 
 
-def highest(rows: list[Estimate]) -> Estimate | None:
+def pick_worst_kind(rows: list[Estimate]) -> Estimate | None:
     """The kind with the largest value, with the largest limits of all kinds, since it was chosen by looking."""
     if not rows:
         return None
@@ -223,13 +232,15 @@ def highest(rows: list[Estimate]) -> Estimate | None:
     return replace(best, low=max(entry.low for entry in rows), high=max(entry.high for entry in rows))
 
 
-def right_of(result: Result) -> Bools:
+def get_correct_records(result: Result) -> Bools:
     """Records (n,) whose class the model gets right: what the gap attack scores."""
     gap = next(entry for entry in result.arrays.scored if entry.attack == "gap")
     return np.asarray(gap.scores > 0.5)
 
 
-def measured_epsilon(scored: list[Scored], member: Bools, shown: Shown, delta: float) -> list[dict[str, Any]]:
+def measure_epsilon_bounds(
+    scored: list[AttackScores], member: Bools, shown: FrontierView, delta: float
+) -> list[dict[str, Any]]:
     """Lower bounds on epsilon from the canaries that coins put in or left out one by one, by an attack fixed beforehand."""
     alone = [mask for kind, mask in shown.kinds.items() if kind != "near_duplicate"]
     ran = {entry.attack: entry for entry in scored if not entry.learned}  # the highest level of each comes last
@@ -239,12 +250,12 @@ def measured_epsilon(scored: list[Scored], member: Bools, shown: Shown, delta: f
     mask = np.logical_or.reduce(alone)
     if int(mask.sum()) < FEWEST or len(np.unique(member[mask])) < 2:
         return []
-    found = privacy_bounds(chosen.scores[mask], member[mask], delta, confidence=shown.confidence)
+    found = compute_privacy_bounds(chosen.scores[mask], member[mask], delta, confidence=shown.confidence)
     return [{"attack": chosen.attack} | asdict(bound) for bound in found]
 
 
-def meets(seen: Seen, shown: Shown, result: Result) -> str | None:
-    """Whether the natural records meet the policy: `meets`, `breaks`, `undecided` or `not measured`.
+def decide_policy_outcome(seen: AdversaryView, shown: FrontierView, result: Result) -> str | None:
+    """Whether the natural records meet the policy: `decide_policy_outcome`, `breaks`, `undecided` or `not measured`.
 
     Limits hold for all claims and all choices at once, since the best choice is taken by looking. Nothing is decided where a control
     failed, and nothing meets a policy whose required attacks, or any of the full set at this access, did not run, nor one with
@@ -258,35 +269,35 @@ def meets(seen: Seen, shown: Shown, result: Result) -> str | None:
         return "undecided"
     ran = {entry.attack for entry in result.arrays.scored}
     failed = [name for name, control in result.controls.items() if name in WITHHOLD and control.passed is False]
-    few = shown.policy.references > n_references(result.controls)
+    few = shown.policy.references > count_good_references(result.controls)
     open_points = failed or few or seen.covered.lacking or not set(shown.policy.require) <= ran
     found = ["undecided"] if open_points else []
-    found += [outcome_of(claim, seen.parts, shown) for claim in shown.policy.claims()]
+    found += [decide_claim_outcome(claim, seen.parts, shown) for claim in shown.policy.claims()]
     return next(word for word in ("breaks", "undecided", "meets") if word in found)
 
 
-def outcome_of(claim: AnyClaim, parts: list[Part], shown: Shown) -> str:
+def decide_claim_outcome(claim: AnyClaim, parts: list[AttackPart], shown: FrontierView) -> str:
     """Whether the natural records meet one claim; claims about groups, and about epsilon, are left to the audit of a choice."""
     if claim.group is not None or shown.policy is None or isinstance(claim, EpsilonClaim):
         return "undecided"
     family = len(shown.policy.claims()) * shown.n_choices
     each = simultaneous_confidence(shown.confidence, family)
-    inside = [restrict(part, shown.natural, f"{GROUP}={NATURAL}") for part in parts]
+    inside = [restrict_part(part, shown.natural, f"{GROUP}={NATURAL}") for part in parts]
     if isinstance(claim, AucClaim):
-        entry, limit = auc_of(parts, shown.natural, each), claim.auc
+        entry, limit = estimate_largest_auc(parts, shown.natural, each), claim.auc
     else:
-        entry = tpr_of(parts, shown.natural, claim.fpr, shown.confidence, NATURAL, family)
+        entry = estimate_largest_tpr(parts, shown.natural, claim.fpr, shown.confidence, NATURAL, family)
         limit = claim.tpr if isinstance(claim, Claim) else claim.as_tpr()
         inside = [part for part in inside if part.resolves(claim.fpr)]
     if entry is None:
         return "undecided"
     if entry.low > limit:
         return "breaks"
-    able = any(is_able(claim, part, (1 - shown.confidence) / 2) for part in inside)
+    able = any(can_refute_claim(claim, part, (1 - shown.confidence) / 2) for part in inside)
     return "meets" if entry.high <= limit and able else "undecided"
 
 
-def notes_of(row: Row, shown: Shown) -> list[str]:
+def list_row_notes(row: FrontierRow, shown: FrontierView) -> list[str]:
     """Sentences about a row that a reader must not miss."""
     found = []
     if shown.policy is not None and row.lacking and row.meets == "undecided":
@@ -316,18 +327,18 @@ class Frontier(BaseModel):
     policy: dict[str, Any] | None
     fpr: float
     canary_fpr: float | None
-    rows: list[Row]
+    rows: list[FrontierRow]
     undominated: list[str]
     advice: list[str]
 
 
-def concluded(plan: Plan, policy: Policy | None, rows: list[Row], shown: Shown) -> Frontier:
+def build_frontier(plan: Plan, policy: Policy | None, rows: list[FrontierRow], shown: FrontierView) -> Frontier:
     """The frontier of the rows."""
     base = rows[0]
-    rows = [ruined(replace(row, dominated_by=better(row, rows)), base, shown) for row in rows]
+    rows = [note_destroyed_accuracy(replace(row, dominated_by=find_dominating_choices(row, rows)), base, shown) for row in rows]
     undominated = [row.name for row in rows if row.average is not None and not row.dominated_by]
     return Frontier(
-        tool=Tool(version=tool_version()),
+        tool=Tool(version=get_tool_version()),
         title=plan.title,
         plan=plan.document(),
         policy=None if policy is None else asdict(policy),
@@ -335,11 +346,11 @@ def concluded(plan: Plan, policy: Policy | None, rows: list[Row], shown: Shown) 
         canary_fpr=shown.canary_fpr,
         rows=rows,
         undominated=undominated,
-        advice=[*advice(rows, undominated, shown), *about_canaries(shown)],
+        advice=[*write_frontier_advice(rows, undominated, shown), *describe_canary_costs(shown)],
     )
 
 
-def axes(row: Row) -> tuple[float, ...] | None:
+def get_row_axes(row: FrontierRow) -> tuple[float, ...] | None:
     """What is compared, more being better: accuracy, and both leakages with their sign turned."""
     if row.accuracy is None or row.average is None:
         return None
@@ -347,12 +358,12 @@ def axes(row: Row) -> tuple[float, ...] | None:
     return (row.accuracy.value, -row.average.value, *worst)
 
 
-def better(row: Row, rows: list[Row]) -> list[str]:
+def find_dominating_choices(row: FrontierRow, rows: list[FrontierRow]) -> list[str]:
     """Names of the choices that are at least as good on every axis, and better on one."""
-    own = axes(row)
+    own = get_row_axes(row)
     found = []
     for other in rows:
-        theirs = axes(other)
+        theirs = get_row_axes(other)
         if own is None or theirs is None or len(own) != len(theirs):
             continue
         if all(b >= a for a, b in zip(own, theirs, strict=True)) and theirs != own:
@@ -360,7 +371,7 @@ def better(row: Row, rows: list[Row]) -> list[str]:
     return found
 
 
-def ruined(row: Row, base: Row, shown: Shown) -> Row:
+def note_destroyed_accuracy(row: FrontierRow, base: FrontierRow, shown: FrontierView) -> FrontierRow:
     """The row with a sentence if the defence destroys accuracy."""
     if row.accuracy is None or base.accuracy is None:
         return row
@@ -370,7 +381,7 @@ def ruined(row: Row, base: Row, shown: Shown) -> Row:
     return replace(row, notes=[*row.notes, words])
 
 
-def about_canaries(shown: Shown) -> list[str]:
+def describe_canary_costs(shown: FrontierView) -> list[str]:
     """What the inserted records cost, and whether they were enough."""
     if not shown.kinds:
         return ["No records were inserted, so nothing is said of the worst case."]
@@ -382,7 +393,7 @@ def about_canaries(shown: Shown) -> list[str]:
     return found
 
 
-def advice(rows: list[Row], undominated: list[str], shown: Shown) -> list[str]:
+def write_frontier_advice(rows: list[FrontierRow], undominated: list[str], shown: FrontierView) -> list[str]:
     """What the frontier means."""
     policy = shown.policy
     axes_words = "accuracy, average and worst-case leakage" if shown.canary_fpr is not None else "accuracy and average leakage"

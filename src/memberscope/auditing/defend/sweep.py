@@ -14,26 +14,33 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from memberscope.attacks import by_name
-from memberscope.auditing.collect.collect import Progress, duplicates, gather, without_duplicates
-from memberscope.auditing.collect.measured_signals import search_plan
+from memberscope.attacks import find_attacks
+from memberscope.auditing.collect.collect import Progress, collect_audit_data, find_duplicates, remove_duplicates
+from memberscope.auditing.collect.measured_signals import plan_searches
 from memberscope.auditing.collect.reference_models import Training
-from memberscope.auditing.defend.frontier import Frontier, Row, Shown, concluded, meets, row_of
-from memberscope.auditing.documents.plan import Plan, Settings
+from memberscope.auditing.defend.frontier import (
+    Frontier,
+    FrontierRow,
+    FrontierView,
+    build_frontier,
+    build_frontier_row,
+    decide_policy_outcome,
+)
+from memberscope.auditing.documents.plan import EstimateSettings, Plan
 from memberscope.auditing.documents.policy import Policy
-from memberscope.auditing.documents.result import Arrays, Result
-from memberscope.auditing.run import run
-from memberscope.auditing.scoring.score import score
+from memberscope.auditing.documents.result import AuditArrays, Result
+from memberscope.auditing.run import audit_subject
+from memberscope.auditing.scoring.score import score_attacks
 from memberscope.auditing.subject.subject import Subject, make_subject
-from memberscope.auditing.verdict.full_attack_set import Coverage, full_set, seen_by
-from memberscope.defences import Answering, Chain, Defended, defended, restriction, sweep
+from memberscope.auditing.verdict.full_attack_set import AttackCoverage, build_adversary_view, list_full_set
+from memberscope.defences import BehindOutputs, Chain, Defended, expand_sweep, parse_defence, parse_restriction
 from memberscope.errors import InputError, MemberscopeError
-from memberscope.frames.access import chosen
-from memberscope.recipes import TorchRecipe, balanced
-from memberscope.recipes.fleet.execution import threads_at_most
-from memberscope.recipes.fleet.observe_model import subset, trained_models
-from memberscope.recipes.fleet.tuning_cache import settled
-from memberscope.recipes.worst_case_canaries import COPY, GROUP, NATURAL, planted
+from memberscope.frames.access import choose_rows
+from memberscope.recipes import TorchRecipe, build_balanced_design
+from memberscope.recipes.fleet.execution import limit_threads
+from memberscope.recipes.fleet.observe_model import select_records, train_models
+from memberscope.recipes.fleet.tuning_cache import tune_recipe
+from memberscope.recipes.worst_case_canaries import COPY, GROUP, NATURAL, plant_canaries
 from memberscope.signals import Store
 from memberscope.targets import RestrictedTarget
 from memberscope.types import Access, Bools, OutputDefence, Recipe, Records, Target
@@ -51,7 +58,7 @@ Kept = Callable[[str, Result], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class SweepSetting:
     """What every defence is tried on: `records` (n), `member` (n,) of the target, and `design` (m, n) of the reference models.
 
     Members come first. The natural records are members or not as the user gave them; a coin decides about each canary.
@@ -65,18 +72,18 @@ class Scene:
 
     def sides(self) -> tuple[Records, Records]:
         """Members and non-members."""
-        return subset(self.records, self.member), subset(self.records, ~self.member)
+        return select_records(self.records, self.member), select_records(self.records, ~self.member)
 
 
 @dataclass(frozen=True, eq=False)
-class Tried:
+class SweepOutcome:
     """One way of training as it was attacked: by an adversary who trains so, too, and by one who trains undefended models.
 
     `subject` is the target that was trained once, with its records.
     """
 
     result: Result
-    unaware: Arrays | None
+    unaware: AuditArrays | None
     seconds: float
     subject: Subject
     proof: Any = None
@@ -84,7 +91,7 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Wish:
+class SweepOptions:
     """Names of the defences to try (`none` is always tried, first), and canaries of each kind.
 
     `kept` gets the audit of each way of training, and `fitted` the output defence that was fitted to its target, where there is one.
@@ -96,11 +103,11 @@ class Wish:
     fitted: Callable[[str, OutputDefence], None] = field(default=lambda name, defence: None)
 
 
-def defend(
+def sweep_defences(
     plan: Plan,
     subject: Subject,
     training: Training,
-    wish: Wish,
+    wish: SweepOptions,
     *,
     store: Store | None = None,
     progress: Progress | None = None,
@@ -117,24 +124,28 @@ def defend(
     if "gap" not in plan.attacks:
         raise InputError("Expected the attack gap among those of the sweep, got others. Add it to --attacks.")
     if plan.drop_overlap:
-        subject = without_overlap(plan, subject)
-    subject, reserve = set_apart(subject, training, wish, plan.seed)
-    every = [defended(name, training.population, reserve) for name in sweep(("none", *wish.names))]
+        subject = remove_overlap(plan, subject)
+    subject, reserve = reserve_records(subject, training, wish, plan.seed)
+    every = [parse_defence(name, training.population, reserve) for name in expand_sweep(("none", *wish.names))]
     choices = list({choice.name: choice for choice in every}.values())
     recipes = {choice.trains: choice.recipe(training.recipe) for choice in choices}
     training = replace(training, population=None)  # defences learn from it, so it is no longer what no model saw
-    scene = scene_of(plan, subject, wish.canaries)
+    scene = build_sweep_setting(plan, subject, wish.canaries)
     bare, policy = replace(plan, policy=None, targets=0, assume_class_order=True, drop_overlap=False), plan.policy
-    shown = Shown.of(bare, policy, scene.records, scene.member, len(choices))
-    tried: dict[str, Tried | str] = {}
+    shown = FrontierView.of(bare, policy, scene.records, scene.member, len(choices))
+    tried: dict[str, SweepOutcome | str] = {}
     for done, (name, recipe) in enumerate(recipes.items()):
         report("defences", done, len(recipes))
-        limits = tuple(limit for limit in (choice.restriction for choice in choices if choice.trains == name) if beside(limit))
+        limits = tuple(
+            limit for limit in (choice.restriction for choice in choices if choice.trains == name) if is_own_level(limit)
+        )
         try:
             own = replace(bare, restrictions=limits, title=name)
-            found = attempt(own, scene, recipe, training, store, report)
-            if any(could_meet(choice, found, shown, own) for choice in choices if choice.trains == name):
-                own = replace(own, attacks=full_set(own.threat.access, (*own.attacks, *(policy.require if policy else ()))))
+            found = train_and_audit(own, scene, recipe, training, store, report)
+            if any(can_meet_policy(choice, found, shown, own) for choice in choices if choice.trains == name):
+                own = replace(
+                    own, attacks=list_full_set(own.threat.access, (*own.attacks, *(policy.require if policy else ())))
+                )
                 again = attack_twice(own, found.subject, scene, recipe, training, store=store, report=report)
                 found = replace(found, result=again[0], unaware=again[1])
         except Exception as error:  # hours of other choices must not be lost with one
@@ -148,54 +159,57 @@ def defend(
             if found.fitted is not None:
                 wish.fitted(name, found.fitted)
     report("defences", len(recipes), len(recipes))
-    rows = [named_row(choice, tried[choice.trains], shown) for choice in choices]
-    return concluded(bare, policy, rows, shown)
+    rows = [build_choice_row(choice, tried[choice.trains], shown) for choice in choices]
+    return build_frontier(bare, policy, rows, shown)
 
 
-def beside(limit: str | None) -> TypeGuard[str]:
+def is_own_level(limit: str | None) -> TypeGuard[str]:
     """Whether a restriction is a level of its own to try; labels alone are audited anyway."""
-    return limit is not None and restriction(limit).signal != "labels"
+    return limit is not None and parse_restriction(limit).signal != "labels"
 
 
-def sweep_attacks(access: Access, policy: Policy | None) -> tuple[str, ...]:
+def list_sweep_attacks(access: Access, policy: Policy | None) -> tuple[str, ...]:
     """The attacks of a sweep where none are named: those that tend to win at `access`, and what the policy requires."""
     found = (*SWEPT, *(OPEN if access == Access.WHITE_BOX else ()), *(policy.require if policy else ()))
     return tuple(dict.fromkeys(found))
 
 
-def could_meet(choice: Defended, tried: Tried, shown: Shown, plan: Plan) -> bool:
+def can_meet_policy(choice: Defended, tried: SweepOutcome, shown: FrontierView, plan: Plan) -> bool:
     """Whether a choice may meet the policy once the attacks have run that it lacks."""
     if shown.policy is None or not plan.search_queries:
         return False
-    seen = seen_by(choice.restriction, tried.result, unaware_of(choice, tried))
+    seen = build_adversary_view(choice.restriction, tried.result, get_unaware_arrays(choice, tried))
     if not seen.covered.lacking:
         return False
     shown = replace(shown, policy=replace(shown.policy, require=()))
-    return meets(replace(seen, covered=Coverage(seen.covered.ran)), shown, tried.result) in ("meets", "not measured")
+    return decide_policy_outcome(replace(seen, covered=AttackCoverage(seen.covered.ran)), shown, tried.result) in (
+        "meets",
+        "not measured",
+    )
 
 
-def unaware_of(choice: Defended, tried: Tried) -> Arrays | None:
+def get_unaware_arrays(choice: Defended, tried: SweepOutcome) -> AuditArrays | None:
     """The scores of an adversary who does not know the defence; there is none where outputs alone are restricted."""
     return None if choice.trains == "none" and choice.restriction else tried.unaware
 
 
-def named_row(choice: Defended, tried: Tried | str, shown: Shown) -> Row:
+def build_choice_row(choice: Defended, tried: SweepOutcome | str, shown: FrontierView) -> FrontierRow:
     """The row of one choice, or of its failure."""
     if isinstance(tried, str):
-        return Row(choice.name, choice.settings, choice.restriction, why_not=tried)
-    row = row_of(choice.restriction, tried.result, unaware_of(choice, tried), shown, tried.proof)
+        return FrontierRow(choice.name, choice.settings, choice.restriction, why_not=tried)
+    row = build_frontier_row(choice.restriction, tried.result, get_unaware_arrays(choice, tried), shown, tried.proof)
     return replace(row, name=choice.name, settings=choice.settings, seconds=round(tried.seconds, 2))
 
 
-def set_apart(subject: Subject, training: Training, wish: Wish, seed: int) -> tuple[Subject, Records | None]:
+def reserve_records(subject: Subject, training: Training, wish: SweepOptions, seed: int) -> tuple[Subject, Records | None]:
     """The subject without the records that fitted defences need, and those; the population serves where there is one."""
-    from memberscope.auditing.subject.subject import take
+    from memberscope.auditing.subject.subject import take_records
 
     fitted = [
         part
-        for name in sweep(wish.names)
-        for part in defended(name, subject.records, subject.records).training
-        if isinstance(part, Answering) and not part.at_random
+        for name in expand_sweep(wish.names)
+        for part in parse_defence(name, subject.records, subject.records).training
+        if isinstance(part, BehindOutputs) and not part.at_random
     ]
     if not fitted or training.population is not None:
         return subject, training.population
@@ -206,18 +220,18 @@ def set_apart(subject: Subject, training: Training, wish: Wish, seed: int) -> tu
             f"Expected at least 40 non-members for {fitted[0].name}, got {len(outside)}. Give more, or --population."
         )
     apart = np.isin(np.arange(len(subject.member)), outside[:n])
-    return take(subject, np.flatnonzero(~apart)), subset(subject.records, apart)
+    return take_records(subject, np.flatnonzero(~apart)), select_records(subject.records, apart)
 
 
-def without_overlap(plan: Plan, subject: Subject) -> Subject:
+def remove_overlap(plan: Plan, subject: Subject) -> Subject:
     """The subject without the non-members that duplicate members."""
-    overlap, _ = duplicates(subject)
+    overlap, _ = find_duplicates(subject)
     if overlap is None or not len(overlap.non_members()):
         return subject
-    return without_duplicates(subject, None, overlap)[0]
+    return remove_duplicates(subject, None, overlap)[0]
 
 
-def scene_of(plan: Plan, subject: Subject, n_each: int) -> Scene:
+def build_sweep_setting(plan: Plan, subject: Subject, n_each: int) -> SweepSetting:
     """The records with their canaries, the target's members, and who is in which reference model.
 
     Every model of the design has as many records as the others, and as many pairs of near-duplicates, so that they train together.
@@ -230,24 +244,24 @@ def scene_of(plan: Plan, subject: Subject, n_each: int) -> Scene:
     rng = np.random.default_rng([plan.seed, 8])
     records, unit = subject.records, np.arange(len(subject.records))
     if n_each:
-        found = planted(records, n_each, plan.seed, subject.target.n_classes)
+        found = plant_canaries(records, n_each, plan.seed, subject.target.n_classes)
         records, unit = found.records, found.unit
     kinds = np.asarray(records.groups.get(GROUP, np.full(len(records), NATURAL)))
     n = len(subject.records)
     member = np.where(kinds[:n] == NATURAL, subject.member, rng.random(n) < 0.5)
     size = plan.reference_size or int(subject.member[kinds[:n] == NATURAL].sum())
-    inside = units_of(kinds[:n], subject.records, size, plan.references, rng)[:, unit]
+    inside = draw_unit_membership(kinds[:n], subject.records, size, plan.references, rng)[:, unit]
     member = member[unit]
     order = np.concatenate([np.flatnonzero(member), np.flatnonzero(~member)])
     groups = {name: values[order] for name, values in records.groups.items()}
     own = subject.records.unit
     if own is not None:  # each canary, with its copy, is a unit: it moves on a coin of its own
         own = np.where(kinds[:n] == NATURAL, own, np.char.add("canary ", subject.records.ids))[unit][order]
-    mixed = Records(chosen(records.x, order), records.y[order], records.ids[order], groups, own)
-    return Scene(mixed, member[order], inside[:, order], subject.class_names, plan.seed)
+    mixed = Records(choose_rows(records.x, order), records.y[order], records.ids[order], groups, own)
+    return SweepSetting(mixed, member[order], inside[:, order], subject.class_names, plan.seed)
 
 
-def units_of(kinds: Any, records: Records, size: int, n_models: int, rng: np.random.Generator) -> Bools:
+def draw_unit_membership(kinds: Any, records: Records, size: int, n_models: int, rng: np.random.Generator) -> Bools:
     """Membership (m, n) of records that move on their own: `size` natural ones, and half of the canaries of each kind, in each model."""
     inside = np.zeros((n_models, len(kinds)), dtype=bool)
     for kind in dict.fromkeys(kinds.tolist()):
@@ -256,41 +270,43 @@ def units_of(kinds: Any, records: Records, size: int, n_models: int, rng: np.ran
         held: dict[str, Any] = {}
         if kind == NATURAL:
             held = {"strata": records.y[own], "unit": None if records.unit is None else records.unit[own]}
-        inside[:, own] = balanced(n, size if kind == NATURAL else n // 2, n_models, rng, **held)
+        inside[:, own] = build_balanced_design(n, size if kind == NATURAL else n // 2, n_models, rng, **held)
     return inside
 
 
-def attempt(plan: Plan, scene: Scene, recipe: Recipe, training: Training, store: Store | None, report: Progress) -> Tried:
+def train_and_audit(
+    plan: Plan, scene: SweepSetting, recipe: Recipe, training: Training, store: Store | None, report: Progress
+) -> SweepOutcome:
     """Train the target as `recipe` says and audit it twice, with reference models of that recipe and of the undefended one."""
     proof = getattr(recipe, "proof", None)
     proven = None if proof is None else proof(int(scene.member.sum()))
-    target, seconds = trained_target(recipe, scene, plan.references, store)
+    target, seconds = train_sweep_target(recipe, scene, plan.references, store)
     subject = make_subject(target, *scene.sides(), class_names=scene.class_names)
     if GROUP in subject.records.groups:
         subject = replace(subject, copies=np.asarray(subject.records.groups[GROUP] == COPY))
     result, unaware = attack_twice(plan, subject, scene, recipe, training, store=store, report=report)
-    return Tried(result, unaware, seconds, subject, proven, fitted_to(target))
+    return SweepOutcome(result, unaware, seconds, subject, proven, collect_fitted_defences(target))
 
 
 def attack_twice(
     plan: Plan,
     subject: Subject,
-    scene: Scene,
+    scene: SweepSetting,
     recipe: Recipe,
     training: Training,
     *,
     store: Store | None,
     report: Progress,
-) -> tuple[Result, Arrays | None]:
+) -> tuple[Result, AuditArrays | None]:
     """Audit a trained target with reference models of its own recipe, and with those of the undefended one."""
     undefended = recipe is training.recipe
-    own = replace(training, recipe=recipe, design=scene.design, keep_weights=keeps(recipe, store))
-    result = run(plan, subject, training=own, store=store, progress=report)
-    unaware = result.arrays if undefended else of_the_unaware(plan, subject, training, scene, store, report)
+    own = replace(training, recipe=recipe, design=scene.design, keep_weights=is_keeping_models(recipe, store))
+    result = audit_subject(plan, subject, training=own, store=store, progress=report)
+    unaware = result.arrays if undefended else score_unaware_adversary(plan, subject, training, scene, store, report)
     return result, unaware
 
 
-def fitted_to(target: Target) -> OutputDefence | None:
+def collect_fitted_defences(target: Target) -> OutputDefence | None:
     """The output defences that training put in front of the model, the first one first; None where there are none."""
     found: list[OutputDefence] = []
     while isinstance(target, RestrictedTarget):
@@ -299,29 +315,29 @@ def fitted_to(target: Target) -> OutputDefence | None:
     return Chain(tuple(found)) if len(found) > 1 else found[0] if found else None
 
 
-def keeps(recipe: Recipe, store: Store | None) -> bool:
+def is_keeping_models(recipe: Recipe, store: Store | None) -> bool:
     """Whether models are kept, so that what another defence needs of them is asked without training again."""
     return store is not None and isinstance(recipe, TorchRecipe) and recipe.digest is not None
 
 
-def trained_target(recipe: Recipe, scene: Scene, n_models: int, store: Store | None) -> tuple[Target, float]:
+def train_sweep_target(recipe: Recipe, scene: SweepSetting, n_models: int, store: Store | None) -> tuple[Target, float]:
     """The model on the target's members, trained as the reference models are, and the seconds it took."""
-    decided, _ = settled(recipe, scene.records, int(scene.design[0].sum()), n_models, store)
+    decided, _ = tune_recipe(recipe, scene.records, int(scene.design[0].sum()), n_models, store)
     started = time.perf_counter()
-    with threads_at_most(int(getattr(decided, "threads", 1))):
-        found = trained_models(decided, scene.records, scene.member[None], [scene.seed])[0]
+    with limit_threads(int(getattr(decided, "threads", 1))):
+        found = train_models(decided, scene.records, scene.member[None], [scene.seed])[0]
     return found, time.perf_counter() - started
 
 
-def of_the_unaware(
-    plan: Plan, subject: Subject, training: Training, scene: Scene, store: Store | None, report: Progress
-) -> Arrays | None:
+def score_unaware_adversary(
+    plan: Plan, subject: Subject, training: Training, scene: SweepSetting, store: Store | None, report: Progress
+) -> AuditArrays | None:
     """Scores of an adversary who trains undefended reference models and reads confidences, as evaluations used to [1]."""
-    above = tuple(name for name in plan.attacks if by_name((name,))[0].needs.access > Access.LABEL)
+    above = tuple(name for name in plan.attacks if find_attacks((name,))[0].needs.access > Access.LABEL)
     if not above or plan.threat.access == Access.LABEL:
         return None
-    plan = search_plan(replace(plan, attacks=above, references=len(scene.design)), subject)
-    own = replace(training, design=scene.design, keep_weights=keeps(training.recipe, store))
-    got = gather(plan, subject, store, report, own)
-    settings = Settings(plan.resolvable_fprs(int((~subject.member).sum())), plan.all_priors(), plan.confidence)
-    return score(plan, got, settings, report)[0]
+    plan = plan_searches(replace(plan, attacks=above, references=len(scene.design)), subject)
+    own = replace(training, design=scene.design, keep_weights=is_keeping_models(training.recipe, store))
+    got = collect_audit_data(plan, subject, store, report, own)
+    settings = EstimateSettings(plan.resolvable_fprs(int((~subject.member).sum())), plan.all_priors(), plan.confidence)
+    return score_attacks(plan, got, settings, report)[0]

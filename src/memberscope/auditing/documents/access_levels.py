@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memberscope.defences import Chain, Rounding, TopK, restriction
+from memberscope.defences import Chain, Rounding, TopK, parse_restriction
 from memberscope.errors import InputError
-from memberscope.signals import Wanted, budgeted, is_measured, seen_at
+from memberscope.signals import SignalRequest, is_measured, restrict_to_access, with_query_budget
 from memberscope.types import (
     Access,
     Attack,
@@ -34,7 +34,7 @@ OFFERED: dict[Signal, tuple[Access, ...]] = {
 
 @dataclass(frozen=True)
 class Level:
-    """What one query returns: an access, and the `restriction` of its outputs by name, if there is one.
+    """What one query returns: an access, and the `parse_restriction` of its outputs by name, if there is one.
 
     `declared` tells the restriction that is in force (or none) from those that are tried beside it.
     """
@@ -50,29 +50,29 @@ class Level:
         >>> Level(Access.PROBABILITIES, "top:1").word, Level(Access.LABEL).word
         ('probabilities top:1', 'label')
         """
-        return level_word(self.access.word, self.restriction)
+        return format_level(self.access.word, self.restriction)
 
-    def wanted(self, spec: SignalSpec, queries: int) -> Wanted:
+    def wanted(self, spec: SignalSpec, queries: int) -> SignalRequest:
         """A signal as an adversary sees it here who spends `queries` a record on each search.
 
         What is measured does not depend on what the outputs look like.
         """
         if is_measured(spec):
             searched = self.access == Access.LABEL and spec.name != "transfer"
-            return Wanted(self.access, budgeted(spec, queries) if searched else spec)
-        return Wanted(self.access, spec, restriction(self.restriction) if self.restriction else None)
+            return SignalRequest(self.access, with_query_budget(spec, queries) if searched else spec)
+        return SignalRequest(self.access, spec, parse_restriction(self.restriction) if self.restriction else None)
 
 
-def level_word(access: str, restriction: str | None) -> str:
+def format_level(access: str, restriction: str | None) -> str:
     """The name of a level in tables and in the keys of arrays.
 
-    >>> level_word("probabilities", "round:2")
+    >>> format_level("probabilities", "round:2")
     'probabilities round:2'
     """
     return access if restriction is None else f"{access} {restriction}"
 
 
-def in_force(threat: ThreatModel, target: Target) -> str | None:
+def find_active_restriction(threat: ThreatModel, target: Target) -> str | None:
     """The restriction under which the model answers: what the target says of itself, and then what the threat model declares."""
     own, declared = getattr(target, "restriction", None), threat.restriction
     if own is None or declared is None or own == declared:
@@ -80,18 +80,18 @@ def in_force(threat: ThreatModel, target: Target) -> str | None:
     return f"{own}+{declared}"
 
 
-def still_to_do(name: str | None, done: str | None) -> OutputDefence | None:
+def find_remaining_restriction(name: str | None, done: str | None) -> OutputDefence | None:
     """What is left of the restriction `name` for answers that went through `done` already.
 
-    >>> still_to_do("top:3+round:2", "top:3"), still_to_do("top:3", "top:3"), still_to_do("top:1", None)
+    >>> find_remaining_restriction("top:3+round:2", "top:3"), find_remaining_restriction("top:3", "top:3"), find_remaining_restriction("top:1", None)
     (Rounding(decimals=2), None, TopK(k=1))
     """
     if name is None or name == done:
         return None
-    return restriction(name if done is None else name.removeprefix(f"{done}+"))
+    return parse_restriction(name if done is None else name.removeprefix(f"{done}+"))
 
 
-def levels_of(target: Target, signal: Signal, threat: ThreatModel, tried: Sequence[str] = ()) -> tuple[Level, ...]:
+def list_audit_levels(target: Target, signal: Signal, threat: ThreatModel, tried: Sequence[str] = ()) -> tuple[Level, ...]:
     """Levels to audit, weakest first: those that `signal` can be reduced to, up to the declared one.
 
     Each restriction of `tried` that would hide something is a level of its own, below all probabilities.
@@ -101,16 +101,16 @@ def levels_of(target: Target, signal: Signal, threat: ThreatModel, tried: Sequen
 
     >>> from memberscope.targets import FunctionTarget
     >>> model = FunctionTarget(lambda x: x, n_classes=5, signal="logits")
-    >>> [level.word for level in levels_of(model, "logits", ThreatModel(), ("top:1", "round:2"))]
+    >>> [level.word for level in list_audit_levels(model, "logits", ThreatModel(), ("top:1", "round:2"))]
     ['label', 'probabilities top:1', 'probabilities round:2', 'probabilities']
     """
-    declared = in_force(threat, target)
+    declared = find_active_restriction(threat, target)
     if declared is not None and signal == "loss":
         raise InputError(
             f"Expected probabilities or logits for the restriction {declared}, got losses. Give --signals with p0, p1, …."
         )
     if declared is not None and signal in ("probabilities", "logits"):
-        limited = restriction(declared)
+        limited = parse_restriction(declared)
         offered: tuple[Access, ...] = (Access.LABEL,) if limited.signal == "labels" else (Access.LABEL, Access.PROBABILITIES)
     else:
         declared, offered = None, OFFERED[signal]
@@ -124,8 +124,8 @@ def levels_of(target: Target, signal: Signal, threat: ThreatModel, tried: Sequen
             if signal != "loss":
                 beside = [
                     name
-                    for name in dict.fromkeys(restriction(name).name for name in tried)
-                    if name != declared and hides_something(name, declared, target.n_classes)
+                    for name in dict.fromkeys(parse_restriction(name).name for name in tried)
+                    if name != declared and is_stricter_restriction(name, declared, target.n_classes)
                 ]
                 names = [name if declared is None else f"{declared}+{name}" for name in beside]
                 found += [Level(access, name, declared=False) for name in names]
@@ -135,13 +135,13 @@ def levels_of(target: Target, signal: Signal, threat: ThreatModel, tried: Sequen
     return tuple(found)
 
 
-def hides_something(name: str, declared: str | None, n_classes: int) -> bool:
+def is_stricter_restriction(name: str, declared: str | None, n_classes: int) -> bool:
     """Whether a restriction tells less than what is in force; the last class follows from the sum of the others.
 
-    >>> hides_something("top:1", None, 2), hides_something("top:3", "top:1", 10), hides_something("top:1", None, 10)
+    >>> is_stricter_restriction("top:1", None, 2), is_stricter_restriction("top:3", "top:1", 10), is_stricter_restriction("top:1", None, 10)
     (False, False, True)
     """
-    defence, before = restriction(name), parts_of(declared)
+    defence, before = parse_restriction(name), split_restriction(declared)
     if isinstance(defence, Rounding):
         return all(defence.decimals < part.decimals for part in before if isinstance(part, Rounding))
     if not isinstance(defence, TopK):
@@ -149,15 +149,15 @@ def hides_something(name: str, declared: str | None, n_classes: int) -> bool:
     return defence.k < min([n_classes - 1, *(part.k for part in before if isinstance(part, TopK))])
 
 
-def parts_of(name: str | None) -> tuple[OutputDefence, ...]:
+def split_restriction(name: str | None) -> tuple[OutputDefence, ...]:
     """The output defences that a restriction applies, in order."""
     if name is None:
         return ()
-    defence = restriction(name)
+    defence = parse_restriction(name)
     return defence.parts if isinstance(defence, Chain) else (defence,)
 
 
-def evidence_at(
+def build_evidence(
     level: Level,
     signal: Signal,
     outputs: Floats,
@@ -172,15 +172,15 @@ def evidence_at(
     `done` names the restriction that the outputs went through already. `decided` (n,) are the labels that the model itself gives, if
     these need not be the top ones.
     """
-    defence = still_to_do(level.restriction, done)
-    seen, values = seen_at(level.access, signal, outputs, defence)
+    defence = find_remaining_restriction(level.restriction, done)
+    seen, values = restrict_to_access(level.access, signal, outputs, defence)
     if decided is not None and level.access == Access.LABEL:
         seen, values = "labels", decided[:, None].astype(np.float64)
     known = np.full(len(labels), -1, dtype=np.int8)
     return Evidence(seen, values[:, None, :], labels, known, features=features)
 
 
-def runs_at(attack: Attack, level: Level) -> bool:
+def is_worth_running(attack: Attack, level: Level) -> bool:
     """Whether an attack is worth running at `level`: where less access is enough, more detail must change something.
 
     Restrictions that are tried beside the declared one get every attack too, since a guard may be told to serve one of them.

@@ -16,7 +16,7 @@ Scope = Literal["models", "trainings"]
 
 
 @dataclass(frozen=True)
-class Span:
+class ValueWithLimits:
     """A number with its limits."""
 
     value: float
@@ -37,9 +37,9 @@ class Compared:
     restriction: str | None
     metric: str
     fpr: float | None
-    before: Span
-    after: Span
-    difference: Span
+    before: ValueWithLimits
+    after: ValueWithLimits
+    difference: ValueWithLimits
     method: str
     reached_by: tuple[str, str] | None = None
     claim: bool = False
@@ -60,7 +60,7 @@ class Release:
 
 
 @dataclass(frozen=True)
-class Point:
+class TrendPoint:
     """The strongest attack of one release at the level compared: AUC, or TPR at a rate, with the limits of its own audit."""
 
     release: str
@@ -96,4 +96,4 @@ class Comparison(BaseModel):
     obstacles: list[str]
     notes: list[str]
     compared: list[Compared]
-    trend: list[Point]
+    trend: list[TrendPoint]

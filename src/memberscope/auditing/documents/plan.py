@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from memberscope import _check
-from memberscope.attacks import available, by_name
+from memberscope.attacks import find_attacks, list_attacks
 from memberscope.auditing.documents.policy import Policy
-from memberscope.defences import restriction
+from memberscope.defences import parse_restriction
 from memberscope.errors import InputError
 from memberscope.signals import check_view
 from memberscope.statistics import (
@@ -42,7 +42,7 @@ class Plan:
 
     title: str = "audit"
     threat: ThreatModel = field(default_factory=ThreatModel)
-    attacks: tuple[str, ...] = field(default_factory=lambda: tuple(available()))
+    attacks: tuple[str, ...] = field(default_factory=lambda: tuple(list_attacks()))
     fprs: tuple[float, ...] | None = None
     priors: tuple[float, ...] = (0.01, 0.1, 0.5)
     confidence: float = 0.95
@@ -63,8 +63,8 @@ class Plan:
 
     def __post_init__(self) -> None:
         for rate in (*(self.fprs or ()), *self.priors, self.threat.prior):
-            _check.rate("fpr or prior", rate)
-        _check.rate("confidence", self.confidence)
+            _check.check_rate("fpr or prior", rate)
+        _check.check_rate("confidence", self.confidence)
         if self.seed < 0:
             raise InputError(f"Expected a seed of at least 0, got {self.seed}. Give another one.")
         if self.folds < 3:
@@ -86,24 +86,24 @@ class Plan:
         if self.targets < 0:
             raise InputError(f"Expected no or some target models, got {self.targets}. Give --targets 3, or leave it out.")
         for name in (*self.restrictions, *((self.threat.restriction,) if self.threat.restriction else ())):
-            restriction(name)
+            parse_restriction(name)
         if self.search_queries is not None and self.search_queries < 0:
             raise InputError(f"Expected no or some search queries, got {self.search_queries}. Give --search-queries 256.")
         if budget is not None and self.search_queries is not None and self.search_queries > budget:
             raise InputError(
                 f"Expected at most {budget} search queries for the query budget, got {self.search_queries}. Lower --search-queries."
             )
-        by_name(self.attacks)
+        find_attacks(self.attacks)
         if self.policy is not None:
-            by_name(self.policy.require)
+            find_attacks(self.policy.require)
 
     def chosen(self) -> tuple[Attack, ...]:
         """The attacks of the plan that the threat model allows, in order."""
-        return tuple(attack for attack in by_name(self.attacks) if self.withheld_from(attack) is None)
+        return tuple(attack for attack in find_attacks(self.attacks) if self.withheld_from(attack) is None)
 
     def withheld(self) -> list[tuple[Attack, str]]:
         """The attacks of the plan that need what the threat model does not grant, and why in a sentence."""
-        reasons = [(attack, self.withheld_from(attack)) for attack in by_name(self.attacks)]
+        reasons = [(attack, self.withheld_from(attack)) for attack in find_attacks(self.attacks)]
         return [(attack, why) for attack, why in reasons if why is not None]
 
     def withheld_from(self, attack: Attack) -> str | None:
@@ -151,7 +151,7 @@ class Plan:
         """The plan as plain JSON data, as it stands in the result."""
         plan: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         plan["threat"]["access"] = self.threat.access.word
-        plan["versions"] = {attack.name: attack.version for attack in by_name(self.attacks)}
+        plan["versions"] = {attack.name: attack.version for attack in find_attacks(self.attacks)}
         return plan
 
     def digest(self) -> str:
@@ -164,7 +164,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Settings:
+class EstimateSettings:
     """What the estimates depend on besides the arrays: rates, priors (the threat model's first) and confidence."""
 
     fprs: tuple[float, ...]

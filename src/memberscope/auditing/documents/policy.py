@@ -32,8 +32,8 @@ class Claim:
     group: str | None = Field(default=None, description=_GROUP)
 
     def __post_init__(self) -> None:
-        _check.rate("fpr of a policy claim", self.fpr)
-        _check.rate("tpr of a policy claim", self.tpr)
+        _check.check_rate("fpr of a policy claim", self.fpr)
+        _check.check_rate("tpr of a policy claim", self.tpr)
         if self.tpr < self.fpr:
             raise InputError(
                 f"Expected a limit tpr of at least the fpr {self.fpr}, got {self.tpr}. "
@@ -43,7 +43,7 @@ class Claim:
     def sentence(self) -> str:
         """The claim in words."""
         return (
-            f"No attack finds more than {100 * self.tpr:.4g}% of members{in_group(self.group)} "
+            f"No attack finds more than {100 * self.tpr:.4g}% of members{describe_group(self.group)} "
             f"at {100 * self.fpr:.4g}% false positives."
         )
 
@@ -65,7 +65,7 @@ class AucClaim:
 
     def sentence(self) -> str:
         """The claim in words."""
-        return f"No attack has an AUC above {self.auc:.4g}{in_group(self.group)}."
+        return f"No attack has an AUC above {self.auc:.4g}{describe_group(self.group)}."
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -85,7 +85,7 @@ class PpvClaim:
 
     def __post_init__(self) -> None:
         for name in ("ppv", "fpr", "prior"):
-            _check.rate(f"{name} of a policy claim", getattr(self, name))
+            _check.check_rate(f"{name} of a policy claim", getattr(self, name))
         if self.ppv < self.prior:
             raise InputError(
                 f"Expected a limit ppv of at least the prior {self.prior}, got {self.ppv}. "
@@ -104,7 +104,7 @@ class PpvClaim:
     def sentence(self) -> str:
         """The claim in words."""
         return (
-            f"At most {100 * self.ppv:.4g}% of the accused are members{in_group(self.group)}, at "
+            f"At most {100 * self.ppv:.4g}% of the accused are members{describe_group(self.group)}, at "
             f"{100 * self.fpr:.4g}% false positives and a prior of {100 * self.prior:.4g}%."
         )
 
@@ -171,7 +171,7 @@ class Policy:
             raise InputError(
                 "Expected at least one claim in the policy, such as max_tpr, got none. Add { fpr = 0.01, tpr = 0.03 }."
             )
-        _check.rate("confidence of a policy", self.confidence)
+        _check.check_rate("confidence of a policy", self.confidence)
         if self.references < 0:
             raise InputError(f"Expected references of at least 0 in the policy, got {self.references}.")
         for name in KINDS:
@@ -186,10 +186,10 @@ class Policy:
         return (*self.max_tpr, *self.max_auc, *self.max_ppv, *self.max_epsilon)
 
 
-def in_group(group: str | None) -> str:
+def describe_group(group: str | None) -> str:
     """The end of a sentence that names a claim's group.
 
-    >>> in_group("sex"), in_group("sex=f"), in_group(None)
+    >>> describe_group("sex"), describe_group("sex=f"), describe_group(None)
     (' in any value of sex', ' in sex=f', '')
     """
     if group is None:
@@ -197,23 +197,23 @@ def in_group(group: str | None) -> str:
     return f" in {group}" if "=" in group else f" in any value of {group}"
 
 
-def shipped() -> tuple[str, ...]:
+def list_bundled_policies() -> tuple[str, ...]:
     """Names of the policies that come with the package.
 
-    >>> shipped()
+    >>> list_bundled_policies()
     ('demo', 'standard', 'strict')
     """
     names = (entry.name for entry in (files("memberscope.auditing") / "policies").iterdir())
     return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
 
 
-def policy_from_table(table: Mapping[str, Any], *, name: str = "policy") -> Policy:
+def parse_policy_table(table: Mapping[str, Any], *, name: str = "policy") -> Policy:
     """Policy from the `[policy]` table of a configuration file.
 
     Raises:
         InputError: A key is unknown or a value is not usable.
 
-    >>> policy_from_table({"max_auc": 0.6, "references": 4}).max_auc
+    >>> parse_policy_table({"max_auc": 0.6, "references": 4}).max_auc
     (AucClaim(auc=0.6, group=None),)
     """
     if not isinstance(table, Mapping):
@@ -231,12 +231,12 @@ def policy_from_table(table: Mapping[str, Any], *, name: str = "policy") -> Poli
     confidence = table.get("confidence", 0.95)
     if not isinstance(confidence, int | float) or isinstance(confidence, bool):
         raise InputError(f"Expected a number for confidence in [policy], got {confidence!r}. Write confidence = 0.95.")
-    rows = {key: _claims_of(key, table[key]) for key in KINDS if key in table}
+    rows = {key: _read_claims(key, table[key]) for key in KINDS if key in table}
     name = str(table.get("name", name))
     return Policy(name=name, require=tuple(require), confidence=float(confidence), references=references, **rows)
 
 
-def _claims_of(key: str, given: Any) -> tuple[Any, ...]:
+def _read_claims(key: str, given: Any) -> tuple[Any, ...]:
     """The claims under one key of a policy: a list of rows, or one number where a row needs no other."""
     kind = KINDS[key]
     numbers = [field.name for field in fields(kind) if field.name != "group"]
@@ -271,12 +271,14 @@ def load_policy(name_or_path: str) -> Policy:
     >>> load_policy("standard").max_tpr
     (Claim(fpr=0.01, tpr=0.03, group=None),)
     """
-    if name_or_path in shipped():
+    if name_or_path in list_bundled_policies():
         text = (files("memberscope.auditing") / "policies" / f"{name_or_path}.toml").read_text(encoding="utf-8")
     else:
         path = Path(name_or_path)
         if not path.is_file():
-            raise InputError(f"Expected a policy file or one of {', '.join(shipped())}, got {name_or_path!r}. Check the path.")
+            raise InputError(
+                f"Expected a policy file or one of {', '.join(list_bundled_policies())}, got {name_or_path!r}. Check the path."
+            )
         text = path.read_text(encoding="utf-8", errors="replace")
     try:
         table = tomllib.loads(text)
@@ -284,4 +286,4 @@ def load_policy(name_or_path: str) -> Policy:
         raise InputError(f"Expected a TOML policy, got {name_or_path!r} with: {error}. Repair the file.") from error
     if "policy" not in table:
         raise InputError(f"Expected a [policy] table in {name_or_path!r}, got none. Add one with max_tpr.")
-    return policy_from_table(table["policy"], name=Path(name_or_path).stem)
+    return parse_policy_table(table["policy"], name=Path(name_or_path).stem)

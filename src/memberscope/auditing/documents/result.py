@@ -11,14 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from memberscope._version import Tool
-from memberscope.auditing.documents.access_levels import level_word
+from memberscope.auditing.documents.access_levels import format_level
 from memberscope.types import Bools, Estimate, Finding, Floats, Ints, ThreatModel
 
 FORMAT = "memberscope-result/2"
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
+class AttackScores:
     """One attack's output: scores (n,), and the decision thresholds transferred from other folds.
 
     `learned` attacks were fitted once a fold, so their scores are comparable within a fold only. `thresholds` maps an
@@ -41,7 +41,7 @@ class Scored:
     @property
     def level(self) -> str:
         """The level's name, such as `probabilities top:1`."""
-        return level_word(self.access, self.restriction)
+        return format_level(self.access, self.restriction)
 
     @property
     def name(self) -> str:
@@ -50,7 +50,7 @@ class Scored:
 
 
 @dataclass(frozen=True, eq=False)
-class Arrays:
+class AuditArrays:
     """Everything needed to recompute the estimates without the model, record by record (n,).
 
     `fold` numbers the cross-fitting folds from 0. `groups` maps a group's name (`class` included) to codes (n,) into
@@ -66,12 +66,12 @@ class Arrays:
     member: Bools
     labels: Ints
     fold: Ints
-    scored: tuple[Scored, ...]
+    scored: tuple[AttackScores, ...]
     groups: dict[str, Ints] = field(default_factory=dict)
     group_values: dict[str, tuple[str, ...]] = field(default_factory=dict)
     posterior: dict[str, Floats] = field(default_factory=dict)
     comparable: dict[str, Floats] = field(default_factory=dict)
-    targets: dict[str, Arrays] = field(default_factory=dict)
+    targets: dict[str, AuditArrays] = field(default_factory=dict)
     vulnerability: Floats | None = None
     overlap: Bools | None = None
     unit: Ints | None = None
@@ -115,7 +115,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Exposed:
+class ExposedRecord:
     """One of the most exposed records: its keyed hash, its class, its best attack and the posterior there.
 
     `score` is its position among the non-members' scores, in (0, 1), higher for likelier members.
@@ -153,7 +153,7 @@ class Result(BaseModel):
     controls: dict[str, Control]
     not_run: list[NotRun]
     diagnostics: dict[str, Any]
-    exposed: list[Exposed]
+    exposed: list[ExposedRecord]
     cost: Cost
     environment: dict[str, str]
     digests: dict[str, str]
@@ -163,10 +163,10 @@ class Result(BaseModel):
 BALANCED = "balanced"
 
 
-def at_fpr(fpr: float) -> str:
+def name_operating_point(fpr: float) -> str:
     """Name of the operating point at a false-positive rate.
 
-    >>> at_fpr(0.01)
+    >>> name_operating_point(0.01)
     'fpr=0.01'
     """
     return f"fpr={fpr:g}"

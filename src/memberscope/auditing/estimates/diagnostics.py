@@ -7,24 +7,31 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from memberscope._numerics import completed
-from memberscope.auditing.documents.result import Arrays, Exposed, Scored
-from memberscope.statistics import DESCRIPTIVE, clopper_pearson, design_effect, kish_size, reliability, within_fold
+from memberscope._numerics import fill_hidden_probabilities
+from memberscope.auditing.documents.result import AttackScores, AuditArrays, ExposedRecord
+from memberscope.statistics import (
+    DESCRIPTIVE,
+    build_reliability_bins,
+    clopper_pearson,
+    design_effect,
+    kish_size,
+    ranks_within_fold,
+)
 from memberscope.types import Bools, Evidence, Floats, Ints
 
 N_EXPOSED = 30
 
 
-def accuracy(hits: Bools, confidence: float, unit: Ints | None = None) -> dict[str, float]:
+def measure_accuracy(hits: Bools, confidence: float, unit: Ints | None = None) -> dict[str, float]:
     """Share of right answers with its Clopper-Pearson interval; records of one `unit` (n,) may depend."""
     effect = 1.0 if unit is None else design_effect(hits, np.unique(unit, return_inverse=True)[1])
     low, high = clopper_pearson(int(hits.sum()) / effect, len(hits) / effect, confidence)
     return {"value": float(hits.mean()), "low": float(low), "high": float(high), "n": len(hits)}
 
 
-def generalisation(hits: Bools, member: Bools, confidence: float, unit: Ints | None = None) -> dict[str, Any]:
+def measure_generalisation(hits: Bools, member: Bools, confidence: float, unit: Ints | None = None) -> dict[str, Any]:
     """Accuracy on members and on non-members, and their difference with a MOVER interval, by `unit` (n,) if there are any."""
-    train, test = (accuracy(hits[side], confidence, None if unit is None else unit[side]) for side in (member, ~member))
+    train, test = (measure_accuracy(hits[side], confidence, None if unit is None else unit[side]) for side in (member, ~member))
     gap = train["value"] - test["value"]
     down = np.hypot(train["value"] - train["low"], test["high"] - test["value"])
     up = np.hypot(train["high"] - train["value"], test["value"] - test["low"])
@@ -35,14 +42,14 @@ def generalisation(hits: Bools, member: Bools, confidence: float, unit: Ints | N
     }
 
 
-def overconfidence(confidences: Floats, hits: Bools, confidence: float, unit: Ints | None = None) -> dict[str, float]:
+def measure_overconfidence(confidences: Floats, hits: Bools, confidence: float, unit: Ints | None = None) -> dict[str, float]:
     """Mean confidence (n,) minus accuracy, with MOVER limits that take the two as independent, which only widens them.
 
-    >>> overconfidence(np.array([0.9, 0.9]), np.array([True, False]), 0.95)["value"]
+    >>> measure_overconfidence(np.array([0.9, 0.9]), np.array([True, False]), 0.95)["value"]
     0.4
     """
     n = len(hits)
-    right = accuracy(hits, confidence, unit)
+    right = measure_accuracy(hits, confidence, unit)
     mean = float(confidences.mean())
     size, error = float(n), float(confidences.std()) / max(n - 1, 1) ** 0.5
     if unit is not None:
@@ -55,62 +62,62 @@ def overconfidence(confidences: Floats, hits: Bools, confidence: float, unit: In
     return {"value": round(mean - right["value"], 12), "low": low, "high": high, "n": n}
 
 
-def calibration(evidence: Evidence, member: Bools, confidence: float, unit: Ints | None = None) -> dict[str, Any]:
+def measure_calibration(evidence: Evidence, member: Bools, confidence: float, unit: Ints | None = None) -> dict[str, Any]:
     """Overconfidence on members and on non-members, from probabilities (n, 1, k), by `unit` (n,) if there are any."""
-    values = completed(np.asarray(evidence.target[:, 0, :], dtype=np.float64))
+    values = fill_hidden_probabilities(np.asarray(evidence.target[:, 0, :], dtype=np.float64))
     hits, top = values.argmax(axis=1) == evidence.labels, values.max(axis=1)
     sides = {"member": member, "non_member": ~member}
     return {
-        name: overconfidence(top[side], hits[side], confidence, None if unit is None else unit[side])
+        name: measure_overconfidence(top[side], hits[side], confidence, None if unit is None else unit[side])
         for name, side in sides.items()
     }
 
 
-def class_sizes(labels: Ints, names: tuple[str, ...]) -> dict[str, int]:
+def count_class_records(labels: Ints, names: tuple[str, ...]) -> dict[str, int]:
     """Records of each class by name."""
     counts = np.bincount(labels, minlength=len(names))
     return {name: int(count) for name, count in zip(names, counts, strict=True)}
 
 
-def exposed(arrays: Arrays, hashes: list[str], best: Scored) -> list[Exposed]:
+def rank_exposed_members(arrays: AuditArrays, hashes: list[str], best: AttackScores) -> list[ExposedRecord]:
     """The members that an adversary using the attack `best` would be surest of, at most thirty."""
     name = best.name
     posterior, comparable = arrays.posterior[name], arrays.comparable[name]
-    place = within_fold(comparable, arrays.member, np.zeros(len(comparable), dtype=np.int64))
+    place = ranks_within_fold(comparable, arrays.member, np.zeros(len(comparable), dtype=np.int64))
     members = np.flatnonzero(arrays.member)
     order = members[np.lexsort((members, -comparable[members], -posterior[members]))][:N_EXPOSED]
     values = arrays.group_values["class"]
     return [
-        Exposed(
+        ExposedRecord(
             record=hashes[i],
             label=values[arrays.groups["class"][i]],
             member=True,
             attack=best.attack,
             posterior=float(posterior[i]),
             score=float(place[i]),
-            **separated(arrays, int(i)),
+            **describe_separation(arrays, int(i)),
         )
         for i in order
     ]
 
 
-def separated(arrays: Arrays, i: int) -> dict[str, float]:
-    """Record `i`'s separation under the reference models, as fields of `Exposed`; empty where it has none."""
+def describe_separation(arrays: AuditArrays, i: int) -> dict[str, float]:
+    """Record `i`'s separation under the reference models, as fields of `ExposedRecord`; empty where it has none."""
     if arrays.vulnerability is None or not np.isfinite(arrays.vulnerability[i]).all():
         return {}
     value, low, high = arrays.vulnerability[i].tolist()
     return {"vulnerability": value, "vulnerability_low": low, "vulnerability_high": high}
 
 
-def reliability_of(arrays: Arrays, best: Scored, prior: float) -> dict[str, Any]:
+def build_reliability_diagram(arrays: AuditArrays, best: AttackScores, prior: float) -> dict[str, Any]:
     """Reliability diagram of one attack's posterior at `prior`."""
-    bins = reliability(arrays.posterior[best.name], arrays.member, prior)
+    bins = build_reliability_bins(arrays.posterior[best.name], arrays.member, prior)
     words = f"{DESCRIPTIVE}; limits are exact for a bin fixed beforehand, and these bins are cut at quantiles of the same data"
     at = {"attack": best.attack, "access": best.access, "prior": prior, "method": words}
-    return {**at, "bins": [plain(entry) for entry in bins]}
+    return {**at, "bins": [dump_reliability_bin(entry) for entry in bins]}
 
 
-def plain(entry: Any) -> dict[str, float]:
+def dump_reliability_bin(entry: Any) -> dict[str, float]:
     """A bin as plain JSON data."""
     fields: dict[str, float] = entry if isinstance(entry, dict) else entry._asdict()
     return {name: float(value) for name, value in fields.items()}

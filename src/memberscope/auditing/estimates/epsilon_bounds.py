@@ -13,7 +13,7 @@ import numpy as np
 
 from memberscope import _check
 from memberscope.errors import InputError
-from memberscope.statistics.epsilon.one_run import epsilon_one_run, one_run_guesses
+from memberscope.statistics.epsilon.one_run import count_right_guesses, epsilon_one_run
 from memberscope.statistics.epsilon.one_run_canaries import Form
 from memberscope.statistics.epsilon.one_run_fdp import epsilon_one_run_fdp
 from memberscope.types import Bools, Floats
@@ -26,7 +26,7 @@ ASSUMES = {
 
 
 @dataclass(frozen=True)
-class Bound:
+class EpsilonBound:
     """A lower bound on `epsilon` (nats) at `delta`, from `right` of `guesses` about `m` canaries; `most` is what it could have been."""
 
     form: Form
@@ -40,7 +40,9 @@ class Bound:
     assumes: str
 
 
-def privacy_bounds(scores: Floats, inside: Bools, delta: float, confidence: float = 0.95, seed: int = 0) -> list[Bound]:
+def compute_privacy_bounds(
+    scores: Floats, inside: Bools, delta: float, confidence: float = 0.95, seed: int = 0
+) -> list[EpsilonBound]:
     """One bound of each form from the scores (m,) of canaries that fair coins put in (`inside`, (m,)) or left out.
 
     The surest half of the guesses are in, the least sure half out. How many are guessed is tried at six shares that were fixed
@@ -51,7 +53,7 @@ def privacy_bounds(scores: Floats, inside: Bools, delta: float, confidence: floa
 
     >>> rng = np.random.default_rng(0)
     >>> inside = rng.random(1000) < 0.5
-    >>> [round(bound.epsilon, 1) for bound in privacy_bounds(rng.normal(size=1000) + 3 * inside, inside, 1e-5)]
+    >>> [round(bound.epsilon, 1) for bound in compute_privacy_bounds(rng.normal(size=1000) + 3 * inside, inside, 1e-5)]
     [4.6, 7.8]
     """
     m = len(scores)
@@ -59,16 +61,16 @@ def privacy_bounds(scores: Floats, inside: Bools, delta: float, confidence: floa
         raise InputError(
             f"Expected at least 20 canaries, some in and some out, got {m} with {int(inside.sum())} in. Add canaries."
         )
-    _check.binary_scores(np.asarray(scores, dtype=np.float64), inside)
+    _check.check_binary_scores(np.asarray(scores, dtype=np.float64), inside)
     rng, significance = np.random.default_rng(seed), (1 - confidence) / len(SHARES)
     guesses = [2 * max(1, round(m * share / 2)) for share in SHARES]
     guesses = [min(n, m - m % 2) for n in guesses]
-    right = [one_run_guesses(scores, inside, n, rng) for n in guesses]
+    right = [count_right_guesses(scores, inside, n, rng) for n in guesses]
     found = []
     for form, bound in (("one_run", epsilon_one_run), ("one_run_fdp", epsilon_one_run_fdp)):
         values = [bound(m, n, r, delta, significance) for n, r in zip(guesses, right, strict=True)]
         best = int(np.argmax(values))
         most = max(bound(m, n, n, delta, significance) for n in guesses)
-        entry = Bound(form, values[best], delta, confidence, m, guesses[best], right[best], most, ASSUMES[form])  # type: ignore[arg-type]
+        entry = EpsilonBound(form, values[best], delta, confidence, m, guesses[best], right[best], most, ASSUMES[form])  # type: ignore[arg-type]
         found.append(entry)
     return found

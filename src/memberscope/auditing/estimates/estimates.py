@@ -8,24 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from memberscope.auditing.documents.plan import Settings
-from memberscope.auditing.documents.result import BALANCED, Arrays, Scored, at_fpr
-from memberscope.auditing.scoring.crossfit import comparable
+from memberscope.auditing.documents.plan import EstimateSettings
+from memberscope.auditing.documents.result import BALANCED, AttackScores, AuditArrays, name_operating_point
+from memberscope.auditing.scoring.crossfit import pool_scores
 from memberscope.statistics import (
-    Counts,
+    ConfusionCounts,
     Interval,
     Roc,
-    accused_within_fold,
     auc_interval,
     best_rates,
+    build_resolution_warning,
     clopper_pearson,
     effective_counts,
     epsilon_empirical,
     ppv,
     ppv_from_counts,
-    rates,
-    resolution_warning,
+    ranks_for_lower_limit,
     roc,
+    threshold_rates,
     tpr_at_fpr,
     tpr_staircase_at_fpr,
 )
@@ -36,13 +36,13 @@ SMALLEST_GROUP = 10  # records of each kind below which a group gets no estimate
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class AttackPart:
     """One attack on one set of records: comparable scores, the truth, and the decisions at transferred thresholds.
 
-    `strict` places records for the lower limits of learned attacks, see `accused_within_fold`; None for the others.
+    `strict` places records for the lower limits of learned attacks, see `ranks_for_lower_limit`; None for the others.
     """
 
-    scored: Scored
+    scored: AttackScores
     group: str | None
     scores: Floats
     strict: Floats | None
@@ -78,7 +78,7 @@ class Part:
         curve = roc(self.scores, self.member, self.unit)
         return curve, None if self.strict is None else roc(self.strict, self.member, self.unit)
 
-    def counts(self, point: str) -> Counts:
+    def counts(self, point: str) -> ConfusionCounts:
         """True and false positives at the transferred threshold of an operating point, of as many records as are independent."""
         return effective_counts(self.decisions[point], self.member, self.unit)
 
@@ -92,18 +92,18 @@ class Part:
         return min(n, self.smallest_fold) if self.scored.learned else n
 
 
-def whole(scored: Scored, arrays: Arrays) -> Part:
+def build_whole_part(scored: AttackScores, arrays: AuditArrays) -> AttackPart:
     """All records as one part."""
     scores = arrays.comparable.get(scored.name)
     if scores is None:
-        scores = comparable(scored, arrays)
-    strict = accused_within_fold(scored.scores, arrays.member, arrays.fold) if scored.learned else None
+        scores = pool_scores(scored, arrays)
+    strict = ranks_for_lower_limit(scored.scores, arrays.member, arrays.fold) if scored.learned else None
     decisions = {name: scored.scores >= cut[arrays.fold] for name, cut in scored.thresholds.items()}
     folds = np.bincount(arrays.fold[~arrays.member])
-    return Part(scored, None, scores, strict, arrays.member, decisions, int(folds.min()), arrays.unit)
+    return AttackPart(scored, None, scores, strict, arrays.member, decisions, int(folds.min()), arrays.unit)
 
 
-def restrict(part: Part, mask: Bools, group: str) -> Part:
+def restrict_part(part: AttackPart, mask: Bools, group: str) -> AttackPart:
     """The part's records under `mask` (n,)."""
     decisions = {name: called[mask] for name, called in part.decisions.items()}
     strict = None if part.strict is None else part.strict[mask]
@@ -119,7 +119,7 @@ def restrict(part: Part, mask: Bools, group: str) -> Part:
     )
 
 
-def group_masks(arrays: Arrays) -> Iterator[tuple[str, Bools]]:
+def iterate_group_masks(arrays: AuditArrays) -> Iterator[tuple[str, Bools]]:
     """Every group large enough for estimates, named `group=value`, with its records (n,)."""
     for name, codes in arrays.groups.items():
         if name == "class" and len(arrays.group_values[name]) == 1:
@@ -131,15 +131,15 @@ def group_masks(arrays: Arrays) -> Iterator[tuple[str, Bools]]:
                 yield f"{name}={value}", codes == code
 
 
-def small_groups(arrays: Arrays, fprs: tuple[float, ...] = ()) -> list[str]:
+def list_small_groups(arrays: AuditArrays, fprs: tuple[float, ...] = ()) -> list[str]:
     """Groups with too few members or non-members for any estimate, and those too small for one of the rates, in words.
 
     >>> member = np.arange(80) < 40
     >>> groups = {"sex": np.arange(80) % 2}
-    >>> small_groups(Arrays(np.arange(80), member, groups["sex"], groups["sex"], (), groups, {"sex": ("f", "m")}), (0.01,))
+    >>> list_small_groups(AuditArrays(np.arange(80), member, groups["sex"], groups["sex"], (), groups, {"sex": ("f", "m")}), (0.01,))
     ['sex=f at 1%', 'sex=m at 1%']
     """
-    masks = dict(group_masks(arrays))
+    masks = dict(iterate_group_masks(arrays))
     every = [f"{name}={value}" for name, values in arrays.group_values.items() for value in values]
     found = [name for name in every if name not in masks]
     for fpr in fprs:
@@ -148,90 +148,92 @@ def small_groups(arrays: Arrays, fprs: tuple[float, ...] = ()) -> list[str]:
     return found
 
 
-def estimates_of(scored: Scored, arrays: Arrays, settings: Settings) -> list[Estimate]:
+def estimate_attack(scored: AttackScores, arrays: AuditArrays, settings: EstimateSettings) -> list[Estimate]:
     """Every estimate of one attack: overall first, then by class and by group; AUC and best thresholds at a level tried beside."""
-    part = whole(scored, arrays)
+    part = build_whole_part(scored, arrays)
     if not scored.declared:
-        return in_brief(part, settings)
-    found = overall(part, settings)
-    for name, mask in group_masks(arrays):
-        found.extend(of_group(restrict(part, mask, name), settings))
+        return estimate_main_numbers(part, settings)
+    found = estimate_overall(part, settings)
+    for name, mask in iterate_group_masks(arrays):
+        found.extend(estimate_group(restrict_part(part, mask, name), settings))
     return found
 
 
-def overall(part: Part, settings: Settings) -> list[Estimate]:
+def estimate_overall(part: AttackPart, settings: EstimateSettings) -> list[Estimate]:
     """AUC, then each rate at both kinds of threshold with its precision and empirical epsilon, then the balanced point."""
     curve, strict = part.curves()
-    found = [auc_estimate(part, settings)]
+    found = [estimate_part_auc(part, settings)]
     for fpr in settings.fprs:
-        found.extend(at_best(part, curve, strict, fpr, settings))
-        found.extend(at_transferred(part, fpr, settings))
-    found.extend(balanced(part, settings, "transferred"))
-    found.extend(balanced(part, settings, "best", curve))
+        found.extend(estimate_at_best_threshold(part, curve, strict, fpr, settings))
+        found.extend(estimate_at_transferred_threshold(part, fpr, settings))
+    found.extend(estimate_balanced_point(part, settings, "transferred"))
+    found.extend(estimate_balanced_point(part, settings, "best", curve))
     return found
 
 
-def in_brief(part: Part, settings: Settings) -> list[Estimate]:
+def estimate_main_numbers(part: AttackPart, settings: EstimateSettings) -> list[Estimate]:
     """AUC, and each rate at the best threshold with its precision."""
     curve, strict = part.curves()
-    return [auc_estimate(part, settings)] + [
-        entry for fpr in settings.fprs for entry in at_best(part, curve, strict, fpr, settings)
+    return [estimate_part_auc(part, settings)] + [
+        entry for fpr in settings.fprs for entry in estimate_at_best_threshold(part, curve, strict, fpr, settings)
     ]
 
 
-def of_group(part: Part, settings: Settings) -> list[Estimate]:
+def estimate_group(part: AttackPart, settings: EstimateSettings) -> list[Estimate]:
     """AUC, TPR at the group's own FPR where it resolves it, and what the global thresholds really do to the group."""
     curve, strict = part.curves()
-    found = [auc_estimate(part, settings)]
+    found = [estimate_part_auc(part, settings)]
     for fpr in settings.fprs:
-        found.extend(entry for entry in at_best(part, curve, strict, fpr, settings) if entry.metric == "tpr")
+        found.extend(entry for entry in estimate_at_best_threshold(part, curve, strict, fpr, settings) if entry.metric == "tpr")
         wanted = ("tpr", "fpr")
-        found.extend(entry for entry in at_transferred(part, fpr, settings) if entry.metric in wanted)
-    found.extend(balanced(part, settings, "transferred"))
+        found.extend(entry for entry in estimate_at_transferred_threshold(part, fpr, settings) if entry.metric in wanted)
+    found.extend(estimate_balanced_point(part, settings, "transferred"))
     return found
 
 
-def auc_estimate(part: Part, settings: Settings) -> Estimate:
+def estimate_part_auc(part: AttackPart, settings: EstimateSettings) -> Estimate:
     """Area under the ROC curve."""
     interval = auc_interval(part.scores, part.member, settings.confidence, part.unit)
     return part.estimate("auc", interval, settings.confidence)
 
 
-def at_best(part: Part, curve: Roc, strict: Roc | None, fpr: float, settings: Settings) -> list[Estimate]:
+def estimate_at_best_threshold(
+    part: AttackPart, curve: Roc, strict: Roc | None, fpr: float, settings: EstimateSettings
+) -> list[Estimate]:
     """TPR and precision at the best threshold on these data; nothing where the rate is not resolved."""
     if not part.resolves(fpr):
         return []
     confidence = settings.confidence
-    at: dict[str, Any] = {"fpr": fpr, "threshold": "best", "warning": resolution_warning(fpr, part.n_compared())}
+    at: dict[str, Any] = {"fpr": fpr, "threshold": "best", "warning": build_resolution_warning(fpr, part.n_compared())}
     tpr = tpr_at_fpr(curve, fpr, confidence, strict=strict)
     found = [part.estimate("tpr", tpr, confidence, **at)]
     if part.group is None:
         staircase = tpr_staircase_at_fpr(curve, fpr, confidence, strict=strict)
         found.append(part.estimate("tpr_staircase", staircase, confidence, **at))
         for prior in settings.priors:
-            found.append(part.estimate("ppv", ppv_of_tpr(tpr, fpr, prior), confidence, prior=prior, **at))
+            found.append(part.estimate("ppv", convert_tpr_to_ppv(tpr, fpr, prior), confidence, prior=prior, **at))
     return found
 
 
-def ppv_of_tpr(tpr: Interval, fpr: float, prior: float) -> Interval:
+def convert_tpr_to_ppv(tpr: Interval, fpr: float, prior: float) -> Interval:
     """Precision of a rule that accuses exactly `fpr` of the non-members, from the TPR's value and limits.
 
-    >>> ppv_of_tpr(Interval(0.5, 0.01, 0.9, "example"), 0.01, 0.5)[:3] == (ppv(0.5, 0.01, 0.5), 0.5, ppv(0.9, 0.01, 0.5))
+    >>> convert_tpr_to_ppv(Interval(0.5, 0.01, 0.9, "example"), 0.01, 0.5)[:3] == (ppv(0.5, 0.01, 0.5), 0.5, ppv(0.9, 0.01, 0.5))
     True
     """
     value, low, high = (ppv(rate, fpr, prior) for rate in tpr[:3])
     return Interval(value, low, high, f"precision at exactly this FPR, from the TPR: {tpr.method}")
 
 
-def at_transferred(part: Part, fpr: float, settings: Settings) -> list[Estimate]:
+def estimate_at_transferred_threshold(part: AttackPart, fpr: float, settings: EstimateSettings) -> list[Estimate]:
     """TPR, the FPR really obtained, precision and empirical epsilon at the threshold learned on other folds."""
-    if at_fpr(fpr) not in part.decisions or fpr * int((~part.member).sum()) < 1 - 1e-9:
+    if name_operating_point(fpr) not in part.decisions or fpr * int((~part.member).sum()) < 1 - 1e-9:
         return []
-    confidence, counts = settings.confidence, part.counts(at_fpr(fpr))
+    confidence, counts = settings.confidence, part.counts(name_operating_point(fpr))
     at: dict[str, Any] = {"fpr": fpr, "threshold": "transferred"}
     found = [
-        part.estimate("tpr", exact(counts.tp, counts.n_members, confidence), confidence, **at),
-        part.estimate("fpr", exact(counts.fp, counts.n_non_members, confidence), confidence, **at),
+        part.estimate("tpr", estimate_exact_share(counts.tp, counts.n_members, confidence), confidence, **at),
+        part.estimate("fpr", estimate_exact_share(counts.fp, counts.n_non_members, confidence), confidence, **at),
     ]
     if part.group is None:
         found.append(part.estimate("epsilon_empirical", epsilon_empirical(counts, confidence=confidence), confidence, **at))
@@ -243,19 +245,21 @@ def at_transferred(part: Part, fpr: float, settings: Settings) -> list[Estimate]
     return found
 
 
-def exact(k: float, n: float, confidence: float) -> Interval:
+def estimate_exact_share(k: float, n: float, confidence: float) -> Interval:
     """A share with its Clopper-Pearson interval."""
     low, high = clopper_pearson(k, n, confidence)
     return Interval(k / n, float(low), float(high), "Clopper-Pearson; threshold from other folds")
 
 
-def balanced(part: Part, settings: Settings, threshold: Threshold, curve: Roc | None = None) -> list[Estimate]:
+def estimate_balanced_point(
+    part: AttackPart, settings: EstimateSettings, threshold: Threshold, curve: Roc | None = None
+) -> list[Estimate]:
     """Accuracy, precision, recall and their kin at the threshold with the best balanced accuracy."""
     if threshold == "best":
         assert curve is not None
         found = best_rates(curve, settings.confidence)
     else:
-        found = rates(part.counts(BALANCED), settings.confidence)
+        found = threshold_rates(part.counts(BALANCED), settings.confidence)
     share = float(part.member.mean())
     names: tuple[Metric, ...] = (
         "balanced_accuracy",
@@ -272,10 +276,10 @@ def balanced(part: Part, settings: Settings, threshold: Threshold, curve: Roc | 
     ]
 
 
-def level(access: str) -> Access:
+def parse_access(access: str) -> Access:
     """The access level called `access` in a result.
 
-    >>> level("white_box").name
+    >>> parse_access("white_box").name
     'WHITE_BOX'
     """
     return Access[access.upper()]

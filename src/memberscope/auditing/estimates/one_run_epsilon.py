@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from memberscope.auditing.documents.plan import Plan, Settings
-from memberscope.auditing.documents.result import Arrays
-from memberscope.auditing.estimates.estimates import whole
-from memberscope.statistics import Interval, distinct_rankings, epsilon_one_run, one_run_guesses
+from memberscope.auditing.documents.plan import EstimateSettings, Plan
+from memberscope.auditing.documents.result import AuditArrays
+from memberscope.auditing.estimates.estimates import build_whole_part
+from memberscope.statistics import Interval, count_right_guesses, epsilon_one_run, find_distinct_rankings
 from memberscope.types import Estimate
 
 GUESS_SHARE = 0.1  # fixed beforehand: the surest twentieth guessed in, the least sure twentieth guessed out
@@ -17,7 +17,7 @@ METHOD = (
 )
 
 
-def one_run_estimates(plan: Plan, arrays: Arrays, rng: np.random.Generator) -> list[Estimate]:
+def estimate_one_run_epsilon(plan: Plan, arrays: AuditArrays, rng: np.random.Generator) -> list[Estimate]:
     """`epsilon_lower` of each attack that learns nothing from members; empty unless coins were declared.
 
     Attacks fitted on other records' membership are left out, since the bound's proof wants guesses that do not use it. All bounds
@@ -25,17 +25,17 @@ def one_run_estimates(plan: Plan, arrays: Arrays, rng: np.random.Generator) -> l
     """
     if plan.assignment != "independent_coins":
         return []
-    settings = Settings((), plan.all_priors(), plan.confidence)
+    settings = EstimateSettings((), plan.all_priors(), plan.confidence)
     m = len(arrays.member)
     guesses = max(2, 2 * int(m * GUESS_SHARE / 2))
     entries = [entry for entry in arrays.scored if not entry.learned]
-    attacks = max(1, len(distinct_rankings([entry.scores for entry in entries])))
+    attacks = max(1, len(find_distinct_rankings([entry.scores for entry in entries])))
     significance = (1 - settings.confidence) / attacks
     most = epsilon_one_run(m, guesses, guesses, significance=significance)
     found = []
     for scored in entries:
-        part = whole(scored, arrays)
-        right = one_run_guesses(part.scores, part.member, guesses, rng)
+        part = build_whole_part(scored, arrays)
+        right = count_right_guesses(part.scores, part.member, guesses, rng)
         value = epsilon_one_run(m, guesses, right, significance=significance)
         interval = Interval(value, value, max(most, value), METHOD.format(guesses=guesses, right=right, attacks=attacks))
         found.append(part.estimate("epsilon_lower", interval, settings.confidence))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memberscope.auditing.documents.result import Arrays
-from memberscope.auditing.estimates.estimates import whole
+from memberscope.auditing.documents.result import AuditArrays
+from memberscope.auditing.estimates.estimates import build_whole_part
 from memberscope.statistics import Interval, Roc, add_variance, auc_value, roc
 from memberscope.types import Floats
 
@@ -59,10 +59,10 @@ def measure_trainings(before: Sequence[float], after: Sequence[float]) -> Betwee
     return BetweenTrainings(variance, freedom, (len(before), len(after)))
 
 
-def tpr_between_vertices(curve: Roc, fpr: float) -> float:
+def interpolate_tpr(curve: Roc, fpr: float) -> float:
     """TPR at `fpr` on straight lines between the vertices of `curve`.
 
-    >>> tpr_between_vertices(roc(np.array([9.0, 9, 5, 5]), np.array([True, False, True, False])), 0.25)
+    >>> interpolate_tpr(roc(np.array([9.0, 9, 5, 5]), np.array([True, False, True, False])), 0.25)
     0.25
     """
     return float(np.interp(fpr * curve.n_non_members, curve.fp, curve.tp)) / curve.n_members
@@ -77,13 +77,13 @@ class TargetNumbers:
     n_targets: int
 
     @classmethod
-    def of(cls, arrays: Arrays) -> TargetNumbers:
+    def of(cls, arrays: AuditArrays) -> TargetNumbers:
         """The numbers of every attack that all further targets ran."""
         names = [entry.name for entry in arrays.scored]
         targets = list(arrays.targets.values())
         curves: dict[str, list[Roc]] = {}
         for name in names:
-            found = [_curve_of(target, name) for target in targets]
+            found = [_build_curve(target, name) for target in targets]
             if targets and all(curve is not None for curve in found):
                 curves[name] = [curve for curve in found if curve is not None]
         auc = {name: np.array([auc_value(curve) for curve in own]) for name, own in curves.items()}
@@ -95,13 +95,13 @@ class TargetNumbers:
             return []
         if fpr is None:
             return [float(value) for value in np.max([self.auc[name] for name in names], axis=0)]
-        return [max(tpr_between_vertices(self.curves[name][k], fpr) for name in names) for k in range(self.n_targets)]
+        return [max(interpolate_tpr(self.curves[name][k], fpr) for name in names) for k in range(self.n_targets)]
 
 
-def _curve_of(target: Arrays, name: str) -> Roc | None:
+def _build_curve(target: AuditArrays, name: str) -> Roc | None:
     """The curve of one attack on one target; None if it did not run."""
     entry = next((entry for entry in target.scored if entry.name == name), None)
     if entry is None:
         return None
-    part = whole(entry, target)
+    part = build_whole_part(entry, target)
     return roc(part.scores, part.member)

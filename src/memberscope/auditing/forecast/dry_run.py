@@ -9,26 +9,32 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from memberscope.auditing.collect.collect import asks_twice, streams_of
-from memberscope.auditing.collect.measured_signals import search_plan, why_not_searched
-from memberscope.auditing.collect.reference_models import Training, designed, order_of, seed_notes, wanted_by
-from memberscope.auditing.collect.target_models import target_order
-from memberscope.auditing.documents.access_levels import Level, levels_of, runs_at
+from memberscope.auditing.collect.collect import can_ask_twice, derive_streams
+from memberscope.auditing.collect.measured_signals import explain_no_search, plan_searches
+from memberscope.auditing.collect.reference_models import (
+    Training,
+    build_training_job,
+    describe_unused_seed,
+    fit_plan_to_design,
+    list_signal_requests,
+)
+from memberscope.auditing.collect.target_models import build_target_job
+from memberscope.auditing.documents.access_levels import Level, is_worth_running, list_audit_levels
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.result import NotRun
-from memberscope.auditing.forecast.time_model import Seconds, Timings, is_search, seconds_of_audit
-from memberscope.auditing.subject.subject import Subject, coded_groups, require_named_units
+from memberscope.auditing.forecast.time_model import Seconds, Timings, estimate_audit_seconds, is_search
+from memberscope.auditing.subject.subject import Subject, encode_groups, require_named_units
 from memberscope.auditing.verdict.claims import count_questions
-from memberscope.auditing.verdict.power import count_sides, detectable_rates
+from memberscope.auditing.verdict.power import compute_detectable_rates, count_sides
 from memberscope.errors import InputError
-from memberscope.recipes.fleet.execution import threads_at_most
-from memberscope.recipes.fleet.fleet import Standing, standing
-from memberscope.recipes.fleet.observe_model import trained_models
-from memberscope.recipes.fleet.tuning_cache import settled
+from memberscope.recipes.fleet.execution import limit_threads
+from memberscope.recipes.fleet.fleet import ResumeState, read_resume_state
+from memberscope.recipes.fleet.observe_model import train_models
+from memberscope.recipes.fleet.tuning_cache import tune_recipe
 from memberscope.signals import Store, is_measured
 from memberscope.signals.collect import PROBE
 from memberscope.statistics import smallest_fpr
-from memberscope.targets.wrappers.query_budget import metered
+from memberscope.targets.wrappers.query_budget import find_metered_target
 from memberscope.types import Access, Attack
 
 
@@ -56,10 +62,10 @@ class Forecast:
     smallest_fpr: float
     detectable: list[tuple[float, float, float | None]]
     notes: list[str]
-    standing: Standing
+    standing: ResumeState
 
 
-def forecast(
+def forecast_audit(
     plan: Plan,
     subject: Subject,
     training: Training | None = None,
@@ -68,29 +74,29 @@ def forecast(
 ) -> Forecast:
     """Dry run of `plan` on `subject`; the model is not asked and nothing is trained; `store` is what earlier runs left.
 
-    `timings` are what was measured of the models (`time_target`, `seconds_a_model`); without them their own time is not known.
+    `timings` are what was measured of the models (`time_target`, `measure_training_seconds`); without them their own time is not known.
 
     Raises:
         InputError: The records do not resolve a rate that was asked for, or further targets are wanted and there is no recipe.
     """
     require_named_units(plan.unit, subject)
-    plan = search_plan(designed(plan, training), subject)
+    plan = plan_searches(fit_plan_to_design(plan, training), subject)
     if plan.targets and training is None:
         raise InputError(f"Expected a recipe to train {plan.targets} target models, got none. Give --recipe, or no --targets.")
     timings = timings or Timings()
     n_members, n_others = int(subject.member.sum()), int((~subject.member).sum())
-    n, levels = n_members + n_others, levels_of(subject.target, subject.target.signal, plan.threat, plan.restrictions)
+    n, levels = n_members + n_others, list_audit_levels(subject.target, subject.target.signal, plan.threat, plan.restrictions)
     runs, not_run = split_runs(plan, subject, training, levels)
     models = 0
-    if training is not None and wanted_by(plan, levels):
-        models = len(order_of(plan, subject, training, levels, np.random.SeedSequence(plan.seed)).inside)
-    left = left_over(plan, subject, training, levels, store)
-    seconds = seconds_of_audit(plan, subject, training, levels, runs, timings)
+    if training is not None and list_signal_requests(plan, levels):
+        models = len(build_training_job(plan, subject, training, levels, np.random.SeedSequence(plan.seed)).inside)
+    left = count_remaining_models(plan, subject, training, levels, store)
+    seconds = estimate_audit_seconds(plan, subject, training, levels, runs, timings)
     done = 0.0 if not models + plan.targets else 1 - left.stored / (models + plan.targets)
-    queries = queries_of_target(plan, subject, training, runs, models)
+    queries = count_target_queries(plan, subject, training, runs, models)
     rest = replace(
         seconds,
-        asking=at_rate(subject, queries) if seconds.asking is None else seconds.asking,
+        asking=estimate_rate_limited_seconds(subject, queries) if seconds.asking is None else seconds.asking,
         training=None if timings.model is None else timings.model * left.to_train,
         observing=None if seconds.observing is None else seconds.observing * done,
     )
@@ -102,17 +108,17 @@ def forecast(
         n_members=n_members,
         n_non_members=n_others,
         queries=queries,
-        model_queries=queries_of_models(plan, subject, training, levels, models),
-        minutes=rest.wall(cores, jobs_at_once(training)) / 60,
+        model_queries=count_model_queries(plan, subject, training, levels, models),
+        minutes=rest.wall(cores, count_parallel_jobs(training)) / 60,
         seconds=rest,
-        unknown=unknown_times(plan, subject, runs, rest, left),
+        unknown=describe_unknown_times(plan, subject, runs, rest, left),
         megabytes=stored / 1e6,
         models=models,
         targets=plan.targets,
-        model_megabytes=stored_of_models(plan, subject, training, levels, models) / 1e6,
+        model_megabytes=count_stored_bytes(plan, subject, training, levels, models) / 1e6,
         smallest_fpr=smallest_fpr(n_others),
-        detectable=detectable_rows(plan, subject, runs),
-        notes=seed_notes(training),
+        detectable=list_detectable_rows(plan, subject, runs),
+        notes=describe_unused_seed(training),
         standing=left,
     )
 
@@ -124,8 +130,8 @@ def split_runs(
     runs: list[tuple[Attack, Level]] = []
     not_run = [NotRun(attack.name, plan.threat.access.word, why) for attack, why in plan.withheld()]
     for attack in plan.chosen():
-        at = [level for level in levels if runs_at(attack, level)]
-        why = why_not_run(attack, at, plan, subject, training)
+        at = [level for level in levels if is_worth_running(attack, level)]
+        why = explain_not_run(attack, at, plan, subject, training)
         if why is None:
             runs += [(attack, level) for level in at]
         else:
@@ -133,7 +139,7 @@ def split_runs(
     return runs, not_run
 
 
-def why_not_run(attack: Attack, at: list[Level], plan: Plan, subject: Subject, training: Training | None) -> str | None:
+def explain_not_run(attack: Attack, at: list[Level], plan: Plan, subject: Subject, training: Training | None) -> str | None:
     """The reason why an attack will not run at the levels `at`; None if it will."""
     signal, needs = subject.target.signal, attack.needs
     if not at:
@@ -141,7 +147,7 @@ def why_not_run(attack: Attack, at: list[Level], plan: Plan, subject: Subject, t
     if needs.spec.name == "transfer" and (training is None or training.population is None):
         return "needs a recipe and a population that the target labels"
     if is_measured(needs.spec) and at[-1].access == Access.LABEL and needs.spec.name != "transfer" and not plan.search_queries:
-        return why_not_searched(plan, subject)
+        return explain_no_search(plan, subject)
     if needs.spec.name == "augmentation" and len(getattr(subject.records.x, "shape", ())) < 3:
         return "needs images"
     if sum(needs.references) and training is None:
@@ -153,17 +159,19 @@ def why_not_run(attack: Attack, at: list[Level], plan: Plan, subject: Subject, t
     return None
 
 
-def detectable_rows(plan: Plan, subject: Subject, runs: list[tuple[Attack, Level]]) -> list[tuple[float, float, float | None]]:
+def list_detectable_rows(
+    plan: Plan, subject: Subject, runs: list[tuple[Attack, Level]]
+) -> list[tuple[float, float, float | None]]:
     """For each rate of the policy (or each that is reported): the limit, and the smallest TPR that would fail it."""
     attacks = {attack.name: attack.needs.known != "none" for attack, level in runs if level.declared}
     sides = count_sides(subject.member, subject.unit_codes)
-    n_claims = count_questions(plan.policy, coded_groups(subject)[1]) if plan.policy else 1
+    n_claims = count_questions(plan.policy, encode_groups(subject)[1]) if plan.policy else 1
     fprs = plan.resolvable_fprs(int((~subject.member).sum()))
-    rows = detectable_rates(plan, attacks, *sides, fprs, n_claims)
+    rows = compute_detectable_rates(plan, attacks, *sides, fprs, n_claims)
     return [(row["fpr"], row["limit"], row["tpr"]) for row in rows]
 
 
-def queries_of_target(
+def count_target_queries(
     plan: Plan, subject: Subject, training: Training | None, runs: list[tuple[Attack, Level]], models: int
 ) -> int:
     """The most records that the target will be asked about: each view, each search, the population, and some a second time."""
@@ -180,36 +188,36 @@ def queries_of_target(
         * len({entry.spec for entry in wanted if is_search(entry)})
         * (plan.search_queries or 0)
     )
-    return asked + (min(PROBE, n) if asks_twice(plan, training) else 0)
+    return asked + (min(PROBE, n) if can_ask_twice(plan, training) else 0)
 
 
-def queries_of_models(plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...], models: int) -> int:
+def count_model_queries(plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...], models: int) -> int:
     """The most records that reference models and further targets will be asked about, searches included."""
     if training is None:
         return 0
     n = len(subject.records) + (0 if training.population is None else len(training.population))
 
     def asked(*, alone: bool) -> int:
-        searched = {entry.spec for entry in wanted_by(plan, levels, alone=alone) if is_search(entry)}
+        searched = {entry.spec for entry in list_signal_requests(plan, levels, alone=alone) if is_search(entry)}
         return n * (len(plan.views) + len(searched) * (plan.search_queries or 0))
 
     return models * asked(alone=False) + plan.targets * asked(alone=True)
 
 
-def at_rate(subject: Subject, queries: int) -> float | None:
+def estimate_rate_limited_seconds(subject: Subject, queries: int) -> float | None:
     """Seconds that an endpoint's rate limit makes of so many queries; None where there is no limit, since endpoints are not asked."""
-    endpoint = getattr(metered(subject.target), "endpoint", None)
+    endpoint = getattr(find_metered_target(subject.target), "endpoint", None)
     if endpoint is None or endpoint.rate is None:
         return None
     return float(-(-queries // endpoint.rows_a_request) / endpoint.rate)
 
 
-def unknown_times(
-    plan: Plan, subject: Subject, runs: list[tuple[Attack, Level]], seconds: Seconds, left: Standing
+def describe_unknown_times(
+    plan: Plan, subject: Subject, runs: list[tuple[Attack, Level]], seconds: Seconds, left: ResumeState
 ) -> list[str]:
     """What the minutes leave out, in sentences."""
     found = []
-    if metered(subject.target) is not None and seconds.asking is not None:
+    if find_metered_target(subject.target) is not None and seconds.asking is not None:
         found.append("The endpoint's own time is not known: the minutes are those of its rate limit.")
     if seconds.asking is None:
         found.append("The target's own time is not known: nothing was asked of it.")
@@ -225,50 +233,52 @@ def unknown_times(
     return found
 
 
-def jobs_at_once(training: Training | None) -> int:
+def count_parallel_jobs(training: Training | None) -> int:
     """Models that are trained at a time on this machine."""
     jobs = 1 if training is None or training.execution.backend == "sequential" else training.execution.n_jobs
     return (os.cpu_count() or 1) if jobs < 0 else max(jobs, 1)
 
 
-def left_over(
+def count_remaining_models(
     plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...], store: Store | None
-) -> Standing:
+) -> ResumeState:
     """How many of the reference models and further targets are stored, kept, or to train."""
     if training is None:
-        return Standing(0, 0, 0)
-    streams, orders = streams_of(plan), []
-    if wanted_by(plan, levels):
-        orders.append(order_of(plan, subject, training, levels, streams["references"]))
+        return ResumeState(0, 0, 0)
+    streams, orders = derive_streams(plan), []
+    if list_signal_requests(plan, levels):
+        orders.append(build_training_job(plan, subject, training, levels, streams["references"]))
     if plan.targets:
-        orders.append(target_order(plan, subject, training, levels, streams["targets"]))
-    parts = [standing(order, store) for order in orders]
-    return Standing(*(sum(getattr(part, name) for part in parts) for name in ("stored", "kept", "to_train")))
+        orders.append(build_target_job(plan, subject, training, levels, streams["targets"]))
+    parts = [read_resume_state(order, store) for order in orders]
+    return ResumeState(*(sum(getattr(part, name) for part in parts) for name in ("stored", "kept", "to_train")))
 
 
-def stored_of_models(plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...], models: int) -> int:
+def count_stored_bytes(plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...], models: int) -> int:
     """Bytes stored of the reference models and of the further targets, of which all answers are kept as well."""
     whole = 8 * len(subject.records) * subject.target.n_classes
-    return (models + plan.targets) * bytes_of_a_model(plan, subject, training, levels) + plan.targets * whole
+    return (models + plan.targets) * count_bytes_per_model(plan, subject, training, levels) + plan.targets * whole
 
 
-def bytes_of_a_model(plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...]) -> int:
+def count_bytes_per_model(plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...]) -> int:
     """What is stored of one reference model: a float32 a signal, record and view, all outputs where an attack needs them."""
     records = len(subject.records) + (len(training.population) if training and training.population else 0)
     per_record = 8
-    for wanted in wanted_by(plan, levels):
+    for wanted in list_signal_requests(plan, levels):
         per_record += 4 * (subject.target.n_classes if wanted.spec.name == "outputs" else len(plan.views))
     return records * per_record
 
 
-def seconds_a_model(plan: Plan, subject: Subject, training: Training, clock: Callable[[], float] = time.perf_counter) -> float:
+def measure_training_seconds(
+    plan: Plan, subject: Subject, training: Training, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Seconds that training one batch of reference models takes here on one core, by model; nothing is kept."""
-    levels = levels_of(subject.target, subject.target.signal, plan.threat, plan.restrictions)
-    order = order_of(plan, subject, training, levels, np.random.SeedSequence(plan.seed))
-    recipe, _ = settled(order.recipe, order.pool, int(order.inside[0].sum()), len(order.inside), None)
+    levels = list_audit_levels(subject.target, subject.target.signal, plan.threat, plan.restrictions)
+    order = build_training_job(plan, subject, training, levels, np.random.SeedSequence(plan.seed))
+    recipe, _ = tune_recipe(order.recipe, order.pool, int(order.inside[0].sum()), len(order.inside), None)
     order = replace(order, recipe=recipe)
     batch = list(order.batches()[0])
     started = clock()
-    with threads_at_most(1):
-        trained_models(order.recipe, order.pool, order.inside[batch], [order.seeds[row] for row in batch])
+    with limit_threads(1):
+        train_models(order.recipe, order.pool, order.inside[batch], [order.seeds[row] for row in batch])
     return (clock() - started) / len(batch)

@@ -13,13 +13,13 @@ from math import comb
 
 import numpy as np
 
-from memberscope.auditing.collect.reference_models import Training, wanted_by
+from memberscope.auditing.collect.reference_models import Training, list_signal_requests
 from memberscope.auditing.documents.access_levels import Level
 from memberscope.auditing.documents.plan import Plan
-from memberscope.auditing.subject.subject import Subject, take
+from memberscope.auditing.subject.subject import Subject, take_records
 from memberscope.errors import MemberscopeError, TargetError
-from memberscope.signals import Wanted, is_measured
-from memberscope.targets.wrappers.query_budget import metered
+from memberscope.signals import SignalRequest, is_measured
+from memberscope.targets.wrappers.query_budget import find_metered_target
 from memberscope.types import Access, Attack
 
 START = 1.5  # an audit of next to nothing
@@ -83,13 +83,13 @@ def time_target(subject: Subject, clock: Callable[[], float] = time.perf_counter
     target = subject.target
     if getattr(target, "stored", False):
         return Timings(0.0, 0.0)
-    if getattr(target, "costly", False) or metered(target) is not None or subject.records.x is None:
+    if getattr(target, "costly", False) or find_metered_target(target) is not None or subject.records.x is None:
         return Timings()
     some = np.arange(min(PROBED, len(subject.records)))
-    few, many = (take(subject, rows).records.x for rows in (some, np.resize(some, LARGE)))
+    few, many = (take_records(subject, rows).records.x for rows in (some, np.resize(some, LARGE)))
     try:
         target.query(few)
-        seconds = [min(_seconds_of(lambda: target.query(x), clock) for _ in range(3)) for x in (few, many)]  # noqa: B023
+        seconds = [min(_measure_seconds(lambda: target.query(x), clock) for _ in range(3)) for x in (few, many)]  # noqa: B023
     except MemberscopeError:
         raise
     except Exception as error:
@@ -101,14 +101,14 @@ def time_target(subject: Subject, clock: Callable[[], float] = time.perf_counter
     return Timings(max(seconds[0] - record * len(some), 0.0), record)
 
 
-def _seconds_of(work: Callable[[], object], clock: Callable[[], float]) -> float:
+def _measure_seconds(work: Callable[[], object], clock: Callable[[], float]) -> float:
     """Seconds by the `clock` that `work` takes."""
     started = clock()
     work()
     return clock() - started
 
 
-def seconds_of_audit(
+def estimate_audit_seconds(
     plan: Plan,
     subject: Subject,
     training: Training | None,
@@ -117,14 +117,14 @@ def seconds_of_audit(
     timings: Timings,
 ) -> Seconds:
     """Add up what an audit of this plan does; `runs` are its attacks at their levels."""
-    models = plan.references if training is not None and wanted_by(plan, levels) else 0
-    n, width = len(subject.records), _width(subject)
+    models = plan.references if training is not None and list_signal_requests(plan, levels) else 0
+    n, width = len(subject.records), _count_columns(subject)
     own = tuple(dict.fromkeys(level.wanted(attack.needs.spec, plan.search_queries or 0) for attack, level in runs))
-    of_target = _asking(plan, subject, own, timings)
-    observing = _observing(plan, subject, training, levels, models, timings)
-    scoring = seconds_of_attacks(plan, subject, runs, models, n)
-    further = plan.targets * (scoring + _estimating(subject, runs, n))
-    controls = seconds_of_attacks(plan, subject, runs, models, int((~subject.member).sum()))
+    of_target = _sum_question_seconds(plan, subject, own, timings)
+    observing = _sum_observation_seconds(plan, subject, training, levels, models, timings)
+    scoring = estimate_attack_seconds(plan, subject, runs, models, n)
+    further = plan.targets * (scoring + _sum_estimate_seconds(subject, runs, n))
+    controls = estimate_attack_seconds(plan, subject, runs, models, int((~subject.member).sum()))
     if subject.features is not None:
         controls += COMPARE[0] * min(n, COMPARE[1]) * width
         controls += BLIND[0] + BLIND[1] * min(n, BLIND[2]) * (width + min(subject.target.n_classes, 100)) * 10
@@ -133,12 +133,12 @@ def seconds_of_audit(
         training=None if timings.model is None else timings.model * (models + plan.targets),
         observing=observing,
         scoring=START + scoring + further,
-        estimating=_estimating(subject, runs, n),
+        estimating=_sum_estimate_seconds(subject, runs, n),
         controls=controls,
     )
 
 
-def seconds_of_attacks(plan: Plan, subject: Subject, runs: list[tuple[Attack, Level]], models: int, n: int) -> float:
+def estimate_attack_seconds(plan: Plan, subject: Subject, runs: list[tuple[Attack, Level]], models: int, n: int) -> float:
     """Add up what the attacks of `runs` take on `n` records beside `models` reference models."""
     seconds = 0.0
     for attack, _ in runs:
@@ -146,20 +146,20 @@ def seconds_of_attacks(plan: Plan, subject: Subject, runs: list[tuple[Attack, Le
         seconds += fixed + each * (min(n, QUANTILE[2]) + FURTHER * max(n - QUANTILE[2], 0) if attack.needs.features else n)
         if sum(attack.needs.references):
             seconds += COMPARED * n * models
-    return seconds + CLASSIFIER * classifiers(plan, [attack.name for attack, _ in runs], subject.target.n_classes)
+    return seconds + CLASSIFIER * count_classifiers(plan, [attack.name for attack, _ in runs], subject.target.n_classes)
 
 
-def classifiers(plan: Plan, names: list[str], n_classes: int) -> int:
+def count_classifiers(plan: Plan, names: list[str], n_classes: int) -> int:
     """Count the attack classifiers that are fitted: one a class and one for all, or one for all, for each fold and pair of folds.
 
-    >>> classifiers(Plan(folds=5), ["shokri", "shokri_statistics"], 30)
+    >>> count_classifiers(Plan(folds=5), ["shokri", "shokri_statistics"], 30)
     480
     """
     one_fit = {"shokri": 1 + n_classes, "shokri_statistics": 1}
     return (plan.folds + comb(plan.folds, 2)) * sum(one_fit.get(name, 0) for name in names)
 
 
-def _estimating(subject: Subject, runs: list[tuple[Attack, Level]], n: int) -> float:
+def _sum_estimate_seconds(subject: Subject, runs: list[tuple[Attack, Level]], n: int) -> float:
     """Add up the estimates: every attack at a declared level on all records, by class and by group, and on all alone at others."""
     groups = min(subject.target.n_classes, n // 20) + sum(len(np.unique(values)) for values in subject.records.groups.values())
     whole = sum(1 for _, level in runs if level.declared)
@@ -167,24 +167,24 @@ def _estimating(subject: Subject, runs: list[tuple[Attack, Level]], n: int) -> f
     return PART[0] * parts + PART[1] * n * (len(runs) + whole * kinds)
 
 
-def _asking(plan: Plan, subject: Subject, wanted: tuple[Wanted, ...], timings: Timings) -> float | None:
+def _sum_question_seconds(plan: Plan, subject: Subject, wanted: tuple[SignalRequest, ...], timings: Timings) -> float | None:
     """Seconds that the target takes to answer, searches included; None where nobody measured it."""
     if timings.question is None or timings.record is None:
         return None
     n = len(subject.records)
     plain = timings.question * (1 + n // 4096) + timings.record * n
-    return plain * len(plan.views) + _searching(plan, subject, wanted, timings)
+    return plain * len(plan.views) + _sum_search_seconds(plan, subject, wanted, timings)
 
 
-def _searching(plan: Plan, subject: Subject, wanted: tuple[Wanted, ...], timings: Timings) -> float:
+def _sum_search_seconds(plan: Plan, subject: Subject, wanted: tuple[SignalRequest, ...], timings: Timings) -> float:
     """Seconds of the label-only searches of one model: in each step all records that still search are asked once."""
     assert timings.question is not None and timings.record is not None
     n_searches = len({entry.spec for entry in wanted if is_search(entry)})
     steps, n = SPENT * (plan.search_queries or 0) * n_searches, len(subject.records)
-    return steps * (timings.question + n * (timings.record + MOVED[0] + MOVED[1] * _width(subject)))
+    return steps * (timings.question + n * (timings.record + MOVED[0] + MOVED[1] * _count_columns(subject)))
 
 
-def _observing(
+def _sum_observation_seconds(
     plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...], models: int, timings: Timings
 ) -> float | None:
     """Seconds that reference models and further targets take to answer, each as long as the target; None where that is not known."""
@@ -194,19 +194,27 @@ def _observing(
         return None
     n = len(subject.records) + (0 if training.population is None else len(training.population))
     plain = (timings.question + timings.record * n) * len(plan.views)
-    of_reference = plain + _searching(plan, subject, wanted_by(plan, levels), timings)
-    of_further = plain + _searching(plan, subject, wanted_by(plan, levels, alone=True), timings)
+    of_reference = plain + _sum_search_seconds(plan, subject, list_signal_requests(plan, levels), timings)
+    of_further = plain + _sum_search_seconds(plan, subject, list_signal_requests(plan, levels, alone=True), timings)
     return models * of_reference + plan.targets * of_further
 
 
-def is_search(wanted: Wanted) -> bool:
+def is_search(wanted: SignalRequest) -> bool:
     """Tell whether a signal is searched for with new queries."""
     return is_measured(wanted.spec) and wanted.access == Access.LABEL and wanted.spec.name != "transfer"
 
 
-def _width(subject: Subject) -> int:
+def _count_columns(subject: Subject) -> int:
     """Count the columns of a record; 1 where that cannot be known."""
     return 1 if subject.features is None else int(subject.features.shape[1])
 
 
-__all__ = ["Seconds", "Timings", "classifiers", "is_search", "seconds_of_attacks", "seconds_of_audit", "time_target"]
+__all__ = [
+    "Seconds",
+    "Timings",
+    "count_classifiers",
+    "is_search",
+    "estimate_attack_seconds",
+    "estimate_audit_seconds",
+    "time_target",
+]

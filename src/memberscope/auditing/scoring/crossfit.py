@@ -12,14 +12,14 @@ from itertools import combinations
 
 import numpy as np
 
-from memberscope.auditing.documents.result import BALANCED, Arrays, Scored, at_fpr
+from memberscope.auditing.documents.result import BALANCED, AttackScores, AuditArrays, name_operating_point
 from memberscope.errors import InputError
 from memberscope.statistics import (
-    best_balanced,
+    find_best_balanced_threshold,
     fit_likelihood_ratio,
     operating_point,
+    ranks_within_fold,
     roc,
-    within_fold,
 )
 from memberscope.types import Attack, Bools, Evidence, Floats, Ints
 
@@ -77,12 +77,12 @@ def _assign_units(member: Bools, n_folds: int, rng: np.random.Generator, unit: I
     return np.asarray(fold_of_unit[codes])
 
 
-def known_outside(member: Bools, fold: Ints, hidden_folds: tuple[int, ...]) -> np.ndarray[tuple[int], np.dtype[np.int8]]:
+def mark_known_records(member: Bools, fold: Ints, hidden_folds: tuple[int, ...]) -> np.ndarray[tuple[int], np.dtype[np.int8]]:
     """What the adversary is granted (n,): the truth outside `hidden_folds`, -1 inside."""
     return np.where(np.isin(fold, hidden_folds), -1, member.astype(np.int8)).astype(np.int8)
 
 
-def crossfit(
+def crossfit_attack(
     attack: Attack,
     evidence: Evidence,
     member: Bools,
@@ -101,8 +101,8 @@ def crossfit(
     n_folds = int(fold.max()) + 1
 
     def scored(hidden: tuple[int, ...]) -> Floats:
-        stream = np.random.default_rng(np.random.SeedSequence([*as_ints(seed), *hidden]))
-        return attack.score(replace(evidence, known=known_outside(member, fold, hidden)), stream)
+        stream = np.random.default_rng(np.random.SeedSequence([*flatten_seed(seed), *hidden]))
+        return attack.score(replace(evidence, known=mark_known_records(member, fold, hidden)), stream)
 
     if attack.needs.known == "none":
         return CrossFit(scored(tuple(range(n_folds))), None)
@@ -117,28 +117,28 @@ def crossfit(
     return CrossFit(scores, elsewhere)
 
 
-def as_ints(seed: np.random.SeedSequence) -> list[int]:
+def flatten_seed(seed: np.random.SeedSequence) -> list[int]:
     """Entropy and spawn key of a seed sequence, to derive further streams from."""
     entropy = seed.entropy
     base = [int(entropy)] if isinstance(entropy, int) else [int(part) for part in entropy or ()]
     return [*base, *(int(part) for part in seed.spawn_key)]
 
 
-def transferred_thresholds(fit: CrossFit, member: Bools, fold: Ints, fprs: tuple[float, ...]) -> dict[str, Floats]:
+def transfer_thresholds(fit: CrossFit, member: Bools, fold: Ints, fprs: tuple[float, ...]) -> dict[str, Floats]:
     """Thresholds (k,) that each fold gets from the other folds: one for each rate they resolve, and the balanced one."""
     n_folds = int(fold.max()) + 1
     resolved = [fpr for fpr in fprs if fpr * min(int((~member & (fold != f)).sum()) for f in range(n_folds)) >= 1 - 1e-9]
-    found = {name: np.empty(n_folds) for name in (*map(at_fpr, resolved), BALANCED)}
+    found = {name: np.empty(n_folds) for name in (*map(name_operating_point, resolved), BALANCED)}
     for f in range(n_folds):
         others = fold != f
         curve = roc(fit.reference(f)[others], member[others])
-        found[BALANCED][f] = best_balanced(curve)
+        found[BALANCED][f] = find_best_balanced_threshold(curve)
         for fpr in resolved:
-            found[at_fpr(fpr)][f] = operating_point(curve, fpr).threshold
+            found[name_operating_point(fpr)][f] = operating_point(curve, fpr).threshold
     return found
 
 
-def posteriors(fit: CrossFit, member: Bools, fold: Ints, prior: float) -> Floats:
+def estimate_posteriors(fit: CrossFit, member: Bools, fold: Ints, prior: float) -> Floats:
     """Probability of membership (n,) at `prior`, from a likelihood ratio learned on the other folds."""
     found = np.empty(len(member))
     for f in range(int(fold.max()) + 1):
@@ -151,6 +151,6 @@ def posteriors(fit: CrossFit, member: Bools, fold: Ints, prior: float) -> Floats
 CrossFitter = Callable[[Attack, Evidence, Bools, Ints, np.random.SeedSequence], CrossFit]
 
 
-def comparable(scored: Scored, arrays: Arrays) -> Floats:
+def pool_scores(scored: AttackScores, arrays: AuditArrays) -> Floats:
     """Scores that may be pooled (n,): as they are, or as positions within the fold for attacks fitted fold by fold."""
-    return within_fold(scored.scores, arrays.member, arrays.fold) if scored.learned else scored.scores
+    return ranks_within_fold(scored.scores, arrays.member, arrays.fold) if scored.learned else scored.scores

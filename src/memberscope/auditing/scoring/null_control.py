@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from memberscope._parallel import each
+from memberscope._parallel import map_in_parallel
 from memberscope.auditing.documents.result import Control
 from memberscope.auditing.scoring import crossfit as fitting
 from memberscope.errors import UnmetNeedError
-from memberscope.statistics import auc_interval, distinct_rankings, within_fold
+from memberscope.statistics import auc_interval, find_distinct_rankings, ranks_within_fold
 from memberscope.types import Attack, Bools, Evidence, Floats, Ints
 
 ALPHA = 0.005  # chance that a clean audit fails this control, over all its attacks
 SMALLEST = 40  # non-members below which the control cannot run
 
 
-def pseudo_members(ids: np.ndarray[tuple[int], np.dtype[np.str_]], unit: Ints | None = None) -> Bools:
+def choose_pseudo_members(ids: np.ndarray[tuple[int], np.dtype[np.str_]], unit: Ints | None = None) -> Bools:
     """Half of the ids (n,), chosen by a hash of the id, so that the same records give the same split.
 
     A `unit` (n,) goes as a whole, by the smallest id in it.
@@ -29,7 +29,7 @@ def pseudo_members(ids: np.ndarray[tuple[int], np.dtype[np.str_]], unit: Ints | 
         code = np.unique(unit, return_inverse=True)[1]
         order = np.argsort(ids, kind="stable")
         first = np.unique(code[order], return_index=True)[1]
-        chosen: Bools = pseudo_members(ids[order][first])[code]
+        chosen: Bools = choose_pseudo_members(ids[order][first])[code]
         return chosen
     ranks = [hashlib.sha256(f"null-control:{name}".encode()).digest() for name in ids]
     order = np.array(sorted(range(len(ids)), key=ranks.__getitem__), dtype=np.int64)
@@ -38,7 +38,7 @@ def pseudo_members(ids: np.ndarray[tuple[int], np.dtype[np.str_]], unit: Ints | 
     return chosen
 
 
-def null_control(
+def run_null_control(
     attacks: tuple[Attack, ...],
     evidence: Callable[[Attack], Evidence],
     ids: np.ndarray[tuple[int], np.dtype[np.str_]],
@@ -53,7 +53,7 @@ def null_control(
     """
     if len(ids) < SMALLEST:
         return Control(None, f"Only {len(ids)} non-members; the null control needs {SMALLEST}.")
-    truth = pseudo_members(ids, unit)
+    truth = choose_pseudo_members(ids, unit)
     by_unit: dict[str, Any] = {} if unit is None else {"unit": unit}
     if unit is not None and min(len(np.unique(unit[truth])), len(np.unique(unit[~truth]))) < n_folds:
         return Control(None, f"Too few units among the non-members; the null control needs {2 * n_folds}.")
@@ -61,22 +61,24 @@ def null_control(
 
     def pooled(attack: Attack) -> Floats | None:
         try:
-            fit = fitting.crossfit(attack, evidence(attack), truth, fold, seed)
+            fit = fitting.crossfit_attack(attack, evidence(attack), truth, fold, seed)
         except UnmetNeedError:
             return None
-        return fit.scores if fit.elsewhere is None else within_fold(fit.scores, truth, fold)
+        return fit.scores if fit.elsewhere is None else ranks_within_fold(fit.scores, truth, fold)
 
-    answers = zip(attacks, each(pooled, attacks, long=lambda attack: attack.needs.features), strict=True)
+    answers = zip(attacks, map_in_parallel(pooled, attacks, long=lambda attack: attack.needs.features), strict=True)
     scored = {attack.name: scores for attack, scores in answers if scores is not None}
     if not scored:
         return Control(None, "No attack ran on the non-members.")
-    return verdict(scored, truth, unit)
+    return judge_null_scores(scored, truth, unit)
 
 
-def verdict(scored: dict[str, Floats], truth: Bools, unit: Ints | None = None, *, tests: int | None = None) -> Control:
+def judge_null_scores(
+    scored: dict[str, Floats], truth: Bools, unit: Ints | None = None, *, tests: int | None = None
+) -> Control:
     """Fail if some attack's AUC differs from one half, with `ALPHA` shared among attacks that rank differently, or `tests`."""
     names = list(scored)
-    distinct = [names[index] for index in distinct_rankings(list(scored.values()))]
+    distinct = [names[index] for index in find_distinct_rankings(list(scored.values()))]
     confidence = 1 - ALPHA / (tests or len(distinct))
     by_unit: dict[str, Any] = {} if unit is None else {"unit": unit}
     intervals = {name: auc_interval(scored[name], truth, confidence, **by_unit) for name in distinct}
@@ -93,7 +95,7 @@ def verdict(scored: dict[str, Floats], truth: Bools, unit: Ints | None = None, *
     return Control(not broken, why, interval.value, interval.low, interval.high, None, details)
 
 
-def of_non_members(evidence: Evidence, member: Bools) -> Evidence:
+def select_non_member_evidence(evidence: Evidence, member: Bools) -> Evidence:
     """The evidence about non-members alone; where they follow the members, reference signals stay where they lie."""
     keep: Any = ~member
     first = int(np.argmax(keep))

@@ -6,20 +6,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from memberscope._parallel import each
+from memberscope._parallel import map_in_parallel
 from memberscope.auditing.collect.collect import Collected, Progress
-from memberscope.auditing.documents.access_levels import Level, runs_at
-from memberscope.auditing.documents.plan import Plan, Settings
-from memberscope.auditing.documents.result import Arrays, NotRun, Scored
+from memberscope.auditing.documents.access_levels import Level, is_worth_running
+from memberscope.auditing.documents.plan import EstimateSettings, Plan
+from memberscope.auditing.documents.result import AttackScores, AuditArrays, NotRun
 from memberscope.auditing.scoring import crossfit as fitting
-from memberscope.auditing.scoring.crossfit import comparable
-from memberscope.auditing.subject.subject import coded_groups
+from memberscope.auditing.scoring.crossfit import pool_scores
+from memberscope.auditing.subject.subject import encode_groups
 from memberscope.errors import InputError, UnmetNeedError
 from memberscope.statistics import smallest_fpr
 from memberscope.types import Access, Attack, Evidence, Floats
 
 
-def score(plan: Plan, got: Collected, settings: Settings, report: Progress) -> tuple[Arrays, list[NotRun]]:
+def score_attacks(plan: Plan, got: Collected, settings: EstimateSettings, report: Progress) -> tuple[AuditArrays, list[NotRun]]:
     """Run every attack at every level it applies to, cross-fitted; those that cannot run are listed with the reason."""
     member = got.subject.member
     if min(int(member.sum()), int((~member).sum())) < 2 * plan.folds:
@@ -29,36 +29,36 @@ def score(plan: Plan, got: Collected, settings: Settings, report: Progress) -> t
         )
     unit = got.subject.unit_codes
     fold = fitting.assign_folds(member, plan.folds, np.random.default_rng(got.streams["folds"]), unit)
-    jobs = [(attack, level) for level in got.levels for attack in plan.chosen() if runs_at(attack, level)]
+    jobs = [(attack, level) for level in got.levels for attack in plan.chosen() if is_worth_running(attack, level)]
 
-    def attempt(job: tuple[Attack, Level]) -> tuple[Scored, Floats | None] | NotRun:
+    def attempt(job: tuple[Attack, Level]) -> tuple[AttackScores, Floats | None] | NotRun:
         attack, level = job
         try:
             seen = got.evidence_for(attack, level)
-            fit = fitting.crossfit(attack, seen, member, fold, got.streams["scores"], pairs=level.declared)
+            fit = fitting.crossfit_attack(attack, seen, member, fold, got.streams["scores"], pairs=level.declared)
         except UnmetNeedError as error:
-            return NotRun(attack.name, level.word, f"{error}{left_out(attack, got)}")
-        entry = Scored(
+            return NotRun(attack.name, level.word, f"{error}{explain_missing_references(attack, got)}")
+        entry = AttackScores(
             attack.name,
             level.access.word,
             fit.elsewhere is not None,
             fit.scores,
-            fitting.transferred_thresholds(fit, member, fold, settings.fprs) if level.declared else {},
-            queries_of(got, attack, level, seen),
+            fitting.transfer_thresholds(fit, member, fold, settings.fprs) if level.declared else {},
+            count_attack_queries(got, attack, level, seen),
             level.restriction,
             level.declared,
         )
-        risk = fitting.posteriors(fit, member, fold, plan.threat.prior) if level.declared else None
-        return with_stages(got, attack, level, entry, seen), risk
+        risk = fitting.estimate_posteriors(fit, member, fold, plan.threat.prior) if level.declared else None
+        return add_budget_stages(got, attack, level, entry, seen), risk
 
-    answers = each(attempt, jobs, lambda done, n: report("attack", done, n), long=lambda job: job[0].needs.features)
+    answers = map_in_parallel(attempt, jobs, lambda done, n: report("attack", done, n), long=lambda job: job[0].needs.features)
     ran_well = [answer for answer in answers if isinstance(answer, tuple)]
     scored = [entry for entry, _ in ran_well]
     posterior = {entry.name: risk for entry, risk in ran_well if risk is not None}
     refused = [(answer, job[1]) for answer, job in zip(answers, jobs, strict=True) if isinstance(answer, NotRun)]
     said = {(entry.attack, entry.why) for entry, level in refused if level.declared}
     not_run = [NotRun(attack.name, plan.threat.access.word, why) for attack, why in plan.withheld()]
-    not_run += declared_too_high(plan, got) + [
+    not_run += note_unoffered_access(plan, got) + [
         entry for entry, level in refused if level.declared or (entry.attack, entry.why) not in said
     ]
     if not scored:
@@ -66,17 +66,17 @@ def score(plan: Plan, got: Collected, settings: Settings, report: Progress) -> t
     ran = {entry.attack for entry in scored} | {entry.attack for entry in not_run}
     for attack in plan.chosen():
         if attack.name not in ran:
-            why = out_of_reach(attack, plan, got)
+            why = explain_no_level(attack, plan, got)
             not_run.append(NotRun(attack.name, plan.threat.access.word, why))
-    groups, values = coded_groups(got.subject)
-    arrays = Arrays(
+    groups, values = encode_groups(got.subject)
+    arrays = AuditArrays(
         got.subject.records.ids, member, got.subject.records.y, fold, tuple(scored), groups, values, posterior, unit=unit
     )
-    arrays.comparable.update({entry.name: comparable(entry, arrays) for entry in scored})
-    return arrays, not_run + unresolved(plan, arrays, settings)
+    arrays.comparable.update({entry.name: pool_scores(entry, arrays) for entry in scored})
+    return arrays, not_run + note_unresolved_rates(plan, arrays, settings)
 
 
-def left_out(attack: Attack, got: Collected) -> str:
+def explain_missing_references(attack: Attack, got: Collected) -> str:
     """A sentence on the reference models that could not be trained, where an attack needs more than are left."""
     if got.references is None or not got.references.fleet.failures or not any(attack.needs.references):
         return ""
@@ -84,7 +84,7 @@ def left_out(attack: Attack, got: Collected) -> str:
     return f" {len(failures)} of {len(got.references.fleet)} could not be trained. {failures[min(failures)].why}"
 
 
-def declared_too_high(plan: Plan, got: Collected) -> list[NotRun]:
+def note_unoffered_access(plan: Plan, got: Collected) -> list[NotRun]:
     """A note for each declared access level that the target does not offer."""
     missing = [access for access in Access if got.levels[-1].access < access <= plan.threat.access]
     declared = got.levels[-1].restriction
@@ -92,7 +92,7 @@ def declared_too_high(plan: Plan, got: Collected) -> list[NotRun]:
     return [NotRun("all", access.word, f"The model returns {got.observed.signal} only{limits}.") for access in missing]
 
 
-def out_of_reach(attack: Attack, plan: Plan, got: Collected) -> str:
+def explain_no_level(attack: Attack, plan: Plan, got: Collected) -> str:
     """Why an attack has no level to run at."""
     needed = attack.needs.access
     if needed > plan.threat.access:
@@ -100,13 +100,13 @@ def out_of_reach(attack: Attack, plan: Plan, got: Collected) -> str:
     return f"It needs access {needed.word!r}; the model returns {got.observed.signal}."
 
 
-def queries_of(got: Collected, attack: Attack, level: Level, seen: Evidence) -> int:
+def count_attack_queries(got: Collected, attack: Attack, level: Level, seen: Evidence) -> int:
     """The most queries that one record took: one a view, or what the search asked."""
     measured = got.measured.found.get(got.wanted(attack, level).spec)
     return int(seen.target.shape[1] if measured is None else measured.queries[:, -1].max())
 
 
-def with_stages(got: Collected, attack: Attack, level: Level, entry: Scored, seen: Evidence) -> Scored:
+def add_budget_stages(got: Collected, attack: Attack, level: Level, entry: AttackScores, seen: Evidence) -> AttackScores:
     """The entry with what the attack would have scored on smaller budgets, for searches that learn nothing and compare nothing."""
     measured = got.measured.found.get(got.wanted(attack, level).spec)
     if measured is None or measured.values.shape[1] < 2 or sum(attack.needs.references) or attack.needs.known != "none":
@@ -118,7 +118,7 @@ def with_stages(got: Collected, attack: Attack, level: Level, entry: Scored, see
     return replace(entry, budgets=measured.queries.max(axis=0).astype(np.int64), stages=scores)
 
 
-def unresolved(plan: Plan, arrays: Arrays, settings: Settings) -> list[NotRun]:
+def note_unresolved_rates(plan: Plan, arrays: AuditArrays, settings: EstimateSettings) -> list[NotRun]:
     """A note for each rate that attacks fitted fold by fold cannot resolve though the whole hold-out does."""
     learned = sorted({entry.attack for entry in arrays.scored if entry.learned})
     smallest = int(np.bincount(arrays.fold[~arrays.member]).min())

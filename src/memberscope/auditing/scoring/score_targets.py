@@ -9,12 +9,12 @@ import numpy as np
 
 from memberscope.auditing.collect.collect import Collected, Progress
 from memberscope.auditing.collect.measured_signals import Measurements
-from memberscope.auditing.documents.access_levels import evidence_at
-from memberscope.auditing.documents.plan import Plan, Settings
-from memberscope.auditing.documents.result import Arrays, NotRun
-from memberscope.auditing.scoring.crossfit import as_ints
-from memberscope.auditing.scoring.score import score
-from memberscope.signals import Measured, is_measured, reduced
+from memberscope.auditing.documents.access_levels import build_evidence
+from memberscope.auditing.documents.plan import EstimateSettings, Plan
+from memberscope.auditing.documents.result import AuditArrays, NotRun
+from memberscope.auditing.scoring.crossfit import flatten_seed
+from memberscope.auditing.scoring.score import score_attacks
+from memberscope.signals import MeasuredSignal, is_measured, reduce_outputs
 from memberscope.statistics import DESCRIPTIVE
 from memberscope.types import Estimate, Evidence
 
@@ -26,19 +26,21 @@ METHOD = (
 )
 
 
-def in_place_of_target(got: Collected, k: int) -> Collected:
+def substitute_target_model(got: Collected, k: int) -> Collected:
     """What was collected, with target model `k` where the audited model was: its membership, its answers, its own streams."""
     assert got.procedure is not None
     fleet, labels = got.procedure.fleet, got.subject.records.y
     assert fleet.outputs is not None
     outputs, signal = np.asarray(fleet.outputs[k]), got.observed.signal
-    evidence = {level: evidence_at(level, signal, outputs, labels, before.features) for level, before in got.evidence.items()}
+    evidence = {
+        level: build_evidence(level, signal, outputs, labels, before.features) for level, before in got.evidence.items()
+    }
     references = got.references
     if references is not None:
         found: dict[Any, Evidence] = {}
         for wanted, before in references.evidence.items():
             whole = wanted.spec.name == "outputs"
-            values = reduced(wanted, signal, outputs, labels)[1][:, None, :] if whole else fleet.observed[wanted][k]
+            values = reduce_outputs(wanted, signal, outputs, labels)[1][:, None, :] if whole else fleet.observed[wanted][k]
             others = before.population
             if others is not None:
                 others = replace(others, target=np.asarray(fleet.population[wanted][k]))
@@ -46,16 +48,16 @@ def in_place_of_target(got: Collected, k: int) -> Collected:
         references = replace(references, evidence=found, observed=outputs)
     return replace(
         got,
-        measured=measured_of(got, k),
+        measured=select_target_measurements(got, k),
         subject=replace(got.subject, member=fleet.inside[k]),
         observed=replace(got.observed, outputs=outputs),
         evidence=evidence,
         references=references,
-        streams={name: np.random.SeedSequence([*as_ints(seed), STREAM + k]) for name, seed in got.streams.items()},
+        streams={name: np.random.SeedSequence([*flatten_seed(seed), STREAM + k]) for name, seed in got.streams.items()},
     )
 
 
-def measured_of(got: Collected, k: int) -> Measurements:
+def select_target_measurements(got: Collected, k: int) -> Measurements:
     """What was measured of target model `k`, with the number of queries that the audited model's search took."""
     assert got.procedure is not None
     found, refused = {}, dict(got.measured.refused)
@@ -64,13 +66,13 @@ def measured_of(got: Collected, k: int) -> Measurements:
         if before is not None and is_measured(wanted.spec) and np.isnan(values[k]).any():
             refused[wanted.spec] = f"Expected {wanted.spec.name} measured of this model as of the target, got none."
         elif before is not None and is_measured(wanted.spec):
-            found[wanted.spec] = Measured(np.asarray(values[k]), before.queries[:, -1:])
+            found[wanted.spec] = MeasuredSignal(np.asarray(values[k]), before.queries[:, -1:])
     return Measurements(found, refused)
 
 
 def score_targets(
-    plan: Plan, got: Collected, settings: Settings, not_run: list[NotRun], report: Progress
-) -> tuple[dict[str, Arrays], list[NotRun]]:
+    plan: Plan, got: Collected, settings: EstimateSettings, not_run: list[NotRun], report: Progress
+) -> tuple[dict[str, AuditArrays], list[NotRun]]:
     """Scores of every attack on each target model by its name, and what did not run on one though it ran on the target.
 
     Groups and single records are the audited model's affair: they are left out here.
@@ -81,7 +83,7 @@ def score_targets(
     names, known = got.procedure.named(), {(entry.attack, entry.access) for entry in not_run}
     found, missing = {}, []
     for done, (name, k) in enumerate(names):
-        arrays, without = score(plan, in_place_of_target(got, k), settings, lambda stage, done, total: None)
+        arrays, without = score_attacks(plan, substitute_target_model(got, k), settings, lambda stage, done, total: None)
         found[name] = replace(arrays, groups={}, group_values={}, posterior={})
         missing += [
             replace(entry, why=f"On {name}: {entry.why}") for entry in without if (entry.attack, entry.access) not in known
@@ -90,10 +92,10 @@ def score_targets(
     return found, missing
 
 
-def spread(estimates: list[Estimate], fprs: tuple[float, ...]) -> list[dict[str, Any]]:
+def summarise_spread(estimates: list[Estimate], fprs: tuple[float, ...]) -> list[dict[str, Any]]:
     """Mean and standard deviation over the further targets of each attack's AUC and TPR at `fprs` (best thresholds).
 
-    `own` is the audited model's value, which is not one of those averaged; `spread` is None for a single target.
+    `own` is the audited model's value, which is not one of those averaged; `summarise_spread` is None for a single target.
     """
     wanted = [
         entry
@@ -122,7 +124,9 @@ def spread(estimates: list[Estimate], fprs: tuple[float, ...]) -> list[dict[str,
     return found
 
 
-def targets_summary(plan: Plan, got: Collected, estimates: list[Estimate], settings: Settings) -> dict[str, Any] | None:
+def summarise_targets(
+    plan: Plan, got: Collected, estimates: list[Estimate], settings: EstimateSettings
+) -> dict[str, Any] | None:
     """How many target models there are, how well they learned, and what they have in common; None without any."""
     if got.procedure is None:
         return None
@@ -134,5 +138,5 @@ def targets_summary(plan: Plan, got: Collected, estimates: list[Estimate], setti
         "train_accuracy": [float(value) for value in fleet.train_accuracy[good]],
         "held_out_accuracy": [float(value) for value in fleet.held_out_accuracy[good]],
         "method": METHOD,
-        "rows": spread(estimates, plan.claim_fprs() or settings.fprs),
+        "rows": summarise_spread(estimates, plan.claim_fprs() or settings.fprs),
     }

@@ -31,7 +31,7 @@ def require_order(predicted: Ints, labels: Ints, n_classes: int) -> None:
         return
     chosen_on, rest = np.array_split(np.random.default_rng(0).permutation(len(labels)), 2)
     columns, truth = predicted[rest], labels[rest]
-    order = supported(other_order(predicted[chosen_on], labels[chosen_on], n_classes), columns, truth)
+    order = undo_unsupported_cycles(find_better_order(predicted[chosen_on], labels[chosen_on], n_classes), columns, truth)
     plain, moved = columns == truth, order[columns] == truth
     gained, lost = int((moved & ~plain).sum()), int((plain & ~moved).sum())
     if gained - lost <= SURE * (gained + lost) ** 0.5:
@@ -46,10 +46,10 @@ def require_order(predicted: Ints, labels: Ints, n_classes: int) -> None:
     )
 
 
-def other_order(predicted: Ints, labels: Ints, n_classes: int) -> Ints:
+def find_better_order(predicted: Ints, labels: Ints, n_classes: int) -> Ints:
     """The class (k,) that each of the model's columns would have to be for most agreement.
 
-    >>> other_order(np.array([0, 1, 2]), np.array([1, 2, 0]), 3).tolist()
+    >>> find_better_order(np.array([0, 1, 2]), np.array([1, 2, 0]), 3).tolist()
     [1, 2, 0]
     """
     from scipy.optimize import linear_sum_assignment
@@ -59,10 +59,10 @@ def other_order(predicted: Ints, labels: Ints, n_classes: int) -> Ints:
     return found
 
 
-def supported(order: Ints, predicted: Ints, labels: Ints) -> Ints:
+def undo_unsupported_cycles(order: Ints, predicted: Ints, labels: Ints) -> Ints:
     """`order` (k,) with those of its cycles undone in which some class gains nothing, as where a model never predicts one.
 
-    >>> supported(np.array([1, 0, 3, 2]), np.array([0, 1, 2, 2]), np.array([1, 0, 3, 3])).tolist()
+    >>> undo_unsupported_cycles(np.array([1, 0, 3, 2]), np.array([0, 1, 2, 2]), np.array([1, 0, 3, 3])).tolist()
     [1, 0, 2, 3]
     """
     found, n = order.copy(), len(order)

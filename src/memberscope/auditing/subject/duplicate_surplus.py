@@ -50,7 +50,7 @@ def measure_exact_surplus(keys: Keys, member: Bools, seed: int = 0) -> Surplus:
         return members[group] - inside, (in_group - members)[group] - ~inside
 
     sizes = (int(member.sum()), int((~member).sum()))
-    return _Comparison("exact", twins, group, sizes).conclude(member[shared], seed)
+    return _TwinComparison("exact", twins, group, sizes).conclude(member[shared], seed)
 
 
 def measure_near_surplus(
@@ -76,13 +76,13 @@ def measure_near_surplus(
         return count(inside), count(~inside)
 
     sizes = (int(member[compared].sum()), int((~member[compared]).sum()))
-    part = _Comparison("near", twins, group.astype(np.int64), sizes).conclude(member[touched], seed)
+    part = _TwinComparison("near", twins, group.astype(np.int64), sizes).conclude(member[touched], seed)
     high = min(n_non_members, int(np.ceil(part.high * scale)))
     return Surplus("near", part.found, part.expected, min(part.value * scale, n_non_members), high, part.significant)
 
 
 @dataclass(frozen=True, eq=False)
-class _Comparison:
+class _TwinComparison:
     """Records (t,) that have twins, in the groups (t,) that twins form, of sides of `sizes` (members, non-members)."""
 
     kind: str
@@ -97,7 +97,7 @@ class _Comparison:
         """
         n_in, n_out = self.sizes
         drawn = min(self.sizes) - 1
-        of_one, of_member, of_other = (_table(others, drawn) for others in (n_in, n_in - 1, n_out - 1))
+        of_one, of_member, of_other = (_tabulate_chance(others, drawn) for others in (n_in, n_in - 1, n_out - 1))
         among_members, among_others = self.twins(inside)
         across = np.where(inside, 0.0, of_one[among_members]) / n_out
         own = [
@@ -121,7 +121,7 @@ class _Comparison:
             return Surplus(self.kind, found, 0.0, 0.0, 0, False)
         value, error, chance = self.copies(inside)
         rng = np.random.default_rng([seed, len(inside)])
-        exchanged = np.array([self.copies(_exchanged(len(inside), self.sizes, rng))[0] for _ in range(DRAWS)])
+        exchanged = np.array([self.copies(_exchange_sides(len(inside), self.sizes, rng))[0] for _ in range(DRAWS)])
         value = min(max(value - max(float(exchanged.mean()), 0.0), 0.0), float(self.sizes[1]))
         spread = min(float(exchanged.std(ddof=1)), error)
         sure = bool(spread > 0 and value > SURE * spread)
@@ -130,12 +130,12 @@ class _Comparison:
 
 
 @lru_cache(maxsize=16)
-def _table(others: int, drawn: int) -> Floats:
-    """`chance_of_twin` (others + 1,) for every number of twins."""
-    return chance_of_twin(np.arange(others + 1), others, drawn)
+def _tabulate_chance(others: int, drawn: int) -> Floats:
+    """`compute_twin_chance` (others + 1,) for every number of twins."""
+    return compute_twin_chance(np.arange(others + 1), others, drawn)
 
 
-def _exchanged(n: int, sizes: tuple[int, int], rng: np.random.Generator) -> Bools:
+def _exchange_sides(n: int, sizes: tuple[int, int], rng: np.random.Generator) -> Bools:
     """Which of `n` records would be members had the sides been drawn at random from all records."""
     inside = np.zeros(n, dtype=bool)
     inside[: int(rng.hypergeometric(sizes[0], sizes[1], n))] = True
@@ -143,10 +143,10 @@ def _exchanged(n: int, sizes: tuple[int, int], rng: np.random.Generator) -> Bool
     return shuffled
 
 
-def chance_of_twin(twins: Ints, others: int, drawn: int) -> Floats:
+def compute_twin_chance(twins: Ints, others: int, drawn: int) -> Floats:
     """Probability (n,) that `drawn` of the `others` records, at random, hold one of the `twins` (n,) among them [1].
 
-    >>> chance_of_twin(np.array([0, 1, 2]), 4, 2).round(3).tolist()
+    >>> compute_twin_chance(np.array([0, 1, 2]), 4, 2).round(3).tolist()
     [0.0, 0.5, 0.833]
     """
     left = others - twins - drawn

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.frames.access import count_rows, is_frame, is_sparse, list_values
-from memberscope.frames.column_values import as_words, object_array, plain_values
-from memberscope.frames.stacking import as_array
+from memberscope.frames.column_values import as_words, convert_objects, make_object_array
+from memberscope.frames.stacking import convert_to_array
 from memberscope.types import Floats, Ints
 
 Keys = NDArray[np.uint64]
@@ -18,7 +18,7 @@ LEAST_WORDS, LEAST_NUMBERS = 20, 100  # different values below which a column is
 FEWEST_ROWS, MOST_ROWS = 2, 50  # rows a value, by the median, of a column that looks like an id
 
 
-def to_matrix(x: Any) -> Floats | None:
+def build_feature_matrix(x: Any) -> Floats | None:
     """Features (n, f): arrays are flattened a record, columns of words become codes, dates seconds; None if there are no records.
 
     What is missing is NaN. Texts and sequences of several lengths are one column of codes.
@@ -26,7 +26,7 @@ def to_matrix(x: Any) -> Floats | None:
     Raises:
         InputError: `x` is neither an array, a list nor a data frame.
 
-    >>> to_matrix(np.zeros((3, 2, 2))).shape
+    >>> build_feature_matrix(np.zeros((3, 2, 2))).shape
     (3, 4)
     """
     if x is None:
@@ -34,42 +34,42 @@ def to_matrix(x: Any) -> Floats | None:
     if isinstance(x, np.ndarray) and x.dtype.kind in "buif":
         return x.reshape(len(x), -1).astype(np.float64)
     if is_frame(x):
-        return stacked_codes(list_values(x), count_rows(x))
+        return stack_column_codes(list_values(x), count_rows(x))
     if is_sparse(x):
         return np.asarray(x.toarray(), dtype=np.float64)
-    values = as_array(x)
+    values = convert_to_array(x)
     if isinstance(values, np.ndarray) and values.dtype.kind in "buif":
         return values.reshape(len(values), -1).astype(np.float64)
-    return stacked_codes(columns_of_objects(values), len(values))
+    return stack_column_codes(split_object_columns(values), len(values))
 
 
-def columns_of_objects(x: Any) -> list[NDArray[Any]]:
+def split_object_columns(x: Any) -> list[NDArray[Any]]:
     """Columns (n,) of records that numpy does not read as numbers: one a key of dictionaries, one a place of sequences, else one.
 
-    >>> [column.tolist() for column in columns_of_objects([{"a": 1}, {"a": 2, "b": "x"}])]
+    >>> [column.tolist() for column in split_object_columns([{"a": 1}, {"a": 2, "b": "x"}])]
     [[1.0, 2.0], [None, 'x']]
     """
     if isinstance(x, np.ndarray) and x.ndim > 1:
-        return [plain_values(column) if column.dtype == object else column for column in x.reshape(len(x), -1).T]
-    values = object_array(x.to_list() if hasattr(x, "to_list") else x)
+        return [convert_objects(column) if column.dtype == object else column for column in x.reshape(len(x), -1).T]
+    values = make_object_array(x.to_list() if hasattr(x, "to_list") else x)
     kinds = set(map(type, values))
     if kinds == {dict}:
         keys = dict.fromkeys(key for record in values for key in record)
-        return [plain_values(object_array([record.get(key) for record in values])) for key in keys]
+        return [convert_objects(make_object_array([record.get(key) for record in values])) for key in keys]
     if kinds <= {list, tuple} and kinds and len({len(value) for value in values}) == 1:
-        return [plain_values(object_array([value[place] for value in values])) for place in range(len(values[0]))]
-    return [plain_values(values)]
+        return [convert_objects(make_object_array([value[place] for value in values])) for place in range(len(values[0]))]
+    return [convert_objects(values)]
 
 
-def stacked_codes(columns: list[NDArray[Any]], n: int) -> Floats:
+def stack_column_codes(columns: list[NDArray[Any]], n: int) -> Floats:
     """The columns (n,) as numbers side by side."""
-    return np.column_stack([column_codes(column) for column in columns]) if columns else np.zeros((n, 0))
+    return np.column_stack([encode_column(column) for column in columns]) if columns else np.zeros((n, 0))
 
 
-def column_codes(column: NDArray[Any]) -> Floats:
+def encode_column(column: NDArray[Any]) -> Floats:
     """One column (n,) as numbers: dates as seconds, words as the place of their sorted value, anything else by its text.
 
-    >>> column_codes(np.array(["2024-01-02", "NaT"], dtype="datetime64[D]")), column_codes(np.array(["b", None, "a"]))
+    >>> encode_column(np.array(["2024-01-02", "NaT"], dtype="datetime64[D]")), encode_column(np.array(["b", None, "a"]))
     (array([1.7041536e+09,           nan]), array([ 1., nan,  0.]))
     """
     values = np.asarray(column)
@@ -87,20 +87,20 @@ def column_codes(column: NDArray[Any]) -> Floats:
         return codes
 
 
-def narrowed(features: Floats, rng: np.random.Generator) -> Floats:
+def reduce_features(features: Floats, rng: np.random.Generator) -> Floats:
     """The features themselves, or 32 principal components (n, 32) of many; constant and missing entries are centred."""
     if features.shape[1] <= WIDE:
         return features
     from sklearn.decomposition import PCA
 
-    filled = np.nan_to_num(features - mean_of(features))
+    filled = np.nan_to_num(features - average_features(features))
     n_components = min(32, *filled.shape)
     seed = int(rng.integers(2**31))
     components: Floats = PCA(n_components, svd_solver="randomized", random_state=seed).fit_transform(filled)
     return components
 
 
-def mean_of(features: Floats) -> Floats:
+def average_features(features: Floats) -> Floats:
     """Mean (f,) of each feature over the records that have it; 0 where none has."""
     seen = ~np.isnan(features)
     total = np.where(seen, features, 0.0).sum(axis=0)
@@ -108,32 +108,32 @@ def mean_of(features: Floats) -> Floats:
     return mean
 
 
-def row_keys(features: Floats, labels: Ints | None = None) -> Keys:
+def hash_feature_rows(features: Floats, labels: Ints | None = None) -> Keys:
     """A number (n,) for each record, equal where its features (n, f) and label are equal; NaN equals NaN, -0 equals 0.
 
     It depends on the record alone, neither on its place nor on other records. Two different records share one with a
     probability of about 2^-64.
 
     >>> x = np.array([[0.0, np.nan], [1.0, 2.0], [-0.0, np.nan]])
-    >>> keys = row_keys(x, np.array([0, 0, 0]))
+    >>> keys = hash_feature_rows(x, np.array([0, 0, 0]))
     >>> bool(keys[0] == keys[2]), bool(keys[0] == keys[1])
     (True, False)
     """
     n, width = features.shape
-    salt = mix(np.arange(width + 1, dtype=np.uint64))
+    salt = mix_keys(np.arange(width + 1, dtype=np.uint64))
     found = np.zeros(n, dtype=np.uint64)
     block = max(1, 4_000_000 // max(width, 1))
     for start in range(0, n, block):
         part = features[start : start + block] + 0.0
         part[np.isnan(part)] = np.nan
         bits = np.ascontiguousarray(part).view(np.uint64)
-        found[start : start + block] = mix(bits ^ salt[:width]).sum(axis=1, dtype=np.uint64)
+        found[start : start + block] = mix_keys(bits ^ salt[:width]).sum(axis=1, dtype=np.uint64)
     if labels is not None:
-        found += mix(labels.astype(np.int64).view(np.uint64) ^ salt[width])
-    return mix(found)
+        found += mix_keys(labels.astype(np.int64).view(np.uint64) ^ salt[width])
+    return mix_keys(found)
 
 
-def mix(values: Keys) -> Keys:
+def mix_keys(values: Keys) -> Keys:
     """Each of `values` (n,) as another 64-bit number that looks random (the finaliser of SplitMix64).
 
     References:

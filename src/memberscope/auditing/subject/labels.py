@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.frames.column_kinds import is_missing
+from memberscope.frames.column_kinds import mark_missing
 from memberscope.frames.column_values import as_numpy
 from memberscope.targets.tasks import refuse_continuous_labels
 from memberscope.types import Floats, Ints
-from memberscope.wire.answers import plainly
+from memberscope.wire.answers import simplify_class_name
 
 SAMPLE = 1000  # records by which most features are told apart from the label
 
@@ -33,7 +33,7 @@ def flatten_labels(y: Any) -> NDArray[Any]:
             f"Expected labels as one class a record, got shape {values.shape}. Give one column; of one-hot rows y.argmax(axis=1)."
         )
     values = values.reshape(-1)
-    missing = is_missing(values)
+    missing = mark_missing(values)
     if missing.any():
         first = int(np.argmax(missing))
         raise InputError(
@@ -82,14 +82,14 @@ def read_named_labels(y: Any, classes: tuple[str, ...]) -> Ints:
     return np.array([position[word] for word in words], dtype=np.int64)[inverse]
 
 
-def are_positions(members: Any, non_members: Any, classes: tuple[str, ...]) -> bool:
+def has_position_labels(members: Any, non_members: Any, classes: tuple[str, ...]) -> bool:
     """Tell whether the labels of both sides are positions in the model's `classes`, which have other names.
 
     One answer for both sides, so that a class which one side lacks cannot be read in two ways. Where some class is called 0, labels
     are names, and an unknown one is refused.
 
     >>> pair = lambda *labels: (np.zeros((len(labels), 1)), np.array(labels))
-    >>> are_positions(pair(0, 1), pair(1, 2), ("1", "2", "3")), are_positions(pair(1, 2), pair(2, 3), ("1", "2", "3"))
+    >>> has_position_labels(pair(0, 1), pair(1, 2), ("1", "2", "3")), has_position_labels(pair(1, 2), pair(2, 3), ("1", "2", "3"))
     (True, False)
     """
     labels = [side[1] for side in (members, non_members) if isinstance(side, tuple) and len(side) == 2]
@@ -122,7 +122,9 @@ def find_label_copies(features: Floats | None, y: Ints, names: Sequence[str]) ->
     if features is None or len(y) < 2:
         return ()
     some = slice(0, SAMPLE)
-    found = [j for j in range(features.shape[1]) if _tells(features[some, j], y[some]) and _tells(features[:, j], y)]
+    found = [
+        j for j in range(features.shape[1]) if _is_label_copy(features[some, j], y[some]) and _is_label_copy(features[:, j], y)
+    ]
     if not found:
         return ()
     called = str(names[found[0]]) if len(names) == features.shape[1] else f"number {found[0]}"
@@ -133,7 +135,7 @@ def find_label_copies(features: Floats | None, y: Ints, names: Sequence[str]) ->
     )
 
 
-def _tells(column: Floats, y: Ints) -> bool:
+def _is_label_copy(column: Floats, y: Ints) -> bool:
     """Tell whether each value of a column (n,) goes with one label and each label with one value."""
     values, codes = np.unique(column, return_inverse=True)
     classes, labels = np.unique(y, return_inverse=True)
@@ -146,7 +148,7 @@ def _parse_words(values: NDArray[Any]) -> NDArray[Any]:
     """Give labels that are whole numbers or truth values in words as numbers; others as they are."""
     if values.dtype.kind not in "OUST":
         return values
-    words = [plainly(str(value).strip()) for value in values.tolist()]
+    words = [simplify_class_name(str(value).strip()) for value in values.tolist()]
     try:
         return np.array([int(word) for word in words], dtype=np.int64)
     except (ValueError, OverflowError):
@@ -156,11 +158,11 @@ def _parse_words(values: NDArray[Any]) -> NDArray[Any]:
 def _spell_labels(y: Any, classes: tuple[str, ...]) -> tuple[list[str], Ints]:
     """Give the different labels of `y` (n,) as the model's classes write them, and which (n,) each record has."""
     values = flatten_labels(y)
-    plain = {plainly(name): name for name in classes}
+    plain = {simplify_class_name(name): name for name in classes}
     found, inverse = np.unique(values.astype(np.str_) if values.dtype.kind == "O" else values, return_inverse=True)
     words = []
     for value in found:
         word = str(int(value)) if values.dtype.kind == "f" and np.isfinite(value) and value == int(value) else str(value)
         raw = str(value)
-        words.append(word if word in classes else raw if raw in classes else plain.get(plainly(raw), raw))
+        words.append(word if word in classes else raw if raw in classes else plain.get(simplify_class_name(raw), raw))
     return words, inverse

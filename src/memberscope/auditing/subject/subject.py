@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 
 from memberscope import _check
-from memberscope.auditing.subject.feature_matrix import Keys, row_keys, to_matrix
+from memberscope.auditing.subject.feature_matrix import Keys, build_feature_matrix, hash_feature_rows
 from memberscope.auditing.subject.labels import (
-    are_positions,
     count_from_zero,
     find_label_copies,
+    has_position_labels,
     read_named_labels,
     read_whole_labels,
 )
-from memberscope.auditing.subject.unit_hints import IdLike, columns_of, find_id_like_columns, independence_notes
+from memberscope.auditing.subject.unit_hints import IdLike, collect_columns, describe_independence, find_id_like_columns
 from memberscope.errors import InputError
-from memberscope.frames.access import chosen as chosen_rows
+from memberscope.frames.access import choose_rows as chosen_rows
 from memberscope.frames.access import count_rows, is_frame, name_columns
 from memberscope.frames.datasets import read_dataset
 from memberscope.frames.several_inputs import read_inputs
-from memberscope.targets import StoredSignals, class_names_of, counted
+from memberscope.targets import StoredSignals, read_class_names, resolve_n_classes
 from memberscope.targets.tables.stack_as_fitted import stack_as_fitted
 from memberscope.types import Bools, Floats, Ints, Records, Target
 
@@ -77,32 +77,32 @@ def make_subject(
         InputError: A side is empty, ids repeat or stand on both sides, or labels are out of range.
     """
     members, non_members = read_dataset(members), read_dataset(non_members)
-    lookup = class_names_of(target)
-    by_position = lookup is not None and are_positions(members, non_members, lookup)
+    lookup = read_class_names(target)
+    by_position = lookup is not None and has_position_labels(members, non_members, lookup)
     inside, outside = (
-        as_records(side, kind, None if by_position else lookup)
+        make_records(side, kind, None if by_position else lookup)
         for side, kind in ((members, "member"), (non_members, "non-member"))
     )
     check_sides(inside, outside)
     if unit is not None:
-        inside, outside = with_unit(inside, unit[0], "member"), with_unit(outside, unit[1], "non-member")
+        inside, outside = attach_unit(inside, unit[0], "member"), attach_unit(outside, unit[1], "non-member")
     x = None if inside.x is None or outside.x is None else stack_as_fitted(target, inside.x, outside.x)
     shared = [name for name in inside.groups if name in outside.groups]
     groups = {name: np.concatenate([inside.groups[name], outside.groups[name]]) for name in shared}
     ids = np.concatenate([inside.ids, outside.ids]).astype(np.str_)
     member = np.arange(len(ids)) < len(inside)
     y = np.concatenate([inside.y, outside.y])
-    target = counted(target, x, max(len(class_names or ()), int(y.max()) + 1))
+    target = resolve_n_classes(target, x, max(len(class_names or ()), int(y.max()) + 1))
     y, class_names, said = count_from_zero(y, target.n_classes, class_names)
-    records = Records(x, y, ids, groups, joined_units(inside, outside))
-    features = to_matrix(x)
+    records = Records(x, y, ids, groups, join_units(inside, outside))
+    features = build_feature_matrix(x)
     said += find_label_copies(features, y, name_columns(x) if is_frame(x) else ())
     notes = (*notes, *getattr(target, "notes", ()), *said)
     names = tuple(class_names or (str(k) for k in range(target.n_classes)))
     if records.unit is None:
-        found = find_id_like_columns(columns_of(x) | groups) if id_like is None else id_like
-        notes = (*notes, *independence_notes(found))
-    return checked(Subject(target, records, member, features, names, notes))
+        found = find_id_like_columns(collect_columns(x) | groups) if id_like is None else id_like
+        notes = (*notes, *describe_independence(found))
+    return check_subject(Subject(target, records, member, features, names, notes))
 
 
 def require_named_units(unit: str | None, subject: Subject) -> None:
@@ -117,18 +117,18 @@ def require_named_units(unit: str | None, subject: Subject) -> None:
         )
 
 
-def with_unit(side: Records, unit: Any, kind: str) -> Records:
+def attach_unit(side: Records, unit: Any, kind: str) -> Records:
     """The records of a side with the person or document (n,) of each.
 
     Raises:
         InputError: There are more or fewer than records.
     """
     values = np.asarray(unit)
-    _check.same_length(**{f"{kind} records": range(len(side)), f"{kind} units": values})
+    _check.check_same_length(**{f"{kind} records": range(len(side)), f"{kind} units": values})
     return replace(side, unit=values.astype(np.str_))
 
 
-def joined_units(inside: Records, outside: Records) -> np.ndarray[tuple[int], np.dtype[np.str_]] | None:
+def join_units(inside: Records, outside: Records) -> np.ndarray[tuple[int], np.dtype[np.str_]] | None:
     """The units of both sides one after the other; None where neither side has any.
 
     Raises:
@@ -142,37 +142,37 @@ def joined_units(inside: Records, outside: Records) -> np.ndarray[tuple[int], np
     return np.concatenate([inside.unit, outside.unit]).astype(np.str_)
 
 
-def ordered(signals: StoredSignals, target: Target) -> Subject:
+def order_signals(signals: StoredSignals, target: Target) -> Subject:
     """A subject from stored signals; the model is asked by row number."""
     n = len(signals.labels)
     answers = None
     if signals.features is None:
         answers = signals.outputs.reshape(n, -1).astype(np.float64)
-        refuse_same(row_keys(answers, signals.labels), signals.member)
+        refuse_same_sides(hash_feature_rows(answers, signals.labels), signals.member)
     records = Records(np.arange(n), signals.labels, signals.ids, dict(signals.groups), signals.unit)
     names = signals.classes or tuple(str(k) for k in range(target.n_classes))
-    notes = () if signals.unit is not None else independence_notes(signals.id_like)
+    notes = () if signals.unit is not None else describe_independence(signals.id_like)
     notes = (*signals.notes, *notes)
     return Subject(target, records, signals.member, signals.features, names, notes, answers=answers)
 
 
-def checked(subject: Subject) -> Subject:
+def check_subject(subject: Subject) -> Subject:
     """The subject itself if its records are usable.
 
     Raises:
         InputError: A side is empty, ids repeat, units are too few or stand on both sides, or only one class is present.
     """
     records, member = subject.records, subject.member
-    _check.same_length(labels=records.y, ids=records.ids, member=member)
+    _check.check_same_length(labels=records.y, ids=records.ids, member=member)
     n_members = int(member.sum())
     if n_members == 0 or n_members == len(member):
         kind = "members" if n_members == 0 else "non-members"
         raise InputError(f"Expected records of both kinds, got no {kind}. Give at least a few hundred of each.")
-    refuse_repeated(records.ids, member)
+    refuse_repeated_ids(records.ids, member)
     if records.unit is not None:
         require_units(records.unit, member)
     if subject.features is not None:
-        refuse_same(row_keys(subject.features, records.y), member)
+        refuse_same_sides(hash_feature_rows(subject.features, records.y), member)
     if subject.target.signal != "loss" and len(np.unique(records.y)) < 2:
         raise InputError(
             f"Expected records of at least two classes, got only class {int(records.y[0])}. Give the other classes too."
@@ -186,7 +186,7 @@ def require_units(unit: np.ndarray[tuple[int], np.dtype[np.str_]], member: Bools
     Raises:
         InputError: There are such units.
     """
-    _check.same_length(units=unit, member=member)
+    _check.check_same_length(units=unit, member=member)
     if (unit == "").any():
         raise InputError(
             f"Expected the unit of each record, got none of {int((unit == '').sum())} records. Fill the column, or leave them out."
@@ -204,7 +204,7 @@ def require_units(unit: np.ndarray[tuple[int], np.dtype[np.str_]], member: Bools
             )
 
 
-def refuse_repeated(ids: np.ndarray[tuple[int], np.dtype[np.str_]], member: Bools) -> None:
+def refuse_repeated_ids(ids: np.ndarray[tuple[int], np.dtype[np.str_]], member: Bools) -> None:
     """Refuse ids that repeat within a side or stand on both, with their number and the first of them.
 
     Raises:
@@ -224,7 +224,7 @@ def refuse_repeated(ids: np.ndarray[tuple[int], np.dtype[np.str_]], member: Bool
         )
 
 
-def refuse_same(keys: Keys, member: Bools) -> None:
+def refuse_same_sides(keys: Keys, member: Bools) -> None:
     """Refuse sides that hold the same records, whatever their ids and order; equal `keys` (n,) are equal records.
 
     Tables of a handful of different records may agree by chance, and pass.
@@ -254,7 +254,7 @@ def check_sides(inside: Records, outside: Records) -> None:
             raise InputError(f"Expected {name}, got an empty set. Give at least a few hundred records.")
 
 
-def as_records(side: Records | Pair, prefix: str, classes: tuple[str, ...] | None = None) -> Records:
+def make_records(side: Records | Pair, prefix: str, classes: tuple[str, ...] | None = None) -> Records:
     """Records as they are, or made from a pair (x, y) with ids such as `member:0`.
 
     The labels of a pair are among the model's own `classes` where these are given, else 0-based.
@@ -273,12 +273,12 @@ def as_records(side: Records | Pair, prefix: str, classes: tuple[str, ...] | Non
     labels = read_whole_labels(y) if classes is None else read_named_labels(y, classes)
     x = read_inputs(x, len(labels))
     if is_frame(x) or (hasattr(x, "__len__") and not isinstance(x, dict)) or hasattr(x, "shape"):
-        _check.same_length(**{f"{prefix} records": range(count_rows(x)), f"{prefix} labels": labels})
+        _check.check_same_length(**{f"{prefix} records": range(count_rows(x)), f"{prefix} labels": labels})
     ids = np.array([f"{prefix}:{i}" for i in range(len(labels))], dtype=np.str_)
     return Records(x, labels, ids)
 
 
-def take(subject: Subject, keep: Ints) -> Subject:
+def take_records(subject: Subject, keep: Ints) -> Subject:
     """The subject with only the records at positions `keep`."""
     records = subject.records
     x = records.x
@@ -293,7 +293,7 @@ def take(subject: Subject, keep: Ints) -> Subject:
     return replace(subject, records=chosen, member=subject.member[keep], features=features, copies=copies, answers=answers)
 
 
-def coded_groups(subject: Subject) -> tuple[dict[str, Ints], dict[str, tuple[str, ...]]]:
+def encode_groups(subject: Subject) -> tuple[dict[str, Ints], dict[str, tuple[str, ...]]]:
     """Codes (n,) and value names of every group, the class first."""
     labels, names = subject.records.y, list(subject.class_names)
     codes: dict[str, Ints] = {"class": labels}
@@ -306,7 +306,7 @@ def coded_groups(subject: Subject) -> tuple[dict[str, Ints], dict[str, tuple[str
     return codes, values
 
 
-def keyed_hashes(ids: np.ndarray[tuple[int], np.dtype[np.str_]]) -> list[str]:
+def hash_ids(ids: np.ndarray[tuple[int], np.dtype[np.str_]]) -> list[str]:
     """Hashes that stand for ids in a report; the key is made of all the ids together, and is not stored."""
     key = hashlib.sha256("\n".join(sorted(ids.tolist())).encode()).digest()
     return [hmac.new(key, str(name).encode(), hashlib.sha256).hexdigest()[:12] for name in ids]

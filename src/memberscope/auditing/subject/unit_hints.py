@@ -14,10 +14,10 @@ from memberscope.targets.tables.identifiers import IdLike, find_id_like_columns
 UNNAMED = 2  # columns of an array without names that may look like ids; where more do, they are measurements
 
 
-def columns_of(x: Any) -> dict[str, NDArray[Any]]:
+def collect_columns(x: Any) -> dict[str, NDArray[Any]]:
     """Give the columns (n,) of a data frame, or of an array (n, f) by number, for `find_id_like_columns`; none of anything else.
 
-    >>> sorted(columns_of(np.zeros((3, 2))))
+    >>> sorted(collect_columns(np.zeros((3, 2))))
     ['column 0', 'column 1']
     """
     if is_frame(x):
@@ -29,10 +29,10 @@ def columns_of(x: Any) -> dict[str, NDArray[Any]]:
     return columns if len(find_id_like_columns(columns)) <= UNNAMED else {}
 
 
-def independence_notes(found: tuple[IdLike, ...]) -> tuple[str, ...]:
+def describe_independence(found: tuple[IdLike, ...]) -> tuple[str, ...]:
     """Say which columns may be ids of people or documents, and what the intervals then assume; nothing where there are none.
 
-    >>> independence_notes((IdLike("person", 40, 5.0),))[0][:73]
+    >>> describe_independence((IdLike("person", 40, 5.0),))[0][:73]
     'The column person has 40 values with 5 records each (median), as ids of p'
     """
     if not found:
@@ -46,4 +46,4 @@ def independence_notes(found: tuple[IdLike, ...]) -> tuple[str, ...]:
     )
 
 
-__all__ = ["IdLike", "columns_of", "find_id_like_columns", "independence_notes"]
+__all__ = ["IdLike", "collect_columns", "find_id_like_columns", "describe_independence"]

@@ -17,9 +17,9 @@ import numpy as np
 from scipy.optimize import brentq
 
 from memberscope.auditing.documents.policy import AnyClaim, AucClaim, Claim, EpsilonClaim, Policy, PpvClaim
-from memberscope.auditing.documents.result import Arrays
-from memberscope.auditing.estimates.estimates import Part, restrict
-from memberscope.auditing.estimates.strongest import strongest_auc, strongest_ppv, strongest_tpr
+from memberscope.auditing.documents.result import AuditArrays
+from memberscope.auditing.estimates.estimates import AttackPart, restrict_part
+from memberscope.auditing.estimates.strongest import estimate_strongest_auc, estimate_strongest_ppv, estimate_strongest_tpr
 from memberscope.statistics import auc_interval, can_fail, ppv, records_needed_to_fail, tpr_at_fpr, tpr_p_value
 from memberscope.types import Bools, Estimate
 
@@ -62,10 +62,10 @@ class Tested:
     @property
     def limit(self) -> float:
         """The limit of the claim, on the scale of its estimate."""
-        return limit_of(self.question.claim)
+        return get_claim_limit(self.question.claim)
 
 
-def limit_of(claim: AnyClaim) -> float:
+def get_claim_limit(claim: AnyClaim) -> float:
     """The number that a claim allows at most: a TPR, an AUC, a precision or an epsilon."""
     if isinstance(claim, Claim):
         return claim.tpr
@@ -74,7 +74,7 @@ def limit_of(claim: AnyClaim) -> float:
     return claim.ppv if isinstance(claim, PpvClaim) else claim.epsilon
 
 
-def list_questions(policy: Policy, arrays: Arrays) -> list[Question]:
+def list_questions(policy: Policy, arrays: AuditArrays) -> list[Question]:
     """Every claim of a policy, once for each value of its group."""
     found: list[Question] = []
     for claim in policy.claims():
@@ -101,18 +101,20 @@ def count_questions(policy: Policy, group_values: Mapping[str, Sequence[str]]) -
 
 
 def examine_claims(
-    policy: Policy, arrays: Arrays, parts: list[Part], estimates: list[Estimate], confidence: float, excess: int = 0
+    policy: Policy, arrays: AuditArrays, parts: list[AttackPart], estimates: list[Estimate], confidence: float, excess: int = 0
 ) -> list[Tested]:
     """Test every claim with every attack of `parts`.
 
     `excess` counts the records on both sides beyond what chance explains. `estimates` are the audit's own, where bounds on
     epsilon are found. The access of each result is that of the attack that reached it.
     """
-    return [_test(question, arrays, parts, estimates, confidence, excess) for question in list_questions(policy, arrays)]
+    return [
+        _test_question(question, arrays, parts, estimates, confidence, excess) for question in list_questions(policy, arrays)
+    ]
 
 
-def _test(
-    question: Question, arrays: Arrays, parts: list[Part], estimates: list[Estimate], confidence: float, excess: int
+def _test_question(
+    question: Question, arrays: AuditArrays, parts: list[AttackPart], estimates: list[Estimate], confidence: float, excess: int
 ) -> Tested:
     claim = question.claim
     if question.mask is None:
@@ -120,7 +122,7 @@ def _test(
         return Tested(question, why_not=f"Expected the group {question.group!r} in the data, got the groups {known}.")
     if isinstance(claim, EpsilonClaim):
         return _test_epsilon(question, estimates, confidence)
-    own = parts if question.group is None else [restrict(part, question.mask, question.group) for part in parts]
+    own = parts if question.group is None else [restrict_part(part, question.mask, question.group) for part in parts]
     members = int(own[0].member.sum()) if own else 0
     if own and (members < 2 or len(own[0].member) - members < 2):
         others = len(own[0].member) - members
@@ -129,28 +131,28 @@ def _test(
         )
     usable = own if isinstance(claim, AucClaim) else [part for part in own if part.resolves(claim.fpr)]
     if not usable:
-        return Tested(question, why_not=_too_few(claim, own))
-    found = [_measure(claim, part, confidence) for part in usable]
+        return Tested(question, why_not=_explain_too_few(claim, own))
+    found = [_measure_claim(claim, part, confidence) for part in usable]
     worst = found
     if excess:
         shared = np.zeros(len(arrays.member), dtype=bool) if arrays.overlap is None else arrays.overlap
         unfound = excess > int(shared.sum())  # copies that nobody marked: their worst case is not bounded
         worst = [
-            (1.0, 1.0) if unfound else _worst(claim, part, own_case, shared[question.mask], excess, confidence)
+            (1.0, 1.0) if unfound else _find_worst_case(claim, part, own_case, shared[question.mask], excess, confidence)
             for part, own_case in zip(usable, found, strict=True)
         ]
     return Tested(
         question,
-        _estimate(claim, usable, confidence),
+        _estimate_claim(claim, usable, confidence),
         tuple(p for p, _ in found),
         max(high for _, high in found),
-        any(is_able(claim, part, (1 - confidence) / 2) for part in usable),
+        any(can_refute_claim(claim, part, (1 - confidence) / 2) for part in usable),
         tuple(p for p, _ in worst),
         max(high for _, high in worst),
     )
 
 
-def _too_few(claim: Claim | AucClaim | PpvClaim, parts: list[Part]) -> str:
+def _explain_too_few(claim: Claim | AucClaim | PpvClaim, parts: list[AttackPart]) -> str:
     """Why no attack resolves the rate of a claim."""
     if not parts or isinstance(claim, AucClaim):
         return "Expected an attack that ran at this access, got none."
@@ -170,16 +172,18 @@ def _test_epsilon(question: Question, estimates: list[Estimate], confidence: flo
             question, why_not="Expected members drawn by independent coins (--coins) for a bound on epsilon, got none declared."
         )
     best = max(bounds, key=lambda entry: entry.low)
-    refuted = best.low > limit_of(question.claim)
+    refuted = best.low > get_claim_limit(question.claim)
     p = SMALLEST_P if refuted else 1.0
-    return Tested(question, replace(best, exploratory=False), (p,), np.inf, best.high > limit_of(question.claim), (p,), np.inf)
+    return Tested(
+        question, replace(best, exploratory=False), (p,), np.inf, best.high > get_claim_limit(question.claim), (p,), np.inf
+    )
 
 
-def _measure(claim: Claim | AucClaim | PpvClaim, part: Part, confidence: float) -> tuple[float, float]:
+def _measure_claim(claim: Claim | AucClaim | PpvClaim, part: AttackPart, confidence: float) -> tuple[float, float]:
     """P-value of a claim by one attack, and the attack's upper limit on the scale of the claim."""
     if isinstance(claim, AucClaim):
         interval = auc_interval(part.scores, part.member, confidence, part.unit)
-        return auc_p_value(part, claim.auc), interval.high
+        return compute_auc_p_value(part, claim.auc), interval.high
     if not part.resolves(claim.fpr):
         return 1.0, 1.0
     curve, strict = part.curves()
@@ -189,7 +193,7 @@ def _measure(claim: Claim | AucClaim | PpvClaim, part: Part, confidence: float) 
     return p, high if isinstance(claim, Claim) else ppv(high, claim.fpr, claim.prior)
 
 
-def auc_p_value(part: Part, limit: float) -> float:
+def compute_auc_p_value(part: AttackPart, limit: float) -> float:
     """One-sided p-value of "the AUC is at most `limit`", below a exactly when the lower limit at tail a exceeds it."""
 
     def excess(log_tail: float) -> float:
@@ -201,12 +205,12 @@ def auc_p_value(part: Part, limit: float) -> float:
     return SMALLEST_P if excess(first) > 0 else float(np.exp(brentq(excess, first, last, xtol=1e-6)))
 
 
-def is_able(claim: AnyClaim, part: Part, significance: float) -> bool:
+def can_refute_claim(claim: AnyClaim, part: AttackPart, significance: float) -> bool:
     """Whether an attack whose score found every member could have refuted the claim."""
     if isinstance(claim, AucClaim):
         best = np.where(part.member, part.scores.max(), part.scores)
         perfect = replace(part, scores=best)
-        return auc_p_value(perfect, claim.auc) < significance
+        return compute_auc_p_value(perfect, claim.auc) < significance
     if isinstance(claim, EpsilonClaim):
         return False
     curve, strict = part.curves()
@@ -214,16 +218,16 @@ def is_able(claim: AnyClaim, part: Part, significance: float) -> bool:
     return can_fail(curve, claim.fpr, tpr, significance, strict=strict)
 
 
-def records_needed(claim: AnyClaim, significance: float) -> int | None:
+def count_records_needed(claim: AnyClaim, significance: float) -> int | None:
     """Non-members with which an attack could refute a claim about a rate; None for other claims."""
     if isinstance(claim, Claim | PpvClaim):
         return records_needed_to_fail(claim.fpr, significance)
     return None
 
 
-def _worst(
+def _find_worst_case(
     claim: Claim | AucClaim | PpvClaim,
-    part: Part,
+    part: AttackPart,
     found: tuple[float, float],
     shared: Bools,
     excess: int,
@@ -245,21 +249,21 @@ def _worst(
     for left_out in (order[len(order) - n :], order[:n]):
         keep = np.ones(len(part.member), dtype=bool)
         keep[left_out] = False
-        cases.append(_measure(claim, without_records(part, keep), confidence))
+        cases.append(_measure_claim(claim, select_part_records(part, keep), confidence))
     return max(p for p, _ in cases), max(high for _, high in cases)
 
 
-def without_records(part: Part, keep: Bools) -> Part:
+def select_part_records(part: AttackPart, keep: Bools) -> AttackPart:
     """The part with the records under `keep` (n,) alone, in the same group."""
-    return replace(restrict(part, keep, ""), group=part.group)
+    return replace(restrict_part(part, keep, ""), group=part.group)
 
 
-def _estimate(claim: Claim | AucClaim | PpvClaim, parts: list[Part], confidence: float) -> Estimate:
+def _estimate_claim(claim: Claim | AucClaim | PpvClaim, parts: list[AttackPart], confidence: float) -> Estimate:
     """The strongest attack's estimate of what the claim limits."""
     if isinstance(claim, AucClaim):
-        found = strongest_auc(parts, confidence)
+        found = estimate_strongest_auc(parts, confidence)
     elif isinstance(claim, Claim):
-        found = strongest_tpr(parts, claim.fpr, confidence)
+        found = estimate_strongest_tpr(parts, claim.fpr, confidence)
     else:
-        found = strongest_ppv(parts, claim.fpr, claim.prior, confidence)
+        found = estimate_strongest_ppv(parts, claim.fpr, claim.prior, confidence)
     return replace(found, exploratory=False)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from memberscope.attacks import available, by_name
+from memberscope.attacks import find_attacks, list_attacks
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.policy import AucClaim, EpsilonClaim, PpvClaim
 from memberscope.auditing.verdict.claims import Tested
@@ -30,7 +30,7 @@ class Judgement:
     limited: bool = False
 
 
-def conclude(
+def conclude_verdict(
     plan: Plan,
     findings: list[Finding],
     seen: Sequence[dict[str, Any]],
@@ -43,7 +43,7 @@ def conclude(
     Broken comparisons (null, blind) neither pass nor fail. Then a claim that failed decides. Only a pass needs the rest:
     reference models like the target, two files that are not swapped, a fitted model, every requirement.
     """
-    untried = f" Not tried: {', '.join(words)}." if (words := untried_attacks(plan, ran)) else ""
+    untried = f" Not tried: {', '.join(words)}." if (words := list_omitted_attacks(plan, ran)) else ""
     by_name_of = {finding.attack: finding for finding in findings if finding.verdict != "PASS"}
     for name in ("null", "blind"):
         if name in by_name_of:
@@ -52,7 +52,7 @@ def conclude(
             return Judgement("INCONCLUSIVE", f"Inconclusive: {found.rule}{to_do}", findings)
     failed = [finding for finding in findings if finding.verdict == "FAIL"]
     if failed:
-        reason = f"Failed: {_says(failed[0], tested)}.{untried}"
+        reason = f"Failed: {_describe_finding(failed[0], tested)}.{untried}"
         if "references" in by_name_of:
             reason += " It needs no reference models, which failed their control."
         return Judgement("FAIL", reason, findings)
@@ -61,11 +61,11 @@ def conclude(
             return Judgement("INCONCLUSIVE", f"Inconclusive: {by_name_of[name].rule}", findings)
     open_points = [finding for finding in findings if finding.verdict != "PASS"]
     if open_points:
-        return Judgement("INCONCLUSIVE", f"Inconclusive: {_open(open_points[0], tested)}{untried}", findings)
-    return _passed(plan, findings, seen, ran, n_references, tested)
+        return Judgement("INCONCLUSIVE", f"Inconclusive: {_describe_open_question(open_points[0], tested)}{untried}", findings)
+    return _build_pass(plan, findings, seen, ran, n_references, tested)
 
 
-def _passed(
+def _build_pass(
     plan: Plan,
     findings: list[Finding],
     seen: Sequence[dict[str, Any]],
@@ -75,13 +75,13 @@ def _passed(
 ) -> Judgement:
     """A pass, with the strongest class of attack that ran, what did not, and its power."""
     assert plan.policy is not None
-    used = [name for name in ran if sum(_attack(name).needs.references)]
+    used = [name for name in ran if sum(_get_attack(name).needs.references)]
     limited = plan.policy.references > (n_references if used else 0)
-    words = untried_attacks(plan, ran)
+    words = list_omitted_attacks(plan, ran)
     against = f"attacks with {n_references} reference models" if used else "attacks without reference models"
     head = f"Passed policy {plan.policy.name!r} at {plan.threat.access.word} access against {against}"
     if words:
-        head += f"; {_listed(words)} were not run"
+        head += f"; {_enumerate_words(words)} were not run"
     if limited:
         head += f". The pass is limited: the policy requires {plan.policy.references} reference models" + (
             f", and {n_references} were used" if used else ""
@@ -90,9 +90,9 @@ def _passed(
     closest = max(
         (entry for entry in tested if entry.estimate is not None), key=lambda entry: entry.high / entry.limit, default=None
     )
-    number = f": {_number(closest)}" if closest is not None and not limited else ""
+    number = f": {_describe_number(closest)}" if closest is not None and not limited else ""
     if closest is not None and limited:
-        number = f". Of the attacks that ran, {_number(closest)}"
+        number = f". Of the attacks that ran, {_describe_number(closest)}"
     powers = "; ".join(
         dict.fromkeys(
             f"a true rate of {100 * entry['tpr']:.3g}% or more at {100 * (entry['fpr'] or 0):.3g}% false positives"
@@ -106,38 +106,38 @@ def _passed(
     elif not seen and closest is not None and closest.estimate is not None:
         area = minimum_detectable_auc(closest.estimate.n_members, closest.estimate.n_non_members, confidence=plan.confidence)
         power_words = f" Against guessing it would have seen, in 80% of audits, an AUC of {area:.3f} or more."
-    shared = "" if closest is None else _bound(closest)
+    shared = "" if closest is None else _describe_worst_case(closest)
     return Judgement("PASS", f"{head}{number}.{shared}{power_words}", findings, limited)
 
 
-def untried_attacks(plan: Plan, ran: Sequence[str]) -> list[str]:
+def list_omitted_attacks(plan: Plan, ran: Sequence[str]) -> list[str]:
     """Classes of attack of which none ran though the declared access allows them, and how many attacks the plan leaves out."""
-    attacks = [_attack(name) for name in ran]
+    attacks = [_get_attack(name) for name in ran]
     found = []
     if not any(sum(attack.needs.references) for attack in attacks):
         found.append("attacks with reference models")
-    if not any(_searches(attack) for attack in attacks):
+    if not any(_is_search_attack(attack) for attack in attacks):
         found.append("label-only searches")
     if not any(attack.needs.known != "none" for attack in attacks):
         found.append("attacks that learn from known records")
     if plan.threat.access == Access.WHITE_BOX and not any(attack.needs.access == Access.WHITE_BOX for attack in attacks):
         found.append("white-box attacks")
-    left_out = len([name for name in available() if name not in plan.attacks])
+    left_out = len([name for name in list_attacks() if name not in plan.attacks])
     if left_out:
         found.append(f"{left_out} attacks that the plan leaves out")
     return found
 
 
-def _listed(words: Sequence[str]) -> str:
+def _enumerate_words(words: Sequence[str]) -> str:
     """Words joined as in a sentence.
 
-    >>> _listed(["a", "b", "c"]), _listed(["a"])
+    >>> _enumerate_words(["a", "b", "c"]), _enumerate_words(["a"])
     ('a, b and c', 'a')
     """
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def _bound(tested: Tested) -> str:
+def _describe_worst_case(tested: Tested) -> str:
     """What a claim's limit becomes in the worst case over records that stand on both sides; empty if there are none."""
     if tested.estimate is None or not tested.worst_high > tested.high:
         return ""
@@ -145,28 +145,28 @@ def _bound(tested: Tested) -> str:
     return f" With the records that stand on both sides left out in the worst way it is at most {most}."
 
 
-def _attack(name: str) -> Attack:
-    return by_name((name,))[0]
+def _get_attack(name: str) -> Attack:
+    return find_attacks((name,))[0]
 
 
-def _searches(attack: Attack) -> bool:
+def _is_search_attack(attack: Attack) -> bool:
     """Whether an attack searches with new queries and sees labels alone."""
     spec = attack.needs.spec
     return is_measured(spec) and MEASURED_AT[spec.name] == Access.LABEL  # type: ignore[index]
 
 
-def _tested_of(finding: Finding, tested: Sequence[Tested]) -> Tested | None:
+def _find_tested_claim(finding: Finding, tested: Sequence[Tested]) -> Tested | None:
     """What a finding about a claim rests on."""
     return next((entry for entry in tested if entry.question.sentence() == finding.claim), None)
 
 
-def _says(finding: Finding, tested: Sequence[Tested]) -> str:
+def _describe_finding(finding: Finding, tested: Sequence[Tested]) -> str:
     """The number of a claim's finding, or the claim itself for others."""
-    entry = _tested_of(finding, tested)
-    return finding.claim if entry is None or entry.estimate is None else _number(entry)
+    entry = _find_tested_claim(finding, tested)
+    return finding.claim if entry is None or entry.estimate is None else _describe_number(entry)
 
 
-def _number(tested: Tested) -> str:
+def _describe_number(tested: Tested) -> str:
     """What the strongest attack reached, with its interval and the limit."""
     estimate = tested.estimate
     assert estimate is not None
@@ -174,48 +174,50 @@ def _number(tested: Tested) -> str:
     where = f" in {estimate.group}" if estimate.group else ""
     limit = tested.limit
     if estimate.metric == "auc":
-        return f"{name} has an AUC of {_plain(estimate)}{where}, where at most {limit:.3g} is allowed"
+        return f"{name} has an AUC of {_format_plain(estimate)}{where}, where at most {limit:.3g} is allowed"
     if estimate.metric == "epsilon_lower":
         return f"{estimate.attack} refutes an epsilon below {estimate.low:.3g} (nats), where at most {limit:.3g} is claimed"
     at = f"at {100 * (estimate.fpr or 0):.3g}% false positives"
     if estimate.metric == "ppv":
         return (
-            f"of the records that {name} accuses {_percent(estimate)} are members{where} {at} and a prior of "
+            f"of the records that {name} accuses {_format_percent(estimate)} are members{where} {at} and a prior of "
             f"{100 * (estimate.prior or 0):.3g}%, where at most {100 * limit:.3g}% is allowed"
         )
-    return f"{name} finds {_percent(estimate)} of members{where} {at}, where at most {100 * limit:.3g}% is allowed"
+    return f"{name} finds {_format_percent(estimate)} of members{where} {at}, where at most {100 * limit:.3g}% is allowed"
 
 
-def _percent(estimate: Estimate) -> str:
+def _format_percent(estimate: Estimate) -> str:
     """A rate with its interval.
 
     >>> from memberscope.types import Estimate
-    >>> _percent(Estimate("loss", "label", "tpr", 0.06, 0.024, 0.091, 0.95, "", 9, 9, 1))
+    >>> _format_percent(Estimate("loss", "label", "tpr", 0.06, 0.024, 0.091, 0.95, "", 9, 9, 1))
     '6% (2.4% to 9.1%)'
     """
     return f"{100 * estimate.value:.3g}% ({100 * estimate.low:.3g}% to {100 * estimate.high:.3g}%)"
 
 
-def _plain(estimate: Estimate) -> str:
+def _format_plain(estimate: Estimate) -> str:
     return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
 
 
-def _open(finding: Finding, tested: Sequence[Tested]) -> str:
+def _describe_open_question(finding: Finding, tested: Sequence[Tested]) -> str:
     """What could not be told, in a question's words and never the claim as a fact, and what to do."""
-    entry = _tested_of(finding, tested)
+    entry = _find_tested_claim(finding, tested)
     if entry is None:
         return f"{finding.claim} It did not run: {finding.rule.rstrip('.')}. {finding.advice}"
     if entry.estimate is None:
-        return f"{_asks(entry)}: {finding.rule.rstrip('.')}. {finding.advice}"
+        return f"{_phrase_question(entry)}: {finding.rule.rstrip('.')}. {finding.advice}"
     if "no model could have failed" in finding.rule:
-        return f"no model could have failed. {_asks(entry)[:1].upper()}{_asks(entry)[1:]}. {finding.advice}"
+        return (
+            f"no model could have failed. {_phrase_question(entry)[:1].upper()}{_phrase_question(entry)[1:]}. {finding.advice}"
+        )
     shared = " Records stand on both sides, and could change this." if "shared records" in finding.rule else ""
     if "both sides" in finding.rule:
         shared = " It is more only with the records that stand on both sides."
-    return f"{_asks(entry)}: {_answer(entry)}.{shared} {finding.advice}"
+    return f"{_phrase_question(entry)}: {_phrase_answer(entry)}.{shared} {finding.advice}"
 
 
-def _asks(tested: Tested) -> str:
+def _phrase_question(tested: Tested) -> str:
     """The open question of a claim."""
     claim, limit = tested.question.claim, tested.limit
     where = f" in {tested.question.group}" if tested.question.group else ""
@@ -228,10 +230,10 @@ def _asks(tested: Tested) -> str:
     return f"cannot tell whether more than {100 * limit:.3g}% are found{where}"
 
 
-def _answer(tested: Tested) -> str:
+def _phrase_answer(tested: Tested) -> str:
     """The number and its interval, where they stand."""
     estimate = tested.estimate
     assert estimate is not None
     if estimate.metric in ("auc", "epsilon_lower"):
-        return _plain(estimate)
-    return f"{_percent(estimate)} at {100 * (estimate.fpr or 0):.3g}% false positives"
+        return _format_plain(estimate)
+    return f"{_format_percent(estimate)} at {100 * (estimate.fpr or 0):.3g}% false positives"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from memberscope.attacks import available, by_name
-from memberscope.auditing.documents.access_levels import Level, level_word, runs_at
-from memberscope.auditing.documents.result import Arrays, NotRun, Result, Scored
-from memberscope.auditing.estimates.estimates import Part
-from memberscope.auditing.estimates.strongest import candidates
-from memberscope.defences import restriction
+from memberscope.attacks import find_attacks, list_attacks
+from memberscope.auditing.documents.access_levels import Level, format_level, is_worth_running
+from memberscope.auditing.documents.result import AttackScores, AuditArrays, NotRun, Result
+from memberscope.auditing.estimates.estimates import AttackPart
+from memberscope.auditing.estimates.strongest import list_candidate_parts
+from memberscope.defences import parse_restriction
 from memberscope.signals import is_measured
 from memberscope.types import Access, Attack, ThreatModel
 
@@ -19,29 +19,29 @@ LABEL: Place = (Access.LABEL.word, None)
 
 
 @dataclass(frozen=True)
-class Coverage:
+class AttackCoverage:
     """What attacked a level, itself and through what can be worked out from it: attacks that ran, and those that are lacking."""
 
     ran: tuple[str, ...] = ()
     lacking: tuple[str, ...] = ()
 
 
-def full_set(access: Access, named: Sequence[str] = ()) -> tuple[str, ...]:
+def list_full_set(access: Access, named: Sequence[str] = ()) -> tuple[str, ...]:
     """Every attack of `memberscope list attacks` that `access` is enough for, and those of `named`.
 
-    >>> "quantile" in full_set(Access.PROBABILITIES), "gradient_norm" in full_set(Access.PROBABILITIES)
+    >>> "quantile" in list_full_set(Access.PROBABILITIES), "gradient_norm" in list_full_set(Access.PROBABILITIES)
     (True, False)
     """
-    usual = [attack.name for attack in available().values() if attack.needs.access <= access]
+    usual = [attack.name for attack in list_attacks().values() if attack.needs.access <= access]
     return tuple(dict.fromkeys((*usual, *named)))
 
 
-def place_of(limit: str | None, levels: Sequence[ThreatModel], declared: str | None = None) -> Place:
+def find_place(limit: str | None, levels: Sequence[ThreatModel], declared: str | None = None) -> Place:
     """The level of an adversary who sees outputs through the restriction `limit`; all that is granted without one.
 
     A restriction that hides nothing of what is in force has no level of its own, and is that of all that is granted.
     """
-    if limit is not None and restriction(limit).signal == "labels":
+    if limit is not None and parse_restriction(limit).signal == "labels":
         return LABEL
     wanted = limit if declared is None else f"{declared}+{limit}"
     places = [(threat.access.word, threat.restriction) for threat in levels]
@@ -50,41 +50,41 @@ def place_of(limit: str | None, levels: Sequence[ThreatModel], declared: str | N
     return places[-1]
 
 
-def parts_at(arrays: Arrays, place: Place) -> list[Part]:
+def select_parts(arrays: AuditArrays, place: Place) -> list[AttackPart]:
     """The attacks of an adversary at `place`; none where nothing ran there, or labels were not searched."""
     own = [entry for entry in arrays.scored if (entry.access, entry.restriction) == place]
     if not own or (place == LABEL and not has_searched(own)):
         return []
-    return candidates(arrays, own[0])
+    return list_candidate_parts(arrays, own[0])
 
 
-def has_searched(scored: Sequence[Scored]) -> bool:
+def has_searched(scored: Sequence[AttackScores]) -> bool:
     """Whether some attack asked more of labels than one answer a record."""
     at_label = tuple(dict.fromkeys(entry.attack for entry in scored if entry.access == Access.LABEL.word))
-    return any(is_measured(attack.needs.spec) for attack in by_name(at_label))
+    return any(is_measured(attack.needs.spec) for attack in find_attacks(at_label))
 
 
-def coverage(result: Result, arrays: Arrays, place: Place) -> Coverage:
+def measure_attack_coverage(result: Result, arrays: AuditArrays, place: Place) -> AttackCoverage:
     """The attacks that ran at `place` and below, and those of the full set that did not, though they could have.
 
     What could not run is known from the result: it was in the plan and is listed with the reason. Searches that were left out with
     `--search-queries 0` could have run.
     """
-    places, usual = with_lower(place, result.threat_models), available()
+    places, usual = list_lower_places(place, result.threat_models), list_attacks()
     scored = {(entry.attack, entry.access, entry.restriction) for entry in arrays.scored}
     ran, lacking = [], []
     for at in places:
         level = Level(Access[at[0].upper()], at[1])
         for attack in usual.values():
-            if (attack.name, *at) in scored or not runs_at(attack, level):
+            if (attack.name, *at) in scored or not is_worth_running(attack, level):
                 continue
             if not is_excused(attack, at, result):
                 lacking.append(attack.name)
         ran += [entry.attack for entry in arrays.scored if (entry.access, entry.restriction) == at]
-    return Coverage(tuple(dict.fromkeys(ran)), tuple(dict.fromkeys(lacking)))
+    return AttackCoverage(tuple(dict.fromkeys(ran)), tuple(dict.fromkeys(lacking)))
 
 
-def with_lower(place: Place, levels: Sequence[ThreatModel]) -> list[Place]:
+def list_lower_places(place: Place, levels: Sequence[ThreatModel]) -> list[Place]:
     """`place`, and those below whose attacks do not run at it: outputs below the whole model, and labels below all."""
     in_force = {threat.access: (threat.access.word, threat.restriction) for threat in levels}  # the last of each access
     access, found = Access[place[0].upper()], [place]
@@ -100,35 +100,35 @@ def is_excused(attack: Attack, place: Place, result: Result) -> bool:
     search = attack.needs.access == Access.LABEL and is_measured(attack.needs.spec)
     if attack.name not in result.plan["attacks"] or (search and not result.plan["search_queries"]):
         return False
-    return any(entry.attack == attack.name and names_place(entry, place, result) for entry in result.not_run)
+    return any(entry.attack == attack.name and is_about_place(entry, place, result) for entry in result.not_run)
 
 
-def names_place(entry: NotRun, place: Place, result: Result) -> bool:
+def is_about_place(entry: NotRun, place: Place, result: Result) -> bool:
     """Whether a note speaks of `place`; one about the level in force holds for those that are tried beside it."""
     last = {threat.access: threat for threat in result.threat_models}  # of each access: the one in force
-    in_force = {level_word(threat.access.word, threat.restriction) for threat in last.values()}
-    return entry.access in {level_word(*place), *in_force, result.plan["threat"]["access"]}
+    in_force = {format_level(threat.access.word, threat.restriction) for threat in last.values()}
+    return entry.access in {format_level(*place), *in_force, result.plan["threat"]["access"]}
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class AdversaryView:
     """The attacks `parts` of a row's adversary, with `others` of one who does not know the defence, and what ran at that access."""
 
-    parts: list[Part]
-    others: list[Part]
-    covered: Coverage
+    parts: list[AttackPart]
+    others: list[AttackPart]
+    covered: AttackCoverage
 
 
-def seen_by(limit: str | None, result: Result, unaware: Arrays | None) -> Seen:
+def build_adversary_view(limit: str | None, result: Result, unaware: AuditArrays | None) -> AdversaryView:
     """What the adversary of a row has, who sees outputs through the restriction `limit`."""
-    place = place_of(limit, result.threat_models, result.plan["threat"]["restriction"])
-    parts, others = parts_at(result.arrays, place), [] if unaware is None else parts_at(unaware, place)
-    more = [] if unaware is result.arrays or not parts else by_undefended(others)
-    return Seen(parts + more, others, coverage(result, result.arrays, place))
+    place = find_place(limit, result.threat_models, result.plan["threat"]["restriction"])
+    parts, others = select_parts(result.arrays, place), [] if unaware is None else select_parts(unaware, place)
+    more = [] if unaware is result.arrays or not parts else label_undefended_attacks(others)
+    return AdversaryView(parts + more, others, measure_attack_coverage(result, result.arrays, place))
 
 
-def by_undefended(parts: list[Part]) -> list[Part]:
+def label_undefended_attacks(parts: list[AttackPart]) -> list[AttackPart]:
     """The attacks with undefended reference models, under a name of their own: who knows the defence can still use them."""
-    needed = {attack.name: attack.needs.references for attack in by_name(tuple(part.scored.attack for part in parts))}
+    needed = {attack.name: attack.needs.references for attack in find_attacks(tuple(part.scored.attack for part in parts))}
     own = [part for part in parts if sum(needed[part.scored.attack])]
     return [replace(part, scored=replace(part.scored, attack=f"{part.scored.attack} (undefended)")) for part in own]

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from math import ceil, log
 from typing import Any
 
-from memberscope.attacks import by_name
+from memberscope.attacks import find_attacks
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.policy import AucClaim, EpsilonClaim
-from memberscope.auditing.documents.result import Arrays, Control, NotRun
-from memberscope.auditing.estimates.estimates import Part, level, whole
-from memberscope.auditing.estimates.strongest import STRONGEST, candidates, judged_level
-from memberscope.auditing.verdict.claims import Tested, examine_claims, records_needed
-from memberscope.auditing.verdict.conclusion import Judgement, conclude
-from memberscope.auditing.verdict.power import stated_power
+from memberscope.auditing.documents.result import AuditArrays, Control, NotRun
+from memberscope.auditing.estimates.estimates import AttackPart, build_whole_part, parse_access
+from memberscope.auditing.estimates.strongest import STRONGEST, find_verdict_level, list_candidate_parts
+from memberscope.auditing.verdict.claims import Tested, count_records_needed, examine_claims
+from memberscope.auditing.verdict.conclusion import Judgement, conclude_verdict
+from memberscope.auditing.verdict.power import compute_audit_power
 from memberscope.statistics import holm
 from memberscope.types import Estimate, Finding, Verdict
 
@@ -43,7 +43,7 @@ EXCHANGEABLE = (
     "Give the records' features (--features beside --signals), or declare --assume-exchangeable if the split was random."
 )
 
-__all__ = ["Judgement", "judge", "judged_parts", "without_references"]
+__all__ = ["Judgement", "judge_audit", "list_verdict_parts", "drop_reference_attacks"]
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,16 @@ class _Family:
     excess: int
 
 
-def judge(
-    plan: Plan, arrays: Arrays, estimates: list[Estimate], controls: dict[str, Control], not_run: list[NotRun]
+def judge_audit(
+    plan: Plan, arrays: AuditArrays, estimates: list[Estimate], controls: dict[str, Control], not_run: list[NotRun]
 ) -> Judgement:
     """Verdict, its reason in a sentence, and one finding for each claim, control and missing requirement."""
     if plan.policy is None:
         return Judgement(None, "No policy was given, so nothing was judged; the numbers below are exploratory.", [])
-    at = judged_level(arrays, plan.threat.access)
+    at = find_verdict_level(arrays, plan.threat.access)
     untrusted = "references" in controls and controls["references"].passed is False
-    parts = candidates(without_references(arrays) if untrusted else arrays, at)
-    excess = excess_of(controls)
+    parts = list_candidate_parts(drop_reference_attacks(arrays) if untrusted else arrays, at)
+    excess = count_excess_records(controls)
     tested = [
         entry
         if entry.estimate is None
@@ -75,45 +75,45 @@ def judge(
     ]
     alpha = (1 - plan.confidence) / 2
     family = _Family(sum(len(entry.p_values) for entry in tested), alpha, at.access, f"; {ALONE}" if untrusted else "", excess)
-    findings = claim_findings(tested, family)
-    findings += [control_finding(name, controls[name], plan) for name in DECIDES if name in controls]
-    findings += missing(plan, arrays, not_run, at.access)
-    seen = stated_power(plan, arrays, parts, plan.claim_fprs())
+    findings = build_claim_findings(tested, family)
+    findings += [build_control_finding(name, controls[name], plan) for name in DECIDES if name in controls]
+    findings += find_missing_attacks(plan, arrays, not_run, at.access)
+    seen = compute_audit_power(plan, arrays, parts, plan.claim_fprs())
     ran = [part.scored.attack for part in parts if all(part.resolves(fpr) for fpr in plan.claim_fprs())]
-    found = conclude(plan, findings, seen, ran, n_references(controls), tested)
+    found = conclude_verdict(plan, findings, seen, ran, count_good_references(controls), tested)
     if found.verdict == "PASS":
-        found = replace(found, reason=found.reason + unchecked_words(plan, controls))
-    if level(at.access) < plan.threat.access:
+        found = replace(found, reason=found.reason + describe_unchecked(plan, controls))
+    if parse_access(at.access) < plan.threat.access:
         above = f" It speaks of {at.level} access: no attack ran at {plan.threat.access.word}, which was declared."
         found = replace(found, reason=found.reason + above)
     return found
 
 
-def unchecked_words(plan: Plan, controls: dict[str, Control]) -> str:
+def describe_unchecked(plan: Plan, controls: dict[str, Control]) -> str:
     """What a pass took for granted, as the end of a sentence."""
     words = " Exchangeability was declared, not checked." if plan.assume_exchangeable else ""
     overlap = controls.get("overlap")
     return words + (" Records on both sides were not looked for." if overlap is None or overlap.passed is None else "")
 
 
-def judged_parts(plan: Plan, arrays: Arrays) -> list[Part]:
+def list_verdict_parts(plan: Plan, arrays: AuditArrays) -> list[AttackPart]:
     """The attacks that a verdict speaks of."""
-    return candidates(arrays, judged_level(arrays, plan.threat.access))
+    return list_candidate_parts(arrays, find_verdict_level(arrays, plan.threat.access))
 
 
-def without_references(arrays: Arrays) -> Arrays:
+def drop_reference_attacks(arrays: AuditArrays) -> AuditArrays:
     """The arrays with only the attacks that use no reference models."""
-    needs = {scored.attack: by_name((scored.attack,))[0].needs.references for scored in arrays.scored}
+    needs = {scored.attack: find_attacks((scored.attack,))[0].needs.references for scored in arrays.scored}
     return replace(arrays, scored=tuple(scored for scored in arrays.scored if not sum(needs[scored.attack])))
 
 
-def excess_of(controls: dict[str, Control]) -> int:
+def count_excess_records(controls: dict[str, Control]) -> int:
     """Records on both sides beyond what chance explains."""
     control = controls.get("overlap")
     return 0 if control is None or control.passed is not False else int(control.details["excess"])
 
 
-def n_references(controls: dict[str, Control]) -> int:
+def count_good_references(controls: dict[str, Control]) -> int:
     """Reference models that trained and passed their control."""
     control = controls.get("references")
     if control is None or control.passed is False:
@@ -121,14 +121,14 @@ def n_references(controls: dict[str, Control]) -> int:
     return int(control.details["models"]) - int(control.details["failed"])
 
 
-def claim_findings(tested: Sequence[Tested], family: _Family) -> list[Finding]:
+def build_claim_findings(tested: Sequence[Tested], family: _Family) -> list[Finding]:
     """One finding for each claim about each value of its group."""
-    corrected = _smallest([entry.p_values for entry in tested])
-    worst = _smallest([entry.worst_p_values or entry.p_values for entry in tested])
-    return [_claim_finding(entry, p, p_worst, family) for entry, p, p_worst in zip(tested, corrected, worst, strict=True)]
+    corrected = _correct_p_values([entry.p_values for entry in tested])
+    worst = _correct_p_values([entry.worst_p_values or entry.p_values for entry in tested])
+    return [_build_claim_finding(entry, p, p_worst, family) for entry, p, p_worst in zip(tested, corrected, worst, strict=True)]
 
 
-def _smallest(p_values: Sequence[tuple[float, ...]]) -> list[float]:
+def _correct_p_values(p_values: Sequence[tuple[float, ...]]) -> list[float]:
     """For each claim the smallest of its p-values after Holm's correction over all of them together."""
     flat = [p for entry in p_values for p in entry]
     adjusted = holm(flat).tolist() if flat else []
@@ -139,7 +139,7 @@ def _smallest(p_values: Sequence[tuple[float, ...]]) -> list[float]:
     return found
 
 
-def _claim_finding(tested: Tested, p: float, p_worst: float, family: _Family) -> Finding:
+def _build_claim_finding(tested: Tested, p: float, p_worst: float, family: _Family) -> Finding:
     """FAIL, PASS, INCONCLUSIVE or NOT_RUN for one claim."""
     sentence, limit = tested.question.sentence(), tested.limit
     rule = RULE.format(tests=family.n_tests, alpha=family.alpha, limit=limit) + family.words
@@ -161,7 +161,7 @@ def _claim_finding(tested: Tested, p: float, p_worst: float, family: _Family) ->
     if not passes:
         return finding("INCONCLUSIVE", "Give more members and non-members, or accept a higher limit.")
     if not tested.able:
-        return finding("INCONCLUSIVE", _records_advice(tested, family), f"{rule}; no model could have failed")
+        return finding("INCONCLUSIVE", _advise_record_counts(tested, family), f"{rule}; no model could have failed")
     if family.excess and tested.worst_high > limit:
         return finding(
             "INCONCLUSIVE",
@@ -177,15 +177,15 @@ def _claim_finding(tested: Tested, p: float, p_worst: float, family: _Family) ->
 DROP_OVERLAP = "Leave the records that stand on both sides out of both (--drop-overlap), and audit again."
 
 
-def _records_advice(tested: Tested, family: _Family) -> str:
+def _advise_record_counts(tested: Tested, family: _Family) -> str:
     """How many records would let some model fail."""
     claim = tested.question.claim
-    needed = records_needed(claim, family.alpha)
+    needed = count_records_needed(claim, family.alpha)
     if isinstance(claim, AucClaim) or needed is None:
         return "Give more members and non-members, so that some attack could exceed the limit."
     have = tested.estimate.n_non_members if tested.estimate else 0
     if have < needed:
-        corrected = records_needed(claim, family.alpha / max(family.n_tests, 1))
+        corrected = count_records_needed(claim, family.alpha / max(family.n_tests, 1))
         return (
             f"Give at least {needed} non-members ({corrected} with these {family.n_tests} tests) so that a model could fail "
             f"at this rate; there are {have}."
@@ -201,7 +201,7 @@ def _records_advice(tested: Tested, family: _Family) -> str:
     )
 
 
-def control_finding(name: str, control: Control, plan: Plan) -> Finding:
+def build_control_finding(name: str, control: Control, plan: Plan) -> Finding:
     """PASS, INCONCLUSIVE or NOT_RUN for one control; a blind control that could not run may be waived by declaration."""
     access = plan.threat.access.word
     if control.passed is None and name in ("direction", "fitted"):
@@ -216,14 +216,14 @@ def control_finding(name: str, control: Control, plan: Plan) -> Finding:
     return Finding(verdicts[control.passed], CLAIMS[name], name, access, control.why, advice)
 
 
-def missing(plan: Plan, arrays: Arrays, not_run: list[NotRun], access: str) -> list[Finding]:
+def find_missing_attacks(plan: Plan, arrays: AuditArrays, not_run: list[NotRun], access: str) -> list[Finding]:
     """One finding for each attack that the policy requires and that did not run, or not at a rate that it is judged at."""
     assert plan.policy is not None
     reasons = {entry.attack: entry.why for entry in not_run}
-    ran: dict[str, list[Part]] = {}
+    ran: dict[str, list[AttackPart]] = {}
     for scored in arrays.scored:
         if scored.declared:
-            ran.setdefault(scored.attack, []).append(whole(scored, arrays))
+            ran.setdefault(scored.attack, []).append(build_whole_part(scored, arrays))
     findings = []
     if plan.confidence < plan.policy.confidence:
         why = f"the audit's intervals have a confidence of {plan.confidence:g}"
@@ -236,20 +236,24 @@ def missing(plan: Plan, arrays: Arrays, not_run: list[NotRun], access: str) -> l
     for name in plan.policy.require:
         if name not in ran:
             why = reasons.get(name, "it is not among the plan's attacks")
-            findings.append(absent(name, access, why, "Supply what it needs, or take it out of the policy's require list."))
+            findings.append(
+                build_absent_finding(name, access, why, "Supply what it needs, or take it out of the policy's require list.")
+            )
             continue
         short = [fpr for fpr in plan.claim_fprs() if not any(part.resolves(fpr) for part in ran[name])]
         if short:
             why = f"with these records it cannot resolve a false-positive rate of {100 * min(short):g}%"
-            findings.append(absent(name, access, why, "Give more non-members, or take it out of the policy's require list."))
+            findings.append(
+                build_absent_finding(name, access, why, "Give more non-members, or take it out of the policy's require list.")
+            )
     return findings
 
 
-def absent(name: str, access: str, why: str, advice: str) -> Finding:
+def build_absent_finding(name: str, access: str, why: str, advice: str) -> Finding:
     """The finding that a required attack did not run."""
     return Finding("NOT_RUN", f"The policy requires the attack {name}.", name, access, why, advice)
 
 
-def power(plan: Plan, arrays: Arrays, fprs: tuple[float, ...]) -> list[dict[str, Any]]:
+def report_power(plan: Plan, arrays: AuditArrays, fprs: tuple[float, ...]) -> list[dict[str, Any]]:
     """For each claim about a rate, or each rate without a policy, the smallest TPR that this audit would have failed."""
-    return stated_power(plan, arrays, judged_parts(plan, arrays), fprs)
+    return compute_audit_power(plan, arrays, list_verdict_parts(plan, arrays), fprs)

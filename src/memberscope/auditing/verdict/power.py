@@ -9,17 +9,17 @@ import numpy as np
 
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.policy import AnyClaim, Claim, PpvClaim
-from memberscope.auditing.documents.result import Arrays
-from memberscope.auditing.estimates.estimates import Part
-from memberscope.auditing.estimates.strongest import judged_level, within
+from memberscope.auditing.documents.result import AuditArrays
+from memberscope.auditing.estimates.estimates import AttackPart
+from memberscope.auditing.estimates.strongest import find_verdict_level, is_derivable
 from memberscope.auditing.verdict.claims import count_questions
-from memberscope.statistics import kish_size, minimum_detectable_tpr, non_member_blocks
+from memberscope.statistics import count_non_member_blocks, kish_size, minimum_detectable_tpr
 from memberscope.types import Bools, Ints
 
 COARSE = 0.1  # share of the allowed false positives that tie at the threshold beyond which an attack counts as coarse
 
 
-def detectable_rates(
+def compute_detectable_rates(
     plan: Plan, attacks: Mapping[str, bool], n_members: int, n_non_members: int, fprs: Sequence[float], n_claims: int = 1
 ) -> list[dict[str, Any]]:
     """The smallest TPR that an audit fails in 80% of cases, for each claim about a rate, or for each of `fprs` without a policy.
@@ -28,10 +28,12 @@ def detectable_rates(
     that are tested together, one for each value of a group. Scores are taken not to tie.
     """
     found = []
-    for fpr, limit in limits_of_rates(plan, fprs):
+    for fpr, limit in list_rate_limits(plan, fprs):
         if fpr * n_non_members < 1 - 1e-9:
             continue
-        resolving = {name: learns for name, learns in attacks.items() if resolves(plan, fpr, n_non_members, learns=learns)}
+        resolving = {
+            name: learns for name, learns in attacks.items() if can_resolve_rate(plan, fpr, n_non_members, learns=learns)
+        }
         if not resolving:
             continue
         n_tests = len(resolving) * max(n_claims, 1)
@@ -47,48 +49,50 @@ def detectable_rates(
             )
             for learns in sorted(set(resolving.values()))
         }
-        found.append({"fpr": fpr, "limit": limit, "tpr": _largest(values.values()), "n_tests": n_tests})
+        found.append({"fpr": fpr, "limit": limit, "tpr": _take_largest(values.values()), "n_tests": n_tests})
     return found
 
 
-def limits_of_rates(plan: Plan, fprs: Sequence[float]) -> list[tuple[float, float]]:
+def list_rate_limits(plan: Plan, fprs: Sequence[float]) -> list[tuple[float, float]]:
     """Rates with the TPR that the policy allows there; the rates themselves, against guessing, without a policy."""
     if plan.policy is None:
         return [(fpr, fpr) for fpr in fprs]
-    return [(claim.fpr, _tpr_limit(claim)) for claim in plan.policy.claims() if isinstance(claim, Claim | PpvClaim)]
+    return [(claim.fpr, _get_tpr_limit(claim)) for claim in plan.policy.claims() if isinstance(claim, Claim | PpvClaim)]
 
 
-def _tpr_limit(claim: AnyClaim) -> float:
+def _get_tpr_limit(claim: AnyClaim) -> float:
     assert isinstance(claim, Claim | PpvClaim)
     return claim.tpr if isinstance(claim, Claim) else claim.as_tpr()
 
 
-def resolves(plan: Plan, fpr: float, n_non_members: int, *, learns: bool) -> bool:
+def can_resolve_rate(plan: Plan, fpr: float, n_non_members: int, *, learns: bool) -> bool:
     """Whether an attack has enough non-members to compare for a rate: a fold's, if it learns from known records."""
     n = n_non_members // plan.folds if learns else n_non_members
     return fpr * n >= 1 - 1e-9
 
 
-def _largest(values: Any) -> float | None:
+def _take_largest(values: Any) -> float | None:
     """The largest of `values`, None if one of them is None."""
     found = list(values)
     return None if any(value is None for value in found) else max(found)
 
 
-def stated_power(plan: Plan, arrays: Arrays, parts: Sequence[Part], fprs: Sequence[float]) -> list[dict[str, Any]]:
-    """What this audit would have failed, as `detectable_rates` says, with the attacks whose scores tie set apart.
+def compute_audit_power(
+    plan: Plan, arrays: AuditArrays, parts: Sequence[AttackPart], fprs: Sequence[float]
+) -> list[dict[str, Any]]:
+    """What this audit would have failed, as `compute_detectable_rates` says, with the attacks whose scores tie set apart.
 
     `parts` are the judged attacks. `coarse` holds, for each attack whose scores tie at a rate, the TPR that it would have taken;
     where every attack's scores tie, `tpr` is the largest of these.
     """
     n_members, n_others = count_sides(arrays.member, arrays.unit)
     n_claims = count_questions(plan.policy, arrays.group_values) if plan.policy else 1
-    at = judged_level(arrays, plan.threat.access)
-    attacks = {scored.attack: scored.learned for scored in arrays.scored if within(scored, at)}
-    found = detectable_rates(plan, attacks, n_members, n_others, fprs, n_claims)
+    at = find_verdict_level(arrays, plan.threat.access)
+    attacks = {scored.attack: scored.learned for scored in arrays.scored if is_derivable(scored, at)}
+    found = compute_detectable_rates(plan, attacks, n_members, n_others, fprs, n_claims)
     for row in found:
         own = [part for part in parts if part.resolves(row["fpr"])]
-        blocks = {part.scored.attack: _coarse_blocks(part, row["fpr"]) for part in own if not part.scored.learned}
+        blocks = {part.scored.attack: _find_tied_blocks(part, row["fpr"]) for part in own if not part.scored.learned}
         row["coarse"] = {
             name: minimum_detectable_tpr(
                 n_members,
@@ -103,7 +107,7 @@ def stated_power(plan: Plan, arrays: Arrays, parts: Sequence[Part], fprs: Sequen
             if ends is not None
         }
         if own and len(row["coarse"]) == len(own):
-            row["tpr"] = _largest(row["coarse"].values())
+            row["tpr"] = _take_largest(row["coarse"].values())
     return found
 
 
@@ -115,11 +119,11 @@ def count_sides(member: Bools, unit: Ints | None) -> tuple[int, int]:
     return int(kish_size(sizes[0])), int(kish_size(sizes[1]))
 
 
-def _coarse_blocks(part: Part, fpr: float) -> tuple[float, ...] | None:
+def _find_tied_blocks(part: AttackPart, fpr: float) -> tuple[float, ...] | None:
     """Blocks of tied non-members from the highest score down, if enough tie at the threshold of `fpr` to matter."""
     curve = part.curves()[0]
     allowed = fpr * curve.n_non_members
     at = int(np.searchsorted(curve.fp, allowed, side="left"))
     if curve.fp[at] - curve.fp[at - 1] <= max(1.0, COARSE * allowed):
         return None
-    return non_member_blocks(curve, fpr)
+    return count_non_member_blocks(curve, fpr)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from memberscope.attacks import by_name
-from memberscope.auditing.controls.direction import FIXED, direction_control
-from memberscope.auditing.controls.fitted import more_often_right, predicted_right
-from memberscope.auditing.documents.result import Arrays, Control, Result, Scored
-from memberscope.auditing.scoring.null_control import pseudo_members, verdict
+from memberscope.attacks import find_attacks
+from memberscope.auditing.controls.direction import FIXED, run_direction_control
+from memberscope.auditing.controls.fitted import is_better_than_constant, read_correct_predictions
+from memberscope.auditing.documents.result import AttackScores, AuditArrays, Control, Result
+from memberscope.auditing.scoring.null_control import choose_pseudo_members, judge_null_scores
 from memberscope.types import Bools, Floats
 
 CONTROLS = ("null", "blind", "overlap", "direction", "fitted")
 
 
-def recompute_controls(result: Result, arrays: Arrays) -> list[str]:
+def recompute_controls(result: Result, arrays: AuditArrays) -> list[str]:
     """What the stored controls say otherwise than the stored arrays, in sentences; empty if nothing does.
 
     The blind control cannot be computed without the records: its outcome is held against its own numbers only.
@@ -23,7 +23,7 @@ def recompute_controls(result: Result, arrays: Arrays) -> list[str]:
     if absent:
         return [f"the {name} control is missing" for name in absent]
     controls = result.controls
-    used = any(sum(by_name((entry.attack,))[0].needs.references) for entry in arrays.scored)
+    used = any(sum(find_attacks((entry.attack,))[0].needs.references) for entry in arrays.scored)
     if used and "references" not in controls:
         return ["the references control is missing"]
     if used and controls["references"].details["models"] - controls["references"].details["failed"] > (
@@ -39,10 +39,10 @@ def recompute_controls(result: Result, arrays: Arrays) -> list[str]:
     ]
 
 
-def _recheck_direction(stored: Control, blind: Control, arrays: Arrays) -> list[str]:
+def _recheck_direction(stored: Control, blind: Control, arrays: AuditArrays) -> list[str]:
     """Direction from the stored scores; where the gap attack did not run, the accuracies are one unseen test more."""
-    unseen = 0 if predicted_right(arrays) is not None else max(0, int(stored.details.get("tests", 1)) - 1)
-    again = direction_control(arrays, None, blind, unseen=unseen)
+    unseen = 0 if read_correct_predictions(arrays) is not None else max(0, int(stored.details.get("tests", 1)) - 1)
+    again = run_direction_control(arrays, None, blind, unseen=unseen)
     if again.passed is False and stored.passed is not False:
         return [f"the direction control passed, though the stored scores say: {again.why}"]
     if not unseen and again.passed != stored.passed:
@@ -50,9 +50,9 @@ def _recheck_direction(stored: Control, blind: Control, arrays: Arrays) -> list[
     return []
 
 
-def _recheck_fitted(stored: Control, arrays: Arrays) -> list[str]:
+def _recheck_fitted(stored: Control, arrays: AuditArrays) -> list[str]:
     """The members' accuracy, and where no probabilities decided, the outcome."""
-    right = predicted_right(arrays)
+    right = read_correct_predictions(arrays)
     if right is None or stored.passed is None:
         known = right is not None and stored.passed is None
         return ["the fitted control is said not to have run, though labels were seen"] if known else []
@@ -60,20 +60,20 @@ def _recheck_fitted(stored: Control, arrays: Arrays) -> list[str]:
     if stored.value is None or abs(stored.value - float(right[member].mean())) > 1e-9:
         return ["the accuracy on members in the fitted control is not that of the stored scores"]
     unit = arrays.unit
-    sure = more_often_right(right[member], arrays.labels[member], None if unit is None else unit[member])
+    sure = is_better_than_constant(right[member], arrays.labels[member], None if unit is None else unit[member])
     seen = "probabilities" if any(entry.access != "label" for entry in arrays.scored) else "labels"
     if sure != stored.passed and (sure or seen == "labels"):
         return ["the fitted control does not follow from the stored scores"]
     return []
 
 
-def _learns_nothing(entry: Scored) -> bool:
+def _is_unlearned_attack(entry: AttackScores) -> bool:
     """Whether a stored score depends on its own record's answers only."""
-    needs = by_name((entry.attack,))[0].needs
+    needs = find_attacks((entry.attack,))[0].needs
     return entry.declared and not entry.learned and needs.known == "none" and not any(needs.references) and not needs.population
 
 
-def _recheck_null(stored: Control, arrays: Arrays) -> list[str]:
+def _recheck_null(stored: Control, arrays: AuditArrays) -> list[str]:
     """The null control's interval against its outcome, and the attacks that learn nothing once more."""
     if stored.passed is None:
         return []
@@ -83,17 +83,17 @@ def _recheck_null(stored: Control, arrays: Arrays) -> list[str]:
         return ["the null control's outcome contradicts its own interval"]
     outside, unit = ~arrays.member, arrays.unit
     own_unit = None if unit is None else unit[outside]
-    truth: Bools = pseudo_members(arrays.ids[outside], own_unit)
-    scored: dict[str, Floats] = {e.attack: e.scores[outside] for e in arrays.scored if _learns_nothing(e)}
+    truth: Bools = choose_pseudo_members(arrays.ids[outside], own_unit)
+    scored: dict[str, Floats] = {e.attack: e.scores[outside] for e in arrays.scored if _is_unlearned_attack(e)}
     total = int(stored.details.get("attacks", 0))
     if not scored or not total or min(int(truth.sum()), int((~truth).sum())) < 2:
         return []
-    again = verdict(scored, truth, own_unit, tests=total)
+    again = judge_null_scores(scored, truth, own_unit, tests=total)
     if stored.passed and not again.passed:
         return [f"the null control passed, though the stored scores say: {again.why}"]
     shown = stored.details.get("furthest")
     if shown in FIXED and shown in scored:
-        alone = verdict({shown: scored[shown]}, truth, own_unit, tests=total)
+        alone = judge_null_scores({shown: scored[shown]}, truth, own_unit, tests=total)
         if alone.value is None or abs(alone.value - stored.value) > 1e-9:
             return ["the null control's number is not that of the stored scores"]
     return []
@@ -109,7 +109,7 @@ def _recheck_blind(stored: Control) -> list[str]:
     return ["the blind control's outcome contradicts its own interval"] if stored.passed and stored.low > 0.5 + 1e-9 else []
 
 
-def _recheck_overlap(stored: Control, result: Result, arrays: Arrays) -> list[str]:
+def _recheck_overlap(stored: Control, result: Result, arrays: AuditArrays) -> list[str]:
     """The overlap control's counts against the marked records and the diagnostics."""
     marked = arrays.overlap
     shown = result.diagnostics.get("overlap")

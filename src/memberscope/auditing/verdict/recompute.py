@@ -8,60 +8,62 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from memberscope._parallel import each
-from memberscope.auditing.documents.access_levels import level_word
-from memberscope.auditing.documents.plan import Plan, Settings
-from memberscope.auditing.documents.policy import Policy, policy_from_table
-from memberscope.auditing.documents.result import Arrays, Result, Scored
-from memberscope.auditing.estimates.estimates import estimates_of, in_brief, of_group, whole
-from memberscope.auditing.estimates.strongest import levels_in, strongest
-from memberscope.auditing.scoring.score_targets import spread
-from memberscope.auditing.verdict.judge import Judgement, judge
+from memberscope._parallel import map_in_parallel
+from memberscope.auditing.documents.access_levels import format_level
+from memberscope.auditing.documents.plan import EstimateSettings, Plan
+from memberscope.auditing.documents.policy import Policy, parse_policy_table
+from memberscope.auditing.documents.result import AttackScores, AuditArrays, Result
+from memberscope.auditing.estimates.estimates import build_whole_part, estimate_attack, estimate_group, estimate_main_numbers
+from memberscope.auditing.estimates.strongest import estimate_strongest, list_scored_levels
+from memberscope.auditing.scoring.score_targets import summarise_spread
+from memberscope.auditing.verdict.judge import Judgement, judge_audit
 from memberscope.signals import digest_array
 from memberscope.types import Access, Estimate, ThreatModel
 
 
-def recompute(arrays: Arrays, settings: Settings, progress: Callable[[int, int], None] | None = None) -> list[Estimate]:
+def recompute_estimates(
+    arrays: AuditArrays, settings: EstimateSettings, progress: Callable[[int, int], None] | None = None
+) -> list[Estimate]:
     """The estimates that follow from the stored arrays alone."""
     found: list[Estimate] = []
-    for at in levels_in(arrays):
-        found.extend(strongest(arrays, at, settings))
-    for entries in each(lambda entry: estimates_of(entry, arrays, settings), arrays.scored, progress):
+    for at in list_scored_levels(arrays):
+        found.extend(estimate_strongest(arrays, at, settings))
+    for entries in map_in_parallel(lambda entry: estimate_attack(entry, arrays, settings), arrays.scored, progress):
         found.extend(entries)
     for name, other in arrays.targets.items():
-        found.extend(replace(entry, target=name) for entry in headlines(other, settings))
+        found.extend(replace(entry, target=name) for entry in estimate_target_headlines(other, settings))
     return found
 
 
-def headlines(arrays: Arrays, settings: Settings) -> list[Estimate]:
+def estimate_target_headlines(arrays: AuditArrays, settings: EstimateSettings) -> list[Estimate]:
     """Of one further target model: AUC, TPR and FPR at each rate and the balanced point, the strongest attack first."""
     found: list[Estimate] = []
-    for at in levels_in(arrays):
-        found.extend(entry for entry in strongest(arrays, at, settings) if entry.metric in ("auc", "tpr"))
-    for entries in each(lambda entry: briefly(entry, arrays, settings), arrays.scored):
+    for at in list_scored_levels(arrays):
+        found.extend(entry for entry in estimate_strongest(arrays, at, settings) if entry.metric in ("auc", "tpr"))
+    for entries in map_in_parallel(lambda entry: estimate_headlines(entry, arrays, settings), arrays.scored):
         found.extend(entries)
     return found
 
 
-def briefly(entry: Scored, arrays: Arrays, settings: Settings) -> list[Estimate]:
+def estimate_headlines(entry: AttackScores, arrays: AuditArrays, settings: EstimateSettings) -> list[Estimate]:
     """One attack's headlines: at a level tried beside the declared one there are no transferred thresholds."""
-    part = whole(entry, arrays)
-    return of_group(part, settings) if entry.declared else in_brief(part, settings)
+    part = build_whole_part(entry, arrays)
+    return estimate_group(part, settings) if entry.declared else estimate_main_numbers(part, settings)
 
 
-def by_budget(arrays: Arrays, settings: Settings) -> list[Estimate]:
+def estimate_by_budget(arrays: AuditArrays, settings: EstimateSettings) -> list[Estimate]:
     """AUC and TPR at each rate of each label-only search, had it stopped at fewer `queries` a record."""
     found: list[Estimate] = []
     for entry in arrays.scored:
         if entry.budgets is None or entry.stages is None:
             continue
         for queries, scores in zip(entry.budgets.tolist(), entry.stages, strict=True):
-            part = replace(whole(entry, arrays), scores=scores, scored=replace(entry, queries=queries))
-            found += [estimate for estimate in in_brief(part, settings) if estimate.metric in ("auc", "tpr")]
+            part = replace(build_whole_part(entry, arrays), scores=scores, scored=replace(entry, queries=queries))
+            found += [estimate for estimate in estimate_main_numbers(part, settings) if estimate.metric in ("auc", "tpr")]
     return found
 
 
-def digest_arrays(arrays: Arrays) -> str:
+def digest_audit_arrays(arrays: AuditArrays) -> str:
     """SHA-256 of everything that estimates depend on: membership, folds, groups, scores, thresholds and posteriors."""
     hasher = hashlib.sha256()
     parts: list[tuple[str, Any]] = [("member", arrays.member), ("labels", arrays.labels), ("fold", arrays.fold)]
@@ -78,7 +80,7 @@ def digest_arrays(arrays: Arrays) -> str:
     for name, array in parts:
         hasher.update(f"{name}:{digest_array(array)}".encode())
     for name, other in arrays.targets.items():
-        hasher.update(f"{name}:{digest_arrays(other)}".encode())
+        hasher.update(f"{name}:{digest_audit_arrays(other)}".encode())
     return hasher.hexdigest()
 
 
@@ -88,7 +90,7 @@ def digest_account(result: Result) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def plan_of(result: Result) -> Plan:
+def restore_plan(result: Result) -> Plan:
     """The plan as it stands in a result."""
     document = dict(result.plan)
     document.pop("versions", None)
@@ -98,50 +100,50 @@ def plan_of(result: Result) -> Plan:
     policy = document.pop("policy")
     for name in ("attacks", "fprs", "priors", "views", "restrictions"):
         document[name] = None if document[name] is None else tuple(document[name])
-    return Plan(threat=ThreatModel(**threat), policy=policy and policy_from_table(policy), **document)
+    return Plan(threat=ThreatModel(**threat), policy=policy and parse_policy_table(policy), **document)
 
 
-def settings_of(result: Result) -> Settings:
+def restore_settings(result: Result) -> EstimateSettings:
     """Rates, priors and confidence of a result."""
-    plan = plan_of(result)
-    return Settings(plan.resolvable_fprs(result.diagnostics["n_non_members"]), plan.all_priors(), plan.confidence)
+    plan = restore_plan(result)
+    return EstimateSettings(plan.resolvable_fprs(result.diagnostics["n_non_members"]), plan.all_priors(), plan.confidence)
 
 
-def differences(result: Result, arrays: Arrays) -> list[str]:
+def verify_arrays(result: Result, arrays: AuditArrays) -> list[str]:
     """What does not agree between a result and its arrays, in sentences; empty if everything does."""
     found = []
-    if result.digests.get("arrays") != digest_arrays(arrays):
+    if result.digests.get("arrays") != digest_audit_arrays(arrays):
         found.append("arrays.safetensors is not the one that this result was computed from")
     if result.digests.get("account") != digest_account(result):
         found.append("the controls, diagnostics or reasons are not those that the audit wrote")
     accounted = {entry.attack for entry in arrays.scored} | {
         name for entry in result.not_run for name in entry.attack.split(", ")
     }
-    absent = [name for name in plan_of(result).attacks if name not in accounted]
+    absent = [name for name in restore_plan(result).attacks if name not in accounted]
     if absent:
         found.append(f"attacks of the plan are neither scored nor listed as not run: {', '.join(absent)}")
-    stored = {identity(entry): entry for entry in result.estimates if entry.metric != "epsilon_lower"}
-    again = {identity(entry): entry for entry in recompute(arrays, settings_of(result))}
+    stored = {identify_estimate(entry): entry for entry in result.estimates if entry.metric != "epsilon_lower"}
+    again = {identify_estimate(entry): entry for entry in recompute_estimates(arrays, restore_settings(result))}
     if set(stored) != set(again):
         found.append(f"{len(set(stored) ^ set(again))} estimates are on one side only")
-    changed = [key for key in stored if key in again and numbers(stored[key]) != numbers(again[key])]
+    changed = [key for key in stored if key in again and get_estimate_numbers(stored[key]) != get_estimate_numbers(again[key])]
     found += [f"{len(changed)} estimates differ, first {' '.join(map(str, changed[0]))}"] if changed else []
-    found += searches(result, arrays)
-    if result.budgets != by_budget(arrays, settings_of(result)):
+    found += check_search_queries(result, arrays)
+    if result.budgets != estimate_by_budget(arrays, restore_settings(result)):
         found.append("leakage by query budget does not follow from the stored scores")
-    plan = plan_of(result)
+    plan = restore_plan(result)
     if result.digests.get("plan") != plan.digest():
         found.append("the plan is not the one that this result was made by")
     seen = {(threat.access.word, threat.restriction) for threat in result.threat_models}
     if not {(entry.access, entry.restriction) for entry in arrays.scored} <= seen:
         found.append("the threat models are not the levels that were attacked")
-    between, plan = result.diagnostics.get("targets"), plan_of(result)
-    if between and between["rows"] != spread(result.estimates, plan.claim_fprs() or settings_of(result).fprs):
+    between, plan = result.diagnostics.get("targets"), restore_plan(result)
+    if between and between["rows"] != summarise_spread(result.estimates, plan.claim_fprs() or restore_settings(result).fprs):
         found.append("mean and spread between targets do not follow from their estimates")
     return found
 
 
-def searches(result: Result, arrays: Arrays) -> list[str]:
+def check_search_queries(result: Result, arrays: AuditArrays) -> list[str]:
     """Where the queries of a search, or the total, are not those that the stored scores took, in sentences."""
     told = result.diagnostics.get("searches", {})
     most = {entry.attack: entry.queries for entry in arrays.scored if entry.stages is not None}
@@ -155,19 +157,19 @@ def searches(result: Result, arrays: Arrays) -> list[str]:
     return found + ([f"{result.cost.queries} queries are fewer than were asked"] if result.cost.queries < total - 0.5 else [])
 
 
-def identity(entry: Estimate) -> tuple[Any, ...]:
+def identify_estimate(entry: Estimate) -> tuple[Any, ...]:
     """What makes an estimate the one it is."""
-    level = level_word(entry.access, entry.restriction)
+    level = format_level(entry.access, entry.restriction)
     return (entry.target, entry.attack, level, entry.metric, entry.group, entry.fpr, entry.prior, entry.threshold)
 
 
-def numbers(entry: Estimate) -> tuple[Any, ...]:
+def get_estimate_numbers(entry: Estimate) -> tuple[Any, ...]:
     """What an estimate says."""
     counts = (entry.n_members, entry.n_non_members, entry.queries)
     return (entry.value, entry.low, entry.high, entry.confidence, entry.method, *counts)
 
 
-def contradictions(result: Result, judgement: Judgement) -> list[str]:
+def verify_verdict(result: Result, judgement: Judgement) -> list[str]:
     """Where a result's verdict and findings are not those of `judgement`, in sentences."""
     if judgement.verdict != result.verdict:
         return [f"the stored scores give the verdict {judgement.verdict}, not {result.verdict}"]
@@ -177,13 +179,13 @@ def contradictions(result: Result, judgement: Judgement) -> list[str]:
     return []
 
 
-def rejudged(result: Result, arrays: Arrays, policy: Policy | None) -> Judgement:
+def judge_again(result: Result, arrays: AuditArrays, policy: Policy | None) -> Judgement:
     """The verdict on stored scores of `policy`, or of the plan's own if None.
 
     Raises:
         InputError: The records do not resolve a rate of the policy.
     """
-    plan = plan_of(result)
+    plan = restore_plan(result)
     plan = replace(plan, policy=policy or plan.policy)
     plan.resolvable_fprs(result.diagnostics["n_non_members"])
     controls = dict(result.controls)
@@ -194,4 +196,4 @@ def rejudged(result: Result, arrays: Arrays, policy: Policy | None) -> Judgement
         if untried:
             why = f"The blind control was not judged at {100 * untried[0]:.3g}% false positives. Audit again with this policy."
             controls["blind"] = replace(blind, passed=None, why=why)
-    return judge(plan, arrays, result.estimates, controls, result.not_run)
+    return judge_audit(plan, arrays, result.estimates, controls, result.not_run)

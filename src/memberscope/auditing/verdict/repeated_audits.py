@@ -32,10 +32,10 @@ def count_audit(store: Store, plan: Plan, model: str) -> dict[str, str]:
     return {"audits_of_this_plan": str(len(same)), "seeds_of_these_audits": ", ".join(seeds)}
 
 
-def repeats_sentence(environment: dict[str, str]) -> str | None:
+def describe_repeats(environment: dict[str, str]) -> str | None:
     """Which audit of this model with this plan it was; None for the first, or where nobody counted.
 
-    >>> repeats_sentence({"audits_of_this_plan": "3", "seeds_of_these_audits": "0, 1, 2"})
+    >>> describe_repeats({"audits_of_this_plan": "3", "seeds_of_these_audits": "0, 1, 2"})
     'This is the third audit of this model with this plan; seeds tried: 0, 1, 2.'
     """
     n = int(environment.get("audits_of_this_plan", 1))

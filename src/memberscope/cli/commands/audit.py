@@ -8,17 +8,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memberscope.cli.exits import PASSED, exit_of_verdict
-from memberscope.cli.options.build import merged
-from memberscope.cli.options.flags import AcceptLimited, of_audit, of_endpoint, of_judging, of_records, of_training, with_flags
-from memberscope.cli.run_audit import run_audit
+from memberscope.cli.options.build import merge_options
+from memberscope.cli.options.flags import (
+    AcceptLimited,
+    add_flags,
+    declare_audit_flags,
+    declare_endpoint_flags,
+    declare_judging_flags,
+    declare_record_flags,
+    declare_training_flags,
+)
+from memberscope.cli.run_audit import audit_from_options
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
     from memberscope.cli.options.keys import Options
 
 
-@with_flags(of_records, of_training, of_judging, of_audit, of_endpoint)
-def audit(
+@add_flags(declare_record_flags, declare_training_flags, declare_judging_flags, declare_audit_flags, declare_endpoint_flags)
+def audit_model(
     config: Annotated[Path | None, typer.Argument(help="audit.toml; flags override it.")] = None,
     prior: Annotated[float | None, typer.Option(help="Share of members among the records tried (0.01).")] = None,
     folds: Annotated[int | None, typer.Option(help="Cross-fitting folds (5).")] = None,
@@ -45,17 +53,17 @@ def audit(
         **{"assume_exchangeable": assume_exchangeable, "assume_class_order": assume_class_order},
         "accept_limited": accept_limited,
     }
-    options = merged(config, given | own)
+    options = merge_options(config, given | own)
     if canaries is not None or claimed is not None:
-        raise typer.Exit(canaries_exit(options, canaries, canary_kind, claimed, overwrite=overwrite))
-    result = run_audit(options, records=not no_records, show_ids=show_ids, overwrite=overwrite)
+        raise typer.Exit(run_canaries_for_exit(options, canaries, canary_kind, claimed, overwrite=overwrite))
+    result = audit_from_options(options, records=not no_records, show_ids=show_ids, overwrite=overwrite)
     if result.verdict is None:
         raise typer.Exit(PASSED)
     accepted = bool(options.accept_limited)
     raise typer.Exit(exit_of_verdict(result.verdict, limited=result.limited, accept_limited=accepted))
 
 
-def canaries_exit(options: Options, m: int | None, kind: str, claimed: float | None, *, overwrite: bool) -> int:
+def run_canaries_for_exit(options: Options, m: int | None, kind: str, claimed: float | None, *, overwrite: bool) -> int:
     """The exit code of an audit with canaries: 1 if they refute a claim.
 
     Raises:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from memberscope.cli.commands.canaries import in_words, refuted
+from memberscope.cli.commands.canaries import format_bound, report_refutation
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
-    from memberscope.auditing import Bound
+    from memberscope.auditing import EpsilonBound
     from memberscope.cli.options.keys import Options
     from memberscope.types import Bools, Floats, Recipe, Records
 
@@ -32,10 +32,10 @@ def run_canaries(options: Options, m: int, kind: Any, claimed: float | None, *, 
         InputError: There is no recipe, or there are too few non-members.
     """
     from memberscope.auditing import make_subject
-    from memberscope.cli.options.build import plan_of, subject_of
-    from memberscope.cli.run_audit import audited
-    from memberscope.recipes import canaries, load_recipe, with_precision
-    from memberscope.recipes.fleet.observe_model import subset
+    from memberscope.cli.options.build import build_plan, build_subject
+    from memberscope.cli.run_audit import audit_into_folder
+    from memberscope.recipes import draw_canaries, load_recipe, with_precision
+    from memberscope.recipes.fleet.observe_model import select_records
     from memberscope.signals import write_bytes
 
     if options.recipe is None:
@@ -43,23 +43,25 @@ def run_canaries(options: Options, m: int, kind: Any, claimed: float | None, *, 
             "Expected a recipe to train with canaries, got none. Add --recipe, or plant them: `memberscope canaries export`."
         )
     recipe = with_precision(load_recipe(options.recipe), options.precision)
-    plan, subject = plan_of(options), subject_of(options)
+    plan, subject = build_plan(options), build_subject(options)
     if m < LEAST or not set(ATTACKS) & set(plan.attacks):
         raise InputError(
             f"Expected at least {LEAST} canaries and an attack among {', '.join(ATTACKS)}, got {m} and {', '.join(plan.attacks)}. Repair both."
         )
     proof = getattr(recipe, "proof", None)
-    members, others = subset(subject.records, subject.member), subset(subject.records, ~subject.member)
-    planted, inside = canaries(others, m, kind, plan.seed, subject.target.n_classes)
+    members, others = select_records(subject.records, subject.member), select_records(subject.records, ~subject.member)
+    planted, inside = draw_canaries(others, m, kind, plan.seed, subject.target.n_classes)
     typer.echo(f"Training on {len(members)} members and {int(inside.sum())} of {m} canaries.")
     proven = None if proof is None else proof(len(members) + int(inside.sum()))
-    target, watched = trained(recipe, members, planted, inside, plan.seed)
+    target, watched = train_with_canaries(recipe, members, planted, inside, plan.seed)
     plan = replace(plan, assignment="independent_coins", assume_class_order=True, title=options.title or f"{m} canaries")
     plan = replace(plan, unit=None)  # each canary has a coin of its own, whomever it belongs to
-    tested = make_subject(target, subset(planted, inside), subset(planted, ~inside), class_names=subject.class_names)
+    tested = make_subject(
+        target, select_records(planted, inside), select_records(planted, ~inside), class_names=subject.class_names
+    )
     out = Path(options.out or "memberscope-canaries")
-    result = audited(plan, tested, out, overwrite=overwrite)
-    bounds = told(result, watched, inside, DELTA if proven is None else proven.delta, plan.confidence)
+    result = audit_into_folder(plan, tested, out, overwrite=overwrite)
+    bounds = collect_bounds(result, watched, inside, DELTA if proven is None else proven.delta, plan.confidence)
     document = {
         "format": "memberscope-canaries/1",
         "proven": None if proven is None else asdict(proven),
@@ -68,50 +70,54 @@ def run_canaries(options: Options, m: int, kind: Any, claimed: float | None, *, 
     write_bytes(out / "canaries.json", (json.dumps(document, indent=1) + "\n").encode())
     for who, found in bounds.items():
         for bound in found:
-            typer.echo(f"{who}: {in_words(bound)}")
+            typer.echo(f"{who}: {format_bound(bound)}")
     if proven is not None:
         typer.echo(f"Proven by accounting: epsilon {proven.epsilon:.3g} at delta {proven.delta:g}.")
     claim = claimed if claimed is not None else None if proven is None else proven.epsilon
-    return claim is not None and refuted([bound for found in bounds.values() for bound in found], claim)
+    return claim is not None and report_refutation([bound for found in bounds.values() for bound in found], claim)
 
 
-def trained(recipe: Recipe, members: Records, planted: Records, inside: Bools, seed: int) -> tuple[Any, Floats | None]:
+def train_with_canaries(
+    recipe: Recipe, members: Records, planted: Records, inside: Bools, seed: int
+) -> tuple[Any, Floats | None]:
     """The model, and scores (m,) of the canaries on its updates where those can be watched."""
     import numpy as np
 
     from memberscope.recipes import TorchRecipe
-    from memberscope.recipes.fleet.observe_model import subset, trained_models
-    from memberscope.recipes.torch.dpsgd_white_box import watched_training
-    from memberscope.recipes.torch.linear_layers import layers
+    from memberscope.recipes.fleet.observe_model import select_records, train_models
+    from memberscope.recipes.torch.dpsgd_white_box import train_and_score_canaries
+    from memberscope.recipes.torch.linear_layers import find_linear_layers
     from memberscope.targets import wrap
 
-    if isinstance(recipe, TorchRecipe) and recipe.privacy is not None and layers(recipe.built()) is not None:
-        model, scores = watched_training(replace(recipe, engine="matrices"), members, planted, inside, seed)
+    if isinstance(recipe, TorchRecipe) and recipe.privacy is not None and find_linear_layers(recipe.built()) is not None:
+        model, scores = train_and_score_canaries(replace(recipe, engine="matrices"), members, planted, inside, seed)
         return wrap(model), scores
-    union = joined(members, subset(planted, inside))
-    return trained_models(recipe, union, np.ones((1, len(union)), dtype=bool), [seed])[0], None
+    union = concatenate_records(members, select_records(planted, inside))
+    return train_models(recipe, union, np.ones((1, len(union)), dtype=bool), [seed])[0], None
 
 
-def joined(first: Records, second: Records) -> Records:
+def concatenate_records(first: Records, second: Records) -> Records:
     """Both, one after the other."""
     import numpy as np
 
-    from memberscope.frames.stacking import stack
+    from memberscope.frames.stacking import stack_sides
     from memberscope.types import Records
 
     ids = np.concatenate([first.ids, second.ids])
-    return Records(stack(first.x, second.x), np.concatenate([first.y, second.y]), ids)
+    return Records(stack_sides(first.x, second.x), np.concatenate([first.y, second.y]), ids)
 
 
-def told(result: Any, watched: Floats | None, inside: Bools, delta: float, confidence: float) -> dict[str, list[Bound]]:
+def collect_bounds(
+    result: Any, watched: Floats | None, inside: Bools, delta: float, confidence: float
+) -> dict[str, list[EpsilonBound]]:
     """The bounds by who could have found them, each at its share of the significance."""
-    from memberscope.auditing import privacy_bounds
+    from memberscope.auditing import compute_privacy_bounds
 
     confidence = confidence if watched is None else 1 - (1 - confidence) / 2
 
     usable = {entry.attack: entry for entry in result.arrays.scored if not entry.learned and entry.declared}
     attack = next(name for name in ATTACKS if name in usable)
-    found = {f"black box ({attack})": privacy_bounds(usable[attack].scores, result.arrays.member, delta, confidence)}
+    found = {f"black box ({attack})": compute_privacy_bounds(usable[attack].scores, result.arrays.member, delta, confidence)}
     if watched is not None:
-        found["white box (all updates)"] = privacy_bounds(watched, inside, delta, confidence)
+        found["white box (all updates)"] = compute_privacy_bounds(watched, inside, delta, confidence)
     return found

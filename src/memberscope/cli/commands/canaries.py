@@ -10,14 +10,14 @@ import typer
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
-    from memberscope.auditing import Bound
+    from memberscope.auditing import EpsilonBound
     from memberscope.targets.tables.columns import Columns
 
 app = typer.Typer(help="Plant canaries in a training run, and bound epsilon by them.", no_args_is_help=True)
 
 
 @app.command("export")
-def export(
+def export_canaries(
     members: Annotated[Path, typer.Option(help="Training records: .csv or .npz.")],
     pool: Annotated[Path, typer.Option(help="Records that trained nothing, in the same columns.")],
     number: Annotated[int, typer.Option(help="Canaries to draw from the pool; half of them, by coins, are trained on.")] = 1000,
@@ -33,16 +33,16 @@ def export(
 
     import numpy as np
 
-    from memberscope.recipes.canaries import tossed
+    from memberscope.recipes.canaries import draw_canary_rows
 
-    given, others = read_as_written(members), read_as_written(pool)
+    given, others = read_table_as_written(members), read_table_as_written(pool)
     if set(given) != set(others):
         raise InputError(f"Expected the same columns in {members} and {pool}, got others in one. Give the same table's parts.")
     if label not in given:
         raise InputError(f"Expected the column {label!r} of labels in {members}, got {', '.join(given)}. Check --label.")
     classes, codes = np.unique(np.concatenate([given[label], others[label]]), return_inverse=True)
     coins = secrets.randbits(64) if seed is None else seed
-    found = tossed(codes[len(given[label]) :], number, kind, coins, len(classes))  # type: ignore[arg-type]
+    found = draw_canary_rows(codes[len(given[label]) :], number, kind, coins, len(classes))  # type: ignore[arg-type]
     planted = {name: column[found.rows] for name, column in others.items()} | {label: classes[found.y]}
     parts = {
         "train": {name: np.concatenate([given[name], planted[name][found.inside]]) for name in given},
@@ -57,7 +57,7 @@ def export(
 
 
 @app.command("score")
-def score(
+def score_canaries(
     result: Annotated[Path, typer.Argument(help="The folder of an audit of canaries, in against out.")],
     attack: Annotated[
         str, typer.Option(help="Whose scores; choose it before you look. It may learn from no known records.")
@@ -67,7 +67,7 @@ def score(
     claimed: Annotated[float | None, typer.Option(help="Epsilon that the training claims; exit 1 if it is refuted.")] = None,
 ) -> None:
     """Print the lower bounds on epsilon that the canaries prove, with what each assumes."""
-    from memberscope.auditing.estimates.epsilon_bounds import privacy_bounds
+    from memberscope.auditing.estimates.epsilon_bounds import compute_privacy_bounds
     from memberscope.reports import read_arrays, read_result
 
     found, arrays = read_result(result), read_arrays(result)
@@ -78,14 +78,14 @@ def score(
         raise InputError(
             f"Expected an attack among {', '.join(sorted(usable))}, got {attack!r}. Choose one that learns nothing."
         )
-    bounds = privacy_bounds(usable[attack].scores, arrays.member, delta, confidence)
+    bounds = compute_privacy_bounds(usable[attack].scores, arrays.member, delta, confidence)
     for bound in bounds:
-        typer.echo(in_words(bound))
-    if claimed is not None and refuted(bounds, claimed):
+        typer.echo(format_bound(bound))
+    if claimed is not None and report_refutation(bounds, claimed):
         raise typer.Exit(1)
 
 
-def in_words(bound: Bound) -> str:
+def format_bound(bound: EpsilonBound) -> str:
     """A bound in a sentence or two."""
     return (
         f"epsilon >= {bound.epsilon:.3f} at delta {bound.delta:g}, {bound.confidence:.0%} confidence ({bound.form}: {bound.right} of "
@@ -93,7 +93,7 @@ def in_words(bound: Bound) -> str:
     )
 
 
-def refuted(bounds: list[Bound], claimed: float) -> bool:
+def report_refutation(bounds: list[EpsilonBound], claimed: float) -> bool:
     """Whether a bound that assumes nothing but privacy exceeds the claim, which is also said.
 
     The f-DP form holds for mechanisms like the Gaussian one alone, so it may only cast doubt.
@@ -105,7 +105,7 @@ def refuted(bounds: list[Bound], claimed: float) -> bool:
     return found
 
 
-def read_as_written(path: Path) -> Columns:
+def read_table_as_written(path: Path) -> Columns:
     """Read the columns of a table; those of a text table as they are written, since they are written again.
 
     Raises:
@@ -113,11 +113,11 @@ def read_as_written(path: Path) -> Columns:
     """
     import numpy as np
 
-    from memberscope.targets.tables.files import TEXT, suffix_of
+    from memberscope.targets.tables.files import TEXT, find_suffix
     from memberscope.targets.tables.read_columns import read_columns
     from memberscope.targets.tables.text import read_words
 
-    if suffix_of(path) in TEXT and path.is_file():
+    if find_suffix(path) in TEXT and path.is_file():
         return {name: np.array(words) for name, words in read_words(path)}
     return read_columns(path)
 

@@ -123,7 +123,7 @@ GITLAB = """memberscope:
 INCLUDE = "Add to .gitlab-ci.yml: include: memberscope.gitlab-ci.yml"
 
 
-def job_file(system: str) -> Path:
+def choose_job_file(system: str) -> Path:
     """Where the job goes, from the repository's root; beside a .gitlab-ci.yml that is there, to be included by it.
 
     Raises:
@@ -139,20 +139,20 @@ def job_file(system: str) -> Path:
     return path
 
 
-def job_text(system: str, config: str, target: str) -> str:
+def render_job(system: str, config: str, target: str) -> str:
     """The job for a configuration file of this name, with what the model's file needs installed.
 
-    >>> 'pip install "memberscope[onnx]"' in job_text("gitlab", "audit.toml", "model.onnx")
+    >>> 'pip install "memberscope[onnx]"' in render_job("gitlab", "audit.toml", "model.onnx")
     True
     """
     body = GITHUB if system == "github" else GITLAB
-    return NOTES + body.format(packages=packages(target), config=shlex.quote(config))
+    return NOTES + body.format(packages=list_packages(target), config=shlex.quote(config))
 
 
-def packages(target: str) -> str:
+def list_packages(target: str) -> str:
     """What pip installs to audit `target`: a model file or folder, a module:factory, an endpoint or a table of signals.
 
-    >>> packages("https://model"), packages("model.ubj"), packages("mine:build")
+    >>> list_packages("https://model"), list_packages("model.ubj"), list_packages("mine:build")
     ('"memberscope[http]"', '"memberscope" xgboost', '"memberscope"')
     """
     suffix = Path(target).suffix.lower()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 EXIT = {"NOT_MORE": 0, "LEAKS_MORE": 1, "INCONCLUSIVE": 3}
 
 
-def compare(
+def compare_audits(
     results: Annotated[
         list[Path], typer.Argument(help="Two or more audits in order of release: folders, or result.json files.")
     ],
@@ -28,17 +28,17 @@ def compare(
     from memberscope.auditing import compare as compared
     from memberscope.auditing.documents.comparison import Baseline
     from memberscope.errors import InputError
-    from memberscope.reports import compared_summary, write_comparison, write_comparison_page
+    from memberscope.reports import print_comparison, write_comparison, write_comparison_page
 
     if baseline not in get_args(Baseline):
         raise InputError(f"Expected --baseline previous or first, got {baseline!r}. Choose one of them.")
     found = compared(
-        [opened(path) for path in distinct(results)],
-        names=[str(home(path)) for path in results],
+        [read_result_with_arrays(path) for path in refuse_repeated_audits(results)],
+        names=[str(find_audit_folder(path)) for path in results],
         margin=margin,
         baseline=baseline,  # type: ignore[arg-type]
     )
-    compared_summary(found, Console())
+    print_comparison(found, Console())
     if json is not None:
         write_comparison(found, json)
     if out is not None:
@@ -48,7 +48,7 @@ def compare(
     raise typer.Exit(EXIT[found.verdict])
 
 
-def distinct(paths: list[Path]) -> list[Path]:
+def refuse_repeated_audits(paths: list[Path]) -> list[Path]:
     """The paths, each of another audit.
 
     Raises:
@@ -58,19 +58,19 @@ def distinct(paths: list[Path]) -> list[Path]:
 
     if len(paths) < 2:
         raise InputError(f"Expected at least two audits to compare, got {str(paths[0])!r} alone. Give the earlier one first.")
-    homes = [home(path).resolve() for path in paths]
+    homes = [find_audit_folder(path).resolve() for path in paths]
     for i, place in enumerate(homes):
         if place in homes[:i]:
             raise InputError(f"Expected different audits, got {str(paths[i])!r} twice. Give each once.")
     return paths
 
 
-def home(path: Path) -> Path:
+def find_audit_folder(path: Path) -> Path:
     """The folder of an audit, or a file that is not called result.json."""
     return path.parent if path.name == "result.json" and path.parent != Path() else path
 
 
-def opened(path: Path) -> Result:
+def read_result_with_arrays(path: Path) -> Result:
     """A result with its scores, if they lie beside it."""
     from memberscope.reports import read_arrays, read_result
 

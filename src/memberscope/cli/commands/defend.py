@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memberscope.cli.options.build import merged
-from memberscope.cli.options.flags import of_judging, of_records, of_training, with_flags
+from memberscope.cli.options.build import merge_options
+from memberscope.cli.options.flags import add_flags, declare_judging_flags, declare_record_flags, declare_training_flags
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ Defences = Annotated[str | None, typer.Option(help="Comma-separated: l2:0.001,dr
 Canaries = Annotated[int | None, typer.Option(help="Worst-case records of each kind to insert (up to 240; 0 for none).")]
 
 
-@with_flags(of_records, of_training, of_judging)
-def defend(
+@add_flags(declare_record_flags, declare_training_flags, declare_judging_flags)
+def compare_defences(
     config: Annotated[Path | None, typer.Argument(help="audit.toml; flags override it.")] = None,
     defences: Defences = None,
     canaries: Canaries = None,
@@ -45,8 +45,8 @@ def defend(
 ) -> None:
     """Compare defences: exit 0 if some choice meets the policy (or there is none), 1 if none does, 3 if that is open."""
     own = {"defences": defences, "canaries": canaries, "prior": prior, "attacks": attacks, "out": out}
-    frontier = run_defend(merged(config, given | own), overwrite=overwrite)
-    raise typer.Exit(exit_code(frontier))
+    frontier = run_defend(merge_options(config, given | own), overwrite=overwrite)
+    raise typer.Exit(exit_of_frontier(frontier))
 
 
 def run_defend(options: Options, *, overwrite: bool = False) -> Frontier:
@@ -59,73 +59,75 @@ def run_defend(options: Options, *, overwrite: bool = False) -> Frontier:
 
     from rich.console import Console
 
-    from memberscope.auditing.defend.sweep import SEARCHED, Wish, sweep_attacks
-    from memberscope.auditing.defend.sweep import defend as swept
-    from memberscope.auditing.verify_document import folder_name
-    from memberscope.cli.options.build import plan_of, subject_of, training_of
-    from memberscope.cli.run_audit import identity, progress_bar, refuse_other
-    from memberscope.outputs.fitted_file import fitted_file, save_fitted
+    from memberscope.auditing.defend.sweep import SEARCHED, SweepOptions, list_sweep_attacks
+    from memberscope.auditing.defend.sweep import sweep_defences as swept
+    from memberscope.auditing.verify_document import name_audit_folder
+    from memberscope.cli.options.build import build_plan, build_subject, build_training
+    from memberscope.cli.run_audit import build_audit_identity, refuse_other_result, show_progress
+    from memberscope.outputs.fitted_file import name_fitted_file, save_fitted
     from memberscope.reports import write_all, write_frontier
-    from memberscope.reports.frontier import frontier_summary
+    from memberscope.reports.frontier import print_frontier
     from memberscope.signals import Store, write_bytes
 
     if options.recipe is None:
         raise InputError("Expected a recipe to train defended models, got none. Add --recipe module:function.")
     named = options.attacks
     options = replace(options, search_queries=SEARCHED if options.search_queries is None else options.search_queries)
-    plan, subject = plan_of(options), subject_of(options)
+    plan, subject = build_plan(options), build_subject(options)
     if named is None:
-        plan = replace(plan, attacks=sweep_attacks(plan.threat.access, plan.policy))
-    training = training_of(options, subject)
+        plan = replace(plan, attacks=list_sweep_attacks(plan.threat.access, plan.policy))
+    training = build_training(options, subject)
     assert training is not None
-    names = options.defences or usual(training.recipe)
+    names = options.defences or choose_defences(training.recipe)
     some = min(240, len(subject.records) // SHARED)
-    wish = Wish(names, some if options.canaries is None else options.canaries)
+    wish = SweepOptions(names, some if options.canaries is None else options.canaries)
     out, console = Path(options.out or "memberscope-defend"), Console()
-    mark = identity(plan, subject, training) | {"defences": list(names), "canaries": wish.canaries}
-    refuse_other(out, mark, overwrite=overwrite, file="frontier.json")
+    mark = build_audit_identity(plan, subject, training) | {"defences": list(names), "canaries": wish.canaries}
+    refuse_other_result(out, mark, overwrite=overwrite, file="frontier.json")
 
     def kept(name: str, result: Any) -> None:
-        write_all(result, out / folder_name(name))
-        console.print(f"{name}: {result.cost.models_trained} models, report in {out / folder_name(name)}/", soft_wrap=True)
+        write_all(result, out / name_audit_folder(name))
+        console.print(
+            f"{name}: {result.cost.models_trained} models, report in {out / name_audit_folder(name)}/", soft_wrap=True
+        )
 
     def fitted(name: str, defence: Any) -> None:
-        save_fitted([defence], out / fitted_file(name))
-        console.print(f"{name}: what it fitted to its own model in {out / fitted_file(name)}", soft_wrap=True)
+        save_fitted([defence], out / name_fitted_file(name))
+        console.print(f"{name}: what it fitted to its own model in {out / name_fitted_file(name)}", soft_wrap=True)
 
     wish = replace(wish, kept=kept, fitted=fitted)
-    with progress_bar(console) as report:
+    with show_progress(console) as report:
         frontier = swept(plan, subject, training, wish, store=Store(out / "signals"), progress=report)
     write_bytes(out / "plan.json", (json.dumps(mark, indent=1, sort_keys=True) + "\n").encode())
     write_frontier(frontier, out)
-    frontier_summary(frontier, console, out)
+    print_frontier(frontier, console, out)
     return frontier
 
 
-def usual(recipe: Any) -> tuple[str, ...]:
+def choose_defences(recipe: Any) -> tuple[str, ...]:
     """Defences to try where none are named: those that the recipe can have."""
     from memberscope.recipes import SklearnRecipe, TorchRecipe
 
     if isinstance(recipe, TorchRecipe):
         return USUAL
     if isinstance(recipe, SklearnRecipe):
-        return tuple(name for name in OWN if applies(name, recipe)) or ("top:1", "label")
+        return tuple(name for name in OWN if is_applicable(name, recipe)) or ("top:1", "label")
     return ("memguard:1", "top:1", "label")
 
 
-def applies(name: str, recipe: Any) -> bool:
+def is_applicable(name: str, recipe: Any) -> bool:
     """Whether the recipe has what a defence of this name changes."""
-    from memberscope.defences import defended, sweep
+    from memberscope.defences import expand_sweep, parse_defence
 
     try:
-        for single in sweep((name,)):
-            defended(single).recipe(recipe)
+        for single in expand_sweep((name,)):
+            parse_defence(single).recipe(recipe)
     except InputError:
         return False
     return True
 
 
-def exit_code(frontier: Frontier) -> int:
+def exit_of_frontier(frontier: Frontier) -> int:
     """0 if a choice meets the policy or there is none, 1 if every choice breaks it, 3 if that is open or something did not run."""
     if any(row.meets == "meets" for row in frontier.rows):
         return 0

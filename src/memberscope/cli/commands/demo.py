@@ -8,28 +8,28 @@ from typing import Annotated, Any
 import typer
 
 
-def demo(out: Annotated[Path, typer.Option(help="Output folder.")] = Path("demo-out")) -> None:
+def run_demo(out: Annotated[Path, typer.Option(help="Output folder.")] = Path("demo-out")) -> None:
     """Audit a leaky and a well-regularised model of handwritten digits; the first fails, the second passes."""
     from rich.console import Console
 
     from memberscope.auditing import Plan, load_policy, make_subject
-    from memberscope.cli.run_audit import audited
+    from memberscope.cli.run_audit import audit_into_folder
     from memberscope.targets import wrap
 
     console = Console()
-    members, non_members = digits()
+    members, non_members = split_digits()
     expected = {"leaky": "FAIL", "clean": "PASS"}
     verdicts = {}
-    for name, model in models(members).items():
+    for name, model in train_demo_models(members).items():
         console.rule(f"{name} model")
         plan = Plan(title=f"{name} model of handwritten digits", policy=load_policy("demo"))
         subject = make_subject(wrap(model), members, non_members)
-        verdicts[name] = audited(plan, subject, out / name, overwrite=True).verdict
+        verdicts[name] = audit_into_folder(plan, subject, out / name, overwrite=True).verdict
         console.print(f"Open {out / name / 'report.html'} in a browser.")
     raise typer.Exit(0 if verdicts == expected else 4)
 
 
-def digits() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+def split_digits() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     """scikit-learn's digits, split at random into members and non-members of equal number."""
     import numpy as np
     from sklearn.datasets import load_digits
@@ -40,7 +40,7 @@ def digits() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     return (x[order[:half]], y[order[:half]]), (x[order[half:]], y[order[half:]])
 
 
-def models(members: tuple[Any, Any]) -> dict[str, Any]:
+def train_demo_models(members: tuple[Any, Any]) -> dict[str, Any]:
     """A random forest grown to purity, which remembers its records, and a strongly regularised linear model."""
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import LogisticRegression

@@ -23,7 +23,7 @@ EXTRAS = {
 CORE = ("numpy", "scipy", "scikit-learn", "pydantic", "safetensors", "skops")
 
 
-def doctor() -> None:
+def show_environment() -> None:
     """Show versions, extras, processors, disk, devices and precision."""
     from importlib.metadata import version
 
@@ -31,16 +31,16 @@ def doctor() -> None:
     for name in ("memberscope", *CORE):
         typer.echo(f"ok       {name} {version(name)}")
     for name, use in EXTRAS.items():
-        typer.echo(f"{'ok      ' if find_spec(name) else 'missing '} {name}{installed(name)}: {use}")
+        typer.echo(f"{'ok      ' if find_spec(name) else 'missing '} {name}{find_extra_version(name)}: {use}")
     typer.echo(f"cores    {os.cpu_count()}")
     typer.echo(f"disk     {shutil.disk_usage(Path.cwd()).free / 1e9:.1f} GB free in this folder")
     typer.echo(f"writable {'yes' if os.access(Path.cwd(), os.W_OK) else 'no: choose another folder with --out'}")
     if find_spec("torch"):
-        for line in devices():
+        for line in list_devices():
             typer.echo(line)
 
 
-def installed(name: str) -> str:
+def find_extra_version(name: str) -> str:
     """The version of an extra, if it is there."""
     from importlib.metadata import PackageNotFoundError, version
 
@@ -50,7 +50,7 @@ def installed(name: str) -> str:
         return ""
 
 
-def devices() -> list[str]:
+def list_devices() -> list[str]:
     """Accelerators and precisions that torch sees."""
     import torch
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 
-def explain(
+def print_explanation(
     topic: Annotated[
         str | None, typer.Argument(help="A question, attack, control, metric or verdict; or a record's id.")
     ] = None,
@@ -18,7 +18,7 @@ def explain(
 ) -> None:
     """Explain a topic in a few lines, each with a command that shows it; without one, list the topics."""
     from memberscope.reports import explain as answer
-    from memberscope.reports import explain_record, read_arrays, read_result, topics
+    from memberscope.reports import explain_record, list_topics, read_arrays, read_result
 
     if result is not None:
         found = read_result(result)
@@ -30,4 +30,4 @@ def explain(
         else:
             typer.echo(explain_record(read_arrays(result), topic, found.plan["threat"]["prior"]))
         return
-    typer.echo(answer(topic) if topic else "Topics: " + ", ".join(topics()))
+    typer.echo(answer(topic) if topic else "Topics: " + ", ".join(list_topics()))

@@ -37,7 +37,7 @@ out = "memberscope-out"
 """
 
 
-def init(
+def write_audit_config(
     file: Annotated[Path, typer.Argument(help="File to write.")] = Path("audit.toml"),
     title: Annotated[str, typer.Option(prompt="What is audited?")] = "my model",
     who: Annotated[str, typer.Option(prompt="Who can query it?")] = "customers through an API",
@@ -55,11 +55,11 @@ def init(
 ) -> None:
     """Ask about the threat model and write audit.toml, and a CI job that audits each release if asked for."""
     from memberscope import _check
-    from memberscope.cli.commands.ci_job import INCLUDE, job_file, job_text
+    from memberscope.cli.commands.ci_job import INCLUDE, choose_job_file, render_job
     from memberscope.signals import write_bytes
     from memberscope.types import Access
 
-    _check.rate("prior", prior)
+    _check.check_rate("prior", prior)
     if queries < 1:
         raise InputError(f"Expected at least 1 query per record, got {queries}. Every attack asks once.")
     if file.exists() and not force:
@@ -68,35 +68,35 @@ def init(
         raise InputError(f"Expected harm low, medium or high, got {harm!r}. Choose one of them.")
     if access.upper() not in Access.__members__:
         raise InputError(f"Expected access label, probabilities, logits or white_box, got {access!r}. Choose one of them.")
-    job = None if ci is None else job_file(ci)
+    job = None if ci is None else choose_job_file(ci)
     signals = Path(target).suffix in (".csv", ".npz", ".parquet")
     kind = "signals" if signals else "url" if target.startswith(("http://", "https://")) else "model"
-    quoted = quote(target)
+    quoted = quote_toml(target)
     columns = '# groups = ["sex"]\n# unit = "person"         # whom records belong to, if several belong to one\n# features = ["x0", "x1"]\n'
     data = columns if signals else f'members = "train.csv"\nnon_members = "holdout.csv"\nlabel = "y"\n{columns}'
     text = TEMPLATE.format(
         file=file.name,
-        title=quote(title),
+        title=quote_toml(title),
         who="".join(letter for letter in " ".join(who.split()) if letter.isprintable()),
         target=f"{kind} = {quoted}\n" + (ENDPOINT if kind == "url" else ""),
         data=data,
-        access=quote(access.lower()),
+        access=quote_toml(access.lower()),
         budget=queries,
         prior=prior,
         harm=harm,
-        policy=quote(HARMS[harm]),
+        policy=quote_toml(HARMS[harm]),
     )
     write_bytes(file, text.encode())
     typer.echo(f"Written to {file}. Next: memberscope plan {file}")
     if job is not None:
-        write_bytes(job, job_text(str(ci), file.as_posix(), target).encode())
+        write_bytes(job, render_job(str(ci), file.as_posix(), target).encode())
         typer.echo(f"Written to {job}." + (f" {INCLUDE}" if job.name == "memberscope.gitlab-ci.yml" else ""))
 
 
-def quote(text: str) -> str:
+def quote_toml(text: str) -> str:
     """Text as a TOML string: JSON's, which leaves one character as it is that TOML does not.
 
-    >>> quote("café")
+    >>> quote_toml("café")
     '"café"'
     """
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -19,16 +19,16 @@ class Kind(StrEnum):
     ACCESS = "access"
 
 
-def listing(kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.ATTACKS) -> None:
+def print_listing(kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.ATTACKS) -> None:
     """List attacks with what they need, metrics, policies, standards, topics or access levels."""
-    for line in lines(kind):
+    for line in list_entries(kind):
         typer.echo(line)
 
 
-def lines(kind: Kind) -> list[str]:
+def list_entries(kind: Kind) -> list[str]:
     """One line an entry."""
     if kind is Kind.ATTACKS:
-        return attack_lines()
+        return format_attack_lines()
     if kind is Kind.METRICS:
         from typing import get_args
 
@@ -36,29 +36,31 @@ def lines(kind: Kind) -> list[str]:
 
         return list(get_args(Metric))
     if kind is Kind.POLICIES:
-        from memberscope.auditing import load_policy, shipped
+        from memberscope.auditing import list_bundled_policies, load_policy
 
-        return [f"{name}: {' '.join(claim.sentence() for claim in load_policy(name).claims())}" for name in shipped()]
+        return [
+            f"{name}: {' '.join(claim.sentence() for claim in load_policy(name).claims())}" for name in list_bundled_policies()
+        ]
     if kind is Kind.STANDARDS:
-        from memberscope.reports.page.standards_annex import standards
+        from memberscope.reports.page.standards_annex import read_standards
 
-        return [f"{entry['id']}: {entry['title']}" for entry in standards()]
+        return [f"{entry['id']}: {entry['title']}" for entry in read_standards()]
     if kind is Kind.TOPICS:
-        from memberscope.reports import topics
+        from memberscope.reports import list_topics
 
-        return list(topics())
+        return list(list_topics())
     from memberscope.types import Access
 
     return [level.word for level in Access]
 
 
-def attack_lines() -> list[str]:
+def format_attack_lines() -> list[str]:
     """Each attack with its access level and what it learns from; those that run only where they are named come last."""
-    from memberscope.attacks import VARIANTS, available
+    from memberscope.attacks import VARIANTS, list_attacks
 
     learns = {"none": "", "non_members": "; learns from known non-members", "both": "; learns from known records"}
     found = []
-    usual = available()
+    usual = list_attacks()
     for attack in (*usual.values(), *VARIANTS):
         needs = attack.needs
         inside, outside = needs.references

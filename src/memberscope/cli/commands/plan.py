@@ -7,16 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memberscope.cli.options.build import merged
-from memberscope.cli.options.endpoint import requests_planned
-from memberscope.cli.options.flags import of_audit, of_endpoint, of_judging, of_records, of_training, with_flags
+from memberscope.cli.options.build import merge_options
+from memberscope.cli.options.endpoint import describe_planned_requests
+from memberscope.cli.options.flags import (
+    add_flags,
+    declare_audit_flags,
+    declare_endpoint_flags,
+    declare_judging_flags,
+    declare_record_flags,
+    declare_training_flags,
+)
 
 if TYPE_CHECKING:
     from memberscope.auditing import Plan, Subject, Training
     from memberscope.auditing.forecast.time_model import Seconds
 
 
-@with_flags(of_records, of_training, of_judging, of_audit, of_endpoint)
+@add_flags(declare_record_flags, declare_training_flags, declare_judging_flags, declare_audit_flags, declare_endpoint_flags)
 def plan(
     config: Annotated[Path | None, typer.Argument(help="audit.toml; flags override it.")] = None,
     measure: Annotated[bool, typer.Option("--measure", help="Train some reference models to see how long they take.")] = False,
@@ -26,16 +33,18 @@ def plan(
     **given: Any,
 ) -> None:
     """Show which attacks will run and which will not and why, queries, minutes, bytes, smallest FPR and detectable TPR."""
-    from memberscope.cli.options.build import plan_of, subject_of, training_of
+    from memberscope.cli.options.build import build_plan, build_subject, build_training
 
-    options = merged(config, given | {"prior": prior, "folds": folds, "out": out})
-    subject = subject_of(options)
+    options = merge_options(config, given | {"prior": prior, "folds": folds, "out": out})
+    subject = build_subject(options)
     signals_left = Path(options.out or "memberscope-out") / "signals"
-    for line in preview(plan_of(options), subject, training_of(options, subject), measure=measure, left=signals_left):
+    for line in preview_audit(
+        build_plan(options), subject, build_training(options, subject), measure=measure, left=signals_left
+    ):
         typer.echo(line)
 
 
-def preview(
+def preview_audit(
     plan: Plan, subject: Subject, training: Training | None = None, *, measure: bool = False, left: Path | None = None
 ) -> list[str]:
     """The dry run in lines; a local model is timed on a few dozen of its own records, and models are trained only to `measure`.
@@ -47,29 +56,29 @@ def preview(
     """
     from dataclasses import replace
 
-    from memberscope.auditing.forecast.dry_run import forecast, seconds_a_model
+    from memberscope.auditing.forecast.dry_run import forecast_audit, measure_training_seconds
     from memberscope.auditing.forecast.time_model import time_target
     from memberscope.signals import Store
 
     store = Store(left) if left is not None else None
-    found = forecast(plan, subject, training, store)
+    found = forecast_audit(plan, subject, training, store)
     timings = time_target(subject)
     if measure and training is not None and found.standing.to_train:
-        timings = replace(timings, model=seconds_a_model(plan, subject, training))
-    found = forecast(plan, subject, training, store, timings)
+        timings = replace(timings, model=measure_training_seconds(plan, subject, training))
+    found = forecast_audit(plan, subject, training, store, timings)
     lines = [f"note     {sentence}" for sentence in (*subject.notes, *found.notes)]
     lines += [f"runs     {attack} at {access}" for attack, access in found.runs]
     lines += [f"not run  {entry.attack}: {entry.why}" for entry in found.not_run]
     further = f" and {found.targets} further targets" if found.targets else ""
     trained = "" if timings.model is None else f"; {timings.model:.1f} s a model on one core"
     lines += [
-        f"records  {found.n_members} members, {found.n_non_members} non-members{units_of(subject)}",
+        f"records  {found.n_members} members, {found.n_non_members} non-members{describe_units(subject)}",
         f"models   {found.models} references{further}: {found.standing.stored} stored, {found.standing.kept} to ask again from "
         f"kept weights, {found.standing.to_train} to train{trained}",
         f"queries  {found.queries} at most (one a record and view, up to 32 asked twice, and label-only searches)",
         *([f"queries  {found.model_queries} at most of the other models"] if found.model_queries else []),
-        *requests_planned(subject.target, found.queries),
-        f"time     about {found.minutes:.1f} minutes here: {in_parts(found.seconds)}",
+        *describe_planned_requests(subject.target, found.queries),
+        f"time     about {found.minutes:.1f} minutes here: {format_seconds_by_part(found.seconds)}",
         *(f"time     {sentence}" for sentence in found.unknown),
         f"disk     about {found.megabytes:.1f} MB, and {found.model_megabytes:.1f} MB of reference signals",
         f"smallest FPR that the hold-out resolves: {found.smallest_fpr:.4g}",
@@ -80,7 +89,7 @@ def preview(
     return lines
 
 
-def in_parts(seconds: Seconds) -> str:
+def format_seconds_by_part(seconds: Seconds) -> str:
     """The seconds of one core by part, in words; what is not known is left out."""
     parts = {
         "asking the target": seconds.asking,
@@ -93,7 +102,7 @@ def in_parts(seconds: Seconds) -> str:
     return ", ".join(f"{name} {value:.0f} s" for name, value in parts.items() if value) + " (of one core)"
 
 
-def units_of(subject: Subject) -> str:
+def describe_units(subject: Subject) -> str:
     """How many people or documents the records belong to, as the end of a sentence."""
     import numpy as np
 

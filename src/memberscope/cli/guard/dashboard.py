@@ -13,7 +13,7 @@ from memberscope.errors import InputError
 NAMES = ("dashboard.json", "rules.yml")
 
 
-def dashboard(
+def write_dashboard(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("memberscope-grafana"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that were changed.")] = False,
 ) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from memberscope.types import Bools, Floats
 
 
-def init(
+def write_guard_policy(
     source: Annotated[Path, typer.Option("--from", help="Folder or result.json of an audit, or frontier.json of a sweep.")],
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("guard.toml"),
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
@@ -22,19 +22,19 @@ def init(
     ] = False,
 ) -> None:
     """Write the least restrictive policy that the audit shows to be safe: exit 1 if none is, 3 if that is open."""
-    from memberscope.policygen.candidates import choose, read_evidence
-    from memberscope.policygen.guard_toml import draft
+    from memberscope.policygen.candidates import choose_served_outputs, read_evidence
+    from memberscope.policygen.guard_toml import draft_policy
     from memberscope.signals import write_bytes
 
     if out.exists() and not force:
         raise InputError(f"Expected a new file, got {str(out)!r}, which is there. Choose another name or add --force.")
     evidence = read_evidence(source, accept_limited=accept_limited)
-    choice = choose(evidence)
+    choice = choose_served_outputs(evidence)
     if choice.candidate is None:
         typer.echo(f"No policy was written. {choice.sentence}")
         raise typer.Exit(choice.code)
     folder = source if source.is_dir() else source.parent
-    write_bytes(out, draft(evidence, choice.candidate, folder).encode())
+    write_bytes(out, draft_policy(evidence, choice.candidate, folder).encode())
     typer.echo(f"{choice.sentence} Written to {out}.")
     for note in evidence.notes:
         typer.echo(note)
@@ -42,7 +42,7 @@ def init(
         typer.echo("Edit [serving]: the audit did not ask a server, so it does not know how yours is asked.")
 
 
-def fit(
+def fit_guard_defences(
     policy: Annotated[Path, typer.Option(help="guard.toml; its `fitted` names the file to write.")],
     outputs: Annotated[
         Path,
@@ -51,14 +51,14 @@ def fit(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Fit the policy's memguard and hamp_output to the served model's answers."""
-    from memberscope.defences import restriction
+    from memberscope.defences import parse_restriction
     from memberscope.guard import read_policy
-    from memberscope.outputs.fitted_file import fit_parts, needs_fit, save_fitted
+    from memberscope.outputs.fitted_file import fit_parts, has_fittable_part, save_fitted
 
     declared = read_policy(policy)
     allowed = [*declared.clients, declared.default]
     every = dict.fromkeys([*(entry.restrict for entry in allowed), declared.respond.coarsen])
-    names = [name for name in every if name != "none" and needs_fit(restriction(name))]
+    names = [name for name in every if name != "none" and has_fittable_part(parse_restriction(name))]
     if not names:
         raise InputError(f"Expected memguard or hamp_output in {str(policy)!r}, got neither. Nothing else is fitted.")
     if declared.fitted is None:
@@ -68,18 +68,18 @@ def fit(
     path = declared.path(declared.fitted)
     if path.exists() and not force:
         raise InputError(f"Expected a new file, got {str(path)!r}, which is there. Change fitted, or add --force.")
-    found, member, random = arrays_in(outputs)
+    found, member, random = read_answer_arrays(outputs)
     serving = declared.serving
     n_classes = len(serving.classes) if serving.classes else serving.n_classes
     if n_classes is not None and found.shape[1:] != (n_classes,):
         raise InputError(
             f"Expected outputs of {n_classes} classes as in [serving], got shape {found.shape}. Repair one of them."
         )
-    kept = save_fitted([fit_parts(restriction(name), found, member, random) for name in names], path)
+    kept = save_fitted([fit_parts(parse_restriction(name), found, member, random) for name in names], path)
     typer.echo(f"Fitted {', '.join(kept)} to {len(found)} answers. Written to {path}.")
 
 
-def arrays_in(file: Path) -> tuple[Floats, Bools, Floats | None]:
+def read_answer_arrays(file: Path) -> tuple[Floats, Bools, Floats | None]:
     """Answers (n, k), who is a member (n), and answers about random inputs (r, k) if they are there.
 
     Raises:
@@ -101,12 +101,12 @@ def arrays_in(file: Path) -> tuple[Floats, Bools, Floats | None]:
     if not np.isin(member, (0, 1)).all():
         raise InputError("Expected member of zeros and ones, got other values. Write 1 for records that trained the model.")
     for name, values in (("outputs", outputs), ("random", random)):
-        if values is not None and not probabilities(values):
+        if values is not None and not has_probability_rows(values):
             raise InputError(f"Expected probabilities (n, k) as {name}, got shape {values.shape} or rows that do not sum to 1.")
     return outputs, member.astype(bool), random
 
 
-def probabilities(values: Floats) -> bool:
+def has_probability_rows(values: Floats) -> bool:
     """Whether rows (n, k) are probabilities."""
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""`memberscope guard prepare`, `tune` and `replay`: what the monitor needs, its thresholds, and a log looked at afterwards."""
+"""`memberscope guard prepare`, `tune_monitor` and `replay_logs`: what the monitor needs, its thresholds, and a log looked at afterwards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from memberscope.errors import InputError
 
 if TYPE_CHECKING:
     from memberscope.guard.hashing.secret_key import Secret
-    from memberscope.guard.monitor.artifacts import Equipment
+    from memberscope.guard.monitor.artifacts import MonitorArtifacts
     from memberscope.guard.policy.config import GuardPolicy
     from memberscope.guard.replay.log_reader import Log
     from memberscope.wire.batch import Batch
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 POLICY = Annotated[Path, typer.Option(help="guard.toml; its [monitor] names the files.")]
 
 
-def prepare(
+def prepare_monitor(
     policy: POLICY,
     population: Annotated[
         Path, typer.Option(help="Ordinary records as clients send them, nobody's in particular (.csv, .npz, .parquet).")
@@ -45,13 +45,13 @@ def prepare(
         raise InputError(f"Expected the files to write as {wanted} in [monitor] of {str(policy)!r}, got none. Name them there.")
     if honey is not None and members is None:
         raise InputError("Expected --members beside --honey, got none. Both are kept in one file.")
-    secrets = secrets_for(declared.path(watch.key), rotate)
+    secrets = extend_secrets(declared.path(watch.key), rotate)
     secret = secrets[-1]
-    sketcher = Sketcher.fit(watch.kind, batch_in(population, declared, drop), secret, watch.shape)
+    sketcher = Sketcher.fit(watch.kind, read_batch(population, declared, drop), secret, watch.shape)
     found = None
     if members is not None:
-        inside = sketcher.records(batch_in(members, declared, drop))
-        planted = inside[:0] if honey is None else sketcher.records(batch_in(honey, declared, drop))
+        inside = sketcher.records(read_batch(members, declared, drop))
+        planted = inside[:0] if honey is None else sketcher.records(read_batch(honey, declared, drop))
         found = Fingerprints.of(inside, planted, secret.id, false_rate)
     write_secrets(declared.path(watch.key), secrets)
     write_sketcher(declared.path(watch.sketch), sketcher)
@@ -61,7 +61,7 @@ def prepare(
         typer.echo(f"{len(found.members)} fingerprints, {len(found.honey)} of honey records. Keep them apart from the key.")
 
 
-def tune(
+def tune_monitor(
     log: Annotated[
         list[Path],
         typer.Argument(help="Access logs without attacks: a guard's, or JSON lines or Parquet with request and answer."),
@@ -72,31 +72,31 @@ def tune(
     """Find thresholds with a stated false-alarm rate on a benign log."""
     from dataclasses import replace
 
-    from memberscope.guard.calibration.thresholds import tune as tuned_on
+    from memberscope.guard.calibration.thresholds import tune_detectors as tuned_on
     from memberscope.guard.calibration.thresholds_file import write_tuned
-    from memberscope.guard.replay.log_reader import Log, ordered
+    from memberscope.guard.replay.log_reader import Log, list_log_files
 
-    declared, equipment = equipped(policy)
+    declared, equipment = read_monitor_setup(policy)
     if declared.monitor.tuned is None:
         raise InputError(f"Expected the file to write as tuned in [monitor] of {str(policy)!r}, got none. Name it there.")
-    blocks = Log(ordered(log), declared, equipment.sketcher)
+    blocks = Log(list_log_files(log), declared, equipment.sketcher)
     try:
         found = tuned_on(blocks, equipment.fingerprints, radius=equipment.sketcher.radius, rate=rate)
     except InputError:
-        of_this_key(blocks, 0, equipment.secret)
+        describe_skipped_lines(blocks, 0, equipment.secret)
         raise
     found = replace(found, key=equipment.secret.id)
     write_tuned(declared.path(declared.monitor.tuned), found)
     typer.echo(
         f"{found.queries} queries, {found.client_days} client-days"
-        + of_this_key(blocks, found.queries, equipment.secret)
+        + describe_skipped_lines(blocks, found.queries, equipment.secret)
         + ". "
         f"On its last quarter: {found.alarms} alarms in {found.days} client-days, a rate within [{found.low:.2g}, {found.high:.2g}] "
         f"(95%), for {rate:g} asked."
     )
 
 
-def replay(
+def replay_logs(
     log: Annotated[
         list[Path], typer.Argument(help="Access logs: a guard's, or JSON lines or Parquet with request and answer.")
     ],
@@ -105,19 +105,19 @@ def replay(
 ) -> None:
     """Look at a log as the live monitor would: exit 1 where it finds campaigns, 3 without thresholds."""
     from memberscope.guard.replay.campaigns_page import write_replay
-    from memberscope.guard.replay.log_reader import Log, ordered
-    from memberscope.guard.replay.replay import fresh, judged, replay_of
+    from memberscope.guard.replay.log_reader import Log, list_log_files
+    from memberscope.guard.replay.replay import build_fresh_monitor, build_replay, collect_alarms
 
-    declared, equipment = equipped(policy)
-    paths = ordered(log)
+    declared, equipment = read_monitor_setup(policy)
+    paths = list_log_files(log)
     blocks = Log(paths, declared, equipment.sketcher)
-    alarms, counted = judged(fresh(equipment, declared), blocks)
-    told = of_this_key(blocks, sum(counted.queries.values()), equipment.secret)
+    alarms, counted = collect_alarms(build_fresh_monitor(equipment, declared), blocks)
+    told = describe_skipped_lines(blocks, sum(counted.queries.values()), equipment.secret)
     if not counted.queries:
         raise InputError(
             f"Expected queries in {str(log[0])!r}, got none in {blocks.lines} lines. Check the log and the policy."
         )
-    found = replay_of(paths[-1].name, alarms, counted, declared, equipment.tuned)
+    found = build_replay(paths[-1].name, alarms, counted, declared, equipment.tuned)
     write_replay(found.model_copy(update={"skipped": blocks.skipped}), out)
     typer.echo(f"{found.verdict()}{told}. Written to {out / 'campaigns.html'}")
     if equipment.tuned is None:
@@ -126,13 +126,13 @@ def replay(
     raise typer.Exit(1 if found.campaigns else 0)
 
 
-def equipped(path: Path) -> tuple[GuardPolicy, Equipment]:
+def read_monitor_setup(path: Path) -> tuple[GuardPolicy, MonitorArtifacts]:
     """The policy and what its monitor works with.
 
     Raises:
         InputError: The monitor is not set up.
     """
-    from memberscope.guard.monitor.artifacts import equipment_of, watched
+    from memberscope.guard.monitor.artifacts import has_monitor, load_monitor_artifacts
     from memberscope.guard.policy.config import read_policy
 
     declared = read_policy(path)
@@ -140,12 +140,12 @@ def equipped(path: Path) -> tuple[GuardPolicy, Equipment]:
     usable = (
         declared.model_copy(update={"monitor": declared.monitor.model_copy(update={"tuned": None})}) if missing else declared
     )
-    if not watched(usable):
+    if not has_monitor(usable):
         raise InputError(f"Expected key and sketch in [monitor] of {str(path)!r}, got none. See memberscope guard prepare.")
-    return declared, equipment_of(usable)
+    return declared, load_monitor_artifacts(usable)
 
 
-def secrets_for(path: Path, rotate: bool) -> list[Secret]:
+def extend_secrets(path: Path, rotate: bool) -> list[Secret]:
     """The secrets of a key file, with a fresh one at the end where there is none or it is to `rotate`; nothing is written."""
     from memberscope.guard.hashing.secret_key import Secret, read_secrets
 
@@ -153,7 +153,7 @@ def secrets_for(path: Path, rotate: bool) -> list[Secret]:
     return [*kept, Secret.new()] if rotate or not kept else kept
 
 
-def of_this_key(blocks: Log, queries: int, secret: Secret) -> str:
+def describe_skipped_lines(blocks: Log, queries: int, secret: Secret) -> str:
     """What to say of lines that were made with another key, or that could not be read.
 
     Raises:
@@ -167,17 +167,17 @@ def of_this_key(blocks: Log, queries: int, secret: Secret) -> str:
     return "".join(f", {n} {words}" for n, words in told if n)
 
 
-def batch_in(path: Path, policy: GuardPolicy, drop: list[str] | None) -> Batch:
+def read_batch(path: Path, policy: GuardPolicy, drop: list[str] | None) -> Batch:
     """The records of a table as clients send them.
 
     Raises:
         InputError: The file is not usable, or a column to drop is not there.
     """
     from memberscope.frames.access import is_frame
-    from memberscope.targets.tables import Layout
+    from memberscope.targets.tables import TableLayout
     from memberscope.targets.tables.files import read_table
-    from memberscope.targets.tables.records import inputs, is_numeric
-    from memberscope.wire.batch import batch_of
+    from memberscope.targets.tables.records import build_model_inputs, is_numeric_column
+    from memberscope.wire.batch import build_request_batch
 
     table = read_table(path).columns
     missing = [name for name in drop or [] if name not in table]
@@ -187,7 +187,7 @@ def batch_in(path: Path, policy: GuardPolicy, drop: list[str] | None) -> Batch:
     absent = [name for name in names if name not in table]
     if absent:
         raise InputError(f"Expected the column {absent[0]!r} of [serving] in {str(path)!r}, got none. Repair columns.")
-    numeric = all(is_numeric(table[name]) for name in names)
-    layout = Layout(fitted=tuple(policy.serving.columns))
-    x = inputs(table, names, path, numeric=numeric, layout=layout)
-    return batch_of(x, tuple(policy.serving.columns) if not is_frame(x) else ())
+    numeric = all(is_numeric_column(table[name]) for name in names)
+    layout = TableLayout(fitted=tuple(policy.serving.columns))
+    x = build_model_inputs(table, names, path, numeric=numeric, layout=layout)
+    return build_request_batch(x, tuple(policy.serving.columns) if not is_frame(x) else ())

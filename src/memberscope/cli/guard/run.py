@@ -11,7 +11,7 @@ import typer
 NEEDED = ("aiohttp", "cryptography", "httptools", "jwt", "orjson", "prometheus_client", "redis", "starlette", "uvicorn")
 
 
-def run(
+def serve_guarded_model(
     upstream: Annotated[str, typer.Option(help="The server of the model, such as http://localhost:8080.")],
     policy: Annotated[Path, typer.Option(help="What clients may see, and how often: guard.toml.")],
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
@@ -36,7 +36,7 @@ def run(
     if missing:
         raise InputError(f"Expected {missing[0]} for the guard, got none. Run pip install 'memberscope[guard]'.")
 
-    from memberscope.guard.server.serve import serve
+    from memberscope.guard.server.serve import serve_guard
     from memberscope.guard.server.worker import Run
 
     settings = Run(
@@ -55,4 +55,4 @@ def run(
         log_level=log_level,
         allow_looser=allow_looser,
     )
-    serve(settings)
+    serve_guard(settings)

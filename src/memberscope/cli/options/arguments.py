@@ -13,17 +13,17 @@ from memberscope.cli.app import app
 DROPPED = {"--out", "--overwrite", "--no-records", "--show-ids", "--title", "--attacks"}
 
 
-def kept_arguments(arguments: Sequence[str], verb: str) -> str:
+def quote_shared_arguments(arguments: Sequence[str], verb: str) -> str:
     """The arguments of an `audit` that `verb` takes too, quoted for a shell; those about output are left out.
 
     >>> import memberscope.cli.main  # adds the commands
-    >>> kept_arguments(["--overwrite", "audit.toml", "--members", "my train.csv", "--out", "o", "--seed=3", "--coins"], "audit")
+    >>> quote_shared_arguments(["--overwrite", "audit.toml", "--members", "my train.csv", "--out", "o", "--seed=3", "--coins"], "audit")
     "audit.toml --members 'my train.csv' --seed=3 --coins"
-    >>> kept_arguments(["audit.toml", "--query-budget", "9"], "defend")
+    >>> quote_shared_arguments(["audit.toml", "--query-budget", "9"], "defend")
     'audit.toml'
     """
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    switches, taken = _options(commands["audit"]), _options(commands[verb])
+    switches, taken = _list_options(commands["audit"]), _list_options(commands[verb])
     found: list[str] = []
     at = 0
     while at < len(arguments):
@@ -36,7 +36,7 @@ def kept_arguments(arguments: Sequence[str], verb: str) -> str:
     return shlex.join(found)
 
 
-def _options(command: Any) -> dict[str, bool]:
+def _list_options(command: Any) -> dict[str, bool]:
     """Every option of a command, and whether it is a switch."""
     return {
         name: bool(getattr(option, "is_flag", False))

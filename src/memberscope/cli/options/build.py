@@ -7,23 +7,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memberscope.cli.options.configuration import read_config
-from memberscope.cli.options.endpoint import endpoint_target, no_model_beside
+from memberscope.cli.options.configuration import read_audit_config
+from memberscope.cli.options.endpoint import build_endpoint_target, refuse_model_beside_endpoint
 from memberscope.cli.options.keys import Options
-from memberscope.cli.options.layout import layout_of
+from memberscope.cli.options.layout import build_table_layout
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
     from memberscope.auditing import Plan, Policy, Subject, Training
 
 
-def merged(config: Path | None, flags: Mapping[str, Any]) -> Options:
+def merge_options(config: Path | None, flags: Mapping[str, Any]) -> Options:
     """Options from the file, overridden by the flags that were given."""
-    base = read_config(config) if config else Options()
+    base = read_audit_config(config) if config else Options()
     return replace(base, **{name: value for name, value in flags.items() if value is not None})
 
 
-def plan_of(options: Options) -> Plan:
+def build_plan(options: Options) -> Plan:
     """The plan that the options describe.
 
     Raises:
@@ -55,7 +55,7 @@ def plan_of(options: Options) -> Plan:
         "assume_class_order": options.assume_class_order,
         "drop_overlap": options.drop_overlap,
         "assignment": "independent_coins" if options.coins else None,
-        "policy": policy_of(options.policy),
+        "policy": build_policy(options.policy),
         "references": options.references,
         "targets": options.targets,
         "reference_size": options.reference_size,
@@ -69,7 +69,7 @@ def plan_of(options: Options) -> Plan:
     return Plan(threat=threat, **{name: value for name, value in given.items() if value is not None})
 
 
-def training_of(options: Options, subject: Subject) -> Training | None:
+def build_training(options: Options, subject: Subject) -> Training | None:
     """How to train reference models, or None without a recipe.
 
     Raises:
@@ -77,7 +77,7 @@ def training_of(options: Options, subject: Subject) -> Training | None:
     """
     from memberscope.auditing import Training
     from memberscope.recipes import Execution, load_recipe, read_design, with_precision
-    from memberscope.targets import class_names_of, read_pair
+    from memberscope.targets import read_class_names, read_pair
 
     if options.recipe is None:
         useless = [
@@ -91,8 +91,8 @@ def training_of(options: Options, subject: Subject) -> Training | None:
         raise InputError("Expected --model with records for --recipe, got --signals. Leave out the recipe.")
     population = None
     if options.population and options.members:
-        layout = layout_of(options, subject.target)
-        population = read_pair(options.members, options.population, layout, class_names_of(subject.target))[1]
+        layout = build_table_layout(options, subject.target)
+        population = read_pair(options.members, options.population, layout, read_class_names(subject.target))[1]
     backend: Any = options.backend or "loky"
     execution = Execution(backend, options.address, -1 if options.jobs is None else options.jobs, options.model_timeout)
     design = None if options.design is None else read_design(options.design)
@@ -105,50 +105,50 @@ def training_of(options: Options, subject: Subject) -> Training | None:
     return Training(recipe, execution, population, design, bool(options.keep_weights))
 
 
-def policy_of(given: Any) -> Policy | None:
+def build_policy(given: Any) -> Policy | None:
     """A policy from a name, a file or a table.
 
     Raises:
         InputError: There is no such policy.
     """
-    from memberscope.auditing import load_policy, policy_from_table
+    from memberscope.auditing import load_policy, parse_policy_table
 
     if given is None:
         return None
-    return policy_from_table(given) if isinstance(given, Mapping) else load_policy(str(given))
+    return parse_policy_table(given) if isinstance(given, Mapping) else load_policy(str(given))
 
 
-def subject_of(options: Options) -> Subject:
+def build_subject(options: Options) -> Subject:
     """The model and the records that the options name.
 
     Raises:
         InputError: Neither a model with records nor signals were named, or they cannot be read.
     """
-    from memberscope.auditing import make_subject, signals_subject
-    from memberscope.targets import Trust, class_names_of, load_target, pair_of, read_signals, read_tables
+    from memberscope.auditing import make_signals_subject, make_subject
+    from memberscope.targets import TrustSettings, build_pair, load_target, read_class_names, read_signals, read_tables
 
-    no_model_beside(options)
+    refuse_model_beside_endpoint(options)
     if options.signals:
         if options.model:
             raise InputError("Expected a model or signals, got both. Leave one out.")
         columns = options.groups or (), options.features or ()
         called = {"unit": options.unit, "label": options.label, "member": options.member}
-        return signals_subject(read_signals(options.signals, groups=columns[0], features=columns[1], **called))
+        return make_signals_subject(read_signals(options.signals, groups=columns[0], features=columns[1], **called))
     if not ((options.model or options.url) and options.members and options.non_members):
         raise InputError(
             "Expected --signals FILE, or --model or --url with --members and --non-members, got neither. "
             "Try `memberscope demo` or `memberscope init`."
         )
-    trust = Trust(bool(options.trust_code), options.trust_types or ())
+    trust = TrustSettings(bool(options.trust_code), options.trust_types or ())
     if options.url:
-        loaded = endpoint_target(options)
+        loaded = build_endpoint_target(options)
     else:
         loaded = load_target(
             options.model or "", factory=options.factory, trust=trust, device=options.device, outputs=options.outputs
         )
-    layout = layout_of(options, loaded.target)
+    layout = build_table_layout(options, loaded.target)
     read = read_tables(options.members, options.non_members, layout)
-    members, non_members, names = pair_of(read, layout, class_names_of(loaded.target))
+    members, non_members, names = build_pair(read, layout, read_class_names(loaded.target))
     id_like = () if options.unit else read.id_like(layout)
     return make_subject(
         loaded.target, members, non_members, class_names=names, notes=loaded.notes + read.notes, id_like=id_like

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memberscope.cli.options.keys import ALIASES, SECTIONS, Options, type_of
+from memberscope.cli.options.keys import ALIASES, SECTIONS, Options, find_key_type
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ PATHS = ("signals", "members", "non_members", "population", "design", "out", "ca
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text in quotes"}
 
 
-def read_config(path: Path) -> Options:
+def read_audit_config(path: Path) -> Options:
     """Read options from `audit.toml`; relative paths in it are relative to the file.
 
     Raises:
@@ -32,7 +32,7 @@ def read_config(path: Path) -> Options:
     found: dict[str, Any] = {}
     for section, table in document.items():
         if section == "policy":
-            found["policy"] = named_policy(table, path)
+            found["policy"] = read_policy_section(table, path)
         else:
             found |= _read_section(section, table, path)
     for name in PATHS:
@@ -55,10 +55,10 @@ def _read_section(section: str, table: Any, path: Path) -> dict[str, Any]:
         known = [*SECTIONS, "policy"]
         if not isinstance(table, dict):
             raise InputError(
-                f"Expected keys below a section of {path}, got {section} = {table!r} before the first. {_place(section)}"
+                f"Expected keys below a section of {path}, got {section} = {table!r} before the first. {_describe_place(section)}"
             )
         raise InputError(
-            f"Expected the sections {', '.join(known)} in {path}, got [{section}]; the nearest is [{_nearest(section, known)}]. "
+            f"Expected the sections {', '.join(known)} in {path}, got [{section}]; the nearest is [{_find_nearest_name(section, known)}]. "
             f"Rename or remove it."
         )
     if not isinstance(table, dict):
@@ -72,7 +72,7 @@ def _read_section(section: str, table: Any, path: Path) -> dict[str, Any]:
     try:
         _section_model(section).model_validate(given)
     except ValidationError as error:
-        raise InputError(_sentence(error.errors()[0], given, section, path)) from error
+        raise InputError(_describe_error(error.errors()[0], given, section, path)) from error
     return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
@@ -81,19 +81,19 @@ def _section_model(section: str) -> type[BaseModel]:
     from pydantic import ConfigDict, create_model
 
     strict = ConfigDict(extra="forbid", strict=True)
-    typed: dict[str, Any] = {name: (type_of(name), None) for name in SECTIONS[section]}
+    typed: dict[str, Any] = {name: (find_key_type(name), None) for name in SECTIONS[section]}
     return create_model(f"{section.title()}Section", __config__=strict, **typed)
 
 
-def _sentence(error: Any, given: dict[str, Any], section: str, path: Path) -> str:
+def _describe_error(error: Any, given: dict[str, Any], section: str, path: Path) -> str:
     """Say what pydantic found wrong with a section."""
     name = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
-        if _home(name) is not None:
-            return f"Expected {name} in [{_home(name)}] of {path}, got it in [{section}]. Move it."
-        nearest = _nearest(name, SECTIONS[section])
+        if _find_section(name) is not None:
+            return f"Expected {name} in [{_find_section(name)}] of {path}, got it in [{section}]. Move it."
+        nearest = _find_nearest_name(name, SECTIONS[section])
         return f"Expected a known key in [{section}] of {path}, got {name!r}; the nearest is {nearest!r}. Rename or remove it."
-    wanted = type_of(name)
+    wanted = find_key_type(name)
     if getattr(wanted, "__origin__", None) is not list:
         return f"Expected {WORDS[wanted]} for {name} in [{section}] of {path}, got {given[name]!r}. Repair it."
     item = wanted.__args__[0]
@@ -101,36 +101,36 @@ def _sentence(error: Any, given: dict[str, Any], section: str, path: Path) -> st
     return f"Expected a list of {what} for {name} in [{section}] of {path}, got {given[name]!r}. Write {name} = [ … ]."
 
 
-def _home(name: str) -> str | None:
+def _find_section(name: str) -> str | None:
     """Find the section that a key stands in; None for an unknown key."""
     return next((section for section, names in SECTIONS.items() if ALIASES.get(name, name) in names), None)
 
 
-def _place(name: str) -> str:
+def _describe_place(name: str) -> str:
     """Say where a key that stands before the first section belongs."""
-    home = _home(name)
+    home = _find_section(name)
     if home is not None:
         return f"Write it below [{home}]."
     every = [key for names in SECTIONS.values() for key in names]
-    return f"The nearest known key is {_nearest(name, every)!r}. Rename or remove it."
+    return f"The nearest known key is {_find_nearest_name(name, every)!r}. Rename or remove it."
 
 
-def _nearest(name: str, known: Any) -> str:
+def _find_nearest_name(name: str, known: Any) -> str:
     """Find the known name that is spelt most like `name`.
 
-    >>> _nearest("lable", ("label", "id"))
+    >>> _find_nearest_name("lable", ("label", "id"))
     'label'
     """
     return str(get_close_matches(name, [str(entry) for entry in known], n=1, cutoff=0.0)[0])
 
 
-def named_policy(table: Any, path: Path) -> Any:
+def read_policy_section(table: Any, path: Path) -> Any:
     """Read what `[policy]` says: its own claims, or the policy that it uses, a file's path being relative to the configuration.
 
     Raises:
         InputError: It is no table, or has `use` beside claims, one of which would be ignored.
     """
-    from memberscope.auditing.documents.policy import shipped
+    from memberscope.auditing.documents.policy import list_bundled_policies
 
     if not isinstance(table, dict):
         raise InputError(
@@ -142,4 +142,4 @@ def named_policy(table: Any, path: Path) -> Any:
         raise InputError(
             f'Expected use = "demo" alone in [policy] of {path}, got {", ".join(table)}. Keep either use or the claims.'
         )
-    return table["use"] if table["use"] in shipped() else str(path.parent / table["use"])
+    return table["use"] if table["use"] in list_bundled_policies() else str(path.parent / table["use"])

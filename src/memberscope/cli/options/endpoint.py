@@ -11,11 +11,11 @@ from memberscope.errors import InputError
 
 if TYPE_CHECKING:
     from memberscope.cli.options.keys import Options
-    from memberscope.targets import Loaded
+    from memberscope.targets import LoadedTarget
     from memberscope.types import Target
 
 
-def no_model_beside(options: Options) -> None:
+def refuse_model_beside_endpoint(options: Options) -> None:
     """Refuse an endpoint beside a model or signals, and an endpoint's keys without one.
 
     Raises:
@@ -29,39 +29,39 @@ def no_model_beside(options: Options) -> None:
         raise InputError(f"Expected --url with {flag}, got none. Say where the endpoint is, or leave {flag} out.")
 
 
-def endpoint_target(options: Options) -> Loaded:
+def build_endpoint_target(options: Options) -> LoadedTarget:
     """The endpoint that the options describe, its ledger in the output folder; nothing is sent.
 
     Raises:
         InputError: A value is not usable, or the classes have names in the records and none in the options.
     """
-    from memberscope.targets import Endpoint, HttpTarget, Loaded
-    from memberscope.targets.http.transport import shown
+    from memberscope.targets import Endpoint, HttpTarget, LoadedTarget
+    from memberscope.targets.http.transport import strip_url
 
     said = {key: getattr(options, key) for key in KEYS if getattr(options, key) is not None}
     if options.classes is not None:
         said["classes"] = tuple(str(name) for name in options.classes)
     if options.classes is None and options.n_classes is None:
-        said["n_classes"] = classes_in_records(options)
+        said["n_classes"] = count_classes_in_records(options)
     endpoint = Endpoint(**said)
     ledger = Path(options.out or "memberscope-out") / "ledger.sqlite"
     target = HttpTarget(endpoint, ledger=ledger, query_budget=options.query_budget)
     plain = " without encryption" if endpoint.url.startswith("http:") else ""
-    note = f"Asked {shown(endpoint.url)} over HTTP (protocol {endpoint.protocol}){plain}."
-    return Loaded(target, (note,))
+    note = f"Asked {strip_url(endpoint.url)} over HTTP (protocol {endpoint.protocol}){plain}."
+    return LoadedTarget(target, (note,))
 
 
-def classes_in_records(options: Options) -> int:
+def count_classes_in_records(options: Options) -> int:
     """The number of classes where the records number them.
 
     Raises:
         InputError: The records name them, which tells nothing of the server's order.
     """
-    from memberscope.cli.options.layout import layout_of
+    from memberscope.cli.options.layout import build_table_layout
     from memberscope.targets import FunctionTarget, read_pair
 
     unknown = FunctionTarget(lambda x: x, n_classes=2)
-    names = read_pair(options.members or "", options.non_members or "", layout_of(options, unknown), None)[2]
+    names = read_pair(options.members or "", options.non_members or "", build_table_layout(options, unknown), None)[2]
     if not all(name.isdigit() for name in names):
         raise InputError(
             f"Expected --classes in the order of the server's answers, got none, and the records name {', '.join(names[:6])}. Give it."
@@ -69,12 +69,12 @@ def classes_in_records(options: Options) -> int:
     return max(2, len(names))
 
 
-def endpoint_name(options: Options) -> str:
+def name_endpoint(options: Options) -> str:
     """What an audit of an endpoint is called: the model's name or the host."""
     return options.model_name or (urlsplit(options.url).hostname if options.url else None) or "audit"
 
 
-def requests_planned(target: Target, queries: int) -> list[str]:
+def describe_planned_requests(target: Target, queries: int) -> list[str]:
     """Lines for `plan`: requests, and minutes at the rate limit; only the ledger of an earlier run is looked at."""
     from memberscope.targets import HttpTarget
 

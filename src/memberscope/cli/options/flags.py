@@ -44,7 +44,7 @@ Words = Annotated[str | None, typer.Option()]
 NAMED_OTHERWISE = {"fpr": "fprs", "trust_type": "trust_types"}  # a flag that is given once a value, or for one value mostly
 
 
-def of_records(
+def declare_record_flags(
     *,
     model: Model = None,
     factory: Annotated[str | None, typer.Option(help="module:function that builds the torch module.")] = None,
@@ -64,10 +64,10 @@ def of_records(
     trust_code: TrustCode = None,
     trust_type: TrustTypes = None,
 ) -> None:
-    """The flags of a model and its records, for `with_flags`."""
+    """The flags of a model and its records, for `add_flags`."""
 
 
-def of_training(
+def declare_training_flags(
     *,
     recipe: Recipe = None,
     references: References = None,
@@ -79,10 +79,10 @@ def of_training(
     jobs: Jobs = None,
     model_timeout: ModelTimeout = None,
 ) -> None:
-    """The flags of reference models, for `with_flags`."""
+    """The flags of reference models, for `add_flags`."""
 
 
-def of_judging(
+def declare_judging_flags(
     *,
     access: Annotated[str | None, typer.Option(help="label, probabilities, logits or white_box.")] = None,
     search_queries: SearchQueries = None,
@@ -92,10 +92,10 @@ def of_judging(
     confidence: Annotated[float | None, typer.Option(help="Of every interval (0.95).")] = None,
     seed: Annotated[int | None, typer.Option(help="Of every random choice (0).")] = None,
 ) -> None:
-    """The flags of a threat model and a policy, for `with_flags`."""
+    """The flags of a threat model and a policy, for `add_flags`."""
 
 
-def of_audit(
+def declare_audit_flags(
     *,
     signals: Signals = None,
     member: Annotated[str | None, typer.Option(help="Column of membership in --signals (member).")] = None,
@@ -110,10 +110,10 @@ def of_audit(
         bool | None, typer.Option("--known-records/--no-known-records", help="The adversary knows some other records' truth.")
     ] = None,
 ) -> None:
-    """The flags that an audit and its dry run have besides, for `with_flags`."""
+    """The flags that an audit and its dry run have besides, for `add_flags`."""
 
 
-def of_endpoint(
+def declare_endpoint_flags(
     *,
     url: Annotated[str | None, typer.Option(help="A served model to ask over HTTP.")] = None,
     protocol: Annotated[str | None, typer.Option(help="v2 (Open Inference Protocol), mlflow or json.")] = None,
@@ -138,15 +138,15 @@ def of_endpoint(
     ca_file: Annotated[str | None, typer.Option(help="Certificates to trust instead of the system's (PEM).")] = None,
     max_queries: Annotated[int | None, typer.Option(help="Most records ever sent, retries included.")] = None,
 ) -> None:
-    """The flags of a served model, for `with_flags`."""
+    """The flags of a served model, for `add_flags`."""
 
 
-def with_flags(*sources: Callable[..., None]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def add_flags(*sources: Callable[..., None]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a verb the flags of `sources` in place of its `**` parameter, which gets them by key, lists split at commas.
 
     Where the verb has a flag of the same name, its own help is shown.
 
-    >>> @with_flags(of_endpoint)
+    >>> @add_flags(declare_endpoint_flags)
     ... def verb(config: str = "", **given: Any) -> None: ...
     >>> list(inspect.signature(verb).parameters)[:3]
     ['config', 'url', 'protocol']
@@ -178,23 +178,23 @@ def with_flags(*sources: Callable[..., None]) -> Callable[[Callable[..., None]],
 def _value_of(name: str, value: Any) -> Any:
     """The value of a flag as its key has it."""
     if name == "fpr":
-        return rates(name, value)
+        return parse_rates(name, value)
     if name == "trust_type":
         return tuple(value) if value else None
     is_key = name in Options.__dataclass_fields__ and name != "policy"
-    return words(value) if is_key and isinstance(value, str) and is_list(name) else value
+    return split_words(value) if is_key and isinstance(value, str) and is_list(name) else value
 
 
-def words(text: str | None) -> tuple[str, ...] | None:
+def split_words(text: str | None) -> tuple[str, ...] | None:
     """A comma-separated flag as its parts.
 
-    >>> words("a, b"), words(None)
+    >>> split_words("a, b"), split_words(None)
     (('a', 'b'), None)
     """
     return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def rates(name: str, text: str | None) -> tuple[float, ...] | None:
+def parse_rates(name: str, text: str | None) -> tuple[float, ...] | None:
     """A comma-separated flag as numbers.
 
     Raises:

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 from memberscope.cli.options.keys import Options
 
 if TYPE_CHECKING:
-    from memberscope.targets import Layout
+    from memberscope.targets import TableLayout
     from memberscope.types import Target
 
 
-def layout_of(options: Options, target: Target) -> Layout:
+def build_table_layout(options: Options, target: Target) -> TableLayout:
     """Which columns of the user's tables are what, as the options and the model say."""
-    from memberscope.targets import Layout, fitted_columns_of
+    from memberscope.targets import TableLayout, list_target_columns
     from memberscope.targets.tables import find_fitted_columns, is_text_model, read_kinds
 
-    fitted = fitted_columns_of(target)
-    return Layout(
+    fitted = list_target_columns(target)
+    return TableLayout(
         options.label or "y",
         options.id,
         options.groups or (),

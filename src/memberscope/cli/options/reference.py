@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, get_type_hints
 
-from memberscope.cli.options.keys import SECTIONS, Options, type_of
+from memberscope.cli.options.keys import SECTIONS, Options, find_key_type
 
 HEAD = """# Configuration
 
@@ -28,33 +28,33 @@ side; `strict` needs 3,688 (6,682) and about 5,000; `demo`, at 5% false positive
 NAMES = {bool: "true or false", int: "whole number", float: "number", str: "text"}
 
 
-def configuration_page() -> str:
+def render_configuration_page() -> str:
     """Write the page as Markdown."""
     from memberscope.auditing.documents.policy import EXAMPLES, KINDS, Policy
 
     parts = [HEAD]
     for section, names in SECTIONS.items():
-        parts += [f"## [{section}]", "", INTROS[section], "", *_table(_rows_of_keys(names)), ""]
+        parts += [f"## [{section}]", "", INTROS[section], "", *_format_table(_rows_of_keys(names)), ""]
     parts += [
         "## [policy]",
         "",
         POLICY,
         "",
-        *_table([("use", "text", "", "A shipped policy, or a file with a `[policy]` table.")]),
+        *_format_table([("use", "text", "", "A shipped policy, or a file with a `[policy]` table.")]),
     ]
-    parts += ["", *_table(rows_of_model(Policy)), "", NEEDS, ""]
+    parts += ["", *_format_table(list_model_rows(Policy)), "", NEEDS, ""]
     for name, kind in KINDS.items():
-        parts += [f"Each row of `{name}`, such as `{name} = {EXAMPLES[name]}`:", "", *_table(rows_of_model(kind)), ""]
+        parts += [f"Each row of `{name}`, such as `{name} = {EXAMPLES[name]}`:", "", *_format_table(list_model_rows(kind)), ""]
     return "\n".join(parts)
 
 
-def rows_of_model(model: type[Any]) -> list[tuple[str, str, str, str]]:
+def list_model_rows(model: type[Any]) -> list[tuple[str, str, str, str]]:
     """Give name, type, default and meaning of each field of a pydantic model, or of a dataclass, whose fields have no meaning.
 
     >>> from pydantic import BaseModel, Field
     >>> class Limit(BaseModel):
     ...     fpr: float = Field(description="A rate.")
-    >>> rows_of_model(Limit)
+    >>> list_model_rows(Limit)
     [('fpr', 'number', 'required', 'A rate.')]
     """
     hints = get_type_hints(model)
@@ -72,10 +72,10 @@ def rows_of_model(model: type[Any]) -> list[tuple[str, str, str, str]]:
 def _rows_of_keys(names: tuple[str, ...]) -> list[tuple[str, str, str, str]]:
     """Give name, type, default and meaning of each key of a section."""
     about = {entry.name: entry.metadata for entry in fields(Options)}
-    return [(name, _type_name(type_of(name)), about[name]["default"], about[name]["meaning"]) for name in names]
+    return [(name, _type_name(find_key_type(name)), about[name]["default"], about[name]["meaning"]) for name in names]
 
 
-def _table(rows: list[tuple[str, str, str, str]]) -> list[str]:
+def _format_table(rows: list[tuple[str, str, str, str]]) -> list[str]:
     """Lines of a Markdown table."""
     lines = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
     return lines + [f"| `{name}` | {kind} | {default} | {meaning} |" for name, kind, default, meaning in rows]

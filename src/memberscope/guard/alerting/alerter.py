@@ -16,7 +16,7 @@ from memberscope.errors import InputError
 from memberscope.guard.alerting.membership_digest import DIGEST, Digest
 from memberscope.guard.alerting.webhook import Patience, Webhook
 from memberscope.guard.detectors.alarm import Alarm
-from memberscope.guard.logs.alert_log import AlertLog, line_of
+from memberscope.guard.logs.alert_log import AlertLog, format_alert_line
 from memberscope.guard.logs.rotation import DAY
 from memberscope.guard.policy.config import Alerts, GuardPolicy
 
@@ -64,7 +64,7 @@ class Alerter:
         self.log = None if alerts.log is None else AlertLog(home / alerts.log, retention_days)
         self.webhook = None
         if alerts.webhook is not None:
-            secret = secret_of(alerts)
+            secret = read_webhook_secret(alerts)
             self.webhook = Webhook(alerts.webhook, secret, clock, lost=lambda: self._lost("webhook"), patience=patience)
         self.digest = Digest(alerts, retention_days * DAY)
         self.tidied = -math.inf
@@ -116,11 +116,11 @@ class Alerter:
             self.log.tidy(now)
 
     def _out(self, alarm: Alarm, now: float) -> None:
-        document = document_of(alarm, now)
+        document = build_alert_document(alarm, now)
         if self.tally is not None:
             self.tally.alarm(alarm)
         if self.webhook is not None:
-            self.webhook.send(line_of(document).encode("ascii"))
+            self.webhook.send(format_alert_line(document).encode("ascii"))
         if self.log is not None:
             self.log.write(document)
 
@@ -129,7 +129,7 @@ class Alerter:
             self.tally.alert_lost(where)
 
 
-def secret_of(alerts: Alerts) -> bytes | None:
+def read_webhook_secret(alerts: Alerts) -> bytes | None:
     """The secret that signs, from the environment; None where the policy names none.
 
     Raises:
@@ -145,34 +145,34 @@ def secret_of(alerts: Alerts) -> bytes | None:
     return found.encode()
 
 
-def document_of(alarm: Alarm, told: float) -> dict[str, Any]:
+def build_alert_document(alarm: Alarm, told: float) -> dict[str, Any]:
     """An alert as JSON tells it at the time `told`; numbers that are not finite are null. `text` is what chat services show.
 
-    >>> document_of(Alarm(0.0, "probing", "family", "17", 12.5, 10.0, 40, ("0a",)), 60.0)["at"]
+    >>> build_alert_document(Alarm(0.0, "probing", "family", "17", 12.5, 10.0, 40, ("0a",)), 60.0)["at"]
     '1970-01-01T00:00:00Z'
     """
     return {
         "format": FORMAT,
-        "time": finite(alarm.time),
+        "time": replace_non_finite(alarm.time),
         "at": f"{datetime.fromtimestamp(alarm.time, UTC):%Y-%m-%dT%H:%M:%SZ}",
         "told": told,
         "detector": alarm.detector,
         "scope": alarm.scope,
         "subject": alarm.subject,
-        "statistic": finite(alarm.statistic),
-        "threshold": finite(alarm.threshold),
+        "statistic": replace_non_finite(alarm.statistic),
+        "threshold": replace_non_finite(alarm.threshold),
         "queries": alarm.queries,
         "clients": list(alarm.clients),
-        "text": "memberscope: " + sentence(alarm),
+        "text": "memberscope: " + describe_alarm(alarm),
     }
 
 
-def finite(value: float) -> float | None:
+def replace_non_finite(value: float) -> float | None:
     """A number that JSON has, or None."""
     return float(value) if math.isfinite(value) else None
 
 
-def sentence(alarm: Alarm) -> str:
+def describe_alarm(alarm: Alarm) -> str:
     """What happened, in words; a digest tells no more than it may."""
     if alarm.detector == "membership" and alarm.subject == DIGEST:
         return (
@@ -182,7 +182,7 @@ def sentence(alarm: Alarm) -> str:
     return alarm.sentence()
 
 
-def alerter_of(policy: GuardPolicy, tally: Tally | None = None, clock: Callable[[], float] = time.time) -> Alerter:
+def build_alerter(policy: GuardPolicy, tally: Tally | None = None, clock: Callable[[], float] = time.time) -> Alerter:
     """The alerter that a policy asks for.
 
     Raises:

@@ -80,7 +80,7 @@ class Metrics:
         """A request of this kind (query, passed, refused) was answered with `status` after `seconds`."""
         found = self._children.get((kind, status))
         if found is None:
-            name, code = known(kind, KINDS), known(str(status), STATUSES)
+            name, code = restrict_label(kind, KINDS), restrict_label(str(status), STATUSES)
             found = self._requests.labels(name, code), self._seconds.labels(name)
             if name == kind and code != OTHER:
                 self._children[kind, status] = found
@@ -89,11 +89,11 @@ class Metrics:
 
     def refused(self, reason: str) -> None:
         """A query was refused."""
-        self._refused.labels(known(reason, REASONS)).inc()
+        self._refused.labels(restrict_label(reason, REASONS)).inc()
 
     def fault(self, which: str) -> None:
         """Something that protection needs has failed, such as `state` or `upstream`."""
-        self._faults.labels(known(which, FAULTS)).inc()
+        self._faults.labels(restrict_label(which, FAULTS)).inc()
 
     def exposed(self) -> None:
         """An answer passed as it was after a fault."""
@@ -101,7 +101,7 @@ class Metrics:
 
     def would(self, status: int) -> None:
         """In observe mode: enforcing would have answered with `status`."""
-        self._would.labels(known(str(status), STATUSES)).inc()
+        self._would.labels(restrict_label(str(status), STATUSES)).inc()
 
     def in_flight(self, change: int) -> None:
         """A query has begun (1) or ended (-1)."""
@@ -129,7 +129,7 @@ class Metrics:
 
     def alert_lost(self, where: str) -> None:
         """An alert could not be told: `queue`, `log` or `webhook`."""
-        self._lost.labels(known(where, LOST)).inc()
+        self._lost.labels(restrict_label(where, LOST)).inc()
 
     def waiting(self, n: int) -> None:
         """So many queries wait for the monitor."""
@@ -187,10 +187,10 @@ class SharedNumbers:
         return [metric for metric in found if metric.name.startswith(PREFIX)]
 
 
-def known(word: str, words: tuple[str, ...]) -> str:
+def restrict_label(word: str, words: tuple[str, ...]) -> str:
     """The word if it is one of the `words`, else `other`.
 
-    >>> known("busy", REASONS), known("x" * 4000, REASONS)
+    >>> restrict_label("busy", REASONS), restrict_label("x" * 4000, REASONS)
     ('busy', 'other')
     """
     return word if word in words else OTHER
@@ -211,17 +211,17 @@ def leave_folder() -> None:
     for file in folder.glob(f"*_{os.getpid()}.db"):
         file.unlink(missing_ok=True)
     others = [*folder.glob("*_*.db")]
-    if not any(lives(int(file.stem.rpartition("_")[2])) for file in others):
+    if not any(is_process_alive(int(file.stem.rpartition("_")[2])) for file in others):
         for file in others:
             file.unlink(missing_ok=True)
         with suppress(OSError):  # another was faster
             folder.rmdir()
 
 
-def lives(pid: int) -> bool:
+def is_process_alive(pid: int) -> bool:
     """Whether there is such a process.
 
-    >>> lives(os.getpid())
+    >>> is_process_alive(os.getpid())
     True
     """
     try:

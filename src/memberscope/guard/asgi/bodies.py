@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from memberscope.guard.refused import Refused
+from memberscope.guard.refused import RequestRefused
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -28,15 +28,15 @@ TOO_SLOW = "Expected the whole request sooner. Send it again."
 FORM = "Expected JSON, plain or as gzip or deflate, got another form. Send application/json."
 
 
-class Gone(Exception):
+class ClientDisconnected(Exception):
     """The client left before its request was whole."""
 
 
-class Unreadable(Exception):
+class UnreadableAnswer(Exception):
     """An answer that is too long, or in a form that is not read."""
 
 
-def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
+def read_header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
     """The value of a header that is there once or more, or None."""
     found = [value for key, value in headers if key.lower() == name]
     return b",".join(found) if found else None
@@ -56,49 +56,49 @@ async def read_body(receive: Receive, headers: Headers, most: int, seconds: floa
             found[name] = value if name not in found else found[name] + b"," + value
     declared = found.get(b"content-length")
     if declared is not None and not (declared.isdigit() and int(declared[:20]) <= most):
-        raise Refused(413, TOO_LONG, CLOSE)
+        raise RequestRefused(413, TOO_LONG, CLOSE)
     kind = (found.get(b"content-type") or JSON).partition(b";")[0].strip().lower()
     if (kind != JSON and not kind.endswith(b"+json")) or b"inference-header-content-length" in found:
-        raise Refused(415, FORM, CLOSE)
+        raise RequestRefused(415, FORM, CLOSE)
     try:
         async with asyncio.timeout(seconds):
-            raw = await whole(receive, most)
+            raw = await collect_body(receive, most)
     except TimeoutError:
-        raise Refused(408, TOO_SLOW, CLOSE) from None
+        raise RequestRefused(408, TOO_SLOW, CLOSE) from None
     coding = found.get(b"content-encoding")
     try:
-        return raw if coding is None else unfolded(raw, coding, most)
-    except Unreadable:
-        raise Refused(413, TOO_LONG) from None
+        return raw if coding is None else decompress_body(raw, coding, most)
+    except UnreadableAnswer:
+        raise RequestRefused(413, TOO_LONG) from None
     except ValueError:
-        raise Refused(415, FORM) from None
+        raise RequestRefused(415, FORM) from None
 
 
-async def whole(receive: Receive, most: int) -> bytes:
+async def collect_body(receive: Receive, most: int) -> bytes:
     """The body's parts put together."""
     parts: list[bytes] = []
     size = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise Gone
+            raise ClientDisconnected
         part = message.get("body", b"")
         size += len(part)
         if size > most:
-            raise Refused(413, TOO_LONG, CLOSE)
+            raise RequestRefused(413, TOO_LONG, CLOSE)
         parts.append(part)
         if not message.get("more_body", False):
             return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def unfolded(raw: bytes, coding: bytes, most: int) -> bytes:
+def decompress_body(raw: bytes, coding: bytes, most: int) -> bytes:
     """A body as it was before compression.
 
     Raises:
         Unreadable: It unfolds to more than `most` bytes.
         ValueError: It is not whole, or in a coding that is not read.
 
-    >>> unfolded(zlib.compress(b"[1]"), b"deflate", 10)
+    >>> decompress_body(zlib.compress(b"[1]"), b"deflate", 10)
     b'[1]'
     """
     word = coding.strip().lower()
@@ -112,7 +112,7 @@ def unfolded(raw: bytes, coding: bytes, most: int) -> bytes:
     except zlib.error as error:
         raise ValueError(str(error)) from None
     if len(found) > most:
-        raise Unreadable
+        raise UnreadableAnswer
     if not reader.eof or reader.unused_data:
         raise ValueError("cut off, or with something behind it")
     return found
@@ -142,7 +142,7 @@ class Captured:
             self.size += len(part)
             if self.size > self.most:
                 self.parts.clear()
-                raise Unreadable("an answer above max_answer_bytes")
+                raise UnreadableAnswer("an answer above max_answer_bytes")
             self.parts.append(bytes(part))
             self.ended = not message.get("more_body", False)
 
@@ -153,16 +153,16 @@ class Captured:
             Unreadable: It has not ended, unfolds to too much, or is in a form that is not read.
         """
         if not self.ended:
-            raise Unreadable("an answer that was cut off")
+            raise UnreadableAnswer("an answer that was cut off")
         raw = b"".join(self.parts)
         try:
-            coding = header(self.headers, b"content-encoding")
-            return raw if coding is None else unfolded(raw, coding, self.most)
+            coding = read_header(self.headers, b"content-encoding")
+            return raw if coding is None else decompress_body(raw, coding, self.most)
         except ValueError:
-            raise Unreadable("an answer in a coding that is not read") from None
+            raise UnreadableAnswer("an answer in a coding that is not read") from None
 
 
-class Reply(NamedTuple):
+class GuardReply(NamedTuple):
     """What a client gets."""
 
     status: int
@@ -171,12 +171,12 @@ class Reply(NamedTuple):
     kind: bytes = JSON
 
     @classmethod
-    def of(cls, refused: Refused) -> Reply:
+    def of(cls, refused: RequestRefused) -> GuardReply:
         """The neutral answer to a refused request."""
         extra = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in refused.headers)
         return cls(refused.status, orjson.dumps({"error": refused.sentence}), extra)
 
-    def last(self) -> Reply:
+    def last(self) -> GuardReply:
         """The same as the connection's last, so that nobody keeps it open with a body that is not read."""
         return (
             self
@@ -191,6 +191,6 @@ class Reply(NamedTuple):
         await send({"type": "http.response.body", "body": b"" if head else self.body})
 
 
-def told(headers: Headers) -> tuple[tuple[bytes, bytes], ...]:
+def select_neutral_headers(headers: Headers) -> tuple[tuple[bytes, bytes], ...]:
     """Those headers of an answer that may pass."""
     return tuple([(name.lower(), value) for name, value in headers if name.lower() in TOLD])

@@ -13,11 +13,11 @@ from typing import Any
 from memberscope.guard.hashing.pseudonyms import Names
 from memberscope.guard.identity.client_classes import Classes
 from memberscope.guard.identity.client_identity import Client, Identifier
-from memberscope.guard.policy.config import Allowed, GuardPolicy, Rate, read_policy
-from memberscope.guard.refused import Refused
-from memberscope.guard.rewriting.exchange import Exchange, coarser
+from memberscope.guard.policy.config import ClientLimits, GuardPolicy, RateLimit, read_policy
+from memberscope.guard.refused import RequestRefused
+from memberscope.guard.rewriting.exchange import Exchange, coarsen_defence
 from memberscope.guard.state.interface import Bucket
-from memberscope.guard.state.token_buckets import buckets_of
+from memberscope.guard.state.token_buckets import build_buckets
 from memberscope.types import OutputDefence
 from memberscope.wire.batch import Batch
 
@@ -30,7 +30,7 @@ class Group:
     """A class of clients: what it is allowed, and the defence of its answers; None lets them pass as they are."""
 
     name: str
-    allowed: Allowed
+    allowed: ClientLimits
     defence: OutputDefence | None
     coarse: OutputDefence | None  # after an alarm
 
@@ -50,7 +50,7 @@ class Slots:
     def check(self) -> None:
         """Refuse (503) what would wait in a full queue."""
         if self._room.locked() and self._waiting >= self._queue:
-            raise Refused(503, BUSY, (("retry-after", "1"),))
+            raise RequestRefused(503, BUSY, (("retry-after", "1"),))
 
     def one(self, seconds: float) -> Slot:
         """A place to be entered, waited for so long; refused (503) where there is none."""
@@ -78,7 +78,7 @@ class Slots:
             async with asyncio.timeout(seconds):
                 await self._room.acquire()
         except TimeoutError:
-            raise Refused(503, BUSY, (("retry-after", "1"),)) from None
+            raise RequestRefused(503, BUSY, (("retry-after", "1"),)) from None
         finally:
             self._waiting -= 1
 
@@ -126,39 +126,39 @@ class Rules:
         """The first class that the client belongs to."""
         return self.groups[self.classes.of(client)[0]]
 
-    def buckets(self, group: Group, client: str, batch: Batch, names: Names, throttle: Rate | None) -> list[Bucket]:
+    def buckets(self, group: Group, client: str, batch: Batch, names: Names, throttle: RateLimit | None) -> list[Bucket]:
         """What the budgets count for this query; `client` is its keyed hash."""
         if group.unlimited and throttle is None and self.policy.guard.total is None:
             return []
         records = range(len(batch)) if group.allowed.per_record is None else names.records(batch)
-        return buckets_of(client, group.name, group.allowed, self.policy.guard.total, records, throttle)
+        return build_buckets(client, group.name, group.allowed, self.policy.guard.total, records, throttle)
 
 
-def rules_of(policy: GuardPolicy, identify: Identify | None = None) -> Rules:
+def build_rules(policy: GuardPolicy, identify: Identify | None = None) -> Rules:
     """The policy made ready.
 
     Raises:
         InputError: A defence is not fitted, a network cannot be read, or what identifies clients is not usable.
 
-    >>> from memberscope.guard.policy.config import policy_of
-    >>> rules_of(policy_of({"serving": {"n_classes": 3}, "default": {"restrict": "top:1"}})).groups["default"].defence
+    >>> from memberscope.guard.policy.config import parse_guard_policy
+    >>> build_rules(policy_of({"serving": {"n_classes": 3}, "default": {"restrict": "top:1"}})).groups["default"].defence
     TopK(k=1)
     """
     classes = Classes(policy)
     groups = {}
     for name, allowed in classes.allowed.items():
         defence, coarse = classes.defence(name), classes.coarsened
-        groups[name] = Group(name, allowed, defence, defence if coarse is None else coarser(defence, coarse))
+        groups[name] = Group(name, allowed, defence, defence if coarse is None else coarsen_defence(defence, coarse))
     slots = Slots(policy.limits.concurrency, policy.limits.queue)
     identify = identify or Identifier(policy.identity, Path(policy.home)).client
-    return Rules(policy, Exchange.of(policy.serving), classes, groups, identify, slots, digest_of(policy))
+    return Rules(policy, Exchange.of(policy.serving), classes, groups, identify, slots, hash_guard_policy(policy))
 
 
-def digest_of(policy: GuardPolicy) -> str:
+def hash_guard_policy(policy: GuardPolicy) -> str:
     """What a policy says, as a hash in hexadecimal digits."""
     return hashlib.sha256(policy.model_dump_json(exclude={"home"}).encode()).hexdigest()
 
 
-def policy_from(source: GuardPolicy | str | Path) -> GuardPolicy:
+def load_guard_policy(source: GuardPolicy | str | Path) -> GuardPolicy:
     """A policy, read where it is a file's name."""
     return source if isinstance(source, GuardPolicy) else read_policy(source)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 LONGEST_HEAD = 2**16  # bytes of a request's line and headers
 
 
-def protocol(patience: float) -> Any:
+def build_protocol_class(patience: float) -> Any:
     """The protocol class for uvicorn: so many seconds for a request's head, and for a client to go on reading an answer.
 
     What is sent after an answer, and is no new request, keeps a connection for as long again at most: bodies that nobody reads, blank lines.
@@ -32,9 +32,9 @@ def protocol(patience: float) -> Any:
         def connection_made(self, transport: Any) -> None:
             """Start the clock; read the certificate."""
             super().connection_made(transport)
-            name = certificate_name(transport.get_extra_info("ssl_object"))
+            name = read_certificate_name(transport.get_extra_info("ssl_object"))
             if name is not None:
-                self.app = certified(self.app, name)
+                self.app = add_certificate_name(self.app, name)
             self._await_head()
 
         def connection_lost(self, exc: Exception | None) -> None:
@@ -91,7 +91,7 @@ def protocol(patience: float) -> Any:
     return Connection
 
 
-def certificate_name(connection: Any) -> str | None:
+def read_certificate_name(connection: Any) -> str | None:
     """The subject (RFC 4514) of the certificate that the client has proven, or None."""
     der = None if connection is None else connection.getpeercert(binary_form=True)
     if not der:
@@ -101,7 +101,7 @@ def certificate_name(connection: Any) -> str | None:
     return x509.load_der_x509_certificate(der).subject.rfc4514_string()
 
 
-def certified(app: App, name: str) -> App:
+def add_certificate_name(app: App, name: str) -> App:
     """`app` told of the client's certificate, by the TLS extension of ASGI."""
 
     async def told(scope: Scope, receive: Receive, send: Send) -> None:

@@ -23,34 +23,34 @@ from memberscope.guard.asgi.bodies import (
     TOO_LONG,
     App,
     Captured,
-    Gone,
+    ClientDisconnected,
+    GuardReply,
     Headers,
     Receive,
-    Reply,
     Scope,
     Send,
-    Unreadable,
-    header,
+    UnreadableAnswer,
     read_body,
-    told,
+    read_header,
+    select_neutral_headers,
 )
-from memberscope.guard.asgi.compiled_policy import Group, Identify, Rules, policy_from, rules_of
-from memberscope.guard.asgi.observe_mode import Overheard
-from memberscope.guard.asgi.routes import Route, path_of, route
-from memberscope.guard.asgi.streaming import Passing, patient
+from memberscope.guard.asgi.compiled_policy import Group, Identify, Rules, build_rules, load_guard_policy
+from memberscope.guard.asgi.observe_mode import MessageTee
+from memberscope.guard.asgi.routes import Route, read_request_path, route_request
+from memberscope.guard.asgi.streaming import StreamingSend, limit_receive
 from memberscope.guard.counters import Counters, Faulty, Uncounted
-from memberscope.guard.hashing.pseudonyms import Keyed, Names
+from memberscope.guard.hashing.pseudonyms import KeyedHasher, Names
 from memberscope.guard.identity.client_classes import DEFAULT
-from memberscope.guard.logs.operational_log import LOGGER, say
-from memberscope.guard.policy.config import GuardPolicy, Serving
+from memberscope.guard.logs.operational_log import LOGGER, log_event
+from memberscope.guard.policy.config import GuardPolicy, ServingConfig
 from memberscope.guard.policy.measured_level import require_measured
-from memberscope.guard.query_event import Seen, Watch
-from memberscope.guard.refused import Refused
-from memberscope.guard.rewriting.exchange import tops
-from memberscope.guard.rewriting.request_parser import Query
+from memberscope.guard.query_event import QueryEvent, Watch
+from memberscope.guard.refused import RequestRefused
+from memberscope.guard.rewriting.exchange import find_answered_classes
+from memberscope.guard.rewriting.request_parser import ParsedQuery
 from memberscope.guard.state.in_memory import MemoryState
 from memberscope.guard.state.interface import State, StateError
-from memberscope.guard.state.token_buckets import retry_after
+from memberscope.guard.state.token_buckets import format_retry_after
 from memberscope.types import Ints, OutputDefence
 from memberscope.wire.batch import Batch
 
@@ -88,7 +88,7 @@ DROPPED = {
 
 
 @dataclass
-class Trace:
+class QueryTrace:
     """What is known of a query so far, for the log, the counters and the monitor."""
 
     start: float
@@ -101,7 +101,7 @@ class Trace:
     counted: bool = False  # whether budgets count its records
     labels: Ints | None = None
     passed: bytes = b""  # the body of an answer that nobody has read, and how it is read
-    serving: Serving | None = None
+    serving: ServingConfig | None = None
     status: int = 499
     faults: list[str] = field(default_factory=list)
 
@@ -154,7 +154,7 @@ class PolicyMiddleware:
         self.app, self.state, self.watch, self.clock, self._identify = app, state, watch, clock, identify
         self.lifecycle, self.allow_looser = lifecycle, allow_looser
         self.counters = counters or Uncounted()
-        self.names = names or Keyed()
+        self.names = names or KeyedHasher()
         self.rules = self.prepared(policy)
 
     def prepared(self, policy: GuardPolicy | str | Path) -> Rules:
@@ -163,7 +163,7 @@ class PolicyMiddleware:
         Raises:
             InputError: It is not usable.
         """
-        rules = rules_of(policy_from(policy), self._identify)
+        rules = build_rules(load_guard_policy(policy), self._identify)
         require_measured(rules.policy, allow_looser=self.allow_looser)
         if self.state is None and rules.keeps:
             self.state = MemoryState(rules.policy.monitor.clients)
@@ -188,7 +188,7 @@ class PolicyMiddleware:
         elif scope["type"] != "http":
             await self.app(scope, receive, send)
         else:
-            found = route(rules.policy.serving, scope["method"], path_of(scope))
+            found = route_request(rules.policy.serving, scope["method"], read_request_path(scope))
             if observed:
                 await self._observe(rules, found, scope, receive, send)
             elif found.kind == "query":
@@ -201,15 +201,15 @@ class PolicyMiddleware:
     async def _pass(self, rules: Rules, scope: Scope, receive: Receive, send: Send) -> None:
         """A request that passes unchanged, in parts; what only reads brings no body."""
         assert self.app is not None
-        start, passing = self.clock(), Passing(send)
+        start, passing = self.clock(), StreamingSend(send)
         reads = scope["method"] in ("GET", "HEAD")
-        receive = replayed(b"", receive) if reads else patient(receive, rules.policy.limits.body_timeout)
+        receive = replay_body(b"", receive) if reads else limit_receive(receive, rules.policy.limits.body_timeout)
         try:
             await self.app(scope, receive, passing)
-        except Refused as refused:
+        except RequestRefused as refused:
             if passing.started:
                 raise
-            await Reply.of(refused).send(passing)
+            await GuardReply.of(refused).send(passing)
         finally:
             self.counters.request("passed", passing.status, self.clock() - start)
 
@@ -217,14 +217,14 @@ class PolicyMiddleware:
         status, headers = found.status, ((b"allow", b"POST, OPTIONS"),) if found.status == 405 else ()
         if found.status == 405 and scope["method"] == "OPTIONS":
             status = 200
-        reply = Reply.of(Refused(status, NOT_HERE))
-        reply = Reply(status, b"{}" if status == 200 else reply.body, headers)
+        reply = GuardReply.of(RequestRefused(status, NOT_HERE))
+        reply = GuardReply(status, b"{}" if status == 200 else reply.body, headers)
         reads = scope["method"] in ("GET", "HEAD", "OPTIONS")
         await (reply if reads else reply.last()).send(send, head=scope["method"] == "HEAD")
         self.counters.request("refused", status, 0.0)
 
     async def _query(self, rules: Rules, scope: Scope, receive: Receive, send: Send) -> None:
-        trace = Trace(self.clock())
+        trace = QueryTrace(self.clock())
         self.counters.in_flight(1)
         try:
             group = self._who(rules, trace, scope)
@@ -233,16 +233,16 @@ class PolicyMiddleware:
                 return
             reply = await self._reply(rules, trace, group, scope, receive)
             await self._answer(rules, trace, reply, send)
-        except Refused as refused:
+        except RequestRefused as refused:
             trace.reason = trace.reason or REASONS.get(refused.status, "other")
             self.counters.refused(trace.reason)
-            reply = Reply.of(refused) if trace.whole else Reply.of(refused).last()
+            reply = GuardReply.of(refused) if trace.whole else GuardReply.of(refused).last()
             await self._answer(rules, trace, reply, send, hold=trace.batch is not None)
-        except Gone:
+        except ClientDisconnected:
             trace.reason = "gone"
         except Exception as error:
             self._fault(trace, "internal", error)
-            await self._answer(rules, trace, Reply.of(Refused(503, NOT_NOW)), send)
+            await self._answer(rules, trace, GuardReply.of(RequestRefused(503, NOT_NOW)), send)
         finally:
             self.counters.in_flight(-1)
             self._done(trace)
@@ -252,7 +252,7 @@ class PolicyMiddleware:
         unbound = group.defence is None and group.unlimited and rules.policy.guard.total is None
         return unbound and self.watch is None and not rules.responds and rules.policy.limits.least_seconds == 0
 
-    async def _answer(self, rules: Rules, trace: Trace, reply: Reply, send: Send, *, hold: bool = True) -> None:
+    async def _answer(self, rules: Rules, trace: QueryTrace, reply: GuardReply, send: Send, *, hold: bool = True) -> None:
         """Send the reply, not before the policy's `least_seconds`."""
         rest = rules.policy.limits.least_seconds - (self.clock() - trace.start)
         if hold and rest > 0:
@@ -260,28 +260,28 @@ class PolicyMiddleware:
         trace.status = reply.status
         await reply.send(send)
 
-    def _who(self, rules: Rules, trace: Trace, scope: Scope) -> Group:
+    def _who(self, rules: Rules, trace: QueryTrace, scope: Scope) -> Group:
         try:
             client = rules.identify(scope)
             group = rules.group(client)
-        except Refused:
+        except RequestRefused:
             raise
         except Exception as error:
             self._fault(trace, "identity", error)
             if rules.policy.guard.on_fault == "closed":
-                raise Refused(503, NOT_NOW) from None
+                raise RequestRefused(503, NOT_NOW) from None
             trace.client, trace.key, trace.group = "unknown", self.names.client("unknown"), DEFAULT
             return rules.groups[DEFAULT]
         trace.client, trace.key, trace.group = client.text, self.names.client(client.text), group.name
         return group
 
-    async def _reply(self, rules: Rules, trace: Trace, group: Group, scope: Scope, receive: Receive) -> Reply:
+    async def _reply(self, rules: Rules, trace: QueryTrace, group: Group, scope: Scope, receive: Receive) -> GuardReply:
         limits = rules.policy.limits
         body = await read_body(receive, scope["headers"], limits.max_body_bytes, limits.body_timeout)
         trace.whole = True
         query = rules.exchange.query(body, restricted=group.defence is not None)
         if len(query.batch) > limits.max_records:
-            raise Refused(413, TOO_LONG)
+            raise RequestRefused(413, TOO_LONG)
         trace.batch = query.batch
         rules.slots.check()
         defence = await self._allowed(rules, trace, group, query.batch)
@@ -291,7 +291,7 @@ class PolicyMiddleware:
             captured = await self._asked(rules, trace, query, scope, receive)
         return await self._protected(rules, trace, captured, len(query.batch), defence)
 
-    async def _allowed(self, rules: Rules, trace: Trace, group: Group, batch: Batch) -> OutputDefence | None:
+    async def _allowed(self, rules: Rules, trace: QueryTrace, group: Group, batch: Batch) -> OutputDefence | None:
         """The defence of the answer, after the responses in force and the budgets.
 
         Raises:
@@ -302,11 +302,11 @@ class PolicyMiddleware:
             standing = await self.state.standing(trace.key) if self.state is not None and rules.responds else None
             response = None if standing is None else standing.response
             if response == "block":
-                raise Refused(403, BLOCKED)
+                raise RequestRefused(403, BLOCKED)
             if response == "step_up":
                 trace.reason = "step_up"
                 challenge = 'Bearer error="insufficient_user_authentication"'
-                raise Refused(401, STEP_UP, (("www-authenticate", challenge),))
+                raise RequestRefused(401, STEP_UP, (("www-authenticate", challenge),))
             if response == "throttle":
                 throttle = rules.policy.respond.throttle
             if response == "coarsen":
@@ -317,87 +317,99 @@ class PolicyMiddleware:
         except StateError as error:
             self._fault(trace, "state", error)
             if rules.policy.guard.on_fault == "closed":
-                raise Refused(503, NOT_NOW) from None
+                raise RequestRefused(503, NOT_NOW) from None
             return defence
         if taken is not None and not taken.allowed:
-            wait = retry_after(taken.retry_after)
-            raise Refused(429, SPENT, () if wait is None else (("retry-after", wait),))
+            wait = format_retry_after(taken.retry_after)
+            raise RequestRefused(429, SPENT, () if wait is None else (("retry-after", wait),))
         return defence
 
-    async def _asked(self, rules: Rules, trace: Trace, query: Query, scope: Scope, receive: Receive) -> Captured:
+    async def _asked(self, rules: Rules, trace: QueryTrace, query: ParsedQuery, scope: Scope, receive: Receive) -> Captured:
         """The application's answer, held back."""
         assert self.app is not None
         limits = rules.policy.limits
         captured = Captured(limits.max_answer_bytes)
         try:
             async with asyncio.timeout(limits.answer_timeout):
-                await self.app(rewritten(scope, query.body), replayed(query.body, receive), captured)
+                await self.app(rewrite_scope(scope, query.body), replay_body(query.body, receive), captured)
         except TimeoutError:
             self._fault(trace, "upstream", TimeoutError("no answer in time"))
-            raise Refused(504, TIRED) from None
-        except Unreadable as error:
+            raise RequestRefused(504, TIRED) from None
+        except UnreadableAnswer as error:
             self._fault(trace, "answer", error)
-            raise Refused(502, NOT_NOW) from None
+            raise RequestRefused(502, NOT_NOW) from None
         except Exception as error:
             self._fault(trace, "upstream", error)
             if not captured.ended:
-                raise Refused(502, NOT_NOW) from None
+                raise RequestRefused(502, NOT_NOW) from None
         return captured
 
-    async def _protected(self, rules: Rules, trace: Trace, captured: Captured, n: int, defence: OutputDefence | None) -> Reply:
+    async def _protected(
+        self, rules: Rules, trace: QueryTrace, captured: Captured, n: int, defence: OutputDefence | None
+    ) -> GuardReply:
         """The only way out for an answer: as the defence leaves it."""
         if not 200 <= captured.status < 300:
-            return failed(captured)
+            return build_failure_reply(captured)
         try:
             body = captured.body()
             if defence is None:
                 if trace.counted:  # several records in the place of one would cost one
-                    trace.labels = tops(rules.exchange.read(body, n).outputs, rules.exchange.declared.level)
+                    trace.labels = find_answered_classes(rules.exchange.read(body, n).outputs, rules.exchange.declared.level)
                 elif n > LATER:
                     trace.labels = rules.exchange.tops(body, n)
                 else:
                     trace.passed, trace.serving = body, rules.policy.serving
-                return Reply(captured.status, body, told(captured.headers), header(captured.headers, b"content-type") or JSON)
+                return GuardReply(
+                    captured.status,
+                    body,
+                    select_neutral_headers(captured.headers),
+                    read_header(captured.headers, b"content-type") or JSON,
+                )
             if "memguard" in defence.name:  # which searches for milliseconds a record
                 found, labels = await asyncio.to_thread(rules.exchange.answer, body, n, defence)
             else:
                 found, labels = rules.exchange.answer(body, n, defence)
         except Exception as error:
-            self._fault(trace, "defence" if not isinstance(error, MemberscopeError | Unreadable) else "answer", error)
-            if rules.policy.guard.on_fault == "closed" or isinstance(error, Unreadable):
-                raise Refused(502, NOT_NOW) from None
+            self._fault(trace, "defence" if not isinstance(error, MemberscopeError | UnreadableAnswer) else "answer", error)
+            if rules.policy.guard.on_fault == "closed" or isinstance(error, UnreadableAnswer):
+                raise RequestRefused(502, NOT_NOW) from None
             self.counters.exposed()
-            say(logging.ERROR, "exposed", client=trace.key)
-            return Reply(captured.status, body, told(captured.headers), header(captured.headers, b"content-type") or JSON)
+            log_event(logging.ERROR, "exposed", client=trace.key)
+            return GuardReply(
+                captured.status,
+                body,
+                select_neutral_headers(captured.headers),
+                read_header(captured.headers, b"content-type") or JSON,
+            )
         trace.labels = labels
-        return Reply(captured.status, found, told(captured.headers))
+        return GuardReply(captured.status, found, select_neutral_headers(captured.headers))
 
-    async def _stream(self, rules: Rules, trace: Trace, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _stream(self, rules: Rules, trace: QueryTrace, scope: Scope, receive: Receive, send: Send) -> None:
         """A query and an answer that pass as they are; faults still tell nothing."""
         assert self.app is not None
         limits = rules.policy.limits
-        passing = Passing(send, neutral=True)
-        receive = patient(receive, limits.body_timeout, limits.max_body_bytes)
+        passing = StreamingSend(send, neutral=True)
+        receive = limit_receive(receive, limits.body_timeout, limits.max_body_bytes)
         async with rules.slots.one(limits.answer_timeout):
             try:
                 async with asyncio.timeout(limits.answer_timeout):
                     await self.app(scope, receive, passing)
             except Exception as error:
-                late, client = isinstance(error, TimeoutError), isinstance(error, Refused)
+                late, client = isinstance(error, TimeoutError), isinstance(error, RequestRefused)
                 if not client:
                     self._fault(trace, "upstream", error)
                 if passing.started:  # too late for another answer: the connection ends
-                    raise Gone from None
-                raise error if client else Refused(504, TIRED) if late else Refused(502, NOT_NOW) from None
+                    raise ClientDisconnected from None
+                raise error if client else RequestRefused(504, TIRED) if late else RequestRefused(502, NOT_NOW) from None
         trace.status = passing.status
         if not passing.started:
-            await self._answer(rules, trace, failed(Captured(0, passing.status, passing.headers)), send)
+            await self._answer(rules, trace, build_failure_reply(Captured(0, passing.status, passing.headers)), send)
 
     async def _observe(self, rules: Rules, found: Route, scope: Scope, receive: Receive, send: Send) -> None:
         """Request and answer pass unchanged; then what enforcing would have done is found out."""
         assert self.app is not None
         limits = rules.policy.limits
-        trace, heard = Trace(self.clock()), Overheard(receive, send, limits.max_body_bytes, limits.max_answer_bytes)
+        trace, heard = QueryTrace(self.clock()), MessageTee(receive, send, limits.max_body_bytes, limits.max_answer_bytes)
         await self.app(scope, heard.receive, heard.send)
         trace.status = heard.answer.status
         if found.kind != "query":
@@ -407,7 +419,7 @@ class PolicyMiddleware:
             return
         try:
             status = await self._judged(rules, trace, scope, heard)
-        except Refused as refused:
+        except RequestRefused as refused:
             status = refused.status
         except Exception as error:
             self._fault(trace, "internal", error)
@@ -415,39 +427,39 @@ class PolicyMiddleware:
         self._would(trace, status)
         self._done(trace)
 
-    async def _judged(self, rules: Rules, trace: Trace, scope: Scope, heard: Overheard) -> int:
+    async def _judged(self, rules: Rules, trace: QueryTrace, scope: Scope, heard: MessageTee) -> int:
         """The status that enforcing would have answered with."""
         group = self._who(rules, trace, scope)
         if heard.too_long:
-            raise Refused(413, TOO_LONG)
+            raise RequestRefused(413, TOO_LONG)
         body = await read_body(heard.again, scope["headers"], rules.policy.limits.max_body_bytes, 1.0)
         query = rules.exchange.query(body, restricted=group.defence is not None)
         if len(query.batch) > rules.policy.limits.max_records:
-            raise Refused(413, TOO_LONG)
+            raise RequestRefused(413, TOO_LONG)
         trace.batch = query.batch
         defence = await self._allowed(rules, trace, group, query.batch)
         reply = await self._protected(rules, trace, heard.answer, len(query.batch), defence)
         return reply.status
 
-    def _would(self, trace: Trace, status: int) -> None:
+    def _would(self, trace: QueryTrace, status: int) -> None:
         self.counters.would(status)
         if status >= 400 and status != trace.status:
-            say(logging.INFO, "would_refuse", status=status, client=trace.key, group=trace.group)
+            log_event(logging.INFO, "would_refuse", status=status, client=trace.key, group=trace.group)
 
-    def _fault(self, trace: Trace, which: Faulty, error: Exception) -> None:
+    def _fault(self, trace: QueryTrace, which: Faulty, error: Exception) -> None:
         """Count and log what failed; errors of other programs by their kind alone, since they may quote inputs."""
         trace.faults.append(which)
         self.counters.fault(which)
-        said = str(error) if isinstance(error, MemberscopeError | StateError | Unreadable) else ""
-        say(logging.ERROR, "fault", which=which, error=type(error).__name__, said=said, client=trace.key)
+        said = str(error) if isinstance(error, MemberscopeError | StateError | UnreadableAnswer) else ""
+        log_event(logging.ERROR, "fault", which=which, error=type(error).__name__, said=said, client=trace.key)
 
-    def _done(self, trace: Trace) -> None:
+    def _done(self, trace: QueryTrace) -> None:
         """Count the query, log it, and tell the monitor, whose own errors change nothing."""
         seconds = self.clock() - trace.start
         self.counters.request("query", trace.status, seconds)
         level = logging.DEBUG if trace.status < 400 else logging.INFO
         if LOGGER.isEnabledFor(level):
-            say(
+            log_event(
                 level,
                 "query",
                 status=trace.status,
@@ -461,24 +473,26 @@ class PolicyMiddleware:
             return
         try:
             answered = trace.status < 300
-            labels = trace.labels if answered and trace.labels is not None else unknown(len(trace.batch))
+            labels = trace.labels if answered and trace.labels is not None else build_unknown_labels(len(trace.batch))
             passed = trace.passed if answered else b""
             told = trace.serving if passed else None
-            self.watch(Seen(trace.batch, trace.client, trace.key, trace.group, labels, trace.status, seconds, passed, told))
+            self.watch(
+                QueryEvent(trace.batch, trace.client, trace.key, trace.group, labels, trace.status, seconds, passed, told)
+            )
         except Exception as error:
             self._fault(trace, "watch", error)
 
 
-def unknown(n: int) -> Ints:
+def build_unknown_labels(n: int) -> Ints:
     """No top classes (n,), to be read only.
 
-    >>> unknown(2).tolist()
+    >>> build_unknown_labels(2).tolist()
     [-1, -1]
     """
     return NO_LABELS[:n] if n <= len(NO_LABELS) else np.full(n, -1, dtype=np.int64)
 
 
-def rewritten(scope: Scope, body: bytes) -> Scope:
+def rewrite_scope(scope: Scope, body: bytes) -> Scope:
     """The scope of a query whose body was written anew; nothing in it asks for another form of answer."""
     headers: Headers = [(name, value) for name, value in scope["headers"] if name.lower() not in DROPPED]
     headers += [
@@ -492,7 +506,7 @@ def rewritten(scope: Scope, body: bytes) -> Scope:
     return {**scope, "headers": headers, "query_string": b"", "extensions": extensions}
 
 
-def replayed(body: bytes, receive: Receive) -> Receive:
+def replay_body(body: bytes, receive: Receive) -> Receive:
     """A `receive` that gives the body, and then what the client does."""
     given = False
 
@@ -506,8 +520,8 @@ def replayed(body: bytes, receive: Receive) -> Receive:
     return again  # type: ignore[return-value]
 
 
-def failed(captured: Captured) -> Reply:
+def build_failure_reply(captured: Captured) -> GuardReply:
     """An answer that is no success: its status, and a sentence that tells nothing of the record."""
     status = captured.status if 400 <= captured.status < 600 else 502
-    refused = Refused(status, REFUSES[status // 100])
-    return Reply(status, Reply.of(refused).body, told(captured.headers))
+    refused = RequestRefused(status, REFUSES[status // 100])
+    return GuardReply(status, GuardReply.of(refused).body, select_neutral_headers(captured.headers))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from memberscope.guard.asgi.bodies import Captured, Message, Receive, Send, Unreadable
+from memberscope.guard.asgi.bodies import Captured, Message, Receive, Send, UnreadableAnswer
 
 
-class Overheard:
+class MessageTee:
     """Passes each message on, and keeps a copy within limits."""
 
     def __init__(self, receive: Receive, send: Send, most: int, most_answer: int) -> None:
@@ -37,7 +37,7 @@ class Overheard:
         await self._send(message)
         try:
             await self.answer(message)
-        except Unreadable:
+        except UnreadableAnswer:
             self.answer.ended = False
 
     async def again(self) -> Message:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from memberscope.guard.asgi.routes import OPEN
-from memberscope.guard.policy.config import GuardPolicy, Serving
+from memberscope.guard.policy.config import GuardPolicy, ServingConfig
 
 ANSWERS = {
     "200": "What the policy lets through of the answer.",
@@ -34,38 +34,38 @@ TENSOR = {
 }
 
 
-def openapi(policy: GuardPolicy) -> dict[str, Any]:
+def build_openapi(policy: GuardPolicy) -> dict[str, Any]:
     """The document.
 
-    >>> from memberscope.guard.policy.config import policy_of
-    >>> sorted(openapi(policy_of({"serving": {"protocol": "mlflow", "n_classes": 3}}))["paths"])
+    >>> from memberscope.guard.policy.config import parse_guard_policy
+    >>> sorted(build_openapi(policy_of({"serving": {"protocol": "mlflow", "n_classes": 3}}))["paths"])
     ['/health', '/invocations', '/ping', '/version']
     """
     serving = policy.serving
-    harmless = {path: {"get": passed()} for path in OPEN[serving.protocol]}
+    harmless = {path: {"get": describe_passed_request()} for path in OPEN[serving.protocol]}
     if serving.protocol == "v2" and serving.model_name:
         home = f"/v2/models/{serving.model_name}"
-        harmless |= {home: {"get": passed()}, f"{home}/ready": {"get": passed()}}
+        harmless |= {home: {"get": describe_passed_request()}, f"{home}/ready": {"get": describe_passed_request()}}
     return {
         "openapi": "3.1.0",
         "info": {"title": "A guarded model", "version": "1"},
-        "paths": {**harmless, guarded_path(serving): {"post": guarded(serving)}},
+        "paths": {**harmless, find_query_path(serving): {"post": describe_guarded_query(serving)}},
     }
 
 
-def guarded_path(serving: Serving) -> str:
+def find_query_path(serving: ServingConfig) -> str:
     """Where queries are posted."""
     if serving.protocol == "json":
         return str(serving.path)
     return "/invocations" if serving.protocol == "mlflow" else f"/v2/models/{serving.model_name or 'model'}/infer"
 
 
-def passed() -> dict[str, Any]:
+def describe_passed_request() -> dict[str, Any]:
     """A request that passes unchanged."""
     return {"responses": {"default": {"description": "What the server answers."}}}
 
 
-def guarded(serving: Serving) -> dict[str, Any]:
+def describe_guarded_query(serving: ServingConfig) -> dict[str, Any]:
     """A query and its answers."""
     error = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
     answers: dict[str, Any] = {

@@ -8,10 +8,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from memberscope.errors import InputError
-from memberscope.guard.asgi.bodies import Headers, Receive, Reply, Scope, Send, header
-from memberscope.guard.identity.client_identity import network_of, peer_of
+from memberscope.guard.asgi.bodies import GuardReply, Headers, Receive, Scope, Send, read_header
+from memberscope.guard.identity.client_identity import parse_network, read_peer_address
 from memberscope.guard.policy.config import GuardPolicy
-from memberscope.guard.refused import Refused
+from memberscope.guard.refused import RequestRefused
 
 HOPS = {
     b"connection",
@@ -33,7 +33,7 @@ AWAY = "Expected an answer from the model's server, but could not reach it. Try 
 SILENT = "Expected an answer from the model's server in time, got none. Try again later."
 
 
-class Cut(Exception):
+class UpstreamInterrupted(Exception):
     """The upstream's answer ended too early; the client's connection must end too."""
 
 
@@ -70,7 +70,7 @@ class Proxy:
         """
         self.limits, identity = policy.limits, policy.identity
         listed = [entry for entry in identity.trusted_proxies if entry != "unix"]
-        self._trusted = [network_of(entry) for entry in listed]
+        self._trusted = [parse_network(entry) for entry in listed]
         self._unix = len(listed) < len(identity.trusted_proxies)
         self._spoofable = FORWARDED | {identity.mtls_header.lower().encode("latin-1")}
 
@@ -91,12 +91,12 @@ class Proxy:
                 timeout=self._patience(),
                 allow_redirects=False,
             ) as answer:
-                await relayed(answer, send)
+                await relay_answer(answer, send)
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             if body.refused is not None:
                 raise body.refused from None
             late = isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError)
-            await Reply.of(Refused(504, SILENT) if late else Refused(502, AWAY)).send(send)
+            await GuardReply.of(RequestRefused(504, SILENT) if late else RequestRefused(502, AWAY)).send(send)
 
     async def reachable(self) -> bool:
         """Whether the upstream accepts connections."""
@@ -151,21 +151,24 @@ class Proxy:
         """The headers for the upstream: those that a stranger could use to seem another are kept from listed proxies only."""
         headers: Headers = scope["headers"]
         trusted = self._trusts(scope)
-        dropped = HOPS | self._stripped | connected(headers) | (set() if trusted else self._spoofable)
+        dropped = HOPS | self._stripped | list_hop_headers(headers) | (set() if trusted else self._spoofable)
         if alone:
             dropped = dropped | {b"content-length"}
         kept = [(name, value) for name, value in headers if name.lower() not in dropped and b"_" not in name]
         peer = (scope.get("client") or ("unknown", 0))[0]
-        before = header(headers, b"x-forwarded-for") if trusted else None
+        before = read_header(headers, b"x-forwarded-for") if trusted else None
         kept = [(name, value) for name, value in kept if name.lower() != b"x-forwarded-for"]
         chain = peer.encode() if before is None else before + b", " + peer.encode()
         kept.append((b"x-forwarded-for", chain))
         if not trusted:
-            kept += [(b"x-forwarded-proto", scope["scheme"].encode()), (b"x-forwarded-host", header(headers, b"host") or b"")]
+            kept += [
+                (b"x-forwarded-proto", scope["scheme"].encode()),
+                (b"x-forwarded-host", read_header(headers, b"host") or b""),
+            ]
         return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in kept]
 
     def _trusts(self, scope: Scope) -> bool:
-        peer = peer_of(scope)
+        peer = read_peer_address(scope)
         return self._unix if peer is None else any(peer in network for network in self._trusted)
 
 
@@ -201,12 +204,12 @@ class Body:
                 if message["type"] == "http.disconnect":
                     raise ConnectionError
                 part, more = message.get("body", b""), message.get("more_body", False)
-        except Refused as refused:
+        except RequestRefused as refused:
             self.refused = refused
             raise
 
 
-async def relayed(answer: Any, send: Send) -> None:
+async def relay_answer(answer: Any, send: Send) -> None:
     """Pass an upstream's answer on, part by part.
 
     Raises:
@@ -215,22 +218,22 @@ async def relayed(answer: Any, send: Send) -> None:
     import aiohttp
 
     raw = answer.raw_headers
-    dropped = OWN | connected(raw)
+    dropped = OWN | list_hop_headers(raw)
     headers = [(name.lower(), value) for name, value in raw if name.lower() not in dropped]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     try:
         async for part in answer.content.iter_any():
             await send({"type": "http.response.body", "body": part, "more_body": True})
     except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
-        raise Cut(type(error).__name__) from None
+        raise UpstreamInterrupted(type(error).__name__) from None
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def connected(headers: Headers) -> set[bytes]:
+def list_hop_headers(headers: Headers) -> set[bytes]:
     """Headers that the Connection header keeps to this hop.
 
-    >>> sorted(connected([(b"Connection", b"close, X-Once")]))
+    >>> sorted(list_hop_headers([(b"Connection", b"close, X-Once")]))
     [b'close', b'x-once']
     """
-    value = header(headers, b"connection")
+    value = read_header(headers, b"connection")
     return {word.strip().lower() for word in value.split(b",")} if value else set()

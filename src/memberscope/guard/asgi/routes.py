@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from memberscope.guard.policy.config import Serving
+from memberscope.guard.policy.config import ServingConfig
 
 NAME = r"([A-Za-z0-9_.~:@=+-]{1,200})"
 INFER = re.compile(rf"/v2/models/{NAME}(?:/versions/{NAME})?/infer")
@@ -25,10 +25,10 @@ class Route:
     status: int = 404
 
 
-def path_of(scope: Mapping[str, Any]) -> str | None:
+def read_request_path(scope: Mapping[str, Any]) -> str | None:
     """The path of an ASGI request below its root; None where servers could read it in two ways (escapes, `..`, `//`).
 
-    >>> path_of({"path": "/v2/models/a", "raw_path": b"/v2/models/a"}), path_of({"path": "/a/../b"})
+    >>> read_request_path({"path": "/v2/models/a", "raw_path": b"/v2/models/a"}), read_request_path({"path": "/a/../b"})
     ('/v2/models/a', None)
     """
     path, raw = str(scope["path"]), scope.get("raw_path")
@@ -39,27 +39,27 @@ def path_of(scope: Mapping[str, Any]) -> str | None:
     return None if ODD.search(path) or not path.isascii() else path
 
 
-def route(serving: Serving, method: str, path: str | None) -> Route:
+def route_request(serving: ServingConfig, method: str, path: str | None) -> Route:
     """What becomes of `method path`.
 
-    >>> iris = Serving(model_name="iris", n_classes=3)
-    >>> route(iris, "POST", "/v2/models/iris/infer").kind, route(iris, "GET", "/v2/health/ready").kind
+    >>> iris = ServingConfig(model_name="iris", n_classes=3)
+    >>> route_request(iris, "POST", "/v2/models/iris/infer").kind, route_request(iris, "GET", "/v2/health/ready").kind
     ('query', 'passed')
-    >>> route(iris, "POST", "/v2/models/other/infer").kind, route(iris, "GET", "/v2/models/iris/infer").status
+    >>> route_request(iris, "POST", "/v2/models/other/infer").kind, route_request(iris, "GET", "/v2/models/iris/infer").status
     ('refused', 405)
     """
     if path is None:
         return Route("refused")
-    model = asked(serving, path)
+    model = match_query_path(serving, path)
     if model is not None:
         return Route("query", model) if method == "POST" else Route("refused", model, 405)
-    if method in ("GET", "HEAD") and harmless(serving, path):
+    if method in ("GET", "HEAD") and is_metadata_path(serving, path):
         return Route("passed")
     spoken = "GET" if method == "HEAD" else method
-    return Route("passed" if any(fits(entry, spoken, path) for entry in serving.passed) else "refused")
+    return Route("passed" if any(is_entry_match(entry, spoken, path) for entry in serving.passed) else "refused")
 
 
-def asked(serving: Serving, path: str) -> str | None:
+def match_query_path(serving: ServingConfig, path: str) -> str | None:
     """The model that a path asks for answers, "" where it has no name; None if it asks for none."""
     if serving.protocol == "mlflow":
         return "" if path == "/invocations" else None
@@ -69,7 +69,7 @@ def asked(serving: Serving, path: str) -> str | None:
     return found[1] if found and serving.model_name in (None, found[1]) else None
 
 
-def harmless(serving: Serving, path: str) -> bool:
+def is_metadata_path(serving: ServingConfig, path: str) -> bool:
     """Whether a GET of the protocol tells of health or metadata alone."""
     if path in OPEN[serving.protocol]:
         return True
@@ -77,10 +77,10 @@ def harmless(serving: Serving, path: str) -> bool:
     return bool(found and found[1] != "stats" and serving.model_name in (None, found[1]))  # Triton's counts of all clients
 
 
-def fits(entry: str, method: str, path: str) -> bool:
+def is_entry_match(entry: str, method: str, path: str) -> bool:
     """Whether `METHOD /path` of the policy, perhaps with `*` at its end, names this request.
 
-    >>> fits("GET /docs*", "GET", "/docs/a"), fits("GET /docs", "POST", "/docs")
+    >>> is_entry_match("GET /docs*", "GET", "/docs/a"), is_entry_match("GET /docs", "POST", "/docs")
     (True, False)
     """
     word, _, wanted = entry.strip().partition(" ")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from memberscope.guard.asgi.bodies import CLOSE, TOO_LONG, TOO_SLOW, Headers, Message, Receive, Send, told
-from memberscope.guard.refused import Refused
+from memberscope.guard.asgi.bodies import CLOSE, TOO_LONG, TOO_SLOW, Headers, Message, Receive, Send, select_neutral_headers
+from memberscope.guard.refused import RequestRefused
 
 
-class Passing:
+class StreamingSend:
     """A `send` that lets an answer through; with `neutral`, only one that is a success, and of its headers those that may pass."""
 
     def __init__(self, send: Send, *, neutral: bool = False) -> None:
@@ -21,7 +21,7 @@ class Passing:
         if message["type"] == "http.response.start":
             self.status, self.headers = message["status"], list(message.get("headers", ()))
             if self._neutral:
-                message = {**message, "headers": kept(self.headers)}
+                message = {**message, "headers": select_content_headers(self.headers)}
             if self._neutral and not 200 <= self.status < 300:
                 return
             self.started = True
@@ -30,7 +30,7 @@ class Passing:
         await self._send(message)
 
 
-def patient(receive: Receive, seconds: float, most: int | None = None) -> Receive:
+def limit_receive(receive: Receive, seconds: float, most: int | None = None) -> Receive:
     """A `receive` that refuses a body whose next part takes longer (408), or that holds more than `most` bytes (413)."""
     size, whole = 0, False
 
@@ -42,16 +42,16 @@ def patient(receive: Receive, seconds: float, most: int | None = None) -> Receiv
             async with asyncio.timeout(seconds):
                 message = await receive()
         except TimeoutError:
-            raise Refused(408, TOO_SLOW, CLOSE) from None
+            raise RequestRefused(408, TOO_SLOW, CLOSE) from None
         size, whole = size + len(message.get("body", b"")), not message.get("more_body", False)
         if most is not None and size > most:
-            raise Refused(413, TOO_LONG, CLOSE)
+            raise RequestRefused(413, TOO_LONG, CLOSE)
         return message
 
     return one
 
 
-def kept(headers: Headers) -> Headers:
+def select_content_headers(headers: Headers) -> Headers:
     """Of an answer that passes as it is: what it is, and the headers that tell nothing."""
     about = (b"content-type", b"content-length", b"content-encoding")
-    return [(name, value) for name, value in headers if name.lower() in about] + list(told(headers))
+    return [(name, value) for name, value in headers if name.lower() in about] + list(select_neutral_headers(headers))

@@ -10,15 +10,15 @@ import numpy as np
 
 from memberscope.errors import InputError
 from memberscope.guard.detectors import feature_walks as walks
-from memberscope.guard.detectors.boundary_search import Boundary
-from memberscope.guard.detectors.client_history import Row, Rows
-from memberscope.guard.detectors.enumeration import SIGNS, Coverage
+from memberscope.guard.detectors.boundary_search import BoundaryDetector
+from memberscope.guard.detectors.client_history import ClientRow, ClientRows
+from memberscope.guard.detectors.enumeration import SIGNS, CoverageDetector
 from memberscope.guard.detectors.membership_hits import Membership
-from memberscope.guard.detectors.monitor import Settings
+from memberscope.guard.detectors.monitor import DetectorSettings
 from memberscope.guard.detectors.near_copies import SIZES, Probing
 from memberscope.guard.detectors.volume import DAY, MINUTE, Volume
 from memberscope.guard.sketching.fingerprints import Fingerprints
-from memberscope.guard.sketching.near_duplicates import Families
+from memberscope.guard.sketching.near_duplicates import NearDuplicateIndex
 from memberscope.guard.sketching.observations import BINS, Observations
 
 HALF = 0.5  # added to every count, so that nothing is impossible
@@ -26,7 +26,7 @@ CLIENTS = 1_000_000
 
 
 @dataclass
-class Counts:
+class BaselineCounts:
     """What is counted on the way: fresh queries, `near` ones (2,) and hits among them, `steps` (4,), `kept` (9,) out of `pairs`, and days.
 
     `agreed` (9,) are the fresh queries about new records by the most positions in which they agree with one of their client's last.
@@ -43,15 +43,15 @@ class Counts:
     last: dict[int, tuple[int, bytes]] = field(default_factory=dict)
 
 
-def learned(
+def learn_baseline(
     blocks: Iterable[Observations], fingerprints: Fingerprints | None, radius: float
-) -> tuple[Settings, tuple[float, float]]:
+) -> tuple[DetectorSettings, tuple[float, float]]:
     """Settings without thresholds, and the log's first and last time.
 
     Raises:
         InputError: The log is empty.
     """
-    counts, families, rows = Counts(), Families(radius), Rows(1, CLIENTS)
+    counts, families, rows = BaselineCounts(), NearDuplicateIndex(radius), ClientRows(1, CLIENTS)
     first, last = np.inf, -np.inf
     for block in blocks:
         if not len(block):
@@ -65,7 +65,7 @@ def learned(
         ):
             row = rows.of(client)
             fresh = row.is_fresh(record)
-            noted(counts, time, client, fresh)
+            count_day_query(counts, time, client, fresh)
             if placed.step[i] >= 0:
                 counts.steps[placed.step[i]] += 1
             if fresh:
@@ -73,14 +73,14 @@ def learned(
                 counts.hits += hit[i] > 0
                 for k, size in enumerate(SIZES):
                     counts.near[k] += placed.before[i] >= size
-                walked(counts, row, bins[i].tobytes(), int(placed.before[i]))
-                followed(counts, client, label, bins[i].tobytes())
+                count_agreement(counts, row, bins[i].tobytes(), int(placed.before[i]))
+                count_transition(counts, client, label, bins[i].tobytes())
     if not counts.days:
         raise InputError("Expected a log of benign queries, got an empty one. Observe for some days.")
-    return settings_of(counts, radius, fingerprints is not None), (float(first), float(last))
+    return build_detector_settings(counts, radius, fingerprints is not None), (float(first), float(last))
 
 
-def noted(counts: Counts, time: float, client: int, fresh: bool) -> None:
+def count_day_query(counts: BaselineCounts, time: float, client: int, fresh: bool) -> None:
     """Count a query for its client's day: queries, distinct ones, and those of the busiest minute."""
     day = counts.days[client, time // DAY]
     minute = time // MINUTE
@@ -92,16 +92,16 @@ def noted(counts: Counts, time: float, client: int, fresh: bool) -> None:
     day[2] = max(day[2], day[4])
 
 
-def walked(counts: Counts, row: Row, bins: bytes, before: int) -> None:
+def count_agreement(counts: BaselineCounts, row: ClientRow, bins: bytes, before: int) -> None:
     """Count in how many positions a query about a new record agrees with one of its client's last."""
     if before < 0:
         return
-    mark = walks.mark_of(bins)
-    counts.agreed[walks.most(row.lately, mark, row.held)] += 1
-    row.lately = walks.followed(row.lately, mark, row.held)
+    mark = walks.encode_mark(bins)
+    counts.agreed[walks.find_best_agreement(row.lately, mark, row.held)] += 1
+    row.lately = walks.append_mark(row.lately, mark, row.held)
 
 
-def followed(counts: Counts, client: int, label: int, bins: bytes) -> None:
+def count_transition(counts: BaselineCounts, client: int, label: int, bins: bytes) -> None:
     """Count how a client's query follows on the one before."""
     before = counts.last.get(client)
     counts.last[client] = (label, bins)
@@ -112,19 +112,19 @@ def followed(counts: Counts, client: int, label: int, bins: bytes) -> None:
             counts.kept[1 + k] += abs(bins[k] - before[1][k]) <= 1
 
 
-def settings_of(counts: Counts, radius: float, marked: bool) -> Settings:
+def build_detector_settings(counts: BaselineCounts, radius: float, marked: bool) -> DetectorSettings:
     """The detectors' settings from what was counted."""
     logs = np.log1p(np.array([day[:3] for day in counts.days.values()]))
     mean, spread = logs.mean(axis=0).tolist(), np.maximum(logs.std(axis=0), 0.3).tolist()
     steps = np.array(counts.steps)
     small, large = (float(near / (counts.fresh + 1)) for near in counts.near)
-    level, walking = walks.level_of(counts.agreed)
-    return Settings(
+    level, walking = walks.choose_agreement_level(counts.agreed)
+    return DetectorSettings(
         {},
         radius,
         Volume((mean[0], mean[1], mean[2]), (spread[0], spread[1], spread[2])),
         Probing((small, large, walking), level),
-        Boundary(tuple((steps / steps.sum()).tolist())),
+        BoundaryDetector(tuple((steps / steps.sum()).tolist())),
         Membership((counts.hits + HALF) / (counts.fresh + 1) if marked else 0.0),
-        Coverage(tuple(min(kept / counts.pairs, 1.0) for kept in counts.kept)),
+        CoverageDetector(tuple(min(kept / counts.pairs, 1.0) for kept in counts.kept)),
     )

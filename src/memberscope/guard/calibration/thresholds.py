@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.guard.calibration.baseline import CLIENTS, learned
-from memberscope.guard.detectors.monitor import STREAMS, Monitor, Settings
+from memberscope.guard.calibration.baseline import CLIENTS, learn_baseline
+from memberscope.guard.detectors.monitor import STREAMS, DetectorSettings, Monitor
 from memberscope.guard.detectors.volume import DAY
 from memberscope.guard.sketching.fingerprints import Fingerprints
 from memberscope.guard.sketching.observations import Observations
@@ -29,7 +29,7 @@ class Tuned:
     of the last: a rate within [`low`, `high`] with 95% confidence. The settings are those chosen on the last three quarters.
     """
 
-    settings: Settings
+    settings: DetectorSettings
     rate: float
     client_days: int
     queries: int
@@ -40,7 +40,7 @@ class Tuned:
     key: str = ""
 
 
-def tune(
+def tune_detectors(
     blocks: Iterable[Observations], fingerprints: Fingerprints | None = None, *, radius: float, rate: float = 1e-3
 ) -> Tuned:
     """Settings for this traffic, which is read twice; `rate` is false alarms a client-day, over all detectors together.
@@ -52,16 +52,16 @@ def tune(
         raise InputError(f"Expected a rate of false alarms a client-day between 0 and 1, got {rate}. Give 0.001.")
     if iter(blocks) is blocks:
         raise InputError("Expected a log that can be read twice, got one that is used up. Give a list or a Log.")
-    usual, times = learned(blocks, fingerprints, radius)
+    usual, times = learn_baseline(blocks, fingerprints, radius)
     if times[1] - times[0] < 4 * DAY:
         raise InputError(f"Expected a log of at least four days, got {(times[1] - times[0]) / DAY:.2f}. Observe for longer.")
-    peaks, asked = peaks_of(blocks, fingerprints, usual)
+    peaks, asked = collect_peaks(blocks, fingerprints, usual)
     begin, border = ((times[0] + share * (times[1] - times[0])) // DAY + 1 for share in (WARM, TRAIN))
     early, late = (sum(n for day, n in asked.items() if day >= begin and (day < border) == first) for first in (True, False))
-    chosen = thresholds(peaks, rate, early, lambda day: begin <= day < border)
-    alarms = exceeded(peaks, chosen, border)
+    chosen = choose_stream_thresholds(peaks, rate, early, lambda day: begin <= day < border)
+    alarms = count_alarms(peaks, chosen, border)
     low, high = clopper_pearson(min(alarms, late), late, 0.95)
-    settings = replace(usual, thresholds=thresholds(peaks, rate, early + late, lambda day: day >= begin))
+    settings = replace(usual, thresholds=choose_stream_thresholds(peaks, rate, early + late, lambda day: day >= begin))
     n = sum(len(block) for block in blocks)
     return Tuned(settings, rate, early + late, n, alarms, late, float(low), float(high))
 
@@ -69,8 +69,8 @@ def tune(
 Peaks = dict[str, dict[tuple[str, float], float]]
 
 
-def peaks_of(
-    blocks: Iterable[Observations], fingerprints: Fingerprints | None, usual: Settings
+def collect_peaks(
+    blocks: Iterable[Observations], fingerprints: Fingerprints | None, usual: DetectorSettings
 ) -> tuple[Peaks, dict[float, int]]:
     """For each stream the highest statistic of each subject and day, where above 0; and the number of clients by day."""
     peaks: Peaks = {stream: {} for stream in STREAMS}
@@ -89,16 +89,16 @@ def peaks_of(
     return peaks, {day: len(found) for day, found in clients.items()}
 
 
-def thresholds(peaks: Peaks, rate: float, days: int, when: Callable[[float], bool]) -> dict[str, float]:
+def choose_stream_thresholds(peaks: Peaks, rate: float, days: int, when: Callable[[float], bool]) -> dict[str, float]:
     """For each stream the threshold that `rate` / number of streams of the client-days exceed, from peaks of the days when `when`."""
     found = {}
     for stream in STREAMS:
         values = np.array([value for (_, day), value in peaks[stream].items() if when(day)])
-        found[stream] = exceeded_by(values, days * rate / len(STREAMS), -float(np.log(rate / len(STREAMS))))
+        found[stream] = estimate_threshold(values, days * rate / len(STREAMS), -float(np.log(rate / len(STREAMS))))
     return found
 
 
-def exceeded_by(values: Floats, expected: float, least: float) -> float:
+def estimate_threshold(values: Floats, expected: float, least: float) -> float:
     """The threshold that on average `expected` of the peaks exceed, beyond them by the tail of a generalised Pareto distribution.
 
     Its shape is kept between -0.3, for sums that forget and so are bounded, and 1. `least` is where too few peaks tell; for such sums
@@ -106,7 +106,7 @@ def exceeded_by(values: Floats, expected: float, least: float) -> float:
 
     >>> rng = np.random.default_rng(0)
     >>> peaks = rng.exponential(size=20_000)
-    >>> bool(9 < exceeded_by(peaks, 1.0, 12.0) < 12)  # log(20,000) is 9.9
+    >>> bool(9 < estimate_threshold(peaks, 1.0, 12.0) < 12)  # log(20,000) is 9.9
     True
     """
     values = np.sort(values)[::-1]
@@ -116,14 +116,14 @@ def exceeded_by(values: Floats, expected: float, least: float) -> float:
     if expected >= top:
         return float(values[int(expected)])
     base, beyond = float(values[top]), values[:top] - values[top]
-    shape, scale = pareto(beyond)
+    shape, scale = fit_pareto_tail(beyond)
     ratio = top / expected
     tail = scale * (np.log(ratio) if abs(shape) < 1e-6 else (ratio**shape - 1) / shape)
     observed = float(values[int(expected)]) if expected >= 1 else float(values[0])
     return max(base + float(tail), float(np.nextafter(observed, np.inf)))
 
 
-def pareto(beyond: Floats) -> tuple[float, float]:
+def fit_pareto_tail(beyond: Floats) -> tuple[float, float]:
     """Shape, between -0.3 and 1, and scale of a generalised Pareto distribution by probability-weighted moments of what is beyond (n,).
 
     Reference: J. R. M. Hosking, J. R. Wallis, "Parameter and Quantile Estimation for the Generalized Pareto Distribution",
@@ -139,7 +139,7 @@ def pareto(beyond: Floats) -> tuple[float, float]:
     return shape, mean * (1 - shape)
 
 
-def exceeded(peaks: Peaks, limits: dict[str, float], border: float) -> int:
+def count_alarms(peaks: Peaks, limits: dict[str, float], border: float) -> int:
     """How many alarms `limits` give from the day `border` on; a subject that exceeds one day after day alarms once."""
     found = 0
     for stream in STREAMS:

@@ -9,11 +9,11 @@ from typing import Any
 
 from memberscope.errors import InputError
 from memberscope.guard.calibration.thresholds import Tuned
-from memberscope.guard.detectors.boundary_search import Boundary
-from memberscope.guard.detectors.enumeration import Coverage
+from memberscope.guard.detectors.boundary_search import BoundaryDetector
+from memberscope.guard.detectors.enumeration import CoverageDetector
 from memberscope.guard.detectors.feature_walks import NEVER
 from memberscope.guard.detectors.membership_hits import Membership
-from memberscope.guard.detectors.monitor import STREAMS, Settings
+from memberscope.guard.detectors.monitor import STREAMS, DetectorSettings
 from memberscope.guard.detectors.near_copies import SIGNS, Probing
 from memberscope.guard.detectors.volume import Volume
 from memberscope.signals import write_bytes
@@ -22,9 +22,9 @@ FORMAT = "memberscope-tuned/2"
 PARTS: dict[str, Any] = {
     "volume": Volume,
     "probing": Probing,
-    "boundary": Boundary,
+    "boundary": BoundaryDetector,
     "membership": Membership,
-    "coverage": Coverage,
+    "coverage": CoverageDetector,
 }
 
 
@@ -41,7 +41,7 @@ def read_tuned(path: str | Path, key: str | None = None) -> Tuned:
 
     >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "tuned.json"
-    >>> write_tuned(file, Tuned(Settings({"volume.client": 9.0}, 0.1), 0.001, 10, 20, 0, 5, 0.0, 0.5, "k"))
+    >>> write_tuned(file, Tuned(DetectorSettings({"volume.client": 9.0}, 0.1), 0.001, 10, 20, 0, 5, 0.0, 0.5, "k"))
     >>> read_tuned(file, "k").settings.thresholds
     {'volume.client': 9.0}
     """
@@ -53,8 +53,11 @@ def read_tuned(path: str | Path, key: str | None = None) -> Tuned:
                 "Make them anew with memberscope guard tune."
             )
         told = found.pop("settings")
-        parts = {name: make(**{key: settled(value) for key, value in told.pop(name).items()}) for name, make in PARTS.items()}
-        settings = Settings(**told, **parts)
+        parts = {
+            name: make(**{key: convert_to_tuple(value) for key, value in told.pop(name).items()})
+            for name, make in PARTS.items()
+        }
+        settings = DetectorSettings(**told, **parts)
         tuned = Tuned(settings, **found)
         if not set(settings.thresholds) <= set(STREAMS) or not all(
             isinstance(v, int | float) for v in settings.thresholds.values()
@@ -79,6 +82,6 @@ def read_tuned(path: str | Path, key: str | None = None) -> Tuned:
     return tuned
 
 
-def settled(value: Any) -> Any:
+def convert_to_tuple(value: Any) -> Any:
     """Lists as tuples, as they were."""
     return tuple(value) if isinstance(value, list) else value

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import log
 from typing import ClassVar
 
-from memberscope.guard.detectors.client_history import Query, Row
+from memberscope.guard.detectors.client_history import ClientRow, ObservedQuery
 from memberscope.guard.detectors.cusum import FORGET
 
 SEARCH = (0.4, 0.3, 0.15, 0.15)  # elsewhere with the same label; with another; on the line with the same; with another
@@ -18,7 +18,7 @@ USUAL = (0.9, 0.06, 0.03, 0.01)
 
 
 @dataclass(frozen=True)
-class Boundary:
+class BoundaryDetector:
     """`usual` (4,) is how benign variants are stepped to. The statistic is a cumulative sum of log likelihood ratios over variants."""
 
     usual: tuple[float, ...] = USUAL
@@ -29,16 +29,16 @@ class Boundary:
         """What a step adds to the sum."""
         return log(SEARCH[step] / self.usual[step])
 
-    def step(self, row: Row, at: int, query: Query) -> float:
+    def step(self, row: ClientRow, at: int, query: ObservedQuery) -> float:
         """Take note of a query, and say the statistic."""
         if query.step >= 0:
             row.numbers[at] = max(0.0, FORGET * row.numbers[at] + self.gain(query.step))
         return row.numbers[at]
 
-    def reset(self, row: Row, at: int) -> None:
+    def reset(self, row: ClientRow, at: int) -> None:
         """Forget the sum, after an alarm."""
         row.numbers[at] = 0.0
 
-    def suspicion(self, row: Row, at: int) -> float:
+    def suspicion(self, row: ClientRow, at: int) -> float:
         """The statistic as it is."""
         return row.numbers[at]

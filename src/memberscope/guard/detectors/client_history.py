@@ -14,7 +14,7 @@ HEAD = 4  # first seen, last seen, queries, alarms
 
 
 @dataclass(slots=True)
-class Query:
+class ObservedQuery:
     """One query as detectors see it: `fresh` if the client did not ask about this record lately, `before` and `step` as families tell.
 
     `hit` is 1 for a member's fingerprint, 2 for a honey record, 0 for none, -1 where nothing is known. `base` is the rate of hits that was expected of the client, for the pool that it is in.
@@ -29,11 +29,11 @@ class Query:
     label: int
     bins: bytes
     base: float = -1.0
-    asker: Row | None = None
+    asker: ClientRow | None = None
 
 
 @dataclass(slots=True)
-class Row:
+class ClientRow:
     """One client: numbers of its detectors, short hashes of the records that it asked about, and where its last `held` fresh ones lay."""
 
     numbers: array[float]
@@ -56,25 +56,25 @@ class Row:
         return True
 
 
-class Rows:
+class ClientRows:
     """At most `most` clients by their hashes.
 
-    >>> rows = Rows(width=2, most=2)
+    >>> rows = ClientRows(width=2, most=2)
     >>> [rows.of(client).numbers[0] for client in (1, 2, 3)], len(rows), 1 in rows.kept
     ([0.0, 0.0, 0.0], 2, False)
     """
 
     def __init__(self, width: int, most: int, held: int = CLIENT) -> None:
-        self.kept: OrderedDict[int, Row] = OrderedDict()
+        self.kept: OrderedDict[int, ClientRow] = OrderedDict()
         self.width, self.most, self.held = width, most, held
 
-    def of(self, client: int) -> Row:
+    def of(self, client: int) -> ClientRow:
         """The client's row; an empty one if it was never seen, or too long ago."""
         row = self.kept.get(client)
         if row is None:
             if len(self.kept) >= self.most:
                 self.kept.popitem(last=False)
-            row = self.kept[client] = Row(array("d", bytes(8 * self.width)), array("H", bytes(2 * SEEN)), self.held)
+            row = self.kept[client] = ClientRow(array("d", bytes(8 * self.width)), array("H", bytes(2 * SEEN)), self.held)
         else:
             self.kept.move_to_end(client)
         return row

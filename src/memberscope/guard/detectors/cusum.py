@@ -8,20 +8,20 @@ FORGET = 0.99  # share of a sum that is left after a query: what counts are the 
 EDGE = 1e-4  # smallest rate that is expected of anything
 
 
-def risen(total: float, happened: bool, usual: float, campaign: float) -> float:
+def update_cusum(total: float, happened: bool, usual: float, campaign: float) -> float:
     """The sum after an event of usual rate `usual` that a campaign has at rate `campaign`; never below 0.
 
-    >>> risen(0.0, True, 0.1, 0.5) > 1.6, risen(0.5, False, 0.1, 0.5)
+    >>> update_cusum(0.0, True, 0.1, 0.5) > 1.6, update_cusum(0.5, False, 0.1, 0.5)
     (True, 0.0)
     """
     gain = log(campaign / usual) if happened else log((1 - campaign) / (1 - usual))
     return max(0.0, FORGET * total + gain)
 
 
-def expected(population: float, events: float, asked: float, strength: float) -> float:
+def estimate_usual_rate(population: float, events: float, asked: float, strength: float) -> float:
     """A client's usual rate: the population's, which counts for `strength` queries, and its own.
 
-    >>> expected(0.1, 0.0, 0.0, 50.0), expected(0.1, 500.0, 1000.0, 50.0) > 0.47
+    >>> estimate_usual_rate(0.1, 0.0, 0.0, 50.0), estimate_usual_rate(0.1, 500.0, 1000.0, 50.0) > 0.47
     (0.1, True)
     """
     return min(max((strength * population + events) / (strength + asked), EDGE), 1 - EDGE)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-from memberscope.guard.detectors.client_history import Query, Row
-from memberscope.guard.detectors.cusum import EDGE, risen
+from memberscope.guard.detectors.client_history import ClientRow, ObservedQuery
+from memberscope.guard.detectors.cusum import EDGE, update_cusum
 from memberscope.guard.sketching.observations import BINS
 
 STRENGTH, LONG = 100.0, 2000.0  # queries that the population counts for; after which half of a client's history is forgotten
@@ -18,7 +18,7 @@ SIGNS = 1 + BINS
 
 
 @dataclass(frozen=True)
-class Coverage:
+class CoverageDetector:
     """`usual` (9,) is how often benign clients ask twice running for one class, and move each of eight features by at most a bin.
 
     The statistic is the largest of nine cumulative sums of log likelihood ratios. A client's expected rates move to its own.
@@ -33,7 +33,7 @@ class Coverage:
         """The signs that are not usual anyway."""
         return tuple(k for k in range(SIGNS) if self.usual[k] < HIGH)
 
-    def step(self, row: Row, at: int, query: Query) -> float:
+    def step(self, row: ClientRow, at: int, query: ObservedQuery) -> float:
         """Take note of a query, and say the statistic; only a client's fresh records count."""
         numbers, counts, sums, last = row.numbers, at + 2, at + 2 + SIGNS, at + 2 + 2 * SIGNS
         if query.fresh:
@@ -44,7 +44,7 @@ class Coverage:
                     kept = -1.5 < bins[k - 1] - numbers[last + k - 1] < 1.5 if k else 0 <= query.label == numbers[at + 1]
                     rate = (STRENGTH * self.usual[k] + numbers[counts + k]) * weight
                     if rate < HIGH and (kept or numbers[sums + k]):  # a sum of 0 stays 0 where nothing happened
-                        numbers[sums + k] = risen(numbers[sums + k], kept, max(rate, EDGE), SORTED)
+                        numbers[sums + k] = update_cusum(numbers[sums + k], kept, max(rate, EDGE), SORTED)
                     numbers[counts + k] += kept
             numbers[at], numbers[at + 1] = asked + 1, query.label
             numbers[last : last + BINS] = array("d", list(query.bins))
@@ -54,12 +54,12 @@ class Coverage:
                     numbers[counts + k] /= 2
         return max(numbers[sums : sums + SIGNS])
 
-    def reset(self, row: Row, at: int) -> None:
+    def reset(self, row: ClientRow, at: int) -> None:
         """Forget the sums, after an alarm."""
         sums = at + 2 + SIGNS
         for k in range(SIGNS):
             row.numbers[sums + k] = 0.0
 
-    def suspicion(self, row: Row, at: int) -> float:
+    def suspicion(self, row: ClientRow, at: int) -> float:
         """The statistic as it is."""
         return max(row.numbers[at + 2 + SIGNS : at + 2 + 2 * SIGNS])

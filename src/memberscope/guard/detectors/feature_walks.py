@@ -19,7 +19,7 @@ NEVER = BINS + 1  # the level where agreement tells nothing
 LANE = int.from_bytes(bytes([1] * BINS), "little")
 
 
-class Span(NamedTuple):
+class LaneConstants(NamedTuple):
     """Constants for `n` remembered queries and a level: one pattern repeated for each query."""
 
     copies: int
@@ -30,47 +30,47 @@ class Span(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def span(n: int, level: int) -> Span:
-    """The constants with which `agrees` finds queries that agree in at least `level` positions."""
+def build_lane_constants(n: int, level: int) -> LaneConstants:
+    """The constants with which `has_agreement` finds queries that agree in at least `level` positions."""
 
     def repeated(*pattern: int) -> int:
         return int.from_bytes(bytes(pattern) * n, "little")
 
     last = [0] * (BINS - 1)
     limit = 0x7F - (BINS - level)
-    return Span(
+    return LaneConstants(
         repeated(1, *last), repeated(*[0x7F] * BINS), repeated(*[0x80] * BINS), repeated(*last, limit), repeated(*last, 0x80)
     )
 
 
-def mark_of(bins: bytes) -> int:
+def encode_mark(bins: bytes) -> int:
     """A query's eight positions as a number."""
     return int.from_bytes(bins, "little") | TAKEN * LANE
 
 
-def agrees(lately: int, mark: int, by: Span) -> bool:
+def has_agreement(lately: int, mark: int, by: LaneConstants) -> bool:
     """Whether any of the queries in `lately` agrees with `mark` in as many positions as `by` says.
 
-    >>> before = followed(followed(0, mark_of(bytes(range(8))), 16), mark_of(bytes(8)), 16)
-    >>> query = mark_of(bytes([0, 1, 2, 3, 4, 5, 30, 30]))
-    >>> [agrees(before, query, span(16, level)) for level in (5, 6, 7, 8)]
+    >>> before = append_mark(append_mark(0, encode_mark(bytes(range(8))), 16), encode_mark(bytes(8)), 16)
+    >>> query = encode_mark(bytes([0, 1, 2, 3, 4, 5, 30, 30]))
+    >>> [has_agreement(before, query, build_lane_constants(16, level)) for level in (5, 6, 7, 8)]
     [True, True, False, False]
     """
     differ = (((lately ^ mark * by.copies) + by.full) & by.high) >> 7  # 1 in each byte that differs
     return (differ * LANE + by.limit) & by.top != by.top  # the highest byte of each eight has their sum
 
 
-def followed(lately: int, mark: int, n: int) -> int:
+def append_mark(lately: int, mark: int, n: int) -> int:
     """The last `n` queries, once this one is among them."""
     return (lately << 8 * BINS | mark) & (1 << 8 * BINS * n) - 1
 
 
-def level_of(agreed: list[float]) -> tuple[int, float]:
+def choose_agreement_level(agreed: list[float]) -> tuple[int, float]:
     """The fewest positions in which few benign queries agree with an earlier one, and how many do.
 
     `agreed` (9,) counts queries by the most positions in which they agree with one before.
 
-    >>> level_of([0, 10, 20, 30, 30, 5, 3, 1, 1])
+    >>> choose_agreement_level([0, 10, 20, 30, 30, 5, 3, 1, 1])
     (5, 0.1)
     """
     for level in range(1, NEVER):
@@ -80,10 +80,10 @@ def level_of(agreed: list[float]) -> tuple[int, float]:
     return NEVER, 1.0
 
 
-def most(lately: int, mark: int, n: int) -> int:
+def find_best_agreement(lately: int, mark: int, n: int) -> int:
     """The most positions in which a remembered query agrees with `mark`, 0 for none.
 
-    >>> most(followed(0, mark_of(bytes(8)), 16), mark_of(bytes([0, 0, 0, 9, 9, 9, 9, 9])), 16)
+    >>> find_best_agreement(append_mark(0, encode_mark(bytes(8)), 16), encode_mark(bytes([0, 0, 0, 9, 9, 9, 9, 9])), 16)
     3
     """
-    return next((level for level in range(BINS, 0, -1) if agrees(lately, mark, span(n, level))), 0)
+    return next((level for level in range(BINS, 0, -1) if has_agreement(lately, mark, build_lane_constants(n, level))), 0)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from memberscope.guard.detectors.client_history import Query, Row
-from memberscope.guard.detectors.cusum import expected, risen
+from memberscope.guard.detectors.client_history import ClientRow, ObservedQuery
+from memberscope.guard.detectors.cusum import estimate_usual_rate, update_cusum
 
 STRENGTH = 50.0  # queries that the population's rate counts for
 LONG = 5000.0  # queries after which half of a client's history is forgotten
@@ -29,17 +29,17 @@ class Membership:
     name: ClassVar[str] = "membership"
     width: ClassVar[int] = 5
 
-    def step(self, row: Row, at: int, query: Query) -> float:
+    def step(self, row: ClientRow, at: int, query: ObservedQuery) -> float:
         """Take note of a query, and say the statistic; only a client's fresh records count."""
         numbers = row.numbers
         if query.hit >= 0 and query.fresh:
             asked, hits = numbers[at], numbers[at + 1]
-            base = expected(self.usual, hits, asked, STRENGTH) if query.base < 0 else query.base
+            base = estimate_usual_rate(self.usual, hits, asked, STRENGTH) if query.base < 0 else query.base
             query.base = base
             hit = query.hit > 0
             for k, share in enumerate((SOME, MANY)):
                 if hit or numbers[at + 2 + k]:  # a sum of 0 stays 0 where nothing happened
-                    numbers[at + 2 + k] = risen(numbers[at + 2 + k], hit, base, base + share * (1 - base)) + HONEY * (
+                    numbers[at + 2 + k] = update_cusum(numbers[at + 2 + k], hit, base, base + share * (1 - base)) + HONEY * (
                         query.hit == 2
                     )
             if numbers[at + 2] == 0.0 and numbers[at + 3] == 0.0:
@@ -50,14 +50,14 @@ class Membership:
                 numbers[at], numbers[at + 1] = asked / 2, hits / 2
         return max(numbers[at + 2], numbers[at + 3]) if numbers[at + 4] >= self.least else 0.0
 
-    def reset(self, row: Row, at: int) -> None:
+    def reset(self, row: ClientRow, at: int) -> None:
         """Forget the sums, after an alarm."""
         row.numbers[at + 2] = row.numbers[at + 3] = row.numbers[at + 4] = 0.0
 
-    def suspicion(self, row: Row, at: int) -> float:
+    def suspicion(self, row: ClientRow, at: int) -> float:
         """The larger sum, however few hits lie behind it."""
         return max(row.numbers[at + 2], row.numbers[at + 3])
 
-    def hits(self, row: Row, at: int) -> int:
+    def hits(self, row: ClientRow, at: int) -> int:
         """Hits since the sums were last at 0."""
         return int(row.numbers[at + 4])

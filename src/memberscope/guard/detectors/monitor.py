@@ -11,16 +11,16 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from memberscope.guard.detectors.alarm import Alarm, Scope
-from memberscope.guard.detectors.boundary_search import Boundary
-from memberscope.guard.detectors.client_history import HEAD, Query, Row, Rows
-from memberscope.guard.detectors.enumeration import Coverage
+from memberscope.guard.detectors.boundary_search import BoundaryDetector
+from memberscope.guard.detectors.client_history import HEAD, ClientRow, ClientRows, ObservedQuery
+from memberscope.guard.detectors.enumeration import CoverageDetector
 from memberscope.guard.detectors.feature_walks import POOL
 from memberscope.guard.detectors.membership_hits import Membership
 from memberscope.guard.detectors.near_copies import Probing
 from memberscope.guard.detectors.volume import DAY, Volume
 from memberscope.guard.policy.config import Detector
 from memberscope.guard.sketching.fingerprints import Fingerprints
-from memberscope.guard.sketching.near_duplicates import Families
+from memberscope.guard.sketching.near_duplicates import NearDuplicateIndex
 from memberscope.guard.sketching.observations import Observations
 
 HOUR, WEEK = 3600.0, 7 * DAY  # how long a client is a newcomer
@@ -44,30 +44,30 @@ class Sequential(Protocol):
         """How many numbers it keeps of a client."""
         ...
 
-    def step(self, row: Row, at: int, query: Query) -> float:
+    def step(self, row: ClientRow, at: int, query: ObservedQuery) -> float:
         """Take note of a query in the numbers from `at`, and say the statistic."""
         ...
 
-    def reset(self, row: Row, at: int) -> None:
+    def reset(self, row: ClientRow, at: int) -> None:
         """Forget what an alarm was about."""
         ...
 
-    def suspicion(self, row: Row, at: int) -> float:
+    def suspicion(self, row: ClientRow, at: int) -> float:
         """How much of the evidence is this row's, alarm or not; 0 for none."""
         ...
 
 
 @dataclass(frozen=True)
-class Settings:
+class DetectorSettings:
     """What detectors take for usual, from which `thresholds` by stream, such as `probing.client`, they alarm, and the `radius` of families."""
 
     thresholds: dict[str, float]
     radius: float
     volume: Volume = field(default_factory=Volume)
     probing: Probing = field(default_factory=Probing)
-    boundary: Boundary = field(default_factory=Boundary)
+    boundary: BoundaryDetector = field(default_factory=BoundaryDetector)
     membership: Membership = field(default_factory=Membership)
-    coverage: Coverage = field(default_factory=Coverage)
+    coverage: CoverageDetector = field(default_factory=CoverageDetector)
     window: int = 16_384
 
     @property
@@ -97,7 +97,12 @@ class Monitor:
     """
 
     def __init__(
-        self, settings: Settings, fingerprints: Fingerprints | None = None, *, clients: int = 100_000, peak: Peak | None = None
+        self,
+        settings: DetectorSettings,
+        fingerprints: Fingerprints | None = None,
+        *,
+        clients: int = 100_000,
+        peak: Peak | None = None,
     ) -> None:
         self.settings, self.fingerprints, self.peak = settings, fingerprints, peak
         self.places: list[Place] = []
@@ -106,8 +111,8 @@ class Monitor:
             own, pool = (settings.thresholds.get(f"{detector.name}.{scope}", inf) for scope in ("client", "pool"))
             self.places.append(Place(detector, width, detector.name, own, pool))
             width += detector.width
-        self.rows, self.pools = Rows(width, clients), Rows(width, len(POOLS), POOL)
-        self.families = Families(settings.radius, settings.window)
+        self.rows, self.pools = ClientRows(width, clients), ClientRows(width, len(POOLS), POOL)
+        self.families = NearDuplicateIndex(settings.radius, settings.window)
         self.family_limits = {name: settings.thresholds.get(f"{name}.family", inf) for name in ("probing", "boundary")}
         self.boundary_gains = [settings.boundary.gain(step) for step in range(4)]
         self.told: dict[tuple[str, str], float] = {}
@@ -125,14 +130,14 @@ class Monitor:
             if time > self.now or time < self.now - HOUR:  # a clock that was ahead for longer is set right
                 self.now = time
             row = self.rows.of(client)
-            query = Query(self.now, row.is_fresh(record), before, step, hit[i], label, bins[i].tobytes(), -1.0, row)
+            query = ObservedQuery(self.now, row.is_fresh(record), before, step, hit[i], label, bins[i].tobytes(), -1.0, row)
             self._one(query, row, client, found)
             if step >= 0:
                 self._family(query, family, found)
         self.queries += len(seen)
         return found
 
-    def _one(self, query: Query, row: Row, client: int, found: list[Alarm]) -> None:
+    def _one(self, query: ObservedQuery, row: ClientRow, client: int, found: list[Alarm]) -> None:
         numbers = row.numbers
         if numbers[2] == 0:
             numbers[0] = query.time
@@ -158,7 +163,7 @@ class Monitor:
                 )
                 detector.reset(pool, at)
 
-    def _family(self, query: Query, family: int, found: list[Alarm]) -> None:
+    def _family(self, query: ObservedQuery, family: int, found: list[Alarm]) -> None:
         at = family % self.families.window
         evidence = self.families.evidence
         evidence[at] = max(0.0, float(evidence[at]) + self.boundary_gains[query.step])
@@ -174,7 +179,7 @@ class Monitor:
 
     def _alarm(
         self,
-        query: Query,
+        query: ObservedQuery,
         name: str,
         who: tuple[Scope, str],
         values: tuple[float, float],

@@ -6,9 +6,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-from memberscope.guard.detectors.client_history import Query, Row
-from memberscope.guard.detectors.cusum import expected, risen
-from memberscope.guard.detectors.feature_walks import CLIENT, NEVER, POOL, Span, agrees, followed, mark_of, span
+from memberscope.guard.detectors.client_history import ClientRow, ObservedQuery
+from memberscope.guard.detectors.cusum import estimate_usual_rate, update_cusum
+from memberscope.guard.detectors.feature_walks import (
+    CLIENT,
+    NEVER,
+    POOL,
+    LaneConstants,
+    append_mark,
+    build_lane_constants,
+    encode_mark,
+    has_agreement,
+)
 
 SIZES = (1, 8)  # variants from which a family counts as small, and as large
 SIGNS = len(SIZES) + 1
@@ -33,11 +42,11 @@ class Probing:
     width: ClassVar[int] = WALKS + 4
 
     @cached_property
-    def spans(self) -> dict[int, Span]:
+    def spans(self) -> dict[int, LaneConstants]:
         """What finds walks among so many queries."""
-        return {n: span(n, self.level) for n in (CLIENT, POOL)} if self.level < NEVER else {}
+        return {n: build_lane_constants(n, self.level) for n in (CLIENT, POOL)} if self.level < NEVER else {}
 
-    def step(self, row: Row, at: int, query: Query) -> float:
+    def step(self, row: ClientRow, at: int, query: ObservedQuery) -> float:
         """Take note of a query, and say the statistic; what a client asked about lately changes nothing."""
         numbers, sums = row.numbers, at + SUMS
         if query.fresh:
@@ -45,8 +54,8 @@ class Probing:
             for k, size in enumerate(SIZES):
                 near = before >= size
                 if near or numbers[sums + k]:  # a sum of 0 stays 0 where nothing happened
-                    usual = expected(self.usual[k], numbers[at + 1 + k], asked, STRENGTH)
-                    numbers[sums + k] = risen(numbers[sums + k], near, usual, usual + CAMPAIGN * (1 - usual))
+                    usual = estimate_usual_rate(self.usual[k], numbers[at + 1 + k], asked, STRENGTH)
+                    numbers[sums + k] = update_cusum(numbers[sums + k], near, usual, usual + CAMPAIGN * (1 - usual))
                     numbers[at + 1 + k] += near
             numbers[at] = asked + 1
             if asked >= LONG:
@@ -56,31 +65,31 @@ class Probing:
                 self._walk(row, at + WALKS, query)
         return max(numbers[sums : sums + SIGNS])
 
-    def _walk(self, row: Row, at: int, query: Query) -> None:
+    def _walk(self, row: ClientRow, at: int, query: ObservedQuery) -> None:
         """Take note of a query about a new record: its sum, how many such there were, and how many walked on, in the numbers from `at`.
 
         The fourth is a client's part in what its pool sums up: it names clients, but alarms about none.
         """
-        numbers, mark = row.numbers, mark_of(query.bins)
-        walks = agrees(row.lately, mark, self.spans[row.held])
-        row.lately = followed(row.lately, mark, row.held)
+        numbers, mark = row.numbers, encode_mark(query.bins)
+        walks = has_agreement(row.lately, mark, self.spans[row.held])
+        row.lately = append_mark(row.lately, mark, row.held)
         asked = numbers[at + 1]
         part = query.asker.numbers if query.asker is not None and row.held == POOL else None
         if walks or numbers[at] or (part and part[at + 3]):
-            usual = expected(self.usual[2], numbers[at + 2], asked, STRENGTH)
-            numbers[at] = risen(numbers[at], walks, usual, usual + CAMPAIGN * (1 - usual))
+            usual = estimate_usual_rate(self.usual[2], numbers[at + 2], asked, STRENGTH)
+            numbers[at] = update_cusum(numbers[at], walks, usual, usual + CAMPAIGN * (1 - usual))
             numbers[at + 2] += walks
             if part:
-                part[at + 3] = risen(part[at + 3], walks, usual, usual + CAMPAIGN * (1 - usual))
+                part[at + 3] = update_cusum(part[at + 3], walks, usual, usual + CAMPAIGN * (1 - usual))
         numbers[at + 1] = asked + 1
         if asked >= LONG:
             numbers[at + 1], numbers[at + 2] = numbers[at + 1] / 2, numbers[at + 2] / 2
 
-    def reset(self, row: Row, at: int) -> None:
+    def reset(self, row: ClientRow, at: int) -> None:
         """Forget the sums, after an alarm."""
         for k in (SUMS, SUMS + 1, WALKS, WALKS + 3):
             row.numbers[at + k] = 0.0
 
-    def suspicion(self, row: Row, at: int) -> float:
+    def suspicion(self, row: ClientRow, at: int) -> float:
         """The statistic as it is, or the part in the pool's."""
         return max(*row.numbers[at + SUMS : at + SUMS + SIGNS], row.numbers[at + WALKS + 3])

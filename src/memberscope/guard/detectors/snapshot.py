@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.guard.detectors.client_history import SEEN, Row, Rows
+from memberscope.guard.detectors.client_history import SEEN, ClientRow, ClientRows
 from memberscope.guard.detectors.monitor import Monitor
 from memberscope.guard.sketching.observations import BINS
 
@@ -22,7 +22,7 @@ Buffer = Any  # bytes or an array
 FAMILY = ("points", "squares", "records", "family", "number", "variants", "last", "step", "label", "evidence")
 
 
-def snapshot(monitor: Monitor) -> bytes:
+def take_snapshot(monitor: Monitor) -> bytes:
     """All that the monitor remembers, in safetensors; no input is in it, and neither is a key."""
     families = monitor.families
     filled, founded = (min(n, families.window) for n in (families.added, families.founded))
@@ -44,10 +44,10 @@ def snapshot(monitor: Monitor) -> bytes:
         "clients": [[family, clients] for family, clients in families.clients.items()],
         "told": [[*key, time] for key, time in monitor.told.items()],
     }
-    return written(parts, {"monitor": json.dumps(kept)})
+    return encode_safetensors(parts, {"monitor": json.dumps(kept)})
 
 
-def written(parts: dict[str, tuple[str, tuple[int, ...], Iterable[Buffer]]], metadata: dict[str, str]) -> bytes:
+def encode_safetensors(parts: dict[str, tuple[str, tuple[int, ...], Iterable[Buffer]]], metadata: dict[str, str]) -> bytes:
     """A safetensors file of arrays, each by its kind, shape and pieces; there are never two copies of what may be large."""
     head: dict[str, Any] = {"__metadata__": metadata}
     end = 0
@@ -59,18 +59,18 @@ def written(parts: dict[str, tuple[str, tuple[int, ...], Iterable[Buffer]]], met
     return b"".join(chain([len(text).to_bytes(8, "little"), text], *(pieces for _, _, pieces in parts.values())))
 
 
-def restore(monitor: Monitor, data: bytes) -> None:
+def restore_monitor(monitor: Monitor, data: bytes) -> None:
     """Make a fresh monitor remember what another did that had the same settings.
 
     Raises:
         InputError: The bytes are no snapshot, or of a monitor with other settings.
 
-    >>> from memberscope.guard.detectors.monitor import Settings
-    >>> from memberscope.guard.sketching.observations import example
+    >>> from memberscope.guard.detectors.monitor import DetectorSettings
+    >>> from memberscope.guard.sketching.observations import make_example_observations
     >>> first, second = Monitor(Settings({}, 0.1)), Monitor(Settings({}, 0.1))
     >>> _ = first.observe(example(20))
-    >>> restore(second, snapshot(first))
-    >>> snapshot(second) == snapshot(first)
+    >>> restore_monitor(second, take_snapshot(first))
+    >>> take_snapshot(second) == take_snapshot(first)
     True
     """
     from safetensors import SafetensorError
@@ -85,7 +85,7 @@ def restore(monitor: Monitor, data: bytes) -> None:
         if kept["radius"] != families.radius or kept["counts"][2] != families.window:
             raise ValueError("other settings")
         for name, rows in (("rows", monitor.rows), ("pools", monitor.pools)):
-            fill(rows, *(arrays[f"{name}.{part}"] for part in ("who", "numbers", "seen", "lately")))
+            fill_client_rows(rows, *(arrays[f"{name}.{part}"] for part in ("who", "numbers", "seen", "lately")))
         for name in FAMILY:
             getattr(families, name)[: len(arrays[name])] = arrays[name]
         families.added, families.founded, monitor.queries = kept["counts"][0], kept["counts"][1], kept["counts"][3]
@@ -100,7 +100,9 @@ def restore(monitor: Monitor, data: bytes) -> None:
         ) from error
 
 
-def fill(rows: Rows, who: NDArray[np.uint64], numbers: NDArray[Any], seen: NDArray[Any], lately: NDArray[Any]) -> None:
+def fill_client_rows(
+    rows: ClientRows, who: NDArray[np.uint64], numbers: NDArray[Any], seen: NDArray[Any], lately: NDArray[Any]
+) -> None:
     """Put clients into empty rows, in their order.
 
     Raises:
@@ -115,4 +117,4 @@ def fill(rows: Rows, who: NDArray[np.uint64], numbers: NDArray[Any], seen: NDArr
     columns = (who.tolist(), numbers, seen, lately)
     for client, own, asked, last in zip(*(column[-rows.most :] for column in columns), strict=True):
         place = int.from_bytes(last.tobytes(), "little")
-        rows.kept[client] = Row(array("d", own.tobytes()), array("H", asked.tobytes()), rows.held, place)
+        rows.kept[client] = ClientRow(array("d", own.tobytes()), array("H", asked.tobytes()), rows.held, place)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import log1p, sqrt
 from typing import ClassVar
 
-from memberscope.guard.detectors.client_history import Query, Row
+from memberscope.guard.detectors.client_history import ClientRow, ObservedQuery
 
 DAY, MINUTE = 86400.0, 60.0
 PEERS = 2.0  # days that the peers count for
@@ -29,7 +29,7 @@ class Volume:
     name: ClassVar[str] = "volume"
     width: ClassVar[int] = 22
 
-    def step(self, row: Row, at: int, query: Query) -> float:
+    def step(self, row: ClientRow, at: int, query: ObservedQuery) -> float:
         """Take note of a query, and say the statistic."""
         numbers = row.numbers
         day = query.time // DAY
@@ -47,13 +47,13 @@ class Volume:
             numbers[at + 3] = numbers[at + 5]
         return max(self._sum(row, at, 0), self._sum(row, at, 1), self._sum(row, at, 2))
 
-    def _sum(self, row: Row, at: int, k: int) -> float:
+    def _sum(self, row: ClientRow, at: int, k: int) -> float:
         """One of the three sums, with today as it is so far."""
         numbers = row.numbers
         beyond = log1p(numbers[at + 1 + k]) * numbers[at + 19 + k] - numbers[at + 16 + k]
         return KEPT * numbers[at + 12 + k] + (beyond if beyond < MOST else MOST) - SLACK
 
-    def _open(self, row: Row, at: int, day: float) -> None:
+    def _open(self, row: ClientRow, at: int, day: float) -> None:
         """Begin a day: what is usual of the client, in standard deviations of its own and its peers' days."""
         numbers = row.numbers
         numbers[at], numbers[at + 1], numbers[at + 2], numbers[at + 3] = day, 0.0, 0.0, 0.0
@@ -64,7 +64,7 @@ class Volume:
             numbers[at + 19 + k] = 1.0 / max(sqrt(variance), LEAST)
             numbers[at + 16 + k] = mean * numbers[at + 19 + k]
 
-    def _close(self, row: Row, at: int) -> None:
+    def _close(self, row: ClientRow, at: int) -> None:
         """Add the day that is over to the sums and to the client's history."""
         numbers = row.numbers
         share = 1.0 / (numbers[at + 15] + 1)
@@ -75,10 +75,10 @@ class Volume:
             numbers[at + 9 + k] += (moved * moved * (1 - share) - numbers[at + 9 + k]) * share
         numbers[at + 15] = min(numbers[at + 15] + 1, LONG)
 
-    def reset(self, row: Row, at: int) -> None:
+    def reset(self, row: ClientRow, at: int) -> None:
         """Forget the sums, after an alarm."""
         row.numbers[at + 12] = row.numbers[at + 13] = row.numbers[at + 14] = 0.0
 
-    def suspicion(self, row: Row, at: int) -> float:
+    def suspicion(self, row: ClientRow, at: int) -> float:
         """The statistic as it is."""
         return max(0.0, *(self._sum(row, at, k) for k in range(3)))

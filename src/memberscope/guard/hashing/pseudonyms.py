@@ -27,10 +27,10 @@ class Names(Protocol):
         ...
 
 
-class Keyed:
+class KeyedHasher:
     """Names by a key that lives as long as this process, unless one is given.
 
-    >>> names = Keyed(bytes(32))
+    >>> names = KeyedHasher(bytes(32))
     >>> names.records(Batch(np.array([[1.0, 0.0], [1.0, -0.0]])))[0] == names.records(Batch(np.array([[[1.0, 0.0]]])))[0]
     True
     """
@@ -52,14 +52,14 @@ class Keyed:
         """A hash for each record, by its values alone, whatever the shape."""
         start = hashlib.blake2b(digest_size=8, key=self._key, person=b"record")
         found = []
-        for text in texts(batch):
+        for text in encode_batch_records(batch):
             one = start.copy()
             one.update(text)
             found.append(int.from_bytes(one.digest(), "little"))
         return found
 
 
-def texts(batch: Batch) -> Iterable[bytes]:
+def encode_batch_records(batch: Batch) -> Iterable[bytes]:
     """Bytes that tell each record from others."""
     if batch.columns is None:
         array = np.asarray(batch.array)

@@ -20,7 +20,7 @@ from typing import Any
 
 from memberscope.errors import InputError
 from memberscope.guard.policy.config import Identity, Jwt, Source
-from memberscope.guard.refused import Refused
+from memberscope.guard.refused import RequestRefused
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -68,7 +68,7 @@ class Identifier:
             InputError: The key file or a network is not usable, two keys are the same, or what is required cannot be proven.
         """
         self.identity = identity
-        self.trusted = tuple(network_of(entry) for entry in identity.trusted_proxies if entry != NOWHERE)
+        self.trusted = tuple(parse_network(entry) for entry in identity.trusted_proxies if entry != NOWHERE)
         self.trusts_sockets = NOWHERE in identity.trusted_proxies
         self.keys = {bytes.fromhex(key.sha256): key.name for key in identity.keys}
         if len(self.keys) < len(identity.keys):
@@ -108,7 +108,7 @@ class Identifier:
                 return Client(source, subject, True, address)
         if self.identity.required:
             sentence = "Expected credentials that this service knows, got none. Send your key, token or certificate."
-            raise Refused(401, sentence, (("www-authenticate", "Bearer" if self.tokens else "ApiKey"),))
+            raise RequestRefused(401, sentence, (("www-authenticate", "Bearer" if self.tokens else "ApiKey"),))
         return Client("network", network, False, address)
 
     def headers(self, scope: Mapping[str, Any]) -> dict[str, list[bytes]]:
@@ -124,7 +124,7 @@ class Identifier:
 
         What a stranger writes is not remembered, nor what is long.
         """
-        peer = "" if on_socket(scope) else str(scope["client"][0])
+        peer = "" if is_unix_socket(scope) else str(scope["client"][0])
         alone = self._known(peer, ())
         if not forwarded or not alone[0]:
             return alone
@@ -132,7 +132,7 @@ class Identifier:
         return (self._known if short else self._origin)(peer, tuple(forwarded))
 
     def _origin(self, peer: str, forwarded: tuple[bytes, ...]) -> Origin:
-        address = address_of(peer.encode(errors="replace")) if peer else None
+        address = parse_address(peer.encode(errors="replace")) if peer else None
         trusted = self.trusts(address) if peer else self.trusts_sockets
         if trusted:
             address = self.forwarded([*forwarded], address)
@@ -141,11 +141,13 @@ class Identifier:
     def proof(self, source: str, scope: Mapping[str, Any], found: Mapping[str, list[bytes]], trusted: bool) -> str | None:
         """The name that the request proves by this source, if any; a header that is there twice proves nothing."""
         if source == "mtls":
-            return certified(scope) or (subject_of(sole(found.get("mtls", []), SUBJECT_LENGTH)) if trusted else None)
+            return read_certificate_subject(scope) or (
+                parse_subject(take_single_value(found.get("mtls", []), SUBJECT_LENGTH)) if trusted else None
+            )
         if source == "api_key":
-            value = sole(found.get("api_key", []), KEY_LENGTH)
+            value = take_single_value(found.get("api_key", []), KEY_LENGTH)
             return None if value is None else self.keys.get(hashlib.sha256(value).digest())
-        value = sole(found.get("jwt", []), TOKEN_LENGTH)
+        value = take_single_value(found.get("jwt", []), TOKEN_LENGTH)
         return None if value is None or self.tokens is None else self.tokens.subject(value)
 
     def trusts(self, address: Address | None) -> bool:
@@ -159,7 +161,7 @@ class Identifier:
         """
         last = peer
         for entry in reversed(b",".join(values[-HOPS:]).rsplit(b",", HOPS)[-HOPS:]):
-            address = address_of(entry)
+            address = parse_address(entry)
             if address is None:
                 return last
             last = address
@@ -191,7 +193,7 @@ class Tokens:
                 f"Expected algorithms of one family in [identity.jwt], got {', '.join(jwt.algorithms) or 'none'}. "
                 f"A public key must not serve as the secret of HS256; list those that your issuer signs with."
             )
-        self.key = key_of(jwt, home / jwt.key_file)
+        self.key = read_jwt_key(jwt, home / jwt.key_file)
 
     def subject(self, header: bytes) -> str | None:
         """Whom the Authorization header's token names, if it is signed, in date, and made for this audience by this issuer."""
@@ -218,7 +220,7 @@ class Tokens:
         ):  # odd tokens raise more than the library's own
             return None
         found = claims.get(self.jwt.subject)
-        return subject_of(found.encode()) if isinstance(found, str) else None
+        return parse_subject(found.encode()) if isinstance(found, str) else None
 
     def required(self) -> list[str]:
         """Claims that a token must have."""
@@ -226,7 +228,7 @@ class Tokens:
         return ["exp", self.jwt.subject, *(name for name, value in given if value is not None)]
 
 
-def key_of(jwt: Jwt, path: Path) -> Any:
+def read_jwt_key(jwt: Jwt, path: Path) -> Any:
     """The public key, or the secret, in a file.
 
     Raises:
@@ -260,26 +262,26 @@ def key_of(jwt: Jwt, path: Path) -> Any:
     return key
 
 
-def certified(scope: Mapping[str, Any]) -> str | None:
+def read_certificate_subject(scope: Mapping[str, Any]) -> str | None:
     """The subject of the client's certificate as the server verified it (the TLS extension of ASGI)."""
     tls = (scope.get("extensions") or {}).get("tls") or {}
     name = tls.get("client_cert_name")
     if not isinstance(name, str) or tls.get("client_cert_error") is not None:
         return None
-    return subject_of(name.encode(errors="replace"))
+    return parse_subject(name.encode(errors="replace"))
 
 
-def sole(values: list[bytes], longest: int) -> bytes | None:
+def take_single_value(values: list[bytes], longest: int) -> bytes | None:
     """The value of a header that is there once, without blanks around it; None if it is absent, repeated or too long."""
     if len(values) != 1 or len(values[0]) > longest:
         return None
     return values[0].strip() or None
 
 
-def subject_of(value: bytes | None) -> str | None:
+def parse_subject(value: bytes | None) -> str | None:
     r"""A name that can be kept and printed; None for what is empty, too long or holds control characters.
 
-    >>> subject_of(b"CN=partner,O=Example"), subject_of(b"a\nb"), subject_of(b"(null)")
+    >>> parse_subject(b"CN=partner,O=Example"), parse_subject(b"a\nb"), parse_subject(b"(null)")
     ('CN=partner,O=Example', None, None)
     """
     if value is None or len(value) > SUBJECT_LENGTH:
@@ -288,30 +290,30 @@ def subject_of(value: bytes | None) -> str | None:
     return None if text in ABSENT or not text.isprintable() or "\ufffd" in text else text
 
 
-def on_socket(scope: Mapping[str, Any]) -> bool:
+def is_unix_socket(scope: Mapping[str, Any]) -> bool:
     """Whether the request came over a Unix socket: the other end has no address."""
     client = scope.get("client")
     return not client or not client[0]
 
 
-def peer_of(scope: Mapping[str, Any]) -> Address | None:
+def read_peer_address(scope: Mapping[str, Any]) -> Address | None:
     """The address at the other end of the connection, if it has one."""
     client = scope.get("client")
-    return address_of(str(client[0]).encode(errors="replace")) if client else None
+    return parse_address(str(client[0]).encode(errors="replace")) if client else None
 
 
-def address_of(value: bytes) -> Address | None:
+def parse_address(value: bytes) -> Address | None:
     """An address, perhaps with a port or in brackets; None for anything else. IPv4 in IPv6 is IPv4.
 
-    >>> address_of(b"[::ffff:192.0.2.7]:443"), address_of(b"unknown")
+    >>> parse_address(b"[::ffff:192.0.2.7]:443"), parse_address(b"unknown")
     (IPv4Address('192.0.2.7'), None)
     """
-    return parsed(value) if len(value) <= ADDRESS_LENGTH else None
+    return parse_short_address(value) if len(value) <= ADDRESS_LENGTH else None
 
 
 @lru_cache(maxsize=8192)
-def parsed(value: bytes) -> Address | None:
-    """`address_of` a short value; the same clients and proxies come again."""
+def parse_short_address(value: bytes) -> Address | None:
+    """`parse_address` a short value; the same clients and proxies come again."""
     text = value.decode("latin-1").strip(" \t")
     if text.startswith("["):
         text, _, rest = text[1:].partition("]")
@@ -328,13 +330,13 @@ def parsed(value: bytes) -> Address | None:
     return getattr(found, "ipv4_mapped", None) or found
 
 
-def network_of(text: str) -> Network:
+def parse_network(text: str) -> Network:
     """A network such as `10.0.0.0/8`, or one address.
 
     Raises:
         InputError: It is none.
 
-    >>> network_of("10.0.0.0/8")
+    >>> parse_network("10.0.0.0/8")
     IPv4Network('10.0.0.0/8')
     """
     try:

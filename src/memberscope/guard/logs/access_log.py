@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from memberscope.guard.logs.rotation import DAY, aside, forget, over
+from memberscope.guard.logs.rotation import DAY, is_day_expired, name_day_file, remove_expired_files
 
 
 class AccessLog:
@@ -56,7 +56,7 @@ class AccessLog:
     def _aside(self, begin: float) -> Path:
         """A name that no file has, for a day's file."""
         for second in range(int(DAY)):
-            path = aside(self.path, begin + second)
+            path = name_day_file(self.path, begin + second)
             if not path.exists():
                 return path
         raise OSError("too many files of one day")
@@ -68,6 +68,6 @@ class AccessLog:
             OSError: The folder cannot be written.
         """
         with suppress(FileNotFoundError):
-            if over(self.path.stat().st_mtime, self.days, now):
+            if is_day_expired(self.path.stat().st_mtime, self.days, now):
                 self.path.unlink()
-        forget(self.path, self.days, now)
+        remove_expired_files(self.path, self.days, now)

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from memberscope.guard.logs.rotation import DAY, aside, forget
+from memberscope.guard.logs.rotation import DAY, name_day_file, remove_expired_files
 
 
 class AlertLog:
@@ -39,7 +39,7 @@ class AlertLog:
         try:
             if stat.S_ISREG(os.fstat(handle).st_mode):
                 os.fchmod(handle, 0o600)
-            line = ("\n" if self.torn else "") + line_of(document) + "\n"
+            line = ("\n" if self.torn else "") + format_alert_line(document) + "\n"
             self.torn = os.write(handle, line.encode("ascii")) < len(line)
         finally:
             os.close(handle)
@@ -53,12 +53,12 @@ class AlertLog:
             OSError: The folder cannot be written.
         """
         self._turn(now)
-        forget(self.path, self.days, now)
+        remove_expired_files(self.path, self.days, now)
 
     def _turn(self, now: float) -> None:
-        started = first_time(self.path)
+        started = read_first_time(self.path)
         if started is not None and started // DAY != now // DAY:
-            put = aside(self.path, started)
+            put = name_day_file(self.path, started)
             try:
                 os.link(self.path, put)  # unlike a rename it fails where another process was faster
                 self.path.unlink()
@@ -68,16 +68,16 @@ class AlertLog:
                 os.replace(self.path, put)
 
 
-def line_of(document: dict[str, Any]) -> str:
+def format_alert_line(document: dict[str, Any]) -> str:
     r"""A document as one line of printable ASCII: whatever its texts hold, no control character is left.
 
-    >>> line_of({"subject": "a\n\x7f\u2028"})
+    >>> format_alert_line({"subject": "a\n\x7f\u2028"})
     '{"subject":"a\\n\\u007f\\u2028"}'
     """
     return json.dumps(document, separators=(",", ":"), allow_nan=False).replace("\x7f", "\\u007f")
 
 
-def first_time(path: Path) -> float | None:
+def read_first_time(path: Path) -> float | None:
     """The time of a log's first line; None where there is none."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):

@@ -12,7 +12,7 @@ LOGGER = logging.getLogger("memberscope.guard")
 LONGEST = 300  # characters of one value
 
 
-def say(level: int, event: str, **fields: Any) -> None:
+def log_event(level: int, event: str, **fields: Any) -> None:
     """Log `event` with its fields."""
     if LOGGER.isEnabledFor(level):
         LOGGER.log(level, event, extra={"fields": fields})
@@ -33,19 +33,19 @@ class JsonLines(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "event": record.getMessage()[:LONGEST],
-            **{name: short(value) for name, value in getattr(record, "fields", {}).items()},
+            **{name: shorten_value(value) for name, value in getattr(record, "fields", {}).items()},
         }
         if record.exc_info and record.exc_info[0] is not None:
             found["error"] = record.exc_info[0].__name__
         return json.dumps(found).replace("\x7f", "\\u007f")
 
 
-def short(value: Any) -> Any:
+def shorten_value(value: Any) -> Any:
     """A value for the log."""
     return value if isinstance(value, int | float | None) else str(value)[:LONGEST]
 
 
-def logging_to_stderr(level: str | int) -> None:
+def log_to_stderr(level: str | int) -> None:
     """Log as JSON lines: the guard's own from `level` on, and warnings of the server."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())

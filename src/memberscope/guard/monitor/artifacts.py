@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from memberscope.errors import InputError
 from memberscope.guard.calibration.thresholds import Tuned
 from memberscope.guard.calibration.thresholds_file import read_tuned
-from memberscope.guard.detectors.monitor import Monitor, Settings
+from memberscope.guard.detectors.monitor import DetectorSettings, Monitor
 from memberscope.guard.hashing.secret_key import Secret, read_secret
 from memberscope.guard.policy.config import GuardPolicy
 from memberscope.guard.sketching.fingerprints import Fingerprints, read_fingerprints
@@ -15,7 +15,7 @@ from memberscope.guard.sketching.sketcher import Sketcher, read_sketcher
 
 
 @dataclass(frozen=True, eq=False)
-class Equipment:
+class MonitorArtifacts:
     """The secret, the sketch, and what may be missing: fingerprints and thresholds."""
 
     secret: Secret
@@ -25,16 +25,16 @@ class Equipment:
 
     def monitor(self, clients: int) -> Monitor:
         """A monitor that remembers nothing yet; without thresholds it only counts."""
-        settings = Settings({}, self.sketcher.radius) if self.tuned is None else self.tuned.settings
+        settings = DetectorSettings({}, self.sketcher.radius) if self.tuned is None else self.tuned.settings
         return Monitor(settings, self.fingerprints, clients=clients)
 
 
-def watched(policy: GuardPolicy) -> bool:
+def has_monitor(policy: GuardPolicy) -> bool:
     """Whether [monitor] is enabled and has a sketch."""
     return policy.monitor.enabled and policy.monitor.sketch is not None
 
 
-def equipment_of(policy: GuardPolicy) -> Equipment:
+def load_monitor_artifacts(policy: GuardPolicy) -> MonitorArtifacts:
     """All that [monitor] names.
 
     Raises:
@@ -51,4 +51,4 @@ def equipment_of(policy: GuardPolicy) -> Equipment:
         raise InputError(f"Expected a sketch of {watch.kind} records, got one of {sketcher.kind}. Repair kind in [monitor].")
     fingerprints = None if watch.fingerprints is None else read_fingerprints(policy.path(watch.fingerprints), secret)
     tuned = None if watch.tuned is None else read_tuned(policy.path(watch.tuned), secret.id)
-    return Equipment(secret, sketcher, fingerprints, tuned)
+    return MonitorArtifacts(secret, sketcher, fingerprints, tuned)

@@ -16,12 +16,12 @@ from typing import Any
 from memberscope.errors import InputError
 from memberscope.guard.counters import Faulty
 from memberscope.guard.detectors.alarm import Alarm
-from memberscope.guard.logs.operational_log import logging_to_stderr, say
-from memberscope.guard.monitor.artifacts import equipment_of
-from memberscope.guard.monitor.engine import SAVED, TIDIED, Judge
-from memberscope.guard.monitor.ipc import Begin, Done, Look, packed, received
-from memberscope.guard.monitor.observe_queries import Lines, lines_of
-from memberscope.guard.state.interface import Standing
+from memberscope.guard.logs.operational_log import log_event, log_to_stderr
+from memberscope.guard.monitor.artifacts import load_monitor_artifacts
+from memberscope.guard.monitor.engine import SAVED, TIDIED, MonitorEngine
+from memberscope.guard.monitor.ipc import Begin, Done, Look, encode_message, read_message
+from memberscope.guard.monitor.observe_queries import Lines, build_log_lines
+from memberscope.guard.state.interface import ActiveResponse
 
 NICE = 5  # where all processors are busy, answers go first
 STEP = 4  # queries at least that are judged before whoever serves may have the processor, which a scheduler does not give for milliseconds
@@ -59,7 +59,7 @@ class Report:
         """The monitor holds the state of so many clients and is `lag` seconds behind."""
         self.calls.append(("watched", (clients, lag)))
 
-    async def stand(self, client: str, standing: Standing, seconds: float) -> None:
+    async def stand(self, client: str, standing: ActiveResponse, seconds: float) -> None:
         """A response is to be put in force for so long."""
         self.calls.append(("stand", (client, standing, seconds)))
 
@@ -77,13 +77,13 @@ class Watcher:
         Raises:
             InputError: A file is missing or damaged, or there is another key by now.
         """
-        equipment = equipment_of(begin.policy)
+        equipment = load_monitor_artifacts(begin.policy)
         if equipment.secret.id != begin.key:
             raise InputError(
                 f"Expected the key {begin.key} that the guard began with, got {equipment.secret.id}. Start the guard again."
             )
         self.equipment, self.report, self.clock = equipment, Report(), clock
-        self.judge = Judge(begin.policy, equipment, self.report, self.report)
+        self.judge = MonitorEngine(begin.policy, equipment, self.report, self.report)
         self.judge.recall()
         self.saved = self.tidied = time.monotonic()
         self.judge.tidied(clock())
@@ -95,7 +95,7 @@ class Watcher:
         lines: Lines = []
         for piece in look.taken:
             try:
-                lines += lines_of(piece, self.equipment, self.report.dropped)
+                lines += build_log_lines(piece, self.equipment, self.report.dropped)
             except Exception as error:
                 self._failed(error, len(piece.labels))
             os.sched_yield()
@@ -120,7 +120,7 @@ class Watcher:
     def _failed(self, error: Exception, records: int) -> None:
         self.report.fault("watch")
         self.report.dropped(records)
-        say(logging.ERROR, "monitor_failed", error=type(error).__name__)
+        log_event(logging.ERROR, "monitor_failed", error=type(error).__name__)
 
     async def end(self) -> None:
         """Save what is remembered, and tell the alerts that wait."""
@@ -128,22 +128,22 @@ class Watcher:
         await asyncio.to_thread(self.judge.alerter.close)
 
 
-async def watched(ours: socket.socket) -> None:
+async def run_watcher(ours: socket.socket) -> None:
     """Answer each message until the other end hangs up, also because its process is gone."""
     with ours, ours.makefile("rb") as stream:
-        begin: Begin | None = received(stream)
+        begin: Begin | None = read_message(stream)
         if begin is None:
             return
-        logging_to_stderr(begin.log_level)
+        log_to_stderr(begin.log_level)
         try:
             watcher = Watcher(begin)
         except InputError as error:
-            ours.sendall(packed(Done((("refused", (str(error),)),))))
+            ours.sendall(encode_message(Done((("refused", (str(error),)),))))
             return
         try:
-            ours.sendall(packed(Done((("begun", ()),))))
-            while (look := received(stream)) is not None:
-                ours.sendall(packed(await watcher.look(look)))
+            ours.sendall(encode_message(Done((("begun", ()),))))
+            while (look := read_message(stream)) is not None:
+                ours.sendall(encode_message(await watcher.look(look)))
         except (ConnectionError, TimeoutError):
             pass
         finally:
@@ -157,4 +157,4 @@ if __name__ == "__main__":
         signal.signal(number, signal.SIG_IGN)
     os.nice(NICE)
     threadpool_limits(1)  # the products are small: threads would only wait for one another
-    asyncio.run(watched(socket.socket(fileno=int(sys.argv[1]))))
+    asyncio.run(run_watcher(socket.socket(fileno=int(sys.argv[1]))))

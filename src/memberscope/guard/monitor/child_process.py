@@ -13,9 +13,9 @@ from typing import Any
 
 from memberscope.errors import InputError
 from memberscope.guard.alerting.prometheus import Metrics
-from memberscope.guard.logs.operational_log import LOGGER, say
-from memberscope.guard.monitor.ipc import CALLS, Begin, Done, Look, awaited, framed
-from memberscope.guard.monitor.query_queue import Queue, Waiting, pieces
+from memberscope.guard.logs.operational_log import LOGGER, log_event
+from memberscope.guard.monitor.ipc import CALLS, Begin, Done, Look, encode_message_parts, read_message_async
+from memberscope.guard.monitor.query_queue import Queue, Waiting, split_into_pieces
 from memberscope.guard.policy.config import GuardPolicy
 from memberscope.guard.state.interface import State, StateError
 
@@ -29,7 +29,7 @@ ENDED = 10.0  # seconds for what still waits at the end, and for a monitor that 
 HANGS = 9.0  # seconds without an answer after which it is not waited for at the end
 
 
-class Link:
+class ChildLink:
     """One process, and the way to it."""
 
     def __init__(self, process: subprocess.Popen[bytes], reader: StreamReader, writer: StreamWriter) -> None:
@@ -37,7 +37,7 @@ class Link:
         self.asked: float | None = None  # when what is not yet answered was asked
 
     @classmethod
-    async def open(cls, begin: Begin) -> Link:
+    async def open(cls, begin: Begin) -> ChildLink:
         """Start it, and wait until it is ready.
 
         Raises:
@@ -67,9 +67,9 @@ class Link:
         """
         self.asked = time.monotonic()
         async with asyncio.timeout(PATIENCE):
-            self.writer.writelines(framed(message))
+            self.writer.writelines(encode_message_parts(message))
             await self.writer.drain()
-            found: Done = await awaited(self.reader)
+            found: Done = await read_message_async(self.reader)
         self.asked = None
         return found
 
@@ -87,7 +87,7 @@ class Link:
             await asyncio.to_thread(self.process.wait)
 
 
-class Apart:
+class ChildMonitor:
     """Sends queries to a monitor's process, and does what it answers: counts, and puts responses in force.
 
     A process that ends is started again, and goes on from what it saved last; the queries that it had are counted as dropped.
@@ -97,7 +97,7 @@ class Apart:
         self.policy, self.key, self.metrics, self.state = policy, key, metrics, state
         self.queue = Queue(metrics, TURN)
         self.watch, self.tell = self.queue.watch, self.queue.tell
-        self.link: Link | None = None
+        self.link: ChildLink | None = None
         self.followed = self.told = policy  # the policy that was read last, and the one that the monitor knows of
         self.task: asyncio.Task[None] | None = None
 
@@ -112,7 +112,7 @@ class Apart:
             InputError: What the policy names is not usable.
         """
         try:
-            self.link = await Link.open(self._begin())
+            self.link = await ChildLink.open(self._begin())
         except (OSError, asyncio.IncompleteReadError) as error:
             raise InputError(
                 "Expected the monitor's process to start, got one that ended at once. See what it said above."
@@ -147,14 +147,14 @@ class Apart:
         """Have queries looked at, and do what follows."""
         assert self.link is not None
         follow = None if self.followed is self.told else self.followed
-        done = await self.link.ask(Look(tuple(pieces(taken, PIECE)), follow))
+        done = await self.link.ask(Look(tuple(split_into_pieces(taken, PIECE)), follow))
         self.told = follow or self.told
         for name, given in done.calls:
             await self._do(name, given)
 
     async def _opened(self) -> None:
         try:
-            self.link, self.told = await Link.open(self._begin()), self.policy
+            self.link, self.told = await ChildLink.open(self._begin()), self.policy
         except Exception as error:
             await self._lost(error)
 
@@ -168,7 +168,7 @@ class Apart:
             await link.close(ENDED)
         self.metrics.fault("watch")
         code, said = None if link is None else link.process.returncode, str(error) if isinstance(error, InputError) else ""
-        say(logging.ERROR, "monitor_ended", code=code, error=type(error).__name__, said=said)
+        log_event(logging.ERROR, "monitor_ended", code=code, error=type(error).__name__, said=said)
 
     async def _do(self, name: str, given: tuple[Any, ...]) -> None:
         if name not in CALLS:

@@ -8,24 +8,24 @@ from collections.abc import Callable
 from typing import Protocol
 
 from memberscope.errors import MemberscopeError
-from memberscope.guard.alerting.alerter import Tally, alerter_of
+from memberscope.guard.alerting.alerter import Tally, build_alerter
 from memberscope.guard.counters import Faulty
-from memberscope.guard.detectors.snapshot import restore, snapshot
+from memberscope.guard.detectors.snapshot import restore_monitor, take_snapshot
 from memberscope.guard.logs.access_log import AccessLog
-from memberscope.guard.logs.operational_log import say
-from memberscope.guard.monitor.artifacts import Equipment
+from memberscope.guard.logs.operational_log import log_event
+from memberscope.guard.monitor.artifacts import MonitorArtifacts
 from memberscope.guard.monitor.observe_queries import Lines
-from memberscope.guard.monitor.query_queue import Counts
-from memberscope.guard.monitor.responses import responses_of
+from memberscope.guard.monitor.query_queue import QueueCounters
+from memberscope.guard.monitor.responses import list_responses
 from memberscope.guard.policy.config import GuardPolicy
-from memberscope.guard.sketching.observations import joined
-from memberscope.guard.state.interface import Standing, StateError
+from memberscope.guard.sketching.observations import join_observations
+from memberscope.guard.state.interface import ActiveResponse, StateError
 from memberscope.signals import write_bytes
 
 SAVED, TIDIED = 300.0, 3600.0  # seconds between snapshots; between looks for old files
 
 
-class Counted(Counts, Tally, Protocol):
+class MonitorCounters(QueueCounters, Tally, Protocol):
     """What counts the monitor's work, such as `Metrics`."""
 
     def fault(self, which: Faulty) -> None:
@@ -37,25 +37,25 @@ class Counted(Counts, Tally, Protocol):
         ...
 
 
-class Stands(Protocol):
+class ResponseSink(Protocol):
     """Where responses are put in force, such as a `State`."""
 
-    async def stand(self, client: str, standing: Standing, seconds: float) -> None:
+    async def stand(self, client: str, standing: ActiveResponse, seconds: float) -> None:
         """Put a response in force for so long."""
         ...
 
 
-class Judge:
+class MonitorEngine:
     """One monitor with what follows from its alarms: the log, alerts, and responses in the state that all workers share."""
 
-    def __init__(self, policy: GuardPolicy, equipment: Equipment, metrics: Counted, state: Stands) -> None:
+    def __init__(self, policy: GuardPolicy, equipment: MonitorArtifacts, metrics: MonitorCounters, state: ResponseSink) -> None:
         self.policy, self.equipment, self.metrics, self.state = policy, equipment, metrics, state
         self.respond = policy.respond
         self.monitor = equipment.monitor(policy.monitor.clients)
         watch = policy.monitor
         self.log = None if watch.log is None else AccessLog(policy.path(watch.log), watch.retention_days)
         self.memory = None if watch.memory is None else policy.path(watch.memory)
-        self.alerter = alerter_of(policy, tally=metrics)
+        self.alerter = build_alerter(policy, tally=metrics)
 
     def write(self, lines: list[str], now: float) -> None:
         """Append to the access log; a disk that is full is told and counted."""
@@ -65,7 +65,7 @@ class Judge:
             self.log.write(lines, now)
         except OSError as error:
             self.metrics.alert_lost("log")
-            say(logging.ERROR, "access_log_failed", error=type(error).__name__)
+            log_event(logging.ERROR, "access_log_failed", error=type(error).__name__)
 
     async def tidy(self, clock: Callable[[], float]) -> None:
         """Remove what is too old from the access log, now and every hour, whether or not queries come."""
@@ -79,13 +79,13 @@ class Judge:
             try:
                 self.log.tidy(now)
             except OSError as error:
-                say(logging.ERROR, "access_log_failed", error=type(error).__name__)
+                log_event(logging.ERROR, "access_log_failed", error=type(error).__name__)
 
     async def take(self, parts: Lines, now: float) -> None:
         """Judge queries, and act on alarms."""
-        for alarm in self.monitor.observe(joined([seen for seen, _ in parts])) if parts else ():
+        for alarm in self.monitor.observe(join_observations([seen for seen, _ in parts])) if parts else ():
             self.alerter.tell(alarm)
-            for client, standing, seconds in responses_of(alarm, self.respond):
+            for client, standing, seconds in list_responses(alarm, self.respond):
                 try:
                     await self.state.stand(client, standing, seconds)
                 except StateError:
@@ -106,10 +106,10 @@ class Judge:
         self.forget()
         if data is not None:
             try:
-                restore(self.monitor, data)
+                restore_monitor(self.monitor, data)
             except MemberscopeError as error:
                 self.forget()
-                say(logging.WARNING, "memory_left", said=str(error))
+                log_event(logging.WARNING, "memory_left", said=str(error))
 
     def recall(self) -> None:
         """Go on from what was saved last."""
@@ -118,8 +118,8 @@ class Judge:
     async def save(self) -> None:
         """Write down what is remembered, where the policy says so."""
         if self.memory is not None:
-            data = snapshot(self.monitor)
+            data = take_snapshot(self.monitor)
             try:
                 await asyncio.to_thread(write_bytes, self.memory, data, mode=0o600)
             except MemberscopeError as error:
-                say(logging.ERROR, "memory_not_saved", said=str(error))
+                log_event(logging.ERROR, "memory_not_saved", said=str(error))

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable
 
 from memberscope.errors import MemberscopeError
-from memberscope.guard.detectors.snapshot import snapshot
-from memberscope.guard.logs.operational_log import say
-from memberscope.guard.monitor.artifacts import Equipment
-from memberscope.guard.monitor.engine import SAVED, Counted, Judge
-from memberscope.guard.monitor.observe_queries import Lines, lines_of
-from memberscope.guard.monitor.query_queue import Queue, pieces
+from memberscope.guard.detectors.snapshot import take_snapshot
+from memberscope.guard.logs.operational_log import log_event
+from memberscope.guard.monitor.artifacts import MonitorArtifacts
+from memberscope.guard.monitor.engine import SAVED, MonitorCounters, MonitorEngine
+from memberscope.guard.monitor.observe_queries import Lines, build_log_lines
+from memberscope.guard.monitor.query_queue import Queue, split_into_pieces
 from memberscope.guard.sketching.observations import read_line
 from memberscope.guard.state.interface import State, StateError
 from memberscope.guard.state.stream_lease import Consumer, LeaseLost
@@ -25,24 +25,24 @@ HELD = 20_000  # lines that wait for a checkpoint at most
 CHECKED, SHARE = 5.0, 50.0  # seconds between checkpoints in Redis; how many times as long as the last one took, at least
 
 
-class Sketched(Queue):
+class SketchQueue(Queue):
     """Queries on their way to observations in the process that serves: `lines` gives them a few at a time, so that requests get their turn."""
 
-    def __init__(self, equipment: Equipment, metrics: Counted, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, equipment: MonitorArtifacts, metrics: MonitorCounters, clock: Callable[[], float] = time.time) -> None:
         super().__init__(metrics, 1 if equipment.sketcher.kind == "text" else TURN, clock)
         self.equipment, self.metrics = equipment, metrics
 
     async def lines(self) -> Lines:
         """The observations of the next queries, with the lines of the log that they make."""
         found: Lines = []
-        for place, piece in enumerate(pieces(await self.gathered(), self.turn)):
+        for place, piece in enumerate(split_into_pieces(await self.gathered(), self.turn)):
             if place:
                 await asyncio.sleep(0)
-            found += lines_of(piece, self.equipment, self.metrics.dropped)
+            found += build_log_lines(piece, self.equipment, self.metrics.dropped)
         return found
 
 
-async def ended(tasks: list[asyncio.Task[None]], lock: asyncio.Lock) -> None:
+async def cancel_tasks(tasks: list[asyncio.Task[None]], lock: asyncio.Lock) -> None:
     """Cancel tasks, nobody holding the lock, until all have ended: a client of Redis can take the first time for a fault of its own."""
     while left := [task for task in tasks if not task.done()]:
         async with lock:
@@ -52,10 +52,10 @@ async def ended(tasks: list[asyncio.Task[None]], lock: asyncio.Lock) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-class Alone:
+class LocalMonitor:
     """The monitor of a single process."""
 
-    def __init__(self, sketched: Sketched, judge: Judge) -> None:
+    def __init__(self, sketched: SketchQueue, judge: MonitorEngine) -> None:
         self.sketched, self.judge = sketched, judge
         self.watch, self.follow, self.tell = sketched.watch, judge.follow, sketched.tell
         self.tasks: list[asyncio.Task[None]] = []
@@ -68,7 +68,7 @@ class Alone:
     async def stop(self) -> None:
         """Look at what waits, and end."""
         await self.sketched.finished(ENDED)
-        await ended(self.tasks, asyncio.Lock())
+        await cancel_tasks(self.tasks, asyncio.Lock())
         await self.judge.save()
         await asyncio.to_thread(self.judge.alerter.close)
 
@@ -81,21 +81,21 @@ class Alone:
                 await self.judge.take(parts, self.sketched.clock())
             except Exception as error:  # a monitor that ends would see nothing any more
                 self.sketched.metrics.fault("watch")
-                say(logging.ERROR, "monitor_failed", error=type(error).__name__)
+                log_event(logging.ERROR, "monitor_failed", error=type(error).__name__)
             if time.monotonic() - saved > SAVED:
                 await self.judge.save()
                 saved = time.monotonic()
             await asyncio.sleep(0)
 
 
-class Together:
+class SharedMonitor:
     """One of several workers: each publishes what it saw, and whoever holds the lease judges all of it.
 
     Lines go to the access log when the checkpoint that contains them is stored, so that whoever takes over writes none again. Alarms
     are told at once: one after the last checkpoint of a holder that died is told twice.
     """
 
-    def __init__(self, sketched: Sketched, judge: Judge, consumer: Consumer, state: State) -> None:
+    def __init__(self, sketched: SketchQueue, judge: MonitorEngine, consumer: Consumer, state: State) -> None:
         self.sketched, self.judge, self.consumer, self.state = sketched, judge, consumer, state
         self.watch, self.follow, self.tell = sketched.watch, judge.follow, sketched.tell
         self.tasks: list[asyncio.Task[None]] = []
@@ -111,7 +111,7 @@ class Together:
     async def stop(self) -> None:
         """Publish what waits, store what was judged, and let go of the lease."""
         await self.sketched.finished(ENDED)
-        await ended(self.tasks, self.lock)  # not in the midst of a line
+        await cancel_tasks(self.tasks, self.lock)  # not in the midst of a line
         try:
             await self._checkpoint()
         except StateError:
@@ -125,7 +125,7 @@ class Together:
                 lines = await self.sketched.lines()
             except Exception as error:
                 self.sketched.metrics.fault("watch")
-                say(logging.ERROR, "monitor_failed", error=type(error).__name__)
+                log_event(logging.ERROR, "monitor_failed", error=type(error).__name__)
                 continue
             for seen, line in lines:
                 try:
@@ -143,12 +143,12 @@ class Together:
                 self.judge.remember(snapshot)
                 await self._read()
             except LeaseLost:
-                say(logging.INFO, "lease_lost")
+                log_event(logging.INFO, "lease_lost")
             except StateError:
                 await asyncio.sleep(RESTED)
             except Exception as error:
                 self.sketched.metrics.fault("watch")
-                say(logging.ERROR, "monitor_failed", error=type(error).__name__)
+                log_event(logging.ERROR, "monitor_failed", error=type(error).__name__)
                 await asyncio.sleep(RESTED)
 
     async def _read(self) -> None:
@@ -178,7 +178,7 @@ class Together:
             self.sketched.metrics.dropped(1)
         except Exception as error:
             self.sketched.metrics.fault("watch")
-            say(logging.ERROR, "monitor_failed", error=type(error).__name__)
+            log_event(logging.ERROR, "monitor_failed", error=type(error).__name__)
 
     async def _checkpoint(self) -> None:
         """Store the monitor's memory with the place it has reached, and write the lines up to there to the log.
@@ -190,7 +190,7 @@ class Together:
             return
         begin = time.monotonic()
         self.due = begin + CHECKED  # also after a failure: memory that is not stored at once is not stored at every line
-        await self.consumer.checkpoint(self.last, snapshot(self.judge.monitor))
+        await self.consumer.checkpoint(self.last, take_snapshot(self.judge.monitor))
         self.due = begin + max(CHECKED, SHARE * (time.monotonic() - begin))
         self.last = ""
         self._write()

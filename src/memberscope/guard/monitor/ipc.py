@@ -45,7 +45,7 @@ class Done:
 CALLS = ("alarm", "alert_lost", "dropped", "fault", "watched", "stand")
 
 
-def framed(message: Begin | Look | Done) -> list[bytes | memoryview]:
+def encode_message_parts(message: Begin | Look | Done) -> list[bytes | memoryview]:
     """A message as it is sent, in parts, none of them empty: a transport of asyncio's own may keep an empty one for ever."""
     beside: list[memoryview] = []
 
@@ -56,45 +56,45 @@ def framed(message: Begin | Look | Done) -> list[bytes | memoryview]:
         return raw.nbytes < LONG
 
     data = pickle.dumps(message, protocol=5, buffer_callback=within)
-    sizes = b"".join([length(part.nbytes) for part in beside])
-    return [length(len(data)), length(len(sizes)), data, *([sizes] if beside else []), *beside]
+    sizes = b"".join([encode_length(part.nbytes) for part in beside])
+    return [encode_length(len(data)), encode_length(len(sizes)), data, *([sizes] if beside else []), *beside]
 
 
-def length(size: int) -> bytes:
+def encode_length(size: int) -> bytes:
     """A length as it is sent."""
     return size.to_bytes(SIZE, "big")
 
 
-def lengths(data: bytes) -> list[int]:
+def decode_lengths(data: bytes) -> list[int]:
     """Lengths as they were sent.
 
-    >>> lengths(length(7) + length(2**40))
+    >>> decode_lengths(encode_length(7) + encode_length(2**40))
     [7, 1099511627776]
     """
     return [int.from_bytes(data[start : start + SIZE], "big") for start in range(0, len(data), SIZE)]
 
 
-def packed(message: Begin | Look | Done) -> bytes:
+def encode_message(message: Begin | Look | Done) -> bytes:
     """A message as it is sent, in one piece.
 
     >>> import io
-    >>> received(io.BytesIO(packed(Done((("dropped", (3,)),)))))
+    >>> read_message(io.BytesIO(encode_message(Done((("dropped", (3,)),)))))
     Done(calls=(('dropped', (3,)),))
     """
-    return b"".join(framed(message))
+    return b"".join(encode_message_parts(message))
 
 
-def received(stream: IO[bytes]) -> Any:
+def read_message(stream: IO[bytes]) -> Any:
     """The next message of a stream; None where it has ended."""
     head = stream.read(2 * SIZE)
     if len(head) < 2 * SIZE:
         return None
-    size, table = lengths(head)
+    size, table = decode_lengths(head)
     data = stream.read(size + table)
     if len(data) < size + table:
         return None
     beside = []
-    for each in lengths(data[size:]):
+    for each in decode_lengths(data[size:]):
         part = bytearray(stream.read(each))  # as arrays that were sent in the pickle, those beside it may be written to
         if len(part) < each:
             return None
@@ -102,13 +102,13 @@ def received(stream: IO[bytes]) -> Any:
     return pickle.loads(memoryview(data)[:size], buffers=beside)
 
 
-async def awaited(stream: StreamReader) -> Any:
+async def read_message_async(stream: StreamReader) -> Any:
     """The next message of a stream.
 
     Raises:
         asyncio.IncompleteReadError: It has ended.
     """
-    size, table = lengths(await stream.readexactly(2 * SIZE))
+    size, table = decode_lengths(await stream.readexactly(2 * SIZE))
     data = await stream.readexactly(size + table)
-    beside = [bytearray(await stream.readexactly(each)) for each in lengths(data[size:])]
+    beside = [bytearray(await stream.readexactly(each)) for each in decode_lengths(data[size:])]
     return pickle.loads(memoryview(data)[:size], buffers=beside)

@@ -7,17 +7,17 @@ from functools import lru_cache
 
 import numpy as np
 
-from memberscope.guard.monitor.artifacts import Equipment
+from memberscope.guard.monitor.artifacts import MonitorArtifacts
 from memberscope.guard.monitor.query_queue import Asked, Piece
-from memberscope.guard.policy.config import Serving
+from memberscope.guard.policy.config import ServingConfig
 from memberscope.guard.rewriting.exchange import Exchange
-from memberscope.guard.sketching.observations import Observations, line_of
+from memberscope.guard.sketching.observations import Observations, format_access_line
 from memberscope.types import Ints
 
 Lines = list[tuple[Observations, str]]
 
 
-def lines_of(piece: Piece, equipment: Equipment, dropped: Callable[[int], None]) -> Lines:
+def build_log_lines(piece: Piece, equipment: MonitorArtifacts, dropped: Callable[[int], None]) -> Lines:
     """Each query's observations, with the line of the log that they make.
 
     `dropped` is told how many cannot be sketched, such as records that the model's server refused too.
@@ -26,30 +26,30 @@ def lines_of(piece: Piece, equipment: Equipment, dropped: Callable[[int], None])
         record, point, bins = equipment.sketcher.sketch(piece.batch)
     except Exception:  # whatever a client sent, the monitor goes on
         if len(piece.asked) > 1:  # one of them spoils it for all
-            return [found for one in piece.alone() for found in lines_of(one, equipment, dropped)]
+            return [found for one in piece.alone() for found in build_log_lines(one, equipment, dropped)]
         dropped(len(piece.labels))
         return []
     found, start = [], 0
     for one in piece.asked:
         part = slice(start, start + one.records)
-        labels = read(one) if one.answer and one.serving is not None else piece.labels[part]
+        labels = read_answer_classes(one) if one.answer and one.serving is not None else piece.labels[part]
         client = np.full(one.records, int(one.key, 16), dtype=np.uint64)
         whole = Observations(np.full(one.records, one.at), client, record[part], point[part], bins[part], labels)
-        found.append((whole, line_of(whole, kind=one.group, key=equipment.secret.id, status=one.status)))
+        found.append((whole, format_access_line(whole, kind=one.group, key=equipment.secret.id, status=one.status)))
         start = part.stop
     return found
 
 
-def read(one: Asked) -> Ints:
+def read_answer_classes(one: Asked) -> Ints:
     """The top classes (n,) of an answer that passed as it was; -1 where they cannot be read."""
     try:
         assert one.serving is not None
-        return exchange_of(one.serving).tops(bytes(one.answer), one.records)
+        return build_exchange(one.serving).tops(bytes(one.answer), one.records)
     except Exception:  # whatever a server said, the monitor goes on
         return np.full(one.records, -1, dtype=np.int64)
 
 
 @lru_cache(maxsize=8)
-def exchange_of(serving: Serving) -> Exchange:
+def build_exchange(serving: ServingConfig) -> Exchange:
     """How answers are read; those of one policy have one."""
     return Exchange.of(serving)

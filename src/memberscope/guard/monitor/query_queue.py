@@ -12,8 +12,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from memberscope.guard.policy.config import Serving
-from memberscope.guard.query_event import Seen
+from memberscope.guard.policy.config import ServingConfig
+from memberscope.guard.query_event import QueryEvent
 from memberscope.types import Ints
 from memberscope.wire.batch import Batch
 
@@ -21,7 +21,7 @@ WAITING, WEIGHT = 100_000, 2**26  # records that may wait, and bytes of them
 GATHERED = 0.02  # seconds in which queries gather to be looked at together
 
 
-class Counts(Protocol):
+class QueueCounters(Protocol):
     """What counts those that wait, such as `Metrics`."""
 
     def waiting(self, n: int) -> None:
@@ -40,12 +40,12 @@ class Counts(Protocol):
 class Waiting(NamedTuple):
     """A query that waits for its turn, since a time in seconds since 1970, and about how many bytes it takes."""
 
-    seen: Seen
+    seen: QueryEvent
     at: float
     weight: int
 
 
-def weight_of(batch: Batch) -> int:
+def estimate_weight(batch: Batch) -> int:
     """About how many bytes the records take."""
     if batch.columns is None and (array := np.asarray(batch.array)).dtype.kind != "O":
         return array.nbytes
@@ -60,7 +60,7 @@ class Queue:
     `busy` says that what was taken is not yet judged. To be used from one event loop.
     """
 
-    def __init__(self, counts: Counts, turn: int, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, counts: QueueCounters, turn: int, clock: Callable[[], float] = time.time) -> None:
         self.counts, self.turn, self.clock = counts, turn, clock
         self.waiting: deque[Waiting] = deque()
         self.records = self.weight = 0
@@ -68,9 +68,9 @@ class Queue:
         self.first = 0.0  # when the first of those that were taken was answered
         self.awake = asyncio.Event()
 
-    def watch(self, seen: Seen) -> None:
+    def watch(self, seen: QueryEvent) -> None:
         """Take a query."""
-        weight, told, records = weight_of(seen.batch), len(seen.answer), len(seen.labels)
+        weight, told, records = estimate_weight(seen.batch), len(seen.answer), len(seen.labels)
         if told and self.weight + weight + told > WEIGHT / 2:  # what was asked counts for more than what was told
             seen, told = seen._replace(answer=b""), 0
         weight += told
@@ -136,7 +136,7 @@ class Asked(NamedTuple):
     status: int
     records: int
     answer: Answer
-    serving: Serving | None
+    serving: ServingConfig | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,17 +156,21 @@ class Piece:
             start = part.stop
 
 
-def pieces(taken: Sequence[Waiting], turn: int) -> Iterator[Piece]:
+def split_into_pieces(taken: Sequence[Waiting], turn: int) -> Iterator[Piece]:
     """Queries in their order: those that follow one another and whose records have one form together, long ones in parts of `turn` records."""
-    for together in runs(taken, turn):
+    for together in group_by_form(taken, turn):
         if together[0].seen.records > turn:
-            yield from parts(together[0], turn)
+            yield from split_query(together[0], turn)
         else:
-            batch = together[0].seen.batch if len(together) == 1 else stacked([one.seen.batch for one in together])
-            yield Piece([asked(one) for one in together], batch, np.concatenate([one.seen.labels for one in together]))
+            batch = (
+                together[0].seen.batch if len(together) == 1 else stack_waiting_batches([one.seen.batch for one in together])
+            )
+            yield Piece(
+                [summarize_query(one) for one in together], batch, np.concatenate([one.seen.labels for one in together])
+            )
 
 
-def asked(one: Waiting) -> Asked:
+def summarize_query(one: Waiting) -> Asked:
     """What is kept of a query beside its records."""
     seen, answer = one.seen, one.seen.answer
     return Asked(
@@ -174,12 +178,12 @@ def asked(one: Waiting) -> Asked:
     )
 
 
-def runs(taken: Sequence[Waiting], turn: int) -> list[list[Waiting]]:
+def group_by_form(taken: Sequence[Waiting], turn: int) -> list[list[Waiting]]:
     """Queries of one form together; those about more than `turn` records alone."""
     found: list[list[Waiting]] = []
     last: object = None
     for one in taken:
-        form = None if len(one.seen.labels) > turn else form_of(one.seen.batch)
+        form = None if len(one.seen.labels) > turn else find_batch_form(one.seen.batch)
         if found and form is not None and form == last:
             found[-1].append(one)
         else:
@@ -188,9 +192,9 @@ def runs(taken: Sequence[Waiting], turn: int) -> list[list[Waiting]]:
     return found
 
 
-def parts(one: Waiting, turn: int) -> Iterator[Piece]:
+def split_query(one: Waiting, turn: int) -> Iterator[Piece]:
     """A query about many records, `turn` of them at a time; an answer that is still to be read keeps it in one piece."""
-    whole, seen = asked(one), one.seen
+    whole, seen = summarize_query(one), one.seen
     if whole.answer:
         turn = seen.records
     for start in range(0, seen.records, turn):
@@ -198,7 +202,7 @@ def parts(one: Waiting, turn: int) -> Iterator[Piece]:
         yield Piece([whole._replace(records=len(where))], seen.batch.take(where), seen.labels[start : start + turn])
 
 
-def form_of(batch: Batch) -> object:
+def find_batch_form(batch: Batch) -> object:
     """What records must share to be put into one batch: types, shapes, and names of columns."""
     if batch.columns is None:
         array = np.asarray(batch.array)
@@ -206,10 +210,10 @@ def form_of(batch: Batch) -> object:
     return tuple((name, column.dtype, column.shape[1:]) for name, column in batch.columns.items())
 
 
-def stacked(batches: list[Batch]) -> Batch:
+def stack_waiting_batches(batches: list[Batch]) -> Batch:
     """Batches of one form as one.
 
-    >>> len(stacked([Batch(np.eye(2)), Batch(np.eye(2))]))
+    >>> len(stack_waiting_batches([Batch(np.eye(2)), Batch(np.eye(2))]))
     4
     """
     if batches[0].columns is None:

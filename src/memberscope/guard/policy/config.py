@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from memberscope.defences import restriction
+from memberscope.defences import parse_restriction
 from memberscope.errors import InputError
 from memberscope.wire.endpoint import Endpoint
 
@@ -20,16 +20,16 @@ Kind = Literal["tabular", "image", "text"]
 Source = Literal["api_key", "jwt", "mtls", "network"]
 
 
-class Part(BaseModel):
+class PolicyTable(BaseModel):
     """A table of the policy: unknown keys are refused, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Rate(Part):
+class RateLimit(PolicyTable):
     """A budget of `n` records in `seconds`: a bucket that holds n tokens and is full again after so many seconds.
 
-    >>> Rate.of("600/h")
+    >>> RateLimit.of("600/h")
     Rate(n=600, seconds=3600.0)
     """
 
@@ -37,13 +37,13 @@ class Rate(Part):
     seconds: float = Field(gt=0)
 
     @classmethod
-    def of(cls, text: Any) -> Rate:
+    def of(cls, text: Any) -> RateLimit:
         """The rate written as `600/h`, `5/d`, `10/s` or `100/15m`.
 
         Raises:
             ValueError: It is none.
         """
-        if isinstance(text, Rate):
+        if isinstance(text, RateLimit):
             return text
         found = re.fullmatch(
             r"\s*([1-9][0-9]{0,11})\s*/\s*([1-9][0-9]{0,5})?\s*([smhd])\s*", text if isinstance(text, str) else ""
@@ -53,34 +53,34 @@ class Rate(Part):
         return cls(n=int(found[1]), seconds=int(found[2] or 1) * SECONDS[found[3]])
 
 
-class Allowed(BaseModel):
+class ClientLimits(BaseModel):
     """What one class of clients gets: the output defence by its name (`none`, `top:3+round:2`, `label`) and budgets in records.
 
     `per_record` counts how often one client may ask about the same record. None is no limit.
     """
 
-    model_config = Part.model_config
+    model_config = PolicyTable.model_config
     restrict: str = "none"
-    per_client: Rate | None = None
-    per_record: Rate | None = None
+    per_client: RateLimit | None = None
+    per_record: RateLimit | None = None
 
     @field_validator("per_client", "per_record", mode="before")
     @classmethod
     def _rate(cls, value: Any) -> Any:
-        return None if value is None else Rate.of(value)
+        return None if value is None else RateLimit.of(value)
 
     @field_validator("restrict")
     @classmethod
     def _known(cls, value: str) -> str:
         if value != "none":
             try:
-                restriction(value)
+                parse_restriction(value)
             except InputError as error:
                 raise ValueError(str(error)) from None
         return value
 
 
-class ClientClass(Allowed):
+class ClientClass(ClientLimits):
     """Clients that are treated alike: those for whom one of `who` holds, `kind:subject`, where the subject may end with `*`.
 
     For networks the subject is a CIDR, such as `network:10.0.0.0/8`.
@@ -98,7 +98,7 @@ class ClientClass(Allowed):
         return value
 
 
-class Mode(Part):
+class ModeConfig(PolicyTable):
     """`observe` changes nothing and logs what `enforce` would do. `on_fault` says what an answer gets that cannot be protected.
 
     `closed` refuses it; `open` lets it through as it is, logged and counted. `total` is the budget of all clients together.
@@ -106,15 +106,15 @@ class Mode(Part):
 
     mode: Literal["observe", "enforce"] = "enforce"
     on_fault: Literal["closed", "open"] = "closed"
-    total: Rate | None = None
+    total: RateLimit | None = None
 
     @field_validator("total", mode="before")
     @classmethod
     def _rate(cls, value: Any) -> Any:
-        return None if value is None else Rate.of(value)
+        return None if value is None else RateLimit.of(value)
 
 
-class Serving(Part):
+class ServingConfig(PolicyTable):
     """How the server is asked and what it answers: the keys of an audit's `[target]` for an endpoint.
 
     `model_name` may be left out: all models then. `also` are further outputs (v2) that pass unchanged; others are dropped.
@@ -135,7 +135,7 @@ class Serving(Part):
     passed: tuple[str, ...] = ()
 
     @model_validator(mode="after")
-    def _usable(self) -> Serving:
+    def _usable(self) -> ServingConfig:
         try:
             self.endpoint("http://upstream")
         except InputError as error:
@@ -150,14 +150,14 @@ class Serving(Part):
         return Endpoint(url, model_name=model_name or self.model_name or "model", **{key: getattr(self, key) for key in keys})
 
 
-class ApiKey(Part):
+class ApiKey(PolicyTable):
     """A client's key, known by the SHA-256 of its text in hexadecimal digits."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.@-]{1,80}$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
-class Jwt(Part):
+class Jwt(PolicyTable):
     """How JSON Web Tokens in the Authorization header are verified; `key_file` holds the public key, or the secret of HS256."""
 
     key_file: str
@@ -167,7 +167,7 @@ class Jwt(Part):
     subject: str = "sub"
 
 
-class Identity(Part):
+class Identity(PolicyTable):
     """How clients are told apart: the first of `by` that a request proves. What proves nothing counts by its network.
 
     Headers that name a client or its address count only in requests from `trusted_proxies`. `required` refuses (401) whoever
@@ -185,7 +185,7 @@ class Identity(Part):
     prefix_v6: int = Field(default=64, ge=16, le=128)
 
 
-class Limits(Part):
+class GuardLimits(PolicyTable):
     """How much and how long: bytes, records, seconds and requests at once; what waits beyond `queue` gets 503."""
 
     max_body_bytes: int = Field(default=8 * 2**20, ge=1024)
@@ -199,7 +199,7 @@ class Limits(Part):
     least_seconds: float = Field(default=0.0, ge=0)  # answers are held until so long after the request, so that time tells less
 
 
-class Watch(Part):
+class MonitorConfig(PolicyTable):
     """What the monitor looks at and keeps. Paths are relative to the policy's folder.
 
     `key` holds the secret of all hashes, and `sketch` how records are sketched: without it nothing is watched. `fingerprints` of
@@ -220,7 +220,7 @@ class Watch(Part):
     clients: int = Field(default=100_000, ge=1)
 
 
-class Respond(Part):
+class Respond(PolicyTable):
     """What follows an alarm, for `minutes`. Membership alarms only alert: an answer that depended on them would tell who is a member."""
 
     volume: Response = "alert"
@@ -228,16 +228,16 @@ class Respond(Part):
     boundary: Response = "alert"
     coverage: Response = "alert"
     minutes: float = Field(default=60.0, gt=0)
-    throttle: Rate = Rate(n=60, seconds=3600.0)
+    throttle: RateLimit = RateLimit(n=60, seconds=3600.0)
     coarsen: str = "label"
 
     @field_validator("throttle", mode="before")
     @classmethod
     def _rate(cls, value: Any) -> Any:
-        return Rate.of(value)
+        return RateLimit.of(value)
 
 
-class Alerts(Part):
+class Alerts(PolicyTable):
     """Where alarms go. Those about membership are told together, every `digest_minutes`, if there are `digest_least` hits or more."""
 
     log: str | None = None
@@ -247,7 +247,7 @@ class Alerts(Part):
     digest_least: int = Field(default=5, ge=2)
 
 
-class Stored(Part):
+class StateConfig(PolicyTable):
     """Where budgets and the monitor's state live: in this process, or in Redis for several workers."""
 
     redis: str | None = None
@@ -255,7 +255,7 @@ class Stored(Part):
     timeout: float = Field(default=0.25, gt=0)
 
 
-class Measured(Part):
+class MeasuredClaim(PolicyTable):
     """The audit that this policy rests on: digest of the result, level, limit and the measured upper bound.
 
     `outputs` are those of the level (None: not said), and `attacks` all that ran there. What is served must follow from the level.
@@ -273,25 +273,25 @@ class Measured(Part):
     attacks: tuple[str, ...] = ()
 
 
-class GuardPolicy(Part):
+class GuardPolicy(PolicyTable):
     """All of `guard.toml`.
 
-    >>> policy = GuardPolicy(serving=Serving(model_name="iris", n_classes=3), default=Allowed(restrict="top:1", per_client="100/h"))
+    >>> policy = GuardPolicy(serving=ServingConfig(model_name="iris", n_classes=3), default=ClientLimits(restrict="top:1", per_client="100/h"))
     >>> policy.default.per_client.n, policy.guard.on_fault
     (100, 'closed')
     """
 
-    guard: Mode = Mode()
-    serving: Serving
+    guard: ModeConfig = ModeConfig()
+    serving: ServingConfig
     identity: Identity = Identity()
     clients: tuple[ClientClass, ...] = ()
-    default: Allowed = Allowed()
-    limits: Limits = Limits()
-    monitor: Watch = Watch()
+    default: ClientLimits = ClientLimits()
+    limits: GuardLimits = GuardLimits()
+    monitor: MonitorConfig = MonitorConfig()
     respond: Respond = Respond()
     alerts: Alerts = Alerts()
-    state: Stored = Stored()
-    measured: Measured | None = None
+    state: StateConfig = StateConfig()
+    measured: MeasuredClaim | None = None
     fitted: str | None = None  # the file of fitted output defences, such as memguard
     home: str = "."  # the folder that paths are relative to
 
@@ -328,16 +328,16 @@ def read_policy(path: str | Path) -> GuardPolicy:
         raise InputError(f"Expected a guard policy, got {str(path)!r}: {error.strerror}. Check --policy.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"Expected a TOML policy, got {str(path)!r} with: {error}. Repair the file.") from error
-    return policy_of({**table, "home": str(path.parent)}, str(path))
+    return parse_guard_policy({**table, "home": str(path.parent)}, str(path))
 
 
-def policy_of(table: dict[str, Any], name: str = "the policy") -> GuardPolicy:
+def parse_guard_policy(table: dict[str, Any], name: str = "the policy") -> GuardPolicy:
     """The policy in a table.
 
     Raises:
         InputError: Some key or value is not usable; the sentence names the key.
 
-    >>> policy_of({"serving": {"n_classes": 3}, "default": {"restrict": "tip:3"}})
+    >>> parse_guard_policy({"serving": {"n_classes": 3}, "default": {"restrict": "tip:3"}})
     Traceback (most recent call last):
     memberscope.errors.InputError: Expected a usable default.restrict in the policy, got 'tip:3': Expected a restriction such as ...
     """

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 
 from memberscope.errors import InputError
-from memberscope.guard.logs.operational_log import say
+from memberscope.guard.logs.operational_log import log_event
 from memberscope.guard.policy.config import GuardPolicy
-from memberscope.outputs.ordering import LABEL, NONE, tells
+from memberscope.outputs.ordering import LABEL, NONE, can_derive_answers
 
 ADVICE = "Repair restrict, or audit it and run guard init again; --allow-looser serves it all the same"
 
 
-def measured_level(policy: GuardPolicy) -> str | None:
+def find_measured_level(policy: GuardPolicy) -> str | None:
     """The level that was measured; labels where labels are all that was answered. None without `[measured]`."""
     found = policy.measured
     if found is None:
@@ -20,16 +20,16 @@ def measured_level(policy: GuardPolicy) -> str | None:
     return LABEL if found.outputs == "labels" else found.level
 
 
-def looser_classes(policy: GuardPolicy) -> list[str]:
+def find_looser_classes(policy: GuardPolicy) -> list[str]:
     """Classes of clients whose answers cannot be worked out from the level that was measured, `default` among them.
 
-    >>> from memberscope.guard.policy.config import policy_of
+    >>> from memberscope.guard.policy.config import parse_guard_policy
     >>> measured = {"result": "00", "level": "top:1", "fpr": 0.01, "limit": 0.03, "upper": 0.02, "attack": "lira", "confidence": 0.95}
     >>> table = {"serving": {"n_classes": 3}, "measured": measured, "default": {"restrict": "top:3"}}
-    >>> looser_classes(policy_of(table)), looser_classes(policy_of(table | {"default": {"restrict": "top:1+round:2"}}))
+    >>> find_looser_classes(policy_of(table)), find_looser_classes(policy_of(table | {"default": {"restrict": "top:1+round:2"}}))
     (['default'], [])
     """
-    level, found = measured_level(policy), policy.measured
+    level, found = find_measured_level(policy), policy.measured
     if level is None or found is None:
         return []
     served = LABEL if policy.serving.outputs == "labels" else NONE
@@ -37,7 +37,7 @@ def looser_classes(policy: GuardPolicy) -> list[str]:
     looser = []
     for name, restrict in [*((entry.name, entry.restrict) for entry in policy.clients), ("default", policy.default.restrict)]:
         answers = served if restrict == NONE else restrict
-        if not tells(level, answers) or (answers == NONE and logits):
+        if not can_derive_answers(level, answers) or (answers == NONE and logits):
             looser.append(name)
     return looser
 
@@ -48,12 +48,12 @@ def require_measured(policy: GuardPolicy, *, allow_looser: bool = False) -> None
     Raises:
         InputError: A class of clients would see what its audit says nothing about.
     """
-    looser = looser_classes(policy)
+    looser = find_looser_classes(policy)
     if not looser:
         return
-    level = measured_level(policy)
+    level = find_measured_level(policy)
     if allow_looser:
-        say(logging.WARNING, "looser_than_measured", classes=", ".join(looser), measured=level)
+        log_event(logging.WARNING, "looser_than_measured", classes=", ".join(looser), measured=level)
         return
     shown = {entry.name: entry.restrict for entry in policy.clients} | {"default": policy.default.restrict}
     raise InputError(
@@ -64,8 +64,12 @@ def require_measured(policy: GuardPolicy, *, allow_looser: bool = False) -> None
 def log_measured(policy: GuardPolicy) -> None:
     """Log what the operator must know of the audit behind a policy: that there is none, or that it does not hold."""
     if policy.measured is None:
-        say(logging.INFO, "not_measured", note="The policy has no [measured]: no audit says what its answers give away.")
+        log_event(logging.INFO, "not_measured", note="The policy has no [measured]: no audit says what its answers give away.")
     elif policy.guard.mode == "observe" and policy.measured.level != NONE:
-        say(logging.WARNING, "not_enforced", measured=policy.measured.level, note="In mode observe answers pass as they are.")
+        log_event(
+            logging.WARNING, "not_enforced", measured=policy.measured.level, note="In mode observe answers pass as they are."
+        )
     elif policy.guard.on_fault == "open" and policy.measured.level != NONE:
-        say(logging.WARNING, "open_on_fault", measured=policy.measured.level, note="What cannot be restricted passes as it is.")
+        log_event(
+            logging.WARNING, "open_on_fault", measured=policy.measured.level, note="What cannot be restricted passes as it is."
+        )

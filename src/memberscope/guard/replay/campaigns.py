@@ -132,39 +132,39 @@ class Replay(BaseModel):
     def _told(cls, value: tuple[Alarm, ...]) -> tuple[Alarm, ...]:
         if any(alarm.detector == "membership" and alarm.subject != DIGEST for alarm in value):
             raise ValueError("Expected digests of membership alarms, got single ones. Pass the alarms through only_digests.")
-        return tuple(replace(a, statistic=bounded(a.statistic), threshold=bounded(a.threshold)) for a in value)
+        return tuple(replace(a, statistic=cap_infinite(a.statistic), threshold=cap_infinite(a.threshold)) for a in value)
 
     @classmethod
     def of(cls, log: str, alarms: Sequence[Alarm], **counts: object) -> Replay:
         """A replay with the campaigns of its alarms; `counts` are the other fields."""
-        return cls.model_validate({"log": log, "alarms": tuple(alarms), "campaigns": campaigns_of(alarms), **counts})
+        return cls.model_validate({"log": log, "alarms": tuple(alarms), "campaigns": group_campaigns(alarms), **counts})
 
     def verdict(self) -> str:
         """What was found, in one sentence."""
         if not self.campaigns:
-            return f"No campaign among {counted(self.n_clients, 'client')} and {counted(self.n_queries, 'query', 'queries')}"
+            return f"No campaign among {format_count_with_noun(self.n_clients, 'client')} and {format_count_with_noun(self.n_queries, 'query', 'queries')}"
         clients = {client for campaign in self.campaigns for client in campaign.clients}
         return (
-            f"{counted(len(self.campaigns), 'campaign')}, by {len(clients):,} of {counted(self.n_clients, 'client')}, "
-            f"in {counted(self.n_queries, 'query', 'queries')}"
+            f"{format_count_with_noun(len(self.campaigns), 'campaign')}, by {len(clients):,} of {format_count_with_noun(self.n_clients, 'client')}, "
+            f"in {format_count_with_noun(self.n_queries, 'query', 'queries')}"
         )
 
 
-def bounded(value: float) -> float:
+def cap_infinite(value: float) -> float:
     """A number that JSON has: one without bound is written as 1e300."""
     return value if math.isfinite(value) else math.copysign(HIGHEST, value)
 
 
-def counted(n: int, one: str, more: str | None = None) -> str:
+def format_count_with_noun(n: int, one: str, more: str | None = None) -> str:
     """A number with its noun.
 
-    >>> counted(1, "query", "queries"), counted(2000, "client")
+    >>> format_count_with_noun(1, "query", "queries"), format_count_with_noun(2000, "client")
     ('1 query', '2,000 clients')
     """
     return f"{n:,} {one if n == 1 else more or one + 's'}"
 
 
-def campaigns_of(alarms: Iterable[Alarm], gap: float = GAP) -> tuple[Campaign, ...]:
+def group_campaigns(alarms: Iterable[Alarm], gap: float = GAP) -> tuple[Campaign, ...]:
     """Campaigns in order of their first alarm: alarms that share a client or a subject, none more than `gap` seconds after another.
 
     A digest and an alarm of all clients together name many who have nothing to do with one another. They join every campaign of a
@@ -172,12 +172,12 @@ def campaigns_of(alarms: Iterable[Alarm], gap: float = GAP) -> tuple[Campaign, .
 
     >>> one = Alarm(0.0, "probing", "client", "0a", 12.0, 10.0, 40, ("0a",))
     >>> other = Alarm(60.0, "boundary", "family", "17", 12.0, 10.0, 70, ("0a", "0b"))
-    >>> [(found.detectors, found.clients, found.queries) for found in campaigns_of([one, other])]
+    >>> [(found.detectors, found.clients, found.queries) for found in group_campaigns([one, other])]
     [(('boundary', 'probing'), ('0a', '0b'), 70)]
     """
     ordered = sorted(alarms, key=lambda alarm: (alarm.time, alarm.detector, alarm.scope, alarm.subject))
-    close = groups_of([alarm for alarm in ordered if not is_loose(alarm)], gap)
-    places = client_times(close)
+    close = group_by_keys([alarm for alarm in ordered if not is_loose(alarm)], gap)
+    places = index_client_times(close)
     joined: list[list[Alarm]] = [[] for _ in close]
     alone: list[Alarm] = []
     for alarm in (alarm for alarm in ordered if is_loose(alarm)):
@@ -186,8 +186,8 @@ def campaigns_of(alarms: Iterable[Alarm], gap: float = GAP) -> tuple[Campaign, .
             joined[number].append(alarm)
         if not near:
             alone.append(alarm)
-    found = [campaign_of(group, more) for group, more in zip(close, joined, strict=True)]
-    found += [campaign_of(group, []) for group in groups_of(alone, gap)]
+    found = [build_campaign(group, more) for group, more in zip(close, joined, strict=True)]
+    found += [build_campaign(group, []) for group in group_by_keys(alone, gap)]
     return tuple(sorted(found, key=lambda campaign: (campaign.first, campaign.clients)))
 
 
@@ -196,12 +196,12 @@ def is_loose(alarm: Alarm) -> bool:
     return alarm.scope == "pool" and alarm.subject in (DIGEST, EVERYBODY)
 
 
-def keys_of(alarm: Alarm) -> set[tuple[str, str]]:
+def collect_alarm_keys(alarm: Alarm) -> set[tuple[str, str]]:
     """What an alarm can share with another one."""
     return {(alarm.scope, alarm.subject), *(("client", client) for client in alarm.clients)}
 
 
-def groups_of(ordered: Sequence[Alarm], gap: float) -> list[list[Alarm]]:
+def group_by_keys(ordered: Sequence[Alarm], gap: float) -> list[list[Alarm]]:
     """Alarms in order of time as groups that share keys, by union-find."""
     parent = list(range(len(ordered)))
 
@@ -213,7 +213,7 @@ def groups_of(ordered: Sequence[Alarm], gap: float) -> list[list[Alarm]]:
 
     last: dict[tuple[str, str], int] = {}
     for number, alarm in enumerate(ordered):
-        for key in keys_of(alarm):
+        for key in collect_alarm_keys(alarm):
             before = last.get(key)
             if before is not None and alarm.time - ordered[before].time <= gap:
                 parent[root(number)] = root(before)
@@ -224,23 +224,23 @@ def groups_of(ordered: Sequence[Alarm], gap: float) -> list[list[Alarm]]:
     return list(groups.values())
 
 
-def client_times(groups: Sequence[Sequence[Alarm]]) -> dict[str, list[tuple[float, int]]]:
+def index_client_times(groups: Sequence[Sequence[Alarm]]) -> dict[str, list[tuple[float, int]]]:
     """When each client was named, and by an alarm of which group."""
     found: dict[str, list[tuple[float, int]]] = {}
     for number, group in enumerate(groups):
         for alarm in group:
-            for kind, name in keys_of(alarm):
+            for kind, name in collect_alarm_keys(alarm):
                 if kind == "client":
                     found.setdefault(name, []).append((alarm.time, number))
     return found
 
 
-def campaign_of(group: Sequence[Alarm], joined: Sequence[Alarm]) -> Campaign:
+def build_campaign(group: Sequence[Alarm], joined: Sequence[Alarm]) -> Campaign:
     """A group of alarms, and those that joined it, as a campaign; its clients, and what it looks like, are the group's."""
     every = [*group, *joined]
     own = [name for name in ORDER if any(alarm.detector == name for alarm in group)]
     detectors = (*own, *(name for name in ORDER if name not in own and any(alarm.detector == name for alarm in joined)))
-    clients = sorted({name for alarm in group for kind, name in keys_of(alarm) if kind == "client"})
+    clients = sorted({name for alarm in group for kind, name in collect_alarm_keys(alarm) if kind == "client"})
     others = f"; {' and '.join(detectors[1:])} stood out as well" if detectors[1:] else ""
     who = f"{len(clients):,} clients together" if len(clients) != 1 else "Queries of one client"
     return Campaign(
@@ -250,13 +250,13 @@ def campaign_of(group: Sequence[Alarm], joined: Sequence[Alarm]) -> Campaign:
         min(alarm.time for alarm in every),
         max(alarm.time for alarm in every),
         len(every),
-        queries_of(group),
+        count_alarm_queries(group),
         f"{who} {LOOKS[detectors[0]]}{others}.",
         DO[detectors[0]],
     )
 
 
-def queries_of(group: Sequence[Alarm]) -> int:
+def count_alarm_queries(group: Sequence[Alarm]) -> int:
     """Queries behind alarms: the most of each subject, added up in the scope where that is most, since scopes count the same ones."""
     most: dict[str, dict[str, int]] = {}
     for alarm in group:

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from memberscope._html import content_policy, template_text
-from memberscope._text import percent
+from memberscope._html import build_content_policy, read_template
+from memberscope._text import format_percentage
 from memberscope.errors import InputError
-from memberscope.guard.replay.campaigns import FORMAT, HIGHEST, Replay, counted
+from memberscope.guard.replay.campaigns import FORMAT, HIGHEST, Replay, format_count_with_noun
 from memberscope.signals import write_bytes
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 760, 220, 58, 26, 30
@@ -26,7 +26,7 @@ def write_replay(replay: Replay, out: Path) -> None:
     """
     text = json.dumps(replay.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_bytes(out / "replay.json", text.encode(), mode=0o600)
-    write_bytes(out / "campaigns.html", campaigns_page(replay).encode(), mode=0o600)
+    write_bytes(out / "campaigns.html", render_campaigns_page(replay).encode(), mode=0o600)
 
 
 def read_replay(path: Path) -> Replay:
@@ -45,38 +45,42 @@ def read_replay(path: Path) -> Replay:
         ) from error
 
 
-def campaigns_schema() -> dict[str, Any]:
+def build_campaigns_schema() -> dict[str, Any]:
     """JSON Schema of the document."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": FORMAT, **Replay.model_json_schema()}
 
 
-def campaigns_page(replay: Replay) -> str:
+def render_campaigns_page(replay: Replay) -> str:
     """The replay as one HTML text that lets nothing else in."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    style = template_text("report.css") + template_text("campaigns.css", "guard")
+    style = read_template("report.css") + read_template("campaigns.css", "guard")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": percent, "moment": moment, "day": day}
-    environment.globals |= {"counted": counted, "lasted": lasted, "rate_words": rate_words}
-    text = environment.from_string(template_text("campaigns.html.j2", "guard")).render(
+    environment.filters |= {"percent": format_percentage, "moment": format_utc_minute, "day": format_utc_day}
+    environment.globals |= {
+        "counted": format_count_with_noun,
+        "lasted": format_campaign_duration,
+        "rate_words": format_false_alarm_rate,
+    }
+    text = environment.from_string(read_template("campaigns.html.j2", "guard")).render(
         replay=replay,
         shown=SHOWN,
         named=NAMED,
         highest=HIGHEST,
-        picture=picture(replay),
-        policy=Markup(content_policy([], [style])),
+        picture=build_day_chart(replay),
+        policy=Markup(build_content_policy([], [style])),
         style=Markup(style),
     )
     return str(text)
 
 
-def picture(replay: Replay) -> dict[str, Any] | None:
+def build_day_chart(replay: Replay) -> dict[str, Any] | None:
     """Bars of queries and counts of alarms a day; None for less than two days, which the numbers tell."""
     if len(replay.days) < 2:
         return None
     top = max(1, *(entry.queries for entry in replay.days))
-    marks = steps(top)
+    marks = choose_count_ticks(top)
     high, step = max(marks[-1], top), (WIDTH - LEFT) / len(replay.days)
     scale = (HEIGHT - TOP - BOTTOM) / high
     every = math.ceil(len(replay.days) / 8)
@@ -88,8 +92,8 @@ def picture(replay: Replay) -> dict[str, Any] | None:
             "y": round(HEIGHT - BOTTOM - scale * entry.queries, 1),
             "height": round(scale * entry.queries, 1),
             "alarms": entry.alarms,
-            "name": day(entry.start) if number % every == 0 else "",
-            "title": f"{day(entry.start)}: {counted(entry.queries, 'query', 'queries')}, {counted(entry.alarms, 'alarm')}",
+            "name": format_utc_day(entry.start) if number % every == 0 else "",
+            "title": f"{format_utc_day(entry.start)}: {format_count_with_noun(entry.queries, 'query', 'queries')}, {format_count_with_noun(entry.alarms, 'alarm')}",
         }
         for number, entry in enumerate(replay.days)
     ]
@@ -98,10 +102,10 @@ def picture(replay: Replay) -> dict[str, Any] | None:
     return {**size, "bars": bars, "ticks": ticks, "named": step >= 14}
 
 
-def steps(top: int) -> list[int]:
+def choose_count_ticks(top: int) -> list[int]:
     """Round numbers from 0 to a count or a little less than it, three to six of them where it is large enough.
 
-    >>> steps(100), steps(17), steps(1)
+    >>> choose_count_ticks(100), choose_count_ticks(17), choose_count_ticks(1)
     ([0, 20, 40, 60, 80, 100], [0, 5, 10, 15], [0, 1])
     """
     unit = 10 ** max(0, len(str(top)) - 2)
@@ -109,10 +113,10 @@ def steps(top: int) -> list[int]:
     return list(range(0, top + 1, step))
 
 
-def moment(time: float) -> str:
+def format_utc_minute(time: float) -> str:
     """A time in UTC, to the minute.
 
-    >>> moment(0.0), moment(1e30)
+    >>> format_utc_minute(0.0), format_utc_minute(1e30)
     ('1970-01-01 00:00 UTC', '1e+30 s')
     """
     try:
@@ -121,31 +125,31 @@ def moment(time: float) -> str:
         return f"{time:.4g} s"
 
 
-def day(time: float) -> str:
+def format_utc_day(time: float) -> str:
     """A time's day in UTC.
 
-    >>> day(0.0)
+    >>> format_utc_day(0.0)
     '1970-01-01'
     """
-    return moment(time).split(" ")[0]
+    return format_utc_minute(time).split(" ")[0]
 
 
-def lasted(seconds: float) -> str:
+def format_campaign_duration(seconds: float) -> str:
     """How long, in the unit that suits.
 
-    >>> lasted(90), lasted(7200), lasted(400000), lasted(0)
+    >>> format_campaign_duration(90), format_campaign_duration(7200), format_campaign_duration(400000), format_campaign_duration(0)
     ('2 minutes', '2 hours', '5 days', 'a moment')
     """
     for unit, word in ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute")):
         if seconds >= 1.5 * unit or (seconds >= unit and word != "day"):
-            return counted(round(seconds / unit), word)
+            return format_count_with_noun(round(seconds / unit), word)
     return "a moment"
 
 
-def rate_words(rate: float) -> str:
+def format_false_alarm_rate(rate: float) -> str:
     """A rate of false alarms as one in so many.
 
-    >>> rate_words(0.001), rate_words(0.0)
+    >>> format_false_alarm_rate(0.001), format_false_alarm_rate(0.0)
     ('1 in 1,000', 'none')
     """
     return "none" if rate <= 0 else f"1 in {1 / rate:,.3g}" if rate > 0.01 else f"1 in {round(1 / rate):,}"

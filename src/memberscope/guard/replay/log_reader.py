@@ -14,9 +14,15 @@ import numpy as np
 
 from memberscope.errors import InputError, MemberscopeError
 from memberscope.guard.policy.config import GuardPolicy
-from memberscope.guard.sketching.observations import FORMAT, Observations, finite, joined, read_line
+from memberscope.guard.sketching.observations import (
+    FORMAT,
+    Observations,
+    join_observations,
+    read_line,
+    require_finite_log_values,
+)
 from memberscope.guard.sketching.sketcher import Sketcher
-from memberscope.wire.answers import outputs_of
+from memberscope.wire.answers import parse_outputs
 
 SIZE = 4096
 LONGEST = 2**26  # bytes of a line
@@ -61,14 +67,14 @@ class Log:
                 parts.append(found)
                 n += len(found)
             if n >= SIZE:
-                yield joined(parts)
+                yield join_observations(parts)
                 parts, n = [], 0
         if parts:
-            yield joined(parts)
+            yield join_observations(parts)
 
     def _documents(self) -> Iterator[Any]:
         for path in self.paths:
-            yield from rows_of(path) if path.suffix == ".parquet" else lines_of(path)
+            yield from read_parquet_rows(path) if path.suffix == ".parquet" else read_log_lines(path)
 
     def _read(self, document: Any) -> Observations | None:
         """The observations of a line; None where it was made with another key."""
@@ -83,31 +89,33 @@ class Log:
         if self.policy is None or self.sketcher is None:
             raise InputError("Expected a guard's log, got another. Give --policy with [serving] and a sketch.")
         serving = self.policy.serving.endpoint("http://upstream")
-        batch = serving.serving.records(opened(found["request"]))
+        batch = serving.serving.records(parse_logged_document(found["request"]))
         record, point, bins = self.sketcher.sketch(batch)
         labels = np.full(len(batch), -1, dtype=np.int64)
         if found.get("answer") is not None:
-            labels = tops(outputs_of(serving.serving.answers(opened(found["answer"])), serving.declared))
+            labels = find_visible_top_classes(
+                parse_outputs(serving.serving.answers(parse_logged_document(found["answer"])), serving.declared)
+            )
         client = np.full(len(batch), self.sketcher.secret.client(str(found["client"])), dtype=np.uint64)
-        return Observations(np.full(len(batch), seconds(found["time"])), client, record, point, bins, labels)
+        return Observations(np.full(len(batch), parse_timestamp(found["time"])), client, record, point, bins, labels)
 
 
-def seconds(time: Any) -> float:
+def parse_timestamp(time: Any) -> float:
     """A time in seconds since 1970; without a zone it is UTC.
 
     Raises:
         ValueError: It is none.
 
-    >>> seconds(60), seconds("1970-01-01T00:01:00"), seconds("1970-01-01T01:01:00+01:00")
+    >>> parse_timestamp(60), parse_timestamp("1970-01-01T00:01:00"), parse_timestamp("1970-01-01T01:01:00+01:00")
     (60.0, 60.0, 60.0)
     """
     if isinstance(time, int | float):
-        return float(finite(time))
+        return float(require_finite_log_values(time))
     found = time if isinstance(time, datetime) else datetime.fromisoformat(time)
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
-def tops(outputs: Any) -> Any:
+def find_visible_top_classes(outputs: Any) -> Any:
     """The top class of each row (n, k), hidden classes left out; a label (n, 1) itself; -1 where all is hidden."""
     if outputs.shape[1] == 1:
         return outputs[:, 0].astype(np.int64)
@@ -115,12 +123,12 @@ def tops(outputs: Any) -> Any:
     return np.where(whole, np.nan_to_num(outputs, nan=-np.inf).argmax(axis=1), -1)
 
 
-def opened(document: Any) -> Any:
+def parse_logged_document(document: Any) -> Any:
     """A document, read where it is text."""
     return json.loads(document) if isinstance(document, str | bytes) else document
 
 
-def lines_of(path: Path) -> Iterator[bytes]:
+def read_log_lines(path: Path) -> Iterator[bytes]:
     """The lines of a file that are not empty, also of one that gzip made; one that is too long is cut into pieces that nobody can read.
 
     Raises:
@@ -137,7 +145,7 @@ def lines_of(path: Path) -> Iterator[bytes]:
         ) from error
 
 
-def rows_of(path: Path) -> Iterator[dict[str, Any]]:
+def read_parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a Parquet file, a few thousand at a time.
 
     Raises:
@@ -156,7 +164,7 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
         raise InputError(f"Expected a Parquet file, got {str(path)!r}, which is damaged or none. Check the file.") from error
 
 
-def ordered(paths: Sequence[Path]) -> list[Path]:
+def list_log_files(paths: Sequence[Path]) -> list[Path]:
     """Log files, the parts put aside for a path before the path itself: `access.jsonl` stands for all its days."""
     found: list[Path] = []
     for path in paths:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from memberscope.guard.alerting.membership_digest import only_digests
+from memberscope.guard.alerting.membership_digest import replace_by_digests
 from memberscope.guard.calibration.thresholds import Tuned
 from memberscope.guard.detectors.alarm import Alarm, Scope
 from memberscope.guard.detectors.monitor import STREAMS, Monitor
 from memberscope.guard.detectors.volume import DAY
-from memberscope.guard.monitor.artifacts import Equipment
+from memberscope.guard.monitor.artifacts import MonitorArtifacts
 from memberscope.guard.policy.config import Detector, GuardPolicy
 from memberscope.guard.replay.campaigns import Calibration, Day, Replay, Threshold
 from memberscope.guard.sketching.observations import Observations
@@ -19,7 +19,7 @@ CONFIDENCE = 0.95
 
 
 @dataclass
-class Counted:
+class LogCounts:
     """What is counted of a log on the way: times, queries by day, and clients by day."""
 
     first: float = 0.0
@@ -40,19 +40,19 @@ class Counted:
             self.pairs.add((client, day))
 
 
-def judged(monitor: Monitor, blocks: Iterable[Observations]) -> tuple[list[Alarm], Counted]:
+def collect_alarms(monitor: Monitor, blocks: Iterable[Observations]) -> tuple[list[Alarm], LogCounts]:
     """Every alarm of a log, and what was counted in it."""
     alarms: list[Alarm] = []
-    counted = Counted()
+    counted = LogCounts()
     for block in blocks:
         counted.add(block)
         alarms += monitor.observe(block)
     return alarms, counted
 
 
-def replay_of(name: str, alarms: list[Alarm], counted: Counted, policy: GuardPolicy, tuned: Tuned | None) -> Replay:
+def build_replay(name: str, alarms: list[Alarm], counted: LogCounts, policy: GuardPolicy, tuned: Tuned | None) -> Replay:
     """What a log shows; membership is told in digests, as live."""
-    told = only_digests(alarms, policy.alerts, policy.monitor.retention_days * DAY)
+    told = replace_by_digests(alarms, policy.alerts, policy.monitor.retention_days * DAY)
     days = sorted(counted.queries)
     return Replay.of(
         name,
@@ -62,20 +62,20 @@ def replay_of(name: str, alarms: list[Alarm], counted: Counted, policy: GuardPol
         n_queries=sum(counted.queries.values()),
         n_clients=len(counted.clients),
         n_client_days=len(counted.pairs),
-        thresholds=() if tuned is None else thresholds_of(tuned),
-        calibration=None if tuned is None else calibration_of(tuned),
+        thresholds=() if tuned is None else list_thresholds(tuned),
+        calibration=None if tuned is None else build_calibration(tuned),
         days=tuple(Day(day * DAY, counted.queries[day], sum(alarm.time // DAY == day for alarm in told)) for day in days),
     )
 
 
-def thresholds_of(tuned: Tuned) -> tuple[Threshold, ...]:
+def list_thresholds(tuned: Tuned) -> tuple[Threshold, ...]:
     """Every stream's threshold, with its share of the stated rate."""
     limits, share = tuned.settings.thresholds, tuned.rate / len(STREAMS)
     places: list[tuple[Detector, Scope]] = [stream.split(".") for stream in STREAMS if stream in limits]  # type: ignore[misc]
     return tuple(Threshold(name, scope, limits[f"{name}.{scope}"], share) for name, scope in places)
 
 
-def calibration_of(tuned: Tuned) -> Calibration:
+def build_calibration(tuned: Tuned) -> Calibration:
     """The false-alarm rate that the last quarter of the tuned log showed."""
     how = (
         f"Thresholds for {tuned.rate:g} false alarms a client-day over all detectors together, by the tails of the statistics on "
@@ -84,6 +84,6 @@ def calibration_of(tuned: Tuned) -> Calibration:
     return Calibration(tuned.alarms / max(tuned.days, 1), tuned.low, tuned.high, CONFIDENCE, tuned.days, how)
 
 
-def fresh(equipment: Equipment, policy: GuardPolicy) -> Monitor:
+def build_fresh_monitor(equipment: MonitorArtifacts, policy: GuardPolicy) -> Monitor:
     """A monitor that begins with nothing, as a guard does at its first start."""
     return equipment.monitor(policy.monitor.clients)

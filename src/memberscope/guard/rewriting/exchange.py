@@ -15,31 +15,31 @@ import orjson
 
 from memberscope.defences import Chain
 from memberscope.errors import InputError, TargetError
-from memberscope.guard.policy.config import Serving
-from memberscope.guard.refused import Refused
+from memberscope.guard.policy.config import ServingConfig
+from memberscope.guard.refused import RequestRefused
 from memberscope.guard.rewriting.request_parser import (
     UNREADABLE,
-    Query,
-    in_order,
-    mlflow_query,
+    ParsedQuery,
+    order_record_columns,
+    parse_mlflow_query,
+    parse_template_query,
+    parse_v2_query,
     read_request,
-    template_query,
-    v2_query,
 )
 from memberscope.guard.rewriting.response_writer import (
     NUMPY,
     Pairs,
-    named,
-    outputs_read,
-    plain_answers,
-    tensor_answer,
-    told_of,
-    v2_tensors,
+    copy_answer_metadata,
+    list_visible_classes,
+    read_answer_outputs,
+    read_v2_tensors,
+    write_plain_answers,
+    write_tensor_answer,
 )
-from memberscope.outputs.rounding import tops_of
+from memberscope.outputs.rounding import pick_top_classes
 from memberscope.types import Floats, Ints, OutputDefence
-from memberscope.wire.answers import Declared
-from memberscope.wire.json_path import Step, pick, put, steps_of
+from memberscope.wire.answers import DeclaredOutputs
+from memberscope.wire.json_path import Step, build_document, parse_path, pick_value
 from memberscope.wire.protocols import TemplatedJSON
 
 
@@ -57,36 +57,36 @@ class Answer:
 class Exchange:
     """How requests and answers of the served model are read and written.
 
-    >>> exchange = Exchange.of(Serving(protocol="mlflow", n_classes=2))
+    >>> exchange = Exchange.of(ServingConfig(protocol="mlflow", n_classes=2))
     >>> query = exchange.query(b'{"inputs": [[1, 2]]}', restricted=True)
     >>> len(query.batch), query.body
     (1, b'{"inputs":[[1,2]]}')
-    >>> from memberscope.defences import restriction
+    >>> from memberscope.defences import parse_restriction
     >>> exchange.answer(b'{"predictions": [[0.26, 0.74]], "trace": 7}', 1, restriction("round:1"))[0]
     b'{"predictions":[[0.3,0.7]]}'
     """
 
-    serving: Serving
-    declared: Declared
+    serving: ServingConfig
+    declared: DeclaredOutputs
     template: bytes = b""
     place: tuple[Step, ...] = ()
     alone: bool = False
     path: tuple[Step, ...] = ()
 
     @classmethod
-    def of(cls, serving: Serving) -> Exchange:
+    def of(cls, serving: ServingConfig) -> Exchange:
         """As the policy declares it."""
         endpoint = serving.endpoint("http://upstream")
         if serving.protocol == "v2":
             return cls(serving, endpoint.declared)
         served = endpoint.serving
-        path = steps_of(serving.answer or ("predictions" if serving.protocol == "mlflow" else ""))
+        path = parse_path(serving.answer or ("predictions" if serving.protocol == "mlflow" else ""))
         if not isinstance(served, TemplatedJSON):
             return cls(serving, endpoint.declared, path=path)
         place, hole = served._place()
         return cls(serving, endpoint.declared, served.body.encode(), place, hole in ("$record", "$row"), path)
 
-    def query(self, body: bytes, *, restricted: bool) -> Query:
+    def query(self, body: bytes, *, restricted: bool) -> ParsedQuery:
         """The records of a request, and the body for the server; where answers are `restricted`, only the declared output is asked for.
 
         Raises:
@@ -95,20 +95,20 @@ class Exchange:
         document, odd = read_request(body)
         try:
             query = self._query(document, odd, restricted)
-            batch = in_order(query.batch, self.serving.columns)
-            return query if batch is query.batch else Query(batch, query.body)
+            batch = order_record_columns(query.batch, self.serving.columns)
+            return query if batch is query.batch else ParsedQuery(batch, query.body)
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError):
-            raise Refused(400, UNREADABLE) from None
+            raise RequestRefused(400, UNREADABLE) from None
         except (TargetError, InputError):
-            raise Refused(400, UNREADABLE) from None
+            raise RequestRefused(400, UNREADABLE) from None
 
-    def _query(self, document: Any, odd: bool, restricted: bool) -> Query:
+    def _query(self, document: Any, odd: bool, restricted: bool) -> ParsedQuery:
         if self.serving.protocol == "mlflow":
-            return mlflow_query(document, odd)
+            return parse_mlflow_query(document, odd)
         if self.serving.protocol == "json":
-            return template_query(document, odd, self.template, self.place, self.alone)
+            return parse_template_query(document, odd, self.template, self.place, self.alone)
         asked = [self.serving.answer, *self.serving.also] if self.serving.answer else []
-        return v2_query(document, odd, asked if restricted else None)
+        return parse_v2_query(document, odd, asked if restricted else None)
 
     def read(self, body: bytes, n: int) -> Answer:
         """What an answer says of n records.
@@ -123,18 +123,20 @@ class Exchange:
                 f"Expected JSON from the server, got {len(body)} bytes that are none. Check the server."
             ) from None
         if self.serving.protocol != "v2":
-            found = pick(document, self.path)
-            return Answer(outputs_read([found] if self.alone else found, self.declared, n))
-        name, values, beside = v2_tensors(document, self.serving.answer, self.serving.also)
-        return Answer(outputs_read(values, self.declared, n), name, tuple(beside), tuple(named(document).items()))
+            found = pick_value(document, self.path)
+            return Answer(read_answer_outputs([found] if self.alone else found, self.declared, n))
+        name, values, beside = read_v2_tensors(document, self.serving.answer, self.serving.also)
+        return Answer(
+            read_answer_outputs(values, self.declared, n), name, tuple(beside), tuple(copy_answer_metadata(document).items())
+        )
 
     def write(self, answer: Answer, outputs: Floats, told: Pairs | None, signal: str) -> bytes:
         """The body that says `outputs` in place of the answer's own; where classes are hidden, those that are `told`."""
         if self.serving.protocol == "v2":
-            tensor = tensor_answer(answer.name, outputs, told, signal, self.declared)
+            tensor = write_tensor_answer(answer.name, outputs, told, signal, self.declared)
             return orjson.dumps({**dict(answer.says), "outputs": [tensor, *answer.beside]}, option=NUMPY)
-        found = plain_answers(outputs, told, signal, self.declared)
-        return orjson.dumps(put(self.path, found[0] if self.alone else found), option=NUMPY)
+        found = write_plain_answers(outputs, told, signal, self.declared)
+        return orjson.dumps(build_document(self.path, found[0] if self.alone else found), option=NUMPY)
 
     def answer(self, body: bytes, n: int, defence: OutputDefence) -> tuple[bytes, Ints]:
         """The body of an answer about n records as `defence` leaves it, and the top classes (n,) that it tells.
@@ -144,9 +146,13 @@ class Exchange:
             InputError: The defence cannot be applied to it.
         """
         answer = self.read(body, n)
-        outputs, signal = defended(answer.outputs, self.declared, defence)
-        told = None if signal == "labels" else told_of(outputs)
-        first = tops(outputs, signal) if told is None else np.array([pairs[0][0] if pairs else 0 for pairs in told])
+        outputs, signal = defend_answer_outputs(answer.outputs, self.declared, defence)
+        told = None if signal == "labels" else list_visible_classes(outputs)
+        first = (
+            find_answered_classes(outputs, signal)
+            if told is None
+            else np.array([pairs[0][0] if pairs else 0 for pairs in told])
+        )
         return self.write(answer, outputs, told, signal), first
 
     def tops(self, body: bytes, n: int) -> Ints:
@@ -155,14 +161,14 @@ class Exchange:
             outputs = self.read(body, n).outputs
         except (TargetError, InputError, ValueError, TypeError):
             return np.full(n, -1, dtype=np.int64)
-        return tops(outputs, self.declared.level)
+        return find_answered_classes(outputs, self.declared.level)
 
 
-def defended(outputs: Floats, declared: Declared, defence: OutputDefence) -> tuple[Floats, str]:
+def defend_answer_outputs(outputs: Floats, declared: DeclaredOutputs, defence: OutputDefence) -> tuple[Floats, str]:
     """The outputs after `defence`, as an audit behind it sees them, and what they are: labels stay labels, logits become probabilities.
 
-    >>> from memberscope.defences import restriction
-    >>> defended(np.array([[0.0, 0.0]]), Declared("logits", n=2), restriction("round:2"))
+    >>> from memberscope.defences import parse_restriction
+    >>> defend_answer_outputs(np.array([[0.0, 0.0]]), DeclaredOutputs("logits", n=2), restriction("round:2"))
     (array([[0.5, 0.5]]), 'probabilities')
     """
     if declared.level == "labels":
@@ -174,18 +180,18 @@ def defended(outputs: Floats, declared: Declared, defence: OutputDefence) -> tup
     return defence(outputs), defence.signal
 
 
-def tops(outputs: Floats, signal: str) -> Ints:
+def find_answered_classes(outputs: Floats, signal: str) -> Ints:
     """The top classes (n,) that outputs tell, the first of equals."""
     if signal == "labels":
         return outputs[:, 0].astype(np.int64)
-    return tops_of(outputs)
+    return pick_top_classes(outputs)
 
 
-def coarser(defence: OutputDefence | None, more: OutputDefence) -> OutputDefence:
+def coarsen_defence(defence: OutputDefence | None, more: OutputDefence) -> OutputDefence:
     """`defence` and then `more`; labels cannot be coarser.
 
-    >>> from memberscope.defences import restriction
-    >>> coarser(restriction("round:2"), restriction("label")).name
+    >>> from memberscope.defences import parse_restriction
+    >>> coarsen_defence(restriction("round:2"), restriction("label")).name
     'round:2+label'
     """
     if defence is None:

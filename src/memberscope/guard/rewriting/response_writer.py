@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from memberscope.errors import TargetError
 from memberscope.types import Floats
-from memberscope.wire.answers import Declared, outputs_of
-from memberscope.wire.protocols import listed
-from memberscope.wire.tensors import tensor_of
+from memberscope.wire.answers import DeclaredOutputs, parse_outputs
+from memberscope.wire.protocols import read_list
+from memberscope.wire.tensors import read_tensor_array
 
 NUMPY = orjson.OPT_SERIALIZE_NUMPY
 NAMED = ("model_name", "model_version", "id")
@@ -23,29 +23,29 @@ MOST = 65_536  # classes that an answer may imply where none were declared
 LONGEST = 200  # characters of a name or an id in an answer
 
 
-def outputs_read(answers: Any, declared: Declared, n: int) -> Floats:
+def read_answer_outputs(answers: Any, declared: DeclaredOutputs, n: int) -> Floats:
     """The outputs (n, k), or labels (n, 1), that `answers` hold about n records.
 
     Raises:
         TargetError: They are about another number of records, or not what was declared.
 
-    >>> outputs_read([[0.25, 0.75]], Declared(), 1).tolist()
+    >>> read_answer_outputs([[0.25, 0.75]], DeclaredOutputs(), 1).tolist()
     [[0.25, 0.75]]
     """
     if not isinstance(answers, list | np.ndarray) or len(answers) != n:
         raise TargetError(f"Expected {n} answers from the server, got another number. Repair answer in the policy.")
     if declared.n_classes is None:
-        declared = sized(declared, classes_in(answers, declared))
-    return outputs_of(answers, declared)
+        declared = declare_n_classes(declared, count_answer_classes(answers, declared))
+    return parse_outputs(answers, declared)
 
 
 @lru_cache(maxsize=8)
-def sized(declared: Declared, n: int) -> Declared:
+def declare_n_classes(declared: DeclaredOutputs, n: int) -> DeclaredOutputs:
     """What is declared, with the number of classes."""
     return replace(declared, n=n)
 
 
-def classes_in(answers: Any, declared: Declared) -> int:
+def count_answer_classes(answers: Any, declared: DeclaredOutputs) -> int:
     """The number of classes where none was declared: what the first answer holds; for labels, as many as it takes."""
     first = answers[0]
     if declared.level == "labels":
@@ -56,7 +56,7 @@ def classes_in(answers: Any, declared: Declared) -> int:
     return max(2, len(first) if isinstance(first, list | dict | np.ndarray) else 2)
 
 
-def labels(outputs: Floats, declared: Declared) -> list[str] | NDArray[np.int64]:
+def decode_class_labels(outputs: Floats, declared: DeclaredOutputs) -> list[str] | NDArray[np.int64]:
     """Labels (n,): the classes' names, or their numbers where they have none."""
     codes = outputs[:, 0].astype(np.int64)
     return codes if declared.classes is None else [declared.classes[code] for code in codes.tolist()]
@@ -65,10 +65,10 @@ def labels(outputs: Floats, declared: Declared) -> list[str] | NDArray[np.int64]
 Pairs = list[list[tuple[int, float]]]
 
 
-def told_of(outputs: Floats) -> Pairs | None:
+def list_visible_classes(outputs: Floats) -> Pairs | None:
     """The classes of each record that are not hidden, with their scores, the likeliest first; None where nothing is hidden.
 
-    >>> told_of(np.array([[0.2, np.nan, 0.7]])), told_of(np.array([[0.3, 0.7]]))
+    >>> list_visible_classes(np.array([[0.2, np.nan, 0.7]])), list_visible_classes(np.array([[0.3, 0.7]]))
     ([[(2, 0.7), (0, 0.2)]], None)
     """
     hidden = np.isnan(outputs)
@@ -84,35 +84,37 @@ def told_of(outputs: Floats) -> Pairs | None:
     return found
 
 
-def plain_answers(outputs: Floats, told: Pairs | None, signal: str, declared: Declared) -> Any:
+def write_plain_answers(outputs: Floats, told: Pairs | None, signal: str, declared: DeclaredOutputs) -> Any:
     """What JSON says of each record: a label, a list in the server's order, or an object where classes are hidden.
 
-    >>> plain_answers(np.array([[0.9, np.nan]]), [[(0, 0.9)]], "probabilities", Declared(names=("b", "a")))
+    >>> write_plain_answers(np.array([[0.9, np.nan]]), [[(0, 0.9)]], "probabilities", DeclaredOutputs(names=("b", "a")))
     [{'b': 0.9}]
     """
     if signal == "labels":
-        return labels(outputs, declared)
+        return decode_class_labels(outputs, declared)
     if told is not None:
         names = declared.classes
         return [{names[column] if names else str(column): value for column, value in pairs} for pairs in told]
-    return in_order(outputs, declared)
+    return restore_class_order(outputs, declared)
 
 
-def in_order(outputs: Floats, declared: Declared) -> Floats:
+def restore_class_order(outputs: Floats, declared: DeclaredOutputs) -> Floats:
     """Outputs (n, k) with the classes in the server's order."""
     return np.ascontiguousarray(outputs if declared.straight or not declared.n_classes else outputs[:, declared.back])
 
 
-def tensor_answer(name: str, outputs: Floats, told: Pairs | None, signal: str, declared: Declared) -> dict[str, Any]:
+def write_tensor_answer(
+    name: str, outputs: Floats, told: Pairs | None, signal: str, declared: DeclaredOutputs
+) -> dict[str, Any]:
     """The output tensor: FP64 (n, k), labels (n, 1), or, where classes are hidden, BYTES (n, told) of `score:place[:name]`.
 
     The last form is that of the protocol's classification extension; places are those of the server's order.
 
-    >>> tensor_answer("p", np.array([[0.9, np.nan]]), [[(0, 0.9)]], "probabilities", Declared(n=2))
+    >>> write_tensor_answer("p", np.array([[0.9, np.nan]]), [[(0, 0.9)]], "probabilities", DeclaredOutputs(n=2))
     {'name': 'p', 'shape': [1, 1], 'datatype': 'BYTES', 'data': ['0.9:0']}
     """
     if signal == "labels":
-        found = labels(outputs, declared)
+        found = decode_class_labels(outputs, declared)
         kind = "INT64" if declared.classes is None else "BYTES"
         return {"name": name, "shape": [len(outputs), 1], "datatype": kind, "data": found}
     if told is not None:
@@ -123,16 +125,21 @@ def tensor_answer(name: str, outputs: Floats, told: Pairs | None, signal: str, d
             for column, value in pairs
         ]
         return {"name": name, "shape": [len(told), len(data) // len(told)], "datatype": "BYTES", "data": data}
-    return {"name": name, "shape": list(outputs.shape), "datatype": "FP64", "data": in_order(outputs, declared).ravel()}
+    return {
+        "name": name,
+        "shape": list(outputs.shape),
+        "datatype": "FP64",
+        "data": restore_class_order(outputs, declared).ravel(),
+    }
 
 
-def v2_tensors(document: Any, answer: str | None, also: Sequence[str]) -> tuple[str, NDArray[Any], list[dict[str, Any]]]:
+def read_v2_tensors(document: Any, answer: str | None, also: Sequence[str]) -> tuple[str, NDArray[Any], list[dict[str, Any]]]:
     """The declared output's name and values in an answer, and the documents of the outputs that pass beside it.
 
     Raises:
         TargetError: There is no such output, or there are two.
     """
-    entries = [entry for entry in listed(document, "outputs") if isinstance(entry, dict)]
+    entries = [entry for entry in read_list(document, "outputs") if isinstance(entry, dict)]
     wanted = [entry for entry in entries if (entry.get("name") == answer if answer else entry.get("name") not in also)]
     if len(wanted) != 1 or not isinstance(wanted[0].get("name"), str):
         raise TargetError(
@@ -143,9 +150,9 @@ def v2_tensors(document: Any, answer: str | None, also: Sequence[str]) -> tuple[
         for entry in entries
         if entry.get("name") in also and entry is not wanted[0]
     ]
-    return wanted[0]["name"], tensor_of(wanted[0]), beside
+    return wanted[0]["name"], read_tensor_array(wanted[0]), beside
 
 
-def named(document: Any) -> dict[str, str]:
+def copy_answer_metadata(document: Any) -> dict[str, str]:
     """What an answer of the Open Inference Protocol says of itself."""
     return {key: document[key][:LONGEST] for key in NAMED if isinstance(document.get(key), str)}

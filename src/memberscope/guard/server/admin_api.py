@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from memberscope.guard.asgi.bodies import App
-from memberscope.guard.asgi.openapi import openapi
+from memberscope.guard.asgi.openapi import build_openapi
 from memberscope.guard.server.reload import Reloads
 from memberscope.guard.state.interface import State, StateError
 
@@ -15,7 +15,7 @@ NOBODY = "0" * 16
 Reach = Callable[[], Awaitable[bool]]
 
 
-def admin(reloads: Reloads, reachable: Reach, metrics: Callable[[], bytes], reload: Callable[[], bool]) -> App:
+def build_admin_app(reloads: Reloads, reachable: Reach, metrics: Callable[[], bytes], reload: Callable[[], bool]) -> App:
     """The application. `reachable` asks for the upstream, and `reload` reads the policy again, here or in all workers."""
     from starlette.applications import Starlette
     from starlette.requests import Request
@@ -30,7 +30,7 @@ def admin(reloads: Reloads, reachable: Reach, metrics: Callable[[], bytes], relo
         return JSONResponse({"live": True})
 
     async def ready(request: Request) -> Response:
-        found = {"upstream": await reachable(), "state": await state_reached(guard.state)}
+        found = {"upstream": await reachable(), "state": await is_state_reachable(guard.state)}
         said = {"policy_broken": reloads.broken or None, "needs_restart": reloads.restart or None}
         return JSONResponse({"ready": all(found.values()), **found, **said}, 200 if all(found.values()) else 503)
 
@@ -38,14 +38,14 @@ def admin(reloads: Reloads, reachable: Reach, metrics: Callable[[], bytes], relo
         return Response(metrics(), media_type=CONTENT_TYPE)
 
     async def policy(request: Request) -> Response:
-        return JSONResponse(in_force(reloads))
+        return JSONResponse(describe_active_policy(reloads))
 
     async def again(request: Request) -> Response:
         good = reload()
-        return JSONResponse(in_force(reloads), 200 if good else 409)
+        return JSONResponse(describe_active_policy(reloads), 200 if good else 409)
 
     async def described(request: Request) -> Response:
-        return JSONResponse(openapi(guard.rules.policy))
+        return JSONResponse(build_openapi(guard.rules.policy))
 
     return Starlette(
         routes=[
@@ -59,7 +59,7 @@ def admin(reloads: Reloads, reachable: Reach, metrics: Callable[[], bytes], relo
     )
 
 
-def in_force(reloads: Reloads) -> dict[str, Any]:
+def describe_active_policy(reloads: Reloads) -> dict[str, Any]:
     """Which policy is in force, since when, and what is wrong with the file if it is broken."""
     rules = reloads.guard.rules
     return {
@@ -72,7 +72,7 @@ def in_force(reloads: Reloads) -> dict[str, Any]:
     }
 
 
-async def state_reached(state: State | None) -> bool:
+async def is_state_reachable(state: State | None) -> bool:
     """Whether the state answers."""
     try:
         if state is not None:

@@ -9,20 +9,20 @@ from pathlib import Path
 
 from memberscope.errors import InputError
 from memberscope.guard.asgi.bodies import App, Message, Receive, Send
-from memberscope.guard.asgi.compiled_policy import Identify, policy_from
+from memberscope.guard.asgi.compiled_policy import Identify, load_guard_policy
 from memberscope.guard.asgi.middleware import PolicyMiddleware
 from memberscope.guard.counters import Counters
 from memberscope.guard.hashing.pseudonyms import Names
 from memberscope.guard.policy.config import GuardPolicy
 from memberscope.guard.query_event import Watch
-from memberscope.guard.server.assembly import Parts, parts_of
+from memberscope.guard.server.assembly import GuardAssembly, assemble_guard
 from memberscope.guard.state.interface import State
 
 
 class Embedded:
     """The parts of a guard that nobody else starts and stops."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: GuardAssembly) -> None:
         """Start nothing yet: there may be no loop."""
         self.parts, self.started = parts, False
         self._lock = asyncio.Lock()
@@ -89,7 +89,7 @@ class GuardMiddleware(PolicyMiddleware):
         """
         lifecycle = None
         if app is not None and state is None and watch is None and names is None and counters is None:
-            lifecycle = embedded(policy_from(policy))
+            lifecycle = build_embedded_parts(load_guard_policy(policy))
             if lifecycle is not None:
                 parts = lifecycle.parts
                 state, watch, names, counters = parts.state, parts.watch, parts.names, parts.counters
@@ -107,7 +107,7 @@ class GuardMiddleware(PolicyMiddleware):
         )
 
 
-def embedded(policy: GuardPolicy) -> Embedded | None:
+def build_embedded_parts(policy: GuardPolicy) -> Embedded | None:
     """What the policy names beside its rules; None where that is nothing but budgets in this process.
 
     Raises:
@@ -119,4 +119,4 @@ def embedded(policy: GuardPolicy) -> Embedded | None:
         raise InputError(
             "Expected key in [monitor] beside [state] redis, got none: workers would not know the same client. Name a key file."
         )
-    return Embedded(parts_of(policy, b""))
+    return Embedded(assemble_guard(policy, b""))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from memberscope.errors import MemberscopeError
 from memberscope.guard.asgi.middleware import PolicyMiddleware
-from memberscope.guard.logs.operational_log import say
+from memberscope.guard.logs.operational_log import log_event
 from memberscope.guard.policy.config import GuardPolicy
 from memberscope.guard.policy.measured_level import log_measured
 
@@ -38,7 +38,7 @@ class Reloads:
             rules = self.guard.prepared(self.path)
         except Exception as error:
             self.broken = str(error) if isinstance(error, MemberscopeError) else type(error).__name__
-            say(logging.ERROR, "reload_failed", said=self.broken, kept=self.guard.rules.digest)
+            log_event(logging.ERROR, "reload_failed", said=self.broken, kept=self.guard.rules.digest)
             self.guard.counters.reload(False)
             return False
         settled = ("state", "monitor", "alerts")
@@ -46,7 +46,7 @@ class Reloads:
         self.broken, self.restart, self.loaded_at = "", ", ".join(changed), self._clock()
         self.guard.swap(rules)
         self._told(rules.policy)
-        say(logging.INFO, "reloaded", digest=rules.digest, mode=rules.policy.guard.mode, needs_restart=self.restart)
+        log_event(logging.INFO, "reloaded", digest=rules.digest, mode=rules.policy.guard.mode, needs_restart=self.restart)
         log_measured(rules.policy)
         self.guard.counters.reload(True)
         return True

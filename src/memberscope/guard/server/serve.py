@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable
 
 from memberscope.guard.policy.config import GuardPolicy
-from memberscope.guard.server.assembly import Parts, parts_served
-from memberscope.guard.server.worker import Run, listener, work
+from memberscope.guard.server.assembly import GuardAssembly, assemble_serving_guard
+from memberscope.guard.server.worker import Run, open_listener, run_worker
 
 
-def serve(run: Run, parts: Callable[[GuardPolicy, bytes], Parts] = parts_served) -> None:
+def serve_guard(run: Run, parts: Callable[[GuardPolicy, bytes], GuardAssembly] = assemble_serving_guard) -> None:
     """Serve until a signal ends it; queries in flight get `grace` seconds.
 
     Raises:
@@ -18,11 +18,11 @@ def serve(run: Run, parts: Callable[[GuardPolicy, bytes], Parts] = parts_served)
     """
     run.checked()
     for place in range(run.workers if run.admin_port else 0):  # where a port is taken, its worker would begin for ever
-        listener(run.admin_host, run.admin_port + place).close()
-    listening, secret = listener(run.host, run.port), os.urandom(32)
+        open_listener(run.admin_host, run.admin_port + place).close()
+    listening, secret = open_listener(run.host, run.port), os.urandom(32)
     if run.workers > 1:
-        from memberscope.guard.server.supervisor import supervise
+        from memberscope.guard.server.supervisor import supervise_workers
 
-        supervise(run, listening, secret, parts)
+        supervise_workers(run, listening, secret, parts)
     else:
-        work(run, listening, secret, parts)
+        run_worker(run, listening, secret, parts)

@@ -15,26 +15,30 @@ from typing import Any
 
 from memberscope.errors import InputError
 from memberscope.guard.alerting.prometheus import FOLDER, forget_worker
-from memberscope.guard.logs.operational_log import logging_to_stderr, say
+from memberscope.guard.logs.operational_log import log_event, log_to_stderr
 from memberscope.guard.policy.config import GuardPolicy
-from memberscope.guard.server.assembly import Parts
-from memberscope.guard.server.worker import Run, work
+from memberscope.guard.server.assembly import GuardAssembly
+from memberscope.guard.server.worker import Run, run_worker
 
 EVERY, SOONEST = 0.1, 1.0  # seconds between looks at the workers, and from a worker's start to its next
 
 
-def supervise(run: Run, listening: socket.socket, secret: bytes, parts: Callable[[GuardPolicy, bytes], Parts]) -> None:
+def supervise_workers(
+    run: Run, listening: socket.socket, secret: bytes, parts: Callable[[GuardPolicy, bytes], GuardAssembly]
+) -> None:
     """Keep `run.workers` processes serving until SIGTERM or SIGINT; SIGHUP goes to each of them. Each exposes what all count.
 
     Raises:
         InputError: There is no folder for what they count.
     """
-    logging_to_stderr(run.log_level)
-    with shared_numbers():
-        keep(run, listening, secret, parts)
+    log_to_stderr(run.log_level)
+    with create_metrics_folder():
+        keep_workers_running(run, listening, secret, parts)
 
 
-def keep(run: Run, listening: socket.socket, secret: bytes, parts: Callable[[GuardPolicy, bytes], Parts]) -> None:
+def keep_workers_running(
+    run: Run, listening: socket.socket, secret: bytes, parts: Callable[[GuardPolicy, bytes], GuardAssembly]
+) -> None:
     """Begin the workers, begin them again as they die, and wait for their end."""
     asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -42,7 +46,7 @@ def keep(run: Run, listening: socket.socket, secret: bytes, parts: Callable[[Gua
     context = multiprocessing.get_context("spawn")
 
     def begun(place: int) -> tuple[Any, float]:
-        process = context.Process(target=work, args=(run, listening, secret, parts, place))
+        process = context.Process(target=run_worker, args=(run, listening, secret, parts, place))
         process.start()
         return process, time.monotonic()
 
@@ -51,23 +55,23 @@ def keep(run: Run, listening: socket.socket, secret: bytes, parts: Callable[[Gua
         time.sleep(EVERY)
         if signal.SIGHUP in asked:
             asked.remove(signal.SIGHUP)
-            tell([process for process, _ in workers], signal.SIGHUP)
+            signal_workers([process for process, _ in workers], signal.SIGHUP)
         for place, (process, since) in enumerate(workers):
             if not process.is_alive() and time.monotonic() - since > SOONEST:
-                say(logging.ERROR, "worker_ended", place=place, code=process.exitcode)
+                log_event(logging.ERROR, "worker_ended", place=place, code=process.exitcode)
                 forget_worker(process.pid)
                 workers[place] = begun(place)
-    ended([process for process, _ in workers], run.grace)
+    stop_workers([process for process, _ in workers], run.grace)
 
 
 @contextmanager
-def shared_numbers() -> Iterator[None]:
+def create_metrics_folder() -> Iterator[None]:
     """A folder of their own where processes that begin meanwhile count together; it is removed at the end.
 
     Raises:
         InputError: There is nowhere to make it.
 
-    >>> with shared_numbers():
+    >>> with create_metrics_folder():
     ...     os.path.isdir(os.environ[FOLDER])
     True
     """
@@ -88,16 +92,16 @@ def shared_numbers() -> Iterator[None]:
                 os.environ[FOLDER] = before
 
 
-def tell(processes: list[Any], number: int) -> None:
+def signal_workers(processes: list[Any], number: int) -> None:
     """Send a signal to those that live."""
     for process in processes:
         if process.is_alive():
             os.kill(process.pid, number)
 
 
-def ended(processes: list[Any], grace: float) -> None:
+def stop_workers(processes: list[Any], grace: float) -> None:
     """Wait for all to end, and kill those that do not."""
-    tell(processes, signal.SIGTERM)
+    signal_workers(processes, signal.SIGTERM)
     until = time.monotonic() + grace + 5.0
     for process in processes:
         process.join(max(0.0, until - time.monotonic()))

@@ -17,14 +17,14 @@ from typing import Any
 from memberscope.errors import InputError
 from memberscope.guard.alerting.prometheus import leave_folder
 from memberscope.guard.asgi.bodies import App
-from memberscope.guard.asgi.http_protocol import protocol
+from memberscope.guard.asgi.http_protocol import build_protocol_class
 from memberscope.guard.asgi.middleware import PolicyMiddleware
 from memberscope.guard.asgi.proxy import Proxy
-from memberscope.guard.logs.operational_log import logging_to_stderr, say
+from memberscope.guard.logs.operational_log import log_event, log_to_stderr
 from memberscope.guard.policy.config import GuardPolicy, read_policy
 from memberscope.guard.policy.measured_level import log_measured, require_measured
-from memberscope.guard.server.admin_api import admin
-from memberscope.guard.server.assembly import Parts
+from memberscope.guard.server.admin_api import build_admin_app
+from memberscope.guard.server.assembly import GuardAssembly
 from memberscope.guard.server.reload import Reloads
 
 SPARE = 1000  # connections beyond the requests that may be served and wait
@@ -70,11 +70,11 @@ class Run:
             )
         for file, certificate_of in (
             (self.tls_cert, self._own),
-            (self.client_ca, authorities),
-            (self.upstream_ca, authorities),
+            (self.client_ca, read_authorities),
+            (self.upstream_ca, read_authorities),
         ):
             if file is not None:
-                usable(file, certificate_of)
+                check_certificates(file, certificate_of)
         Proxy(self.upstream, policy)
         if not self.allow_looser:
             require_measured(policy)
@@ -85,12 +85,12 @@ class Run:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(file, self.tls_key)
 
 
-def authorities(file: Path) -> None:
+def read_authorities(file: Path) -> None:
     """Read the certificates of authorities."""
     ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
 
 
-def usable(file: Path, read: Callable[[Path], None]) -> None:
+def check_certificates(file: Path, read: Callable[[Path], None]) -> None:
     """Read certificates once, before anybody connects.
 
     Raises:
@@ -105,22 +105,22 @@ def usable(file: Path, read: Callable[[Path], None]) -> None:
         ) from None
 
 
-def work(
-    run: Run, listening: socket.socket, secret: bytes, parts: Callable[[GuardPolicy, bytes], Parts], place: int = 0
+def run_worker(
+    run: Run, listening: socket.socket, secret: bytes, parts: Callable[[GuardPolicy, bytes], GuardAssembly], place: int = 0
 ) -> None:
     """One worker, until a signal ends it."""
     from threadpoolctl import threadpool_limits
 
-    logging_to_stderr(run.log_level)
+    log_to_stderr(run.log_level)
     threadpool_limits(1)  # the monitor's products are small: threads would only wait for one another
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=find_loop_factory()) as runner:
         runner.run(Worker(run, parts(run.checked(), secret), place).serve(listening))
 
 
 class Worker:
     """One process that serves: the guard, its proxy, and the operators' application."""
 
-    def __init__(self, run: Run, parts: Parts, place: int = 0) -> None:
+    def __init__(self, run: Run, parts: GuardAssembly, place: int = 0) -> None:
         """Put it together."""
         self.run, self.parts, self.place, self._parent = run, parts, place, os.getppid()
         policy = read_policy(run.policy)
@@ -142,15 +142,15 @@ class Worker:
 
     async def serve(self, listening: socket.socket) -> None:
         """Until a signal ends it."""
-        inward = listener(self.run.admin_host, self.run.admin_port + self.place if self.run.admin_port else 0)
-        public, inside = server(self.guard, self._public()), server(self._admin(), {})
+        inward = open_listener(self.run.admin_host, self.run.admin_port + self.place if self.run.admin_port else 0)
+        public, inside = build_server(self.guard, self._public()), build_server(self._admin(), {})
         ending = self._signals(public)
         try:
             await self.parts.start()
         except BaseException:
             ending()
             raise
-        say(
+        log_event(
             logging.INFO,
             "serving",
             process=os.getpid(),
@@ -177,12 +177,12 @@ class Worker:
                 ending()
                 if self._alone():
                     leave_folder()
-                say(logging.INFO, "ended")
+                log_event(logging.INFO, "ended")
 
     def _public(self) -> dict[str, Any]:
         limits, run = self.guard.rules.policy.limits, self.run
         found: dict[str, Any] = {
-            "http": protocol(limits.body_timeout),
+            "http": build_protocol_class(limits.body_timeout),
             "limit_concurrency": limits.concurrency + limits.queue + SPARE,
             "timeout_graceful_shutdown": max(1, int(run.grace)),
         }
@@ -193,7 +193,7 @@ class Worker:
         return found
 
     def _admin(self) -> App:
-        return admin(self.reloads, self.proxy.reachable, self.parts.metrics, self._reload)
+        return build_admin_app(self.reloads, self.proxy.reachable, self.parts.metrics, self._reload)
 
     def _reload(self) -> bool:
         """Read the policy again; where there are more workers, have the first process tell all."""
@@ -233,7 +233,7 @@ class Worker:
         return self.run.workers > 1 and os.getppid() != self._parent
 
 
-def server(app: App, settings: dict[str, Any]) -> Any:
+def build_server(app: App, settings: dict[str, Any]) -> Any:
     """A server of uvicorn that leaves signals and logging to us."""
     import uvicorn
 
@@ -254,7 +254,7 @@ def server(app: App, settings: dict[str, Any]) -> Any:
     return Server(uvicorn.Config(app, log_config=None, **base | settings))
 
 
-def listener(host: str, port: int) -> socket.socket:
+def open_listener(host: str, port: int) -> socket.socket:
     """A socket that listens at an address.
 
     Raises:
@@ -269,7 +269,7 @@ def listener(host: str, port: int) -> socket.socket:
     return found
 
 
-def loop_factory() -> Any:
+def find_loop_factory() -> Any:
     """The faster loop, where there is one."""
     try:
         import uvloop

@@ -19,7 +19,7 @@ SLACK = 1e-5  # share of squares by which a distance from a matrix product may e
 
 
 @dataclass(frozen=True, eq=False)
-class Placed:
+class Placements:
     """Where n queries fell: `family` (n,) by its number, and `before` (n,), the variants that the family had by then.
 
     `before` is 0 for a new family and -1 for a record that was known. `step` (n,) says of new variants whether they go on along a
@@ -31,11 +31,11 @@ class Placed:
     step: Ints
 
 
-class Families:
+class NearDuplicateIndex:
     """The last `window` distinct records by their points; two of them nearer than `radius` are of one family.
 
     >>> at = np.zeros((3, 16), dtype=np.float32); at[1, 0] = 0.1; at[2, 0] = 5
-    >>> Families(0.5).place(at, np.arange(3), np.zeros(3, dtype=int), np.ones(3)).before.tolist()
+    >>> NearDuplicateIndex(0.5).place(at, np.arange(3), np.zeros(3, dtype=int), np.ones(3)).before.tolist()
     [0, 1, 0]
     """
 
@@ -55,10 +55,12 @@ class Families:
         self.evidence = np.zeros(window)  # what the boundary detector sums up
         self.clients: dict[int, list[int]] = {}  # of families that have variants
 
-    def place(self, point: NDArray[np.float32], record: NDArray[np.uint64], label: Ints, client: NDArray[np.uint64]) -> Placed:
+    def place(
+        self, point: NDArray[np.float32], record: NDArray[np.uint64], label: Ints, client: NDArray[np.uint64]
+    ) -> Placements:
         """Place n queries in their order."""
         spots = np.array(list(self.each(point, record, label, client)), dtype=np.int64).reshape(len(record), 3)
-        return Placed(*np.ascontiguousarray(spots.T))
+        return Placements(*np.ascontiguousarray(spots.T))
 
     def each(
         self, point: NDArray[np.float32], record: NDArray[np.uint64], label: Ints, client: NDArray[np.uint64]

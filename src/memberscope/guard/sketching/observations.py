@@ -46,17 +46,17 @@ class Observations:
         return Observations(*(getattr(self, name)[where] for name in self.__dataclass_fields__))
 
 
-def joined(parts: Sequence[Observations]) -> Observations:
+def join_observations(parts: Sequence[Observations]) -> Observations:
     """All parts one after the other."""
     return Observations(
         *(np.concatenate([getattr(part, name) for part in parts]) for name in Observations.__dataclass_fields__)
     )
 
 
-def line_of(seen: Observations, *, kind: str = "default", key: str = "", status: int = 200) -> str:
+def format_access_line(seen: Observations, *, kind: str = "default", key: str = "", status: int = 200) -> str:
     """One request's observations as a line of the access log (JSON); all have the same time and client.
 
-    >>> line_of(example(2))[:60]
+    >>> format_access_line(make_example_observations(2))[:60]
     '{"format":"memberscope-access/1","time":1700000000.0,"client'
     """
     document = {
@@ -67,8 +67,8 @@ def line_of(seen: Observations, *, kind: str = "default", key: str = "", status:
         "key": key,
         "status": status,
         "record": [f"{int(value):016x}" for value in seen.record],
-        "point": packed(seen.point.astype("<f4")),
-        "bins": packed(seen.bins),
+        "point": encode_base64_array(seen.point.astype("<f4")),
+        "bins": encode_base64_array(seen.bins),
         "label": seen.label.tolist(),
     }
     return orjson.dumps(document).decode()
@@ -80,7 +80,7 @@ def read_line(line: str | bytes) -> Observations:
     Raises:
         InputError: It is none.
 
-    >>> len(read_line(line_of(example(2))))
+    >>> len(read_line(format_access_line(make_example_observations(2))))
     2
     """
     try:
@@ -89,11 +89,11 @@ def read_line(line: str | bytes) -> Observations:
             raise ValueError(found["format"])
         n = len(found["record"])
         return Observations(
-            np.full(n, float(finite(found["time"]))),
+            np.full(n, float(require_finite_log_values(found["time"]))),
             np.full(n, int(found["client"], 16), dtype=np.uint64),
             np.array([int(value, 16) for value in found["record"]], dtype=np.uint64),
-            finite(unpacked(found["point"], "<f4", n, POINT).astype(np.float32)),
-            unpacked(found["bins"], "u1", n, BINS),
+            require_finite_log_values(decode_base64_array(found["point"], "<f4", n, POINT).astype(np.float32)),
+            decode_base64_array(found["bins"], "u1", n, BINS),
             np.array(found["label"], dtype=np.int64).reshape(n),
         )
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
@@ -103,7 +103,7 @@ def read_line(line: str | bytes) -> Observations:
         ) from error
 
 
-def blocks(lines: Iterable[str | bytes], size: int = 4096) -> Iterator[Observations]:
+def read_observation_blocks(lines: Iterable[str | bytes], size: int = 4096) -> Iterator[Observations]:
     """The log in blocks of about `size` queries, so that it need not fit into memory."""
     parts: list[Observations] = []
     n = 0
@@ -112,23 +112,23 @@ def blocks(lines: Iterable[str | bytes], size: int = 4096) -> Iterator[Observati
             parts.append(read_line(line))
             n += len(parts[-1])
         if n >= size:
-            yield joined(parts)
+            yield join_observations(parts)
             parts, n = [], 0
     if parts:
-        yield joined(parts)
+        yield join_observations(parts)
 
 
-def packed(values: NDArray[Any]) -> str:
+def encode_base64_array(values: NDArray[Any]) -> str:
     """Numbers as text."""
     return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
 
 
-def unpacked(text: str, kind: str, n: int, width: int) -> NDArray[Any]:
+def decode_base64_array(text: str, kind: str, n: int, width: int) -> NDArray[Any]:
     """Numbers (n, width) from text."""
     return np.frombuffer(base64.b64decode(text, validate=True), dtype=kind).reshape(n, width)
 
 
-def finite(value: Any) -> Any:
+def require_finite_log_values(value: Any) -> Any:
     """A number, or numbers, of which none is infinite or NaN.
 
     Raises:
@@ -139,7 +139,7 @@ def finite(value: Any) -> Any:
     return value
 
 
-def example(n: int) -> Observations:
+def make_example_observations(n: int) -> Observations:
     """Some queries, for examples in documents."""
     rng = np.random.default_rng(0)
     return Observations(

@@ -15,15 +15,15 @@ from memberscope.errors import InputError
 from memberscope.guard.hashing.secret_key import Secret
 from memberscope.guard.policy.config import Kind
 from memberscope.guard.sketching.features import (
+    FittedTable,
     Numbers,
-    Table,
-    canonical,
-    image_features,
-    knots_of,
-    matrix_of,
-    scaled,
-    text_codes,
-    text_points,
+    build_record_matrix,
+    compute_image_features,
+    compute_text_codes,
+    compute_text_points,
+    encode_record_rows,
+    fit_knots,
+    scale_by_knots,
 )
 from memberscope.guard.sketching.observations import BINS, POINT
 from memberscope.signals import write_bytes
@@ -52,7 +52,7 @@ class Sketcher:
     kind: Kind
     secret: Secret
     shape: tuple[int, ...]
-    table: Table
+    table: FittedTable
     spread: Numbers
     codes: Numbers
     scale: float = 1.0
@@ -72,20 +72,20 @@ class Sketcher:
             if len(shape) < 2:
                 raise InputError("Expected the shape of images, got flat records. Write shape = [28, 28] in [monitor].")
         batch = batch.take(np.linspace(0, len(batch) - 1, min(len(batch), SAMPLE)).astype(int).tolist())
-        empty = Table((), (), (), np.zeros((0, 9), dtype=np.float32))
+        empty = FittedTable((), (), (), np.zeros((0, 9), dtype=np.float32))
         plain = cls(kind, secret, shape or (), empty, np.ones(0, np.float32), np.zeros((BINS, 9), np.float32))
         if kind == "tabular":
-            plain = replace(plain, table=Table.fit(batch))
+            plain = replace(plain, table=FittedTable.fit(batch))
         matrix = plain._matrix(batch)
         if kind == "image":
-            spread = image_features(matrix, plain.shape).std(axis=0)
+            spread = compute_image_features(matrix, plain.shape).std(axis=0)
             plain = replace(plain, spread=np.maximum(spread, np.float32(1e-6 + spread.max() * 1e-3)))
-        plain = replace(plain, codes=knots_of(plain._codes(matrix)))
+        plain = replace(plain, codes=fit_knots(plain._codes(matrix)))
         points = plain._points(matrix)
         rng = np.random.default_rng(0)
         usual = np.median(np.linalg.norm(points - points[rng.permutation(len(points))], axis=1))
         scale = float(usual) or 1.0
-        return replace(plain, scale=scale, radius=float(np.quantile(nearest(points / scale), NEAR)) or 1e-3)
+        return replace(plain, scale=scale, radius=float(np.quantile(find_nearest_distances(points / scale), NEAR)) or 1e-3)
 
     def sketch(self, batch: Batch) -> Sketch:
         """Keyed hashes (n,), points (n, 16) and bins (n, 8) of the records.
@@ -94,16 +94,16 @@ class Sketcher:
             InputError: The records are not of the kind that it was fitted to.
         """
         matrix = self._matrix(batch)
-        record = self.secret.hashes("record", canonical(matrix))
-        bins = np.minimum(scaled(self._codes(matrix), self.codes) * 32, 31).astype(np.uint8)
+        record = self.secret.hashes("record", encode_record_rows(matrix))
+        bins = np.minimum(scale_by_knots(self._codes(matrix), self.codes) * 32, 31).astype(np.uint8)
         return record, self._points(matrix) / np.float32(self.scale), bins
 
     def records(self, batch: Batch) -> NDArray[np.uint64]:
         """Keyed hashes (n,) alone."""
-        return self.secret.hashes("record", canonical(self._matrix(batch)))
+        return self.secret.hashes("record", encode_record_rows(self._matrix(batch)))
 
     def _matrix(self, batch: Batch) -> NDArray[Any]:
-        matrix = matrix_of(batch, self.table.columns)
+        matrix = build_record_matrix(batch, self.table.columns)
         if self.kind != "text" and matrix.dtype == object and not self.table.wordy:
             with suppress(ValueError, TypeError):  # numbers that came as words, which servers read too
                 matrix = matrix.astype(np.float32)
@@ -115,21 +115,21 @@ class Sketcher:
 
     def _points(self, matrix: NDArray[Any]) -> Numbers:
         if self.kind == "text":
-            return text_points(texts_in(matrix), self.secret)
+            return compute_text_points(join_words(matrix), self.secret)
         if self.kind == "image":
-            return projected(image_features(matrix, self.shape) / self.spread, self.secret)
-        return projected(self.table.features(matrix), self.secret) + self.table.directions(matrix, self.secret)
+            return project_features(compute_image_features(matrix, self.shape) / self.spread, self.secret)
+        return project_features(self.table.features(matrix), self.secret) + self.table.directions(matrix, self.secret)
 
     def _codes(self, matrix: NDArray[Any]) -> Numbers:
         if self.kind == "text":
-            return text_codes(texts_in(matrix))
+            return compute_text_codes(join_words(matrix))
         if self.kind == "image":
-            found = image_features(matrix, self.shape)[:, :BINS]
+            found = compute_image_features(matrix, self.shape)[:, :BINS]
             return np.pad(found, ((0, 0), (0, BINS - found.shape[1])))
         return self.table.codes(matrix, self.secret)
 
 
-def texts_in(matrix: NDArray[Any]) -> list[str]:
+def join_words(matrix: NDArray[Any]) -> list[str]:
     """Each record's words, its columns joined."""
     return [" ".join(str(value) for value in row) for row in matrix]
 
@@ -137,7 +137,7 @@ def texts_in(matrix: NDArray[Any]) -> list[str]:
 PROJECTIONS: dict[tuple[str, int], Numbers] = {}
 
 
-def projected(features: Numbers, secret: Secret) -> Numbers:
+def project_features(features: Numbers, secret: Secret) -> Numbers:
     """The keyed projection (n, 16) of features (n, f), which keeps distances on average."""
     place = (secret.id + secret.key.hex()[:16], features.shape[1])
     if place not in PROJECTIONS:
@@ -147,7 +147,7 @@ def projected(features: Numbers, secret: Secret) -> Numbers:
     return found
 
 
-def nearest(points: Numbers) -> Numbers:
+def find_nearest_distances(points: Numbers) -> Numbers:
     """The distance (n,) from each point to the nearest that differs from it; ones where none does."""
     points = np.unique(points, axis=0).astype(np.float64)
     found = np.full(len(points), 1.0)
@@ -194,7 +194,7 @@ def read_sketcher(path: str | Path, secret: Secret) -> Sketcher:
             kept = json.loads((file.metadata() or {})["sketch"])
             arrays = {name: file.get_tensor(name) for name in ("knots", "spread", "codes")}
         columns, numeric, wordy, ordered = (tuple(kept[name]) for name in ("columns", "numeric", "wordy", "ordered"))
-        table = Table(columns, numeric, wordy, arrays["knots"], ordered)
+        table = FittedTable(columns, numeric, wordy, arrays["knots"], ordered)
         shape = tuple(map(int, kept["shape"]))
         numbers = float(kept["scale"]), float(kept["radius"])
         found = Sketcher(kept["kind"], secret, shape, table, arrays["spread"], arrays["codes"], *numbers)

@@ -22,7 +22,7 @@ from math import inf
 from typing import get_args
 
 from memberscope.guard.policy.config import Response
-from memberscope.guard.state.interface import Bucket, Standing, Taken
+from memberscope.guard.state.interface import ActiveResponse, Bucket, Taken
 
 WAYS = 16  # buckets in a set; a table has twice the places that it is made for, so that few sets overflow
 SHARE = {"a": 0, "r": 4}  # buckets of a kind for each client: one for all clients together, four records a client, else one
@@ -30,10 +30,10 @@ ROUNDING = 1e-9  # of the refill time: what sums of refills may err by
 HARDNESS: tuple[Response, ...] = get_args(Response)
 
 
-class Table:
+class BucketTable:
     """When each bucket will be full again, for about `size` buckets with equal refill times.
 
-    >>> table = Table(100)
+    >>> table = BucketTable(100)
     >>> table.put(7, 5.0, now=0.0)
     >>> table.full_at(7), table.full_at(8)
     (5.0, 0.0)
@@ -76,7 +76,7 @@ class MemoryState:
     steps back, no time has passed. To be used from one event loop.
 
     >>> import asyncio
-    >>> from memberscope.guard.policy.config import Rate
+    >>> from memberscope.guard.policy.config import RateLimit
     >>> state = MemoryState(clients=100, clock=lambda: 0.0)
     >>> ask = lambda n: asyncio.run(state.take([Bucket("c:default:ff", Rate.of("10/h"), n)]))
     >>> ask(10), ask(1)
@@ -91,13 +91,13 @@ class MemoryState:
     ) -> None:
         self._clients, self._clock, self._publish = clients, clock, publish
         self._seen, self._time = clock(), 0.0
-        self._tables: dict[tuple[str, float], Table] = {}
+        self._tables: dict[tuple[str, float], BucketTable] = {}
         self._standing: dict[str, dict[Response, tuple[float, str]]] = {}
 
     async def take(self, buckets: Sequence[Bucket]) -> Taken:
         """Take from all buckets or from none."""
         now = self._now()
-        wanted: dict[tuple[str, float], tuple[Table, int, float]] = {}
+        wanted: dict[tuple[str, float], tuple[BucketTable, int, float]] = {}
         longest, lacking = 0.0, None
         for place, bucket in enumerate(buckets):
             rate, n = bucket.rate, bucket.n
@@ -120,15 +120,15 @@ class MemoryState:
                 table.put(key, full_at, now)
         return Taken(True)
 
-    async def standing(self, client: str) -> Standing | None:
+    async def standing(self, client: str) -> ActiveResponse | None:
         """The hardest response in force for `client`."""
         if client not in self._standing:
             return None
         now = self._now()
         in_force = {kind: detector for kind, (end, detector) in self._standing[client].items() if end > now}
-        return next((Standing(kind, in_force[kind]) for kind in reversed(HARDNESS) if kind in in_force), None)
+        return next((ActiveResponse(kind, in_force[kind]) for kind in reversed(HARDNESS) if kind in in_force), None)
 
-    async def stand(self, client: str, standing: Standing, seconds: float) -> None:
+    async def stand(self, client: str, standing: ActiveResponse, seconds: float) -> None:
         """Put a response in force for so long; one in force that is harder, or lasts longer, stays."""
         now = self._now()
         if client not in self._standing and len(self._standing) >= self._clients:
@@ -151,7 +151,7 @@ class MemoryState:
         self._seen = seen
         return self._time
 
-    def _found(self, name: str, whole: float, now: float) -> tuple[Table, int, float]:
+    def _found(self, name: str, whole: float, now: float) -> tuple[BucketTable, int, float]:
         kind, colon, _ = name.partition(":")
         table = self._tables.get((kind if colon else "", whole)) or self._table(kind if colon else "", whole, now)
         if table.last < now:
@@ -159,10 +159,10 @@ class MemoryState:
         key = hash(name)
         return table, key, table.full_at(key)
 
-    def _table(self, kind: str, whole: float, now: float) -> Table:
+    def _table(self, kind: str, whole: float, now: float) -> BucketTable:
         """A new table; those that a reload's rates left behind go when they are without debts, but none that this request has found."""
         self._tables = {name: other for name, other in self._tables.items() if other.last >= now}
-        table = self._tables[kind, whole] = Table(self._clients * SHARE.get(kind, 1))
+        table = self._tables[kind, whole] = BucketTable(self._clients * SHARE.get(kind, 1))
         return table
 
     def _forget(self, now: float) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from memberscope.errors import InputError
-from memberscope.guard.policy.config import Rate, Response
+from memberscope.guard.policy.config import RateLimit, Response
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Bucket:
     """
 
     key: str
-    rate: Rate
+    rate: RateLimit
     n: int
 
     def __post_init__(self) -> None:
@@ -44,7 +44,7 @@ class Taken:
 
 
 @dataclass(frozen=True)
-class Standing:
+class ActiveResponse:
     """The response in force for a client, and the detector that caused it."""
 
     response: Response
@@ -62,11 +62,11 @@ class State(Protocol):
         """Take from all buckets or from none, atomically across workers."""
         ...
 
-    async def standing(self, client: str) -> Standing | None:
+    async def standing(self, client: str) -> ActiveResponse | None:
         """The hardest response in force for `client`."""
         ...
 
-    async def stand(self, client: str, standing: Standing, seconds: float) -> None:
+    async def stand(self, client: str, standing: ActiveResponse, seconds: float) -> None:
         """Put a response in force for so long; a harder one that is in force stays."""
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from memberscope.guard.state.in_memory import MemoryState
-from memberscope.guard.state.interface import Bucket, Standing, State, StateError, Taken
+from memberscope.guard.state.interface import ActiveResponse, Bucket, State, StateError, Taken
 
 
 class LocalAfterFault:
@@ -15,7 +15,7 @@ class LocalAfterFault:
     itself, so n workers together allow up to n times each budget, and of the responses in force each knows only those of its own.
 
     >>> import asyncio
-    >>> from memberscope.guard.policy.config import Rate
+    >>> from memberscope.guard.policy.config import RateLimit
     >>> state = LocalAfterFault(MemoryState(clients=9), MemoryState(clients=9))
     >>> asyncio.run(state.take([Bucket("a:", Rate.of("1/h"), 1)])).allowed, state.faults
     (True, 0)
@@ -38,7 +38,7 @@ class LocalAfterFault:
             await self._local.take(buckets)
         return taken
 
-    async def standing(self, client: str) -> Standing | None:
+    async def standing(self, client: str) -> ActiveResponse | None:
         """The hardest response in force for `client`."""
         try:
             return await self._shared.standing(client)
@@ -46,7 +46,7 @@ class LocalAfterFault:
             self._fault(error)
             return await self._local.standing(client)
 
-    async def stand(self, client: str, standing: Standing, seconds: float) -> None:
+    async def stand(self, client: str, standing: ActiveResponse, seconds: float) -> None:
         """Put a response in force, here and for all."""
         await self._local.stand(client, standing, seconds)
         try:

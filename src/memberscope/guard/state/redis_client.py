@@ -20,7 +20,7 @@ PATIENCE = 3  # failures in a row after which only one question at a time tries 
 REST = 0.25  # seconds between such questions
 
 
-class Link:
+class RedisLink:
     """A Redis at `url` that answers within `timeout` seconds, or StateError.
 
     Nothing is asked twice: a question whose answer was late may have been carried out. Connections are made anew when they broke. After
@@ -30,7 +30,7 @@ class Link:
     Raises:
         InputError: The address is none of a Redis.
 
-    >>> Link("http://nowhere", 0.25)
+    >>> RedisLink("http://nowhere", 0.25)
     Traceback (most recent call last):
     memberscope.errors.InputError: Expected redis as redis://host:port/0, got 'http://nowhere'. Repair state.redis.
     """
@@ -67,7 +67,7 @@ class Link:
             if now < self._rest_until:
                 raise StateError("Redis did not answer the last questions and is not asked again yet.")
             self._rest_until = now + self.timeout
-        cancels = cancels_of_this()
+        cancels = count_cancels()
         try:
             async with asyncio.timeout(self.timeout):
                 answer = await question()
@@ -85,7 +85,7 @@ class Link:
         await self.redis.aclose()
 
 
-def cancels_of_this() -> int:
+def count_cancels() -> int:
     """How many cancels of the running task are still to be heeded."""
     task = asyncio.current_task()
     return 0 if task is None else task.cancelling()
@@ -97,5 +97,5 @@ def stop_if_cancelled(before: int) -> None:
     Raises:
         asyncio.CancelledError: One was lost.
     """
-    if cancels_of_this() > before:
+    if count_cancels() > before:
         raise asyncio.CancelledError

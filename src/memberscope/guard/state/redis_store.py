@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from math import ceil
 
 from memberscope.guard.state.in_memory import HARDNESS
-from memberscope.guard.state.interface import Bucket, Standing, Taken
-from memberscope.guard.state.redis_client import Link
+from memberscope.guard.state.interface import ActiveResponse, Bucket, Taken
+from memberscope.guard.state.redis_client import RedisLink
 
 TAKE = """
 local time = redis.call('TIME')
@@ -75,7 +75,7 @@ class RedisState:
     def __init__(
         self, url: str, prefix: str = "memberscope", timeout: float = 0.25, *, lines: int = 100_000, keep: float = 86400.0
     ) -> None:
-        self._link, self._prefix = Link(url, timeout), prefix
+        self._link, self._prefix = RedisLink(url, timeout), prefix
         self._lines, self._keep = lines, ceil(1000 * keep)
         self._take, self._stand = self._link.script(TAKE), self._link.script(STAND)
         self._publish = self._link.script(PUBLISH)
@@ -91,14 +91,16 @@ class RedisState:
         lacking, wait = await self._take(keys, wanted)
         return Taken(False, float(wait) / 1e6, int(lacking) - 1) if lacking else Taken(True)
 
-    async def standing(self, client: str) -> Standing | None:
+    async def standing(self, client: str) -> ActiveResponse | None:
         """The hardest response in force for `client`."""
         order = HARDNESS[::-1]
         keys = [self.name("s", client, response) for response in order]
         found = await self._link.ask(lambda: self._link.redis.mget(keys))
-        return next((Standing(kind, detector.decode()) for kind, detector in zip(order, found, strict=True) if detector), None)
+        return next(
+            (ActiveResponse(kind, detector.decode()) for kind, detector in zip(order, found, strict=True) if detector), None
+        )
 
-    async def stand(self, client: str, standing: Standing, seconds: float) -> None:
+    async def stand(self, client: str, standing: ActiveResponse, seconds: float) -> None:
         """Put a response in force for so long; one in force that is harder, or lasts longer, stays."""
         if seconds > 0:
             await self._stand([self.name("s", client, standing.response)], [standing.detector, ceil(1000 * seconds)])

@@ -19,7 +19,7 @@ from math import ceil
 from typing import Any
 
 from memberscope.guard.state.interface import StateError
-from memberscope.guard.state.redis_client import Link
+from memberscope.guard.state.redis_client import RedisLink
 
 # KEYS: lease, snapshot, stream. ARGV: token, milliseconds, id of the own last snapshot. 0: another holds it, 2: Redis has no snapshot.
 HOLD = """
@@ -92,7 +92,7 @@ class Consumer:
         poll: float = 0.1,
         keep: float = 30 * 86400.0,
     ) -> None:
-        self._link = Link(url, timeout)
+        self._link = RedisLink(url, timeout)
         self._keys = [f"{prefix}:{part}" for part in ("lease", "snapshot", "lines")]
         self._lease, self._poll, self._keep = ceil(1000 * lease), poll, ceil(1000 * keep)
         self._acquire, self._pull = self._link.script(ACQUIRE), self._link.script(PULL)
@@ -117,7 +117,7 @@ class Consumer:
             self._kept, self._snapshot = found[1].decode(), found[2]
         elif self._snapshot is not None:
             await self.checkpoint(self._kept, self._snapshot)
-        self._at = place(self._kept)
+        self._at = parse_line_id(self._kept)
         return self._snapshot
 
     async def lines(self) -> AsyncIterator[tuple[str, str]]:
@@ -170,25 +170,25 @@ class Consumer:
             await self.checkpoint(self._kept, self._snapshot)
         found: list[Any] = rest[0]
         newest = rest[1].decode()
-        if not found and order(newest) < order(self._at[0]):
+        if not found and parse_entry_id(newest) < parse_entry_id(self._at[0]):
             self._at = newest, 0  # Redis lost the end of the stream, so all that comes now is new
         return [(entry, dict(zip(fields[::2], fields[1::2], strict=True))) for entry, fields in found]
 
 
-def place(id: str) -> tuple[str, int]:
+def parse_line_id(id: str) -> tuple[str, int]:
     """The stream's id and the line's number in an id.
 
-    >>> place("1700000000000-0/42"), place("")
+    >>> parse_line_id("1700000000000-0/42"), parse_line_id("")
     (('1700000000000-0', 42), ('0-0', 0))
     """
     entry, _, n = id.partition("/")
     return entry or "0-0", int(n or 0)
 
 
-def order(entry: str) -> tuple[int, int]:
+def parse_entry_id(entry: str) -> tuple[int, int]:
     """An id of a stream's entry as numbers.
 
-    >>> order("1700000000000-2")
+    >>> parse_entry_id("1700000000000-2")
     (1700000000000, 2)
     """
     milliseconds, _, n = entry.partition("-")

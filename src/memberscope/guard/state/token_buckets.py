@@ -6,20 +6,20 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from memberscope.guard.policy.config import Allowed, Rate
+from memberscope.guard.policy.config import ClientLimits, RateLimit
 from memberscope.guard.state.interface import Bucket
 
 
-def buckets_of(
-    client: str, kind: str, allowed: Allowed, total: Rate | None, records: Sequence[int], throttle: Rate | None
+def build_buckets(
+    client: str, kind: str, allowed: ClientLimits, total: RateLimit | None, records: Sequence[int], throttle: RateLimit | None
 ) -> list[Bucket]:
     """The buckets of one request about `records` (n,), keyed 64-bit hashes, by `client`, a keyed hash, of the class `kind`.
 
     One for the client, one for all clients together and one for a throttle lose n tokens; one for each different record of this client
     loses as many as the record occurs. The class is part of the key: whoever is moved to another class starts with that class's budget.
 
-    >>> allowed = Allowed(per_client="100/h", per_record="5/d")
-    >>> [(bucket.key, bucket.n) for bucket in buckets_of("ff", "default", allowed, Rate.of("9/s"), [1, 1, 2], None)]
+    >>> allowed = ClientLimits(per_client="100/h", per_record="5/d")
+    >>> [(bucket.key, bucket.n) for bucket in build_buckets("ff", "default", allowed, RateLimit.of("9/s"), [1, 1, 2], None)]
     [('c:default:ff', 3), ('a:', 3), ('r:default:ff:1', 2), ('r:default:ff:2', 1)]
     """
     n = len(records)
@@ -33,10 +33,10 @@ def buckets_of(
     return buckets
 
 
-def retry_after(seconds: float) -> str | None:
+def format_retry_after(seconds: float) -> str | None:
     """The header Retry-After: whole seconds, upwards, at least 1; None where waiting does not help.
 
-    >>> retry_after(0.2), retry_after(61.5), retry_after(float("inf"))
+    >>> format_retry_after(0.2), format_retry_after(61.5), format_retry_after(float("inf"))
     ('1', '62', None)
     """
     return None if math.isinf(seconds) else str(max(1, math.ceil(seconds)))

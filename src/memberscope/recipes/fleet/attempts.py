@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError, MemberscopeError, TargetError
-from memberscope.recipes.fleet.observe_model import Observation, observe, trained_models
+from memberscope.recipes.fleet.observe_model import Observation, observe_signals, train_models
 from memberscope.types import Bools, Recipe, Records, Target
 
 ENOUGH = 3  # models that failed alike, none having succeeded, after which no more are tried
@@ -48,26 +48,26 @@ def attempt_models(
     """
 
     def observed(model: Target, row: Bools) -> Arrays | Failure:
-        found = _attempt(lambda: observe(look, model, pool, row, population))
+        found = _catch_failure(lambda: observe_signals(look, model, pool, row, population))
         return found if isinstance(found, Failure) or also is None else found | also(model)
 
-    together = _attempt(lambda: trained_models(recipe, pool, inside, seeds))
+    together = _catch_failure(lambda: train_models(recipe, pool, inside, seeds))
     models: list[Target | Failure]
     if not isinstance(together, Failure):
         models = list(together)
     elif len(seeds) == 1:
         models = [together]
     else:
-        models = [_trained_alone(recipe, pool, row, seed) for row, seed in zip(inside, seeds, strict=True)]
+        models = [_train_alone(recipe, pool, row, seed) for row, seed in zip(inside, seeds, strict=True)]
     return [model if isinstance(model, Failure) else observed(model, row) for model, row in zip(models, inside, strict=True)]
 
 
-def _trained_alone(recipe: Recipe, pool: Records, row: Bools, seed: int) -> Target | Failure:
+def _train_alone(recipe: Recipe, pool: Records, row: Bools, seed: int) -> Target | Failure:
     """One model, or why it could not be trained."""
-    return _attempt(lambda: trained_models(recipe, pool, row[None], [seed])[0])
+    return _catch_failure(lambda: train_models(recipe, pool, row[None], [seed])[0])
 
 
-def _attempt(work: Callable[[], Found]) -> Found | Failure:
+def _catch_failure(work: Callable[[], Found]) -> Found | Failure:
     """What the work gives, or why it failed."""
     try:
         return work()
@@ -80,10 +80,10 @@ def _attempt(work: Callable[[], Found]) -> Found | Failure:
         )
 
 
-def are_hopeless(failures: Mapping[int, Failure], n_succeeded: int, n_models: int) -> bool:
+def is_training_hopeless(failures: Mapping[int, Failure], n_succeeded: int, n_models: int) -> bool:
     """Whether no further model needs to be tried: none succeeded, and enough failed with the same words.
 
-    >>> are_hopeless({0: Failure("a"), 1: Failure("a"), 2: Failure("a")}, 0, 16)
+    >>> is_training_hopeless({0: Failure("a"), 1: Failure("a"), 2: Failure("a")}, 0, 16)
     True
     """
     alike = len({failure.why for failure in failures.values()}) == 1

@@ -23,7 +23,7 @@ class LostDataError(Exception):
     """The only workers that held the records died; the cluster is there and can be sent them again."""
 
 
-class Watch:
+class ClusterMonitor:
     """Calls back with an error for every job that is under way once `alive` says that the cluster is gone.
 
     Without it joblib would wait for answers that nobody will give.
@@ -58,10 +58,10 @@ class Watch:
                         callback(LostClusterError())
 
 
-def reachable(address: str, patience: float = PATIENCE) -> bool:
+def is_reachable(address: str, patience: float = PATIENCE) -> bool:
     """Whether somebody listens at `host:port`, with or without a scheme in front.
 
-    >>> reachable("127.0.0.1:1", patience=0.5), reachable("nonsense")
+    >>> is_reachable("127.0.0.1:1", patience=0.5), is_reachable("nonsense")
     (False, False)
     """
     host, _, port = address.split("://")[-1].rpartition(":")
@@ -73,7 +73,7 @@ def reachable(address: str, patience: float = PATIENCE) -> bool:
 
 
 @contextmanager
-def dask_backend(address: str | None, shared: Any) -> Iterator[tuple[Any, Any]]:
+def open_dask_backend(address: str | None, shared: Any) -> Iterator[tuple[Any, Any]]:
     """A joblib backend on the Dask scheduler at `address`, and a handle that is `shared` in each job.
 
     Raises:
@@ -85,7 +85,7 @@ def dask_backend(address: str | None, shared: Any) -> Iterator[tuple[Any, Any]]:
         raise InputError("Expected dask for --backend dask, got none. Run `pip install memberscope[dask]`.") from error
     if address is None:
         raise InputError("Expected the address of a Dask scheduler, got none. Add --scheduler tcp://host:8786.")
-    if address.split("://")[0] in ("tcp", "tls") and not reachable(address):
+    if address.split("://")[0] in ("tcp", "tls") and not is_reachable(address):
         raise InputError(f"Expected a Dask scheduler at {address}, got no answer. Start it, or check the address.")
     try:
         client = Client(address, timeout=PATIENCE, set_as_default=False)
@@ -93,14 +93,14 @@ def dask_backend(address: str | None, shared: Any) -> Iterator[tuple[Any, Any]]:
         raise InputError(
             f"Expected a Dask scheduler at {address}, got {type(error).__name__}. Start it, or check the address."
         ) from error
-    unlost = said_by_us()
+    unlost = silence_dask_callbacks()
     try:
-        usable_workers(client, address)
+        require_workers(client, address)
         # On every worker: what is held by one alone dies with it. Not by content, since a key that was lost is not sent again.
         handle = client.scatter(shared, broadcast=True, hash=False)
-        watch = Watch(lambda: client.status == "running")
+        watch = ClusterMonitor(lambda: client.status == "running")
         try:
-            yield dask_class()(client, watch), handle
+            yield build_dask_class()(client, watch), handle
         finally:
             watch.stopped.set()
     finally:
@@ -108,7 +108,7 @@ def dask_backend(address: str | None, shared: Any) -> Iterator[tuple[Any, Any]]:
         unlost()
 
 
-def said_by_us() -> Callable[[], None]:
+def silence_dask_callbacks() -> Callable[[], None]:
     """Keep Dask's callbacks from printing that a connection was closed, of which we tell in one sentence; undone by a call."""
     import logging
 
@@ -120,7 +120,7 @@ def said_by_us() -> Callable[[], None]:
     return lambda: logger.removeFilter(elsewhere)
 
 
-def usable_workers(client: Any, address: str) -> None:
+def require_workers(client: Any, address: str) -> None:
     """Wait for a worker.
 
     Raises:
@@ -157,7 +157,7 @@ def close_quietly(client: Any) -> None:
             logger.setLevel(level)
 
 
-def dask_class() -> type[Any]:
+def build_dask_class() -> type[Any]:
     """The Dask backend of joblib with a watch; made here since it needs Dask to be imported."""
     import asyncio
     import concurrent.futures
@@ -165,7 +165,7 @@ def dask_class() -> type[Any]:
     from joblib._dask import DaskDistributedBackend
 
     class FleetOnDask(DaskDistributedBackend):  # type: ignore[misc]
-        def __init__(self, client: Any, watch: Watch) -> None:
+        def __init__(self, client: Any, watch: ClusterMonitor) -> None:
             super().__init__(client=client)
             self.watch = watch
 
@@ -188,7 +188,7 @@ def dask_class() -> type[Any]:
 
 
 @contextmanager
-def ray_backend(address: str | None, shared: Any, gpus: int) -> Iterator[tuple[Any, Any]]:
+def open_ray_backend(address: str | None, shared: Any, gpus: int) -> Iterator[tuple[Any, Any]]:
     """A joblib backend on the Ray cluster at `address`, and a handle that is `shared` in each job, which holds `gpus`.
 
     Raises:
@@ -202,12 +202,12 @@ def ray_backend(address: str | None, shared: Any, gpus: int) -> Iterator[tuple[A
     if ours:
         join_ray(ray, address)
     head = str(ray.get_runtime_context().gcs_address)
-    watch = Watch(lambda: reachable(head, PULSE))
+    watch = ClusterMonitor(lambda: is_reachable(head, PULSE))
     try:
-        yield ray_class()(watch, gpus), Put(ray.put(shared))
+        yield build_ray_class()(watch, gpus), Put(ray.put(shared))
     finally:
         watch.stopped.set()
-        if ours and reachable(head, PULSE):
+        if ours and is_reachable(head, PULSE):
             ray.shutdown()
 
 
@@ -218,7 +218,7 @@ def join_ray(ray: Any, address: str | None) -> None:
         InputError: There is none.
     """
     where = address or "auto"
-    if address is not None and address != "auto" and not reachable(address):
+    if address is not None and address != "auto" and not is_reachable(address):
         raise InputError(f"Expected a Ray cluster at {where}, got no answer. Start it, or check the address.")
     try:
         ray.init(address=where, log_to_driver=False, logging_level="error")
@@ -242,7 +242,7 @@ class Put:
         return ray.get(self.ref)
 
 
-def ray_class() -> type[Any]:
+def build_ray_class() -> type[Any]:
     """A joblib backend whose jobs are Ray tasks.
 
     Ray's own backend gives each job to an actor that is chosen beforehand: it cannot stream answers, sends the records with
@@ -255,10 +255,10 @@ def ray_class() -> type[Any]:
         supports_retrieve_callback = True
         default_n_jobs = -1
 
-        def __init__(self, watch: Watch, gpus: int) -> None:
+        def __init__(self, watch: ClusterMonitor, gpus: int) -> None:
             super().__init__(nesting_level=0)
             self.watch, self.gpus = watch, gpus
-            self.task = ray.remote(answered).options(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)
+            self.task = ray.remote(catch_job_error).options(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)
             self.refs: set[Any] = set()
 
         def effective_n_jobs(self, n_jobs: int) -> int:
@@ -293,7 +293,7 @@ def ray_class() -> type[Any]:
     return FleetOnRay
 
 
-def answered(func: Callable[[], Any]) -> Any:
+def catch_job_error(func: Callable[[], Any]) -> Any:
     """The answer of a job, or its error as a value, so that Ray does not wrap it in words of its own."""
     try:
         return func()

@@ -10,7 +10,14 @@ from threading import RLock
 from typing import Any, Literal, TypeVar, get_args
 
 from memberscope.errors import InputError, TargetError
-from memberscope.recipes.fleet.cluster_backends import RETRIES, LostClusterError, LostDataError, Put, dask_backend, ray_backend
+from memberscope.recipes.fleet.cluster_backends import (
+    RETRIES,
+    LostClusterError,
+    LostDataError,
+    Put,
+    open_dask_backend,
+    open_ray_backend,
+)
 
 Backend = Literal["loky", "sequential", "dask", "ray"]
 Answer = TypeVar("Answer")
@@ -45,7 +52,7 @@ class Execution:
 
 
 @contextmanager
-def place(execution: Execution, shared: Any, gpus: int = 0) -> Iterator[Any]:
+def open_backend(execution: Execution, shared: Any, gpus: int = 0) -> Iterator[Any]:
     """Settings of joblib for the backend, connected to its cluster, and a handle of what all jobs share.
 
     Raises:
@@ -57,9 +64,9 @@ def place(execution: Execution, shared: Any, gpus: int = 0) -> Iterator[Any]:
         backend, handle, inner = execution.backend, shared, {}
         n_jobs = 1 if backend == "sequential" else execution.n_jobs
         if backend == "dask":
-            backend, handle = stack.enter_context(dask_backend(execution.address, shared))
+            backend, handle = stack.enter_context(open_dask_backend(execution.address, shared))
         elif backend == "ray":
-            backend, handle = stack.enter_context(ray_backend(execution.address, shared, gpus))
+            backend, handle = stack.enter_context(open_ray_backend(execution.address, shared, gpus))
         else:
             n_jobs = 2 if n_jobs == 1 and execution.timeout else n_jobs  # this process itself could not be ended
             backend, inner = "loky", {"inner_max_num_threads": 1} if n_jobs != 1 else {}
@@ -68,7 +75,7 @@ def place(execution: Execution, shared: Any, gpus: int = 0) -> Iterator[Any]:
 
 
 @contextmanager
-def threads_at_most(n: int) -> Iterator[None]:
+def limit_threads(n: int) -> Iterator[None]:
     """Every library restricted to `n` threads, and one job at a time: sums are then made in one order, wherever the job runs.
 
     Estimators that would start workers of their own run them in this thread.
@@ -88,12 +95,12 @@ def threads_at_most(n: int) -> Iterator[None]:
                 torch.set_num_threads(before)
 
 
-def called(work: Callable[..., Answer], shared: Any, number: int, job: Any) -> tuple[int, Answer]:
+def run_job(work: Callable[..., Answer], shared: Any, number: int, job: Any) -> tuple[int, Answer]:
     """A job's number and its answer, in a worker."""
     return number, work(shared.get() if isinstance(shared, Put) else shared, job)
 
 
-def stream(
+def stream_answers(
     work: Callable[[Any, Any], Answer], shared: Any, jobs: Sequence[Any], execution: Execution, gpus: int = 0
 ) -> Iterator[Answer]:
     """Answers of `work(shared, job)` on each job as they come, in any order; on Ray each holds `gpus`.
@@ -106,7 +113,7 @@ def stream(
     left = dict(enumerate(jobs))
     for attempt in range(RETRIES + 1):
         try:
-            for number, answer in once(work, shared, left, execution, gpus):
+            for number, answer in run_jobs_once(work, shared, left, execution, gpus):
                 del left[number]
                 yield answer
             return
@@ -122,7 +129,7 @@ def stream(
                 ) from error
 
 
-def once(
+def run_jobs_once(
     work: Callable[[Any, Any], Answer], shared: Any, jobs: dict[int, Any], execution: Execution, gpus: int
 ) -> Iterator[tuple[int, Answer]]:
     """Numbers and answers of the jobs as they come.
@@ -136,11 +143,11 @@ def once(
     from joblib import Parallel, delayed
 
     try:
-        with place(execution, shared, gpus) as handle:
+        with open_backend(execution, shared, gpus) as handle:
             # The clock of a timeout also runs for jobs that wait, so none is then made to wait.
             ahead = "2*n_jobs" if execution.timeout is None else 1 if execution.n_jobs == 1 else "n_jobs"
             parallel = Parallel(return_as="generator_unordered", timeout=execution.timeout, pre_dispatch=ahead, batch_size=1)
-            yield from quiet(parallel(delayed(called)(work, handle, *job) for job in list(jobs.items())))
+            yield from suppress_joblib_warning(parallel(delayed(run_job)(work, handle, *job) for job in list(jobs.items())))
     except (TimeoutError, JobTimeout) as error:
         raise TargetError(
             f"Expected each job within {execution.timeout or 0:g} seconds, got none from one of them. "
@@ -155,11 +162,11 @@ def once(
         raise
     except Exception as error:
         if execution.address or type(error).__module__.split(".")[0] in FROM_WORKERS:
-            raise lost(error) from error
+            raise build_lost_workers_error(error) from error
         raise
 
 
-def quiet(answers: Any) -> Iterator[Any]:
+def suppress_joblib_warning(answers: Any) -> Iterator[Any]:
     """The answers; a caller who stops early, on a full disk say, does not also get a warning from joblib."""
     import warnings
 
@@ -172,7 +179,7 @@ def quiet(answers: Any) -> Iterator[Any]:
             answers.close()
 
 
-def lost(error: Exception) -> TargetError:
+def build_lost_workers_error(error: Exception) -> TargetError:
     """The error of workers or a cluster that are gone, as a sentence."""
     first = (str(error).splitlines() or [""])[0][:200]
     return TargetError(

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from memberscope.errors import InputError, MemberscopeError
 from memberscope.recipes.fleet import kept_weights as weights
-from memberscope.recipes.fleet.attempts import Failure, are_hopeless, attempt_models
-from memberscope.recipes.fleet.execution import Execution, stream, threads_at_most
-from memberscope.recipes.fleet.fleet_keys import model_keys, weight_keys
-from memberscope.recipes.fleet.observe_model import Observation, observe
-from memberscope.recipes.fleet.tuning_cache import Choice, decided, fitting, settled
+from memberscope.recipes.fleet.attempts import Failure, attempt_models, is_training_hopeless
+from memberscope.recipes.fleet.execution import Execution, limit_threads, stream_answers
+from memberscope.recipes.fleet.fleet_keys import build_model_keys, build_weight_keys
+from memberscope.recipes.fleet.observe_model import Observation, observe_signals
+from memberscope.recipes.fleet.tuning_cache import Choice, is_recipe_tuned, limit_jobs, tune_recipe
 from memberscope.recipes.function import Parcel
-from memberscope.signals import Store, Wanted, is_measured
-from memberscope.targets.torch_modules.reading import Reading
+from memberscope.signals import SignalRequest, Store, is_measured
+from memberscope.targets.torch_modules.reading import AnswerReader
 from memberscope.types import Bools, Recipe, Records, Signal, Target
 
 WEIGHT = "weight "  # names of weights among what a job answers
@@ -30,7 +30,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Order:
+class TrainingJob:
     """What to train and to observe: a model with seed `seeds[i]` on the records of `pool` under `inside[i]` (m, n).
 
     `signal` and `n_classes` are the target's, as is `like`, how its answers are read; `wanted` signals are kept of each of the `views`. `population` holds records
@@ -42,14 +42,14 @@ class Order:
     pool: Records
     inside: Bools
     seeds: tuple[int, ...]
-    wanted: tuple[Wanted, ...]
+    wanted: tuple[SignalRequest, ...]
     signal: Signal
     n_classes: int
     views: tuple[str, ...] = ("identity",)
     population: Records | None = None
     whole: bool = False
     keep_weights: bool = False
-    like: Reading | None = None
+    like: AnswerReader | None = None
 
     def batches(self) -> list[tuple[int, ...]]:
         """Models that are trained together, always the same ones."""
@@ -62,7 +62,7 @@ class Order:
 
 
 @dataclass(frozen=True, eq=False)
-class Fleet:
+class ReferenceFleet:
     """The reference models as they answered: `inside` (m, n), and for each signal (m, n, views, d) on pool and population.
 
     `predicted` and `confidence` (m, n) are the top class and its probability on the pool, where the models tell.
@@ -72,8 +72,8 @@ class Fleet:
     """
 
     inside: Bools
-    observed: dict[Wanted, NDArray[Any]]
-    population: dict[Wanted, NDArray[Any]]
+    observed: dict[SignalRequest, NDArray[Any]]
+    population: dict[SignalRequest, NDArray[Any]]
     predicted: NDArray[np.int32]
     confidence: NDArray[np.float32]
     train_accuracy: NDArray[np.float64]
@@ -87,23 +87,25 @@ class Fleet:
         return len(self.inside)
 
 
-def train(order: Order, store: Store | None, execution: Execution, progress: Progress | None = None) -> Fleet:
+def train_fleet(
+    order: TrainingJob, store: Store | None, execution: Execution, progress: Progress | None = None
+) -> ReferenceFleet:
     """Train what is not stored yet and gather all answers; models that fail are left out as long as some do not.
 
     Raises:
         TargetError: The recipe fails each time, takes too long, or the workers are lost.
         InputError: All its models answer in another way than the target, the disk is full, or weights cannot be kept.
     """
-    found = train_what_can(order, store, execution, progress)
+    found = try_train_fleet(order, store, execution, progress)
     if isinstance(found, Failure):
         raise found.error()
     return found
 
 
-def train_what_can(
-    order: Order, store: Store | None, execution: Execution, progress: Progress | None = None
-) -> Fleet | Failure:
-    """Train as `train` does, and where no model at all can be trained give the first one's failure.
+def try_train_fleet(
+    order: TrainingJob, store: Store | None, execution: Execution, progress: Progress | None = None
+) -> ReferenceFleet | Failure:
+    """Train as `train_fleet` does, and where no model at all can be trained give the first one's failure.
 
     Raises:
         TargetError: A model takes too long, or the workers are lost.
@@ -111,34 +113,36 @@ def train_what_can(
     """
     size = int(order.inside[0].sum())
     try:
-        recipe, choice = settled(order.recipe, order.pool, size, len(order.inside), store)
+        recipe, choice = tune_recipe(order.recipe, order.pool, size, len(order.inside), store)
     except MemberscopeError as error:
         return Failure(str(error), isinstance(error, InputError))
-    order, execution = replace(order, recipe=recipe), fitting(execution, choice)
-    kept = model_keys(order) if store is not None else None
-    models = weight_keys(order) if store and kept else None
+    order, execution = replace(order, recipe=recipe), limit_jobs(execution, choice)
+    kept = build_model_keys(order) if store is not None else None
+    models = build_weight_keys(order) if store and kept else None
     if order.keep_weights and models is None:
         raise InputError(
             "Expected a folder to keep weights in, and a recipe whose digest can be known, got none. Leave out --keep-weights."
         )
     answers: dict[int, dict[str, NDArray[Any]]] = {}
     failures: dict[int, Failure] = {}
-    missing = [batch for batch in order.batches() if not (store and kept and stored(order, store, kept, batch))]
+    missing = [batch for batch in order.batches() if not (store and kept and has_stored_answers(order, store, kept, batch))]
     if store and kept and models:
-        missing = [batch for batch in missing if not observed_again(order, store, kept, batch)]
+        missing = [batch for batch in missing if not observe_kept_models(order, store, kept, batch)]
         if order.keep_weights:
-            missing += [batch for batch in order.batches() if batch not in missing and not have(store, models, batch)]
+            missing += [
+                batch for batch in order.batches() if batch not in missing and not has_stored_weights(store, models, batch)
+            ]
             missing.sort()
     done = len(order.inside) - sum(map(len, missing))
     if progress:
         progress(done, len(order.inside))
-    for batch, results in finished(order, missing, execution):
+    for batch, results in train_batches(order, missing, execution):
         for model, arrays in zip(batch, results, strict=True):
             if isinstance(arrays, Failure):
                 failures[model] = arrays
                 continue
             if store and models and order.keep_weights:
-                weights.keep(store, models[model], taken_out(arrays))
+                weights.write_weights(store, models[model], pop_weights(arrays))
             if store and kept:
                 store.put_all(kept[model], arrays)
             else:
@@ -146,7 +150,7 @@ def train_what_can(
         done += len(batch)
         if progress:
             progress(done, len(order.inside))
-        if are_hopeless(failures, done - len(failures), len(order.inside)):
+        if is_training_hopeless(failures, done - len(failures), len(order.inside)):
             return failures[min(failures)]
     n_trained = sum(map(len, missing)) - len(failures)
 
@@ -156,44 +160,44 @@ def train_what_can(
         return found
 
     good = [model for model in range(len(order.inside)) if model not in failures]
-    return replace(gathered(order, answer, store if kept else None, n_trained, good), choice=choice, failures=failures)
+    return replace(assemble_fleet(order, answer, store if kept else None, n_trained, good), choice=choice, failures=failures)
 
 
-def stored(order: Order, store: Store, kept: list[str], batch: tuple[int, ...]) -> bool:
+def has_stored_answers(order: TrainingJob, store: Store, kept: list[str], batch: tuple[int, ...]) -> bool:
     """Whether the store holds the answers of every model of a batch."""
-    return all(fits(order, store.get_all(kept[model])) for model in batch)
+    return all(has_expected_arrays(order, store.get_all(kept[model])) for model in batch)
 
 
-def have(store: Store, models: list[str], batch: tuple[int, ...]) -> bool:
+def has_stored_weights(store: Store, models: list[str], batch: tuple[int, ...]) -> bool:
     """Whether the store holds the weights of every model of a batch."""
     return all(weights.is_kept(store, models[model]) for model in batch)
 
 
-def observed_again(order: Order, store: Store, kept: list[str], batch: tuple[int, ...]) -> bool:
+def observe_kept_models(order: TrainingJob, store: Store, kept: list[str], batch: tuple[int, ...]) -> bool:
     """Ask the kept models of a batch what is not stored of them; false if some are not kept whole, and nothing is written."""
-    models = weight_keys(order) or []
-    if not models or not have(store, models, batch):
+    models = build_weight_keys(order) or []
+    if not models or not has_stored_weights(store, models, batch):
         return False
     found, look = [], order.observation()
-    with threads_at_most(int(getattr(order.recipe, "threads", 1))):
+    with limit_threads(int(getattr(order.recipe, "threads", 1))):
         for model in batch:
-            again = weights.kept_model(store, models[model], order.recipe)
+            again = weights.load_kept_model(store, models[model], order.recipe)
             if again is None:
                 return False
-            found.append(observe(look, again, order.pool, order.inside[model], order.population))
+            found.append(observe_signals(look, again, order.pool, order.inside[model], order.population))
     for model, arrays in zip(batch, found, strict=True):
         store.put_all(kept[model], arrays)
     return True
 
 
-def taken_out(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def pop_weights(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """The weights among what a job answered, which are removed there."""
     names = [name for name in arrays if name.startswith(WEIGHT)]
     return {name.removeprefix(WEIGHT): arrays.pop(name) for name in names}
 
 
 @dataclass(frozen=True)
-class Standing:
+class ResumeState:
     """How many models of an order have their answers stored, can be asked again from kept weights, or must be trained."""
 
     stored: int
@@ -201,23 +205,23 @@ class Standing:
     to_train: int
 
 
-def standing(order: Order, store: Store | None) -> Standing:
+def read_resume_state(order: TrainingJob, store: Store | None) -> ResumeState:
     """What an earlier run left of an order; nothing is trained, asked or measured."""
     size, m = int(order.inside[0].sum()), len(order.inside)
-    if store is None or not decided(order.recipe, order.pool, size, m, store):
-        return Standing(0, 0, m)
-    order = replace(order, recipe=settled(order.recipe, order.pool, size, m, store)[0])
-    kept, models = model_keys(order), weight_keys(order)
+    if store is None or not is_recipe_tuned(order.recipe, order.pool, size, m, store):
+        return ResumeState(0, 0, m)
+    order = replace(order, recipe=tune_recipe(order.recipe, order.pool, size, m, store)[0])
+    kept, models = build_model_keys(order), build_weight_keys(order)
     if kept is None or models is None:
-        return Standing(0, 0, m)
-    done = [batch for batch in order.batches() if stored(order, store, kept, batch)]
+        return ResumeState(0, 0, m)
+    done = [batch for batch in order.batches() if has_stored_answers(order, store, kept, batch)]
     rest = [batch for batch in order.batches() if batch not in done]
-    again = [batch for batch in rest if have(store, models, batch)]
+    again = [batch for batch in rest if has_stored_weights(store, models, batch)]
     n_done, n_again = sum(map(len, done)), sum(map(len, again))
-    return Standing(n_done, n_again, m - n_done - n_again)
+    return ResumeState(n_done, n_again, m - n_done - n_again)
 
 
-def fits(order: Order, entry: dict[str, NDArray[Any]] | None) -> bool:
+def has_expected_arrays(order: TrainingJob, entry: dict[str, NDArray[Any]] | None) -> bool:
     """Whether a stored entry holds what this order keeps of a model; anything else under its key is another program's."""
     if entry is None:
         return False
@@ -232,42 +236,42 @@ def fits(order: Order, entry: dict[str, NDArray[Any]] | None) -> bool:
     return set(entry) == set(shapes) and all(entry[name].shape[: len(shape)] == shape for name, shape in shapes.items())
 
 
-def finished(
-    order: Order, batches: list[tuple[int, ...]], execution: Execution
+def train_batches(
+    order: TrainingJob, batches: list[tuple[int, ...]], execution: Execution
 ) -> Iterator[tuple[tuple[int, ...], list[dict[str, NDArray[Any]] | Failure]]]:
     """Each batch of models with their answers, as it is done."""
     gpus = int(str(getattr(order.recipe, "device", "cpu")).startswith("cuda"))
     if execution.backend in ("dask", "ray"):
         order = replace(order, recipe=Parcel(order.recipe))
-    yield from stream(job, order, batches, execution, gpus)
+    yield from stream_answers(train_batch, order, batches, execution, gpus)
 
 
-def job(order: Order, batch: tuple[int, ...]) -> tuple[tuple[int, ...], list[dict[str, NDArray[Any]] | Failure]]:
+def train_batch(order: TrainingJob, batch: tuple[int, ...]) -> tuple[tuple[int, ...], list[dict[str, NDArray[Any]] | Failure]]:
     """Train one batch of models and observe each."""
     rows, seeds = list(batch), [order.seeds[row] for row in batch]
 
     def weights_of(model: Target) -> dict[str, NDArray[Any]]:
-        return {f"{WEIGHT}{name}": array for name, array in weights.weights_of(order.recipe, model).items()}
+        return {f"{WEIGHT}{name}": array for name, array in weights.export_weights(order.recipe, model).items()}
 
-    with threads_at_most(int(getattr(order.recipe, "threads", 1))):
+    with limit_threads(int(getattr(order.recipe, "threads", 1))):
         also = weights_of if order.keep_weights else None
         return batch, attempt_models(
             order.observation(), order.recipe, order.pool, order.inside[rows], seeds, population=order.population, also=also
         )
 
 
-def gathered(
-    order: Order, answer: Callable[[int], dict[str, NDArray[Any]]], store: Store | None, n_trained: int, good: list[int]
-) -> Fleet:
+def assemble_fleet(
+    order: TrainingJob, answer: Callable[[int], dict[str, NDArray[Any]]], store: Store | None, n_trained: int, good: list[int]
+) -> ReferenceFleet:
     """All `good` models' answers side by side, zeros for the others; with a store, in memory maps written one model at a time."""
     first, m = answer(good[0]), len(order.inside)
-    tables = {name: table(store, name, (m, *array.shape), array.dtype) for name, array in first.items()}
+    tables = {name: allocate_array(store, name, (m, *array.shape), array.dtype) for name, array in first.items()}
     for model in range(m):
         found = first if model == good[0] else answer(model) if model in good else dict.fromkeys(first, None)
         for name, array in found.items():
             tables[name][model] = array if array is not None else np.nan if name == "metrics" else 0
     metrics = np.asarray(tables["metrics"])
-    return Fleet(
+    return ReferenceFleet(
         inside=order.inside,
         observed={wanted: tables[f"pool {i}"] for i, wanted in enumerate(order.wanted)},
         population={w: tables[f"population {i}"] for i, w in enumerate(order.wanted) if f"population {i}" in tables},
@@ -280,7 +284,7 @@ def gathered(
     )
 
 
-def table(store: Store | None, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+def allocate_array(store: Store | None, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     """An array to fill: in memory, or a memory map on the store's disk whose file is gone once it is closed.
 
     Raises:

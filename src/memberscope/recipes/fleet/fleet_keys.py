@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from memberscope.signals import digest_array, digest_records
 
 if TYPE_CHECKING:
-    from memberscope.recipes.fleet.fleet import Order
+    from memberscope.recipes.fleet.fleet import TrainingJob
 
 VERSION = 1
 
 
-def model_keys(order: Order) -> list[str] | None:
+def build_model_keys(order: TrainingJob) -> list[str] | None:
     """The store's key of each model: a hash of recipe, records, membership, seed and what is observed; None without one.
 
     Models trained together share each other's membership and seeds in their keys, since sums may depend on the company.
@@ -29,7 +29,7 @@ def model_keys(order: Order) -> list[str] | None:
     return ["model-" + name for name in hash_models(order, shared)]
 
 
-def weight_keys(order: Order) -> list[str] | None:
+def build_weight_keys(order: TrainingJob) -> list[str] | None:
     """The key of each model's weights: like `keys`, without what is observed of it."""
     digest = getattr(order.recipe, "digest", None)
     if digest is None:
@@ -37,7 +37,7 @@ def weight_keys(order: Order) -> list[str] | None:
     return ["weights-" + name for name in hash_models(order, [VERSION, digest, digest_records(order.pool)])]
 
 
-def hash_models(order: Order, shared: list[Any]) -> list[str]:
+def hash_models(order: TrainingJob, shared: list[Any]) -> list[str]:
     """Hash of what all models share, of the company each is trained in, and of its place there."""
     found = []
     for batch in order.batches():

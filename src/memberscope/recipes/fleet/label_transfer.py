@@ -12,14 +12,14 @@ from dataclasses import replace
 import numpy as np
 
 from memberscope.errors import InputError, UnmetNeedError
-from memberscope.recipes.fleet.observe_model import aligned, find_outputs, trained_models
-from memberscope.signals import Wanted, reduced
-from memberscope.signals.label_oracle import top_labels
-from memberscope.targets.torch_modules.reading import Reading
+from memberscope.recipes.fleet.observe_model import align_classes, find_outputs, train_models
+from memberscope.signals import SignalRequest, reduce_outputs
+from memberscope.signals.label_oracle import ask_top_labels
+from memberscope.targets.torch_modules.reading import AnswerReader
 from memberscope.types import Access, Floats, Recipe, Records, SignalSpec, Target
 
 
-def transferred(recipe: Recipe, target: Target, population: Records, records: Records, seeds: Sequence[int]) -> Floats:
+def score_by_transfer(recipe: Recipe, target: Target, population: Records, records: Records, seeds: Sequence[int]) -> Floats:
     """Logit-scaled confidence (n, 1) in the records' true classes, a mean over models trained on the target's labels.
 
     The target is asked once for each record of the population, and not about `records` at all. One model is trained for each
@@ -30,7 +30,7 @@ def transferred(recipe: Recipe, target: Target, population: Records, records: Re
         UnmetNeedError: The models tell labels alone.
         TargetError: The target or the recipe fails.
     """
-    called = replace(population, y=top_labels(target, population.x))
+    called = replace(population, y=ask_top_labels(target, population.x))
     if len(np.unique(called.y)) < 2:
         raise InputError(
             f"Expected the target to give the population two classes or more, got class {int(called.y[0])} alone. "
@@ -38,13 +38,13 @@ def transferred(recipe: Recipe, target: Target, population: Records, records: Re
         )
     inside = np.ones((len(seeds), len(population)), dtype=bool)
     found = [
-        confidences(model, target.n_classes, records, getattr(target, "reading", None))
-        for model in trained_models(recipe, called, inside, seeds)
+        compute_logit_confidence(model, target.n_classes, records, getattr(target, "reading", None))
+        for model in train_models(recipe, called, inside, seeds)
     ]
     return np.asarray(np.mean(found, axis=0), dtype=np.float64)
 
 
-def confidences(model: Target, n_classes: int, records: Records, like: Reading | None = None) -> Floats:
+def compute_logit_confidence(model: Target, n_classes: int, records: Records, like: AnswerReader | None = None) -> Floats:
     """Logit-scaled confidence (n, 1) of one model.
 
     Raises:
@@ -56,6 +56,6 @@ def confidences(model: Target, n_classes: int, records: Records, like: Reading |
             f"Expected models that return probabilities for the attack transfer, got {model.signal}. Change the recipe."
         )
     access = Access.LOGITS if model.signal == "logits" else Access.PROBABILITIES
-    outputs = aligned(model, np.asarray(model.query(records.x), dtype=np.float64), n_classes)
-    values = reduced(Wanted(access, SignalSpec("logit_confidence")), model.signal, outputs, records.y)[1]
+    outputs = align_classes(model, np.asarray(model.query(records.x), dtype=np.float64), n_classes)
+    values = reduce_outputs(SignalRequest(access, SignalSpec("logit_confidence")), model.signal, outputs, records.y)[1]
     return np.asarray(values, dtype=np.float64)

@@ -16,7 +16,7 @@ from memberscope.errors import InputError
 from memberscope.types import Bools, Ints
 
 
-def balanced(
+def build_balanced_design(
     n: int,
     size: int,
     n_models: int,
@@ -33,7 +33,7 @@ def balanced(
     Raises:
         InputError: The size is not between 1 and n - 1, or all records belong to one unit.
 
-    >>> inside = balanced(6, 3, 4, np.random.default_rng(0))
+    >>> inside = build_balanced_design(6, 3, 4, np.random.default_rng(0))
     >>> inside.sum(axis=1).tolist(), inside.sum(axis=0).tolist()
     ([3, 3, 3, 3], [2, 2, 2, 2, 2, 2])
     """
@@ -46,19 +46,21 @@ def balanced(
         raise InputError(f"Expected at least one reference model, got {n_models}. Give --references 16.")
     codes = None if strata is None else np.unique(strata, return_inverse=True)[1]
     if unit is None:
-        return dealt(n, size, n_models, rng, codes)
+        return draw_membership(n, size, n_models, rng, codes)
     numbers = np.unique(unit, return_inverse=True)[1]
     n_units = int(numbers.max()) + 1
     if n_units < 2:
         raise InputError("Expected records of at least two units, got one. Leave --unit out.")
-    shared = None if codes is None else _commonest_strata(numbers, codes)
-    return np.asarray(dealt(n_units, min(max(1, round(size * n_units / n)), n_units - 1), n_models, rng, shared)[:, numbers])
+    shared = None if codes is None else _find_commonest_strata(numbers, codes)
+    return np.asarray(
+        draw_membership(n_units, min(max(1, round(size * n_units / n)), n_units - 1), n_models, rng, shared)[:, numbers]
+    )
 
 
-def _commonest_strata(unit: Ints, codes: Ints) -> Ints:
+def _find_commonest_strata(unit: Ints, codes: Ints) -> Ints:
     """Find the stratum of `codes` (n,) that each unit (u,) has most records of, the lowest of several.
 
-    >>> _commonest_strata(np.array([0, 0, 0, 1]), np.array([1, 2, 2, 0])).tolist()
+    >>> _find_commonest_strata(np.array([0, 0, 0, 1]), np.array([1, 2, 2, 0])).tolist()
     [1, 0]
     """
     width = int(codes.max()) + 1
@@ -68,11 +70,11 @@ def _commonest_strata(unit: Ints, codes: Ints) -> Ints:
     return np.unique((pairs % width)[order][first], return_inverse=True)[1]
 
 
-def spread(order: Ints, codes: Ints, rng: np.random.Generator) -> Ints:
+def spread_strata(order: Ints, codes: Ints, rng: np.random.Generator) -> Ints:
     """The records of `order` (k,), each stratum of `codes` (n,) spread evenly, so that any run of them has its share of each.
 
     >>> codes = np.array([0, 0, 0, 0, 1, 1])
-    >>> codes[spread(np.arange(6), codes, np.random.default_rng(0))].reshape(2, 3).tolist()
+    >>> codes[spread_strata(np.arange(6), codes, np.random.default_rng(0))].reshape(2, 3).tolist()
     [[1, 0, 0], [1, 0, 0]]
     """
     own = codes[order]
@@ -83,15 +85,15 @@ def spread(order: Ints, codes: Ints, rng: np.random.Generator) -> Ints:
     return np.asarray(order[np.argsort(key, kind="stable")])
 
 
-def dealt(n: int, size: int, n_models: int, rng: np.random.Generator, codes: Ints | None = None) -> Bools:
+def draw_membership(n: int, size: int, n_models: int, rng: np.random.Generator, codes: Ints | None = None) -> Bools:
     """Membership (n_models, n) dealt from shuffled decks of all records, one deck after another, no record twice a hand.
 
-    With `codes` (n,) each deck is `spread` by stratum. Strata dealt by themselves would give records of odd ones, and rare
+    With `codes` (n,) each deck is `spread_strata` by stratum. Strata dealt by themselves would give records of odd ones, and rare
     classes, too few models on one side, and then attacks could not run.
     """
 
     def spaced(order: Ints) -> Ints:
-        return order if codes is None else spread(order, codes, rng)
+        return order if codes is None else spread_strata(order, codes, rng)
 
     inside = np.zeros((n_models, n), dtype=bool)
     deck: Ints = np.empty(0, dtype=np.int64)
@@ -127,7 +129,7 @@ def read_design(path: str | Path) -> NDArray[np.generic]:
         ) from error
 
 
-def fixed(inside: NDArray[np.generic], n: int, unit: NDArray[np.str_] | None = None) -> Bools:
+def check_design(inside: NDArray[np.generic], n: int, unit: NDArray[np.str_] | None = None) -> Bools:
     """Check the user's own membership (m, n).
 
     Raises:

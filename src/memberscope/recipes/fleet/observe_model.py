@@ -10,10 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError, MemberscopeError, TargetError
-from memberscope.frames.access import chosen
-from memberscope.signals import Wanted, is_measured, measure, reduced, seen_at, softmax, validate_outputs, view
+from memberscope.frames.access import choose_rows
+from memberscope.signals import (
+    SignalRequest,
+    is_measured,
+    measure_signal,
+    reduce_outputs,
+    restrict_to_access,
+    softmax,
+    transform_view,
+    validate_outputs,
+)
 from memberscope.targets import wrap
-from memberscope.targets.torch_modules.reading import Reading
+from memberscope.targets.torch_modules.reading import AnswerReader
 from memberscope.types import Access, Bools, Floats, Recipe, Records, Signal, Target
 
 LARGEST = 1e15  # beyond which a signal of a model that all but diverged is cut, so that its square stays finite
@@ -27,15 +36,15 @@ class Observation:
     `like` is how the answers of the target are read, if it is a torch module: a model's are read the same way where nothing else shows.
     """
 
-    wanted: tuple[Wanted, ...]
+    wanted: tuple[SignalRequest, ...]
     signal: Signal
     n_classes: int
     views: tuple[str, ...]
     whole: bool = False
-    like: Reading | None = None
+    like: AnswerReader | None = None
 
 
-def trained_models(recipe: Recipe, pool: Records, inside: Bools, seeds: Sequence[int]) -> list[Target]:
+def train_models(recipe: Recipe, pool: Records, inside: Bools, seeds: Sequence[int]) -> list[Target]:
     """A model for each row of `inside` (b, n), trained together where the recipe can.
 
     Raises:
@@ -47,7 +56,7 @@ def trained_models(recipe: Recipe, pool: Records, inside: Bools, seeds: Sequence
         if many is not None:
             models = list(many(pool, inside, seeds))
         else:
-            models = [recipe(subset(pool, row), seed) for row, seed in zip(inside, seeds, strict=True)]
+            models = [recipe(select_records(pool, row), seed) for row, seed in zip(inside, seeds, strict=True)]
     except MemberscopeError:
         raise
     except Exception as error:
@@ -58,15 +67,15 @@ def trained_models(recipe: Recipe, pool: Records, inside: Bools, seeds: Sequence
     return [wrap(model) for model in models]
 
 
-def subset(pool: Records, rows: Bools) -> Records:
+def select_records(pool: Records, rows: Bools) -> Records:
     """The records under `rows` (n,)."""
     where = np.flatnonzero(rows)
     groups = {name: values[where] for name, values in pool.groups.items()}
     unit = None if pool.unit is None else pool.unit[where]
-    return Records(chosen(pool.x, where), pool.y[where], pool.ids[where], groups, unit)
+    return Records(choose_rows(pool.x, where), pool.y[where], pool.ids[where], groups, unit)
 
 
-def observe(
+def observe_signals(
     look: Observation, model: Target, pool: Records, inside: Bools, population: Records | None
 ) -> dict[str, NDArray[Any]]:
     """What is kept of a model, by name: `pool i` and `population i` (n, views, d) for each signal, and how well it does.
@@ -76,16 +85,16 @@ def observe(
     Raises:
         InputError: It answers in another way than the target.
     """
-    look = replace(look, wanted=tuple(undone(wanted, model) for wanted in look.wanted))
-    answers = [answers_about(look, model, pool.x, name) for name in look.views]
+    look = replace(look, wanted=tuple(strip_own_restriction(wanted, model) for wanted in look.wanted))
+    answers = [query_view(look, model, pool.x, name) for name in look.views]
     finite = all(np.isfinite(outputs).all() for outputs in answers)
-    kept = signals_of(look, answers, pool, "pool", finite) | measured_of(look, model, pool, "pool", finite)
+    kept = reduce_views(look, answers, pool, "pool", finite) | measure_wanted(look, model, pool, "pool", finite)
     if population is not None:
-        others = [answers_about(look, model, population.x, name) for name in look.views]
+        others = [query_view(look, model, population.x, name) for name in look.views]
         clean = finite and all(np.isfinite(outputs).all() for outputs in others)
-        kept |= signals_of(look, others, population, "population", clean)
-        kept |= measured_of(look, model, population, "population", clean)
-    top, sure = tops(look.signal, answers[0])
+        kept |= reduce_views(look, others, population, "population", clean)
+        kept |= measure_wanted(look, model, population, "population", clean)
+    top, sure = find_top_confidence(look.signal, answers[0])
     right = top == pool.y
     accuracies = (right[inside].mean(), right[~inside].mean()) if finite else (np.nan, np.nan)
     kept["predicted"], kept["confidence"] = top.astype(np.int32), sure.astype(np.float32)
@@ -95,7 +104,7 @@ def observe(
     return kept
 
 
-def undone(wanted: Wanted, model: Target) -> Wanted:
+def strip_own_restriction(wanted: SignalRequest, model: Target) -> SignalRequest:
     """`wanted` without the restriction that the model's answers went through already: the target's own, fitted to this model.
 
     Raises:
@@ -114,11 +123,11 @@ def undone(wanted: Wanted, model: Target) -> Wanted:
     return replace(wanted, restriction=left)
 
 
-def answers_about(look: Observation, model: Target, x: Any, name: str) -> Floats:
+def query_view(look: Observation, model: Target, x: Any, name: str) -> Floats:
     """The model's outputs (n, k) about one view of the records, in the target's signal; NaN in a diverged model's are kept."""
     try:
         find_outputs(model, x, look.n_classes, look.like)
-        outputs = np.asarray(model.query(view(name, x)), dtype=np.float64)
+        outputs = np.asarray(model.query(transform_view(name, x)), dtype=np.float64)
     except MemberscopeError:
         raise
     except Exception as error:
@@ -130,27 +139,27 @@ def answers_about(look: Observation, model: Target, x: Any, name: str) -> Floats
         raise InputError(
             "Expected reference models without output defences, got one behind a defence. Return the model itself."
         )
-    outputs = aligned(model, outputs, look.n_classes)
+    outputs = align_classes(model, outputs, look.n_classes)
     have, need = ACCESS.get(model.signal), ACCESS.get(look.signal)
     if need is None or have is None or have < need:
         raise InputError(
             f"Expected reference models that return {look.signal} as the target does, got {model.signal}. "
             f"Audit at a lower --access, or change the recipe."
         )
-    outputs = seen_at(need, model.signal, outputs)[1]
+    outputs = restrict_to_access(need, model.signal, outputs)[1]
     if np.isfinite(outputs).all():
         validate_outputs(look.signal, outputs, np.arange(len(outputs)).astype(np.str_), look.n_classes)
     return outputs
 
 
-def find_outputs(model: Target, x: Any, n_classes: int, like: Reading | None) -> None:
+def find_outputs(model: Target, x: Any, n_classes: int, like: AnswerReader | None) -> None:
     """Let a model find out what it returns, if it does that, taking after `like` where it stays open."""
     find = getattr(model, "find_outputs", None)
     if find is not None:
         find(x, n_classes=n_classes, like=like)
 
 
-def aligned(model: Target, outputs: Floats, n_classes: int) -> Floats:
+def align_classes(model: Target, outputs: Floats, n_classes: int) -> Floats:
     """Outputs with one column a class of the target, zero where a model never saw a class; labels as the target numbers them.
 
     Raises:
@@ -174,7 +183,9 @@ def aligned(model: Target, outputs: Floats, n_classes: int) -> Floats:
     return outputs
 
 
-def signals_of(look: Observation, answers: list[Floats], records: Records, part: str, finite: bool) -> dict[str, NDArray[Any]]:
+def reduce_views(
+    look: Observation, answers: list[Floats], records: Records, part: str, finite: bool
+) -> dict[str, NDArray[Any]]:
     """Each wanted signal (n, views, d) by name; zeros for a model whose answers are not finite, which is left out later."""
     found = {}
     for number, wanted in enumerate(look.wanted):
@@ -182,12 +193,12 @@ def signals_of(look: Observation, answers: list[Floats], records: Records, part:
             continue
         views = answers[:1] if wanted.spec.name == "outputs" else answers
         clean = views if finite else [np.full_like(outputs, 1.0 / outputs.shape[1]) for outputs in views]
-        values = [reduced(wanted, look.signal, outputs, records.y)[1] for outputs in clean]
+        values = [reduce_outputs(wanted, look.signal, outputs, records.y)[1] for outputs in clean]
         found[f"{part} {number}"] = np.clip(np.stack(values, axis=1), -LARGEST, LARGEST).astype(np.float32)
     return found
 
 
-def measured_of(look: Observation, model: Target, records: Records, part: str, finite: bool) -> dict[str, NDArray[Any]]:
+def measure_wanted(look: Observation, model: Target, records: Records, part: str, finite: bool) -> dict[str, NDArray[Any]]:
     """Each wanted signal (n, 1, d) that has to be measured, by name; one zero a record for a model that is left out later.
 
     Where the model does not allow it, or fails, NaN stands: attacks that need this signal are then not run, and all others are.
@@ -197,14 +208,14 @@ def measured_of(look: Observation, model: Target, records: Records, part: str, f
         if not is_measured(wanted.spec):
             continue
         try:
-            values = measure(model, records, wanted.spec).final if finite else np.zeros((len(records), 1))
+            values = measure_signal(model, records, wanted.spec).final if finite else np.zeros((len(records), 1))
         except Exception:
             values = np.full((len(records), 1), np.nan)
         found[f"{part} {number}"] = values[:, None, :].astype(np.float32)
     return found
 
 
-def tops(signal: Signal, outputs: Floats) -> tuple[NDArray[np.int64], Floats]:
+def find_top_confidence(signal: Signal, outputs: Floats) -> tuple[NDArray[np.int64], Floats]:
     """Top class (n,) and its probability (n,); the probability is 1 where labels are all there is."""
     if signal == "labels":
         return outputs[:, 0].astype(np.int64), np.ones(len(outputs))

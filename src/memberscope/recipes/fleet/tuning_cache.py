@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from memberscope.recipes.fleet.execution import Execution, threads_at_most
+from memberscope.recipes.fleet.execution import Execution, limit_threads
 from memberscope.signals import Store
 from memberscope.types import Recipe, Records
 
@@ -17,30 +17,30 @@ Choice = dict[str, Any]
 PLAIN: Choice = {"engine": "the recipe's own", "stack": 1, "threads": 1, "note": "one by one: the recipe trains a model a call"}
 
 
-def settled(recipe: Recipe, pool: Records, size: int, n_models: int, store: Store | None) -> tuple[Recipe, Choice]:
+def tune_recipe(recipe: Recipe, pool: Records, size: int, n_models: int, store: Store | None) -> tuple[Recipe, Choice]:
     """The recipe with everything decided, and the decision; measured unless the store holds it from an earlier run."""
     tuned: Any = getattr(recipe, "tuned", None)
     if tuned is None:
         return recipe, dict(PLAIN)
     digest = getattr(recipe, "digest", None)
-    key = None if digest is None else choice_key(digest, pool, size, n_models)
+    key = None if digest is None else build_choice_key(digest, pool, size, n_models)
     kept = store.get_all(key) if store and key else None
     found = read_choice(kept)
     if found is not None:
         return recipe.chosen(found), found  # type: ignore[attr-defined]
-    with threads_at_most(1):
+    with limit_threads(1):
         decided, choice = tuned(pool, size, n_models)
     if store and key:
         store.put_all(key, {"choice": np.frombuffer(json.dumps(choice).encode(), dtype=np.uint8)})
     return decided, choice
 
 
-def decided(recipe: Recipe, pool: Records, size: int, n_models: int, store: Store) -> bool:
+def is_recipe_tuned(recipe: Recipe, pool: Records, size: int, n_models: int, store: Store) -> bool:
     """Whether nothing is left to measure: the recipe leaves nothing open, or the store holds the decision."""
     if getattr(recipe, "tuned", None) is None:
         return True
     digest = getattr(recipe, "digest", None)
-    return digest is not None and read_choice(store.get_all(choice_key(digest, pool, size, n_models))) is not None
+    return digest is not None and read_choice(store.get_all(build_choice_key(digest, pool, size, n_models))) is not None
 
 
 def read_choice(entry: dict[str, Any] | None) -> Choice | None:
@@ -52,16 +52,16 @@ def read_choice(entry: dict[str, Any] | None) -> Choice | None:
         return None
 
 
-def choice_key(digest: str, pool: Records, size: int, n_models: int) -> str:
+def build_choice_key(digest: str, pool: Records, size: int, n_models: int) -> str:
     """Key of a decision: the recipe, and the shape of the work it was measured on."""
     text = json.dumps([1, digest, list(np.shape(pool.x)), str(getattr(pool.x, "dtype", "")), size, n_models])
     return "choice-" + hashlib.sha256(text.encode()).hexdigest()
 
 
-def fitting(execution: Execution, choice: Choice) -> Execution:
+def limit_jobs(execution: Execution, choice: Choice) -> Execution:
     """The execution with no more jobs at a time than the choice has room for on this machine; clusters are left alone.
 
-    >>> fitting(Execution(), {"threads": 1, "processes": 2}).n_jobs, fitting(Execution(n_jobs=4), {"processes": 1}).n_jobs
+    >>> limit_jobs(Execution(), {"threads": 1, "processes": 2}).n_jobs, limit_jobs(Execution(n_jobs=4), {"processes": 1}).n_jobs
     (2, 1)
     """
     processes = choice.get("processes")

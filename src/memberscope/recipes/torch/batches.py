@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from memberscope.recipes.torch.settings import check_augmentation, learning_rate
+from memberscope.recipes.torch.settings import check_augmentation, compute_learning_rate
 from memberscope.recipes.torch.task import Task
 
 
@@ -23,7 +23,7 @@ class Step:
     last: bool = False  # of its epoch
 
 
-def steps(task: Task) -> Iterator[Step]:
+def iterate_steps(task: Task) -> Iterator[Step]:
     """All steps of all epochs; each model's order depends on its seed alone. A last batch of one record is left out."""
     import torch
 
@@ -39,29 +39,29 @@ def steps(task: Task) -> Iterator[Step]:
         )
         index = torch.from_numpy(order).to(task.x.device)
         for number, start in enumerate(starts):
-            rate = learning_rate(recipe.optimiser.lr, recipe.schedule, epoch, (epoch * len(starts) + number) / total)
+            rate = compute_learning_rate(recipe.optimiser.lr, recipe.schedule, epoch, (epoch * len(starts) + number) / total)
             yield Step(index[:, start : start + recipe.batch_size], rate, epoch, number, number == len(starts) - 1)
 
 
-def batch(task: Task, step: Step) -> tuple[Any, Any]:
+def build_batch(task: Task, step: Step) -> tuple[Any, Any]:
     """Records (b, r, ...) of a step, augmented, and labels (b, r) or probabilities (b, r, k)."""
     shape = step.index.shape
     flat = step.index.reshape(-1)
     x = task.x[flat].reshape(*shape, *task.x.shape[1:])
     for name in task.recipe.augmentation:
         draws = [np.random.default_rng([seed, 2, step.epoch, step.number]) for seed in task.seeds]
-        x = augmented(name, x, draws)
+        x = augment_records(name, x, draws)
     y = task.y[flat].reshape(shape)
     if task.soft is not None:
         y = task.soft.gather(1, step.index[..., None].expand(*shape, task.soft.shape[-1]))
-    return mixed(task, step, x, y) if task.recipe.mixup else (x, y)
+    return mix_pairs(task, step, x, y) if task.recipe.mixup else (x, y)
 
 
-def mixed(task: Task, step: Step, x: Any, y: Any) -> tuple[Any, Any]:
+def mix_pairs(task: Task, step: Step, x: Any, y: Any) -> tuple[Any, Any]:
     """Records (b, r, ...) and labels mixed in pairs, each model's by a share of its own; the labels as probabilities."""
     import torch
 
-    n_classes = max(2, task.head.width or width_of(task.modules[0]))
+    n_classes = max(2, task.head.width or count_module_classes(task.modules[0]))
     soft = y if y.ndim == 3 else torch.nn.functional.one_hot(y, n_classes).to(x.dtype)
     draws = [np.random.default_rng([seed, 3, step.epoch, step.number]) for seed in task.seeds]
     shares = torch.tensor([rng.beta(task.recipe.mixup, task.recipe.mixup) for rng in draws], dtype=x.dtype, device=x.device)
@@ -75,18 +75,18 @@ def mixed(task: Task, step: Step, x: Any, y: Any) -> tuple[Any, Any]:
     return mix(x), mix(soft)
 
 
-def width_of(module: Any) -> int:
+def count_module_classes(module: Any) -> int:
     """Number of classes of a module: the size of its last weight's output, two where that is one.
 
     >>> import torch
-    >>> width_of(torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2)))
+    >>> count_module_classes(torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2)))
     2
     """
     found = [part.out_features for part in module.modules() if hasattr(part, "out_features")]
     return max(2, int(found[-1]) if found else int([p for p in module.parameters() if p.ndim > 1][-1].shape[0]))
 
 
-def augmented(name: str, x: Any, draws: list[np.random.Generator]) -> Any:
+def augment_records(name: str, x: Any, draws: list[np.random.Generator]) -> Any:
     """Records (b, r, ...) changed at random, model i by `draws[i]`."""
     import torch
 
@@ -98,10 +98,10 @@ def augmented(name: str, x: Any, draws: list[np.random.Generator]) -> Any:
     if kind == "noise":
         noise = np.stack([rng.standard_normal(x.shape[1:]) for rng in draws])
         return x + value * torch.from_numpy(noise).to(x.device, x.dtype)
-    return shifted(x, np.stack([rng.integers(-int(value), int(value) + 1, (2, n)) for rng in draws]), int(value))
+    return shift_with_zeros(x, np.stack([rng.integers(-int(value), int(value) + 1, (2, n)) for rng in draws]), int(value))
 
 
-def shifted(x: Any, moves: np.ndarray[Any, Any], margin: int) -> Any:
+def shift_with_zeros(x: Any, moves: np.ndarray[Any, Any], margin: int) -> Any:
     """Images (b, r, ..., height, width) moved by `moves` (b, 2, r) pixels down and right, zeros let in."""
     import torch
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from memberscope.errors import InputError
 from memberscope.recipes.dp_accounting import Privacy
-from memberscope.recipes.torch.linear_layers import layers
+from memberscope.recipes.torch.linear_layers import find_linear_layers
 
 
-def opacus_parts() -> tuple[Any, Any]:
+def import_opacus() -> tuple[Any, Any]:
     """Opacus's ModuleValidator and GradSampleModule.
 
     Raises:
@@ -25,29 +25,29 @@ def opacus_parts() -> tuple[Any, Any]:
     return ModuleValidator, GradSampleModule
 
 
-def remedy(kind: str) -> str:
+def suggest_layer_fix(kind: str) -> str:
     """What to do about a layer that DP-SGD cannot train."""
     if "BatchNorm" in kind:
         return "Use GroupNorm in its place, or give Privacy(..., fix=True), which replaces it."
     return "Give Privacy(..., fix=True), which replaces it where Opacus knows how."
 
 
-def trainable(module: Any, privacy: Privacy) -> Any:
+def make_trainable(module: Any, privacy: Privacy) -> Any:
     """The module, its layers that mix records replaced if `privacy.fix` allows it.
 
     Raises:
         InputError: A layer mixes the records of a batch, so that no record's gradient is its own, or Opacus is not installed.
     """
-    if layers(module) is not None:
+    if find_linear_layers(module) is not None:
         return module
-    validator, samples = opacus_parts()
+    validator, samples = import_opacus()
     if privacy.fix:
         module = validator.fix(module.train())
     for path, part in module.named_modules():
         if type(part) in validator.VALIDATORS and validator.VALIDATORS[type(part)](part):
             raise InputError(
                 f"Expected layers that treat every record on its own, got {type(part).__name__} at {path or 'the top'!r}. "
-                f"{remedy(type(part).__name__)}"
+                f"{suggest_layer_fix(type(part).__name__)}"
             )
     errors = samples.validate(module, strict=False)
     if errors:

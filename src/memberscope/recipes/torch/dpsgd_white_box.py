@@ -19,18 +19,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.recipes.torch.engine_choice import engine_of
-from memberscope.recipes.torch.engine_dpsgd_stacked import Network, add_sums, clipping, factored, fit
-from memberscope.recipes.torch.poisson_sampling import mechanism_of
+from memberscope.recipes.torch.engine_choice import select_engine
+from memberscope.recipes.torch.engine_dpsgd_stacked import (
+    Network,
+    add_gradient_sums,
+    compute_clip_factors,
+    compute_gradient_factors,
+    train_private_networks,
+)
+from memberscope.recipes.torch.poisson_sampling import build_mechanism
 from memberscope.recipes.torch.recipe import TorchRecipe
-from memberscope.recipes.torch.task import Task, flushed_denormals, initial, rows_of, tensors
+from memberscope.recipes.torch.task import Task, build_initial_module, build_tensors, flush_denormals, list_member_rows
 from memberscope.targets import TorchTarget
 from memberscope.types import Bools, Floats, Records
 
 RARELY = 10  # inner products among canaries change slowly: they are taken at every tenth update that is looked at
 
 
-def watched_training(
+def train_and_score_canaries(
     recipe: TorchRecipe, records: Records, canaries: Records, inside: Bools, seed: int, every: int = 1
 ) -> tuple[TorchTarget, Floats]:
     """A model trained privately on `records` and on the `canaries` under `inside` (m,), and a score (m,) of each canary.
@@ -50,33 +56,33 @@ def watched_training(
     >>> def model():
     ...     return torch.nn.Sequential(torch.nn.Linear(60, 2))
     >>> recipe = TorchRecipe(model, batch_size=10, privacy=Privacy(noise_multiplier=0.1))
-    >>> model, scores = watched_training(recipe, drawn(20), drawn(40), inside, seed=0)
+    >>> model, scores = train_and_score_canaries(recipe, drawn(20), drawn(40), inside, seed=0)
     >>> bool(scores[inside].mean() > scores[~inside].mean())
     True
     """
-    module = checked(recipe, canaries, inside, every, seed)
+    module = build_checked_module(recipe, canaries, inside, every, seed)
     joined = Records(
         np.concatenate([records.x, canaries.x]),
         np.concatenate([records.y, canaries.y]),
         np.arange(len(records) + len(canaries)).astype(str),
     )
-    x, y = tensors(recipe, joined, module)
+    x, y = build_tensors(recipe, joined, module)
     mask = np.concatenate([np.ones(len(records), dtype=bool), inside])
-    seen = Seen(np.zeros(len(canaries)), np.zeros((len(canaries), len(canaries))))
-    task = Task(recipe, [module], x, y, rows_of(mask[None]), [seed])
+    seen = GradientSums(np.zeros(len(canaries)), np.zeros((len(canaries), len(canaries))))
+    task = Task(recipe, [module], x, y, list_member_rows(mask[None]), [seed])
 
     def watch(number: int, net: Network, gradients: list[list[Any]]) -> None:
         if number % every == 0:
-            seen.add(*products(task, net, gradients, len(records), seen.looks % RARELY == 0))
+            seen.add(*compute_inner_products(task, net, gradients, len(records), seen.looks % RARELY == 0))
 
-    with flushed_denormals():
-        fit(task, watch)
-    return TorchTarget(module.eval(), device=recipe.device), coins(seen, task)
+    with flush_denormals():
+        train_private_networks(task, watch)
+    return TorchTarget(module.eval(), device=recipe.device), estimate_coins(seen, task)
 
 
 @dataclass(eq=False)
-class Seen:
-    """Sums over updates: `products` (m,) of canaries with the surprise, and among themselves (m, m), with how many of each."""
+class GradientSums:
+    """Sums over updates: `compute_inner_products` (m,) of canaries with the surprise, and among themselves (m, m), with how many of each."""
 
     products: Floats
     among: Floats
@@ -92,15 +98,15 @@ class Seen:
             self.rare += 1
 
 
-def coins(seen: Seen, task: Task) -> Floats:
+def estimate_coins(seen: GradientSums, task: Task) -> Floats:
     """The linear estimate of least error of each canary's coin less a half, (m,)."""
-    mechanism, n = mechanism_of(task), task.rows.shape[1]
+    mechanism, n = build_mechanism(task), task.rows.shape[1]
     among = seen.among * (seen.looks / seen.rare)
     ridge = max((2 * n * mechanism.deviation) ** 2, 1e-4 * float(np.trace(among)) / len(among))
     return np.asarray(n * np.linalg.solve(among + ridge * np.eye(len(among)), seen.products), dtype=np.float64)
 
 
-def checked(recipe: TorchRecipe, canaries: Records, inside: Bools, every: int, seed: int) -> Any:
+def build_checked_module(recipe: TorchRecipe, canaries: Records, inside: Bools, every: int, seed: int) -> Any:
     """The module with its first weights.
 
     Raises:
@@ -114,8 +120,8 @@ def checked(recipe: TorchRecipe, canaries: Records, inside: Bools, every: int, s
         raise InputError(f"Expected one truth value a canary, {len(canaries)} in all, got {np.shape(inside)}. Repair `inside`.")
     if every < 1:
         raise InputError(f"Expected to look at every first or later update, got every={every}. Give every=1.")
-    module = initial(recipe, seed)
-    if engine_of(recipe, module) is not fit:
+    module = build_initial_module(recipe, seed)
+    if select_engine(recipe, module) is not train_private_networks:
         raise InputError(
             "Expected a fully connected network, all its layers trained, to watch from inside, got another module. Score "
             "canaries from outside instead, by privacy_bounds on the trained model's losses."
@@ -123,20 +129,20 @@ def checked(recipe: TorchRecipe, canaries: Records, inside: Bools, every: int, s
     return module
 
 
-def products(
+def compute_inner_products(
     task: Task, net: Network, gradients: list[list[Any]], n_known: int, rarely: bool
 ) -> tuple[Floats, NDArray[Any] | None]:
     """Inner products of canaries' clipped gradients with the surprise in `gradients`, (m,), and if `rarely` among them, (m, m)."""
     import torch
 
     inputs = task.x.reshape(1, len(task.x), net.width).to(gradients[0][0].dtype)
-    factors = factored(net, inputs, task.y[None], task.recipe.label_smoothing)
+    factors = compute_gradient_factors(net, inputs, task.y[None], task.recipe.label_smoothing)
     assert task.recipe.privacy is not None, "only private training is watched"
-    scale = clipping(net, factors, task.recipe.privacy.max_grad_norm)
+    scale = compute_clip_factors(net, factors, task.recipe.privacy.max_grad_norm)
     chance = torch.full_like(scale, 1.0 / task.rows.shape[1])  # of joining a step, over the expected size of a batch
     chance[:, n_known:] /= 2
     surprise = [[-value for value in values] for values in gradients]
-    add_sums(surprise, factors, scale * chance)
+    add_gradient_sums(surprise, factors, scale * chance)
     found, among = torch.zeros_like(scale[0, n_known:]), None
     for values, a, d in zip(surprise, factors.seen, factors.slopes, strict=True):
         a, d = a[0, n_known:], (d * scale[..., None])[0, n_known:]
@@ -144,9 +150,9 @@ def products(
         if rarely:
             own = (a @ a.T + (len(values) - 1)) * (d @ d.T)
             among = own if among is None else among + own
-    return as_numbers(found), None if among is None else as_numbers(among)
+    return convert_to_float64(found), None if among is None else convert_to_float64(among)
 
 
-def as_numbers(tensor: Any) -> Floats:
+def convert_to_float64(tensor: Any) -> Floats:
     """A tensor as an array of float64."""
     return np.asarray(tensor.double().cpu().numpy(), dtype=np.float64)

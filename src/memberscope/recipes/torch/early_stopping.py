@@ -10,7 +10,7 @@ from memberscope.recipes.torch.task import Task
 
 
 @dataclass(eq=False)
-class Watch:
+class StoppingState:
     """Least loss `best` (b,) on the labels `y` (b, v) held out, epochs `stale` (b,) since then, and the weights `kept` of that time."""
 
     y: Any
@@ -35,7 +35,7 @@ class Watch:
         return bool((self.stale >= self.patience).all())
 
 
-def watch_of(task: Task) -> Watch | None:
+def build_stopping_state(task: Task) -> StoppingState | None:
     """What to look at after each epoch; None without early stopping. Losses that are no numbers improve on nothing."""
     import torch
 
@@ -44,4 +44,4 @@ def watch_of(task: Task) -> Watch | None:
     y = task.y[torch.from_numpy(task.held).to(task.x.device)]
     far = torch.full((len(y),), float("inf"), device=task.x.device)
     none = torch.zeros(len(y), dtype=torch.int64, device=task.x.device)
-    return Watch(y, task.recipe.stop.patience, far, none, [None] * len(y))
+    return StoppingState(y, task.recipe.stop.patience, far, none, [None] * len(y))

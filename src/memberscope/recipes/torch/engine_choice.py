@@ -13,8 +13,8 @@ import numpy as np
 from memberscope.errors import InputError
 from memberscope.recipes.dp_accounting import Privacy
 from memberscope.recipes.torch import engine_dpsgd_loop, engine_dpsgd_stacked, engine_loop, engine_stacked, engine_vmap
-from memberscope.recipes.torch.linear_layers import layers
-from memberscope.recipes.torch.task import Engine, Task, TorchSettings, flushed_denormals, initial, tensors
+from memberscope.recipes.torch.linear_layers import find_linear_layers
+from memberscope.recipes.torch.task import Engine, Task, TorchSettings, build_initial_module, build_tensors, flush_denormals
 from memberscope.types import Records
 
 Settings = TypeVar("Settings", bound=TorchSettings)
@@ -22,24 +22,32 @@ STEPS = 6  # measured steps a candidate, after a first one that is not counted
 WORTH = 0.97  # a larger stack loses more when a run is killed: it must be this much faster
 STACKS = {"cpu": (1, 2, 4, 8), "cuda": (1, 4, 16, 64)}
 ENGINES: dict[str, Callable[[Task], None]] = {
-    "matrices": engine_stacked.fit,
-    "vmap": engine_vmap.fit,
-    "loop": engine_loop.fit,
+    "matrices": engine_stacked.train_stacked_networks,
+    "vmap": engine_vmap.train_with_vmap,
+    "loop": engine_loop.train_in_loop,
 }
-PRIVATE: dict[str, Callable[[Task], None]] = {"matrices": engine_dpsgd_stacked.fit, "loop": engine_dpsgd_loop.fit}
+PRIVATE: dict[str, Callable[[Task], None]] = {
+    "matrices": engine_dpsgd_stacked.train_private_networks,
+    "loop": engine_dpsgd_loop.train_private_in_loop,
+}
 
 
-def engine_of(recipe: TorchSettings, module: Any) -> Callable[[Task], None]:
+def select_engine(recipe: TorchSettings, module: Any) -> Callable[[Task], None]:
     """The engine that the recipe names, or the first that this module allows.
 
     Raises:
         InputError: It names one that cannot train the module.
     """
-    able, why = engines(recipe, module)
+    able, why = list_engines(recipe, module)
     table = ENGINES if recipe.privacy is None else PRIVATE
     if recipe.engine == "auto":
         return table[able[0]]
-    vmap = recipe.engine == "vmap" and recipe.privacy is None and engine_vmap.why_not(module) is None and not recipe.stop
+    vmap = (
+        recipe.engine == "vmap"
+        and recipe.privacy is None
+        and engine_vmap.find_stacking_obstacle(module) is None
+        and not recipe.stop
+    )
     if recipe.engine not in (*able, "loop") and not vmap:
         raise InputError(
             f"Expected a model that the engine {recipe.engine!r} can train, got another: {why}. Use engine='auto'."
@@ -47,13 +55,13 @@ def engine_of(recipe: TorchSettings, module: Any) -> Callable[[Task], None]:
     return table[recipe.engine]
 
 
-def engines(recipe: TorchSettings, module: Any) -> tuple[tuple[Engine, ...], str]:
+def list_engines(recipe: TorchSettings, module: Any) -> tuple[tuple[Engine, ...], str]:
     """Engines worth trying for the module, fastest first, and why stacking stops where it does."""
     if recipe.privacy is not None:
-        return private_engines(module)
-    if not callable(recipe.loss) and layers(module) is not None:
+        return list_private_engines(module)
+    if not callable(recipe.loss) and find_linear_layers(module) is not None:
         return ("matrices", "loop"), "fully connected: stacked weights, batched matrix products"
-    odd = engine_vmap.why_not(module) or ("training stops early" if recipe.stop else None)
+    odd = engine_vmap.find_stacking_obstacle(module) or ("training stops early" if recipe.stop else None)
     if odd is not None:
         return ("loop",), f"one by one, since {odd}"
     if recipe.device == "cpu":
@@ -61,33 +69,33 @@ def engines(recipe: TorchSettings, module: Any) -> tuple[tuple[Engine, ...], str
     return ("vmap", "loop"), "stacked with torch.func.vmap"
 
 
-def private_engines(module: Any) -> tuple[tuple[Engine, ...], str]:
+def list_private_engines(module: Any) -> tuple[tuple[Engine, ...], str]:
     """The engine for the module's private training, and why."""
-    if layers(module) is not None and all(p.requires_grad for p in module.parameters()):
+    if find_linear_layers(module) is not None and all(p.requires_grad for p in module.parameters()):
         return ("matrices",), "fully connected: stacked weights, norms of gradients in closed form"
     return ("loop",), "one by one, gradients of single records by Opacus"
 
 
-def choose(recipe: Settings, pool: Records, size: int, n_models: int) -> tuple[Settings, dict[str, Any]]:
+def choose_engine_settings(recipe: Settings, pool: Records, size: int, n_models: int) -> tuple[Settings, dict[str, Any]]:
     """The recipe with what is left open decided, and the decision; `size` records a model, `n_models` in all.
 
     Raises:
         InputError: The records are no array, or the device is not there.
     """
-    module = initial(recipe, 0)
-    able, note = engines(recipe, module)
+    module = build_initial_module(recipe, 0)
+    able, note = list_engines(recipe, module)
     cores = os.cpu_count() or 1
     found = recipe
     if recipe.stack is None or recipe.engine == "auto":
-        trials = candidates(recipe, able, n_models, cores)
-        found, _ = fastest(trials, pool, size) if len(trials) > 1 else (trials[0], 0.0)
+        trials = list_trial_recipes(recipe, able, n_models, cores)
+        found, _ = find_fastest_recipe(trials, pool, size) if len(trials) > 1 else (trials[0], 0.0)
     on_cpu = recipe.device == "cpu"
     processes = max(1, cores // found.threads) if on_cpu else 1
     choice = {"engine": found.engine, "stack": found.stack, "threads": found.threads, "processes": processes}
     return found, choice | {"precision": found.precision, "device": found.device, "note": note}
 
 
-def candidates(recipe: Settings, able: tuple[Engine, ...], n_models: int, cores: int) -> list[Settings]:
+def list_trial_recipes(recipe: Settings, able: tuple[Engine, ...], n_models: int, cores: int) -> list[Settings]:
     """Recipes to compare, small stacks first; stacks leave every core a job, and a lone job gets all cores."""
     on_cpu = recipe.device == "cpu"
     most = max(1, -(-n_models // (cores if on_cpu else 1)))
@@ -101,12 +109,12 @@ def candidates(recipe: Settings, able: tuple[Engine, ...], n_models: int, cores:
     return found
 
 
-def fastest(trials: list[Settings], pool: Records, size: int) -> tuple[Settings, float]:
+def find_fastest_recipe(trials: list[Settings], pool: Records, size: int) -> tuple[Settings, float]:
     """The quickest of `trials` by seconds a model and step, and those seconds."""
     best, least = trials[-1], float("inf")
     for trial in trials:
         try:
-            seconds = seconds_a_step(trial, pool, size)
+            seconds = measure_step_seconds(trial, pool, size)
         except (RuntimeError, NotImplementedError):  # too large for the memory, or a layer or loss that cannot be stacked
             if trial == trials[-1]:
                 raise
@@ -116,22 +124,22 @@ def fastest(trials: list[Settings], pool: Records, size: int) -> tuple[Settings,
     return best, least
 
 
-def seconds_a_step(recipe: TorchSettings, pool: Records, size: int) -> float:
+def measure_step_seconds(recipe: TorchSettings, pool: Records, size: int) -> float:
     """Seconds that one step of one model takes in a stack like the recipe's; nothing is kept."""
     stack = recipe.stack or 1
-    x, y = tensors(recipe, pool, initial(recipe, 0))
+    x, y = build_tensors(recipe, pool, build_initial_module(recipe, 0))
     rng = np.random.default_rng(0)
     batch = min(recipe.batch_size, size)
 
     def run(n_steps: int) -> float:
-        modules = [initial(recipe, seed) for seed in range(stack)]
+        modules = [build_initial_module(recipe, seed) for seed in range(stack)]
         rows = np.stack([rng.choice(len(pool), min(batch * n_steps, len(pool)), replace=False) for _ in range(stack)])
         short = replace(recipe, epochs=max(1, batch * n_steps // rows.shape[1]), stop=None)
         if short.privacy is not None:  # no search for the noise of these few steps
             short = replace(short, privacy=Privacy(noise_multiplier=1.0, max_grad_norm=short.privacy.max_grad_norm))
-        with flushed_denormals():
+        with flush_denormals():
             started = time.perf_counter()
-            engine_of(short, modules[0])(Task(short, modules, x, y, rows, list(range(stack))))
+            select_engine(short, modules[0])(Task(short, modules, x, y, rows, list(range(stack))))
             if x.is_cuda:
                 import torch
 

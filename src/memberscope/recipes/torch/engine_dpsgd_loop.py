@@ -5,55 +5,61 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from memberscope.recipes.torch.dpsgd_modules import opacus_parts
-from memberscope.recipes.torch.engine_loop import dropout_seed, optimiser_of
-from memberscope.recipes.torch.poisson_sampling import alone, drawn, mechanism_of, noise_generator, poisson_steps
+from memberscope.recipes.torch.dpsgd_modules import import_opacus
+from memberscope.recipes.torch.engine_loop import build_optimiser, derive_dropout_seed
+from memberscope.recipes.torch.poisson_sampling import (
+    build_mechanism,
+    build_noise_generator,
+    build_poisson_batch,
+    draw_poisson_steps,
+    select_model_task,
+)
 from memberscope.recipes.torch.task import Task
 
 
-def fit(task: Task) -> None:
+def train_private_in_loop(task: Task) -> None:
     """Train the task's modules in place, one by one."""
     for i in range(len(task.modules)):
-        fit_one(alone(task, i))
+        train_private_module(select_model_task(task, i))
 
 
-def fit_one(task: Task) -> None:
+def train_private_module(task: Task) -> None:
     """Train the task's only module in place; the gradients of all records of a batch are in memory at once."""
     import torch
 
-    opacus_parts()
+    import_opacus()
     from opacus import GradSampleModule
     from opacus.optimizers import DPOptimizer
 
-    recipe, mechanism, device = task.recipe, mechanism_of(task), task.x.device
+    recipe, mechanism, device = task.recipe, build_mechanism(task), task.x.device
     head = task.head
     module = GradSampleModule(task.modules[0].train(), loss_reduction="sum")
     optimiser = DPOptimizer(
-        optimiser_of(recipe, [p for p in module.parameters() if p.requires_grad]),
+        build_optimiser(recipe, [p for p in module.parameters() if p.requires_grad]),
         noise_multiplier=mechanism.noise,
         max_grad_norm=mechanism.clip,
         expected_batch_size=mechanism.expected,
-        generator=noise_generator(task.seeds[0], device),
+        generator=build_noise_generator(task.seeds[0], device),
     )
     loss = torch.nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing, reduction="sum")
     with torch.random.fork_rng(devices=[device] if task.x.is_cuda else []), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Full backward hook is firing")
-        torch.manual_seed(dropout_seed(task.seeds[0]))
-        for step, sizes in poisson_steps(task):
+        torch.manual_seed(derive_dropout_seed(task.seeds[0]))
+        for step, sizes in draw_poisson_steps(task):
             for group in optimiser.param_groups:
                 group["lr"] = step.rate
             optimiser.zero_grad(set_to_none=True)
             if sizes[0]:
-                x, y = (part[0] for part in drawn(task, step, sizes))
+                x, y = (part[0] for part in build_poisson_batch(task, step, sizes))
                 loss(head.logits(module(x)), y).backward()
             else:
                 for parameter in optimiser.params:
                     parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))
             optimiser.step()
-    cleaned(module)
+    remove_opacus_hooks(module)
 
 
-def cleaned(module: Any) -> None:
+def remove_opacus_hooks(module: Any) -> None:
     """Take away from a trained module what Opacus hung on it."""
     for parameter in module.parameters():
         parameter.grad = None

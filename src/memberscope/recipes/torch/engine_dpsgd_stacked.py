@@ -11,10 +11,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from memberscope.recipes.torch.engine_loop import dropout_seed
-from memberscope.recipes.torch.engine_stacked import Change, Stacked, move, slope, slope_of_loss, stacked
-from memberscope.recipes.torch.linear_layers import Layer, layers
-from memberscope.recipes.torch.poisson_sampling import drawn, mechanism_of, noise_generator, poisson_steps, weights_of
+from memberscope.recipes.torch.engine_loop import derive_dropout_seed
+from memberscope.recipes.torch.engine_stacked import (
+    Change,
+    Stacked,
+    apply_gradient,
+    backpropagate_activation,
+    compute_cross_entropy_gradient,
+    stack_layer,
+)
+from memberscope.recipes.torch.linear_layers import Layer, find_linear_layers
+from memberscope.recipes.torch.poisson_sampling import (
+    build_draw_mask,
+    build_mechanism,
+    build_noise_generator,
+    build_poisson_batch,
+    draw_poisson_steps,
+)
 from memberscope.recipes.torch.task import Task
 
 Watch = Callable[[int, "Network", list[list[Any]]], None]
@@ -37,42 +50,44 @@ class Factors:
     slopes: list[Any]
 
 
-def fit(task: Task, watch: Watch | None = None) -> None:
+def train_private_networks(task: Task, watch: Watch | None = None) -> None:
     """Train the task's networks in place, all at once; `watch` sees number, weights and noisy mean gradient before each update."""
     import torch
 
-    recipe, mechanism, net = task.recipe, mechanism_of(task), network(task)
+    recipe, mechanism, net = task.recipe, build_mechanism(task), build_network(task)
     device = task.x.device
-    masks = [torch.Generator(device).manual_seed(dropout_seed(seed)) for seed in task.seeds]
-    noises = [noise_generator(seed, device) for seed in task.seeds]
+    masks = [torch.Generator(device).manual_seed(derive_dropout_seed(seed)) for seed in task.seeds]
+    noises = [build_noise_generator(seed, device) for seed in task.seeds]
     into = [[torch.empty_like(value) for value in stack.values] for stack in net.stacks]
     with torch.no_grad():
-        for made, (step, sizes) in enumerate(poisson_steps(task)):
-            x, labels = drawn(task, step, sizes)
+        for made, (step, sizes) in enumerate(draw_poisson_steps(task)):
+            x, labels = build_poisson_batch(task, step, sizes)
             inputs = x.reshape(*labels.shape, net.width).to(net.stacks[0].values[0].dtype)
-            keeps = [kept(layer.dropout, sizes, own[0], masks) for layer, own in zip(net.plan, into, strict=True)]
-            factors = factored(net, inputs, labels, recipe.label_smoothing, keeps)
-            scale = clipping(net, factors, mechanism.clip) * weights_of(sizes, inputs) / mechanism.expected
-            fill(into, mechanism.deviation, noises)
-            add_sums(into, factors, scale)
+            keeps = [
+                draw_padded_dropout_mask(layer.dropout, sizes, own[0], masks) for layer, own in zip(net.plan, into, strict=True)
+            ]
+            factors = compute_gradient_factors(net, inputs, labels, recipe.label_smoothing, keeps)
+            scale = compute_clip_factors(net, factors, mechanism.clip) * build_draw_mask(sizes, inputs) / mechanism.expected
+            fill_with_noise(into, mechanism.deviation, noises)
+            add_gradient_sums(into, factors, scale)
             if watch is not None:
                 watch(made, net, into)
             change = Change(recipe.optimiser, recipe.weight_decay, recipe.label_smoothing, step.rate, made + 1)
             for stack, gradients in zip(net.stacks, into, strict=True):
                 for value, gradient, memory in zip(stack.values, gradients, stack.memory, strict=True):
-                    move(value, gradient, memory, change)
-        put_back(net, task.modules)
+                    apply_gradient(value, gradient, memory, change)
+        write_back_weights(net, task.modules)
 
 
-def network(task: Task) -> Network:
+def build_network(task: Task) -> Network:
     """The task's networks side by side."""
-    plan = layers(task.modules[0])
+    plan = find_linear_layers(task.modules[0])
     assert plan is not None, "the engine `matrices` was given a module that is no fully connected network"
     width = task.modules[0].get_submodule(plan[0].path).in_features
-    return Network(plan, [stacked(task, layer) for layer in plan], width)
+    return Network(plan, [stack_layer(task, layer) for layer in plan], width)
 
 
-def put_back(net: Network, modules: list[Any]) -> None:
+def write_back_weights(net: Network, modules: list[Any]) -> None:
     """Write the stacked weights into the modules."""
     for i, module in enumerate(modules):
         for layer, stack in zip(net.plan, net.stacks, strict=True):
@@ -82,7 +97,7 @@ def put_back(net: Network, modules: list[Any]) -> None:
                 linear.bias.copy_(stack.values[1][i, 0])
 
 
-def kept(share: float, sizes: list[int], weight: Any, masks: list[Any]) -> Any:
+def draw_padded_dropout_mask(share: float, sizes: list[int], weight: Any, masks: list[Any]) -> Any:
     """What dropout leaves after a layer with `weight` (b, in, out): 0 or 1 / (1 - share), (b, r, out); None without dropout."""
     if not share:
         return None
@@ -92,7 +107,9 @@ def kept(share: float, sizes: list[int], weight: Any, masks: list[Any]) -> Any:
     return keep.div_(1 - share)
 
 
-def factored(net: Network, inputs: Any, labels: Any, smoothing: float, keeps: list[Any] | None = None) -> Factors:
+def compute_gradient_factors(
+    net: Network, inputs: Any, labels: Any, smoothing: float, keeps: list[Any] | None = None
+) -> Factors:
     """Forward and backward on inputs (b, r, f) and labels (b, r), up to the two factors of every record's gradients."""
     import torch
 
@@ -102,16 +119,16 @@ def factored(net: Network, inputs: Any, labels: Any, smoothing: float, keeps: li
         z = torch.baddbmm(own[1], seen[-1], own[0]) if len(own) == 2 else torch.bmm(seen[-1], own[0])
         outs.append(layer.activation(z) if layer.activation is not None else z)
         seen.append(outs[-1] if keep is None else outs[-1] * keep)
-    back = slope_of_loss(seen.pop(), labels, smoothing).to(inputs.dtype).mul_(labels.shape[1])
+    back = compute_cross_entropy_gradient(seen.pop(), labels, smoothing).to(inputs.dtype).mul_(labels.shape[1])
     slopes = [back]
     for i in range(len(net.plan) - 1, 0, -1):
         before = torch.bmm(slopes[0], net.stacks[i].values[0].transpose(1, 2))
         before = before if keeps[i - 1] is None else before * keeps[i - 1]
-        slopes.insert(0, slope(net.plan[i - 1].activation, before, outs[i - 1]))
+        slopes.insert(0, backpropagate_activation(net.plan[i - 1].activation, before, outs[i - 1]))
     return Factors(seen, slopes)
 
 
-def clipping(net: Network, factors: Factors, clip: float) -> Any:
+def compute_clip_factors(net: Network, factors: Factors, clip: float) -> Any:
     """What each record's gradient is multiplied by, (b, r), so that its norm is at most `clip`."""
     parts = [
         (a.square().sum(-1) + (len(stack.values) - 1)) * d.square().sum(-1)
@@ -121,7 +138,7 @@ def clipping(net: Network, factors: Factors, clip: float) -> Any:
     return (clip / (norm + 1e-6)).clamp_(max=1.0)
 
 
-def fill(into: list[list[Any]], deviation: float, generators: list[Any]) -> None:
+def fill_with_noise(into: list[list[Any]], deviation: float, generators: list[Any]) -> None:
     """Gaussian noise in place of whatever stood there, each model's from its own generator."""
     for values in into:
         for value in values:
@@ -132,7 +149,7 @@ def fill(into: list[list[Any]], deviation: float, generators: list[Any]) -> None
                     own.zero_()
 
 
-def add_sums(into: list[list[Any]], factors: Factors, scale: Any) -> None:
+def add_gradient_sums(into: list[list[Any]], factors: Factors, scale: Any) -> None:
     """Add the sum of all records' gradients, each times its `scale` (b, r)."""
     for values, a, d in zip(into, factors.seen, factors.slopes, strict=True):
         scaled = d * scale[..., None]

@@ -10,21 +10,21 @@ from copy import deepcopy
 from functools import partial
 from typing import Any
 
-from memberscope.recipes.torch.batches import batch, steps
-from memberscope.recipes.torch.early_stopping import watch_of
+from memberscope.recipes.torch.batches import build_batch, iterate_steps
+from memberscope.recipes.torch.early_stopping import build_stopping_state
 from memberscope.recipes.torch.losses import Loss
 from memberscope.recipes.torch.settings import SGD
 from memberscope.recipes.torch.task import Task, TorchSettings
 
 
-def fit(task: Task) -> None:
+def train_in_loop(task: Task) -> None:
     """Train the task's modules in place, one by one."""
-    with kept_memory():
+    with retain_freed_memory():
         for i in range(len(task.modules)):
-            fit_one(only(task, i))
+            train_module(extract_model_task(task, i))
 
 
-def only(task: Task, i: int) -> Task:
+def extract_model_task(task: Task, i: int) -> Task:
     """The task of model `i` alone."""
     rows, soft, held = (None if part is None else part[i : i + 1] for part in (task.rows, task.soft, task.held))
     assert rows is not None
@@ -32,7 +32,7 @@ def only(task: Task, i: int) -> Task:
 
 
 @contextmanager
-def kept_memory() -> Iterator[None]:
+def retain_freed_memory() -> Iterator[None]:
     """Freed activations stay in the process meanwhile: glibc gives large ones back, and every step pays for fresh pages."""
     allocator: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not hasattr(allocator, "mallopt"):
@@ -48,7 +48,7 @@ def kept_memory() -> Iterator[None]:
         allocator.malloc_trim(0)
 
 
-def fit_one(task: Task) -> None:
+def train_module(task: Task) -> None:
     """Train the task's only module in place; dropout draws from the model's seed."""
     import torch
 
@@ -56,24 +56,24 @@ def fit_one(task: Task) -> None:
     layout = torch.channels_last if any(p.ndim == 4 for p in module.parameters()) else torch.preserve_format
     _ = task.head  # found while the module is as it was built
     module.train().to(memory_format=layout)
-    optimiser, watch = optimiser_of(recipe, module.parameters()), watch_of(task)
+    optimiser, watch = build_optimiser(recipe, module.parameters()), build_stopping_state(task)
     low = recipe.precision == "bfloat16"
     devices = [task.x.device] if task.x.is_cuda else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(dropout_seed(task.seeds[0]))
-        for step in steps(task):
-            x, y = (part[0] for part in batch(task, step))
+        torch.manual_seed(derive_dropout_seed(task.seeds[0]))
+        for step in iterate_steps(task):
+            x, y = (part[0] for part in build_batch(task, step))
             for group in optimiser.param_groups:
                 group["lr"] = step.rate
             optimiser.zero_grad(set_to_none=True)
             with torch.autocast(task.x.device.type, torch.bfloat16, enabled=low):
                 outputs = module(x.to(memory_format=layout) if x.ndim == 4 else x)
-            loss_of(recipe, step.epoch)(read_outputs(task, outputs), y).backward()
+            build_loss(recipe, step.epoch)(read_outputs(task, outputs), y).backward()
             optimiser.step()
             if (
                 watch is not None
                 and step.last
-                and watch.look(held_logits(task, layout), lambda _: deepcopy(module.state_dict()))
+                and watch.look(compute_held_logits(task, layout), lambda _: deepcopy(module.state_dict()))
             ):
                 break
         if watch is not None:
@@ -87,7 +87,7 @@ def read_outputs(task: Task, outputs: Any) -> Any:
     return outputs.float() if task.recipe.precision == "bfloat16" and hasattr(outputs, "float") else outputs
 
 
-def held_logits(task: Task, layout: Any) -> Any:
+def compute_held_logits(task: Task, layout: Any) -> Any:
     """The module's logits (1, v, k) about the records held out, in eval mode, a thousand at a time."""
     import torch
 
@@ -101,12 +101,12 @@ def held_logits(task: Task, layout: Any) -> Any:
     return found[None]
 
 
-def dropout_seed(seed: int) -> int:
+def derive_dropout_seed(seed: int) -> int:
     """Seed of a model's dropout, apart from that of its initial weights."""
     return seed ^ 0x5DEECE66D
 
 
-def optimiser_of(recipe: TorchSettings, parameters: Any) -> Any:
+def build_optimiser(recipe: TorchSettings, parameters: Any) -> Any:
     """The torch optimiser that the recipe names, over `parameters`."""
     import torch
 
@@ -125,7 +125,7 @@ def optimiser_of(recipe: TorchSettings, parameters: Any) -> Any:
     )
 
 
-def loss_of(recipe: TorchSettings, epoch: int) -> Any:
+def build_loss(recipe: TorchSettings, epoch: int) -> Any:
     """The loss in `epoch` as a function of logits (r, k) and labels (r,) or probabilities (r, k)."""
     import torch
 

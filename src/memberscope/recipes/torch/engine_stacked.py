@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from memberscope.recipes.torch.batches import batch, steps
-from memberscope.recipes.torch.early_stopping import watch_of
-from memberscope.recipes.torch.engine_loop import dropout_seed, loss_of
-from memberscope.recipes.torch.linear_layers import Layer, layers
+from memberscope.recipes.torch.batches import build_batch, iterate_steps
+from memberscope.recipes.torch.early_stopping import build_stopping_state
+from memberscope.recipes.torch.engine_loop import build_loss, derive_dropout_seed
+from memberscope.recipes.torch.linear_layers import Layer, find_linear_layers
 from memberscope.recipes.torch.settings import SGD, Adam
 from memberscope.recipes.torch.task import Task, TorchSettings
 
@@ -26,35 +26,35 @@ class Stacked:
     memory: list[list[Any]]
 
 
-def fit(task: Task) -> None:
+def train_stacked_networks(task: Task) -> None:
     """Train the task's networks in place, all at once."""
     import torch
 
-    plan = layers(task.modules[0])
+    plan = find_linear_layers(task.modules[0])
     assert plan is not None, "the engine `matrices` was given a module that is no fully connected network"
     width = task.modules[0].get_submodule(plan[0].path).in_features
     recipe = task.recipe
     low = torch.bfloat16 if recipe.precision == "bfloat16" else None
-    stacks = [stacked(task, layer) for layer in plan]
+    stacks = [stack_layer(task, layer) for layer in plan]
     x = task.x.reshape(len(task.x), width)
     plain = not (recipe.augmentation or recipe.mixup)
     flat = replace(task, x=x.to(low or x.dtype) if plain else task.x)
-    masks = [torch.Generator(task.x.device).manual_seed(dropout_seed(seed)) for seed in task.seeds]
-    watch = watch_of(task)
+    masks = [torch.Generator(task.x.device).manual_seed(derive_dropout_seed(seed)) for seed in task.seeds]
+    watch = build_stopping_state(task)
     with torch.no_grad():
-        for number, step in enumerate(steps(flat), start=1):
-            inputs, labels = batch(flat, step)
+        for number, step in enumerate(iterate_steps(flat), start=1):
+            inputs, labels = build_batch(flat, step)
             inputs = inputs.reshape(*labels.shape[:2], width).to(low or stacks[0].values[0].dtype)
-            one_step(plan, stacks, inputs, labels, change_of(recipe, step.rate, step.epoch, number), masks)
+            run_training_step(plan, stacks, inputs, labels, build_change(recipe, step.rate, step.epoch, number), masks)
             if (
                 watch is not None
                 and step.last
-                and watch.look(logits_held(plan, stacks, x[task.held]), partial(weights_of, stacks))
+                and watch.look(compute_stacked_held_logits(plan, stacks, x[task.held]), partial(copy_model_weights, stacks))
             ):
                 break
         if watch is not None:
             for i, kept in enumerate(watch.kept):
-                put_back(stacks, i, kept)
+                restore_model_weights(stacks, i, kept)
         for i, module in enumerate(task.modules):
             for layer, stack in zip(plan, stacks, strict=True):
                 linear = module.get_submodule(layer.path)
@@ -78,13 +78,13 @@ class Change:
     loss: Any = None
 
 
-def change_of(recipe: TorchSettings, rate: float, epoch: int, number: int) -> Change:
+def build_change(recipe: TorchSettings, rate: float, epoch: int, number: int) -> Change:
     """The change that the recipe makes in a step."""
-    loss = None if recipe.loss == "cross_entropy" else loss_of(recipe, epoch)
+    loss = None if recipe.loss == "cross_entropy" else build_loss(recipe, epoch)
     return Change(recipe.optimiser, recipe.weight_decay, recipe.label_smoothing, rate, number, loss)
 
 
-def logits_held(plan: list[Layer], stacks: list[Stacked], inputs: Any) -> Any:
+def compute_stacked_held_logits(plan: list[Layer], stacks: list[Stacked], inputs: Any) -> Any:
     """Logits (b, v, k) about the records held out of each model, without dropout."""
     import torch
 
@@ -96,19 +96,19 @@ def logits_held(plan: list[Layer], stacks: list[Stacked], inputs: Any) -> Any:
     return seen
 
 
-def weights_of(stacks: list[Stacked], i: int) -> list[list[Any]]:
+def copy_model_weights(stacks: list[Stacked], i: int) -> list[list[Any]]:
     """A copy of model i's weights, layer by layer."""
     return [[value[i].clone() for value in stack.values] for stack in stacks]
 
 
-def put_back(stacks: list[Stacked], i: int, kept: list[list[Any]]) -> None:
+def restore_model_weights(stacks: list[Stacked], i: int, kept: list[list[Any]]) -> None:
     """Give model i earlier weights."""
     for stack, values in zip(stacks, kept, strict=True):
         for value, before in zip(stack.values, values, strict=True):
             value[i] = before
 
 
-def stacked(task: Task, layer: Layer) -> Stacked:
+def stack_layer(task: Task, layer: Layer) -> Stacked:
     """One layer of all models side by side, nothing remembered yet."""
     import torch
 
@@ -120,7 +120,9 @@ def stacked(task: Task, layer: Layer) -> Stacked:
     return Stacked(values, [[torch.zeros_like(value) for _ in range(n_memories)] for value in values])
 
 
-def one_step(plan: list[Layer], stacks: list[Stacked], inputs: Any, labels: Any, change: Change, masks: list[Any]) -> None:
+def run_training_step(
+    plan: list[Layer], stacks: list[Stacked], inputs: Any, labels: Any, change: Change, masks: list[Any]
+) -> None:
     """Forward, backward and update of all models on inputs (b, r, f) and labels (b, r)."""
     import torch
 
@@ -131,19 +133,19 @@ def one_step(plan: list[Layer], stacks: list[Stacked], inputs: Any, labels: Any,
         z = torch.baddbmm(own[1], seen[-1], own[0]) if len(own) == 2 else torch.bmm(seen[-1], own[0])
         out = layer.activation(z) if layer.activation is not None else z
         outs.append(out)
-        kept.append(dropped(out, layer.dropout, masks) if layer.dropout else None)
+        kept.append(draw_dropout_mask(out, layer.dropout, masks) if layer.dropout else None)
         seen.append(out * kept[-1] if layer.dropout else out)
-    back = slope_by_logits(seen[-1], labels, change).to(inputs.dtype)
+    back = compute_logit_gradient(seen[-1], labels, change).to(inputs.dtype)
     for i in reversed(range(len(plan))):
         before: Any = torch.bmm(back, weights[i][0].transpose(1, 2)) if i else None
-        update(stacks[i], seen[i], back, change)
+        update_layer(stacks[i], seen[i], back, change)
         if i:
             if kept[i - 1] is not None:
                 before = before * kept[i - 1]
-            back = slope(plan[i - 1].activation, before, outs[i - 1])
+            back = backpropagate_activation(plan[i - 1].activation, before, outs[i - 1])
 
 
-def slope_by_logits(logits: Any, target: Any, change: Change) -> Any:
+def compute_logit_gradient(logits: Any, target: Any, change: Change) -> Any:
     """Gradient (b, r, k) of each model's loss by its logits; `target` holds labels (b, r) or probabilities (b, r, k)."""
     import torch
 
@@ -151,14 +153,14 @@ def slope_by_logits(logits: Any, target: Any, change: Change) -> Any:
         wide = logits if logits.dtype == torch.float64 else logits.float()
         return torch.func.vmap(torch.func.grad(change.loss))(wide, target)
     if target.ndim == 2:
-        return slope_of_loss(logits, target, change.label_smoothing)
+        return compute_cross_entropy_gradient(logits, target, change.label_smoothing)
     n, k = logits.shape[1:]
     wide = logits if logits.dtype == torch.float64 else logits.float()
     soft = (1 - change.label_smoothing) * target + change.label_smoothing / k
     return (torch.softmax(wide, -1) * soft.sum(-1, keepdim=True) - soft).div_(n)
 
 
-def slope_of_loss(logits: Any, labels: Any, smoothing: float) -> Any:
+def compute_cross_entropy_gradient(logits: Any, labels: Any, smoothing: float) -> Any:
     """Gradient (b, r, k) of the mean cross-entropy by the logits."""
     import torch
 
@@ -171,7 +173,7 @@ def slope_of_loss(logits: Any, labels: Any, smoothing: float) -> Any:
     return found.div_(n)
 
 
-def slope(activation: Any, back: Any, out: Any) -> Any:
+def backpropagate_activation(activation: Any, back: Any, out: Any) -> Any:
     """Gradient by what went into the activation, from what came `out` of it."""
     import torch
 
@@ -185,7 +187,7 @@ def slope(activation: Any, back: Any, out: Any) -> Any:
     return rules[type(activation).__name__]()
 
 
-def dropped(out: Any, share: float, masks: list[Any]) -> Any:
+def draw_dropout_mask(out: Any, share: float, masks: list[Any]) -> Any:
     """Zeros and 1 / (1 - share) in the shape of `out` (b, r, h), each model's from its own generator."""
     import torch
 
@@ -195,7 +197,7 @@ def dropped(out: Any, share: float, masks: list[Any]) -> Any:
     return keep.div_(1 - share)
 
 
-def update(stack: Stacked, inputs: Any, back: Any, change: Change) -> None:
+def update_layer(stack: Stacked, inputs: Any, back: Any, change: Change) -> None:
     """Move a layer's weights by the gradient of inputs (b, r, in) and back (b, r, out)."""
     import torch
 
@@ -208,12 +210,12 @@ def update(stack: Stacked, inputs: Any, back: Any, change: Change) -> None:
             momentum.add_(weight, alpha=change.weight_decay)
         weight.add_(momentum, alpha=-change.rate)
     else:
-        move(weight, torch.bmm(inputs.transpose(1, 2), back), stack.memory[0], change)
+        apply_gradient(weight, torch.bmm(inputs.transpose(1, 2), back), stack.memory[0], change)
     if len(stack.values) == 2:
-        move(stack.values[1], back.sum(1, keepdim=True, dtype=weight.dtype), stack.memory[1], change)
+        apply_gradient(stack.values[1], back.sum(1, keepdim=True, dtype=weight.dtype), stack.memory[1], change)
 
 
-def move(value: Any, gradient: Any, memory: list[Any], change: Change) -> None:
+def apply_gradient(value: Any, gradient: Any, memory: list[Any], change: Change) -> None:
     """Move `value` by its gradient as torch's optimisers do."""
     import torch
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from memberscope.recipes.torch.batches import batch, steps
-from memberscope.recipes.torch.engine_loop import dropout_seed, loss_of, optimiser_of, read_outputs
+from memberscope.recipes.torch.batches import build_batch, iterate_steps
+from memberscope.recipes.torch.engine_loop import build_loss, build_optimiser, derive_dropout_seed, read_outputs
 from memberscope.recipes.torch.task import Task
 
 
-def fit(task: Task) -> None:
+def train_with_vmap(task: Task) -> None:
     """Train the task's modules in place, all at once."""
     import torch
     from torch.func import functional_call, grad, stack_module_state, vmap
@@ -22,21 +22,21 @@ def fit(task: Task) -> None:
     base = task.modules[0].train()
     parameters, _ = stack_module_state(task.modules)
     weights = {name: value.detach().requires_grad_() for name, value in parameters.items()}
-    optimiser = optimiser_of(recipe, list(weights.values()))
+    optimiser = build_optimiser(recipe, list(weights.values()))
     low = recipe.precision == "bfloat16"
 
     def of_model(own: dict[str, Any], x: Any, y: Any, epoch: int) -> Any:
         with torch.autocast(task.x.device.type, torch.bfloat16, enabled=low):
             outputs = functional_call(base, own, (x,))
-        return loss_of(recipe, epoch)(read_outputs(task, outputs), y)
+        return build_loss(recipe, epoch)(read_outputs(task, outputs), y)
 
     gradients = vmap(grad(of_model), in_dims=(0, 0, 0, None), randomness="different")
     with torch.random.fork_rng(devices=[task.x.device] if task.x.is_cuda else []):
-        torch.manual_seed(dropout_seed(task.seeds[0]))
-        for step in steps(task):
+        torch.manual_seed(derive_dropout_seed(task.seeds[0]))
+        for step in iterate_steps(task):
             for group in optimiser.param_groups:
                 group["lr"] = step.rate
-            found = gradients({name: value.detach() for name, value in weights.items()}, *batch(task, step), step.epoch)
+            found = gradients({name: value.detach() for name, value in weights.items()}, *build_batch(task, step), step.epoch)
             for name, value in weights.items():
                 value.grad = found[name]
             optimiser.step()
@@ -46,7 +46,7 @@ def fit(task: Task) -> None:
                 value.copy_(weights[name][i])
 
 
-def why_not(module: Any) -> str | None:
+def find_stacking_obstacle(module: Any) -> str | None:
     """Why modules like this cannot be stacked, or None if they can."""
     if next(module.buffers(), None) is not None:
         named = next(name for name, _ in module.named_buffers())

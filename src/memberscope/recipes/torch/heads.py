@@ -8,7 +8,7 @@ from typing import Any
 from memberscope.errors import MemberscopeError
 from memberscope.targets.answers.scores import Place, pick_scores
 from memberscope.targets.torch_modules.reading import read_answers
-from memberscope.targets.white_box.torch_access import evaluating
+from memberscope.targets.white_box.torch_access import use_eval_mode
 
 LEAST = 1e-7  # probabilities of classes are no less, so that their logarithms stay finite
 
@@ -43,7 +43,7 @@ class Head:
 def find_head(module: Any, x: Any, n_classes: int) -> Head:
     """Find how logits come from what `module` returns for the records `x`; those of a module that fails are its answer itself."""
     try:
-        with evaluating(module):
+        with use_eval_mode(module):
             reading = read_answers(
                 lambda start, stop: module(x[start:stop]), min(len(x), 256), 256, outputs=None, n_classes=n_classes, like=None
             )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 
-def layers(module: Any) -> list[Layer] | None:
+def find_linear_layers(module: Any) -> list[Layer] | None:
     """The layers of a fully connected network of several outputs, or None if the module is something else."""
     from torch import nn
 

@@ -18,7 +18,7 @@ from memberscope.errors import InputError
 
 
 @dataclass(frozen=True)
-class RelaxLoss:
+class RelaxLossObjective:
     """Cross-entropy that is kept near `alpha`: where a batch is below it, the step goes up, or flattens wrong answers [1].
 
     Even epochs step by |mean loss - alpha|. Odd ones step by the loss while it is above alpha; below, correct records climb,
@@ -41,7 +41,7 @@ class RelaxLoss:
         if epoch % 2 == 0:
             return (mean - self.alpha).abs()
         labels = target.argmax(-1) if target.ndim > 1 else target
-        hot = one_hot(labels, logits)
+        hot = encode_one_hot(labels, logits)
         sure = (torch.softmax(logits.detach(), -1) * hot).sum(-1, keepdim=True).clamp(max=self.upper)
         flat = hot * sure + (1 - hot) * (1 - sure) / (logits.shape[-1] - 1)
         right = (logits.argmax(-1) == labels).to(logits.dtype)
@@ -65,8 +65,8 @@ class HighEntropy:
         import torch
 
         k = logits.shape[-1]
-        hot = target if target.ndim > 1 else one_hot(target, logits)
-        top = top_probability(self.entropy, k)
+        hot = target if target.ndim > 1 else encode_one_hot(target, logits)
+        top = solve_top_probability(self.entropy, k)
         soft = hot * (top - (1 - top) / (k - 1)) + (1 - top) / (k - 1)
         logs = torch.log_softmax(logits, -1)
         divergence = (soft * (torch.log(soft.clamp(min=1e-30)) - logs)).sum(-1)
@@ -91,20 +91,20 @@ class Distilling:
         return torch.nn.functional.cross_entropy(logits / self.temperature, target) * self.temperature**2
 
 
-Loss = RelaxLoss | HighEntropy | Distilling
+Loss = RelaxLossObjective | HighEntropy | Distilling
 
 
-def one_hot(labels: Any, logits: Any) -> Any:
+def encode_one_hot(labels: Any, logits: Any) -> Any:
     """Labels (r,) as rows of zeros with a one, like logits (r, k); torch's own cannot be stacked."""
     import torch
 
     return (labels[..., None] == torch.arange(logits.shape[-1], device=logits.device)).to(logits.dtype)
 
 
-def top_probability(share: float, k: int) -> float:
+def solve_top_probability(share: float, k: int) -> float:
     """The largest p such that (p, and the rest spread evenly over k - 1) has at least `share` of the entropy log k.
 
-    >>> round(top_probability(0.0, 10), 6), round(top_probability(0.5, 10), 4)
+    >>> round(solve_top_probability(0.0, 10), 6), round(solve_top_probability(0.5, 10), 4)
     (1.0, 0.7379)
     """
     low, high = 1 / k, 1.0

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.recipes.dp_accounting import noise_of, schedule_of
-from memberscope.recipes.torch.batches import Step, batch
-from memberscope.recipes.torch.settings import learning_rate
+from memberscope.recipes.dp_accounting import compute_sampling_schedule, find_noise_multiplier
+from memberscope.recipes.torch.batches import Step, build_batch
+from memberscope.recipes.torch.settings import compute_learning_rate
 from memberscope.recipes.torch.task import Task
 
 SAMPLING, NOISE = 3, 4  # streams of a model's seed, beside those of batches and augmentation
@@ -31,17 +31,17 @@ class Mechanism:
         return self.noise * self.clip / self.expected
 
 
-def mechanism_of(task: Task) -> Mechanism:
+def build_mechanism(task: Task) -> Mechanism:
     """The mechanism of a task's recipe on its number of records."""
     recipe, n = task.recipe, task.rows.shape[1]
     assert recipe.privacy is not None, "a private engine was given a recipe without privacy"
     if n < 1:
         raise InputError("Expected at least one record to train on, got none. Add records.")
-    noise = noise_of(recipe.privacy, n, recipe.batch_size, recipe.epochs)
+    noise = find_noise_multiplier(recipe.privacy, n, recipe.batch_size, recipe.epochs)
     return Mechanism(recipe.privacy.max_grad_norm, noise, float(min(recipe.batch_size, n)))
 
 
-def poisson_steps(task: Task) -> Iterator[tuple[Step, list[int]]]:
+def draw_poisson_steps(task: Task) -> Iterator[tuple[Step, list[int]]]:
     """All steps, and how many of the `index` (b, r) each model really drew; the rest repeats a record and must weigh nothing.
 
     A binomial number of records, drawn without replacement, is what a coin for each would give. What a model draws depends on
@@ -50,7 +50,7 @@ def poisson_steps(task: Task) -> Iterator[tuple[Step, list[int]]]:
     import torch
 
     recipe, n = task.recipe, task.rows.shape[1]
-    rate, total = schedule_of(n, recipe.batch_size, recipe.epochs)
+    rate, total = compute_sampling_schedule(n, recipe.batch_size, recipe.epochs)
     an_epoch = total // recipe.epochs
     streams = [np.random.default_rng([seed, SAMPLING]) for seed in task.seeds]
     for made in range(total):
@@ -60,28 +60,28 @@ def poisson_steps(task: Task) -> Iterator[tuple[Step, list[int]]]:
         for own, rows, pick in zip(index, task.rows, picks, strict=True):
             own[: len(pick)] = rows[pick]
         epoch, number = divmod(made, an_epoch)
-        lr = learning_rate(recipe.optimiser.lr, recipe.schedule, epoch, made / total)
+        lr = compute_learning_rate(recipe.optimiser.lr, recipe.schedule, epoch, made / total)
         yield Step(torch.from_numpy(index).to(task.x.device), lr, epoch, number), sizes
 
 
-def drawn(task: Task, step: Step, sizes: list[int]) -> tuple[Any, Any]:
+def build_poisson_batch(task: Task, step: Step, sizes: list[int]) -> tuple[Any, Any]:
     """Records (b, r, ...) and labels (b, r) of a step; each model's are augmented apart from the others'."""
     if not task.recipe.augmentation:
-        return batch(task, step)
+        return build_batch(task, step)
     x, y = task.x[step.index], task.y[step.index]
     for i, size in enumerate(sizes):
-        one = alone(task, i)
+        one = select_model_task(task, i)
         if size:
-            x[i, :size] = batch(one, Step(step.index[i : i + 1, :size], step.rate, step.epoch, step.number))[0][0]
+            x[i, :size] = build_batch(one, Step(step.index[i : i + 1, :size], step.rate, step.epoch, step.number))[0][0]
     return x, y
 
 
-def alone(task: Task, i: int) -> Task:
+def select_model_task(task: Task, i: int) -> Task:
     """The task of model `i` only."""
     return replace(task, modules=task.modules[i : i + 1], rows=task.rows[i : i + 1], seeds=task.seeds[i : i + 1])
 
 
-def weights_of(sizes: list[int], like: Any) -> Any:
+def build_draw_mask(sizes: list[int], like: Any) -> Any:
     """One for what a model drew and zero for the rest, (b, r) as `like` (b, r, ...)."""
     import torch
 
@@ -89,7 +89,7 @@ def weights_of(sizes: list[int], like: Any) -> Any:
     return (places < torch.tensor(sizes, device=like.device)[:, None]).to(like.dtype)
 
 
-def noise_generator(seed: int, device: Any) -> Any:
+def build_noise_generator(seed: int, device: Any) -> Any:
     """The generator of a model's noise."""
     import torch
 

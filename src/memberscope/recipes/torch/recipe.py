@@ -10,11 +10,19 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.recipes.dp_accounting import Proof, proof
-from memberscope.recipes.function import packed
-from memberscope.recipes.source_digest import source_digest
-from memberscope.recipes.torch.engine_choice import choose, engine_of
-from memberscope.recipes.torch.task import Task, TorchSettings, flushed_denormals, initial, rows_of, taught, tensors
+from memberscope.recipes.dp_accounting import Proof, prove_epsilon
+from memberscope.recipes.function import pickle_by_value
+from memberscope.recipes.source_digest import digest_source
+from memberscope.recipes.torch.engine_choice import choose_engine_settings, select_engine
+from memberscope.recipes.torch.task import (
+    Task,
+    TorchSettings,
+    build_initial_module,
+    build_tensors,
+    flush_denormals,
+    list_member_rows,
+    prepare_task,
+)
 from memberscope.targets import TorchTarget
 from memberscope.types import Bools, Floats, Records
 
@@ -50,15 +58,15 @@ class TorchRecipe(TorchSettings):
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel with the code of `model` and `loss`, so that workers need not find the module they stand in."""
         rest = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name not in ("model", "loss")}
-        loss = packed(self.loss) if callable(self.loss) else self.loss
-        return unpacked, (type(self), packed(self.model), loss, rest)
+        loss = pickle_by_value(self.loss) if callable(self.loss) else self.loss
+        return rebuild_torch_recipe, (type(self), pickle_by_value(self.model), loss, rest)
 
     @property
     def digest(self) -> str | None:
         """Hash of the code that builds the model, of every setting and of torch's version; None without source to hash."""
         import torch
 
-        sources = [source_digest(part) for part in (self.model, self.loss) if callable(part)]
+        sources = [digest_source(part) for part in (self.model, self.loss) if callable(part)]
         if None in sources:
             return None
         coded = ("model", "loss") if callable(self.loss) else ("model",)
@@ -80,12 +88,12 @@ class TorchRecipe(TorchSettings):
             raise InputError(
                 "Expected labels to learn with privacy, got a teacher's answers, which saw the records. Leave one out."
             )
-        modules = [initial(self, seed) for seed in seeds]
-        x, y = tensors(self, pool, modules[0])
-        with flushed_denormals():
-            for part in alike(inside):
-                task = Task(self, [modules[i] for i in part], x, y, rows_of(inside[part]), [seeds[i] for i in part])
-                engine_of(self, modules[part[0]])(taught(task, None if soft is None else soft[part]))
+        modules = [build_initial_module(self, seed) for seed in seeds]
+        x, y = build_tensors(self, pool, modules[0])
+        with flush_denormals():
+            for part in group_by_size(inside):
+                task = Task(self, [modules[i] for i in part], x, y, list_member_rows(inside[part]), [seeds[i] for i in part])
+                select_engine(self, modules[part[0]])(prepare_task(task, None if soft is None else soft[part]))
         return (TorchTarget(module.eval(), device=self.device) for module in modules)
 
     def proof(self, n_records: int) -> Proof | None:
@@ -94,28 +102,28 @@ class TorchRecipe(TorchSettings):
         Raises:
             InputError: There is no noise, no noise reaches the target, delta is too large, or Opacus is not installed.
         """
-        return None if self.privacy is None else proof(self.privacy, n_records, self.batch_size, self.epochs)
+        return None if self.privacy is None else prove_epsilon(self.privacy, n_records, self.batch_size, self.epochs)
 
     def tuned(self, pool: Records, size: int, n_models: int) -> tuple[TorchRecipe, dict[str, Any]]:
         """This recipe with stack, engine and threads chosen by measurement on this machine, and the choice in words."""
-        return choose(self, pool, size, n_models)
+        return choose_engine_settings(self, pool, size, n_models)
 
     def chosen(self, choice: dict[str, Any]) -> TorchRecipe:
         """This recipe with an earlier choice."""
         return replace(self, stack=int(choice["stack"]), engine=choice["engine"], threads=int(choice["threads"]))
 
 
-def unpacked(kind: type[TorchRecipe], model: bytes, loss: Any, rest: dict[str, Any]) -> TorchRecipe:
+def rebuild_torch_recipe(kind: type[TorchRecipe], model: bytes, loss: Any, rest: dict[str, Any]) -> TorchRecipe:
     """The recipe again, in a worker."""
     import cloudpickle
 
     return kind(cloudpickle.loads(model), loss=cloudpickle.loads(loss) if isinstance(loss, bytes) else loss, **rest)
 
 
-def alike(inside: Bools) -> list[list[int]]:
+def group_by_size(inside: Bools) -> list[list[int]]:
     """Models with equally many records, together.
 
-    >>> alike(np.array([[1, 1, 0], [1, 0, 0], [0, 1, 1]], dtype=bool))
+    >>> group_by_size(np.array([[1, 1, 0], [1, 0, 0], [0, 1, 1]], dtype=bool))
     [[1], [0, 2]]
     """
     sizes = inside.sum(axis=1)

@@ -30,7 +30,7 @@ class Adam:
 
 
 @dataclass(frozen=True)
-class EarlyStopping:
+class EarlyStoppingSettings:
     """Hold `share` of a model's records out, and take the weights of the epoch with the least loss on them.
 
     Training ends once `patience` epochs in a row brought no lower loss.
@@ -58,10 +58,10 @@ Optimiser = SGD | Adam
 Schedule = Literal["constant", "cosine"] | Steps
 
 
-def learning_rate(lr: float, schedule: Schedule, epoch: int, done: float) -> float:
+def compute_learning_rate(lr: float, schedule: Schedule, epoch: int, done: float) -> float:
     """The rate in `epoch` (from 0) once the share `done` of all steps is made.
 
-    >>> learning_rate(0.1, "cosine", 5, 0.5), learning_rate(0.1, Steps((3, 6), 0.5), 4, 0.0)
+    >>> compute_learning_rate(0.1, "cosine", 5, 0.5), compute_learning_rate(0.1, Steps((3, 6), 0.5), 4, 0.0)
     (0.05, 0.05)
     """
     if isinstance(schedule, Steps):

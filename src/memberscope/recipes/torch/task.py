@@ -14,11 +14,11 @@ import numpy as np
 from memberscope.errors import InputError
 from memberscope.frames.column_values import as_numpy
 from memberscope.recipes.dp_accounting import Privacy
-from memberscope.recipes.torch.dpsgd_modules import trainable
+from memberscope.recipes.torch.dpsgd_modules import make_trainable
 from memberscope.recipes.torch.heads import Head, find_head
 from memberscope.recipes.torch.losses import Loss
-from memberscope.recipes.torch.settings import SGD, EarlyStopping, Optimiser, Precision, Schedule, check_augmentation
-from memberscope.targets.white_box.torch_access import reads_codes
+from memberscope.recipes.torch.settings import SGD, EarlyStoppingSettings, Optimiser, Precision, Schedule, check_augmentation
+from memberscope.targets.white_box.torch_access import has_embedding
 from memberscope.types import Bools, Floats, Records
 
 Engine = Literal["auto", "matrices", "vmap", "loop"]
@@ -38,7 +38,7 @@ class TorchSettings:
     loss: Literal["cross_entropy"] | Loss | Callable[[Any, Any], Any] = "cross_entropy"
     augmentation: tuple[str, ...] = ()
     mixup: float = 0.0
-    stop: EarlyStopping | None = None
+    stop: EarlyStoppingSettings | None = None
     precision: Precision = "float32"
     device: str = "cpu"
     stack: int | None = None
@@ -74,7 +74,7 @@ class TorchSettings:
         module = self.model()
         if self.privacy is None or not hasattr(module, "named_modules"):
             return module
-        return trainable(module, self.privacy)
+        return make_trainable(module, self.privacy)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ class Task:
         return find_head(self.modules[0], self.x, int(self.y.max()) + 1)
 
 
-def taught(task: Task, soft: Floats | None) -> Task:
+def prepare_task(task: Task, soft: Floats | None) -> Task:
     """The task with the probabilities to learn, if there are some, on its device, and its records held out."""
     import torch
 
@@ -117,7 +117,7 @@ def taught(task: Task, soft: Floats | None) -> Task:
     return replace(task, rows=np.sort(mixed[:, n_held:], axis=1), held=mixed[:, :n_held])
 
 
-def initial(recipe: TorchSettings, seed: int) -> Any:
+def build_initial_module(recipe: TorchSettings, seed: int) -> Any:
     """The module with the initial weights that `seed` gives, on the recipe's device.
 
     Raises:
@@ -138,25 +138,25 @@ def initial(recipe: TorchSettings, seed: int) -> Any:
     return module.double() if recipe.precision == "float64" else module
 
 
-def tensors(recipe: TorchSettings, pool: Records, module: Any) -> tuple[Any, Any]:
+def build_tensors(recipe: TorchSettings, pool: Records, module: Any) -> tuple[Any, Any]:
     """Records and labels on the device; numbers in the weights' precision, codes that `module` looks up as they are."""
     import torch
 
     with warnings.catch_warnings():  # workers share one read-only copy of the records, and nothing here writes to them
         warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
         x = torch.from_numpy(np.ascontiguousarray(pool.x))
-    if x.is_floating_point() or not reads_codes(module):
+    if x.is_floating_point() or not has_embedding(module):
         x = x.double() if recipe.precision == "float64" else x.float()
     return x.to(recipe.device), torch.from_numpy(as_numpy(pool.y).astype(np.int64).reshape(-1)).to(recipe.device)
 
 
-def rows_of(inside: Bools) -> np.ndarray[Any, np.dtype[np.int64]]:
+def list_member_rows(inside: Bools) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Positions (b, r) of the records under each row of `inside` (b, n), all of one size."""
     return np.stack([np.flatnonzero(row) for row in inside])
 
 
 @contextmanager
-def flushed_denormals() -> Iterator[None]:
+def flush_denormals() -> Iterator[None]:
     """Numbers below 1e-38 read as zero while training: processors are slow on them, and no result shows the difference."""
     import torch
 

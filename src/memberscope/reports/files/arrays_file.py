@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.auditing.documents.result import Arrays, Scored
+from memberscope.auditing.documents.result import AttackScores, AuditArrays
 from memberscope.errors import InputError
 from memberscope.signals import write_bytes
 
 META = "memberscope"  # the file's one entry of metadata, in JSON
 
 
-def write_arrays(arrays: Arrays, path: Path, *, ids: bool = True) -> None:
+def write_arrays(arrays: AuditArrays, path: Path, *, ids: bool = True) -> None:
     """Write the arrays, whole or not at all; without `ids` the records are numbered instead.
 
     Raises:
@@ -29,10 +29,10 @@ def write_arrays(arrays: Arrays, path: Path, *, ids: bool = True) -> None:
     tensors: dict[str, NDArray[Any]] = {
         "labels": arrays.labels,
         "ids": np.frombuffer("\n".join(names.tolist()).encode(), dtype=np.uint8),
-        **scored_tensors(arrays, ""),
+        **collect_scored_tensors(arrays, ""),
     }
     for name, other in arrays.targets.items():
-        tensors |= scored_tensors(other, f"{name}/")
+        tensors |= collect_scored_tensors(other, f"{name}/")
     if arrays.vulnerability is not None:
         tensors["vulnerability"] = arrays.vulnerability
     if arrays.overlap is not None:
@@ -42,16 +42,16 @@ def write_arrays(arrays: Arrays, path: Path, *, ids: bool = True) -> None:
     for group, codes in arrays.groups.items():
         tensors[f"groups/{group}"] = codes
     meta = {
-        "scored": listing(arrays),
+        "scored": describe_scores(arrays),
         "groups": {name: list(arrays.group_values[name]) for name in arrays.groups},
-        "targets": {name: listing(other) for name, other in arrays.targets.items()},
+        "targets": {name: describe_scores(other) for name, other in arrays.targets.items()},
     }
     contiguous = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
     # One entry: the order of several changes from run to run, and equal arrays must be equal bytes.
     write_bytes(path, save(contiguous, metadata={META: json.dumps(meta)}), mode=0o600)
 
 
-def listing(arrays: Arrays) -> list[dict[str, Any]]:
+def describe_scores(arrays: AuditArrays) -> list[dict[str, Any]]:
     """What the scores are of, in order."""
     return [
         {
@@ -68,7 +68,7 @@ def listing(arrays: Arrays) -> list[dict[str, Any]]:
     ]
 
 
-def scored_tensors(arrays: Arrays, prefix: str) -> dict[str, NDArray[Any]]:
+def collect_scored_tensors(arrays: AuditArrays, prefix: str) -> dict[str, NDArray[Any]]:
     """Membership, folds, scores, posteriors and thresholds of one target model by name."""
     tensors: dict[str, NDArray[Any]] = {f"{prefix}member": arrays.member.astype(np.uint8), f"{prefix}fold": arrays.fold}
     for entry in arrays.scored:
@@ -85,11 +85,11 @@ def scored_tensors(arrays: Arrays, prefix: str) -> dict[str, NDArray[Any]]:
 
 def read_scored(
     tensors: dict[str, Any], listed: list[dict[str, Any]], prefix: str
-) -> tuple[tuple[Scored, ...], dict[str, Any]]:
-    """Scores and posteriors of one target model, as `scored_tensors` wrote them."""
+) -> tuple[tuple[AttackScores, ...], dict[str, Any]]:
+    """Scores and posteriors of one target model, as `collect_scored_tensors` wrote them."""
     scored, posterior = [], {}
     for entry in listed:
-        one = Scored(
+        one = AttackScores(
             entry["attack"],
             entry["access"],
             entry["learned"],
@@ -113,7 +113,7 @@ def read_scored(
     return tuple(scored), posterior
 
 
-def read_arrays(path: str | Path) -> Arrays:
+def read_arrays(path: str | Path) -> AuditArrays:
     """The arrays of an audit's folder or file.
 
     Raises:
@@ -133,7 +133,7 @@ def read_arrays(path: str | Path) -> Arrays:
         ids = np.array(tensors["ids"].tobytes().decode().split("\n"), dtype=np.str_)
         scored, posterior = read_scored(tensors, meta["scored"], "")
         groups = {group: tensors[f"groups/{group}"] for group in values}
-        arrays = Arrays(
+        arrays = AuditArrays(
             ids,
             tensors["member"].astype(bool),
             tensors["labels"],
@@ -149,15 +149,17 @@ def read_arrays(path: str | Path) -> Arrays:
         for name, listed in others.items():
             member, fold = tensors[f"{name}/member"].astype(bool), tensors[f"{name}/fold"]
             found, _ = read_scored(tensors, listed, f"{name}/")
-            arrays.targets[name] = placed(Arrays(ids, member, tensors["labels"], fold, found, unit=arrays.unit))
+            arrays.targets[name] = add_comparable_scores(
+                AuditArrays(ids, member, tensors["labels"], fold, found, unit=arrays.unit)
+            )
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(f"Expected the complete arrays of an audit, got {file}: {error}. Run the audit again.") from error
-    return placed(arrays)
+    return add_comparable_scores(arrays)
 
 
-def placed(arrays: Arrays) -> Arrays:
+def add_comparable_scores(arrays: AuditArrays) -> AuditArrays:
     """The arrays with the comparable scores that follow from them."""
-    from memberscope.auditing.scoring.crossfit import comparable
+    from memberscope.auditing.scoring.crossfit import pool_scores
 
-    arrays.comparable.update({entry.name: comparable(entry, arrays) for entry in arrays.scored})
+    arrays.comparable.update({entry.name: pool_scores(entry, arrays) for entry in arrays.scored})
     return arrays

@@ -11,7 +11,7 @@ from memberscope.reports.files.arrays_file import write_arrays
 from memberscope.reports.files.records_csv import write_records
 from memberscope.reports.files.result_json import write_result
 from memberscope.reports.page.report_html import write_report
-from memberscope.signals import disk_errors
+from memberscope.signals import translate_disk_errors
 
 FILES = ("arrays.safetensors", "records.csv", "report.html", "result.json")
 
@@ -34,7 +34,7 @@ def write_all(result: Result, out: str | Path, *, records: bool = True, show_ids
                 write_records(result.arrays, aside / "records.csv")
         write_report(result, aside / "report.html", show_ids=show_ids)
         write_result(result, aside / "result.json")
-        with disk_errors(folder):
+        with translate_disk_errors(folder):
             for name in FILES:
                 if (aside / name).is_file():
                     os.replace(aside / name, folder / name)

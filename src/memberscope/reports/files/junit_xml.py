@@ -12,21 +12,28 @@ from memberscope.signals import write_bytes
 FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def junit(result: Result) -> str:
+def render_junit(result: Result) -> str:
     """XML text: FAIL is a failure; what is not decided, and a limited pass, is an error, so that no viewer shows it as passed."""
-    suite = ElementTree.Element("testsuite", name=clean(f"memberscope {result.title}"), tests=str(len(result.findings)))
+    suite = ElementTree.Element(
+        "testsuite", name=strip_forbidden_characters(f"memberscope {result.title}"), tests=str(len(result.findings))
+    )
     counts = {"FAIL": 0, "INCONCLUSIVE": 0, "NOT_RUN": 0, "PASS": 0}
     for finding in result.findings:
         verdict = "INCONCLUSIVE" if finding.limited else finding.verdict
         counts[verdict] += 1
         name = f"{finding.claim} [{finding.access}]"
-        case = ElementTree.SubElement(suite, "testcase", classname=clean(f"memberscope.{finding.attack}"), name=clean(name))
+        case = ElementTree.SubElement(
+            suite,
+            "testcase",
+            classname=strip_forbidden_characters(f"memberscope.{finding.attack}"),
+            name=strip_forbidden_characters(name),
+        )
         if verdict == "PASS":
             continue
         kind = "failure" if verdict == "FAIL" else "error"
         said = f"PASS, limited: {result.reason}" if finding.limited else f"{verdict}: {finding.rule}"
-        node = ElementTree.SubElement(case, kind, message=clean(said), type=verdict)
-        node.text = clean(finding.advice)
+        node = ElementTree.SubElement(case, kind, message=strip_forbidden_characters(said), type=verdict)
+        node.text = strip_forbidden_characters(finding.advice)
     suite.set("failures", str(counts["FAIL"]))
     suite.set("errors", str(counts["INCONCLUSIVE"] + counts["NOT_RUN"]))
     suite.set("time", str(result.cost.seconds))
@@ -34,7 +41,7 @@ def junit(result: Result) -> str:
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
 
 
-def clean(text: str) -> str:
+def strip_forbidden_characters(text: str) -> str:
     """Text without characters that XML forbids."""
     return FORBIDDEN.sub("�", text)
 
@@ -45,4 +52,4 @@ def write_junit(result: Result, path: Path) -> None:
     Raises:
         InputError: The disk is full or the folder cannot be written.
     """
-    write_bytes(path, junit(result).encode())
+    write_bytes(path, render_junit(result).encode())

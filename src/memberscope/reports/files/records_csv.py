@@ -6,11 +6,11 @@ import csv
 import io
 from pathlib import Path
 
-from memberscope.auditing import Arrays, keyed_hashes
+from memberscope.auditing import AuditArrays, hash_ids
 from memberscope.signals import write_bytes
 
 
-def write_records(arrays: Arrays, path: Path) -> None:
+def write_records(arrays: AuditArrays, path: Path) -> None:
     """Write id, the hash that reports show, membership, class and groups, and each attack's score and posterior.
 
     With reference models, each record's separation under them and its limits stand before the attacks.
@@ -18,15 +18,15 @@ def write_records(arrays: Arrays, path: Path) -> None:
     Raises:
         InputError: The disk is full or the folder cannot be written.
     """
-    write_bytes(path, table(arrays), mode=0o600)
+    write_bytes(path, build_records_csv(arrays), mode=0o600)
 
 
-def same_records(arrays: Arrays, path: Path) -> bool:
+def is_records_file_current(arrays: AuditArrays, path: Path) -> bool:
     """Whether the file is the one that these arrays give; one that was never written is none."""
-    return not path.is_file() or path.read_bytes() == table(arrays)
+    return not path.is_file() or path.read_bytes() == build_records_csv(arrays)
 
 
-def table(arrays: Arrays) -> bytes:
+def build_records_csv(arrays: AuditArrays) -> bytes:
     """The contents of `records.csv`."""
     names = list(arrays.posterior)
     stream = io.StringIO()
@@ -35,20 +35,22 @@ def table(arrays: Arrays) -> bytes:
     scores = {entry.name: entry.scores for entry in arrays.scored}
     columns = [column for name in names for column in (f"score:{name}", f"risk:{name}")]
     own = [] if arrays.vulnerability is None else ["vulnerability", "vulnerability_low", "vulnerability_high"]
-    writer.writerow(["id", "hash", "member", *map(safe, groups), *own, *columns])
-    hashes = keyed_hashes(arrays.ids)
-    words = [[safe(arrays.group_values[name][code]) for code in arrays.groups[name]] for name in groups]
+    writer.writerow(["id", "hash", "member", *map(escape_formula, groups), *own, *columns])
+    hashes = hash_ids(arrays.ids)
+    words = [[escape_formula(arrays.group_values[name][code]) for code in arrays.groups[name]] for name in groups]
     for i, name in enumerate(arrays.ids):
         numbers = [repr(float(value)) for entry in names for value in (scores[entry][i], arrays.posterior[entry][i])]
         numbers = ([] if arrays.vulnerability is None else [*map(repr, arrays.vulnerability[i].tolist())]) + numbers
-        writer.writerow([safe(str(name)), hashes[i], int(arrays.member[i]), *(column[i] for column in words), *numbers])
+        writer.writerow(
+            [escape_formula(str(name)), hashes[i], int(arrays.member[i]), *(column[i] for column in words), *numbers]
+        )
     return stream.getvalue().encode()
 
 
-def safe(text: str) -> str:
+def escape_formula(text: str) -> str:
     """Text that a spreadsheet will not take for a formula.
 
-    >>> safe("=1+1"), safe("plain")
+    >>> escape_formula("=1+1"), escape_formula("plain")
     ("'=1+1", 'plain')
     """
     return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

@@ -9,12 +9,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from memberscope.auditing.documents.result import FORMAT, Result
-from memberscope.auditing.verdict.recompute import plan_of
+from memberscope.auditing.verdict.recompute import restore_plan
 from memberscope.errors import InputError
 from memberscope.signals import write_bytes
 
 
-def to_json(result: Result) -> str:
+def format_result_json(result: Result) -> str:
     """The document as JSON text, keys in the order of the type, every float as Python prints it."""
     return json.dumps(result.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -25,7 +25,7 @@ def write_result(result: Result, path: Path) -> None:
     Raises:
         InputError: The disk is full or the folder cannot be written.
     """
-    write_bytes(path, to_json(result).encode())
+    write_bytes(path, format_result_json(result).encode())
 
 
 def read_result(path: str | Path) -> Result:
@@ -50,7 +50,7 @@ def read_result(path: str | Path) -> Result:
         )
     try:
         result = Result.model_validate(document)
-        whole(result)
+        check_result_fields(result)
         return result
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
@@ -64,18 +64,18 @@ def read_result(path: str | Path) -> Result:
         ) from error
 
 
-def whole(result: Result) -> None:
+def check_result_fields(result: Result) -> None:
     """Look at what every reader of a result relies on and its schema leaves open.
 
     Raises:
         KeyError, TypeError, AttributeError: Something is missing, or of another kind.
     """
-    plan_of(result).resolvable_fprs(int(result.diagnostics["n_non_members"]))
+    restore_plan(result).resolvable_fprs(int(result.diagnostics["n_non_members"]))
     for name in ("n_members", "smallest_fpr"):
         float(result.diagnostics[name])
 
 
-def schema() -> dict[str, Any]:
+def result_schema() -> dict[str, Any]:
     """JSON Schema of the result document."""
     found: dict[str, Any] = Result.model_json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": FORMAT, **found}

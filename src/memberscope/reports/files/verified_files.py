@@ -6,15 +6,15 @@ from pathlib import Path
 
 from memberscope.auditing.defend.frontier import Frontier
 from memberscope.auditing.documents.policy import Policy
-from memberscope.auditing.documents.result import Arrays, Result
-from memberscope.auditing.verify_document import folder_name, training_of, verify_frontier, verify_result
+from memberscope.auditing.documents.result import AuditArrays, Result
+from memberscope.auditing.verify_document import name_audit_folder, parse_training_name, verify_frontier, verify_result
 from memberscope.errors import InputError
 from memberscope.reports.files.arrays_file import read_arrays
 from memberscope.reports.files.result_json import read_result
 from memberscope.reports.frontier import read_frontier
 
 
-def read_verified(path: str | Path, policy: Policy | None = None) -> tuple[Result, Arrays]:
+def read_verified(path: str | Path, policy: Policy | None = None) -> tuple[Result, AuditArrays]:
     """A result with its arrays, from an audit's folder or its result.json, judged by `policy` or by its own.
 
     Raises:
@@ -35,10 +35,10 @@ def read_verified_frontier(path: Path) -> tuple[Frontier, dict[str, Result]]:
     """
     frontier = read_frontier(path)
     folder = path if path.is_dir() else path.parent
-    names = dict.fromkeys(["none", *(training_of(row.name) for row in frontier.rows if row.why_not is None)])
+    names = dict.fromkeys(["none", *(parse_training_name(row.name) for row in frontier.rows if row.why_not is None)])
     audits = {}
     for name in names:
-        place = folder / folder_name(name)
+        place = folder / name_audit_folder(name)
         try:
             audits[name] = read_result(place).model_copy(update={"arrays": read_arrays(place)})
         except InputError as error:

@@ -5,8 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memberscope.auditing import STRONGEST, Result
-from memberscope.auditing.documents.access_levels import level_word
-from memberscope.reports.select import first, headline, levels, reached_by, select, unmeasured_levels
+from memberscope.auditing.documents.access_levels import format_level
+from memberscope.reports.select import (
+    find_estimate,
+    find_headline,
+    list_levels,
+    list_unmeasured_levels,
+    name_strongest_attack,
+    select_estimates,
+)
 from memberscope.types import Access, Estimate
 
 UNMEASURED = "Not measured: no attack ran here."
@@ -25,7 +32,7 @@ LIMITS = {
 
 
 @dataclass(frozen=True)
-class Row:
+class MatrixRow:
     """One level: in words, with the strongest attack's numbers and each shown attack's AUC; `why` if it was not audited."""
 
     level: str
@@ -43,48 +50,52 @@ class Matrix:
     """The rows, weakest access first, the attacks that have a column, and the rate and prior that the rows speak of."""
 
     attacks: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[MatrixRow, ...]
     fpr: float | None
     prior: float
 
 
-def matrix(result: Result) -> Matrix:
+def build_matrix(result: Result) -> Matrix:
     """The table of a result; levels that were not audited say why."""
-    best, prior = headline(result), result.plan["threat"]["prior"]
+    best, prior = find_headline(result), result.plan["threat"]["prior"]
     fpr = None if best is None else best.fpr
-    attacks = leading_attacks(result)
-    rows = [row_of(result, level, attacks, fpr, prior) for level in levels(result)]
-    unmeasured = unmeasured_levels(result)
-    rows += [Row(level_word(*place), in_words(*place), why=UNMEASURED) for place in unmeasured]
-    seen = {access for access, _ in (*levels(result), *unmeasured)}
+    attacks = find_leading_attacks(result)
+    rows = [build_matrix_row(result, level, attacks, fpr, prior) for level in list_levels(result)]
+    unmeasured = list_unmeasured_levels(result)
+    rows += [MatrixRow(format_level(*place), describe_access(*place), why=UNMEASURED) for place in unmeasured]
+    seen = {access for access, _ in (*list_levels(result), *unmeasured)}
     rows += [
-        Row(access.word, WORDS[access.word], why=why_missing(result, access)) for access in Access if access.word not in seen
+        MatrixRow(access.word, WORDS[access.word], why=explain_missing_level(result, access))
+        for access in Access
+        if access.word not in seen
     ]
     return Matrix(attacks, tuple(rows), fpr, prior)
 
 
-def row_of(result: Result, level: tuple[str, str | None], attacks: tuple[str, ...], fpr: float | None, prior: float) -> Row:
+def build_matrix_row(
+    result: Result, level: tuple[str, str | None], attacks: tuple[str, ...], fpr: float | None, prior: float
+) -> MatrixRow:
     """One audited level."""
-    tpr = first(result, attack=STRONGEST, level=level, metric="tpr", fpr=fpr)
-    auc = first(result, attack=STRONGEST, level=level, metric="auc")
+    tpr = find_estimate(result, attack=STRONGEST, level=level, metric="tpr", fpr=fpr)
+    auc = find_estimate(result, attack=STRONGEST, level=level, metric="auc")
     leading = tpr or auc
-    return Row(
-        level_word(*level),
-        in_words(*level),
-        attack="" if leading is None else reached_by(leading),
+    return MatrixRow(
+        format_level(*level),
+        describe_access(*level),
+        attack="" if leading is None else name_strongest_attack(leading),
         tpr=tpr,
-        ppv=first(result, attack=STRONGEST, level=level, metric="ppv", fpr=fpr, prior=prior),
+        ppv=find_estimate(result, attack=STRONGEST, level=level, metric="ppv", fpr=fpr, prior=prior),
         auc=auc,
-        areas=tuple(first(result, attack=attack, level=level, metric="auc") for attack in attacks),
+        areas=tuple(find_estimate(result, attack=attack, level=level, metric="auc") for attack in attacks),
     )
 
 
-def leading_attacks(result: Result) -> tuple[str, ...]:
+def find_leading_attacks(result: Result) -> tuple[str, ...]:
     """The attacks with the largest AUC at any level, one at least for each level."""
     areas: dict[str, float] = {}
     must = []
-    for level in levels(result):
-        found = [entry for entry in select(result, level=level, metric="auc") if entry.attack != STRONGEST]
+    for level in list_levels(result):
+        found = [entry for entry in select_estimates(result, level=level, metric="auc") if entry.attack != STRONGEST]
         if found:
             must.append(max(found, key=lambda entry: entry.value).attack)
         for entry in found:
@@ -94,10 +105,10 @@ def leading_attacks(result: Result) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def in_words(access: str, restriction: str | None) -> str:
+def describe_access(access: str, restriction: str | None) -> str:
     """What one query returns.
 
-    >>> in_words("probabilities", "top:3+round:2"), in_words("label", None)
+    >>> describe_access("probabilities", "top:3+round:2"), describe_access("label", None)
     ('the 3 likeliest, with probabilities; probabilities to 2 decimals', 'the predicted label')
     """
     if restriction is None:
@@ -107,7 +118,7 @@ def in_words(access: str, restriction: str | None) -> str:
     return words.replace("the 1 likeliest, with probabilities", "the likeliest class, with its probability")
 
 
-def why_missing(result: Result, access: Access) -> str:
+def explain_missing_level(result: Result, access: Access) -> str:
     """Why a level of access was not audited."""
     for entry in result.not_run:
         if entry.attack == "all" and entry.access == access.word:
@@ -117,9 +128,9 @@ def why_missing(result: Result, access: Access) -> str:
     return "The model does not offer it."
 
 
-def outside(result: Result) -> str:
+def name_omitted_attacks(result: Result) -> str:
     """Kinds of attack that were no part of this audit, in words."""
-    ran = {entry.access for entry in select(result, metric="auc")}
+    ran = {entry.access for entry in select_estimates(result, metric="auc")}
     searched = bool(result.diagnostics.get("searches"))
     missing = ["attacks with reference models"] * (not any(threat.references for threat in result.threat_models))
     missing += ["label-only search"] * (not searched) + ["white-box attacks"] * ("white_box" not in ran)

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memberscope._text import percent
+from memberscope._text import format_percentage
 from memberscope.auditing import STRONGEST, Result
-from memberscope.auditing.documents.access_levels import level_word
-from memberscope.reports.select import Place, first, fprs, headline, interval, levels, reached_by
+from memberscope.auditing.documents.access_levels import format_level
+from memberscope.reports.select import (
+    Place,
+    find_estimate,
+    find_headline,
+    format_interval,
+    list_fprs,
+    list_levels,
+    name_strongest_attack,
+)
 from memberscope.types import Estimate
 
 
@@ -19,24 +27,30 @@ class Section:
     sentences: list[str]
 
 
-def sections(result: Result) -> list[Section]:
+def build_sections(result: Result) -> list[Section]:
     """One short section for each of the five readers."""
-    return [engineer(result), security(result), privacy(result), operations(result), red_team(result)]
+    return [
+        build_engineer_section(result),
+        build_security_section(result),
+        build_privacy_section(result),
+        build_operations_section(result),
+        build_red_team_section(result),
+    ]
 
 
-def engineer(result: Result) -> Section:
+def build_engineer_section(result: Result) -> Section:
     """Which part of the leak is overfitting, and where it sits."""
     found = result.diagnostics
     sentences = []
     if "generalisation_gap" in found:
         sentences.append(
-            f"Training accuracy is {interval(found['train_accuracy'])} and hold-out accuracy {interval(found['test_accuracy'])}: a gap "
-            f"of {interval(found['generalisation_gap'])}. The gap attack turns exactly this into membership."
+            f"Training accuracy is {format_interval(found['train_accuracy'])} and hold-out accuracy {format_interval(found['test_accuracy'])}: a gap "
+            f"of {format_interval(found['generalisation_gap'])}. The gap attack turns exactly this into membership."
         )
-    best = headline(result)
+    best = find_headline(result)
     if best:
         sentences.append(
-            f"The strongest attack ({reached_by(best)}) finds {interval(best)} of members at {percent(best.fpr)} false positives; what "
+            f"The strongest attack ({name_strongest_attack(best)}) finds {format_interval(best)} of members at {format_percentage(best.fpr)} false positives; what "
             f"exceeds the gap attack there is memorisation that accuracy does not show."
         )
     sentences.append(
@@ -45,41 +59,43 @@ def engineer(result: Result) -> Section:
     return Section("ML engineer", sentences)
 
 
-def security(result: Result) -> Section:
+def build_security_section(result: Result) -> Section:
     """What each level of access gives an attacker."""
     sentences = []
-    for level in levels(result):
-        tpr = strongest_tpr(result, level)
+    for level in list_levels(result):
+        tpr = find_strongest_tpr(result, level)
         if tpr:
             sentences.append(
-                f"With {level_word(*level)}, {reached_by(tpr)} finds {interval(tpr)} at {percent(tpr.fpr)} false positives."
+                f"With {format_level(*level)}, {name_strongest_attack(tpr)} finds {format_interval(tpr)} at {format_percentage(tpr.fpr)} false positives."
             )
     sentences.append("Restricting outputs below the row that you can accept is what the endpoint must enforce.")
     return Section("Application security", sentences)
 
 
-def strongest_tpr(result: Result, level: Place) -> Estimate | None:
+def find_strongest_tpr(result: Result, level: Place) -> Estimate | None:
     """The strongest TPR at the headline's rate, for one access level."""
-    best = headline(result)
-    return None if best is None else first(result, attack=STRONGEST, level=level, metric="tpr", fpr=best.fpr)
+    best = find_headline(result)
+    return None if best is None else find_estimate(result, attack=STRONGEST, level=level, metric="tpr", fpr=best.fpr)
 
 
-def privacy(result: Result) -> Section:
+def build_privacy_section(result: Result) -> Section:
     """Who could be identified, with what certainty, at the stated base rate."""
     prior = result.plan["threat"]["prior"]
-    best = headline(result)
+    best = find_headline(result)
     sentences = []
     if best:
-        ppv = first(result, attack=STRONGEST, level=(best.access, best.restriction), metric="ppv", fpr=best.fpr, prior=prior)
+        ppv = find_estimate(
+            result, attack=STRONGEST, level=(best.access, best.restriction), metric="ppv", fpr=best.fpr, prior=prior
+        )
         if ppv:
             sentences.append(
-                f"Where {percent(prior)} of the records tried are members, a record called a member at {percent(best.fpr)} false "
-                f"positives is one with probability {interval(ppv)}."
+                f"Where {format_percentage(prior)} of the records tried are members, a record called a member at {format_percentage(best.fpr)} false "
+                f"positives is one with probability {format_interval(ppv)}."
             )
     if result.exposed:
         top = result.exposed[0]
         sentences.append(
-            f"The most exposed member would be believed to be one with probability {percent(top.posterior)}; "
+            f"The most exposed member would be believed to be one with probability {format_percentage(top.posterior)}; "
             f"{len(result.exposed)} are listed above under keyed hashes."
         )
     sentences.append(
@@ -88,7 +104,7 @@ def privacy(result: Result) -> Section:
     return Section("Privacy and compliance", sentences)
 
 
-def operations(result: Result) -> Section:
+def build_operations_section(result: Result) -> Section:
     """What to gate on, and whether the endpoint answers the same twice."""
     sentences = [
         f"Verdict: {result.verdict or 'none, since no policy was given'}{' (limited)' if result.limited else ''}. The command memberscope check returns it as an exit code."
@@ -102,21 +118,21 @@ def operations(result: Result) -> Section:
     return Section("MLOps", sentences)
 
 
-def red_team(result: Result) -> Section:
+def build_red_team_section(result: Result) -> Section:
     """What ran, what did not, and where the raw scores are."""
     ran = sorted({entry.attack for entry in result.estimates} - {STRONGEST})
-    rates = ", ".join(percent(fpr) for fpr in fprs(result))
+    rates = ", ".join(format_percentage(fpr) for fpr in list_fprs(result))
     return Section(
         "Red team and research",
         [
-            f"Ran: {', '.join(ran)}; rates {rates}; every interval at {percent(result.plan['confidence'])}.",
-            f"Did not run: {len(result.not_run)} entries, listed with reasons. {models_words(result)}",
+            f"Ran: {', '.join(ran)}; rates {rates}; every interval at {format_percentage(result.plan['confidence'])}.",
+            f"Did not run: {len(result.not_run)} entries, listed with reasons. {describe_models(result)}",
             "Raw scores are in arrays.safetensors and, unless left out, records.csv; the command memberscope verify computes every estimate again from them.",
         ],
     )
 
 
-def models_words(result: Result) -> str:
+def describe_models(result: Result) -> str:
     """Which models were trained for this audit."""
     found, further = result.diagnostics.get("references"), result.diagnostics.get("targets")
     if not found:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from memberscope.auditing import Arrays, Result
-from memberscope.auditing.estimates.estimates import whole
-from memberscope.reports.select import headline
+from memberscope.auditing import AuditArrays, Result
+from memberscope.auditing.estimates.estimates import build_whole_part
+from memberscope.reports.select import find_headline
 from memberscope.statistics import Roc, randomised_tpr, roc, roc_band
 from memberscope.types import Floats
 
@@ -18,26 +18,26 @@ BAND_EVERY = 6
 HISTOGRAM_BINS = 60
 
 
-def charts(result: Result) -> dict[str, Any]:
+def build_charts(result: Result) -> dict[str, Any]:
     """ROC curves with bands, score histograms and the reliability diagram; empty without arrays."""
-    arrays: Arrays | None = result.arrays
+    arrays: AuditArrays | None = result.arrays
     if arrays is None:
         return {"roc": None, "histograms": {}, "reliability": result.diagnostics.get("reliability")}
-    names = ordered(arrays)
+    names = order_attacks(arrays)
     confidence = float(result.plan["confidence"])
-    grid = false_positive_grid(int((~arrays.member).sum()))
-    parts = {entry.name: whole(entry, arrays).curves() for entry in arrays.scored if entry.declared}
+    grid = build_false_positive_grid(int((~arrays.member).sum()))
+    parts = {entry.name: build_whole_part(entry, arrays).curves() for entry in arrays.scored if entry.declared}
     return {
         "roc": {
-            "fpr": rounded(grid / (~arrays.member).sum()),
-            "curves": {name: curve_on(parts[name], grid, confidence) for name in names},
+            "fpr": round_values(grid / (~arrays.member).sum()),
+            "curves": {name: evaluate_curve(parts[name], grid, confidence) for name in names},
         },
-        "histograms": {name: histogram(arrays, name) for name in names},
+        "histograms": {name: build_histogram(arrays, name) for name in names},
         "reliability": result.diagnostics.get("reliability"),
     }
 
 
-def ordered(arrays: Arrays) -> list[str]:
+def order_attacks(arrays: AuditArrays) -> list[str]:
     """Attacks by `attack@level`, the largest area first; not those at levels tried beside the one in force."""
     from memberscope.statistics import auc_value
 
@@ -46,13 +46,13 @@ def ordered(arrays: Arrays) -> list[str]:
     return sorted(areas, key=lambda name: -areas[name])
 
 
-def false_positive_grid(n: int) -> Floats:
+def build_false_positive_grid(n: int) -> Floats:
     """Numbers of false positives at which curves are drawn: the first forty, then evenly on a log scale."""
     late = np.geomspace(1, n, GRID_POINTS).round()
     return np.unique(np.concatenate([np.arange(1, min(EXACT_CORNERS, n) + 1), late])).astype(np.float64)
 
 
-def curve_on(curves: tuple[Roc, Roc | None], grid: Floats, confidence: float) -> dict[str, list[float | None]]:
+def evaluate_curve(curves: tuple[Roc, Roc | None], grid: Floats, confidence: float) -> dict[str, list[float | None]]:
     """TPR at each number of false positives, straight between the vertices where scores tie, and its limits at every few of them (None between)."""
     curve, strict = curves
     tpr = np.array([randomised_tpr(curve, min(1.0, count / curve.n_non_members)) for count in grid])
@@ -63,15 +63,15 @@ def curve_on(curves: tuple[Roc, Roc | None], grid: Floats, confidence: float) ->
         _, lows, highs = roc_band(curve, grid[chosen] / curve.n_non_members, confidence, strict=strict)
         for i, a, b in zip(chosen, lows, highs, strict=True):
             low[i], high[i] = float(f"{a:.4g}"), float(f"{b:.4g}")
-    return {"tpr": rounded(tpr), "low": low, "high": high}
+    return {"tpr": round_values(tpr), "low": low, "high": high}
 
 
-def rounded(values: Any) -> list[float | None]:
+def round_values(values: Any) -> list[float | None]:
     """Numbers with four digits for drawing."""
     return [float(f"{value:.4g}") for value in values]
 
 
-def histogram(arrays: Arrays, name: str) -> dict[str, Any]:
+def build_histogram(arrays: AuditArrays, name: str) -> dict[str, Any]:
     """Shares of members and of non-members by score, over the central 99.8% of scores."""
     scores = next(entry.scores for entry in arrays.scored if entry.name == name)
     low, high = np.quantile(scores, [0.001, 0.999])
@@ -82,14 +82,14 @@ def histogram(arrays: Arrays, name: str) -> dict[str, Any]:
     shares = {}
     for side, mask in (("members", arrays.member), ("non_members", ~arrays.member)):
         counts = np.histogram(clipped[mask], edges)[0]
-        shares[side] = rounded(counts / mask.sum())
-    return {"x": rounded((edges[1:] + edges[:-1]) / 2), **shares}
+        shares[side] = round_values(counts / mask.sum())
+    return {"x": round_values((edges[1:] + edges[:-1]) / 2), **shares}
 
 
 MOST_ROWS = 150
 
 
-def group_rows(result: Result, leading: dict[str, Any]) -> list[dict[str, Any]]:
+def build_group_rows(result: Result, leading: dict[str, Any]) -> list[dict[str, Any]]:
     """One row a class or group, the most exposed first: size, AUC, TPR at its own FPR, and what global thresholds give it."""
     rows: dict[str, dict[str, Any]] = {}
     for entry in result.estimates:
@@ -106,9 +106,9 @@ def group_rows(result: Result, leading: dict[str, Any]) -> list[dict[str, Any]]:
     return sorted(rows.values(), key=lambda row: -row["auc"].value)[:MOST_ROWS]
 
 
-def budget_rows(result: Result) -> list[dict[str, Any]]:
+def build_budget_rows(result: Result) -> list[dict[str, Any]]:
     """One row for each label-only search and number of queries: AUC, and TPR at the headline's rate."""
-    best = headline(result)
+    best = find_headline(result)
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     for entry in result.budgets:
         row = rows.setdefault((entry.attack, entry.queries), {"attack": entry.attack, "queries": entry.queries, "tpr": None})
@@ -119,10 +119,10 @@ def budget_rows(result: Result) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
-def budget_curves(result: Result) -> dict[str, dict[str, list[float]]]:
+def build_budget_curves(result: Result) -> dict[str, dict[str, list[float]]]:
     """AUC with limits by queries a record, for each label-only search."""
     found: dict[str, dict[str, list[float]]] = {}
-    for row in budget_rows(result):
+    for row in build_budget_rows(result):
         curve = found.setdefault(row["attack"], {"queries": [], "auc": [], "low": [], "high": []})
         for name, value in zip(curve, (row["queries"], row["auc"].value, row["auc"].low, row["auc"].high), strict=True):
             curve[name].append(value)

@@ -6,16 +6,16 @@ import tomllib
 from functools import cache
 from importlib.resources import files
 
-from memberscope._text import percent
+from memberscope._text import format_percentage
 from memberscope.auditing import Result
-from memberscope.reports.select import headline, interval, threat_words
+from memberscope.reports.select import describe_threat, find_headline, format_interval
 
 
 @cache
-def standards() -> list[dict[str, str]]:
+def read_standards() -> list[dict[str, str]]:
     """Entries of the data file, each with id, title, version, quote and what it bears on.
 
-    >>> all(entry["status"] == "seen" for entry in standards())
+    >>> all(entry["status"] == "seen" for entry in read_standards())
     True
     """
     text = (files("memberscope.reports") / "standards.toml").read_text(encoding="utf-8")
@@ -23,24 +23,24 @@ def standards() -> list[dict[str, str]]:
     return found
 
 
-def paragraph(result: Result) -> str:
+def compose_annex_paragraph(result: Result) -> str:
     """What the audit found, under which conditions, and what it cannot say."""
     found = result.diagnostics
-    best = headline(result)
+    best = find_headline(result)
     if best is None:
         return "No estimate could be made; nothing is said about this model."
     detectable = next((entry for entry in found.get("minimum_detectable_tpr", ()) if entry["fpr"] == best.fpr), None)
     power = ""
     if detectable and detectable["tpr"] is not None:
         power = (
-            f" It would have failed a limit of {percent(detectable['limit'])} with 80% power had the true rate been "
-            f"{percent(detectable['tpr'])} or more."
+            f" It would have failed a limit of {format_percentage(detectable['limit'])} with 80% power had the true rate been "
+            f"{format_percentage(detectable['tpr'])} or more."
         )
     return (
         f"A membership inference audit of {result.title!r} compared {found['n_members']} training records with "
-        f"{found['n_non_members']} records that were not used for training. Threat model: {threat_words(result)} The strongest of the "
-        f"attacks that ran found {interval(best)} of members at a false-positive rate of {percent(best.fpr)} "
-        f"({percent(best.confidence)} interval, simultaneous over the attacks).{power} Verdict under the stated policy: "
+        f"{found['n_non_members']} records that were not used for training. Threat model: {describe_threat(result)} The strongest of the "
+        f"attacks that ran found {format_interval(best)} of members at a false-positive rate of {format_percentage(best.fpr)} "
+        f"({format_percentage(best.confidence)} interval, simultaneous over the attacks).{power} Verdict under the stated policy: "
         f"{result.verdict or 'none (no policy was stated)'}{' (limited)' if result.limited else ''}. This is evidence about the attacks listed, on this model and these "
         f"records; stronger attacks may exist, and it does not by itself establish compliance with any regulation."
     )

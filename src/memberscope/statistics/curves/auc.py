@@ -27,7 +27,7 @@ from memberscope.types import Bools, Floats, Ints
 FEW = 0.2  # standard error beyond this share of the nearer end, 0 or 1: the interval is widened
 
 
-def placements(scores: Floats, member: Bools) -> tuple[Floats, Floats]:
+def compute_placements(scores: Floats, member: Bools) -> tuple[Floats, Floats]:
     """For each member the share of non-members below it, and for each non-member of members above it; ties one half."""
     inside, outside = np.sort(scores[member]), np.sort(scores[~member])
 
@@ -94,8 +94,8 @@ def estimate_auc(scores: Floats, member: Bools, unit: Ints | None = None) -> Auc
     1.0
     """
     scores, member = np.asarray(scores, dtype=np.float64), np.asarray(member, dtype=bool)
-    _check.binary_scores(scores, member)
-    inside, outside = placements(scores, member)
+    _check.check_binary_scores(scores, member)
+    inside, outside = compute_placements(scores, member)
     value = float(np.sort(inside).mean())  # sums must not depend on the records' order
     sides = cluster_sides(member, unit)
     variance, freedom = sides.variance_of_mean(inside - value, outside - value)
@@ -149,9 +149,9 @@ def auc_difference(
     """
     first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     member = np.asarray(member, dtype=bool)
-    _check.binary_scores(first, member)
-    _check.binary_scores(second, member)
-    pairs = zip(placements(first, member), placements(second, member), strict=True)
+    _check.check_binary_scores(first, member)
+    _check.check_binary_scores(second, member)
+    pairs = zip(compute_placements(first, member), compute_placements(second, member), strict=True)
     gain, loss = (one - other for one, other in pairs)
     value = float(gain.mean())
     sides: Sides = cluster_sides(member, unit)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope import _check
-from memberscope.statistics.curves.resampling import Drawn, Resampler, fast
+from memberscope.statistics.curves.resampling import Drawn, Resampler, spawn_fast_rng
 from memberscope.statistics.curves.roc import allowed_false_positives
 from memberscope.types import Bools, Floats, Ints
 
@@ -21,7 +21,7 @@ ROWS = 8  # replicates that are drawn together
 PIECE = 8192  # numbers that BLAS multiplies and adds in one thread
 
 
-def bootstrap(
+def bootstrap_rates(
     scores: Floats, member: Bools, fprs: tuple[float, ...], n_replicates: int, rng: np.random.Generator
 ) -> tuple[Floats, Floats]:
     """AUC (b,) and TPR at `fprs` (b, f) of `n_replicates` resamples, members and non-members drawn apart.
@@ -29,18 +29,18 @@ def bootstrap(
     Raises:
         InputError: A score is not finite, one kind is missing, or a rate is not resolved.
 
-    >>> auc, tpr = bootstrap(np.arange(40.0), np.arange(40) >= 20, (0.1,), 5, np.random.default_rng(0))
+    >>> auc, tpr = bootstrap_rates(np.arange(40.0), np.arange(40) >= 20, (0.1,), 5, np.random.default_rng(0))
     >>> auc.tolist(), tpr.shape
     ([1.0, 1.0, 1.0, 1.0, 1.0], (5, 1))
     """
     scores, member = np.asarray(scores, dtype=np.float64), np.asarray(member, dtype=bool)
-    _check.binary_scores(scores, member)
+    _check.check_binary_scores(scores, member)
     places = Places.of(scores, member)
     for fpr in fprs:
         allowed_false_positives(fpr, places.n_others)
     auc, tpr = np.empty(n_replicates), np.empty((n_replicates, len(fprs)))
 
-    curve, stream = Curve(places), fast(rng)
+    curve, stream = Curve(places), spawn_fast_rng(rng)
     members, others = Resampler(places.n_members, ROWS), Resampler(places.n_others, ROWS)
     for first in range(0, n_replicates, ROWS):
         drawn = zip(members.draw(stream), others.draw(stream), strict=True)
@@ -96,27 +96,27 @@ class Curve:
             self.height *= 0.5
         self.width[:] = weights
         n_members, n_others = int(self.running[-1]), int(weights.sum())  # not fixed where units of several records are drawn
-        area = product(self.height, self.width) / (n_members * n_others)
-        first = first_beyond(weights, np.floor(np.multiply(fprs, n_others) + 1e-9).astype(np.int64))
+        area = sum_products(self.height, self.width) / (n_members * n_others)
+        first = find_first_beyond(weights, np.floor(np.multiply(fprs, n_others) + 1e-9).astype(np.int64))
         reached = above.take(first, mode="clip")
         return area, np.where(first < len(above), reached, n_members) / n_members
 
 
-def product(a: Floats, b: Floats) -> float:
+def sum_products(a: Floats, b: Floats) -> float:
     """The sum of products of `a` and `b` (l,); exact, in any order, for halves below 2^52.
 
     In pieces, since BLAS starts threads of its own for more than 10,000 numbers, which on busy cores is ten times slower.
 
-    >>> product(np.array([3.0, 0.5]), np.ones(2))
+    >>> sum_products(np.array([3.0, 0.5]), np.ones(2))
     3.5
     """
     return float(sum(a[start : start + PIECE] @ b[start : start + PIECE] for start in range(0, len(a), PIECE)))
 
 
-def first_beyond(weights: NDArray[np.integer], allowed: Ints) -> Ints:
+def find_first_beyond(weights: NDArray[np.integer], allowed: Ints) -> Ints:
     """The first level (f,) at which the running sum of `weights` (l,) exceeds each of `allowed`; l where none does.
 
-    >>> first_beyond(np.array([1, 0, 2, 5]), np.array([0, 1, 2, 9])).tolist()
+    >>> find_first_beyond(np.array([1, 0, 2, 5]), np.array([0, 1, 2, 9])).tolist()
     [0, 2, 2, 4]
     """
     most = int(allowed.max(initial=0))

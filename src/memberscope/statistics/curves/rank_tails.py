@@ -28,8 +28,8 @@ def binomial_weights(n: int, rate: float, smallest: float) -> tuple[Floats, Floa
     The lower end is cut where less than 1e-14 is left out.
     """
     mean, variance = n * rate, n * rate * (1 - rate)
-    first = max(0, int(mean - _reach(variance, 1e-14)) - 1)
-    last = min(n, int(mean + _reach(variance, smallest)) + 2)
+    first = max(0, int(mean - _bernstein_deviation(variance, 1e-14)) - 1)
+    last = min(n, int(mean + _bernstein_deviation(variance, smallest)) + 2)
     ranks = np.arange(first, last + 1, dtype=np.float64)
     steps = np.log(n - ranks[:-1]) - np.log(ranks[1:]) + np.log(rate) - np.log1p(-rate)
     logs = np.concatenate([[0.0], np.cumsum(steps)])
@@ -37,7 +37,7 @@ def binomial_weights(n: int, rate: float, smallest: float) -> tuple[Floats, Floa
     return ranks, weights / weights.sum()
 
 
-def _reach(variance: float, probability: float) -> float:
+def _bernstein_deviation(variance: float, probability: float) -> float:
     """Bernstein's deviation of a binomial count that is exceeded with at most `probability`."""
     log = -float(np.log(probability))
     return float(log / 3 + np.sqrt(log**2 / 9 + 2 * log * variance))

@@ -36,7 +36,7 @@ class Roc:
 
 
 @dataclass(frozen=True)
-class Point:
+class OperatingPoint:
     """One operating point: "member iff score >= threshold", with its counts."""
 
     threshold: float
@@ -55,7 +55,7 @@ def roc(scores: Floats, member: Bools, unit: Ints | None = None) -> Roc:
     ([0, 1, 2], [0, 1, 2])
     """
     scores, member = np.asarray(scores, dtype=np.float64), np.asarray(member, dtype=bool)
-    _check.binary_scores(scores, member)
+    _check.check_binary_scores(scores, member)
     order = np.argsort(-scores)
     ranked, truth = scores[order], member[order]
     ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
@@ -63,7 +63,7 @@ def roc(scores: Floats, member: Bools, unit: Ints | None = None) -> Roc:
     rows = None
     if unit is not None:
         unit = np.asarray(unit)
-        _check.same_length(scores=scores, unit=unit)
+        _check.check_same_length(scores=scores, unit=unit)
         _, code = np.unique(unit, return_inverse=True)
         rows = UnitRows(code[order], truth, 1 + np.searchsorted(ends, np.arange(len(order))))
     return Roc(
@@ -104,7 +104,7 @@ def allowed_false_positives(fpr: float, n_non_members: int) -> int:
     >>> allowed_false_positives(0.001, 1000)
     1
     """
-    _check.rate("fpr", fpr)
+    _check.check_rate("fpr", fpr)
     if fpr * n_non_members < 1 - 1e-9:
         raise InputError(
             f"Expected an FPR of at least {smallest_fpr(n_non_members):.4g} with {n_non_members} non-members, got {fpr:g}. "
@@ -113,7 +113,7 @@ def allowed_false_positives(fpr: float, n_non_members: int) -> int:
     return int(np.floor(fpr * n_non_members + 1e-9))
 
 
-def operating_point(curve: Roc, fpr: float) -> Point:
+def operating_point(curve: Roc, fpr: float) -> OperatingPoint:
     """The most lenient threshold whose false positives do not exceed what `fpr` allows.
 
     >>> curve = roc(np.array([1.0, 3, 0, 2]), np.array([True, True, False, False]))
@@ -122,7 +122,7 @@ def operating_point(curve: Roc, fpr: float) -> Point:
     """
     allowed = allowed_false_positives(fpr, curve.n_non_members)
     at = int(np.searchsorted(curve.fp, allowed, side="right")) - 1
-    return Point(float(curve.thresholds[at]), int(curve.tp[at]), int(curve.fp[at]))
+    return OperatingPoint(float(curve.thresholds[at]), int(curve.tp[at]), int(curve.fp[at]))
 
 
 def randomised_tpr(curve: Roc, fpr: float) -> float:
@@ -147,7 +147,7 @@ def split_vertex(curve: Roc, fpr: float) -> tuple[int, float]:
     return at, float((wanted - curve.fp[at]) / (curve.fp[at + 1] - curve.fp[at]))
 
 
-def members_above(curve: Roc, ranks: Floats) -> Floats:
+def count_members_above(curve: Roc, ranks: Floats) -> Floats:
     """Mean number of members above the non-member of each rank (1 for the highest) when ties are broken at random.
 
     Args:
@@ -155,7 +155,7 @@ def members_above(curve: Roc, ranks: Floats) -> Floats:
         ranks: Whole numbers from 0, above which nobody stands, to one more than there are non-members, which all exceed.
 
     >>> curve = roc(np.array([9.0, 9, 9, 5]), np.array([True, True, False, False]))
-    >>> members_above(curve, np.arange(4.0)).tolist()
+    >>> count_members_above(curve, np.arange(4.0)).tolist()
     [0.0, 1.0, 2.0, 2.0]
     """
     block = np.searchsorted(curve.fp, np.minimum(ranks, curve.n_non_members), side="left")

@@ -15,17 +15,17 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import betaincinv
 
-from memberscope._check import rate
+from memberscope._check import check_rate
 from memberscope.statistics.curves.effective_sizes import effective_sizes
 from memberscope.statistics.curves.rank_tails import rank_tails
 from memberscope.statistics.curves.roc import Roc, allowed_false_positives, operating_point, randomised_tpr
 from memberscope.statistics.curves.tpr_hull import hull_grid, hull_upper_limit
 from memberscope.statistics.curves.tpr_limits import (
     RankCounts,
+    build_rank_counts,
     largest_limit,
     lower_limit,
     lower_p_value,
-    rank_counts,
     upper_limit,
 )
 from memberscope.statistics.intervals import Interval
@@ -77,7 +77,7 @@ def tpr_lower(curve: Roc, fpr: float, confidence: float = 0.95, *, strict: Roc |
     True
     """
     value = _resolved_value(curve, fpr)
-    return min(value, lower_limit(_lower_counts(curve, fpr, strict), fpr, _tail(confidence)))
+    return min(value, lower_limit(_lower_counts(curve, fpr, strict), fpr, _tail_error(confidence)))
 
 
 def tpr_upper(curve: Roc, fpr: float, confidence: float = 0.95) -> float:
@@ -89,7 +89,7 @@ def tpr_upper(curve: Roc, fpr: float, confidence: float = 0.95) -> float:
     True
     """
     value = _resolved_value(curve, fpr)
-    return max(value, hull_upper_limit(rank_counts(curve, fpr), fpr, _tail(confidence)))
+    return max(value, hull_upper_limit(build_rank_counts(curve, fpr), fpr, _tail_error(confidence)))
 
 
 def tpr_p_value(curve: Roc, fpr: float, limit: float, *, strict: Roc | None = None) -> float:
@@ -118,7 +118,7 @@ def tpr_staircase_at_fpr(curve: Roc, fpr: float, confidence: float = 0.95, *, st
     (0.0, 0.05)
     """
     value = operating_point(curve, fpr).tp / curve.n_members
-    alpha, counts, low_counts = _tail(confidence), rank_counts(curve, fpr), _lower_counts(curve, fpr, strict)
+    alpha, counts, low_counts = _tail_error(confidence), build_rank_counts(curve, fpr), _lower_counts(curve, fpr, strict)
     ranks, tails, quantiles = rank_tails(counts.n_non_members, fpr, alpha)
     high = largest_limit(_block_counts(counts, ranks), tails, quantiles, counts.n_members)
     ranks, tails, _ = rank_tails(low_counts.n_non_members, 1 - fpr, alpha)
@@ -127,10 +127,10 @@ def tpr_staircase_at_fpr(curve: Roc, fpr: float, confidence: float = 0.95, *, st
     return Interval(value, min(value, float(limits.min())), max(value, high), STAIRCASE)
 
 
-def resolution_warning(fpr: float, n_non_members: int) -> str | None:
+def build_resolution_warning(fpr: float, n_non_members: int) -> str | None:
     """Caution where fewer than ten false positives are expected.
 
-    >>> resolution_warning(0.001, 5000)
+    >>> build_resolution_warning(0.001, 5000)
     'only 5 false positives allowed at this rate; the interval is wide'
     """
     allowed = allowed_false_positives(fpr, n_non_members)
@@ -144,7 +144,7 @@ def roc_band(curve: Roc, fprs: Floats, confidence: float = 0.95, *, strict: Roc 
 
     The upper limits share one grid of rates, which differs from that of `tpr_at_fpr` by a few per cent of a rate.
     """
-    alpha = _tail(confidence)
+    alpha = _tail_error(confidence)
     fprs = np.asarray(fprs, dtype=np.float64)
     value = np.array([_resolved_value(curve, float(fpr)) for fpr in fprs])
     low = np.array([lower_limit(_lower_counts(curve, float(fpr), strict), float(fpr), alpha) for fpr in fprs])
@@ -154,9 +154,9 @@ def roc_band(curve: Roc, fprs: Floats, confidence: float = 0.95, *, strict: Roc 
 def _upper_band(curve: Roc, fprs: Floats, alpha: float) -> Floats:
     """Upper limits (f,) of H at `fprs` (f,), from one least concave curve; with units, each rate has sizes of its own."""
     if curve.rows is not None:
-        return np.array([hull_upper_limit(rank_counts(curve, float(fpr)), float(fpr), alpha) for fpr in fprs])
+        return np.array([hull_upper_limit(build_rank_counts(curve, float(fpr)), float(fpr), alpha) for fpr in fprs])
     grid = np.unique(np.concatenate([hull_grid(float(fprs.min()))[0], fprs]))
-    counts = rank_counts(curve, float(fprs.min()))
+    counts = build_rank_counts(curve, float(fprs.min()))
     limits = np.array([upper_limit(counts, float(rate), alpha) for rate in grid])
     kept: list[int] = []
     for i in range(len(grid)):
@@ -182,7 +182,7 @@ def _block_counts(counts: RankCounts, ranks: Floats) -> Floats:
 
 def _lower_counts(curve: Roc, fpr: float, strict: Roc | None) -> RankCounts:
     """Counts on the curve of the lower limit, with the effective sizes of the records."""
-    return rank_counts(strict or curve, fpr, effective_sizes(curve, fpr))
+    return build_rank_counts(strict or curve, fpr, effective_sizes(curve, fpr))
 
 
 def _resolved_value(curve: Roc, fpr: float) -> float:
@@ -191,6 +191,6 @@ def _resolved_value(curve: Roc, fpr: float) -> float:
     return randomised_tpr(curve, fpr)
 
 
-def _tail(confidence: float) -> float:
+def _tail_error(confidence: float) -> float:
     """Error of each side of a two-sided interval."""
-    return (1 - rate("confidence", confidence)) / 2
+    return (1 - check_rate("confidence", confidence)) / 2

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import betaincc
 
 from memberscope.statistics.curves.rank_tails import rank_bounds, rank_tails
-from memberscope.statistics.curves.tpr_limits import RankCounts, guess_margin, guessed_limits, upper_limit
+from memberscope.statistics.curves.tpr_limits import RankCounts, paulson_limits, paulson_margin, upper_limit
 from memberscope.types import Bools, Floats, Ints
 
 
@@ -51,24 +51,24 @@ def hull_upper_limit(counts: RankCounts, fpr: float, alpha: float) -> float:
     grid = np.asarray(rates)
     near = near_tails(counts.n_non_members, fpr, alpha)
     found = counts.at(np.arange(near.ranks.max() + 2, dtype=np.float64))[near.ranks + 1]
-    guesses = NearLimits(found, guessed_limits(found, near.quantiles, counts.n_members))
+    guesses = NearLimits(found, paulson_limits(found, near.quantiles, counts.n_members))
     limits = np.full(len(grid), np.nan)
     limits[: near.place[-1] + 1] = np.maximum.reduceat(guesses.guess, np.flatnonzero(np.diff(near.place, prepend=-1)))
     limits[-1] = 1.0
     exact = np.arange(len(grid)) == len(grid) - 1
-    wanted = {at, *_support(grid, limits, np.isfinite(limits), at)}
+    wanted = {at, *_find_support(grid, limits, np.isfinite(limits), at)}
     while wanted:
         for place in wanted:
             limits[place] = limits[place] if exact[place] else upper_limit(counts, rates[place], alpha)
             exact[place] = True
-        height, slope = _line(grid, limits, exact, at)
+        height, slope = _find_hull_line(grid, limits, exact, at)
         line = height + slope * (grid - fpr)
-        above = np.concatenate([_exceeds(counts, near, guesses, line), _may_exceed(counts, fpr, alpha, line)])
+        above = np.concatenate([_is_above_line(counts, near, guesses, line), _can_exceed_line(counts, fpr, alpha, line)])
         wanted = set(np.flatnonzero(above & ~exact).tolist())
     return float(height)
 
 
-def _support(grid: Floats, limits: Floats, usable: Bools, at: int) -> tuple[int, int]:
+def _find_support(grid: Floats, limits: Floats, usable: Bools, at: int) -> tuple[int, int]:
     """Places of the two usable points, at or on each side of place `at`, whose connection is highest there."""
     left, right = np.flatnonzero(usable[: at + 1]), at + np.flatnonzero(usable[at:])
     gap = np.maximum(grid[right][None, :] - grid[left][:, None], 1e-300)
@@ -80,9 +80,9 @@ def _support(grid: Floats, limits: Floats, usable: Bools, at: int) -> tuple[int,
     return int(left[i]), int(right[j])
 
 
-def _line(grid: Floats, limits: Floats, exact: Bools, at: int) -> tuple[float, float]:
+def _find_hull_line(grid: Floats, limits: Floats, exact: Bools, at: int) -> tuple[float, float]:
     """Height at place `at`, and slope, of a line on the hull of the exact points; where slopes differ, near the others' too."""
-    i, j = _support(grid, limits, exact, at)
+    i, j = _find_support(grid, limits, exact, at)
     if i != j:
         slope = (limits[j] - limits[i]) / (grid[j] - grid[i])
         return float(limits[i] + slope * (grid[at] - grid[i])), float(slope)
@@ -101,10 +101,10 @@ def near_tails(n: int, fpr: float, alpha: float) -> NearTails:
     found = [rank_tails(n, rate, alpha) for rate in rates]
     place = np.repeat(np.arange(len(found)), [len(entry.ranks) for entry in found])
     ranks, tails, quantiles = (np.concatenate([entry[i] for entry in found]) for i in range(3))
-    return NearTails(ranks.astype(np.int64), tails, quantiles, place, guess_margin(tails))
+    return NearTails(ranks.astype(np.int64), tails, quantiles, place, paulson_margin(tails))
 
 
-def _exceeds(counts: RankCounts, near: NearTails, guesses: NearLimits, line: Floats) -> Bools:
+def _is_above_line(counts: RankCounts, near: NearTails, guesses: NearLimits, line: Floats) -> Bools:
     """Whether the upper limit at each of the near rates exceeds `line` (u,) there."""
     n, height = counts.n_members, np.clip(line, 0.0, 1.0)[near.place]
     full = guesses.found >= n
@@ -115,7 +115,7 @@ def _exceeds(counts: RankCounts, near: NearTails, guesses: NearLimits, line: Flo
     return np.asarray(above > 0)
 
 
-def _may_exceed(counts: RankCounts, fpr: float, alpha: float, line: Floats) -> Bools:
+def _can_exceed_line(counts: RankCounts, fpr: float, alpha: float, line: Floats) -> Bools:
     """Whether a bound on the upper limit at each of the remaining rates exceeds `line` there; never at rate 1."""
     rates = tuple(rate for rate in hull_grid(fpr)[0] if rate > 4 * fpr * (1 + 1e-9) or rate >= 1)
     ranks, tails = rank_bounds(counts.n_non_members, rates, alpha)
@@ -124,12 +124,12 @@ def _may_exceed(counts: RankCounts, fpr: float, alpha: float, line: Floats) -> B
     reached = betaincc(found + 1, np.maximum(n - found, 1e-300), height[:, None]) > tails[None, :]
     above = ((found >= n) | reached).any(axis=1) & (height < 1) & (np.asarray(rates) < 1)
     for i in np.flatnonzero(above):
-        above[i] = _bound(counts, rates[i], alpha) > height[i]
+        above[i] = _bound_upper_limit(counts, rates[i], alpha) > height[i]
     return np.asarray(above)
 
 
-def _bound(counts: RankCounts, rate: float, alpha: float) -> float:
+def _bound_upper_limit(counts: RankCounts, rate: float, alpha: float) -> float:
     """Bound on the upper limit at `rate`, from approximate limits and how far they may fall short."""
     ranks, tails, quantiles = rank_tails(counts.n_non_members, rate, alpha)
-    guess = guessed_limits(counts.at(ranks + 1), quantiles, counts.n_members)
-    return float(np.max(guess * guess_margin(tails)))
+    guess = paulson_limits(counts.at(ranks + 1), quantiles, counts.n_members)
+    return float(np.max(guess * paulson_margin(tails)))

@@ -21,7 +21,7 @@ from scipy.special import betainc, betaincc, betainccinv, betaincinv
 
 from memberscope.statistics.curves.effective_sizes import EffectiveSizes, effective_sizes
 from memberscope.statistics.curves.rank_tails import mixture_weights, rank_tails
-from memberscope.statistics.curves.roc import Roc, members_above
+from memberscope.statistics.curves.roc import Roc, count_members_above
 from memberscope.types import Floats
 
 LEAST_QUANTILE = -1.2815515655446004  # of a tail of 0.9
@@ -38,16 +38,16 @@ class RankCounts:
     def at(self, ranks: Floats) -> Floats:
         """Mean counts (k,) at whole `ranks` (k,) of the effective non-members; fractions of real ranks are interpolated."""
         if self.curve.rows is None and self.n_non_members == self.curve.n_non_members:
-            return members_above(self.curve, ranks)
+            return count_members_above(self.curve, ranks)
         real = np.minimum(ranks * self.curve.n_non_members / self.n_non_members, self.curve.n_non_members + 1)
         below = np.floor(real + 1e-9)
-        low = members_above(self.curve, below)
-        high = members_above(self.curve, np.minimum(below + 1, self.curve.n_non_members + 1))
+        low = count_members_above(self.curve, below)
+        high = count_members_above(self.curve, np.minimum(below + 1, self.curve.n_non_members + 1))
         share = np.maximum(real - below, 0.0)
         return np.asarray((low + share * (high - low)) * self.n_members / self.curve.n_members, dtype=np.float64)
 
 
-def rank_counts(curve: Roc, fpr: float, sizes: EffectiveSizes | None = None) -> RankCounts:
+def build_rank_counts(curve: Roc, fpr: float, sizes: EffectiveSizes | None = None) -> RankCounts:
     """Counts of `curve` in effective numbers for `fpr`, or in those of another curve of the same records."""
     return RankCounts(curve, *(sizes or effective_sizes(curve, fpr)))
 
@@ -96,10 +96,10 @@ def largest_limit(found: Floats, tails: Floats, quantiles: Floats, n: float) -> 
     """Largest Clopper-Pearson upper limit of the rising counts `found` (k,) out of `n`, each with its tail (k,)."""
     if found[-1] >= n:
         return 1.0
-    guess = guessed_limits(found, quantiles, n)
+    guess = paulson_limits(found, quantiles, n)
     best = int(np.argmax(guess))
     limit = float(betainccinv(found[best] + 1, n - found[best], tails[best]))
-    possible = guess * guess_margin(tails) > limit
+    possible = guess * paulson_margin(tails) > limit
     found, tails = found[possible], tails[possible]
     above = betaincc(found + 1, n - found, limit) > tails * (1 + 1e-12)
     if not above.any():
@@ -107,11 +107,11 @@ def largest_limit(found: Floats, tails: Floats, quantiles: Floats, n: float) -> 
     return float(np.max(betainccinv(found[above] + 1, n - found[above], tails[above]), initial=limit))
 
 
-def guessed_limits(found: Floats, quantiles: Floats, n: float) -> Floats:
+def paulson_limits(found: Floats, quantiles: Floats, n: float) -> Floats:
     """Paulson's approximation of the Clopper-Pearson upper limits (k,) for `found` (k,) of `n`, 1 where it breaks down.
 
     The limit is a quantile of a beta, so of an F distribution, whose cube root is nearly normal (Paulson, 1942). Tails above
-    0.9 are taken as 0.9, so that the guess stays within `guess_margin` of a bound.
+    0.9 are taken as 0.9, so that the guess stays within `paulson_margin` of a bound.
     """
     left, quantiles = np.maximum(n - found, 1e-9), np.maximum(quantiles, LEAST_QUANTILE)
     a, b = 1 / (9 * (found + 1)), 1 / (9 * left)
@@ -123,6 +123,6 @@ def guessed_limits(found: Floats, quantiles: Floats, n: float) -> Floats:
     return np.asarray(np.where(usable, odds / (1 + odds), 1.0), dtype=np.float64)
 
 
-def guess_margin(tails: Floats) -> Floats:
+def paulson_margin(tails: Floats) -> Floats:
     """Factor (k,) by which a guess may fall short of the exact limit at each tail."""
     return np.where(tails <= 0.1, 1.015, 1.1)

@@ -12,19 +12,19 @@ from typing import Literal
 import numpy as np
 from scipy.special import ndtri
 
-from memberscope._check import rate
+from memberscope._check import check_rate
 from memberscope.errors import InputError
 from memberscope.statistics.curves.roc import roc
 from memberscope.statistics.epsilon.gaussian_dp import gaussian_epsilon, refuse_delta
-from memberscope.statistics.epsilon.one_run_canaries import corners
+from memberscope.statistics.epsilon.one_run_canaries import find_hull_corners
 from memberscope.statistics.intervals import clopper_pearson
-from memberscope.statistics.threshold_rates import Counts
+from memberscope.statistics.threshold_rates import ConfusionCounts
 from memberscope.types import Bools, Floats
 
 Shape = Literal["any", "gaussian"]
 
 
-def epsilon_from_counts(counts: Counts, delta: float, significance: float = 0.05, *, shape: Shape = "any") -> float:
+def epsilon_from_counts(counts: ConfusionCounts, delta: float, significance: float = 0.05, *, shape: Shape = "any") -> float:
     """Epsilon (nats) at `delta` that the errors of one rule, fixed beforehand, refute over independent runs; at least 0.
 
     With `any` nothing is assumed of the mechanism [1]; `gaussian` takes its trade-off curve for a Gaussian one [2], which is right
@@ -33,9 +33,9 @@ def epsilon_from_counts(counts: Counts, delta: float, significance: float = 0.05
     Raises:
         InputError: Delta is not in [0, 1), or 0 for a Gaussian curve.
 
-    >>> round(epsilon_from_counts(Counts(1000, 1000, 0, 1000), 1e-5), 5)
+    >>> round(epsilon_from_counts(ConfusionCounts(1000, 1000, 0, 1000), 1e-5), 5)
     5.60058
-    >>> round(gaussian_mu_from_counts(Counts(900, 1000, 10, 1000)), 5)
+    >>> round(gaussian_mu_from_counts(ConfusionCounts(900, 1000, 10, 1000)), 5)
     3.26345
     """
     if shape == "gaussian":
@@ -49,15 +49,15 @@ def epsilon_from_counts(counts: Counts, delta: float, significance: float = 0.05
     return max([0.0, *(float(np.log(a / b)) for a, b in ratios if a > 0)])
 
 
-def gaussian_mu_from_counts(counts: Counts, significance: float = 0.05) -> float:
+def gaussian_mu_from_counts(counts: ConfusionCounts, significance: float = 0.05) -> float:
     """The mu of Gaussian privacy that the errors refute; at least 0."""
     missed, accused = error_limits(counts, significance)
     return max(0.0, float(-ndtri(accused) - ndtri(missed)))
 
 
-def error_limits(counts: Counts, significance: float) -> tuple[float, float]:
+def error_limits(counts: ConfusionCounts, significance: float) -> tuple[float, float]:
     """Upper limits of the false-negative and false-positive rate, which hold together."""
-    rate("significance", significance)
+    check_rate("significance", significance)
     missed = clopper_pearson(counts.n_members - counts.tp, counts.n_members, 1 - significance)[1]
     accused = clopper_pearson(counts.fp, counts.n_non_members, 1 - significance)[1]
     return float(missed), float(accused)
@@ -73,6 +73,9 @@ def epsilon_from_runs(
     5.3394
     """
     curve = roc(scores, member)
-    found = corners(curve)
-    parts = [Counts(int(tp), curve.n_members, int(fp), curve.n_non_members) for tp, fp in zip(found.tp, found.fp, strict=True)]
+    found = find_hull_corners(curve)
+    parts = [
+        ConfusionCounts(int(tp), curve.n_members, int(fp), curve.n_non_members)
+        for tp, fp in zip(found.tp, found.fp, strict=True)
+    ]
     return max(epsilon_from_counts(part, delta, significance / len(parts), shape=shape) for part in parts)

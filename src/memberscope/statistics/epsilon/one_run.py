@@ -10,14 +10,14 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import bdtr, bdtrc
 
-from memberscope._check import rate
+from memberscope._check import check_rate
 from memberscope.errors import InputError
 from memberscope.statistics.intervals import Interval, clopper_pearson
-from memberscope.statistics.threshold_rates import Counts
+from memberscope.statistics.threshold_rates import ConfusionCounts
 from memberscope.types import Bools, Floats
 
 
-def at_least(k: int, n: int, p: float) -> float:
+def binomial_upper_tail(k: int, n: int, p: float) -> float:
     """Probability that a binomial(n, p) count is at least `k`."""
     return 1.0 if k <= 0 else float(bdtrc(k - 1, n, p))
 
@@ -31,7 +31,7 @@ def one_run_p_value(m: int, guesses: int, correct: int, epsilon: float, delta: f
     0.00084129
     """
     q = float(1 / (1 + np.exp(-epsilon)))
-    beta = at_least(correct, guesses, q)
+    beta = binomial_upper_tail(correct, guesses, q)
     if delta == 0:
         return min(1.0, beta)
     steps = np.arange(1, correct + 1)
@@ -52,7 +52,7 @@ def epsilon_one_run(
     >>> round(epsilon_one_run(1000, 100, 90, 1e-5), 6)
     1.626143
     """
-    rate("significance", significance)
+    check_rate("significance", significance)
     refuse_counts(m, guesses, correct)
 
     def excess(epsilon: float) -> float:
@@ -76,10 +76,10 @@ def refuse_counts(m: int, guesses: int, correct: int) -> None:
         raise InputError(f"Expected 0 <= correct <= guesses <= records, got {correct}, {guesses}, {m}. Count each guess once.")
 
 
-def one_run_guesses(scores: Floats, member: Bools, n_guesses: int, rng: np.random.Generator) -> int:
+def count_right_guesses(scores: Floats, member: Bools, n_guesses: int, rng: np.random.Generator) -> int:
     """Right guesses when the top half of `n_guesses` scores is guessed in and the bottom half out; ties fall at random.
 
-    >>> one_run_guesses(np.arange(10.0), np.arange(10) >= 5, 4, np.random.default_rng(0))
+    >>> count_right_guesses(np.arange(10.0), np.arange(10) >= 5, 4, np.random.default_rng(0))
     4
     """
     half = n_guesses // 2
@@ -87,12 +87,12 @@ def one_run_guesses(scores: Floats, member: Bools, n_guesses: int, rng: np.rando
     return int(member[order[len(order) - half :]].sum() + (~member[order[:half]]).sum())
 
 
-def epsilon_empirical(counts: Counts, delta: float = 0.0, confidence: float = 0.95) -> Interval:
+def epsilon_empirical(counts: ConfusionCounts, delta: float = 0.0, confidence: float = 0.95) -> Interval:
     """Log-ratio log((TPR - delta) / FPR), or that of the complements if larger; not a bound on any privacy guarantee.
 
     Its upper limit is infinite when a denominator's lower limit is 0, and is reported as the log of the counts' range.
 
-    >>> epsilon_empirical(Counts(50, 100, 5, 100)).value > 2
+    >>> epsilon_empirical(ConfusionCounts(50, 100, 5, 100)).value > 2
     True
     """
     part = (1 + confidence) / 2

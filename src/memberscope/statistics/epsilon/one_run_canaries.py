@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from memberscope._check import rate
+from memberscope._check import check_rate
 from memberscope.statistics.curves.roc import Roc, roc
 from memberscope.statistics.epsilon.gaussian_dp import refuse_delta
 from memberscope.statistics.epsilon.one_run import epsilon_one_run
@@ -31,10 +31,10 @@ class Corners(NamedTuple):
     fp: Ints
 
 
-def corners(curve: Roc) -> Corners:
+def find_hull_corners(curve: Roc) -> Corners:
     """The corners of the upper hull of a ROC staircase, from the strictest threshold to the most lenient.
 
-    >>> corners(roc(np.array([4.0, 3, 2, 1]), np.array([True, False, True, False]))).tp.tolist()
+    >>> find_hull_corners(roc(np.array([4.0, 3, 2, 1]), np.array([True, False, True, False]))).tp.tolist()
     [0, 1, 2, 2]
     """
     keep = np.arange(len(curve.tp))
@@ -68,7 +68,7 @@ def epsilon_from_one_run(
     >>> round(epsilon_from_one_run(scores, scores >= 50, 1e-5, threshold=50.0), 6)
     2.781889
     """
-    rate("significance", significance)
+    check_rate("significance", significance)
     if delta or form == "one_run_fdp":
         refuse_delta(delta)
     curve = roc(scores, member)
@@ -77,7 +77,7 @@ def epsilon_from_one_run(
     if threshold is not None:
         at = int(np.searchsorted(-curve.thresholds, -threshold, side="right")) - 1
         return bound(m, int(curve.tp[at] + curve.fp[at]), int(curve.tp[at]), delta, significance)
-    found = corners(curve)
+    found = find_hull_corners(curve)
     share, guesses = significance / len(found.tp), found.tp + found.fp
     surest = np.argsort(-clopper_pearson(found.tp, np.maximum(guesses, 1), 1 - 2 * share)[0], kind="stable")
     best = 0.0

@@ -11,12 +11,12 @@ from math import inf
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
-from memberscope._check import rate
+from memberscope._check import check_rate
 from memberscope.statistics.epsilon.gaussian_dp import MOST, gaussian_epsilon, gaussian_mu, refuse_delta
 from memberscope.statistics.epsilon.one_run import refuse_counts
 
 
-def excess(m: int, guesses: int, correct: int, mu: float, significance: float) -> float:
+def compute_fdp_excess(m: int, guesses: int, correct: int, mu: float, significance: float) -> float:
     """Above zero if `correct` of `guesses` right guesses about `m` fair coins refute mu-Gaussian privacy [1, algorithm 3].
 
     The recursion bounds how much of all outcomes could be as good as this one or better, were the claim true, from the fewest
@@ -45,12 +45,12 @@ def epsilon_one_run_fdp(
     >>> round(epsilon_one_run_fdp(100, 80, 70, 1e-6), 4)
     3.2956
     """
-    rate("significance", significance)
+    check_rate("significance", significance)
     refuse_counts(m, guesses, correct)
     refuse_delta(delta)
 
     def gap(mu: float) -> float:
-        return excess(m, guesses, correct, mu, significance)
+        return compute_fdp_excess(m, guesses, correct, mu, significance)
 
     low = 1e-9 if least == 0 else gaussian_mu(least, delta)
     if guesses == 0 or gap(low) <= 0:

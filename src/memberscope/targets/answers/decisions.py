@@ -22,20 +22,20 @@ TOP_CLASS = (
 SEARCHES = ("sklearn.model_selection._search.", "sklearn.model_selection._search_successive_halving.")
 
 
-def decides_itself(estimator: Any) -> bool:
+def has_own_decision_rule(estimator: Any) -> bool:
     """Whether `predict` has to be asked for the class, as it may not be the top one.
 
     A threshold that was tuned, votes of pairs of classes, and code of the user's own may decide otherwise.
 
     >>> from sklearn.linear_model import LogisticRegression
-    >>> decides_itself(LogisticRegression())
+    >>> has_own_decision_rule(LogisticRegression())
     False
     """
     if not hasattr(estimator, "predict"):
         return False
     name = f"{type(estimator).__module__}.{type(estimator).__qualname__}"
     if name in ("sklearn.pipeline.Pipeline", "imblearn.pipeline.Pipeline"):
-        return decides_itself(estimator.steps[-1][1])
+        return has_own_decision_rule(estimator.steps[-1][1])
     if name.startswith(SEARCHES) and hasattr(estimator, "best_estimator_"):
-        return decides_itself(estimator.best_estimator_)
+        return has_own_decision_rule(estimator.best_estimator_)
     return not name.startswith(TOP_CLASS)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from memberscope.targets.tasks import parts_within
+from memberscope.targets.tasks import list_inner_models
 from memberscope.types import Floats
 
 OBJECTIVES = ("multiclassova", "multiclass_ova", "ova", "ovr")  # what LightGBM calls one-vs-all
@@ -23,7 +23,7 @@ def is_one_vs_all(estimator: Any) -> bool:
     >>> is_one_vs_all(LGBMClassifier(objective="ova")), is_one_vs_all(LGBMClassifier())
     (True, False)
     """
-    inner = parts_within(estimator)[-1]
+    inner = list_inner_models(estimator)[-1]
     library = type(inner).__module__.partition(".")[0]
     if library == "lightgbm":
         return getattr(inner, "objective", None) in OBJECTIVES
@@ -32,9 +32,9 @@ def is_one_vs_all(estimator: Any) -> bool:
     return False
 
 
-def gives_raw_scores(estimator: Any) -> bool:
+def has_raw_scores(estimator: Any) -> bool:
     """Tell whether `predict_proba` may give logits: with an objective of the user's own, or in a class of no known library."""
-    inner = parts_within(estimator)[-1]
+    inner = list_inner_models(estimator)[-1]
     objective = getattr(inner, "objective", None)
     if callable(objective) or objective == "binary:logitraw":
         return True

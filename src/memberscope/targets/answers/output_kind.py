@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.targets.answers.tolerance import simplex_tolerance
+from memberscope.targets.answers.tolerance import compute_simplex_tolerance
 from memberscope.types import Access, Floats, Signal
 
 Outputs = Literal["probabilities", "logits", "labels"]
@@ -18,13 +18,13 @@ PROBES = 64  # made-up records; far more than it takes to see that logits do not
 NEAR = 1e-3  # how far outside [0, 1] a probability may be: half precision needs it
 
 
-def declared(word: str | None) -> Outputs | None:
+def parse_declared_outputs(word: str | None) -> Outputs | None:
     """The user's word for what a model returns, or None if nothing was said.
 
     Raises:
         InputError: It is another word.
 
-    >>> declared("logits"), declared(None)
+    >>> parse_declared_outputs("logits"), parse_declared_outputs(None)
     ('logits', None)
     """
     if word is not None and word not in WORDS:
@@ -32,16 +32,16 @@ def declared(word: str | None) -> Outputs | None:
     return word
 
 
-def level(signal: Signal) -> Access:
+def find_signal_access(signal: Signal) -> Access:
     """The access that a signal stands for.
 
-    >>> level("labels").word
+    >>> find_signal_access("labels").word
     'label'
     """
     return {"labels": Access.LABEL, "logits": Access.LOGITS}.get(signal, Access.PROBABILITIES)
 
 
-def told(scores: Floats, name: str) -> Outputs:
+def infer_output_kind(scores: Floats, name: str) -> Outputs:
     """What `scores` (n, k) of many records are: probabilities if each row lies on the simplex, else logits.
 
     A single column is a probability of the second class if all of it lies in [0, 1], else its logit.
@@ -49,11 +49,11 @@ def told(scores: Floats, name: str) -> Outputs:
     Raises:
         InputError: All numbers lie in [0, 1] but do not sum to 1, so that they are neither.
 
-    >>> told(np.array([[0.9, 0.1], [0.5, 0.5]]), "p"), told(np.array([[3.0, -1.0]]), "z")
+    >>> infer_output_kind(np.array([[0.9, 0.1], [0.5, 0.5]]), "p"), infer_output_kind(np.array([[3.0, -1.0]]), "z")
     ('probabilities', 'logits')
     """
     within = bool(((scores >= -NEAR) & (scores <= 1 + NEAR)).all())
-    even = scores.shape[1] == 1 or bool((np.abs(scores.sum(axis=1) - 1) <= simplex_tolerance(scores)).all())
+    even = scores.shape[1] == 1 or bool((np.abs(scores.sum(axis=1) - 1) <= compute_simplex_tolerance(scores)).all())
     if within and even:
         return "probabilities"
     if within and len(scores) >= PROBES // 2 and not np.ptp(scores) == 0:
@@ -64,13 +64,13 @@ def told(scores: Floats, name: str) -> Outputs:
     return "logits"
 
 
-def one_a_class(values: Any, signal: Signal) -> Floats:
+def expand_to_classes(values: Any, signal: Signal) -> Floats:
     """Outputs as (n, k): labels as (n, 1), and a single score as the second of two classes.
 
     Raises:
         InputError: There is no row a record, or several labels a record.
 
-    >>> one_a_class([0.75], "probabilities").tolist(), one_a_class([2.0], "logits").tolist()
+    >>> expand_to_classes([0.75], "probabilities").tolist(), expand_to_classes([2.0], "logits").tolist()
     ([[0.25, 0.75]], [[0.0, 2.0]])
     """
     outputs = np.asarray(values, dtype=np.float64)
@@ -86,10 +86,10 @@ def one_a_class(values: Any, signal: Signal) -> Floats:
     return np.hstack([np.zeros_like(outputs) if signal == "logits" else 1 - outputs, outputs])
 
 
-def made_up(shape: Sequence[int | None], kind: str, n: int = PROBES) -> NDArray[Any] | None:
+def make_probe_records(shape: Sequence[int | None], kind: str, n: int = PROBES) -> NDArray[Any] | None:
     """Records (n, *shape) of a numpy `kind` to see what a model returns; None where a dimension is not known.
 
-    >>> made_up((3,), "f").shape, made_up((None,), "f") is None
+    >>> make_probe_records((3,), "f").shape, make_probe_records((None,), "f") is None
     ((64, 3), True)
     """
     if any(size is None for size in shape):

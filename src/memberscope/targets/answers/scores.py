@@ -34,18 +34,18 @@ def find_scores(answer: Any, n: int, n_classes: int | None = None) -> Place:
     >>> find_scores((np.zeros((5, 8)), np.zeros((5, 3))), 5, n_classes=3)
     (1,)
     """
-    every = dict(_leaves(answer, n, ()))
-    found = {place: leaf for place, leaf in every.items() if _width(leaf, n) is not None}
+    every = dict(_iterate_leaves(answer, n, ()))
+    found = {place: leaf for place, leaf in every.items() if _count_row_values(leaf, n) is not None}
     if not found:
         raise InputError(
-            f"Expected a tensor with a row of scores for each of {n} records, got {_described(every, answer)}. "
+            f"Expected a tensor with a row of scores for each of {n} records, got {_describe_tensors(every, answer)}. "
             f"Return one score a class for each record."
         )
-    chosen = _fitting(found, n, n_classes)
+    chosen = _choose_places(found, n, n_classes)
     if len(chosen) == 1:
         return chosen[0]
     raise InputError(
-        f"Expected one tensor of scores in the model's answer, got {_described({p: found[p] for p in chosen}, answer)}. "
+        f"Expected one tensor of scores in the model's answer, got {_describe_tensors({p: found[p] for p in chosen}, answer)}. "
         f"Return the scores alone, or a dict with the key 'logits'."
     )
 
@@ -81,7 +81,7 @@ def as_rows(values: Any, n: int) -> NDArray[Any]:
     array = as_numpy(values)
     if n == 1 and (array.ndim == 0 or len(array) != 1):  # the model dropped the dimension of the records
         array = array[None]
-    if _width(array, n) is None:
+    if _count_row_values(array, n) is None:
         raise InputError(
             f"Expected one row of scores for each of {n} records, got an output of shape {tuple(array.shape)}. "
             f"Return one score a class for each record."
@@ -89,15 +89,15 @@ def as_rows(values: Any, n: int) -> NDArray[Any]:
     return array.reshape(n, -1)
 
 
-def _leaves(answer: Any, n: int, place: Place) -> Iterator[tuple[Place, Any]]:
+def _iterate_leaves(answer: Any, n: int, place: Place) -> Iterator[tuple[Place, Any]]:
     """Every tensor and array in an answer, and every list of `n` numbers, with its place."""
     if hasattr(answer, "shape") and hasattr(answer, "dtype"):
         yield place, answer
     elif _is_nested_numbers(answer, n):
         yield place, np.asarray(answer, dtype=np.float64)
     elif len(place) < DEPTH:
-        for step, part in _parts(answer):
-            yield from _leaves(part, n, (*place, step))
+        for step, part in _list_container_parts(answer):
+            yield from _iterate_leaves(part, n, (*place, step))
 
 
 def _is_nested_numbers(answer: Any, n: int) -> bool:
@@ -108,7 +108,7 @@ def _is_nested_numbers(answer: Any, n: int) -> bool:
     return len({len(row) for row in rows}) == 1 and all(isinstance(value, int | float) for row in rows for value in row)
 
 
-def _parts(answer: Any) -> list[tuple[str | int, Any]]:
+def _list_container_parts(answer: Any) -> list[tuple[str | int, Any]]:
     """What a container holds, by name or position."""
     if isinstance(answer, Mapping):
         return [(str(key), part) for key, part in answer.items()]
@@ -121,7 +121,7 @@ def _parts(answer: Any) -> list[tuple[str | int, Any]]:
     return [(name, part) for name, part in getattr(answer, "__dict__", {}).items() if not name.startswith("_")]
 
 
-def _width(leaf: Any, n: int) -> int | None:
+def _count_row_values(leaf: Any, n: int) -> int | None:
     """Numbers a record of a tensor that has one row for each of `n` records; None for any other tensor."""
     shape = tuple(leaf.shape)
     if not shape or shape[0] != n or "complex" in str(leaf.dtype) or "str" in str(leaf.dtype):
@@ -130,26 +130,26 @@ def _width(leaf: Any, n: int) -> int | None:
     return None if len(inner) > 1 or 0 in inner else inner[0] if inner else 1
 
 
-def _fitting(found: dict[Place, Any], n: int, n_classes: int | None) -> list[Place]:
+def _choose_places(found: dict[Place, Any], n: int, n_classes: int | None) -> list[Place]:
     """The places that may hold the scores: one, or several that cannot be told apart."""
     places = list(found)
-    named = next((hit for name in SCORES if (hit := _called(places, name))), None)
+    named = next((hit for name in SCORES if (hit := _filter_by_name(places, name))), None)
     if named is None and n_classes is not None:
         real = [place for place in places if not _is_whole(found[place])] or places
-        exact = [place for place in real if _fits(_width(found[place], n), n_classes)]
-        wider = [place for place in real if (_width(found[place], n) or 0) >= n_classes]
+        exact = [place for place in real if _is_fitting_width(_count_row_values(found[place], n), n_classes)]
+        wider = [place for place in real if (_count_row_values(found[place], n) or 0) >= n_classes]
         places = exact or wider or real
-    places = named or next((hit for name in ANSWERS if (hit := _called(places, name))), places)
+    places = named or next((hit for name in ANSWERS if (hit := _filter_by_name(places, name))), places)
     main = [place for place in places if not any("aux" in str(step).lower() for step in place)] or places
     return main if len(main) == 1 else _first_of_same(main, found, n)
 
 
-def _called(places: list[Place], name: str) -> list[Place]:
+def _filter_by_name(places: list[Place], name: str) -> list[Place]:
     """The places with a step of this name."""
     return [place for place in places if any(str(step).lower() == name for step in place)]
 
 
-def _fits(width: int | None, n_classes: int) -> bool:
+def _is_fitting_width(width: int | None, n_classes: int) -> bool:
     """Whether a width is one column a class, or the one column of two classes."""
     return width == n_classes or (width == 1 and n_classes == 2)
 
@@ -181,7 +181,7 @@ def _is_probabilities_of(scores: Floats, logits: Floats) -> bool:
     return bool(np.abs(of - scores).max() < 1e-2) and bool((scores >= 0).all())
 
 
-def _described(found: Mapping[Place, Any], answer: Any) -> str:
+def _describe_tensors(found: Mapping[Place, Any], answer: Any) -> str:
     """The tensors of an answer in words, at most six."""
     if not found:
         return f"an answer of type {type(answer).__name__} without tensors"

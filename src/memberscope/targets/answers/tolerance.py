@@ -14,15 +14,15 @@ BFLOAT16, FLOAT16 = 2.0**-9, 2.0**-11  # half a unit in the last place of a numb
 LEAST_BFLOAT16 = 2.0**-7  # what a softmax in eight bits may miss over few classes
 
 
-def simplex_tolerance(values: ArrayLike, decimals: int | None = None) -> float:
+def compute_simplex_tolerance(values: ArrayLike, decimals: int | None = None) -> float:
     """How far from one the probabilities (n, k) of a record may sum: half a unit of the last decimal a class, at least 1e-3.
 
     Without `decimals` they are counted. Numbers that are whole in float16 or bfloat16 were rounded to these, and get their precision a
     class, at most 0.05.
 
-    >>> simplex_tolerance([[0.3, 0.3, 0.3], [0.1, 0.6, 0.2]]), simplex_tolerance(np.full((1, 1000), 0.001), decimals=4)
+    >>> compute_simplex_tolerance([[0.3, 0.3, 0.3], [0.1, 0.6, 0.2]]), compute_simplex_tolerance(np.full((1, 1000), 0.001), decimals=4)
     (0.15, 0.05)
-    >>> simplex_tolerance([[1 / 3, 2 / 3]])
+    >>> compute_simplex_tolerance([[1 / 3, 2 / 3]])
     0.001
     """
     outputs = np.asarray(values, dtype=np.float64)

@@ -38,10 +38,10 @@ def check_archive(path: Path) -> None:
     except MemberscopeError:
         raise
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise InputError(f"Expected a complete {_kind(path)}, got {path}: {error}. Write it again.") from error
+        raise InputError(f"Expected a complete {_describe_archive_kind(path)}, got {path}: {error}. Write it again.") from error
 
 
-def _kind(path: Path) -> str:
+def _describe_archive_kind(path: Path) -> str:
     """What the archive is for, by its name."""
     return "skops file" if path.suffix.lower() == ".skops" else "NPZ archive"
 
@@ -76,13 +76,13 @@ def _check_array(stream: IO[bytes], member: zipfile.ZipInfo, path: Path) -> None
     version = np.lib.format.read_magic(head)
     if version not in READERS:
         if version == (3, 0):
-            return _check_array_3(head, member, path)
+            return _check_utf8_array(head, member, path)
         raise ValueError(f"{member.filename} is of an unknown version {version}")
     shape, _, dtype = READERS[version](head)
     return _check_size(shape, dtype, member.file_size - head.tell(), member, path)
 
 
-def _check_array_3(head: io.BytesIO, member: zipfile.ZipInfo, path: Path) -> None:
+def _check_utf8_array(head: io.BytesIO, member: zipfile.ZipInfo, path: Path) -> None:
     """Check an array whose header is UTF-8, as names of fields may need; the layout is that of version 2."""
     shape, _, dtype = np.lib.format.read_array_header_2_0(head)
     _check_size(shape, dtype, member.file_size - head.tell(), member, path)
@@ -105,7 +105,7 @@ def _check_size(shape: tuple[int, ...], dtype: np.dtype[np.generic], left: int, 
         count *= int(length)
     if min(shape, default=0) < 0 or count > MOST_VALUES or count * dtype.itemsize != left:
         raise InputError(
-            f"Expected a complete {_kind(path)}, got {path}, where {member.filename} claims shape {shape} of {dtype} and holds "
+            f"Expected a complete {_describe_archive_kind(path)}, got {path}, where {member.filename} claims shape {shape} of {dtype} and holds "
             f"{left} bytes. Write it again."
         )
 

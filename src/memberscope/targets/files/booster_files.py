@@ -25,7 +25,7 @@ class Header:
     tree_sizes: tuple[int, ...]
 
 
-def lightgbm_header(text: str) -> Header:
+def parse_lightgbm_header(text: str) -> Header:
     """The header of a LightGBM model's text.
 
     Raises:
@@ -58,10 +58,10 @@ def check_lightgbm(path: Path) -> None:
     try:
         content = path.read_bytes()
         text = content.decode("utf-8")
-        header = lightgbm_header(text)
+        header = parse_lightgbm_header(text)
         at = content.index(b"\n\n") + 2
         for number, size in enumerate(header.tree_sizes):
-            check_tree(content[at : at + size].decode("utf-8"), number, len(header.features))
+            check_lightgbm_tree(content[at : at + size].decode("utf-8"), number, len(header.features))
             at += size
         if not content[at:].startswith(TREES_END.encode()):
             raise ValueError("its trees do not end where it says")
@@ -71,7 +71,7 @@ def check_lightgbm(path: Path) -> None:
         raise InputError(f"Expected a complete LightGBM model, got {path}: {error}. Save it again.") from error
 
 
-def check_tree(text: str, number: int, n_features: int) -> None:
+def check_lightgbm_tree(text: str, number: int, n_features: int) -> None:
     """Refuse a tree whose splits name features or nodes that are not there.
 
     Raises:

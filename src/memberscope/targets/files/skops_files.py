@@ -24,14 +24,14 @@ from memberscope.targets.files.archives import check_archive, refuse_repeated_ke
 from memberscope.targets.files.skops_trust import CHECK_ARRAY, CHECKED, HARMLESS, PARTIAL, PREDICTOR, TREE
 from memberscope.targets.files.tree_nodes import check_histogram_nodes, check_sklearn_nodes
 from memberscope.targets.files.tree_owners import check_owners
-from memberscope.targets.files.trust import Trust
+from memberscope.targets.files.trust import TrustSettings
 
 Schema = dict[str, Any]
 OTHER_PARTIAL = "functools.partial of any function"  # which has to be trusted by name
 LARGEST_SCHEMA = 1 << 28  # bytes of JSON, which take some ten times as many once they are read
 
 
-def open_skops(path: Path, trust: Trust) -> tuple[Any, tuple[str, ...]]:
+def open_skops(path: Path, trust: TrustSettings) -> tuple[Any, tuple[str, ...]]:
     """Open the estimator in a skops file, and say what was trusted and checked.
 
     Raises:
@@ -63,10 +63,10 @@ def open_skops(path: Path, trust: Trust) -> tuple[Any, tuple[str, ...]]:
         raise InputError(
             f"Expected a complete skops file, got {path}: {type(error).__name__}: {first}. Write it again."
         ) from error
-    return estimator, _notes(path, checked[TREE] + checked[PREDICTOR], known, rest)
+    return estimator, _write_notes(path, checked[TREE] + checked[PREDICTOR], known, rest)
 
 
-def _notes(path: Path, n_trees: int, known: list[str], named: list[str]) -> tuple[str, ...]:
+def _write_notes(path: Path, n_trees: int, known: list[str], named: list[str]) -> tuple[str, ...]:
     """What was checked, what was taken for harmless, and what the user trusts."""
     notes = []
     if n_trees:
@@ -89,7 +89,7 @@ def _check_file(path: Path) -> Counter[str | None]:
             raise InputError(f"Expected a schema of at most {LARGEST_SCHEMA >> 20} MiB in {path}. Save a smaller model.")
         try:
             schema = json.loads(archive.read("schema.json"), object_pairs_hook=refuse_repeated_keys)
-            parts = list(_parts(schema))
+            parts = list(_iterate_schema_parts(schema))
             _refuse_two_contents(parts, archive)
             return Counter(_check_part(part, archive) for part in parts)
         except RecursionError as error:
@@ -103,7 +103,7 @@ def _check_file(path: Path) -> Counter[str | None]:
             ) from error
 
 
-def _parts(schema: Any) -> Iterator[Schema]:
+def _iterate_schema_parts(schema: Any) -> Iterator[Schema]:
     """Every object of the schema, at any depth."""
     stack = [schema]
     while stack:
@@ -122,7 +122,7 @@ def _refuse_two_contents(parts: list[Schema], archive: zipfile.ZipFile) -> None:
         ValueError: There is one.
     """
     looked_at = [part for part in parts if _type_name(part) in CHECKED or part.get("__loader__") in ("TreeNode", "PartialNode")]
-    ids = {inner["__id__"] for part in looked_at for inner in _parts(part) if "__id__" in inner}
+    ids = {inner["__id__"] for part in looked_at for inner in _iterate_schema_parts(part) if "__id__" in inner}
     first: dict[Any, Any] = {}
     for part in parts:
         name = part.get("__id__")
@@ -160,7 +160,7 @@ def _check_part(part: Schema, archive: zipfile.ZipFile) -> str | None:
     elif (name, loader) == (PREDICTOR, "ObjectNode"):
         entries = part["content"]["content"]
         check_histogram_nodes(
-            *(_array(entries[key], archive) for key in ("nodes", "raw_left_cat_bitsets", "binned_left_cat_bitsets"))
+            *(_read_array(entries[key], archive) for key in ("nodes", "raw_left_cat_bitsets", "binned_left_cat_bitsets"))
         )
     elif (name, loader) == (PARTIAL, "PartialNode"):
         func = part["content"]["func"]
@@ -177,15 +177,15 @@ def _check_tree(part: Schema, archive: zipfile.ZipFile) -> None:
         ValueError: They do not fit each other.
     """
     arguments, state = part["__reduce__"]["args"]["content"], part["content"]["content"]
-    n_features, n_outputs = _whole(arguments[0]), _whole(arguments[2])
-    arrays = {key: _array(state[key], archive) for key in ("nodes", "values")}
-    numbers = {key: _whole(state[key]) for key in ("node_count", "max_depth")}
+    n_features, n_outputs = _read_whole_number(arguments[0]), _read_whole_number(arguments[2])
+    arrays = {key: _read_array(state[key], archive) for key in ("nodes", "values")}
+    numbers = {key: _read_whole_number(state[key]) for key in ("node_count", "max_depth")}
     if set(state) != set(arrays) | set(numbers) or len(arguments) != 3:
         raise ValueError("a tree holds something else")
-    check_sklearn_nodes(arrays | numbers, n_features, _array(arguments[1], archive), n_outputs)
+    check_sklearn_nodes(arrays | numbers, n_features, _read_array(arguments[1], archive), n_outputs)
 
 
-def _array(part: Schema, archive: zipfile.ZipFile) -> NDArray[Any]:
+def _read_array(part: Schema, archive: zipfile.ZipFile) -> NDArray[Any]:
     """The array that a part of the schema names.
 
     Raises:
@@ -204,7 +204,7 @@ def _array(part: Schema, archive: zipfile.ZipFile) -> NDArray[Any]:
     return found
 
 
-def _whole(part: Schema) -> int:
+def _read_whole_number(part: Schema) -> int:
     """The whole number that a part of the schema is.
 
     Raises:

@@ -20,7 +20,7 @@ def check_owners(model: Any) -> None:
     from sklearn.tree._tree import Tree
 
     try:
-        parts = list(_inside(model))
+        parts = list(_iterate_held_parts(model))
         for part in parts:
             _refuse_shadowed_methods(part)
             _check_owner(part)
@@ -33,7 +33,7 @@ def check_owners(model: Any) -> None:
         ) from error
 
 
-def _inside(model: Any) -> Iterator[Any]:
+def _iterate_held_parts(model: Any) -> Iterator[Any]:
     """The model and everything that it holds, each once."""
     stack, seen = [model], set()
     while stack:
@@ -86,19 +86,19 @@ def _check_owner(part: Any) -> None:
     from sklearn.ensemble._hist_gradient_boosting.gradient_boosting import BaseHistGradientBoosting
 
     if _is_tree(part):
-        _refuse_width(part.tree_.n_features, _width(part))
+        _refuse_width(part.tree_.n_features, _count_features(part))
     elif isinstance(part, BaseHistGradientBoosting) and hasattr(part, "_predictors"):
         _check_histogram(part)
     elif isinstance(part, BaseBagging) and hasattr(part, "estimators_"):
         for member, columns in zip(part.estimators_, part.estimators_features_, strict=True):
             if _is_tree(member):
-                _refuse_width(len(columns), _width(member))
+                _refuse_width(len(columns), _count_features(member))
     elif isinstance(part, BaseForest | BaseGradientBoosting) and hasattr(part, "estimators_"):
         members = np.ravel(np.asarray(part.estimators_, dtype=object)).tolist()
         for member in members:
             if not _is_tree(member):
                 raise ValueError(f"a {type(part).__name__} holds something else than trees")
-            _refuse_width(_width(member), _width(part))
+            _refuse_width(_count_features(member), _count_features(part))
         if isinstance(part, BaseGradientBoosting):
             _check_stages(part)
     elif isinstance(part, BaseEnsemble):
@@ -111,7 +111,7 @@ def _check_stages(model: Any) -> None:
     Raises:
         ValueError: They do.
     """
-    start = np.asarray(model._raw_predict_init(np.zeros((1, _width(model)), dtype=np.float32)))
+    start = np.asarray(model._raw_predict_init(np.zeros((1, _count_features(model)), dtype=np.float32)))
     if np.ndim(model.estimators_) != 2 or start.shape != (1, model.estimators_.shape[1]):
         raise ValueError(f"stages of a {type(model).__name__} have another number of columns")
     if any(member.tree_.value.shape[1:] != (1, 1) for member in model.estimators_.ravel()):
@@ -124,7 +124,7 @@ def _check_histogram(model: Any) -> None:
     Raises:
         ValueError: They do.
     """
-    width = _width(model)
+    width = _count_features(model)
     mapper = model._bin_mapper
     categorical = np.asarray(getattr(mapper, "is_categorical_", np.zeros(width)))
     if categorical.shape != (width,):
@@ -155,7 +155,7 @@ def _check_encoder(preprocessor: Any, width: int) -> None:
         raise ValueError("categories are encoded into another number of columns")
 
 
-def _width(estimator: Any) -> int:
+def _count_features(estimator: Any) -> int:
     """The number of features that an estimator was fitted with.
 
     Raises:

@@ -8,7 +8,7 @@ from memberscope.types import Target
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedTarget:
     """A target and what a reader of the result must know about how it was loaded."""
 
     target: Target
@@ -16,7 +16,7 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class Trust:
+class TrustSettings:
     """What the user declared safe: code in files, and names of types inside skops files."""
 
     code: bool = False

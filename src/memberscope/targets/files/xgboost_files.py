@@ -31,8 +31,11 @@ def check_xgboost(path: Path) -> None:
     try:
         learner = document["learner"]
         facts = learner["learner_model_param"]
-        n_features, n_classes = _number(facts["num_feature"], MOST_FEATURES), _number(facts["num_class"], MOST_OUTPUTS)
-        outputs = max(1, n_classes, _number(facts.get("num_target", "1"), MOST_OUTPUTS))
+        n_features, n_classes = (
+            _parse_whole_number(facts["num_feature"], MOST_FEATURES),
+            _parse_whole_number(facts["num_class"], MOST_OUTPUTS),
+        )
+        outputs = max(1, n_classes, _parse_whole_number(facts.get("num_target", "1"), MOST_OUTPUTS))
         for name in ("feature_names", "feature_types"):
             if len(learner.get(name, [])) not in (0, n_features):
                 raise ValueError(f"{name} are not as many as the features")
@@ -78,7 +81,7 @@ def _read_document(path: Path) -> Document:
     return found
 
 
-def _number(word: Any, most: int) -> int:
+def _parse_whole_number(word: Any, most: int) -> int:
     """A whole number that is written as a word.
 
     Raises:
@@ -97,7 +100,7 @@ def _check_objective(objective: Document, n_classes: int) -> None:
         ValueError: It does.
     """
     own = objective.get("softmax_multiclass_param")
-    if own is not None and _number(own["num_class"], MOST_OUTPUTS) != n_classes:
+    if own is not None and _parse_whole_number(own["num_class"], MOST_OUTPUTS) != n_classes:
         raise ValueError("the objective counts other classes than the model")
 
 
@@ -118,12 +121,12 @@ def _check_model(model: Document, n_features: int, outputs: int) -> None:
     Raises:
         ValueError: Something is not there.
     """
-    trees, groups = model["trees"], _whole(model["tree_info"])
-    if not len(trees) == len(groups) == _number(model["gbtree_model_param"]["num_trees"], 2**31):
+    trees, groups = model["trees"], _as_whole_numbers(model["tree_info"])
+    if not len(trees) == len(groups) == _parse_whole_number(model["gbtree_model_param"]["num_trees"], 2**31):
         raise ValueError("trees are not as many as it says")
     if len(groups) and (groups.min() < 0 or groups.max() >= outputs):
         raise ValueError("a tree adds to an output that is not there")
-    ends = _whole(model.get("iteration_indptr", []))
+    ends = _as_whole_numbers(model.get("iteration_indptr", []))
     if len(ends) and (ends[0] != 0 or ends[-1] != len(trees) or (np.diff(ends) < 0).any()):
         raise ValueError("iterations hold trees that are not there")
     for tree in trees:
@@ -139,16 +142,19 @@ def _check_tree(tree: Document, n_features: int) -> None:
         ValueError: They are not.
     """
     facts = tree["tree_param"]
-    n, width = _number(facts["num_nodes"], 2**31), _number(facts.get("size_leaf_vector", "1"), MOST_OUTPUTS)
+    n, width = (
+        _parse_whole_number(facts["num_nodes"], 2**31),
+        _parse_whole_number(facts.get("size_leaf_vector", "1"), MOST_OUTPUTS),
+    )
     if width > 1:
         raise ValueError("a tree has several outputs")
-    if _number(facts["num_feature"], MOST_FEATURES) != n_features:
+    if _parse_whole_number(facts["num_feature"], MOST_FEATURES) != n_features:
         raise ValueError("a tree has another number of features than the model")
     optional = [name for name in ("split_type", "base_weights", "loss_changes", "sum_hessian") if name in tree]
     for name in ("left_children", "right_children", "parents", "split_indices", "split_conditions", "default_left", *optional):
         if len(tree[name]) != n:
             raise ValueError(f"a tree of {n} nodes has {len(tree[name])} {name}")
-    left, right, asked = (_whole(tree[name]) for name in ("left_children", "right_children", "split_indices"))
+    left, right, asked = (_as_whole_numbers(tree[name]) for name in ("left_children", "right_children", "split_indices"))
     leaf = left == LEAF
     reached, _ = walk_tree(left, right, leaf, DEEPEST)
     if (right[leaf] != LEAF).any():
@@ -157,7 +163,7 @@ def _check_tree(tree: Document, n_features: int) -> None:
     if splits.any() and (asked[splits].min() < 0 or asked[splits].max() >= n_features):
         raise ValueError(f"a tree asks for a feature that is not among its {n_features}")
     for name in ("default_left", "split_type"):
-        if name in tree and not np.isin(_whole(tree[name]), (0, 1)).all():
+        if name in tree and not np.isin(_as_whole_numbers(tree[name]), (0, 1)).all():
             raise ValueError(f"{name} is neither 0 nor 1")
     _check_categories(tree, n, splits)
 
@@ -169,7 +175,8 @@ def _check_categories(tree: Document, n: int, splits: Any) -> None:
         ValueError: They are not there.
     """
     nodes, starts, sizes, values = (
-        _whole(tree.get(name, [])) for name in ("categories_nodes", "categories_segments", "categories_sizes", "categories")
+        _as_whole_numbers(tree.get(name, []))
+        for name in ("categories_nodes", "categories_segments", "categories_sizes", "categories")
     )
     if not len(nodes) == len(starts) == len(sizes):
         raise ValueError("categories of a tree are not as many as it says")
@@ -180,7 +187,7 @@ def _check_categories(tree: Document, n: int, splits: Any) -> None:
             raise ValueError("a tree asks for categories that are not there")
     if len(values) and (values.min() < 0 or values.max() >= MOST_CATEGORIES):
         raise ValueError("a tree has a category that cannot be")
-    kinds = _whole(tree["split_type"]) if "split_type" in tree else np.zeros(n, dtype=np.int64)
+    kinds = _as_whole_numbers(tree["split_type"]) if "split_type" in tree else np.zeros(n, dtype=np.int64)
     if not set(np.flatnonzero(splits & (kinds == 1)).tolist()) <= set(nodes.tolist()):
         raise ValueError("a tree splits by categories that it does not have")
 
@@ -191,7 +198,7 @@ def _check_names(names: Document, n_features: int) -> None:
     Raises:
         ValueError: They are not as many as it says.
     """
-    ends, order = _whole(names.get("feature_segments", [])), _whole(names.get("sorted_idx", []))
+    ends, order = _as_whole_numbers(names.get("feature_segments", [])), _as_whole_numbers(names.get("sorted_idx", []))
     entries = names.get("enc", [])
     if not len(ends) and not len(order) and not len(entries):
         return
@@ -217,14 +224,14 @@ def _check_entry(entry: Document, size: int) -> None:
         if len(values) != size:
             raise ValueError("names of categories are not as many as it says")
         return
-    offsets = _whole(entry["offsets"])
+    offsets = _as_whole_numbers(entry["offsets"])
     if len(offsets) == 0 and size == 0 and len(values) == 0:
         return
     if len(offsets) != size + 1 or offsets[0] != 0 or (np.diff(offsets) < 0).any() or offsets[-1] > len(values):
         raise ValueError("names of categories end where there are none")
 
 
-def _whole(values: Any) -> Ints:
+def _as_whole_numbers(values: Any) -> Ints:
     """Whole numbers (n,), from a list or an array of them.
 
     Raises:

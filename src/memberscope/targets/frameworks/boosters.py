@@ -14,12 +14,12 @@ import numpy as np
 
 from memberscope.errors import InputError
 from memberscope.frames.access import is_frame, pick_columns, rename_frame
-from memberscope.frames.inputs import dense, find_columns, named, typed
+from memberscope.frames.inputs import cast_values, find_columns, make_dense_array, select_columns
 from memberscope.targets.answers.one_vs_all import divide_by_sums
-from memberscope.targets.answers.output_kind import Outputs, declared, level, one_a_class
-from memberscope.targets.files.booster_files import check_lightgbm, lightgbm_header
+from memberscope.targets.answers.output_kind import Outputs, expand_to_classes, find_signal_access, parse_declared_outputs
+from memberscope.targets.files.booster_files import check_lightgbm, parse_lightgbm_header
 from memberscope.targets.files.xgboost_files import check_xgboost
-from memberscope.targets.tasks import refuse_objective, unsupported
+from memberscope.targets.tasks import build_task_error, refuse_objective
 from memberscope.types import Floats, Signal
 
 LIGHTGBM: dict[str, tuple[Outputs, ...]] = {
@@ -56,9 +56,9 @@ class BoosterTarget:
     Columns of a data frame are found by the names that the booster was trained with, whatever their order. After early
     stopping the trees up to the best iteration count, as in the libraries' classifiers.
 
-    >>> import lightgbm
-    >>> data = lightgbm.Dataset(np.arange(80.0)[:, None], np.arange(80) > 39)
-    >>> booster = lightgbm.train({"objective": "binary", "verbose": -1, "num_threads": 1}, data, 2)
+    >>> import build_lightgbm_ensemble
+    >>> data = build_lightgbm_ensemble.Dataset(np.arange(80.0)[:, None], np.arange(80) > 39)
+    >>> booster = build_lightgbm_ensemble.train({"objective": "binary", "verbose": -1, "num_threads": 1}, data, 2)
     >>> BoosterTarget(booster).query(np.array([[1.0], [70.0]])).argmax(axis=1).tolist()
     [0, 1]
     """
@@ -70,15 +70,15 @@ class BoosterTarget:
             InputError: Its objective is no classification, or does not give the declared `outputs`.
         """
         self.booster = booster
-        self.ensemble = lightgbm(booster) if hasattr(booster, "num_trees") else xgboost(booster)
-        word = declared(outputs) or self.ensemble.offers[0]
+        self.ensemble = build_lightgbm_ensemble(booster) if hasattr(booster, "num_trees") else build_xgboost_ensemble(booster)
+        word = parse_declared_outputs(outputs) or self.ensemble.offers[0]
         if word not in self.ensemble.offers:
             offers = " or ".join(self.ensemble.offers)
             raise InputError(
                 f"Expected outputs {offers} of this {self.ensemble.library} model, got {word!r}. Declare one of them."
             )
         self.signal: Signal = word
-        self.access = level(word)
+        self.access = find_signal_access(word)
         self.n_classes = self.ensemble.n_classes
         self._outputs, self._digest = word, digest
 
@@ -90,7 +90,7 @@ class BoosterTarget:
     @property
     def digest(self) -> str | None:
         """Hash of the file, or of what would be saved, and of what the outputs are."""
-        content = self._digest or hashlib.sha256(contents(self.booster)).hexdigest()
+        content = self._digest or hashlib.sha256(serialise_booster(self.booster)).hexdigest()
         return hashlib.sha256(f"{self.ensemble.library}:{self.signal}:{content}".encode()).hexdigest()
 
     @property
@@ -104,18 +104,18 @@ class BoosterTarget:
         Raises:
             InputError: `x` lacks a column, or has another number of them.
         """
-        return one_a_class(self.ensemble.predict(self._records(x), self._outputs), self.signal)
+        return expand_to_classes(self.ensemble.predict(self._records(x), self._outputs), self.signal)
 
     def _records(self, x: Any) -> Any:
         """The columns in the order of the booster: numbers (n, f), or a pandas frame where some are categories."""
         what = f"{self.ensemble.library} model"
         if not self.ensemble.has_names and is_frame(x):
-            x = dense(x)
+            x = make_dense_array(x)
         if self.ensemble.categories:
             return self._frame(x, what)
-        columns = named(x, self.ensemble.features, what)
+        columns = select_columns(x, self.ensemble.features, what)
         pairs = zip(self.ensemble.features, columns, strict=True)
-        return np.column_stack([typed(column, np.dtype(np.float64), name) for name, column in pairs])
+        return np.column_stack([cast_values(column, np.dtype(np.float64), name) for name, column in pairs])
 
     def _frame(self, x: Any, what: str) -> Any:
         """The columns as a pandas frame with categories where the booster has them; those of a pandas frame stay as they are."""
@@ -127,24 +127,24 @@ class BoosterTarget:
         if isinstance(x, pandas.DataFrame):
             frame = rename_frame(pick_columns(x, find_columns(x, features, what)), features)
         else:
-            frame = pandas.DataFrame(dict(zip(features, named(x, features, what), strict=True)))
+            frame = pandas.DataFrame(dict(zip(features, select_columns(x, features, what), strict=True)))
         return frame.astype({name: "category" for name in self.ensemble.categories if frame[name].dtype.name != "category"})
 
 
-def contents(booster: Any) -> bytes:
+def serialise_booster(booster: Any) -> bytes:
     """What would be saved of a booster."""
     return booster.model_to_string().encode() if hasattr(booster, "num_trees") else bytes(booster.save_raw("ubj"))
 
 
-def lightgbm(booster: Any) -> Ensemble:
+def build_lightgbm_ensemble(booster: Any) -> Ensemble:
     """A LightGBM booster.
 
     Raises:
         InputError: Its objective is no classification.
     """
     text = booster.model_to_string()
-    header = lightgbm_header(text)
-    offers = offered("LightGBM", header.objective[0], LIGHTGBM)
+    header = parse_lightgbm_header(text)
+    offers = find_objective_outputs("LightGBM", header.objective[0], LIGHTGBM)
     scale = next((float(word[8:]) for word in header.objective if word.startswith("sigmoid:")), 1.0)
 
     def predict(records: Any, outputs: Outputs) -> Any:
@@ -165,7 +165,7 @@ def lightgbm(booster: Any) -> Ensemble:
     )
 
 
-def xgboost(booster: Any) -> Ensemble:
+def build_xgboost_ensemble(booster: Any) -> Ensemble:
     """An XGBoost booster.
 
     Raises:
@@ -175,9 +175,9 @@ def xgboost(booster: Any) -> Ensemble:
 
     learner = json.loads(booster.save_config())["learner"]
     objective = learner["objective"]["name"]
-    offers = offered("XGBoost", objective, XGBOOST)
+    offers = find_objective_outputs("XGBoost", objective, XGBOOST)
     if int(learner["learner_model_param"].get("num_target", 1)) > 1:
-        raise unsupported("several labels", "of XGBoost")
+        raise build_task_error("several labels", "of XGBoost")
     names, kinds = booster.feature_names, booster.feature_types
     best = booster.attr("best_iteration")
     if best and (not best.isdigit() or int(best) >= booster.num_boosted_rounds()):
@@ -193,7 +193,7 @@ def xgboost(booster: Any) -> Ensemble:
             data = library.DMatrix(records, feature_names=names, feature_types=kinds)
         margins = outputs == "logits" or objective == "multi:softmax"
         values = booster.predict(data, output_margin=margins, iteration_range=span)
-        return softmax(values) if margins and outputs == "probabilities" else values
+        return normalise_margins(values) if margins and outputs == "probabilities" else values
 
     features = tuple(names or (f"column {i}" for i in range(booster.num_features())))
     return Ensemble(
@@ -213,14 +213,14 @@ def count_nodes(booster: Any) -> int:
     return sum(tree.count("\n") for tree in booster.get_dump())
 
 
-def softmax(margins: Any) -> Floats:
+def normalise_margins(margins: Any) -> Floats:
     """Probabilities (n, k) from margins (n, k)."""
     from scipy.special import softmax as normalised
 
     return np.asarray(normalised(np.asarray(margins, dtype=np.float64), axis=1))
 
 
-def offered(library: str, objective: str, known: dict[str, tuple[Outputs, ...]]) -> tuple[Outputs, ...]:
+def find_objective_outputs(library: str, objective: str, known: dict[str, tuple[Outputs, ...]]) -> tuple[Outputs, ...]:
     """What a model of this objective can answer.
 
     Raises:
@@ -235,7 +235,7 @@ def offered(library: str, objective: str, known: dict[str, tuple[Outputs, ...]])
     return known[objective]
 
 
-def from_lightgbm(path: Path, *, outputs: str | None = None) -> BoosterTarget:
+def load_lightgbm(path: Path, *, outputs: str | None = None) -> BoosterTarget:
     """The model in a LightGBM text file.
 
     Raises:
@@ -246,10 +246,10 @@ def from_lightgbm(path: Path, *, outputs: str | None = None) -> BoosterTarget:
         import lightgbm as library
     except (ImportError, OSError) as error:
         raise InputError(f"Expected lightgbm, got: {error}. Run `pip install memberscope[boost]`.") from error
-    return opened(path, lambda: library.Booster(model_file=str(path)), outputs)
+    return load_booster(path, lambda: library.Booster(model_file=str(path)), outputs)
 
 
-def from_xgboost(path: Path, *, outputs: str | None = None) -> BoosterTarget:
+def load_xgboost(path: Path, *, outputs: str | None = None) -> BoosterTarget:
     """The model in an XGBoost `.json` or `.ubj` file.
 
     Raises:
@@ -260,10 +260,10 @@ def from_xgboost(path: Path, *, outputs: str | None = None) -> BoosterTarget:
     except (ImportError, OSError) as error:
         raise InputError(f"Expected xgboost, got: {error}. Run `pip install xgboost`.") from error
     check_xgboost(path)
-    return opened(path, lambda: library.Booster(model_file=str(path)), outputs)
+    return load_booster(path, lambda: library.Booster(model_file=str(path)), outputs)
 
 
-def opened(path: Path, load: Callable[[], Any], outputs: str | None) -> BoosterTarget:
+def load_booster(path: Path, load: Callable[[], Any], outputs: str | None) -> BoosterTarget:
     """A target from what `load` reads from `path`.
 
     Raises:

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError, MemberscopeError, UnsafeFileError
-from memberscope.frames.inputs import dense
+from memberscope.frames.inputs import make_dense_array
 from memberscope.frames.several_inputs import Inputs
 from memberscope.targets.answers.scores import as_rows, find_scores, pick_scores
 from memberscope.targets.frameworks.huggingface_tasks import require_classifier
 from memberscope.targets.tasks import refuse_architectures, refuse_unsupported
-from memberscope.targets.torch_modules.target import weights_digest
+from memberscope.targets.torch_modules.target import hash_weights
 from memberscope.types import Access, Floats, Ints, Signal
 
 TASKS = {
@@ -65,7 +65,7 @@ class HuggingFaceTarget:
         self.tokenizer = tokenizer
         self.batch_size = batch_size
         self.n_classes = int(config.num_labels)
-        self.classes = label_names(config)
+        self.classes = read_label_names(config)
         self._digest = digest
 
     @property
@@ -78,7 +78,7 @@ class HuggingFaceTarget:
         if self.tokenizer is not None and backend is None:
             return None
         text = json.dumps(config, sort_keys=True, default=str) + (backend.to_str() if backend is not None else "")
-        return weights_digest(f"huggingface:{text}", self.model)
+        return hash_weights(f"huggingface:{text}", self.model)
 
     @property
     def n_parameters(self) -> int | None:
@@ -112,7 +112,7 @@ class HuggingFaceTarget:
         """Batches as the model takes them, and whose they are."""
         if isinstance(x, Inputs):
             return self._tokens(x)
-        return self._texts(x) if self.tokenizer is not None else self._arrays(dense(x))
+        return self._texts(x) if self.tokenizer is not None else self._arrays(make_dense_array(x))
 
     def _tokens(self, x: Inputs) -> Iterator[tuple[Ints, dict[str, Any]]]:
         """Batches of what a tokenizer gave: token ids, their mask, and what else there is by name."""
@@ -127,9 +127,9 @@ class HuggingFaceTarget:
 
     def _texts(self, x: Any) -> Iterator[tuple[Ints, dict[str, Any]]]:
         """Batches of tokenised texts, shortest first, and whose they are."""
-        columns = texts_of(x)
+        columns = split_text_columns(x)
         pad = self.tokenizer.pad_token is not None
-        longest = longest_text(self.tokenizer, self.model.config)
+        longest = find_token_limit(self.tokenizer, self.model.config)
         encoded = self.tokenizer(*columns, truncation=longest is not None, max_length=longest, padding=False)
         order = np.argsort([len(ids) for ids in encoded["input_ids"]], kind="stable")
         step = self.batch_size if pad else 1
@@ -154,13 +154,13 @@ class HuggingFaceTarget:
                 yield where, {self.model.main_input_name: batch.to(self.model.dtype)}
 
 
-def label_names(config: Any) -> tuple[str, ...] | None:
+def read_label_names(config: Any) -> tuple[str, ...] | None:
     """Names of the classes, unless they are only numbered."""
     names = tuple(str(config.id2label[k]) for k in range(config.num_labels))
     return None if all(name == f"LABEL_{k}" for k, name in enumerate(names)) else names
 
 
-def longest_text(tokenizer: Any, config: Any) -> int | None:
+def find_token_limit(tokenizer: Any, config: Any) -> int | None:
     """Tokens that the model takes at most, None if there is no end."""
     said = tokenizer.model_max_length
     if said < ENDLESS:
@@ -172,16 +172,16 @@ def longest_text(tokenizer: Any, config: Any) -> int | None:
     return int(places) - (config.pad_token_id + 1 if "roberta" in config.model_type else 0)
 
 
-def texts_of(x: Any) -> list[list[str]]:
+def split_text_columns(x: Any) -> list[list[str]]:
     """One list of texts, or two for pairs.
 
     Raises:
         InputError: `x` is not one or two columns of words.
 
-    >>> texts_of(["good", "bad"])
+    >>> split_text_columns(["good", "bad"])
     [['good', 'bad']]
     """
-    values = np.array(x, dtype=object) if isinstance(x, list | tuple) else dense(x)
+    values = np.array(x, dtype=object) if isinstance(x, list | tuple) else make_dense_array(x)
     values = values.reshape(len(values), -1)
     if values.shape[1] not in (1, 2) or not all(isinstance(value, str) for value in values.ravel()):
         odd = next((value for value in values.ravel() if not isinstance(value, str)), None)
@@ -190,14 +190,14 @@ def texts_of(x: Any) -> list[list[str]]:
     return [[str(value) for value in column] for column in values.T]
 
 
-def from_folder(folder: Path, *, device: str | None = None) -> tuple[HuggingFaceTarget, tuple[str, ...]]:
+def load_huggingface(folder: Path, *, device: str | None = None) -> tuple[HuggingFaceTarget, tuple[str, ...]]:
     """The classifier in a folder with config.json and safetensors, and what a reader must know; nothing is fetched.
 
     Raises:
         InputError: transformers is not installed, or the folder is incomplete, damaged or holds no classifier.
         UnsafeFileError: Its weights or its code could run code.
     """
-    config = checked_folder(folder)
+    config = read_folder_config(folder)
     refuse_architectures(config.get("architectures"))
     names = [name for name in config.get("architectures") or [] if name.endswith(tuple(TASKS))]
     if not names:
@@ -213,23 +213,23 @@ def from_folder(folder: Path, *, device: str | None = None) -> tuple[HuggingFace
     task = next(auto for suffix, auto in TASKS.items() if names[0].endswith(suffix))
     closed: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        with quiet(transformers):
+        with silence_transformers(transformers):
             auto = getattr(transformers, task)
             model, report = auto.from_pretrained(str(folder), use_safetensors=True, output_loading_info=True, **closed)
             tokenizer = None
             if task == "AutoModelForSequenceClassification":
                 tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), **closed)
     except Exception as error:  # transformers raises errors of many kinds
-        raise readable(folder, error) from error
+        raise explain_load_error(folder, error) from error
     missing = sorted({*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])})
     if missing:
         raise InputError(f"Expected all weights in {folder}, got none for {', '.join(missing[:3])}. Save the fine-tuned model.")
-    target = HuggingFaceTarget(model, tokenizer, device=device, digest=folder_digest(folder))
+    target = HuggingFaceTarget(model, tokenizer, device=device, digest=hash_model_folder(folder))
     unread = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in (*PICKLES, ".py"))
     return target, ((f"Left unopened in {folder.name}, as they could run code: {', '.join(unread)}.",) if unread else ())
 
 
-def checked_folder(folder: Path) -> dict[str, Any]:
+def read_folder_config(folder: Path) -> dict[str, Any]:
     """The configuration in a folder that also holds safetensors and, for text, a vocabulary.
 
     Raises:
@@ -257,7 +257,7 @@ def checked_folder(folder: Path) -> dict[str, Any]:
     return dict(config)
 
 
-def folder_digest(folder: Path) -> str:
+def hash_model_folder(folder: Path) -> str:
     """Hash of the contents of the files that decide the answers."""
     hasher = hashlib.sha256(b"huggingface:")
     for file in sorted(folder.iterdir()):
@@ -267,7 +267,7 @@ def folder_digest(folder: Path) -> str:
     return hasher.hexdigest()
 
 
-def readable(folder: Path, error: Exception) -> MemberscopeError:
+def explain_load_error(folder: Path, error: Exception) -> MemberscopeError:
     """An error of transformers as one sentence."""
     first = (str(error).splitlines() or [""])[0].split(". ")[0]
     if "trust_remote_code" in str(error):
@@ -276,7 +276,7 @@ def readable(folder: Path, error: Exception) -> MemberscopeError:
 
 
 @contextmanager
-def quiet(transformers: Any) -> Iterator[None]:
+def silence_transformers(transformers: Any) -> Iterator[None]:
     """A context without progress bars and remarks, which are put back afterwards."""
     logging = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError, UnsafeFileError
-from memberscope.frames.inputs import dense, shaped, typed
+from memberscope.frames.inputs import cast_values, make_dense_array, reshape_values
 from memberscope.frames.several_inputs import Inputs
 from memberscope.targets.answers import output_kind as kinds
 from memberscope.targets.answers.scores import Place, as_rows, find_scores, pick_scores
-from memberscope.targets.code_digest import code_digest, defined_in
-from memberscope.targets.files.trust import Trust
+from memberscope.targets.code_digest import find_defining_module, hash_source_code
+from memberscope.targets.files.trust import TrustSettings
 from memberscope.types import Floats, Signal
 
 # Parts of Keras that only compute. Others can read files, fetch addresses or change how later files are opened.
@@ -38,7 +38,7 @@ class KerasTarget:
     With several inputs records are a tuple of arrays, or a dict by the names of the inputs. Among several outputs the scores are
     found by name, or by the number of classes.
 
-    >>> keras = backed_keras()
+    >>> keras = import_keras()
     >>> target = KerasTarget(keras.Sequential([keras.Input((3,)), keras.layers.Softmax()]))
     >>> target.signal, target.query(np.zeros((5, 3))).shape
     ('probabilities', (5, 3))
@@ -66,17 +66,17 @@ class KerasTarget:
         names = [str(one.name) for one in inputs] if len(inputs) > 1 else ["input"]
         self._inputs = [(name, tuple(one.shape[1:]), _dtype_of(one)) for name, one in zip(names, inputs, strict=True)]
         self._digest = digest
-        self._declared = kinds.declared(outputs)
+        self._declared = kinds.parse_declared_outputs(outputs)
         self._place: Place | None = None
         self.known_classes = n_classes
         self.signal: Signal = self._declared or "logits"
-        made = [kinds.made_up(shape, dtype.kind) for _, shape, dtype in self._inputs]
+        made = [kinds.make_probe_records(shape, dtype.kind) for _, shape, dtype in self._inputs]
         if None not in [None if one is None else 0 for one in made]:
             self._read(self._answers(Inputs(tuple(one for one in made if one is not None))), kinds.PROBES, n_classes)
         elif len(model.outputs) == 1:
             width = model.outputs[0].shape[-1]
             self.known_classes = n_classes or (None if self.signal == "labels" or width is None else max(2, int(width)))
-        self.access = kinds.level(self.signal)
+        self.access = kinds.find_signal_access(self.signal)
 
     def _read(self, answers: list[Any], n: int, n_classes: int | None) -> None:
         """Find where the scores stand in the answers to `n` records and what they are; nothing where that stays open as yet."""
@@ -88,15 +88,15 @@ class KerasTarget:
                 raise
             return
         scores = self._rows(answers, n)
-        self.signal = self._declared or kinds.told(scores, "the Keras model")
+        self.signal = self._declared or kinds.infer_output_kind(scores, "the Keras model")
         if self.signal != "labels":
             self.known_classes = self.known_classes or max(2, scores.shape[1])
-        self.access = kinds.level(self.signal)
+        self.access = kinds.find_signal_access(self.signal)
 
     def find_outputs(self, x: Any, *, n_classes: int | None = None, **_: Any) -> None:
         """Find where the scores stand in the model's answers, if it returns several, from answers to some of the records `x`."""
         if self._place is None:
-            some = as_inputs_of(x)[: kinds.PROBES]
+            some = wrap_inputs(x)[: kinds.PROBES]
             self._read(self._answers(some), len(some), self.known_classes or n_classes)
 
     @property
@@ -113,11 +113,11 @@ class KerasTarget:
     @property
     def digest(self) -> str | None:
         """Hash of the file, or of the architecture, the user's code of it and the weights; None if that code cannot be read."""
-        code = code_digest(map(defined_in, self.model._flatten_layers()))
+        code = hash_source_code(map(find_defining_module, self.model._flatten_layers()))
         if code is None:
             return None
         hasher = hashlib.sha256(f"keras:{self.signal}:{code}:{self._digest or self.model.to_json()}".encode())
-        with quiet():
+        with silence_keras():
             weights = [] if self._digest else self.model.get_weights()
         for weight in weights:
             hasher.update(f"{weight.dtype}:{weight.shape}".encode() + np.ascontiguousarray(weight).tobytes())
@@ -130,12 +130,12 @@ class KerasTarget:
 
     def query(self, x: Any) -> Floats:
         """Outputs (n, k) for inputs (n, ...), in batches and in inference mode."""
-        records = as_inputs_of(x)
+        records = wrap_inputs(x)
         self.find_outputs(records)
         answers = self._answers(records)
         if self._place is None:
             find_scores(answers[0], min(len(records), self.batch_size))  # says what came
-        values = kinds.one_a_class(self._rows(answers, len(records)), self.signal)
+        values = kinds.expand_to_classes(self._rows(answers, len(records)), self.signal)
         if self.signal != "labels":
             self.known_classes = self.known_classes or values.shape[1]
         return values
@@ -145,7 +145,7 @@ class KerasTarget:
         import keras
 
         starts = range(0, n, self.batch_size)
-        with quiet(), without_gradients():
+        with silence_keras(), disable_gradients():
             parts = [
                 as_rows(keras.ops.convert_to_numpy(pick_scores(answer, self._place or ())), min(self.batch_size, n - start))
                 for start, answer in zip(starts, answers, strict=True)
@@ -161,10 +161,10 @@ class KerasTarget:
             )
         parts = [x.parts[x.names.index(name)] for name in names] if set(names) == set(x.names) else list(x.parts)
         values = [
-            typed(shaped(part, shape, name), dtype, name)
+            cast_values(reshape_values(part, shape, name), dtype, name)
             for part, (name, shape, dtype) in zip(parts, self._inputs, strict=True)
         ]
-        with quiet(), without_gradients():
+        with silence_keras(), disable_gradients():
             return [
                 self._call([part[start : start + self.batch_size] for part in values])
                 for start in range(0, len(values[0]), self.batch_size)
@@ -178,13 +178,13 @@ class KerasTarget:
         return self.model(batch[0] if len(batch) == 1 and not isinstance(structure, list) else batch, training=False)
 
 
-def as_inputs_of(x: Any) -> Inputs:
+def wrap_inputs(x: Any) -> Inputs:
     """Records as inputs: one array, or several as they are.
 
-    >>> len(as_inputs_of([[1.0], [2.0]]))
+    >>> len(wrap_inputs([[1.0], [2.0]]))
     2
     """
-    return x if isinstance(x, Inputs) else Inputs((dense(x),))
+    return x if isinstance(x, Inputs) else Inputs((make_dense_array(x),))
 
 
 def _dtype_of(tensor: Any) -> np.dtype[Any]:
@@ -192,7 +192,7 @@ def _dtype_of(tensor: Any) -> np.dtype[Any]:
     return np.dtype(tensor.dtype if tensor.dtype != "bfloat16" else "float32")
 
 
-def without_gradients() -> AbstractContextManager[Any]:
+def disable_gradients() -> AbstractContextManager[Any]:
     """A context in which the torch backend, if it is the one in use, keeps no graph."""
     import keras
 
@@ -200,12 +200,12 @@ def without_gradients() -> AbstractContextManager[Any]:
     return torch.no_grad() if torch is not None and keras.backend.backend() == "torch" else nullcontext()
 
 
-def quiet() -> warnings.catch_warnings[None]:
+def silence_keras() -> warnings.catch_warnings[None]:
     """A context without the remarks of Keras on array interfaces."""
     return warnings.catch_warnings(action="ignore", category=DeprecationWarning)
 
 
-def from_keras(path: Path, trust: Trust, *, outputs: str | None = None) -> tuple[KerasTarget, tuple[str, ...]]:
+def load_keras(path: Path, trust: TrustSettings, *, outputs: str | None = None) -> tuple[KerasTarget, tuple[str, ...]]:
     """The model in a `.keras` file, and what a reader must know of its opening.
 
     Raises:
@@ -213,15 +213,15 @@ def from_keras(path: Path, trust: Trust, *, outputs: str | None = None) -> tuple
         UnsafeFileError: The file can run code and was not declared safe.
     """
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    odd = sorted(set(code_inside(read_config(path))))
+    odd = sorted(set(find_code_parts(read_architecture(path))))
     if odd and not trust.code:
         raise UnsafeFileError(
             f"Expected only Keras's own layers in {path}, got {', '.join(odd)} (SHA-256 {digest}), which can run code. "
             f"Give the model as module:factory, or add --trust-code if you trust its origin."
         )
-    keras = backed_keras()
+    keras = import_keras()
     try:
-        with quiet():
+        with silence_keras():
             model = keras.models.load_model(str(path), compile=False, safe_mode=not odd)
     except Exception as error:  # Keras and its backends raise errors of many kinds
         first = (str(error).splitlines() or [""])[0]
@@ -232,7 +232,7 @@ def from_keras(path: Path, trust: Trust, *, outputs: str | None = None) -> tuple
     return KerasTarget(model, outputs=outputs, digest=digest), ((note,) if odd else ())
 
 
-def read_config(path: Path) -> Any:
+def read_architecture(path: Path) -> Any:
     """The architecture that a `.keras` file describes.
 
     Raises:
@@ -247,29 +247,29 @@ def read_config(path: Path) -> Any:
         raise InputError(f"Expected a complete .keras archive, got {path}: {error}. Save it again.") from error
 
 
-def code_inside(config: Any) -> Iterator[str]:
+def find_code_parts(config: Any) -> Iterator[str]:
     """Names of everything in an architecture that is not a part of Keras which only computes.
 
-    >>> list(code_inside({"module": "os", "class_name": "system"}))
+    >>> list(find_code_parts({"module": "os", "class_name": "system"}))
     ['os.system']
     """
     if isinstance(config, list):
         for part in config:
-            yield from code_inside(part)
+            yield from find_code_parts(part)
     if not isinstance(config, dict):
         return
     name, module = config.get("class_name"), config.get("module")
-    if isinstance(name, str) and not only_computes(str(module or ""), name, str(config.get("registered_name") or "")):
+    if isinstance(name, str) and not is_harmless_part(str(module or ""), name, str(config.get("registered_name") or "")):
         yield f"{module}.{name}" if module else name
     for key, part in config.items():
         if key != "compile_config":  # left out when the model is opened
-            yield from code_inside(part)
+            yield from find_code_parts(part)
 
 
-def only_computes(module: str, name: str, registered: str) -> bool:
+def is_harmless_part(module: str, name: str, registered: str) -> bool:
     """Whether a part of an architecture is one of Keras's own that reads and runs nothing.
 
-    >>> only_computes("keras.layers", "Dense", ""), only_computes("keras.layers", "Lambda", "")
+    >>> is_harmless_part("keras.layers", "Dense", ""), is_harmless_part("keras.layers", "Lambda", "")
     (True, False)
     """
     if name in RUNS_CODE or ">" in registered:
@@ -281,7 +281,7 @@ def only_computes(module: str, name: str, registered: str) -> bool:
     return module.startswith(INNER) or module.removeprefix("keras.") in HOMES
 
 
-def backed_keras() -> Any:
+def import_keras() -> Any:
     """The keras module, on torch where its usual backend is not installed.
 
     Raises:

@@ -9,9 +9,15 @@ from typing import Any
 
 from memberscope.errors import InputError
 from memberscope.targets.answers import output_kind as kinds
-from memberscope.targets.frameworks.onnx_file import OnnxFacts, file_digest, read_facts
-from memberscope.targets.frameworks.onnx_outputs import choose, read
-from memberscope.targets.frameworks.onnx_session import batches, feeds_of, inputs_of, joined, probe
+from memberscope.targets.frameworks.onnx_file import OnnxFacts, hash_onnx_files, read_facts
+from memberscope.targets.frameworks.onnx_outputs import choose_output, extract_outputs
+from memberscope.targets.frameworks.onnx_session import (
+    build_feeds,
+    join_answers,
+    probe_session,
+    read_session_inputs,
+    run_batches,
+)
 from memberscope.types import Floats, Signal
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -49,15 +55,17 @@ class OnnxTarget:
         path = Path(source) if source and Path(source).is_file() else None
         facts = OnnxFacts() if path is None else read_facts(path)
         self.session = session
-        self.inputs = inputs_of(session)
+        self.inputs = read_session_inputs(session)
         self.batch_size = batch_size
-        seen = probe(session, self.inputs, batch_size)
-        self.choice = choose(session, seen, kinds.declared(outputs), tuple(map(str, classes)) or facts.classes)
+        seen = probe_session(session, self.inputs, batch_size)
+        self.choice = choose_output(
+            session, seen, kinds.parse_declared_outputs(outputs), tuple(map(str, classes)) or facts.classes
+        )
         self.signal: Signal = self.choice.signal
-        self.access = kinds.level(self.signal)
+        self.access = kinds.find_signal_access(self.signal)
         self.classes = self.choice.classes or None
         self.known_classes = self.choice.n_classes or n_classes
-        self.digest = None if path is None else file_digest(path, facts, f"{self.choice.name}:{self.signal}")
+        self.digest = None if path is None else hash_onnx_files(path, facts, f"{self.choice.name}:{self.signal}")
         self.n_parameters = facts.n_parameters or None
 
     digest: str | None
@@ -85,16 +93,16 @@ class OnnxTarget:
         Raises:
             InputError: `x` lacks an input, or has another number of features or other types than the model takes.
         """
-        feeds = feeds_of(self.inputs, x)
+        feeds = build_feeds(self.inputs, x)
         name = self.choice.name
-        parts = [batch[name] for batch in batches(self.session, self.inputs, feeds, [name], self.batch_size)]
-        values = read(joined(parts), self.choice)
+        parts = [batch[name] for batch in run_batches(self.session, self.inputs, feeds, [name], self.batch_size)]
+        values = extract_outputs(join_answers(parts), self.choice)
         if self.signal != "labels":
             self.known_classes = self.known_classes or values.shape[1]
         return values
 
 
-def from_onnx(path: Path, *, outputs: str | None = None, device: str | None = None) -> OnnxTarget:
+def load_onnx(path: Path, *, outputs: str | None = None, device: str | None = None) -> OnnxTarget:
     """The model in an `.onnx` file, on the threads that OMP_NUM_THREADS allows (all cores if it is not set).
 
     Raises:

@@ -47,11 +47,11 @@ def read_facts(path: Path) -> OnnxFacts:
     except (ValueError, IndexError, RecursionError) as error:
         raise InputError(f"Expected a complete ONNX model, got {path}: {error}. Export it again.") from error
     for name in facts.external:
-        beside(path, name)
+        find_weights_file(path, name)
     return facts
 
 
-def beside(path: Path, name: str) -> Path:
+def find_weights_file(path: Path, name: str) -> Path:
     """The file of weights `name` in the folder of the model.
 
     Raises:
@@ -65,10 +65,10 @@ def beside(path: Path, name: str) -> Path:
     return file
 
 
-def file_digest(path: Path, facts: OnnxFacts, read_as: str) -> str:
+def hash_onnx_files(path: Path, facts: OnnxFacts, read_as: str) -> str:
     """Hash of the contents of the model's file and of those beside it that hold its weights, and of how it is read."""
     hasher = hashlib.sha256(f"onnx:{read_as}:".encode())
-    for file in (path, *(beside(path, name) for name in sorted(set(facts.external)))):
+    for file in (path, *(find_weights_file(path, name) for name in sorted(set(facts.external)))):
         with file.open("rb") as stream:
             hasher.update(hashlib.file_digest(stream, "sha256").digest())
     return hasher.hexdigest()
@@ -81,12 +81,12 @@ def read_model(view: memoryview, facts: OnnxFacts) -> None:
         ValueError: It holds no graph, or ends in the middle.
     """
     found = False
-    for number, part in each(view, {MODEL_GRAPH, MODEL_FUNCTION}):
+    for number, part in iterate_messages(view, {MODEL_GRAPH, MODEL_FUNCTION}):
         if number == MODEL_GRAPH:
             found = True
             read_graph(part, facts)
             continue
-        for _, node in each(part, {FUNCTION_NODE}):
+        for _, node in iterate_messages(part, {FUNCTION_NODE}):
             read_node(node, facts)
     if not found:
         raise ValueError("it holds no graph")
@@ -94,23 +94,23 @@ def read_model(view: memoryview, facts: OnnxFacts) -> None:
 
 def read_graph(view: memoryview, facts: OnnxFacts) -> None:
     """Collect the facts of a GraphProto."""
-    for number, part in each(view, {GRAPH_NODE, GRAPH_TENSOR, GRAPH_SPARSE}):
+    for number, part in iterate_messages(view, {GRAPH_NODE, GRAPH_TENSOR, GRAPH_SPARSE}):
         if number == GRAPH_NODE:
             read_node(part, facts)
         elif number == GRAPH_TENSOR:
             read_tensor(part, facts)
         else:
-            for _, tensor in each(part, {1, 2}):
+            for _, tensor in iterate_messages(part, {1, 2}):
                 read_tensor(tensor, facts)
 
 
 def read_node(view: memoryview, facts: OnnxFacts) -> None:
     """Collect the facts of a NodeProto: its classes and what its attributes hold."""
-    for _, attribute in each(view, {NODE_ATTRIBUTE}):
+    for _, attribute in iterate_messages(view, {NODE_ATTRIBUTE}):
         name, values = "", []
-        for number, part in fields(attribute):
+        for number, part in iterate_fields(attribute):
             if number == ATTRIBUTE_INTS:
-                values += [str(value) for value in ints(part)]
+                values += [str(value) for value in read_integers(part)]
             elif not isinstance(part, memoryview):
                 continue
             elif number == ATTRIBUTE_NAME:
@@ -128,44 +128,44 @@ def read_node(view: memoryview, facts: OnnxFacts) -> None:
 def read_tensor(view: memoryview, facts: OnnxFacts) -> None:
     """Count the weights of a TensorProto, and note the file that holds them."""
     sizes, kind = [], 0
-    for number, part in fields(view):
+    for number, part in iterate_fields(view):
         if number == TENSOR_DIMS:
-            sizes += ints(part)
+            sizes += read_integers(part)
         elif number == TENSOR_TYPE:
             kind = part
         elif number == TENSOR_EXTERNAL:
-            entry = {key: bytes(value).decode() for key, value in each(part, {1, 2})}
+            entry = {key: bytes(value).decode() for key, value in iterate_messages(part, {1, 2})}
             if entry.get(1) == "location":
                 facts.external.append(entry.get(2, ""))
     facts.n_parameters += math.prod(sizes) if kind in REAL else 0
 
 
-def each(view: memoryview, wanted: set[int]) -> Iterator[tuple[int, memoryview]]:
+def iterate_messages(view: memoryview, wanted: set[int]) -> Iterator[tuple[int, memoryview]]:
     """The messages in the fields `wanted`."""
-    return ((number, part) for number, part in fields(view) if number in wanted and isinstance(part, memoryview))
+    return ((number, part) for number, part in iterate_fields(view) if number in wanted and isinstance(part, memoryview))
 
 
-def ints(part: Any) -> list[int]:
+def read_integers(part: Any) -> list[int]:
     """Whole numbers of a repeated field, packed or one by one.
 
-    >>> ints(7), ints(memoryview(bytes([3, 4])))
+    >>> read_integers(7), read_integers(memoryview(bytes([3, 4])))
     ([7], [3, 4])
     """
     if not isinstance(part, memoryview):
-        return [signed(part)]
+        return [decode_signed(part)]
     values, at = [], 0
     while at < len(part):
-        value, at = varint(part, at)
-        values.append(signed(value))
+        value, at = decode_varint(part, at)
+        values.append(decode_signed(value))
     return values
 
 
-def signed(value: int) -> int:
+def decode_signed(value: int) -> int:
     """A 64-bit number in two's complement."""
     return value - 2**64 if value >= 2**63 else value
 
 
-def varint(view: memoryview, at: int) -> tuple[int, int]:
+def decode_varint(view: memoryview, at: int) -> tuple[int, int]:
     """The number at a position and where it ends."""
     value = shift = 0
     while True:
@@ -178,26 +178,26 @@ def varint(view: memoryview, at: int) -> tuple[int, int]:
             raise ValueError("it is not protobuf")
 
 
-def fields(view: memoryview) -> Iterator[tuple[int, Any]]:
+def iterate_fields(view: memoryview) -> Iterator[tuple[int, Any]]:
     """Number and content of each field: whole numbers as int, everything with a length as a view.
 
     Raises:
         ValueError: The message ends in the middle of a field.
 
-    >>> list(fields(memoryview(bytes([0x08, 0x05]))))
+    >>> list(iterate_fields(memoryview(bytes([0x08, 0x05]))))
     [(1, 5)]
     """
     at = 0
     while at < len(view):
-        key, at = varint(view, at)
+        key, at = decode_varint(view, at)
         number, kind = key >> 3, key & 7
         if kind == 0:
-            value, at = varint(view, at)
+            value, at = decode_varint(view, at)
             yield number, value
             continue
         if kind not in (1, 2, 5) or number == 0:
             raise ValueError("it is not protobuf")
-        length, at = varint(view, at) if kind == 2 else (8 if kind == 1 else 4, at)
+        length, at = decode_varint(view, at) if kind == 2 else (8 if kind == 1 else 4, at)
         if at + length > len(view):
             raise ValueError("it ends in the middle")
         yield number, view[at : at + length]

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.targets.answers.output_kind import Outputs, one_a_class, told
+from memberscope.targets.answers.output_kind import Outputs, expand_to_classes, infer_output_kind
 from memberscope.types import Floats
 
 REAL = ("tensor(float)", "tensor(double)", "tensor(float16)")
 
 
 @dataclass(frozen=True)
-class Choice:
+class OutputChoice:
     """The output to read, what it is, its number of classes if known, and the class values in its order (none if not told)."""
 
     name: str
@@ -25,7 +25,7 @@ class Choice:
     classes: tuple[str, ...]
 
 
-def choose(session: Any, seen: Mapping[str, Any], declared: Outputs | None, classes: tuple[str, ...]) -> Choice:
+def choose_output(session: Any, seen: Mapping[str, Any], declared: Outputs | None, classes: tuple[str, ...]) -> OutputChoice:
     """The output of `session` that is its answer; `seen` are its answers to made-up records, `classes` the file's.
 
     Probabilities go before logits and scores before labels, unless something else is `declared`.
@@ -36,26 +36,26 @@ def choose(session: Any, seen: Mapping[str, Any], declared: Outputs | None, clas
     offered = {entry.name: entry for entry in session.get_outputs()}
     scores = [name for name, entry in offered.items() if entry.type in REAL or entry.type.startswith("seq(map(")]
     if declared == "labels" or not scores:
-        return labels_among(offered, scores, declared, classes)
+        return find_label_output(offered, scores, declared, classes)
     if declared and len(scores) == 1:
         kinds: dict[str, Outputs] = {scores[0]: declared}
     else:
-        kinds = {name: kind_of(offered[name], seen.get(name)) for name in scores}
-    name, signal = best(kinds, declared)
-    keys = keys_of(seen.get(name))
-    width = width_of(offered[name], seen.get(name))
+        kinds = {name: classify_output(offered[name], seen.get(name)) for name in scores}
+    name, signal = find_best_output(kinds, declared)
+    keys = list_class_keys(seen.get(name))
+    width = count_scores(offered[name], seen.get(name))
     known = keys or (classes if width in (None, len(classes)) or (width == 1 and len(classes) == 2) else ())
     n_classes = len(known) if known else None if width is None else max(2, width)
-    return Choice(name, signal, n_classes, known)
+    return OutputChoice(name, signal, n_classes, known)
 
 
-def best(kinds: Mapping[str, Outputs], declared: Outputs | None) -> tuple[str, Outputs]:
+def find_best_output(kinds: Mapping[str, Outputs], declared: Outputs | None) -> tuple[str, Outputs]:
     """The one output of scores of the declared kind, or else of probabilities, or else of logits.
 
     Raises:
         InputError: Several are possible.
 
-    >>> best({"hidden": "logits", "p": "probabilities"}, None)
+    >>> find_best_output({"hidden": "logits", "p": "probabilities"}, None)
     ('p', 'probabilities')
     """
     wanted = declared or ("probabilities" if "probabilities" in kinds.values() else "logits")
@@ -68,7 +68,9 @@ def best(kinds: Mapping[str, Outputs], declared: Outputs | None) -> tuple[str, O
     return fitting[0], wanted
 
 
-def labels_among(offered: Mapping[str, Any], scores: list[str], declared: str | None, classes: tuple[str, ...]) -> Choice:
+def find_label_output(
+    offered: Mapping[str, Any], scores: list[str], declared: str | None, classes: tuple[str, ...]
+) -> OutputChoice:
     """The output of labels.
 
     Raises:
@@ -84,35 +86,35 @@ def labels_among(offered: Mapping[str, Any], scores: list[str], declared: str | 
             f"Expected class numbers in the output {found[0]!r}, got words whose order the model does not tell. "
             f"Export it with numbers as labels."
         )
-    return Choice(found[0], "labels", len(classes) or None, classes)
+    return OutputChoice(found[0], "labels", len(classes) or None, classes)
 
 
-def kind_of(entry: Any, seen: Any) -> Outputs:
+def classify_output(entry: Any, seen: Any) -> Outputs:
     """What an output of scores is: told from answers `seen`, else by its name; dictionaries are probabilities."""
     if seen is None:
         return "probabilities" if "prob" in entry.name.lower() or "map" in entry.type else "logits"
-    scores = scores_of(seen)
-    return told(scores.reshape(len(scores), -1), f"the output {entry.name!r}")
+    scores = convert_answer(seen)
+    return infer_output_kind(scores.reshape(len(scores), -1), f"the output {entry.name!r}")
 
 
-def keys_of(seen: Any) -> tuple[str, ...]:
+def list_class_keys(seen: Any) -> tuple[str, ...]:
     """Class values that dictionaries are keyed by, in their order."""
     return tuple(str(key) for key in seen[0]) if isinstance(seen, list) else ()
 
 
-def width_of(entry: Any, seen: Any) -> int | None:
+def count_scores(entry: Any, seen: Any) -> int | None:
     """Scores a record, from answers `seen` or the declared shape; None if neither tells."""
     if seen is not None:
-        return int(scores_of(seen)[:1].size)
+        return int(convert_answer(seen)[:1].size)
     if len(entry.shape or ()) < 2:
         return None
     return entry.shape[1] if isinstance(entry.shape[1], int) else None
 
 
-def scores_of(answer: Any) -> Floats:
+def convert_answer(answer: Any) -> Floats:
     """An answer as numbers (n, ...), dictionaries by the order of the first one's keys.
 
-    >>> scores_of([{"no": 0.25, "yes": 0.75}]).tolist()
+    >>> convert_answer([{"no": 0.25, "yes": 0.75}]).tolist()
     [[0.25, 0.75]]
     """
     if isinstance(answer, list):
@@ -121,11 +123,11 @@ def scores_of(answer: Any) -> Floats:
     return np.asarray(answer, dtype=np.float64)
 
 
-def read(answer: Any, choice: Choice) -> Floats:
+def extract_outputs(answer: Any, choice: OutputChoice) -> Floats:
     """An answer as outputs (n, k), or as labels (n, 1): positions in the classes, -1 for a value that is none of them."""
     if choice.signal != "labels":
-        return one_a_class(scores_of(answer), choice.signal)
+        return expand_to_classes(convert_answer(answer), choice.signal)
     if not choice.classes:
-        return one_a_class(answer, "labels")
+        return expand_to_classes(answer, "labels")
     position = {name: k for k, name in enumerate(choice.classes)}
-    return one_a_class([position.get(str(value), -1) for value in np.ravel(answer)], "labels")
+    return expand_to_classes([position.get(str(value), -1) for value in np.ravel(answer)], "labels")

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from memberscope.errors import InputError
 from memberscope.frames.access import is_frame, name_columns
-from memberscope.frames.inputs import dense, named, shaped, typed
-from memberscope.targets.answers.output_kind import PROBES, made_up
+from memberscope.frames.inputs import cast_values, make_dense_array, reshape_values, select_columns
+from memberscope.targets.answers.output_kind import PROBES, make_probe_records
 
 TYPES = {"float": "float32", "double": "float64", "float16": "float16", "bool": "bool", "string": "O"}
 TYPES |= {f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
@@ -29,7 +29,7 @@ class Input:
     shape: tuple[int | None, ...] | None
 
 
-def inputs_of(session: Any) -> tuple[Input, ...]:
+def read_session_inputs(session: Any) -> tuple[Input, ...]:
     """What a session takes: one tensor of records, or one tensor a column.
 
     Raises:
@@ -53,24 +53,26 @@ def inputs_of(session: Any) -> tuple[Input, ...]:
     return tuple(found)
 
 
-def feeds_of(inputs: Sequence[Input], x: Any) -> Feeds:
+def build_feeds(inputs: Sequence[Input], x: Any) -> Feeds:
     """The records `x` as the arrays (n, ...) that the inputs take.
 
     Raises:
         InputError: A column is missing, or shape or type do not fit.
     """
     if len(inputs) == 1 and not (is_frame(x) and inputs[0].name in name_columns(x) and inputs[0].shape in ((), (1,))):
-        columns = [dense(x)]
+        columns = [make_dense_array(x)]
     else:
-        columns = named(x, [entry.name for entry in inputs], "ONNX model")
+        columns = select_columns(x, [entry.name for entry in inputs], "ONNX model")
     feeds = {}
     for entry, column in zip(inputs, columns, strict=True):
-        fitting = column if entry.shape is None else shaped(column, entry.shape, entry.name)
-        feeds[entry.name] = typed(fitting, entry.dtype, entry.name)
+        fitting = column if entry.shape is None else reshape_values(column, entry.shape, entry.name)
+        feeds[entry.name] = cast_values(fitting, entry.dtype, entry.name)
     return feeds
 
 
-def batches(session: Any, inputs: Sequence[Input], feeds: Feeds, names: Sequence[str], size: int) -> Iterator[dict[str, Any]]:
+def run_batches(
+    session: Any, inputs: Sequence[Input], feeds: Feeds, names: Sequence[str], size: int
+) -> Iterator[dict[str, Any]]:
     """Answers of one batch of `size` after another, by name; where the model fixes the size, the last one is filled up."""
     n = len(next(iter(feeds.values())))
     fixed = inputs[0].batch
@@ -79,35 +81,35 @@ def batches(session: Any, inputs: Sequence[Input], feeds: Feeds, names: Sequence
         batch = {name: values[start : start + step] for name, values in feeds.items()}
         rows = min(step, n - start)
         if fixed and rows < fixed:
-            batch = {name: filled(values, fixed) for name, values in batch.items()}
+            batch = {name: pad_batch(values, fixed) for name, values in batch.items()}
         yield {name: answer[:rows] for name, answer in zip(names, session.run(list(names), batch), strict=True)}
 
 
-def filled(values: NDArray[Any], n: int) -> NDArray[Any]:
+def pad_batch(values: NDArray[Any], n: int) -> NDArray[Any]:
     """`values` (r, ...) with its last row repeated up to `n` rows.
 
-    >>> filled(np.array([[1], [2]]), 3).tolist()
+    >>> pad_batch(np.array([[1], [2]]), 3).tolist()
     [[1], [2], [2]]
     """
     return np.concatenate([values, np.repeat(values[-1:], n - len(values), axis=0)])
 
 
-def joined(parts: Sequence[Any]) -> Any:
+def join_answers(parts: Sequence[Any]) -> Any:
     """The answers of all batches: lists of dictionaries one after the other, arrays concatenated."""
     return [row for part in parts for row in part] if isinstance(parts[0], list) else np.concatenate(parts)
 
 
-def probe(session: Any, inputs: Sequence[Input], size: int) -> Mapping[str, Any]:
+def probe_session(session: Any, inputs: Sequence[Input], size: int) -> Mapping[str, Any]:
     """All answers to made-up records; none where a dimension is not known, or the model takes no such records."""
     feeds: Feeds = {}
     for entry in inputs:
-        made = None if entry.shape is None else made_up(entry.shape, entry.dtype.kind, PROBES)
+        made = None if entry.shape is None else make_probe_records(entry.shape, entry.dtype.kind, PROBES)
         if made is None:
             return {}
         feeds[entry.name] = made.astype(entry.dtype)
     names = [entry.name for entry in session.get_outputs()]
     try:
-        found = list(batches(session, inputs, feeds, names, size))
-        return {name: joined([batch[name] for batch in found]) for name in names}
+        found = list(run_batches(session, inputs, feeds, names, size))
+        return {name: join_answers([batch[name] for batch in found]) for name in names}
     except Exception:  # the runtime's errors have no common base; made-up records may be refused for any reason
         return {}

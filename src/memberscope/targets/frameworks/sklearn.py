@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.frames.fitted_columns import fitted_names_of
+from memberscope.frames.fitted_columns import list_estimator_columns
 from memberscope.frames.stacking import take_fitted_order
-from memberscope.targets.answers.decisions import decides_itself
+from memberscope.targets.answers.decisions import has_own_decision_rule
 from memberscope.targets.answers.one_vs_all import NOTE, divide_by_sums, is_one_vs_all
-from memberscope.targets.code_digest import code_digest, modules_inside
+from memberscope.targets.code_digest import hash_source_code, list_defining_modules
 from memberscope.targets.tasks import refuse_unfitted, refuse_unsupported
-from memberscope.targets.white_box.sklearn import SklearnInside, opens
+from memberscope.targets.white_box.sklearn import SklearnInside, has_known_gradient
 from memberscope.types import Access, Floats, Ints, Signal
 
 
@@ -44,19 +44,19 @@ class SklearnTarget:
         classes = np.asarray(estimator.classes_)
         self.estimator = estimator
         self._digest = digest
-        self._fitted = fitted_names_of(estimator)
+        self._fitted = list_estimator_columns(estimator)
         self._order = np.argsort(classes, kind="stable")
         self.classes = tuple(str(name) for name in classes[self._order])
         self._sorted = classes[self._order]
-        self._asked = one_column_a_class(estimator)
-        self.access, self.signal = offered(self._asked)
-        if self.signal == "logits" and len(classes) > 2 and pairwise(self._asked):
+        self._asked = replace_pairwise_decision(estimator)
+        self.access, self.signal = find_richest_answer(self._asked)
+        if self.signal == "logits" and len(classes) > 2 and has_pairwise_columns(self._asked):
             self.access, self.signal = Access.LABEL, "labels"
         self._divides = self.signal == "probabilities" and len(classes) > 2 and is_one_vs_all(estimator)
         self.notes: tuple[str, ...] = (NOTE,) if self._divides else ()
-        if self.signal != "labels" and decides_itself(estimator):
+        if self.signal != "labels" and has_own_decision_rule(estimator):
             self.predict = self._predict
-        if (np.diff(self._order) > 0).all() and opens(estimator):
+        if (np.diff(self._order) > 0).all() and has_known_gradient(estimator):
             self.inside = SklearnInside(estimator)
 
     access: Access
@@ -77,7 +77,7 @@ class SklearnTarget:
         import joblib
 
         try:
-            code = code_digest(modules_inside(self.estimator))
+            code = hash_source_code(list_defining_modules(self.estimator))
             if code is None or (self._digest is not None and not code):
                 return self._digest if code is not None else None
             fitted = self._digest or joblib.hash(self.estimator)
@@ -121,26 +121,26 @@ class SklearnTarget:
         return np.searchsorted(self._sorted, predicted[:, 0]).astype(np.int64)
 
 
-def pairwise(estimator: Any) -> bool:
+def has_pairwise_columns(estimator: Any) -> bool:
     """Whether `decision_function` has a column a pair of classes; of three there are three, which nothing else tells apart."""
     inner = estimator.steps[-1][1] if hasattr(estimator, "steps") else getattr(estimator, "best_estimator_", None)
-    return getattr(estimator, "decision_function_shape", "ovr") == "ovo" or (inner is not None and pairwise(inner))
+    return getattr(estimator, "decision_function_shape", "ovr") == "ovo" or (inner is not None and has_pairwise_columns(inner))
 
 
-def one_column_a_class(estimator: Any) -> Any:
+def replace_pairwise_decision(estimator: Any) -> Any:
     """The estimator, or where it decides between pairs of classes a shallow copy that gives one column a class."""
-    if not pairwise(estimator) or hasattr(estimator, "predict_proba"):
+    if not has_pairwise_columns(estimator) or hasattr(estimator, "predict_proba"):
         return estimator
     asked = copy.copy(estimator)
     if hasattr(estimator, "steps"):
         name, last = estimator.steps[-1]
-        asked.steps = [*estimator.steps[:-1], (name, one_column_a_class(last))]
+        asked.steps = [*estimator.steps[:-1], (name, replace_pairwise_decision(last))]
     elif hasattr(estimator, "decision_function_shape"):
         asked.decision_function_shape = "ovr"
     return asked
 
 
-def offered(estimator: Any) -> tuple[Access, Signal]:
+def find_richest_answer(estimator: Any) -> tuple[Access, Signal]:
     """The richest answer an estimator gives.
 
     Raises:

@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class Portal:
+class EventLoopThread:
     """A loop that runs until it is closed.
 
     >>> async def one():
     ...     return 1
-    >>> portal = Portal()
+    >>> portal = EventLoopThread()
     >>> portal.call(one())
     1
     >>> portal.close()

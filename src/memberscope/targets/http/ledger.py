@@ -31,7 +31,7 @@ Work = Callable[[sqlite3.Connection], Any]
 
 
 @dataclass(frozen=True)
-class Query:
+class LedgerQuery:
     """One record of a request: the `key` of what is asked, and the `owner`, the record of the audit that it is spent for."""
 
     key: bytes
@@ -39,7 +39,7 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Spent:
+class QuerySpending:
     """What a ledger has booked: records sent, answers stored, and queries sent once or more without an answer."""
 
     sent: int
@@ -54,7 +54,7 @@ class Ledger:
     what arrives while it waits for the disk is written together.
 
     >>> ledger = Ledger(None, b"endpoint")
-    >>> one = Query(b"what is asked".ljust(20), b"record 1".ljust(16))
+    >>> one = LedgerQuery(b"what is asked".ljust(20), b"record 1".ljust(16))
     >>> line = ledger.reserve([one], each=1).result()
     >>> ledger.answer(line, [one], [b"0.9"]).result()
     >>> list(ledger.find([one.key]).result().values()), ledger.spent().result()
@@ -90,12 +90,12 @@ class Ledger:
                 part = lines[start : start + MANY]
                 text = f"select line, length(keys), answers from sendings where line in ({','.join('?' * len(part))})"
                 for line, width, answers in file.execute(text, part):
-                    stored[line] = pieces(answers, len(answers) * KEY // width)
+                    stored[line] = split_bytes(answers, len(answers) * KEY // width)
             return {key: stored[line][place] for key, (line, place) in places.items()}
 
         return self._submit(work)
 
-    def reserve(self, queries: Sequence[Query], *, each: int | None = None, total: int | None = None) -> Future[int]:
+    def reserve(self, queries: Sequence[LedgerQuery], *, each: int | None = None, total: int | None = None) -> Future[int]:
         """Book one more sending of `queries`, all of them or none; its line.
 
         Raises:
@@ -137,7 +137,7 @@ class Ledger:
                 f"Raise --max-queries, or give fewer records."
             )
 
-    def refund(self, line: int, queries: Sequence[Query]) -> Future[None]:
+    def refund(self, line: int, queries: Sequence[LedgerQuery]) -> Future[None]:
         """Take a reservation back: the server certainly did not answer."""
 
         def work(file: sqlite3.Connection) -> None:
@@ -147,7 +147,7 @@ class Ledger:
 
         return self._submit(work)
 
-    def answer(self, line: int, queries: Sequence[Query], answers: Sequence[bytes]) -> Future[None]:
+    def answer(self, line: int, queries: Sequence[LedgerQuery], answers: Sequence[bytes]) -> Future[None]:
         """Store the answers to the `queries` of a line, all of one length."""
 
         def work(file: sqlite3.Connection) -> None:
@@ -156,12 +156,12 @@ class Ledger:
 
         return self._submit(work)
 
-    def spent(self) -> Future[Spent]:
+    def spent(self) -> Future[QuerySpending]:
         """What was booked for this endpoint, in this run and earlier ones."""
 
-        def work(file: sqlite3.Connection) -> Spent:
+        def work(file: sqlite3.Connection) -> QuerySpending:
             unanswered = sum(1 for key, count in self._waiting.items() if count > 0 and key not in self._line_of)
-            return Spent(self._sent.total(), len(self._line_of), unanswered)
+            return QuerySpending(self._sent.total(), len(self._line_of), unanswered)
 
         return self._submit(work)
 
@@ -173,11 +173,11 @@ class Ledger:
         """Learn what earlier runs booked."""
         text = "select line, keys, owners, answers is not null from sendings where scope = ?"
         for line, keys, owners, answered in file.execute(text, (self.scope,)):
-            self._sent.update(pieces(owners, OWNER))
+            self._sent.update(split_bytes(owners, OWNER))
             if answered:
-                self._note(line, pieces(keys, KEY))
+                self._note(line, split_bytes(keys, KEY))
             else:
-                self._waiting.update(pieces(keys, KEY))
+                self._waiting.update(split_bytes(keys, KEY))
 
     def close(self) -> None:
         """Write what is left and close the file."""
@@ -194,10 +194,10 @@ class Ledger:
     def _write(self, opened: Future[None]) -> None:
         """Open the file, then write what is submitted: all that waits in one transaction."""
         try:
-            file = opened_file(self.path)
+            file = open_ledger_file(self.path)
             self._read(file)
         except Exception as error:
-            opened.set_exception(named(error, self.path))
+            opened.set_exception(translate_ledger_error(error, self.path))
             return
         opened.set_result(None)
         going = True
@@ -223,7 +223,7 @@ class Ledger:
             file.execute("commit")
         except sqlite3.Error as error:
             for _, done in waiting:
-                done.set_exception(named(error, self.path))
+                done.set_exception(translate_ledger_error(error, self.path))
             if file.in_transaction:
                 file.execute("rollback")
             return
@@ -234,16 +234,16 @@ class Ledger:
                 done.set_exception(why)
 
 
-def pieces(text: bytes, size: int) -> list[bytes]:
+def split_bytes(text: bytes, size: int) -> list[bytes]:
     """Bytes cut into equal pieces.
 
-    >>> pieces(b"abcd", 2)
+    >>> split_bytes(b"abcd", 2)
     [b'ab', b'cd']
     """
     return [text[start : start + size] for start in range(0, len(text), size)]
 
 
-def opened_file(path: Path | None) -> sqlite3.Connection:
+def open_ledger_file(path: Path | None) -> sqlite3.Connection:
     """A connection that keeps others out and whose commits are on the disk."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -255,7 +255,7 @@ def opened_file(path: Path | None) -> sqlite3.Connection:
     return file
 
 
-def named(error: Exception, path: Path | None) -> InputError:
+def translate_ledger_error(error: Exception, path: Path | None) -> InputError:
     """A disk's or a file's trouble as a sentence."""
     if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
         return InputError(

@@ -8,8 +8,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from memberscope.errors import InputError
-from memberscope.targets.http.ledger import Ledger, Query
-from memberscope.targets.http.transport import Reply
+from memberscope.targets.http.ledger import Ledger, LedgerQuery
+from memberscope.targets.http.transport import ServerReply
 
 
 class StoppedError(Exception):
@@ -17,17 +17,17 @@ class StoppedError(Exception):
 
 
 @dataclass(frozen=True)
-class Limits:
+class SendingLimits:
     """The most sendings of `each` record, and in `total`."""
 
     each: int | None = None
     total: int | None = None
 
 
-class Booked:
+class LedgerBooking:
     """The booking of one request in the ledger; its first sending is booked at once, so that no request waits for the disk."""
 
-    def __init__(self, ledger: Ledger, queries: list[Query], limits: Limits) -> None:
+    def __init__(self, ledger: Ledger, queries: list[LedgerQuery], limits: SendingLimits) -> None:
         self.ledger, self.queries, self.limits, self.line, self.stopped = ledger, queries, limits, 0, False
         self._early: Future[int] | None = self._booked()
 
@@ -63,15 +63,15 @@ class Booked:
 
 
 @dataclass
-class Ready:
+class PreparedRequest:
     """A request that can leave: where its records stand in the query, its body, and its booking."""
 
     places: list[int]
     body: bytes
-    booking: Booked
+    booking: LedgerBooking
 
 
-class Flight:
+class RequestPipeline:
     """Sends what `ready` makes of each of `parts`, `concurrency` at a time; what `keep` makes of each answer is stored first.
 
     After an error nothing more is sent; what is out is awaited and kept, since it may be paid for.
@@ -79,13 +79,13 @@ class Flight:
 
     def __init__(
         self,
-        ready: Callable[[list[int]], Ready],
-        send: Callable[[Ready], Awaitable[Reply]],
-        keep: Callable[[Ready, Reply], Future[None]],
+        ready: Callable[[list[int]], PreparedRequest],
+        send: Callable[[PreparedRequest], Awaitable[ServerReply]],
+        keep: Callable[[PreparedRequest, ServerReply], Future[None]],
     ) -> None:
         self.ready, self.send, self.keep = ready, send, keep
         self.errors: list[Exception] = []
-        self.out: set[Booked] = set()
+        self.out: set[LedgerBooking] = set()
 
     async def run(self, parts: Iterable[list[int]], concurrency: int, *, first_alone: bool = False) -> None:
         """Send all `parts`, with `first_alone` the others once the first answer was read; they are made ready meanwhile.
@@ -124,7 +124,7 @@ class Flight:
             request = coming
         read.set()
 
-    def _next(self, left: Iterable[list[int]]) -> Ready | None:
+    def _next(self, left: Iterable[list[int]]) -> PreparedRequest | None:
         part = None if self.errors else next(iter(left), None)
         if part is None:
             return None

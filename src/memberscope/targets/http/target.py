@@ -17,17 +17,17 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError, TargetError
-from memberscope.targets.http.event_loop_thread import Portal
-from memberscope.targets.http.ledger import Ledger, Query, Spent
-from memberscope.targets.http.pipeline import Booked, Flight, Limits, Ready
-from memberscope.targets.http.transport import Free, Reply, Sender, shown
+from memberscope.targets.http.event_loop_thread import EventLoopThread
+from memberscope.targets.http.ledger import Ledger, LedgerQuery, QuerySpending
+from memberscope.targets.http.pipeline import LedgerBooking, PreparedRequest, RequestPipeline, SendingLimits
+from memberscope.targets.http.transport import NoBooking, Sender, ServerReply, strip_url
 from memberscope.types import Access, Floats, Signal
-from memberscope.wire.answers import outputs_of
-from memberscope.wire.batch import Batch, batch_of
+from memberscope.wire.answers import parse_outputs
+from memberscope.wire.batch import Batch, build_request_batch
 from memberscope.wire.endpoint import Endpoint
-from memberscope.wire.json_path import described
-from memberscope.wire.protocols import OpenInference, Serving
-from memberscope.wire.tensors import tensors_of
+from memberscope.wire.json_path import describe_json
+from memberscope.wire.protocols import OpenInference, ServingProtocol
+from memberscope.wire.tensors import read_input_tensors
 
 LEVELS: dict[str, Access] = {"labels": Access.LABEL, "probabilities": Access.PROBABILITIES, "logits": Access.LOGITS}
 
@@ -65,11 +65,11 @@ class HttpTarget:
         self.restriction = None if endpoint.top_k is None else f"top:{endpoint.top_k}"
         self.identity = endpoint.identity
         self.ledger = None if ledger is None else Path(ledger)
-        self._serving: Serving = endpoint.serving
+        self._serving: ServingProtocol = endpoint.serving
         self._sender: Sender | None = self._new_sender()
         self._lock = threading.Lock()
         self._asked: Counter[bytes] = Counter()
-        self._open: tuple[Portal, Ledger] | None = None
+        self._open: tuple[EventLoopThread, Ledger] | None = None
         self._metadata: Any = None
         self._version: str | None = None
         self._understood = False
@@ -84,7 +84,7 @@ class HttpTarget:
         declared = self.endpoint.declared.n_classes
         if declared is None and isinstance(self._serving, OpenInference):
             self._started()
-            declared = classes_in(self._metadata, self.endpoint.answer, self.endpoint.outputs)
+            declared = count_metadata_classes(self._metadata, self.endpoint.answer, self.endpoint.outputs)
         if declared is None:
             raise InputError(
                 "Expected the classes of an endpoint, got none. Give --classes in the server's order, or --n-classes."
@@ -101,7 +101,7 @@ class HttpTarget:
             InputError: A budget is used up, or the records do not fit the server.
         """
         portal, ledger = self._started()
-        batch = batch_of(x, self.columns)
+        batch = build_request_batch(x, self.columns)
         queries = self._numbered(batch, owners)
         try:
             return portal.call(self._answers(ledger, batch, queries))
@@ -110,7 +110,7 @@ class HttpTarget:
                 self._asked.subtract(Counter(query.key[:16] for query in queries))
             raise
 
-    def spent(self) -> Spent:
+    def spent(self) -> QuerySpending:
         """What was sent and answered, in this run and the earlier ones of the same ledger."""
         return self._started(ask=False)[1].spent().result()
 
@@ -129,19 +129,19 @@ class HttpTarget:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _started(self, *, ask: bool = True) -> tuple[Portal, Ledger]:
+    def _started(self, *, ask: bool = True) -> tuple[EventLoopThread, Ledger]:
         """The loop and the ledger, opened at the first use; the metadata are asked for once."""
         with self._lock:
             if self._open is None:
                 self._sender = self._sender or self._new_sender()
                 ledger = Ledger(self.ledger, self.endpoint.scope)
-                self._open = (Portal(), ledger)
-                self._shut = weakref.finalize(self, shut, self._open[0], self._sender, ledger)
+                self._open = (EventLoopThread(), ledger)
+                self._shut = weakref.finalize(self, close_connection, self._open[0], self._sender, ledger)
             if ask and self._metadata is None:
                 self._metadata = {}
                 if isinstance(self._serving, OpenInference):
                     self._metadata = self._open[0].call(self._described())
-                    self._serving = replace(self._serving, tensors=tensors_of(self._metadata))
+                    self._serving = replace(self._serving, tensors=read_input_tensors(self._metadata))
             return self._open
 
     async def _described(self) -> Any:
@@ -149,10 +149,10 @@ class HttpTarget:
         serving = self._serving
         assert isinstance(serving, OpenInference)
         assert self._sender is not None
-        reply = await self._sender.deliver("GET", serving.home(self.endpoint.url), None, Free())
-        return parsed(reply.body) if reply.status < 300 else {}
+        reply = await self._sender.deliver("GET", serving.home(self.endpoint.url), None, NoBooking())
+        return parse_json(reply.body) if reply.status < 300 else {}
 
-    def _numbered(self, batch: Batch, owners: Sequence[str] | None) -> list[Query]:
+    def _numbered(self, batch: Batch, owners: Sequence[str] | None) -> list[LedgerQuery]:
         """Each record's query: the key of its content with the number of times that this content was asked before."""
         versions = self._metadata.get("versions") if isinstance(self._metadata, dict) else None
         prints = batch.fingerprints(f"{self.identity}:{versions}".encode())
@@ -162,25 +162,25 @@ class HttpTarget:
                 key = fingerprint + self._asked[fingerprint].to_bytes(4, "big")
                 self._asked[fingerprint] += 1
                 owner = fingerprint if owners is None else blake2b(str(owners[place]).encode(), digest_size=16).digest()
-                found.append(Query(key, owner))
+                found.append(LedgerQuery(key, owner))
         return found
 
-    async def _answers(self, ledger: Ledger, batch: Batch, queries: list[Query]) -> Floats:
+    async def _answers(self, ledger: Ledger, batch: Batch, queries: list[LedgerQuery]) -> Floats:
         """The ledger's answers, and the server's to what is missing."""
         known = await asyncio.wrap_future(ledger.find([query.key for query in queries]))
         rows = [np.frombuffer(known[query.key]) if query.key in known else None for query in queries]
-        limits = Limits(self.query_budget, self.endpoint.max_queries)
+        limits = SendingLimits(self.query_budget, self.endpoint.max_queries)
         sender, told, done = self._sender, self.told, len([row for row in rows if row is not None])
         assert sender is not None
 
-        def ready(places: list[int]) -> Ready:
-            body = dumped(self._serving.request(batch.take(places)))
-            return Ready(places, body, Booked(ledger, [queries[place] for place in places], limits))
+        def ready(places: list[int]) -> PreparedRequest:
+            body = dump_json(self._serving.request(batch.take(places)))
+            return PreparedRequest(places, body, LedgerBooking(ledger, [queries[place] for place in places], limits))
 
-        async def send(request: Ready) -> Reply:
+        async def send(request: PreparedRequest) -> ServerReply:
             return await sender.deliver("POST", self._serving.address(self.endpoint.url), request.body, request.booking)
 
-        def keep(request: Ready, reply: Reply) -> Future[None]:
+        def keep(request: PreparedRequest, reply: ServerReply) -> Future[None]:
             values = self._read(reply.body, len(request.places))
             for place, row in zip(request.places, values, strict=True):
                 rows[place] = row
@@ -197,7 +197,7 @@ class HttpTarget:
         size = self.endpoint.rows_a_request
         parts = [missing[start : start + size] for start in range(0, len(missing), size)]
         # The first request goes alone, so that a wrong declaration costs no more.
-        await Flight(ready, send, keep).run(parts, self.endpoint.concurrency, first_alone=not self._understood)
+        await RequestPipeline(ready, send, keep).run(parts, self.endpoint.concurrency, first_alone=not self._understood)
         self._understood = self._understood or bool(parts)
         width = 1 if self.signal == "labels" else self.endpoint.declared.n_classes or self.n_classes
         return np.array(rows, dtype=np.float64).reshape(len(rows), width)
@@ -208,18 +208,18 @@ class HttpTarget:
         Raises:
             TargetError: It is no JSON, or not about n records, or not what was declared.
         """
-        where = shown(self.endpoint.url)
-        document = parsed(body)
+        where = strip_url(self.endpoint.url)
+        document = parse_json(body)
         self._check_version(document)
         answers = self._serving.answers(document)
         if not isinstance(answers, list | np.ndarray):
-            raise TargetError(f"Expected a list of {n} answers from {where}, got {described(answers)}. Repair --answer.")
+            raise TargetError(f"Expected a list of {n} answers from {where}, got {describe_json(answers)}. Repair --answer.")
         if len(answers) != n:
             raise TargetError(f"Expected {n} answers from {where}, got {len(answers)}. Ask for one answer a record.")
         declared = self.endpoint.declared
         if declared.n_classes is None:
             declared = replace(declared, n=self.n_classes)
-        return outputs_of(answers, declared)
+        return parse_outputs(answers, declared)
 
     def _check_version(self, document: Any) -> None:
         """Refuse an answer of another version of the model than the one before."""
@@ -233,7 +233,7 @@ class HttpTarget:
                 )
 
 
-def shut(portal: Portal, sender: Sender, ledger: Ledger) -> None:
+def close_connection(portal: EventLoopThread, sender: Sender, ledger: Ledger) -> None:
     """Close what a target opened; also where the loop's own thread drops the target last."""
     if portal.inside():
         portal.leave()
@@ -243,7 +243,7 @@ def shut(portal: Portal, sender: Sender, ledger: Ledger) -> None:
     ledger.close()
 
 
-def dumped(document: Any) -> bytes:
+def dump_json(document: Any) -> bytes:
     """A document as compact JSON; orjson, which the `http` extra brings, takes a tenth of the time of the standard library."""
     try:
         import orjson
@@ -253,7 +253,7 @@ def dumped(document: Any) -> bytes:
         return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
 
 
-def parsed(body: bytes) -> Any:
+def parse_json(body: bytes) -> Any:
     """JSON from a body; NaN is read here and refused where the numbers are looked at.
 
     Raises:
@@ -273,10 +273,10 @@ def parsed(body: bytes) -> Any:
         ) from None
 
 
-def classes_in(metadata: Any, answer: str | None, level: str) -> int | None:
+def count_metadata_classes(metadata: Any, answer: str | None, level: str) -> int | None:
     """The number of classes by the shape of the output in a server's metadata, or None.
 
-    >>> classes_in({"outputs": [{"name": "p", "shape": [-1, 3]}]}, None, "probabilities")
+    >>> count_metadata_classes({"outputs": [{"name": "p", "shape": [-1, 3]}]}, None, "probabilities")
     3
     """
     outputs = (metadata.get("outputs") if isinstance(metadata, dict) else None) or []

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
 
 from memberscope.errors import InputError, MemberscopeError, TargetError
-from memberscope.wire.credentials import Credential, Wire
+from memberscope.wire.credentials import Credential, TransportSettings
 
 RETRIED = (408, 425, 429, 500, 502, 503, 504)
 HOPS = 3  # redirects within the same origin
@@ -32,7 +32,7 @@ class Booking(Protocol):
         ...
 
 
-class Free:
+class NoBooking:
     """The booking of a request that asks about no record."""
 
     async def reserve(self) -> None:
@@ -43,7 +43,7 @@ class Free:
 
 
 @dataclass(frozen=True)
-class Reply:
+class ServerReply:
     """A server's answer, whole."""
 
     status: int
@@ -59,7 +59,7 @@ class LostError(Exception):
         self.sent, self.final = sent, final
 
 
-class Pace:
+class RequestPacer:
     """When the next request may leave: `rate` a second, evenly, and none while the server asked for quiet."""
 
     def __init__(self, rate: float | None) -> None:
@@ -86,7 +86,9 @@ class Pace:
 class Sender:
     """Sends requests to one origin over connections that are kept; all its coroutines run in one event loop."""
 
-    def __init__(self, url: str, wire: Wire, credential: Credential | None = None, ca_file: str | None = None) -> None:
+    def __init__(
+        self, url: str, wire: TransportSettings, credential: Credential | None = None, ca_file: str | None = None
+    ) -> None:
         """Check the settings; nothing is sent.
 
         Raises:
@@ -97,16 +99,16 @@ class Sender:
         except ImportError as error:
             raise InputError("Expected httpx2 for an endpoint, got none. Run `pip install memberscope[http]`.") from error
         self.url, self.wire, self.credential = url, wire, credential
-        self.pace = Pace(wire.rate)
+        self.pace = RequestPacer(wire.rate)
         self._random = SystemRandom()
         self._client = httpx2.AsyncClient(
-            verify=trust(url, ca_file),
+            verify=choose_certificates(url, ca_file),
             timeout=httpx2.Timeout(wire.read, connect=wire.connect, pool=None),
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=IDLE),
             follow_redirects=False,
         )
 
-    async def deliver(self, method: str, url: str, body: bytes | None, booking: Booking) -> Reply:
+    async def deliver(self, method: str, url: str, body: bytes | None, booking: Booking) -> ServerReply:
         """The server's answer; retried as the wire says, each sending booked first. To a GET it may be that there is nothing.
 
         Raises:
@@ -130,7 +132,7 @@ class Sender:
                     return reply
                 if reply.status < 500:
                     await booking.refund()
-                why, wait = f"status {reply.status}{self._said(reply.body)}", wished(reply.headers)
+                why, wait = f"status {reply.status}{self._said(reply.body)}", read_retry_after(reply.headers)
                 if reply.status not in RETRIED:
                     raise self._refused(reply.status, why)
             tries += 1
@@ -138,7 +140,7 @@ class Sender:
                 raise self._failed(why, tries)
             if wait > self.wire.longest:
                 raise TargetError(
-                    f"Expected an answer from {shown(url)}, got {why} and the wish to wait {wait:.0f} s. Run the same command again then."
+                    f"Expected an answer from {strip_url(url)}, got {why} and the wish to wait {wait:.0f} s. Run the same command again then."
                 )
             if wait:
                 self.pace.hold(wait)
@@ -149,23 +151,23 @@ class Sender:
         """Close the connections."""
         await self._client.aclose()
 
-    async def _follow(self, method: str, url: str, body: bytes | None) -> Reply:
+    async def _follow(self, method: str, url: str, body: bytes | None) -> ServerReply:
         """One request; a redirect is followed only where it keeps the method and leads to the same origin."""
         for _ in range(HOPS):
             reply = await self._once(method, url, body)
             if not 300 <= reply.status < 400:
                 return reply
             there = urljoin(url, reply.headers.get("location", ""))
-            if reply.status not in (307, 308) or origin(there) != origin(url):
+            if reply.status not in (307, 308) or parse_origin(there) != parse_origin(url):
                 raise LostError(
-                    f"a redirect to {shown(there)}, which was not followed (give that URL if you trust it)",
+                    f"a redirect to {strip_url(there)}, which was not followed (give that URL if you trust it)",
                     sent=False,
                     final=True,
                 )
             url = there
         raise LostError(f"more than {HOPS} redirects", sent=False, final=True)
 
-    async def _once(self, method: str, url: str, body: bytes | None) -> Reply:
+    async def _once(self, method: str, url: str, body: bytes | None) -> ServerReply:
         import httpx2
 
         headers = {"Content-Type": "application/json"} if body is not None else {}
@@ -173,7 +175,7 @@ class Sender:
         try:
             async with asyncio.timeout(self.wire.total):
                 async with self._client.stream(method, url, content=body, headers=headers) as response:
-                    return Reply(response.status_code, response.headers, await self._whole(response))
+                    return ServerReply(response.status_code, response.headers, await self._whole(response))
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol) as error:
             untrusted = "certificate" in str(error).lower()
             why = f"a certificate that is not trusted ({error}); see --ca-file" if untrusted else f"no connection ({error})"
@@ -199,16 +201,18 @@ class Sender:
 
     def _failed(self, why: str, tries: int) -> TargetError:
         times = f" in {tries} tries" if tries > 1 else ""
-        return TargetError(f"Expected an answer from {shown(self.url)}, got {why}{times}. Check the server, then run it again.")
+        return TargetError(
+            f"Expected an answer from {strip_url(self.url)}, got {why}{times}. Check the server, then run it again."
+        )
 
     def _refused(self, status: int, why: str) -> MemberscopeError:
         """The error that a status means which no retry mends: the user's in address and token, else the server's."""
         if status in (401, 403):
             what = f"the token in {self.credential.env}" if self.credential else "requests without a token (see --auth-env)"
-            return InputError(f"Expected {shown(self.url)} to accept {what}, got {why}. Check the token.")
+            return InputError(f"Expected {strip_url(self.url)} to accept {what}, got {why}. Check the token.")
         if status in (404, 405):
             return InputError(
-                f"Expected an endpoint at {shown(self.url)}, got {why}. Check --url, --protocol and --model-name."
+                f"Expected an endpoint at {strip_url(self.url)}, got {why}. Check --url, --protocol and --model-name."
             )
         return self._failed(why, 1)
 
@@ -224,12 +228,12 @@ class Sender:
         return text
 
 
-def wished(headers: Mapping[str, str]) -> float:
+def read_retry_after(headers: Mapping[str, str]) -> float:
     """Seconds that `Retry-After` asks to wait, given as such or as a date by the server's own clock; 0 without it.
 
-    >>> wished({"retry-after": "3"})
+    >>> read_retry_after({"retry-after": "3"})
     3.0
-    >>> wished({"retry-after": "Wed, 21 Oct 2026 07:28:10 GMT", "date": "Wed, 21 Oct 2026 07:28:00 GMT"})
+    >>> read_retry_after({"retry-after": "Wed, 21 Oct 2026 07:28:10 GMT", "date": "Wed, 21 Oct 2026 07:28:00 GMT"})
     10.0
     """
     text = headers.get("retry-after", "").strip()
@@ -243,38 +247,38 @@ def wished(headers: Mapping[str, str]) -> float:
     return max(0.0, until - now)
 
 
-def shown(url: str) -> str:
+def strip_url(url: str) -> str:
     """A URL for a sentence: without its query, which may hold a key.
 
-    >>> shown("https://models.example/v1/score?code=secret")
+    >>> strip_url("https://models.example/v1/score?code=secret")
     'https://models.example/v1/score'
     """
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def origin(url: str) -> tuple[str, str | None, int | None]:
+def parse_origin(url: str) -> tuple[str, str | None, int | None]:
     """Scheme, host and port of a URL, the port as the scheme implies it.
 
-    >>> origin("https://a.example/x") == origin("https://a.example:443/y")
+    >>> parse_origin("https://a.example/x") == parse_origin("https://a.example:443/y")
     True
     """
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
-def trust(url: str, ca_file: str | None) -> Any:
+def choose_certificates(url: str, ca_file: str | None) -> Any:
     """What makes a server's certificate good: the file's, or else the usual ones, which are not read where none is shown."""
     if ca_file is not None:
-        return trusted(ca_file)
-    if origin(url)[0] == "https":
+        return load_ca_certificates(ca_file)
+    if parse_origin(url)[0] == "https":
         return True
     import ssl
 
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody; no redirect leads from http to https
 
 
-def trusted(ca_file: str) -> Any:
+def load_ca_certificates(ca_file: str) -> Any:
     """A TLS context that trusts the certificates in a file, and no others.
 
     Raises:

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from memberscope.errors import InputError, MemberscopeError, UnsafeFileError
-from memberscope.targets.answers.output_kind import declared
-from memberscope.targets.files.trust import Loaded, Trust
-from memberscope.targets.frameworks.boosters import from_lightgbm, from_xgboost
-from memberscope.targets.frameworks.huggingface import from_folder
-from memberscope.targets.frameworks.keras import from_keras
-from memberscope.targets.frameworks.onnx import from_onnx
+from memberscope.targets.answers.output_kind import parse_declared_outputs
+from memberscope.targets.files.trust import LoadedTarget, TrustSettings
+from memberscope.targets.frameworks.boosters import load_lightgbm, load_xgboost
+from memberscope.targets.frameworks.huggingface import load_huggingface
+from memberscope.targets.frameworks.keras import load_keras
+from memberscope.targets.frameworks.onnx import load_onnx
 from memberscope.targets.frameworks.sklearn import SklearnTarget
-from memberscope.targets.loading.torch_weights import from_weights, is_weights
-from memberscope.targets.loading.wrap import as_declared, placed, wrap
+from memberscope.targets.loading.torch_weights import is_weights, load_torch_weights
+from memberscope.targets.loading.wrap import apply_declaration, place_target, wrap
 from memberscope.types import Target
 
 CODE_BEARING = (".pkl", ".pickle", ".joblib", ".ts", ".torchscript")
@@ -29,10 +29,10 @@ def load_target(
     spec: str,
     *,
     factory: str | None = None,
-    trust: Trust | None = None,
+    trust: TrustSettings | None = None,
     device: str | None = None,
     outputs: str | None = None,
-) -> Loaded:
+) -> LoadedTarget:
     """A target from `module:factory`, a model file, torch weights with a `factory`, or a folder of Hugging Face's.
 
     `outputs` declares what the model returns (probabilities, logits or labels), where that cannot be told.
@@ -41,33 +41,33 @@ def load_target(
         InputError: The file or factory is missing, damaged or of another kind, or does not return `outputs`.
         UnsafeFileError: The format can run code and was not declared safe.
     """
-    loaded = opened(spec, factory, trust or Trust(), device, declared(outputs))
-    return Loaded(as_declared(loaded.target, outputs), loaded.notes)
+    loaded = load_by_kind(spec, factory, trust or TrustSettings(), device, parse_declared_outputs(outputs))
+    return LoadedTarget(apply_declaration(loaded.target, outputs), loaded.notes)
 
 
-def opened(spec: str, factory: str | None, trust: Trust, device: str | None, outputs: str | None) -> Loaded:
+def load_by_kind(spec: str, factory: str | None, trust: TrustSettings, device: str | None, outputs: str | None) -> LoadedTarget:
     """The target that `spec` names, by the kind of file it is."""
     path = Path(spec)
     if path.is_dir():
-        return Loaded(*from_folder(path, device=device))
+        return LoadedTarget(*load_huggingface(path, device=device))
     if not path.suffix and ":" in spec:
-        found = built(spec)
-        return Loaded(placed(found if isinstance(found, Target) else wrap(found, outputs=outputs), device, outputs))
+        found = build_from_factory(spec)
+        return LoadedTarget(place_target(found if isinstance(found, Target) else wrap(found, outputs=outputs), device, outputs))
     if not path.is_file():
         raise InputError(f"Expected a model file or module:factory, got {spec!r}, which is not there. Check the path.")
     suffix = path.suffix.lower()
     if is_weights(path):
         if is_torchscript(path):
-            return from_code(path, trust)
-        return from_weights(path, factory, trust, build=built, device=device, outputs=outputs)
+            return load_code_bearing_file(path, trust)
+        return load_torch_weights(path, factory, trust, build=build_from_factory, device=device, outputs=outputs)
     if suffix in CODE_BEARING:
-        return from_code(path, trust)
-    readers: dict[str, Callable[[], Loaded]] = {
-        ".skops": lambda: from_skops(path, trust),
-        ".onnx": lambda: Loaded(from_onnx(path, outputs=outputs, device=device)),
-        ".keras": lambda: Loaded(*from_keras(path, trust, outputs=outputs)),
-        **dict.fromkeys((".json", ".ubj"), lambda: Loaded(from_xgboost(path, outputs=outputs))),
-        **dict.fromkeys((".txt", ".lgb", ".lgbm"), lambda: Loaded(from_lightgbm(path, outputs=outputs))),
+        return load_code_bearing_file(path, trust)
+    readers: dict[str, Callable[[], LoadedTarget]] = {
+        ".skops": lambda: load_skops(path, trust),
+        ".onnx": lambda: LoadedTarget(load_onnx(path, outputs=outputs, device=device)),
+        ".keras": lambda: LoadedTarget(*load_keras(path, trust, outputs=outputs)),
+        **dict.fromkeys((".json", ".ubj"), lambda: LoadedTarget(load_xgboost(path, outputs=outputs))),
+        **dict.fromkeys((".txt", ".lgb", ".lgbm"), lambda: LoadedTarget(load_lightgbm(path, outputs=outputs))),
     }
     if suffix not in readers:
         known = ", ".join([*readers, ".pt", ".pth", ".ckpt"])
@@ -75,7 +75,7 @@ def opened(spec: str, factory: str | None, trust: Trust, device: str | None, out
     return readers[suffix]()
 
 
-def built(spec: str) -> Any:
+def build_from_factory(spec: str) -> Any:
     """The object that `module:name` names; called if it is a function that is not itself a model.
 
     Raises:
@@ -97,15 +97,15 @@ def built(spec: str) -> Any:
     return found
 
 
-def from_skops(path: Path, trust: Trust) -> Loaded:
+def load_skops(path: Path, trust: TrustSettings) -> LoadedTarget:
     """A scikit-learn model from a skops file, with only harmless and checked types, and those named, beyond skops's own list."""
     from memberscope.targets.files.skops_files import open_skops
 
     estimator, notes = open_skops(path, trust)
-    return Loaded(of_file(estimator, path), notes)
+    return LoadedTarget(wrap_file_model(estimator, path), notes)
 
 
-def of_file(model: Any, path: Path) -> Target:
+def wrap_file_model(model: Any, path: Path) -> Target:
     """A target that is known by the contents of its file."""
     target = wrap(model)
     if isinstance(target, SklearnTarget):
@@ -121,7 +121,7 @@ def is_torchscript(path: Path) -> bool:
         return any("/code/" in name for name in archive.namelist())
 
 
-def from_code(path: Path, trust: Trust) -> Loaded:
+def load_code_bearing_file(path: Path, trust: TrustSettings) -> LoadedTarget:
     """A model from a format that runs code when it is opened, only with `--trust-code`."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if not trust.code:
@@ -131,7 +131,7 @@ def from_code(path: Path, trust: Trust) -> Loaded:
         )
     note = f"Ran the code in {path.name} (SHA-256 {digest}), as --trust-code allowed."
     try:
-        return Loaded(of_file(opener(path)(path), path), (note,))
+        return LoadedTarget(wrap_file_model(choose_file_loader(path)(path), path), (note,))
     except MemberscopeError:
         raise
     except Exception as error:
@@ -140,7 +140,7 @@ def from_code(path: Path, trust: Trust) -> Loaded:
         ) from error
 
 
-def opener(path: Path) -> Callable[[Path], Any]:
+def choose_file_loader(path: Path) -> Callable[[Path], Any]:
     """The loader for a code-bearing format."""
     if path.suffix.lower() in (".pkl", ".pickle", ".joblib"):
         import joblib

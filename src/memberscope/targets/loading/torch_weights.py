@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from memberscope.errors import InputError, UnsafeFileError
-from memberscope.targets.files.trust import Loaded, Trust
-from memberscope.targets.loading.wrap import placed
+from memberscope.targets.files.trust import LoadedTarget, TrustSettings
+from memberscope.targets.loading.wrap import place_target
 from memberscope.targets.torch_modules.wrappers import unwrap_module
 from memberscope.types import Target
 
@@ -29,7 +29,7 @@ Named = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class FittedWeights:
     """The `weights` under the names of the module, and where they stood: `holder` in the file, and the `prefix` of their names."""
 
     weights: Named
@@ -43,7 +43,7 @@ class Fitted:
         where = f" in {self.holder!r}" if self.holder else ""
         if not self.unused and not any(word in self.holder for word in AVERAGES):
             return ()
-        left = f"; left out {len(self.unused)} others: {_listed(self.unused)}" if self.unused else ""
+        left = f"; left out {len(self.unused)} others: {_join_names(self.unused)}" if self.unused else ""
         return (f"Took the weights{where} whose names begin with {self.prefix!r}{left}.",)
 
 
@@ -56,15 +56,15 @@ def is_weights(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
-def from_weights(
+def load_torch_weights(
     path: Path,
     factory: str | None,
-    trust: Trust,
+    trust: TrustSettings,
     *,
     build: Callable[[str], Any],
     device: str | None = None,
     outputs: str | None = None,
-) -> Loaded:
+) -> LoadedTarget:
     """A torch module built by `factory` with the weights in a file; `build` calls a factory by its name.
 
     Raises:
@@ -79,7 +79,7 @@ def from_weights(
         raise InputError(f"Expected torch for this model, got: {error}. Run `pip install memberscope[torch]`.") from error
     if not isinstance(read, Mapping) and hasattr(read, "state_dict"):
         if factory is None:
-            return Loaded(placed(TorchTarget(read), device, outputs), notes)
+            return LoadedTarget(place_target(TorchTarget(read), device, outputs), notes)
         read = read.state_dict()
     if factory is None:
         raise InputError(f"Expected a factory for the weights in {path}, got none. Add --factory module:function.")
@@ -96,10 +96,10 @@ def from_weights(
             f"Expected weights that fit {factory}, got {path}: {why}. Use the factory that they were saved from."
         ) from error
     target: Target = found if isinstance(found, TorchTarget) else TorchTarget(module)
-    return Loaded(placed(target, device, outputs), (*notes, *fitted.notes))
+    return LoadedTarget(place_target(target, device, outputs), (*notes, *fitted.notes))
 
 
-def read_weights(path: Path, trust: Trust) -> tuple[Any, tuple[str, ...]]:
+def read_weights(path: Path, trust: TrustSettings) -> tuple[Any, tuple[str, ...]]:
     """What a file of torch or safetensors holds, and notes; nothing in it is run unless it is trusted.
 
     Raises:
@@ -118,7 +118,7 @@ def read_weights(path: Path, trust: Trust) -> tuple[Any, tuple[str, ...]]:
             return torch.load(path, map_location="cpu", weights_only=True), ()
     except pickle.UnpicklingError as error:
         if trust.code:
-            return _run(path)
+            return _run_trusted_file(path)
         raise UnsafeFileError(
             f"Expected weights of plain tensors, got {path} with {_objects_in(path)}, which could run code. Save the weights alone, "
             f"torch.save(model.state_dict(), 'weights.pt'), and add --factory module:function; or add --trust-code if you trust "
@@ -131,7 +131,7 @@ def read_weights(path: Path, trust: Trust) -> tuple[Any, tuple[str, ...]]:
         ) from error
 
 
-def _run(path: Path) -> tuple[Any, tuple[str, ...]]:
+def _run_trusted_file(path: Path) -> tuple[Any, tuple[str, ...]]:
     """Everything in a trusted file, and a note that its code was run."""
     import hashlib
 
@@ -157,10 +157,10 @@ def _objects_in(path: Path) -> str:
         names = sorted(get_unsafe_globals_in_checkpoint(str(path)))
     except Exception:  # older files and older versions of torch do not tell
         names = []
-    return _listed(names) if names else "other objects"
+    return _join_names(names) if names else "other objects"
 
 
-def fit_weights(read: Any, module: Any, path: Path, factory: str) -> Fitted:
+def fit_weights(read: Any, module: Any, path: Path, factory: str) -> FittedWeights:
     """Find the weights of `module` in what a file holds.
 
     Raises:
@@ -173,15 +173,15 @@ def fit_weights(read: Any, module: Any, path: Path, factory: str) -> Fitted:
     ['bias', 'weight']
     """
     wanted = dict(module.state_dict())
-    sets = sorted(_weight_sets(read), key=lambda entry: _likelihood(entry[0]))
+    sets = sorted(_weight_sets(read), key=lambda entry: _rank_weight_set(entry[0]))
     if not sets:
-        kind = f"the keys {_listed([str(key) for key in read])}" if isinstance(read, Mapping) else type(read).__name__
+        kind = f"the keys {_join_names([str(key) for key in read])}" if isinstance(read, Mapping) else type(read).__name__
         raise InputError(f"Expected weights in {path}, got {kind}. Save model.state_dict().")
     for holder, weights in sets:
         fitted = _fit_names(weights, wanted, holder)
         if fitted is not None:
             return fitted
-    misfits = [_misfit(_unwrapped(weights), wanted) for _, weights in sets]
+    misfits = [_describe_misfit(_strip_wrapper_names(weights), wanted) for _, weights in sets]
     why = min(misfits, key=len)
     raise InputError(f"Expected weights that fit {factory}, got {path} with {why}. Use the factory that they were saved from.")
 
@@ -201,14 +201,14 @@ def _weight_sets(read: Any, holder: str = "", depth: int = 0) -> Iterator[tuple[
             yield from _weight_sets(part, f"{holder}.{key}" if holder else key, depth + 1)
 
 
-def _likelihood(holder: str) -> tuple[bool, int]:
+def _rank_weight_set(holder: str) -> tuple[bool, int]:
     """A key by which sets of weights are ordered, the likeliest first."""
     last = holder.rpartition(".")[2]
     place = HOLDERS.index(last) if last in HOLDERS else len(HOLDERS)
     return any(word in holder.lower() for word in AVERAGES), place
 
 
-def _unwrapped(weights: Named) -> Named:
+def _strip_wrapper_names(weights: Named) -> Named:
     """The weights without the parts of names that torch.compile and sharding put in."""
     found = {}
     for name, value in weights.items():
@@ -218,9 +218,9 @@ def _unwrapped(weights: Named) -> Named:
     return found
 
 
-def _fit_names(weights: Named, wanted: Named, holder: str) -> Fitted | None:
+def _fit_names(weights: Named, wanted: Named, holder: str) -> FittedWeights | None:
     """The weights under the module's names, with a common prefix taken off or put on; None if they do not fit."""
-    weights = _unwrapped(weights)
+    weights = _strip_wrapper_names(weights)
     if not wanted:
         return None
     first = next(iter(wanted))
@@ -230,12 +230,12 @@ def _fit_names(weights: Named, wanted: Named, holder: str) -> Fitted | None:
         own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
         if _is_same(own, wanted):
             unused = tuple(name for name in weights if not name.startswith(prefix))
-            return Fitted(own, holder, prefix, unused)
+            return FittedWeights(own, holder, prefix, unused)
     some = next(iter(weights))
     for prefix in dict.fromkeys(name[: -len(some)] for name in wanted if name.endswith(f".{some}")):
         own = {prefix + name: value for name, value in weights.items()}
         if _is_same(own, wanted):
-            return Fitted(own, holder, "", ())
+            return FittedWeights(own, holder, "", ())
     return None
 
 
@@ -250,7 +250,7 @@ def _is_same(own: Named, wanted: Named) -> bool:
     return True
 
 
-def _misfit(weights: Named, wanted: Named) -> str:
+def _describe_misfit(weights: Named, wanted: Named) -> str:
     """What is wrong with weights, with the longest prefix that all names share taken off."""
     heads = {name.split(".")[0] for name in weights}
     while len(heads) == 1 and all("." in name for name in weights) and not set(weights) & set(wanted):
@@ -265,15 +265,15 @@ def _misfit(weights: Named, wanted: Named) -> str:
     ]
     parts = []
     if missing:
-        parts.append(f"{len(missing)} missing ({_listed(missing)})")
+        parts.append(f"{len(missing)} missing ({_join_names(missing)})")
     if others:
-        parts.append(f"{len(others)} unexpected ({_listed(others)})")
+        parts.append(f"{len(others)} unexpected ({_join_names(others)})")
     if shapes:
-        parts.append(f"{len(shapes)} of another shape ({_listed(shapes)})")
+        parts.append(f"{len(shapes)} of another shape ({_join_names(shapes)})")
     return ", ".join(parts)
 
 
-def _listed(names: Any) -> str:
+def _join_names(names: Any) -> str:
     """Names one after the other, at most fifty."""
     every = list(names)
     return ", ".join(every[:MOST]) + (f" and {len(every) - MOST} more" if len(every) > MOST else "")

@@ -10,8 +10,8 @@ import numpy as np
 
 from memberscope.errors import InputError
 from memberscope.frames.access import slice_rows
-from memberscope.targets.answers.one_vs_all import gives_raw_scores
-from memberscope.targets.answers.output_kind import Outputs, declared
+from memberscope.targets.answers.one_vs_all import has_raw_scores
+from memberscope.targets.answers.output_kind import Outputs, parse_declared_outputs
 from memberscope.targets.frameworks.boosters import BoosterTarget
 from memberscope.targets.frameworks.function import FunctionTarget
 from memberscope.targets.frameworks.huggingface import HuggingFaceTarget
@@ -37,26 +37,28 @@ def wrap(model: Any, *, n_classes: int | None = None, outputs: str | None = None
     >>> wrap(DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1])).n_classes
     2
     """
-    known = model if isinstance(model, TorchTarget | Target) else target_of(model, n_classes, declared(outputs))
-    return as_declared(known, outputs)
+    known = (
+        model if isinstance(model, TorchTarget | Target) else build_target(model, n_classes, parse_declared_outputs(outputs))
+    )
+    return apply_declaration(known, outputs)
 
 
-def as_declared(target: Target, outputs: str | None) -> Target:
+def apply_declaration(target: Target, outputs: str | None) -> Target:
     """The target itself, if it returns what was declared; a torch module of which nothing was declared, with the declaration.
 
     Raises:
         InputError: It does not.
     """
     if outputs is not None and isinstance(target, TorchTarget) and target.declared is None:
-        return placed(target, None, outputs)
-    if outputs == "logits" and isinstance(target, SklearnTarget) and gives_raw_scores(target.estimator):
+        return place_target(target, None, outputs)
+    if outputs == "logits" and isinstance(target, SklearnTarget) and has_raw_scores(target.estimator):
         target.signal, target.access = "logits", Access.LOGITS
     if outputs not in (None, target.signal):
         raise InputError(f"Expected a model that returns {outputs}, got one of {target.signal}. Leave out --outputs.")
     return target
 
 
-def placed(target: Target, device: str | None, outputs: str | None = None) -> Target:
+def place_target(target: Target, device: str | None, outputs: str | None = None) -> Target:
     """The target on the `device` and with the `outputs` that were asked for, if it is a torch module; else as it came.
 
     Raises:
@@ -73,7 +75,7 @@ def placed(target: Target, device: str | None, outputs: str | None = None) -> Ta
     )
 
 
-def target_of(model: Any, n_classes: int | None, outputs: Outputs | None) -> Target:
+def build_target(model: Any, n_classes: int | None, outputs: Outputs | None) -> Target:
     """The target for an object of a known framework, or for a function.
 
     Raises:
@@ -115,13 +117,13 @@ FRAMEWORKS: tuple[tuple[str, str, Callable[[Any, str | None, int | None], Target
 )
 
 
-def class_names_of(target: Target) -> tuple[str, ...] | None:
+def read_class_names(target: Target) -> tuple[str, ...] | None:
     """Names of the classes if the target knows them."""
     names = getattr(target, "classes", None)
     return None if names is None else tuple(str(name) for name in np.asarray(names))
 
 
-def counted(target: Target, x: Any, n_classes: int) -> Target:
+def resolve_n_classes(target: Target, x: Any, n_classes: int) -> Target:
     """The target, which knows what it returns and its number of classes now if it did not.
 
     Answers to some of the records `x` tell a torch module's; else the answer to the first one, or where answers are labels alone,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from memberscope.errors import InputError
 from memberscope.targets.stored.labels import Answers, list_names
-from memberscope.targets.tables.columns import as_numbers
+from memberscope.targets.tables.columns import convert_to_numbers
 from memberscope.types import Floats, Signal
 
 Columns = Mapping[str, NDArray[Any]]
@@ -45,11 +45,11 @@ def find_answers(columns: Columns, labels: NDArray[Any] | None, path: str | Path
     if len(found) != 1:
         raise InputError(f"Expected either p0, p1, … or z0, z1, … or loss in {path}, got {' and '.join(found)}. Keep one kind.")
     prefix, names = next(iter(found.items()))
-    values, first = _stacked(columns, names, prefix, path), _first_number(names, path)
+    values, first = _stack_columns(columns, names, prefix, path), _first_number(names, path)
     if prefix == "loss":
         return Answers("loss", values, ("loss",))
     if values.shape[1] == 1:
-        return _of_second_class(values, names[0], first, prefix, path)
+        return _read_second_class(values, names[0], first, prefix, path)
     _refuse_percentages(values, prefix, path)
     return Answers(KINDS[prefix], values, tuple(names), first=first)
 
@@ -81,20 +81,20 @@ def _first_number(names: list[str], path: str | Path) -> int:
     return numbers[0]
 
 
-def _stacked(columns: Columns, names: list[str], prefix: str, path: str | Path) -> Floats:
+def _stack_columns(columns: Columns, names: list[str], prefix: str, path: str | Path) -> Floats:
     """The values (n, k) of these columns.
 
     Raises:
         InputError: They are not numbers, or neither one array nor a column a class.
     """
-    parts = [as_numbers(columns[name], name, path) for name in names]
+    parts = [convert_to_numbers(columns[name], name, path) for name in names]
     if len({part.ndim for part in parts}) > 1 or parts[0].ndim > 2 or (parts[0].ndim == 2 and len(parts) > 1):
         shapes = ", ".join(str(part.shape) for part in parts[:4])
         raise InputError(f"Expected {prefix} as one array (n, k) or a column a class in {path}, got {shapes}. Reshape it.")
     return (parts[0] if parts[0].ndim == 2 else np.column_stack(parts)).astype(np.float64)
 
 
-def _of_second_class(values: Floats, name: str, first: int, prefix: str, path: str | Path) -> Answers:
+def _read_second_class(values: Floats, name: str, first: int, prefix: str, path: str | Path) -> Answers:
     """Answers about two classes from the lone column p1 or z1.
 
     Raises:
@@ -130,18 +130,18 @@ def _named_answers(columns: Columns, labels: NDArray[Any] | None, path: str | Pa
         matches = {name: re.fullmatch(rf"(?:{pattern})[_ .:-](.+)", name, re.IGNORECASE) for name in columns}
         classes = {name: match[1] for name, match in matches.items() if match}
         if len(classes) >= 2 and len(set(classes.values())) == len(classes):
-            return _by_class(columns, classes, prefix, path)
+            return _order_by_class(columns, classes, prefix, path)
         if len(classes) == 1 and len(words) == 2 and set(classes.values()) <= words:
             return _lone_class(columns, classes, words, prefix, path)
     same = {name: name for name in columns if name in words}
     if len(same) == len(words) >= 2:
-        return _by_class(columns, same, "p", path)
+        return _order_by_class(columns, same, "p", path)
     raise InputError(_no_answers(columns, path))
 
 
-def _by_class(columns: Columns, classes: Mapping[str, str], prefix: str, path: str | Path) -> Answers:
+def _order_by_class(columns: Columns, classes: Mapping[str, str], prefix: str, path: str | Path) -> Answers:
     """Answers whose columns name the `classes`, in the table's order."""
-    values = _stacked(columns, list(classes), prefix, path)
+    values = _stack_columns(columns, list(classes), prefix, path)
     _refuse_percentages(values, prefix, path)
     return Answers(KINDS[prefix], values, tuple(classes), classes=tuple(classes.values()))
 
@@ -150,7 +150,7 @@ def _lone_class(columns: Columns, classes: Mapping[str, str], words: set[str], p
     """Answers about two classes, of which one column names one."""
     name, known = next(iter(classes.items()))
     other = next(iter(words - {known}))
-    found = _of_second_class(_stacked(columns, [name], prefix, path), name, 1, prefix, path)
+    found = _read_second_class(_stack_columns(columns, [name], prefix, path), name, 1, prefix, path)
     note = f"Read the lone column {name} as of the class {known}; the other class is {other}."
     return Answers(found.signal, found.values, (name, name), classes=(other, known), note=note)
 
@@ -173,16 +173,16 @@ def _refuse_percentages(values: Floats, prefix: str, path: str | Path) -> None:
     Raises:
         InputError: They do in every record.
     """
-    if prefix == "p" and are_percentages(values):
+    if prefix == "p" and has_percentages(values):
         raise InputError(
             f"Expected probabilities that sum to 1 in {path}, got rows that sum to 100, which are percentages. Divide them by 100."
         )
 
 
-def are_percentages(values: Floats) -> bool:
+def has_percentages(values: Floats) -> bool:
     """Whether rows (n, k) of numbers from 0 to 100 sum to about 100 in every record.
 
-    >>> are_percentages(np.array([[20.0, 79.9]])), are_percentages(np.array([[0.2, 0.8]]))
+    >>> has_percentages(np.array([[20.0, 79.9]])), has_percentages(np.array([[0.2, 0.8]]))
     (True, False)
     """
     off = np.abs(values.sum(axis=1) - 100)

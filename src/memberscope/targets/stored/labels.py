@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.targets.tables.columns import MOST_CLASSES, as_numbers, is_number
+from memberscope.targets.tables.columns import MOST_CLASSES, convert_to_numbers, is_number_or_empty
 from memberscope.types import Bools, Floats, Ints, Signal
 
 Words = NDArray[np.str_]
@@ -113,7 +113,7 @@ def read_member(column: NDArray[Any], name: str, path: str | Path) -> Bools:
     return np.asarray(inside, dtype=bool)
 
 
-def no_labels(n: int) -> Labels:
+def make_single_class(n: int) -> Labels:
     """One class for all of `n` records, where losses need none."""
     return Labels(np.zeros(n, dtype=np.int64), NO_CLASSES, "Without labels all records count as one class.")
 
@@ -135,9 +135,9 @@ def read_labels(column: NDArray[Any], name: str, answers: Answers, path: str | P
         )
     if answers.classes is not None:
         return _among_names(words, name, answers, path)
-    if not all(is_number(word) for word in np.unique(words)):
+    if not all(is_number_or_empty(word) for word in np.unique(words)):
         return _sorted_words(words, name, answers, path)
-    codes = whole_numbers(column if column.dtype.kind in "biuf" else words, name, path)
+    codes = read_whole_numbers(column if column.dtype.kind in "biuf" else words, name, path)
     numbers = tuple(str(number) for number in range(1, k + 1))
     starts_at_one = len(codes) > 0 and codes.min() >= 1
     if answers.first == 1 and not (starts_at_one and codes.max() <= k):
@@ -156,13 +156,13 @@ def read_labels(column: NDArray[Any], name: str, answers: Answers, path: str | P
     return Labels(codes)
 
 
-def whole_numbers(column: NDArray[Any], name: str, path: str | Path) -> Ints:
+def read_whole_numbers(column: NDArray[Any], name: str, path: str | Path) -> Ints:
     """Whole numbers (n,).
 
     Raises:
         InputError: Some value is not one.
     """
-    values = as_numbers(column, name, path)
+    values = convert_to_numbers(column, name, path)
     odd = np.flatnonzero(~np.isfinite(values) | (values != np.floor(values)))
     if len(odd):
         raise InputError(
@@ -190,7 +190,7 @@ def _plain_words(column: NDArray[Any]) -> Words:
     truth = {"true": "1", "false": "0"}
     if set(np.char.lower(found)) <= set(truth):
         found = np.array([truth[word.lower()] for word in found])
-    whole = [word.removesuffix(".0") if is_number(word) else word for word in found.tolist()]
+    whole = [word.removesuffix(".0") if is_number_or_empty(word) else word for word in found.tolist()]
     return np.array(whole, dtype=np.str_)[inverse] if len(words) else words
 
 
@@ -202,8 +202,8 @@ def _sorted_words(words: Words, name: str, answers: Answers, path: str | Path) -
     """
     found, codes = np.unique(words, return_inverse=True)
     k = answers.values.shape[1]
-    if len(found) != k or any(is_number(word) for word in found):
-        row = next(i for i, word in enumerate(words) if not is_number(word))
+    if len(found) != k or any(is_number_or_empty(word) for word in found):
+        row = next(i for i, word in enumerate(words) if not is_number_or_empty(word))
         raise InputError(
             f"Expected 0-based class numbers in the column {name} of {path}, or {k} different words, got {str(words[row])!r} in row "
             f"{row + 1}. Name the columns after the classes, such as p_{words[row]}, or number the classes from 0."
@@ -247,7 +247,7 @@ def _beside_losses(column: NDArray[Any], name: str) -> Labels:
     if len(found) <= max(FEW, len(words) // RECORDS_A_CLASS) and all(found):
         if all(word.isdigit() and int(word) < FEW for word in found.tolist()):
             return Labels(words.astype(np.int64))
-        if not all(is_number(word) for word in found) or all(word.isdigit() for word in found.tolist()):
+        if not all(is_number_or_empty(word) for word in found) or all(word.isdigit() for word in found.tolist()):
             return Labels(codes.astype(np.int64), tuple(str(word) for word in found))
     why = f"The column {name} holds values to predict, not classes: all records count as one class."
     return Labels(np.zeros(len(words), dtype=np.int64), NO_CLASSES, why)

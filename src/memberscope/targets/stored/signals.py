@@ -13,8 +13,16 @@ from numpy.typing import NDArray
 
 from memberscope.errors import InputError
 from memberscope.targets.stored.answers import find_answers, is_answer
-from memberscope.targets.stored.labels import Answers, Labels, find_column, list_names, no_labels, read_labels, read_member
-from memberscope.targets.tables.columns import as_numbers, unit_words
+from memberscope.targets.stored.labels import (
+    Answers,
+    Labels,
+    find_column,
+    list_names,
+    make_single_class,
+    read_labels,
+    read_member,
+)
+from memberscope.targets.tables.columns import convert_to_numbers, read_unit_names
 from memberscope.targets.tables.identifiers import IdLike, find_id_like_columns
 from memberscope.targets.tables.read_columns import read_columns
 from memberscope.types import Access, Bools, Floats, Ints, Signal
@@ -91,7 +99,7 @@ def read_signals(
         _refuse_wide(columns.get(name or ""), name or "", path)
     taken = {who, what, unit, *groups, *features} - {None}
     answers = find_answers({n: c for n, c in columns.items() if n not in taken or is_answer(n)}, columns.get(what or ""), path)
-    labels = no_labels(len(answers.values)) if what is None else read_labels(columns[what], what, answers, path)
+    labels = make_single_class(len(answers.values)) if what is None else read_labels(columns[what], what, answers, path)
     flags = read_member(columns[who or ""], who or "", path)
     ids = columns.get("id", columns.get("ids"))
     if ids is not None:
@@ -105,7 +113,7 @@ def read_signals(
         groups={name: _wanted_column(columns, name, path).astype(np.str_) for name in groups},
         features=_feature_matrix(columns, features, path),
         digest=hashlib.sha256(Path(path).read_bytes()).hexdigest(),
-        unit=unit_words(_wanted_column(columns, unit, path), unit, path) if unit else None,
+        unit=read_unit_names(_wanted_column(columns, unit, path), unit, path) if unit else None,
         id_like=find_id_like_columns(
             {name: column for name, column in columns.items() if name not in (who, what, "id", "ids") and not is_answer(name)}
         ),
@@ -166,17 +174,19 @@ def _wanted_column(columns: Mapping[str, NDArray[Any]], name: str, path: str | P
 
 def _feature_matrix(columns: Mapping[str, NDArray[Any]], names: Sequence[str], path: str | Path) -> Floats | None:
     """The named columns as numbers (n, f); None where none is named."""
-    return np.column_stack([coded(_wanted_column(columns, name, path), name, path) for name in names]) if names else None
+    return (
+        np.column_stack([encode_feature(_wanted_column(columns, name, path), name, path) for name in names]) if names else None
+    )
 
 
-def coded(column: NDArray[Any], name: str, path: str | Path) -> Floats:
+def encode_feature(column: NDArray[Any], name: str, path: str | Path) -> Floats:
     """A feature column (n,) as numbers, what is missing as NaN; words become the index of their sorted value.
 
     Raises:
         InputError: A number is infinite.
     """
     try:
-        values = as_numbers(column, name, path)
+        values = convert_to_numbers(column, name, path)
     except InputError:
         return np.unique(column.astype(np.str_), return_inverse=True)[1].astype(np.float64)
     endless = np.flatnonzero(np.isinf(values))

@@ -3,14 +3,14 @@
 from memberscope.frames.column_kinds import read_kinds
 from memberscope.targets.tables.files import read_table
 from memberscope.targets.tables.fitted_kinds import find_fitted_columns, is_text_model
-from memberscope.targets.tables.records import Layout, Tables, pair_of, read_pair, read_tables
+from memberscope.targets.tables.records import TableLayout, Tables, build_pair, read_pair, read_tables
 
 __all__ = [
-    "Layout",
+    "TableLayout",
     "Tables",
     "find_fitted_columns",
     "is_text_model",
-    "pair_of",
+    "build_pair",
     "read_kinds",
     "read_pair",
     "read_table",

@@ -14,7 +14,7 @@ import numpy as np
 from memberscope.errors import InputError
 from memberscope.frames.arrow_words import ArrowWords
 from memberscope.frames.column_kinds import FALSE, MISSING, TRUE
-from memberscope.frames.column_values import object_array
+from memberscope.frames.column_values import make_object_array
 from memberscope.targets.tables.text import TextFormat
 
 MOST_TRIES = 4  # readings with one more column as text, before all columns are read as text
@@ -38,14 +38,14 @@ def read_text_by_arrow(path: Path, found: TextFormat, texts: Collection[str]) ->
         except pa.ArrowInvalid as error:
             column = re.match(r"In CSV column #(\d+):", str(error))
             if column is None:
-                raise _readable(path, found, error) from error
+                raise _explain_arrow_error(path, found, error) from error
             untyped |= {found.names[int(column[1])]} if len(untyped) < MOST_TRIES - 1 else set(found.names)
             continue
         times = {field.name for field in table.schema if pa.types.is_time(field.type)}
         if not times:
-            return _finish(table, texts, untyped, found.decimal)
+            return _finish_table(table, texts, untyped, found.decimal)
         untyped |= times
-    return _finish(_read_csv(path, found, found.names, keep=bool(texts)), texts, set(found.names), found.decimal)
+    return _finish_table(_read_csv(path, found, found.names, keep=bool(texts)), texts, set(found.names), found.decimal)
 
 
 def _read_csv(path: Path, found: TextFormat, texts: Collection[str], *, keep: bool) -> Any:
@@ -70,7 +70,7 @@ def _read_csv(path: Path, found: TextFormat, texts: Collection[str], *, keep: bo
         return pa.Table.from_batches(list(blocks), blocks.schema)
 
 
-def _readable(path: Path, found: TextFormat, error: Exception) -> Exception:
+def _explain_arrow_error(path: Path, found: TextFormat, error: Exception) -> Exception:
     """Give an error of pyarrow as one sentence."""
     text = str(error).splitlines()[0]
     if "UTF8" in text or "decode" in text:
@@ -85,7 +85,7 @@ def _readable(path: Path, found: TextFormat, error: Exception) -> Exception:
     return InputError(f"Expected a complete text table, got {path}: {text}. Write it again.")
 
 
-def _finish(table: Any, texts: Collection[str], untyped: Collection[str], decimal: str) -> Any:
+def _finish_table(table: Any, texts: Collection[str], untyped: Collection[str], decimal: str) -> Any:
     """Set what is missing in columns of text, and type those that were read as text for want of one type."""
     import pyarrow as pa
 
@@ -95,7 +95,7 @@ def _finish(table: Any, texts: Collection[str], untyped: Collection[str], decima
             if texts:
                 column = _without_missing(column, [""] if name in texts else sorted(MISSING))
             if name in untyped and name not in texts:
-                column = _typed(column, decimal)
+                column = _type_column(column, decimal)
         elif pa.types.is_null(column.type):
             column = pa.chunked_array([pa.nulls(len(column), pa.float64())])
         elif pa.types.is_date(column.type) or pa.types.is_timestamp(column.type):
@@ -113,7 +113,7 @@ def _without_missing(column: Any, words: list[str]) -> Any:
     return pc.if_else(absent, pa.scalar(None, pa.string()), column) if pc.any(absent).as_py() else column
 
 
-def _typed(column: Any, decimal: str) -> Any:
+def _type_column(column: Any, decimal: str) -> Any:
     """Type a column of text: whole numbers, numbers, truth values, dates, or as it is."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -153,7 +153,7 @@ def read_arrow_file(path: Path) -> Any:
         raise InputError(f"Expected a complete {path.suffix} file, got {path}: {first}. Write it again.") from error
 
 
-def columns_of_arrow(table: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+def list_arrow_columns(table: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Give the columns of a table by name, as pandas holds them if it is installed, and which of them pandas wrote as an index."""
     table, index = _with_index(table)
     if find_spec("pandas") is None:
@@ -205,5 +205,5 @@ def _as_numpy(column: Any) -> Any:
         return np.full(len(column), np.nan)
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         values = column.to_numpy()
-        return object_array([np.nan if value is None else value for value in values]) if values.dtype == object else values
+        return make_object_array([np.nan if value is None else value for value in values]) if values.dtype == object else values
     return ArrowWords(column)

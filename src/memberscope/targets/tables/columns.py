@@ -32,7 +32,7 @@ def read_npz(path: Path) -> Columns:
         raise InputError(f"Expected a complete NPZ archive, got {path}: {error}. Write it again.") from error
 
 
-def as_numbers(column: NDArray[Any], name: str, path: str | Path) -> NDArray[Any]:
+def convert_to_numbers(column: NDArray[Any], name: str, path: str | Path) -> NDArray[Any]:
     """The column as floats; an empty CSV field becomes NaN.
 
     Raises:
@@ -46,13 +46,13 @@ def as_numbers(column: NDArray[Any], name: str, path: str | Path) -> NDArray[Any
     try:
         return words.astype(np.float64)
     except (TypeError, ValueError) as error:
-        row = next(i for i, value in enumerate(column) if not is_number(value))
+        row = next(i for i, value in enumerate(column) if not is_number_or_empty(value))
         raise InputError(
             f"Expected numbers in the column {name!r} of {path}, got {str(column[row])!r} in row {row + 1}. Repair it."
         ) from error
 
 
-def is_number(value: Any) -> bool:
+def is_number_or_empty(value: Any) -> bool:
     """Whether a CSV field is a number or empty."""
     try:
         float(value or "nan")
@@ -61,13 +61,13 @@ def is_number(value: Any) -> bool:
     return True
 
 
-def unit_words(column: NDArray[Any], name: str, path: str | Path) -> NDArray[np.str_]:
+def read_unit_names(column: NDArray[Any], name: str, path: str | Path) -> NDArray[np.str_]:
     """Name the person or document (n,) of each record; whole numbers lose their point, so that files of two kinds agree.
 
     Raises:
         InputError: Some record has none.
 
-    >>> unit_words(np.array([3.0, 7.0]), "person", "train.csv").tolist()
+    >>> read_unit_names(np.array([3.0, 7.0]), "person", "train.csv").tolist()
     ['3', '7']
     """
     if column.ndim != 1:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.frames.column_kinds import Wanted, find_wanted, type_words
-from memberscope.frames.column_values import object_array
-from memberscope.targets.tables.arrow import columns_of_arrow, read_arrow_file, read_text_by_arrow
+from memberscope.frames.column_kinds import ColumnSpec, find_column_spec, type_words
+from memberscope.frames.column_values import make_object_array
+from memberscope.targets.tables.arrow import list_arrow_columns, read_arrow_file, read_text_by_arrow
 from memberscope.targets.tables.by_pandas import read_text_by_pandas
 from memberscope.targets.tables.columns import read_npz
 from memberscope.targets.tables.text import COMPRESSED, TextFormat, find_text_format, open_text, read_words
@@ -26,7 +26,7 @@ Columns = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class ReadTable:
     """The `columns` (n,) of a file by name, as numpy or pandas holds them; `notes` say what was assumed in reading it.
 
     `index` names columns that are no features unless somebody asks for them: the index of a data frame that was written along.
@@ -38,7 +38,7 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-def read_table(path: Path, wanted: Mapping[str, Wanted] | None = None, texts: Collection[str] = ()) -> Table:
+def read_table(path: Path, wanted: Mapping[str, ColumnSpec] | None = None, texts: Collection[str] = ()) -> ReadTable:
     """Read a table; the fields of `texts` and of columns that are `wanted` as text or categories stay as they are written.
 
     Raises:
@@ -46,7 +46,7 @@ def read_table(path: Path, wanted: Mapping[str, Wanted] | None = None, texts: Co
         UnsafeFileError: An NPZ holds pickled objects.
     """
     wanted = wanted or {}
-    kind = suffix_of(path)
+    kind = find_suffix(path)
     if kind not in (*TEXT, *JSON, *ARROW, ".npz"):
         known = ".csv, .tsv, .jsonl, .parquet, .feather or .npz"
         raise InputError(f"Expected a {known} file (text also as .gz or .zst), got {str(path)!r}. Convert the table.")
@@ -55,20 +55,20 @@ def read_table(path: Path, wanted: Mapping[str, Wanted] | None = None, texts: Co
     if kind in TEXT:
         table = _read_text(path, texts, wanted)
     elif kind in JSON:
-        table = Table(path, _read_json(path, texts, wanted))
+        table = ReadTable(path, _read_json(path, texts, wanted))
     elif kind in ARROW:
-        columns, index = columns_of_arrow(read_arrow_file(path))
-        table = Table(path, columns, index)
+        columns, index = list_arrow_columns(read_arrow_file(path))
+        table = ReadTable(path, columns, index)
     else:
-        table = Table(path, read_npz(path))
+        table = ReadTable(path, read_npz(path))
     _check_lengths(table)
     return _without_nameless(table, wanted)
 
 
-def suffix_of(path: Path) -> str:
+def find_suffix(path: Path) -> str:
     """Give the suffix that tells what a table is, before that of its compression.
 
-    >>> suffix_of(Path("train.csv.gz")), suffix_of(Path("train.parquet"))
+    >>> find_suffix(Path("train.csv.gz")), find_suffix(Path("train.parquet"))
     ('.csv', '.parquet')
     """
     suffixes = [suffix.lower() for suffix in path.suffixes]
@@ -78,17 +78,17 @@ def suffix_of(path: Path) -> str:
     return suffixes[-1] if suffixes else ""
 
 
-def stem_of(path: Path) -> str:
+def find_stem(path: Path) -> str:
     """Give a file's name without the suffixes of its kind and compression.
 
-    >>> stem_of(Path("data/train.csv.gz"))
+    >>> find_stem(Path("data/train.csv.gz"))
     'train'
     """
     name = path.stem if path.suffix.lower() in COMPRESSED else path.name
     return Path(name).stem
 
 
-def _read_text(path: Path, texts: Collection[str], wanted: Mapping[str, Wanted]) -> Table:
+def _read_text(path: Path, texts: Collection[str], wanted: Mapping[str, ColumnSpec]) -> ReadTable:
     """Read a text table by the fastest reader that is installed."""
     found = find_text_format(path, {*texts, *wanted})
     names = tuple("Unnamed: 0" if not name and "Unnamed: 0" in wanted else name for name in found.names)
@@ -100,12 +100,12 @@ def _read_text(path: Path, texts: Collection[str], wanted: Mapping[str, Wanted])
         found = replace(found, encoding="cp1252", assumed="Windows-1252, since it is no UTF-8")
         columns = _read_typed(path, found, texts)
     notes = (f"Read {path.name} as {found.assumed}.",) if found.assumed else ()
-    return Table(path, columns, notes=notes)
+    return ReadTable(path, columns, notes=notes)
 
 
-def _names_of_texts(names: Collection[str], texts: Collection[str], wanted: Mapping[str, Wanted]) -> set[str]:
+def _names_of_texts(names: Collection[str], texts: Collection[str], wanted: Mapping[str, ColumnSpec]) -> set[str]:
     """Find the columns whose values stay as they are written: `texts`, and those that are wanted as text or categories."""
-    kinds = {name: find_wanted(wanted, name) for name in names}
+    kinds = {name: find_column_spec(wanted, name) for name in names}
     return {*texts, *(name for name, want in kinds.items() if want is not None and want.kind in ("text", "category"))}
 
 
@@ -114,7 +114,7 @@ def _read_typed(path: Path, found: TextFormat, texts: Collection[str]) -> Column
         return read_text_by_pandas(path, found, texts)
     if find_spec("pyarrow"):
         try:
-            return columns_of_arrow(read_text_by_arrow(path, found, texts))[0]
+            return list_arrow_columns(read_text_by_arrow(path, found, texts))[0]
         except InputError:
             read_words(path, found)  # says which line it is
             raise
@@ -124,10 +124,10 @@ def _read_typed(path: Path, found: TextFormat, texts: Collection[str]) -> Column
 
 def _as_written(words: list[str]) -> Any:
     shared = {word: word for word in set(words)}
-    return object_array([shared[word] if word else np.nan for word in words])
+    return make_object_array([shared[word] if word else np.nan for word in words])
 
 
-def _read_json(path: Path, texts: Collection[str], wanted: Mapping[str, Wanted]) -> Columns:
+def _read_json(path: Path, texts: Collection[str], wanted: Mapping[str, ColumnSpec]) -> Columns:
     """Read records that are JSON objects, one a line or in one list; what a record lacks is missing. Dates among `texts` stay words.
 
     Raises:
@@ -166,7 +166,7 @@ def _typed_json(values: list[Any], name: str, path: Path, *, dates: bool) -> Any
             ) from error
     complete = len(present) == len(values)
     if all(isinstance(value, bool) for value in present) and present:
-        return np.array(values) if complete else object_array([np.nan if value is None else value for value in values])
+        return np.array(values) if complete else make_object_array([np.nan if value is None else value for value in values])
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in present):
         whole = complete and present and all(isinstance(value, int) and abs(value) < 2**63 for value in present)
         return np.array(values, dtype=np.int64 if whole else np.float64)
@@ -175,12 +175,12 @@ def _typed_json(values: list[Any], name: str, path: Path, *, dates: bool) -> Any
         return (
             typed
             if typed.dtype.kind == "M" and dates
-            else object_array([np.nan if value is None else value for value in values])
+            else make_object_array([np.nan if value is None else value for value in values])
         )
-    return object_array([np.nan if value is None else value for value in values])
+    return make_object_array([np.nan if value is None else value for value in values])
 
 
-def _check_lengths(table: Table) -> None:
+def _check_lengths(table: ReadTable) -> None:
     """Refuse a table without records, and columns that are no column.
 
     Raises:
@@ -200,7 +200,7 @@ def _check_lengths(table: Table) -> None:
         raise InputError(f"Expected columns of one length in {path}, got {got}. Align them record by record.")
 
 
-def _without_nameless(table: Table, wanted: Mapping[str, Wanted]) -> Table:
+def _without_nameless(table: ReadTable, wanted: Mapping[str, ColumnSpec]) -> ReadTable:
     """Drop the column that pandas writes for a nameless index, unless the model was fitted with it; say so."""
     names = [name for name in dict.fromkeys((*table.columns, *table.index)) if name in NAMELESS and name not in wanted]
     if not names or set(names) >= set(table.columns):

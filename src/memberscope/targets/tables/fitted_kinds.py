@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from memberscope.frames.column_kinds import Wanted
-from memberscope.frames.fitted_columns import fitted_names_of
+from memberscope.frames.column_kinds import ColumnSpec
+from memberscope.frames.fitted_columns import list_estimator_columns
 
 INNER = ("best_estimator_", "estimator_", "classifier_", "estimator")  # one model within another
 SEVERAL = ("calibrated_classifiers_", "estimators_")  # models that are all given the same columns
 
 
-def find_fitted_columns(target: Any) -> dict[str, Wanted]:
+def find_fitted_columns(target: Any) -> dict[str, ColumnSpec]:
     """Find the columns that a target's model must get as text or as categories, by name; numbers are not named.
 
     >>> from sklearn.preprocessing import OneHotEncoder
@@ -25,14 +25,14 @@ def find_fitted_columns(target: Any) -> dict[str, Wanted]:
     ('a', 'b')
     """
     if hasattr(target, "booster"):
-        return dict(_of_booster(target.booster))
+        return dict(_find_booster_categories(target.booster))
     if hasattr(target, "inputs") and not hasattr(target, "estimator"):
         return {
-            entry.name: Wanted("text") for entry in target.inputs if getattr(getattr(entry, "dtype", None), "kind", "") in "OUS"
+            entry.name: ColumnSpec("text") for entry in target.inputs if getattr(getattr(entry, "dtype", None), "kind", "") in "OUS"
         } if len(target.inputs) > 1 else {}  # fmt: skip
     estimator = getattr(target, "estimator", None)
-    names = fitted_names_of(estimator)
-    return dict(_of_estimator(estimator, names)) if names else {}
+    names = list_estimator_columns(estimator)
+    return dict(_find_estimator_columns(estimator, names)) if names else {}
 
 
 def is_text_model(estimator: Any) -> bool:
@@ -50,14 +50,14 @@ def is_text_model(estimator: Any) -> bool:
     return hasattr(estimator, "build_analyzer")
 
 
-def _of_estimator(estimator: Any, names: Sequence[str]) -> Iterator[tuple[str, Wanted]]:
+def _find_estimator_columns(estimator: Any, names: Sequence[str]) -> Iterator[tuple[str, ColumnSpec]]:
     """Go through an estimator that gets the columns `names` in this order, as far as the columns stay what they are."""
     if hasattr(estimator, "steps"):
         missing: Any = np.nan
         for _, step in estimator.steps:
             if step in (None, "passthrough"):
                 continue
-            yield from ((name, _with_missing(want, missing)) for name, want in _of_estimator(step, names))
+            yield from ((name, _with_missing(want, missing)) for name, want in _find_estimator_columns(step, names))
             if not hasattr(step, "statistics_") or len(step.statistics_) != len(names):
                 return  # what follows gets other columns
             missing = getattr(step, "missing_values", np.nan)
@@ -66,25 +66,25 @@ def _of_estimator(estimator: Any, names: Sequence[str]) -> Iterator[tuple[str, W
         places = getattr(estimator, "_transformer_to_input_indices", {})
         for name, inner, _ in estimator.transformers_:
             if name in places and not isinstance(inner, str):
-                yield from _of_estimator(inner, [names[k] for k in places[name]])
+                yield from _find_estimator_columns(inner, [names[k] for k in places[name]])
     elif hasattr(estimator, "get_cat_feature_indices"):
-        yield from ((names[k], Wanted("text")) for k in estimator.get_cat_feature_indices() if k < len(names))
+        yield from ((names[k], ColumnSpec("text")) for k in estimator.get_cat_feature_indices() if k < len(names))
     elif hasattr(estimator, "booster_"):
-        yield from _of_booster(estimator.booster_)
+        yield from _find_booster_categories(estimator.booster_)
     elif hasattr(estimator, "get_booster"):
-        yield from _of_booster(estimator.get_booster())
+        yield from _find_booster_categories(estimator.get_booster())
     elif hasattr(estimator, "is_categorical_") and getattr(estimator, "_preprocessor", None) is not None:
-        found = dict(_of_estimator(estimator._preprocessor, names))
-        yield from ((name, Wanted("category", want.categories)) for name, want in found.items())
+        found = dict(_find_estimator_columns(estimator._preprocessor, names))
+        yield from ((name, ColumnSpec("category", want.categories)) for name, want in found.items())
         yield from _numbered_categories(estimator._preprocessor, names)
     elif len(getattr(estimator, "categories_", ())) == len(names) > 0:
         for name, values in zip(names, estimator.categories_, strict=True):
             values = np.asarray(values, dtype=object)
             if any(isinstance(value, str) for value in values):
-                yield name, Wanted("text", tuple(values), None if any(value is None for value in values) else np.nan)
+                yield name, ColumnSpec("text", tuple(values), None if any(value is None for value in values) else np.nan)
     else:
         for part in _inner_models(estimator):
-            yield from _of_estimator(part, names)
+            yield from _find_estimator_columns(part, names)
 
 
 def _inner_models(estimator: Any) -> list[Any]:
@@ -97,44 +97,44 @@ def _inner_models(estimator: Any) -> list[Any]:
     return found[:1] if hasattr(estimator, "best_estimator_") else found
 
 
-def _numbered_categories(preprocessor: Any, names: Sequence[str]) -> Iterator[tuple[str, Wanted]]:
+def _numbered_categories(preprocessor: Any, names: Sequence[str]) -> Iterator[tuple[str, ColumnSpec]]:
     """Find columns that were categories of numbers, which a gradient boosting of scikit-learn encodes like words."""
     places = getattr(preprocessor, "_transformer_to_input_indices", {})
     for name, inner, _ in preprocessor.transformers_:
         for k, values in zip(places.get(name, ()), getattr(inner, "categories_", ()), strict=False):
             if not any(isinstance(value, str) for value in values):
-                yield names[k], Wanted("category", tuple(values))
+                yield names[k], ColumnSpec("category", tuple(values))
 
 
-def _with_missing(want: Wanted, missing: Any) -> Wanted:
+def _with_missing(want: ColumnSpec, missing: Any) -> ColumnSpec:
     """Take what an imputer before the encoder stands for a missing value."""
-    return Wanted(want.kind, want.categories, None if missing is None else want.missing)
+    return ColumnSpec(want.kind, want.categories, None if missing is None else want.missing)
 
 
-def _of_booster(booster: Any) -> Iterator[tuple[str, Wanted]]:
+def _find_booster_categories(booster: Any) -> Iterator[tuple[str, ColumnSpec]]:
     """Find the columns that a booster of LightGBM or XGBoost takes as categories."""
     if hasattr(booster, "pandas_categorical"):
-        yield from _of_lightgbm(booster)
+        yield from _match_lightgbm_categories(booster)
         return
     kinds, names = booster.feature_types or [], booster.feature_names or []
     lists = _xgboost_categories(booster)
     for name, kind in zip(names, kinds, strict=False):
         if kind == "c":
-            yield name, Wanted("category", lists.get(name))
+            yield name, ColumnSpec("category", lists.get(name))
 
 
-def _of_lightgbm(booster: Any) -> Iterator[tuple[str, Wanted]]:
+def _match_lightgbm_categories(booster: Any) -> Iterator[tuple[str, ColumnSpec]]:
     """Match LightGBM's lists of categories with columns: those it split by categories, else also those it never split."""
-    from memberscope.targets.files.booster_files import lightgbm_header
+    from memberscope.targets.files.booster_files import parse_lightgbm_header
 
     lists = booster.pandas_categorical or []
     text = booster.model_to_string(num_iteration=1)
-    header = lightgbm_header(text)
+    header = parse_lightgbm_header(text)
     infos = dict(line.split("=", 1) for line in text.partition("\n\n")[0].splitlines() if "=" in line).get("feature_infos", "")
     unused = {name for name, info in zip(header.features, infos.split(" "), strict=False) if info == "none"}
     for chosen in (header.categories, tuple(n for n in header.features if n in unused or n in header.categories)):
         if len(chosen) == len(lists):
-            yield from ((name, Wanted("category", tuple(values))) for name, values in zip(chosen, lists, strict=True))
+            yield from ((name, ColumnSpec("category", tuple(values))) for name, values in zip(chosen, lists, strict=True))
             return
 
 

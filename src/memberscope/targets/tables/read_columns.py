@@ -25,10 +25,10 @@ def read_columns(path: Path) -> Columns:
 
 def _as_plain(column: Any) -> NDArray[Any]:
     """Give a column as numpy has it, objects as words."""
-    from memberscope.frames.column_kinds import is_missing
+    from memberscope.frames.column_kinds import mark_missing
 
     values = np.asarray(column)
     if values.dtype != object:
         return values
-    missing = is_missing(column)
+    missing = mark_missing(column)
     return np.array(["" if absent else str(value) for value, absent in zip(values.tolist(), missing, strict=True)])

@@ -11,21 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.frames.column_kinds import Wanted, find_wanted, is_missing, kind_of
+from memberscope.frames.column_kinds import ColumnSpec, find_column_kind, find_column_spec, mark_missing
 from memberscope.frames.stacking import place_fitted
-from memberscope.targets.tables.columns import MOST_CLASSES, as_numbers, is_number, unit_words
-from memberscope.targets.tables.files import JSON, TEXT, Columns, Table, read_table, stem_of, suffix_of
+from memberscope.targets.tables.columns import MOST_CLASSES, convert_to_numbers, is_number_or_empty, read_unit_names
+from memberscope.targets.tables.files import JSON, TEXT, Columns, ReadTable, find_stem, find_suffix, read_table
 from memberscope.targets.tables.identifiers import IdLike, find_id_like_columns
-from memberscope.targets.tables.wanted import convert_column, count_unknown, find_words, spell
+from memberscope.targets.tables.wanted import convert_column, count_unknown, find_words, spell_value
 from memberscope.targets.tasks import refuse_continuous_labels
 from memberscope.types import Ints, Records
-from memberscope.wire.answers import plainly
+from memberscope.wire.answers import simplify_class_name
 
 FEW_CLASSES = 20  # different numbers with decimals that may still be names of classes
 
 
 @dataclass(frozen=True)
-class Layout:
+class TableLayout:
     """Which columns are what: the label, an optional id, groups (which stay features) and columns to drop.
 
     With `features` the model gets these columns only, such as the one that holds the text of each record. `fitted` names the columns
@@ -41,7 +41,7 @@ class Layout:
     fitted: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     unit: str | None = None
-    wanted: Mapping[str, Wanted] = field(default_factory=dict)
+    wanted: Mapping[str, ColumnSpec] = field(default_factory=dict)
     takes_text: bool = False
 
     @property
@@ -65,31 +65,35 @@ class Tables:
     index: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def id_like(self, layout: Layout) -> tuple[IdLike, ...]:
+    def id_like(self, layout: TableLayout) -> tuple[IdLike, ...]:
         """Find columns other than the label and the ids that look like people or documents with several records."""
         first, second = self.columns
         named = {layout.label, layout.id_column}
         both = [name for name in first if name in second and name not in named and first[name].ndim == second[name].ndim == 1]
-        return find_id_like_columns({name: np.concatenate([_plain(first[name]), _plain(second[name])]) for name in both})
+        return find_id_like_columns(
+            {name: np.concatenate([_as_plain_array(first[name]), _as_plain_array(second[name])]) for name in both}
+        )
 
 
-def read_tables(members: str | Path, non_members: str | Path, layout: Layout | None = None) -> Tables:
+def read_tables(members: str | Path, non_members: str | Path, layout: TableLayout | None = None) -> Tables:
     """Read the two files, whose columns become of one kind: text on one side is text on the other.
 
     Raises:
         InputError: One of them cannot be read.
     """
-    layout = layout or Layout()
+    layout = layout or TableLayout()
     paths = (Path(members), Path(non_members))
     texts = layout.as_written
-    tables = [read_table(path, _described(layout), texts) for path in paths]
+    tables = [read_table(path, _collect_column_specs(layout), texts) for path in paths]
     words = find_words((tables[0].columns, tables[1].columns))
     for k, more in enumerate(words):
-        if more and suffix_of(paths[k]) in TEXT:
-            tables[k] = read_table(paths[k], _described(layout), (*texts, *more))
+        if more and find_suffix(paths[k]) in TEXT:
+            tables[k] = read_table(paths[k], _collect_column_specs(layout), (*texts, *more))
         tables[k] = replace(
             tables[k],
-            columns={name: _converted(name, column, layout, more, paths[k]) for name, column in tables[k].columns.items()},
+            columns={
+                name: _convert_by_layout(name, column, layout, more, paths[k]) for name, column in tables[k].columns.items()
+            },
         )
     notes = (*tables[0].notes, *tables[1].notes, *_date_notes(tables, layout), *_unknown_notes(tables, layout))
     return Tables(
@@ -97,29 +101,29 @@ def read_tables(members: str | Path, non_members: str | Path, layout: Layout | N
     )
 
 
-def _described(layout: Layout) -> dict[str, Wanted]:
+def _collect_column_specs(layout: TableLayout) -> dict[str, ColumnSpec]:
     """Give what is wanted of columns, and of those that are only named, nothing: their names help to find the separator."""
     return {
-        **{name: Wanted("number") for name in (*layout.fitted, *layout.named) if name not in layout.wanted},
+        **{name: ColumnSpec("number") for name in (*layout.fitted, *layout.named) if name not in layout.wanted},
         **layout.wanted,
     }
 
 
-def _converted(name: str, column: Any, layout: Layout, texts: Collection[str], path: Path) -> Any:
+def _convert_by_layout(name: str, column: Any, layout: TableLayout, texts: Collection[str], path: Path) -> Any:
     """Make of a column what the model or the user wants of it."""
     if column.ndim > 1 or name in layout.as_written:
         return column
-    want = find_wanted(layout.wanted, name)
+    want = find_column_spec(layout.wanted, name)
     if want is not None:
         return convert_column(column, want, name, path)
-    return convert_column(column, Wanted("text"), name, path) if name in texts else column
+    return convert_column(column, ColumnSpec("text"), name, path) if name in texts else column
 
 
-def _unknown_notes(tables: Sequence[Table], layout: Layout) -> list[str]:
+def _unknown_notes(tables: Sequence[ReadTable], layout: TableLayout) -> list[str]:
     """Say which columns hold values that the model was not fitted with."""
     notes = []
     for name in tables[0].columns:
-        want = find_wanted(layout.wanted, name)
+        want = find_column_spec(layout.wanted, name)
         if want is None or want.categories is None or name not in tables[1].columns:
             continue
         counts = [count_unknown(table.columns[name], want) for table in tables]
@@ -127,20 +131,20 @@ def _unknown_notes(tables: Sequence[Table], layout: Layout) -> list[str]:
         if odd:
             example = next(value for count, value in counts if count)
             notes.append(
-                f"In {odd} of {n} records {name} holds values that the model was not fitted with, such as {spell(example)!r}. If the "
+                f"In {odd} of {n} records {name} holds values that the model was not fitted with, such as {spell_value(example)!r}. If the "
                 f"file writes them in another way than the training data did, repair it."
             )
     return notes
 
 
-def _date_notes(tables: Sequence[Table], layout: Layout) -> list[str]:
+def _date_notes(tables: Sequence[ReadTable], layout: TableLayout) -> list[str]:
     """Say which columns of text files were read as dates without anybody saying so."""
     found = [
         name
         for table in tables
-        if suffix_of(table.path) in (*TEXT, *JSON)
+        if find_suffix(table.path) in (*TEXT, *JSON)
         for name, column in table.columns.items()
-        if column.ndim == 1 and kind_of(column) == "date" and name not in layout.wanted
+        if column.ndim == 1 and find_column_kind(column) == "date" and name not in layout.wanted
     ]
     names = list(dict.fromkeys(found))
     if not names:
@@ -149,7 +153,7 @@ def _date_notes(tables: Sequence[Table], layout: Layout) -> list[str]:
 
 
 def read_pair(
-    members: str | Path, non_members: str | Path, layout: Layout, classes: Sequence[str] | None = None
+    members: str | Path, non_members: str | Path, layout: TableLayout, classes: Sequence[str] | None = None
 ) -> tuple[Records, Records, tuple[str, ...]]:
     """Members and non-members from two files of the same columns, and the names of the classes.
 
@@ -159,79 +163,81 @@ def read_pair(
     Raises:
         InputError: A file cannot be read, a column is missing, or the files do not fit together.
     """
-    return pair_of(read_tables(members, non_members, layout), layout, classes)
+    return build_pair(read_tables(members, non_members, layout), layout, classes)
 
 
-def pair_of(read: Tables, layout: Layout, classes: Sequence[str] | None = None) -> tuple[Records, Records, tuple[str, ...]]:
+def build_pair(
+    read: Tables, layout: TableLayout, classes: Sequence[str] | None = None
+) -> tuple[Records, Records, tuple[str, ...]]:
     """Members and non-members from tables that were read, as `read_pair` gives them.
 
     Raises:
         InputError: A column is missing, or the files do not fit together.
     """
     paths, tables = read.paths, read.columns
-    names = [feature_names(table, path, layout, read.index) for table, path in zip(tables, paths, strict=True)]
+    names = [list_feature_names(table, path, layout, read.index) for table, path in zip(tables, paths, strict=True)]
     if set(names[0]) != set(names[1]):
         odd = sorted(set(names[0]) ^ set(names[1]))
         raise InputError(
             f"Expected the same columns in {paths[0]} and {paths[1]}, got {', '.join(odd[:5])} in one only. Align them."
         )
-    labels = [label_words(table[layout.label], layout.label, path) for table, path in zip(tables, paths, strict=True)]
-    lookup = class_names(labels, classes)
-    numeric = all(is_numeric(table[name]) for table in tables for name in names[0] if table[name].ndim == 1)
-    prefixes = [stem_of(path) for path in paths]
+    labels = [read_label_words(table[layout.label], layout.label, path) for table, path in zip(tables, paths, strict=True)]
+    lookup = order_class_names(labels, classes)
+    numeric = all(is_numeric_column(table[name]) for table in tables for name in names[0] if table[name].ndim == 1)
+    prefixes = [find_stem(path) for path in paths]
     prefixes = prefixes if prefixes[0] != prefixes[1] else ["member", "non-member"]
     sides = []
     for table, path, column, prefix in zip(tables, paths, labels, prefixes, strict=True):
         sides.append(
             Records(
-                x=inputs(table, names[0], path, numeric=numeric, layout=layout),
-                y=coded_labels(column, lookup, path),
-                ids=_spelled(table[layout.id_column]) if layout.id_column else numbered(prefix, len(column)),
-                groups={group: _spelled(table[group]) for group in layout.groups},
-                unit=unit_words(_plain(table[layout.unit]), layout.unit, path) if layout.unit else None,
+                x=build_model_inputs(table, names[0], path, numeric=numeric, layout=layout),
+                y=encode_class_words(column, lookup, path),
+                ids=_spell_column(table[layout.id_column]) if layout.id_column else number_ids(prefix, len(column)),
+                groups={group: _spell_column(table[group]) for group in layout.groups},
+                unit=read_unit_names(_as_plain_array(table[layout.unit]), layout.unit, path) if layout.unit else None,
             )
         )
     return sides[0], sides[1], lookup
 
 
-def label_words(column: Any, name: str, path: Path) -> NDArray[np.str_]:
+def read_label_words(column: Any, name: str, path: Path) -> NDArray[np.str_]:
     """Give the label (n,) of each record as a word.
 
     Raises:
         InputError: Some record has none.
 
-    >>> label_words(np.array([1.0, 0.0]), "y", Path("a.csv")).tolist()
+    >>> read_label_words(np.array([1.0, 0.0]), "y", Path("a.csv")).tolist()
     ['1', '0']
     """
     if column.ndim == 2 and column.shape[1] == 1:
         column = np.asarray(column)[:, 0]
     if column.ndim != 1:
         raise InputError(f"Expected one label a record in {name!r} of {path}, got shape {column.shape}. Give one column.")
-    missing = is_missing(column)
+    missing = mark_missing(column)
     if missing.any():
         raise InputError(
             f"Expected a label of each record in {name!r} of {path}, got none in {int(missing.sum())} records, the first in row "
             f"{int(np.argmax(missing)) + 1}. Leave these records out."
         )
-    return _spelled(column)
+    return _spell_column(column)
 
 
-def _spelled(column: Any) -> NDArray[np.str_]:
+def _spell_column(column: Any) -> NDArray[np.str_]:
     """Give the values (n,) of a column as words, whole numbers without a point."""
     values = np.asarray(column)
     if values.dtype.kind in "iub":
         return values.astype(np.str_)
-    absent = is_missing(column)
-    words = ["missing" if gone else spell(value) for value, gone in zip(values.tolist(), absent, strict=True)]
+    absent = mark_missing(column)
+    words = ["missing" if gone else spell_value(value) for value, gone in zip(values.tolist(), absent, strict=True)]
     return np.array(words, dtype=np.str_)
 
 
-def _plain(column: Any) -> NDArray[Any]:
+def _as_plain_array(column: Any) -> NDArray[Any]:
     """Give a column as a numpy array."""
     return np.asarray(column)
 
 
-def feature_names(table: Columns, path: Path, layout: Layout, index: Collection[str] = ()) -> list[str]:
+def list_feature_names(table: Columns, path: Path, layout: TableLayout, index: Collection[str] = ()) -> list[str]:
     """Columns that the model gets.
 
     Raises:
@@ -243,7 +249,7 @@ def feature_names(table: Columns, path: Path, layout: Layout, index: Collection[
     apart = {layout.label, layout.id_column, *layout.drop} | ({layout.unit} - set(layout.features))
     apart |= set(index) - {*layout.features, *layout.fitted}
     names = [name for name in table if name not in apart]
-    if suffix_of(path) == ".npz":
+    if find_suffix(path) == ".npz":
         names = [name for name in names if name not in layout.groups]
     if layout.features:
         names = [name for name in layout.features if name in names]
@@ -251,10 +257,10 @@ def feature_names(table: Columns, path: Path, layout: Layout, index: Collection[
         raise InputError(f"Expected feature columns in {path}, got only {', '.join(table)}. Give the model's inputs.")
     if not layout.fitted or any(table[name].ndim > 1 for name in names):
         return names
-    return fitted_names(names, path, layout)
+    return order_fitted_names(names, path, layout)
 
 
-def fitted_names(names: list[str], path: Path, layout: Layout) -> list[str]:
+def order_fitted_names(names: list[str], path: Path, layout: TableLayout) -> list[str]:
     """The columns that the model was fitted with, in its order, so that none is taken for another.
 
     Raises:
@@ -271,22 +277,24 @@ def fitted_names(names: list[str], path: Path, layout: Layout) -> list[str]:
     return [names[place] for place in places]
 
 
-def inputs(table: Columns, names: list[str], path: Path, *, numeric: bool, layout: Layout | None = None) -> Any:
+def build_model_inputs(
+    table: Columns, names: list[str], path: Path, *, numeric: bool, layout: TableLayout | None = None
+) -> Any:
     """Give what the model is asked: a data frame if columns have names or words, where one can be had, else an array.
 
     Raises:
         InputError: The model takes texts and there are several columns, or no library of data frames is installed.
     """
-    layout = layout or Layout()
+    layout = layout or TableLayout()
     if layout.takes_text:
-        return _texts(table, names, path)
-    frames = frame_library() if layout.fitted or not numeric else None
+        return _read_texts(table, names, path)
+    frames = find_frame_library() if layout.fitted or not numeric else None
     if numeric and (frames is None or any(table[name].ndim > 1 for name in names)):
-        parts = [as_numbers(_plain(table[name]), name, path) for name in names]
+        parts = [convert_to_numbers(_as_plain_array(table[name]), name, path) for name in names]
         return parts[0] if len(parts) == 1 and parts[0].ndim > 1 else np.column_stack(parts)
     data = {name: table[name] for name in names}
     if frames is None and len(names) == 1:
-        return _plain(data[names[0]])
+        return _as_plain_array(data[names[0]])
     if frames is None:
         raise InputError(
             f"Expected pandas or polars for the columns of words in {path}, got neither. Install the one your model was fitted with."
@@ -297,19 +305,19 @@ def inputs(table: Columns, names: list[str], path: Path, *, numeric: bool, layou
     return frames.DataFrame(kept, copy=False)
 
 
-def _texts(table: Columns, names: list[str], path: Path) -> NDArray[Any]:
+def _read_texts(table: Columns, names: list[str], path: Path) -> NDArray[Any]:
     """Give the texts (n,) of the one column that a model of texts takes.
 
     Raises:
         InputError: There are several columns, or one of no text.
     """
-    if len(names) != 1 or kind_of(table[names[0]]) not in ("text", "category"):
+    if len(names) != 1 or find_column_kind(table[names[0]]) not in ("text", "category"):
         got = ", ".join(names[:6])
         raise InputError(f"Expected one column of text for this model in {path}, got {got}. Name it with --features COLUMN.")
     return np.asarray(table[names[0]], dtype=object)
 
 
-def frame_library() -> Any:
+def find_frame_library() -> Any:
     """The module pandas or polars, whichever is installed; None if neither is."""
     from importlib import import_module
     from importlib.util import find_spec
@@ -317,22 +325,22 @@ def frame_library() -> Any:
     return next((import_module(name) for name in ("pandas", "polars") if find_spec(name)), None)
 
 
-def numbered(prefix: str, n: int) -> NDArray[np.str_]:
+def number_ids(prefix: str, n: int) -> NDArray[np.str_]:
     """Ids made of the file's name and the row.
 
-    >>> numbered("train", 2).tolist()
+    >>> number_ids("train", 2).tolist()
     ['train:0', 'train:1']
     """
     return np.array([f"{prefix}:{i}" for i in range(n)])
 
 
-def class_names(labels: Sequence[NDArray[Any]], classes: Sequence[str] | None) -> tuple[str, ...]:
+def order_class_names(labels: Sequence[NDArray[Any]], classes: Sequence[str] | None) -> tuple[str, ...]:
     """Names of the classes in the order of the model's outputs.
 
     Raises:
         InputError: Labels are numbers too large to count classes.
 
-    >>> class_names([np.array(["yes", "no"])], None)
+    >>> order_class_names([np.array(["yes", "no"])], None)
     ('no', 'yes')
     """
     if classes is not None:
@@ -343,35 +351,35 @@ def class_names(labels: Sequence[NDArray[Any]], classes: Sequence[str] | None) -
             most = max(words, key=int)
             raise InputError(f"Expected class numbers below {MOST_CLASSES} as labels, got {most}. Check the label column.")
         return tuple(str(k) for k in range(max(int(word) for word in words) + 1))
-    if len(words) > FEW_CLASSES and all(is_number(word) and word for word in words):
+    if len(words) > FEW_CLASSES and all(is_number_or_empty(word) and word for word in words):
         refuse_continuous_labels(words.astype(np.float64))
     return tuple(str(word) for word in words)
 
 
-def is_numeric(column: Any) -> bool:
+def is_numeric_column(column: Any) -> bool:
     """Tell whether a column (n, ...) holds numbers or truth values.
 
-    >>> is_numeric(np.array([True])), is_numeric(np.array(["a"]))
+    >>> is_numeric_column(np.array([True])), is_numeric_column(np.array(["a"]))
     (True, False)
     """
-    return column.ndim > 1 or kind_of(column) in ("number", "boolean")
+    return column.ndim > 1 or find_column_kind(column) in ("number", "boolean")
 
 
-def coded_labels(column: NDArray[np.str_], lookup: tuple[str, ...], path: Path) -> Ints:
+def encode_class_words(column: NDArray[np.str_], lookup: tuple[str, ...], path: Path) -> Ints:
     """Labels as positions in `lookup`.
 
     Raises:
         InputError: A label is not among the classes.
     """
     position = {name: k for k, name in enumerate(lookup)}
-    if not any(is_number(name) for name in lookup) and all(str(value).isdigit() for value in column):
+    if not any(is_number_or_empty(name) for name in lookup) and all(str(value).isdigit() for value in column):
         position = {str(k): k for k in range(len(lookup))}  # numbers where the model has words are its 0-based classes
-    plain = {plainly(name): k for name, k in position.items()}
+    plain = {simplify_class_name(name): k for name, k in position.items()}
     if len(plain) == len(position):
         position = plain | position
     codes = {}
     for word in np.unique(column).tolist():
-        known = word if word in position else plainly(word.strip())
+        known = word if word in position else simplify_class_name(word.strip())
         if known not in position:
             shown, row = ", ".join(lookup[:6]), int(np.argmax(column == word)) + 1
             raise InputError(f"Expected labels among {shown} in {path}, got {word!r} in row {row}. Check the label column.")

@@ -11,14 +11,14 @@ from memberscope.frames.access import (
     count_rows,
     is_frame,
     name_columns,
-    only_column,
     pick_columns,
     refuse_repeated_names,
     slice_rows,
+    take_first_column,
 )
-from memberscope.frames.column_kinds import Wanted, find_wanted
-from memberscope.frames.fitted_columns import fitted_names_of
-from memberscope.frames.stacking import SIDES, place_fitted, stack
+from memberscope.frames.column_kinds import ColumnSpec, find_column_spec
+from memberscope.frames.fitted_columns import list_estimator_columns
+from memberscope.frames.stacking import SIDES, place_fitted, stack_sides
 from memberscope.types import Target
 
 
@@ -28,23 +28,23 @@ def stack_as_fitted(target: Target, first: Any, second: Any) -> Any:
     Raises:
         InputError: A side lacks a column, has one more, or holds it in another way.
     """
-    whole = stack(first, second)
+    whole = stack_sides(first, second)
     estimator = getattr(target, "estimator", None)
     if estimator is None or not is_frame(whole):
         return whole
     whole = _as_taken(target, whole)
-    names, fitted = name_columns(whole), fitted_names_of(estimator)
-    if len(set(names)) < len(names) and not _answers(target, slice_rows(whole, 0, 2)):
+    names, fitted = name_columns(whole), list_estimator_columns(estimator)
+    if len(set(names)) < len(names) and not _can_answer(target, slice_rows(whole, 0, 2)):
         refuse_repeated_names(names)
-    if len(names) == 1 and not fitted and not _answers(target, slice_rows(whole, 0, 2)):
-        texts = only_column(whole)
-        return texts if _answers(target, slice_rows(texts, 0, 2)) else whole
+    if len(names) == 1 and not fitted and not _can_answer(target, slice_rows(whole, 0, 2)):
+        texts = take_first_column(whole)
+        return texts if _can_answer(target, slice_rows(texts, 0, 2)) else whole
     if not fitted or len(set(names)) < len(names):
         return whole
     places, missing, more = place_fitted(names, fitted)
     if not missing and not more:
         return whole if places == sorted(places) else pick_columns(whole, places)
-    if _answers(target, slice_rows(whole, 0, 2)):  # it finds the columns that it needs by name, or reads them by position
+    if _can_answer(target, slice_rows(whole, 0, 2)):  # it finds the columns that it needs by name, or reads them by position
         return whole
     got = f"no {missing[0]!r}" if missing else f"{more[0]!r} too"
     raise InputError(
@@ -62,29 +62,29 @@ def _as_taken(target: Target, whole: Any) -> Any:
 
     wanted = {name: want for name, want in find_fitted_columns(target).items() if want.kind == "category"}
     is_arrow = hasattr(whole, "rename_columns")
-    if not (is_arrow or (wanted and hasattr(whole, "iloc"))) or _answers(target, slice_rows(whole, 0, 2)):
+    if not (is_arrow or (wanted and hasattr(whole, "iloc"))) or _can_answer(target, slice_rows(whole, 0, 2)):
         return whole
     try:
         held = whole.to_pandas() if is_arrow else whole
     except ImportError:
         return whole
     categorised = _with_categories(held, wanted)
-    return next((x for x in (held, categorised) if _answers(target, slice_rows(x, 0, 2))), whole)
+    return next((x for x in (held, categorised) if _can_answer(target, slice_rows(x, 0, 2))), whole)
 
 
-def _with_categories(frame: Any, wanted: Mapping[str, Wanted]) -> Any:
+def _with_categories(frame: Any, wanted: Mapping[str, ColumnSpec]) -> Any:
     """Give a pandas frame whose columns hold the categories that the model was fitted with."""
     from memberscope.targets.tables.wanted import convert_column
 
     changed = {}
     for name in frame.columns:
-        want = find_wanted(wanted, str(name))
+        want = find_column_spec(wanted, str(name))
         if want is not None:
             changed[name] = convert_column(frame[name], want, str(name), Path()).set_axis(frame.index)
     return frame.assign(**changed) if all(isinstance(name, str) for name in changed) else frame
 
 
-def _answers(target: Target, x: Any) -> bool:
+def _can_answer(target: Target, x: Any) -> bool:
     """Tell whether the model gives an answer a record about the records `x`."""
     try:
         return len(target.query(x)) == count_rows(x)

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.frames.column_kinds import MISSING, Wanted, is_missing, kind_of
-from memberscope.frames.column_values import object_array
+from memberscope.frames.column_kinds import MISSING, ColumnSpec, find_column_kind, mark_missing
+from memberscope.frames.column_values import make_object_array
 
 TRUTH = {
     "1": True,
@@ -28,13 +28,13 @@ TRUTH = {
 }
 
 
-def convert_column(column: Any, want: Wanted, name: str, path: Path) -> Any:
+def convert_column(column: Any, want: ColumnSpec, name: str, path: Path) -> Any:
     """Make of a `column` (n,) the kind that is wanted; what is missing stays missing.
 
     Raises:
         InputError: A value is not of that kind.
 
-    >>> convert_column(np.array([7, 8]), Wanted("text"), "code", Path("a.csv")).tolist()
+    >>> convert_column(np.array([7, 8]), ColumnSpec("text"), "code", Path("a.csv")).tolist()
     ['7', '8']
     """
     makers = {"number": _as_number, "boolean": _as_truth, "date": _as_dates}
@@ -51,18 +51,18 @@ def find_words(columns: tuple[Mapping[str, Any], ...]) -> tuple[set[str], ...]:
     >>> find_words(({"a": np.array([1])}, {"a": np.array(["x"], dtype=object)}))
     ({'a'}, set())
     """
-    kinds = [{name: kind_of(column) for name, column in table.items() if column.ndim == 1} for table in columns]
+    kinds = [{name: find_column_kind(column) for name, column in table.items() if column.ndim == 1} for table in columns]
     text = {name for table in kinds for name, kind in table.items() if kind == "text"}
     return tuple(
-        {name for name, kind in table.items() if name in text and kind != "text" and not is_missing(columns[k][name]).all()}
+        {name for name, kind in table.items() if name in text and kind != "text" and not mark_missing(columns[k][name]).all()}
         for k, table in enumerate(kinds)
     )
 
 
-def spell(value: Any) -> str:
+def spell_value(value: Any) -> str:
     """Write a value as a text table has it: whole numbers without a point.
 
-    >>> spell(3.0), spell("a"), spell(True)
+    >>> spell_value(3.0), spell_value("a"), spell_value(True)
     ('3', 'a', 'True')
     """
     if isinstance(value, float | np.floating) and value == value and float(value).is_integer():
@@ -70,23 +70,23 @@ def spell(value: Any) -> str:
     return str(value)
 
 
-def _values(column: Any) -> tuple[list[Any], NDArray[np.bool_]]:
+def _split_missing(column: Any) -> tuple[list[Any], NDArray[np.bool_]]:
     """Give the values (n,) of a column as objects, and which are missing."""
-    return np.asarray(column, dtype=object).tolist(), is_missing(column)
+    return np.asarray(column, dtype=object).tolist(), mark_missing(column)
 
 
-def _replace(column: Any, change: Callable[[Any], Any], empty: Any) -> list[Any]:
+def _replace_values(column: Any, change: Callable[[Any], Any], empty: Any) -> list[Any]:
     """Change each value of a column (n,), each different one once; a missing one becomes `empty`."""
-    values, missing = _values(column)
+    values, missing = _split_missing(column)
     known = [None if absent else value for value, absent in zip(values, missing, strict=True)]
     table = {value: empty if value is None else change(value) for value in set(known)}
     return [table[value] for value in known]
 
 
-def _as_text(column: Any, want: Wanted) -> Any:
+def _as_text(column: Any, want: ColumnSpec) -> Any:
     """Words as they are written, except those for missing values that the model has not seen as words."""
-    find = _matcher(want.categories or ())
-    seen = None if want.categories is None else {spell(value) for value in want.categories if isinstance(value, str)}
+    find = _build_matcher(want.categories or ())
+    seen = None if want.categories is None else {spell_value(value) for value in want.categories if isinstance(value, str)}
     lost = set() if seen is None else MISSING - seen
     empty: Any = want.missing
     if seen is not None and "" in seen and not any(value is None or value != value for value in want.categories or ()):
@@ -96,12 +96,12 @@ def _as_text(column: Any, want: Wanted) -> Any:
         if isinstance(value, str) and value in lost:
             return empty
         known = find(value)
-        return spell(value) if known is None else known
+        return spell_value(value) if known is None else known
 
-    return object_array(_replace(column, change, empty))
+    return make_object_array(_replace_values(column, change, empty))
 
 
-def _as_categories(column: Any, want: Wanted) -> Any:
+def _as_categories(column: Any, want: ColumnSpec) -> Any:
     """A pandas column of categories, the model's own ones first; text where pandas is not installed."""
     if hasattr(column.dtype, "categories") and want.categories is None:
         return column
@@ -110,7 +110,7 @@ def _as_categories(column: Any, want: Wanted) -> Any:
     import pandas
 
     own = [value for value in want.categories or () if value is not None and value == value]
-    find, lost = _matcher(own), MISSING - {value for value in own if isinstance(value, str)}
+    find, lost = _build_matcher(own), MISSING - {value for value in own if isinstance(value, str)}
 
     def change(value: Any) -> Any:
         if isinstance(value, str) and value in lost:
@@ -118,48 +118,48 @@ def _as_categories(column: Any, want: Wanted) -> Any:
         known = find(value)
         return value if known is None else known
 
-    found = _replace(column, change, None)
-    known = {_exact(value) for value in own}
-    more = sorted({value for value in found if value is not None and _exact(value) not in known}, key=str)
+    found = _replace_values(column, change, None)
+    known = {_build_exact_key(value) for value in own}
+    more = sorted({value for value in found if value is not None and _build_exact_key(value) not in known}, key=str)
     return pandas.Series(pandas.Categorical(found, categories=[*own, *more]))
 
 
-def count_unknown(column: Any, want: Wanted) -> tuple[int, Any]:
+def count_unknown(column: Any, want: ColumnSpec) -> tuple[int, Any]:
     """Count the values of a converted column (n,) that are none of the model's categories; and give one of them.
 
-    >>> count_unknown(np.array(["a", "z", None], dtype=object), Wanted("text", ("a", "b")))
+    >>> count_unknown(np.array(["a", "z", None], dtype=object), ColumnSpec("text", ("a", "b")))
     (1, 'z')
     """
     if want.categories is None:
         return 0, None
-    known = {_exact(value) for value in want.categories}
-    values, missing = _values(column)
-    odd = [value for value, absent in zip(values, missing, strict=True) if not absent and _exact(value) not in known]
+    known = {_build_exact_key(value) for value in want.categories}
+    values, missing = _split_missing(column)
+    odd = [value for value, absent in zip(values, missing, strict=True) if not absent and _build_exact_key(value) not in known]
     return len(odd), odd[0] if odd else None
 
 
-def _exact(value: Any) -> tuple[str, Any]:
+def _build_exact_key(value: Any) -> tuple[str, Any]:
     """Give what tells values apart that Python holds for equal: True, 1 and "1"."""
     if isinstance(value, bool | np.bool_):
         return "truth", bool(value)
     return ("number", float(value)) if isinstance(value, int | float | np.number) else ("other", value)
 
 
-def _matcher(categories: Sequence[Any]) -> Callable[[Any], Any]:
+def _build_matcher(categories: Sequence[Any]) -> Callable[[Any], Any]:
     """Make a function that finds the category that a value is, however a file writes it; None if it is none of them.
 
     A category itself goes first, then its own spelling, then a number or truth value that is written differently.
     """
     present = [value for value in categories if value is not None and value == value]
-    exact = {_exact(value): value for value in present}
+    exact = {_build_exact_key(value): value for value in present}
     spelt = {str(value): value for value in reversed(present)}
-    numbers = {float(value): value for value in present if _exact(value)[0] == "number"}
-    truths = {value: value for value in present if _exact(value)[0] == "truth"}
+    numbers = {float(value): value for value in present if _build_exact_key(value)[0] == "number"}
+    truths = {value: value for value in present if _build_exact_key(value)[0] == "truth"}
 
     def find(value: Any) -> Any:
-        if _exact(value) in exact:
-            return exact[_exact(value)]
-        for spelling in (str(value), spell(value)):
+        if _build_exact_key(value) in exact:
+            return exact[_build_exact_key(value)]
+        for spelling in (str(value), spell_value(value)):
             if spelling in spelt:
                 return spelt[spelling]
         word = str(value).strip()
@@ -174,33 +174,33 @@ def _matcher(categories: Sequence[Any]) -> Callable[[Any], Any]:
 
 
 def _as_number(column: Any, name: str, path: Path) -> NDArray[Any]:
-    from memberscope.targets.tables.columns import as_numbers
+    from memberscope.targets.tables.columns import convert_to_numbers
 
-    if kind_of(column) in ("number", "boolean"):
-        return as_numbers(np.asarray(column), name, path)
-    values, missing = _values(column)
+    if find_column_kind(column) in ("number", "boolean"):
+        return convert_to_numbers(np.asarray(column), name, path)
+    values, missing = _split_missing(column)
     words = np.array(["nan" if absent else str(value).strip() for value, absent in zip(values, missing, strict=True)])
-    return as_numbers(words, name, path)
+    return convert_to_numbers(words, name, path)
 
 
 def _as_truth(column: Any, name: str, path: Path) -> Any:
-    if kind_of(column) == "boolean":
+    if find_column_kind(column) == "boolean":
         return column
-    values, missing = _values(column)
-    words = [None if absent else spell(value).strip().lower() for value, absent in zip(values, missing, strict=True)]
+    values, missing = _split_missing(column)
+    words = [None if absent else spell_value(value).strip().lower() for value, absent in zip(values, missing, strict=True)]
     odd = next((row for row, word in enumerate(words) if word is not None and word not in TRUTH), None)
     if odd is not None:
         raise InputError(
             f"Expected true or false in the column {name!r} of {path}, got {values[odd]!r} in row {odd + 1}. Repair it, or change --types."
         )
     found = [np.nan if word is None else TRUTH[word] for word in words]
-    return object_array(found) if missing.any() else np.array(found, dtype=bool)
+    return make_object_array(found) if missing.any() else np.array(found, dtype=bool)
 
 
 def _as_dates(column: Any, name: str, path: Path) -> Any:
-    if kind_of(column) == "date":
+    if find_column_kind(column) == "date":
         return column
-    values, missing = _values(column)
+    values, missing = _split_missing(column)
     words = ["NaT" if absent else str(value).strip() for value, absent in zip(values, missing, strict=True)]
     try:
         return np.array(words, dtype="datetime64[us]")

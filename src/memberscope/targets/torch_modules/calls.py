@@ -9,7 +9,7 @@ import numpy as np
 
 from memberscope.errors import InputError, MemberscopeError, TargetError
 from memberscope.frames.access import is_frame
-from memberscope.frames.inputs import dense
+from memberscope.frames.inputs import make_dense_array
 from memberscope.frames.several_inputs import Inputs
 
 
@@ -26,7 +26,7 @@ def read_records(x: Any) -> Any:
         return x
     if isinstance(x, list) and x and all(hasattr(row, "detach") for row in x):
         return np.stack([np.asarray(row.detach().cpu()) for row in x])
-    values = np.asarray(x.to_numpy()) if is_frame(x) and hasattr(x, "to_numpy") else dense(x)
+    values = np.asarray(x.to_numpy()) if is_frame(x) and hasattr(x, "to_numpy") else make_dense_array(x)
     if values.dtype.kind in "buif":
         return values
     try:
@@ -46,13 +46,13 @@ def call_module(module: Any, inputs: Any) -> Any:
     torch.Size([5, 3])
     """
     if isinstance(inputs, dict):
-        return module(**inputs) if _takes(module, names=tuple(inputs)) else module(inputs)
+        return module(**inputs) if _can_take(module, names=tuple(inputs)) else module(inputs)
     if isinstance(inputs, tuple):
-        return module(*inputs) if _takes(module, count=len(inputs)) else module(inputs)
+        return module(*inputs) if _can_take(module, count=len(inputs)) else module(inputs)
     return module(inputs)
 
 
-def _takes(module: Any, *, names: tuple[str, ...] = (), count: int = 0) -> bool:
+def _can_take(module: Any, *, names: tuple[str, ...] = (), count: int = 0) -> bool:
     """Whether `forward` takes arguments of these names, or so many in order; True where it does not tell."""
     try:
         parameters = inspect.signature(module.forward).parameters.values()
@@ -77,7 +77,7 @@ def ask_module(module: Any, inputs: Any) -> Any:
         raise
     except Exception as error:
         first = (str(error).splitlines() or [""])[0]
-        shapes = ", ".join(f"{tuple(part.shape)} {str(part.dtype).removeprefix('torch.')}" for part in _each(inputs))
+        shapes = ", ".join(f"{tuple(part.shape)} {str(part.dtype).removeprefix('torch.')}" for part in _list_tensors(inputs))
         advice = "Call it on such a batch yourself to see why."
         if hasattr(module, "training_step"):
             advice = "If it takes the whole batch with labels, give the module inside, such as model.net."
@@ -86,6 +86,6 @@ def ask_module(module: Any, inputs: Any) -> Any:
         ) from error
 
 
-def _each(inputs: Any) -> list[Any]:
+def _list_tensors(inputs: Any) -> list[Any]:
     """The tensors of a call."""
     return list(inputs.values()) if isinstance(inputs, dict) else list(inputs) if isinstance(inputs, tuple) else [inputs]

@@ -8,7 +8,7 @@ import numpy as np
 
 from memberscope.errors import InputError
 from memberscope.targets.answers.output_kind import Outputs
-from memberscope.targets.answers.tolerance import simplex_tolerance
+from memberscope.targets.answers.tolerance import compute_simplex_tolerance
 from memberscope.types import Floats
 
 Last = Literal["sigmoid", "softmax", "log", "linear", "other"]
@@ -56,7 +56,7 @@ def watch_operations() -> Any:
                 if memory in given and not name.endswith("_"):
                     continue  # a view
                 self.kept.append(part)
-                self.made[memory] = _maker(name, [self.made.get(one) for one in given])
+                self.made[memory] = _classify_operation(name, [self.made.get(one) for one in given])
             return found
 
         def last(self, scores: Any) -> Last | None:
@@ -81,7 +81,7 @@ def _tensors_in(parts: Any) -> list[Any]:
     return [part for part in flat if isinstance(part, torch.Tensor) and part.layout == torch.strided]
 
 
-def _maker(name: str, before: list[Last | None]) -> Last:
+def _classify_operation(name: str, before: list[Last | None]) -> Last:
     """What an operation makes of tensors that were made by `before`."""
     first: Last = (before[0] if before else None) or "other"
     if name in MADE_BY:
@@ -116,7 +116,7 @@ def tell_kind(scores: Floats, last: Last | None) -> Outputs | None:
         if last == "sigmoid":
             return "probabilities"
         return "labels" if _are_labels(scores) else None
-    even = bool((np.abs(scores.sum(axis=1) - 1) <= simplex_tolerance(scores)).all())
+    even = bool((np.abs(scores.sum(axis=1) - 1) <= compute_simplex_tolerance(scores)).all())
     if last == "softmax" or (even and (last != "linear" or len(scores) >= FEW)):
         return "probabilities"
     if last == "sigmoid":

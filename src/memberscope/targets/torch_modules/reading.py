@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.targets.answers.output_kind import Outputs, one_a_class
+from memberscope.targets.answers.output_kind import Outputs, expand_to_classes
 from memberscope.targets.answers.scores import Place, as_rows, find_scores, pick_scores
 from memberscope.targets.torch_modules.output_kind import Last, require_kind, tell_kind, watch_operations
 from memberscope.types import Floats
@@ -23,7 +23,7 @@ NOTE = (
 
 
 @dataclass(frozen=True)
-class Reading:
+class AnswerReader:
     """The `place` of the scores in an answer, what they are, and how many a record; `last` is what made them.
 
     With `divides` they are sigmoids of several classes, which are divided by their sum.
@@ -47,7 +47,7 @@ class Reading:
             raise InputError(
                 f"Expected {self.width} scores for each record, as in the first answer, got {found.shape[1]}. Return one form."
             )
-        return divided(one_a_class(found, self.signal)) if self.divides else one_a_class(found, self.signal)
+        return divide_rows(expand_to_classes(found, self.signal)) if self.divides else expand_to_classes(found, self.signal)
 
     def is_plain(self) -> bool:
         """Whether the scores are the answer itself, as they are."""
@@ -55,8 +55,8 @@ class Reading:
 
 
 def read_answers(
-    ask: Callable[[int, int], Any], n: int, batch_size: int, *, outputs: Outputs | None, n_classes: int | None, like: Reading | None
-) -> Reading:  # fmt: skip
+    ask: Callable[[int, int], Any], n: int, batch_size: int, *, outputs: Outputs | None, n_classes: int | None, like: AnswerReader | None
+) -> AnswerReader:  # fmt: skip
     """Find how to read a module's answers: `ask(start, stop)` gives one for some of `n` records.
 
     What they are is `outputs` where declared, else told from the operation that made them and from the answers; where it stays
@@ -69,7 +69,7 @@ def read_answers(
 
     first = min(FIRST, n, batch_size)
     with torch.no_grad():
-        answer, last = _watched(ask, first)
+        answer, last = _ask_watched(ask, first)
     place = find_scores(answer, first, n_classes)
     scores = pick_scores(answer, place)
     made = None if last is None else last(scores)
@@ -81,14 +81,14 @@ def read_answers(
             stop = min(n, MOST, start + batch_size)
             parts.append(as_rows(pick_scores(ask(start, stop), place), stop - start))
     values = np.concatenate(parts).astype(np.float64)
-    declared = outputs or _of_like(like, values, made)
+    declared = outputs or _infer_from_like(like, values, made)
     if declared is None and whole and values.shape[1] == 1:
         declared = "labels"
     signal = declared or require_kind(tell_kind(values, made), values, made)
-    return _with_sums(Reading(place, signal, values.shape[1], made), values)
+    return _with_sums(AnswerReader(place, signal, values.shape[1], made), values)
 
 
-def _watched(ask: Callable[[int, int], Any], first: int) -> tuple[Any, Any]:
+def _ask_watched(ask: Callable[[int, int], Any], first: int) -> tuple[Any, Any]:
     """The first answer, and what tells which operation made a tensor of it; None where torch cannot watch."""
     watch = watch_operations()
     try:
@@ -98,7 +98,7 @@ def _watched(ask: Callable[[int, int], Any], first: int) -> tuple[Any, Any]:
         return ask(0, first), None
 
 
-def _of_like(like: Reading | None, values: Floats, made: Last | None) -> Outputs | None:
+def _infer_from_like(like: AnswerReader | None, values: Floats, made: Last | None) -> Outputs | None:
     """What the model that this one resembles returns, if it was declared or nothing here contradicts it."""
     if like is None or not np.isfinite(values).all():
         return None if like is None else like.signal
@@ -107,7 +107,7 @@ def _of_like(like: Reading | None, values: Floats, made: Last | None) -> Outputs
     return None if tell_kind(values, made) else like.signal
 
 
-def _with_sums(reading: Reading, values: Floats) -> Reading:
+def _with_sums(reading: AnswerReader, values: Floats) -> AnswerReader:
     """The reading, which divides sigmoids of several classes by their sums where these are not one."""
     if reading.signal != "probabilities" or reading.width < 2 or reading.last != "sigmoid":
         return reading
@@ -115,25 +115,25 @@ def _with_sums(reading: Reading, values: Floats) -> Reading:
     if np.abs(sums - 1).max() <= 1e-3:
         return reading
     note = NOTE.format(low=float(sums.min()), high=float(sums.max()))
-    return Reading(reading.place, reading.signal, reading.width, reading.last, True, (note,))
+    return AnswerReader(reading.place, reading.signal, reading.width, reading.last, True, (note,))
 
 
-def divided(values: Floats) -> Floats:
+def divide_rows(values: Floats) -> Floats:
     """Rows (n, k) divided by their sums; a row of zeros becomes equal shares.
 
-    >>> divided(np.array([[0.5, 1.0], [0.0, 0.0]])).round(3).tolist()
+    >>> divide_rows(np.array([[0.5, 1.0], [0.0, 0.0]])).round(3).tolist()
     [[0.333, 0.667], [0.5, 0.5]]
     """
     sums = values.sum(axis=1, keepdims=True)
     return np.where(sums > 0, values / np.where(sums > 0, sums, 1.0), 1.0 / values.shape[1])
 
 
-def make_scored(module: Any, reading: Reading, *, several: bool) -> Any:
+def make_scored(module: Any, reading: AnswerReader, *, several: bool) -> Any:
     """Make a module that returns the scores alone, one row a record; the module itself where it does that already.
 
     >>> import torch
     >>> plain = torch.nn.Linear(2, 2)
-    >>> make_scored(plain, Reading((), "logits", 2), several=False) is plain
+    >>> make_scored(plain, AnswerReader((), "logits", 2), several=False) is plain
     True
     """
     import torch

@@ -9,13 +9,19 @@ import numpy as np
 
 from memberscope.errors import InputError, TargetError
 from memberscope.frames.several_inputs import Inputs
-from memberscope.targets.answers.output_kind import declared, level
-from memberscope.targets.code_digest import code_digest, defined_in
+from memberscope.targets.answers.output_kind import find_signal_access, parse_declared_outputs
+from memberscope.targets.code_digest import find_defining_module, hash_source_code
 from memberscope.targets.torch_modules.calls import ask_module, read_records
-from memberscope.targets.torch_modules.reading import MOST, Reading, make_scored, read_answers
+from memberscope.targets.torch_modules.reading import MOST, AnswerReader, make_scored, read_answers
 from memberscope.targets.torch_modules.wrappers import unwrap_module
 from memberscope.targets.white_box.torch import TorchInside
-from memberscope.targets.white_box.torch_access import as_inputs, evaluating, frozen, opens, reads_codes
+from memberscope.targets.white_box.torch_access import (
+    as_inputs,
+    can_take_gradients,
+    has_embedding,
+    list_frozen_parameters,
+    use_eval_mode,
+)
 from memberscope.types import Access, Floats, Ints, Signal, SignalSpec
 
 
@@ -53,11 +59,11 @@ class TorchTarget:
         except (RuntimeError, AssertionError) as error:
             first = str(error).splitlines()[0]
             raise InputError(f"Expected an available device, got {device!r} ({first}). Use device='cpu'.") from error
-        self.declared = declared(outputs)
+        self.declared = parse_declared_outputs(outputs)
         self.batch_size = batch_size
         self.device = device
         self.known_classes = n_classes
-        self.reading: Reading | None = None
+        self.reading: AnswerReader | None = None
         self.codes = False
         self.notes: tuple[str, ...] = ()
         self._announce(self.declared or "logits")
@@ -67,8 +73,8 @@ class TorchTarget:
 
     def _announce(self, signal: Signal) -> None:
         """Tell what the answers are, and whether the module can be looked into."""
-        self.signal, self.access = signal, level(signal)
-        if signal != "labels" and opens(self.module):
+        self.signal, self.access = signal, find_signal_access(signal)
+        if signal != "labels" and can_take_gradients(self.module):
             self.inside = self._look_inside
         elif hasattr(self, "inside"):
             del self.inside
@@ -80,7 +86,7 @@ class TorchTarget:
         Raises:
             InputError: It is neither given nor visible, and nothing was queried yet.
         """
-        found = self.known_classes or (None if self.signal == "labels" else last_width(self.module))
+        found = self.known_classes or (None if self.signal == "labels" else find_last_width(self.module))
         if found is None:
             raise InputError("Expected n_classes for this module, got none. Pass TorchTarget(module, n_classes=k).")
         return found
@@ -91,19 +97,23 @@ class TorchTarget:
 
         None if that code cannot be read, as in a notebook.
         """
-        code = code_digest(map(defined_in, self.module.modules()))
+        code = hash_source_code(map(find_defining_module, self.module.modules()))
         if code is None:
             return None
-        opened = "".join(f"frozen {name}:" for name in frozen(self.module)) if opens(self.module) else ""
+        opened = (
+            "".join(f"frozen {name}:" for name in list_frozen_parameters(self.module))
+            if can_take_gradients(self.module)
+            else ""
+        )
         read = "" if self.reading is None or self.reading.is_plain() else f"{self.reading.place}{self.reading.divides}"
-        return weights_digest(f"{self.module!r}:{self.signal}:{code}{opened}{read}", self.module)
+        return hash_weights(f"{self.module!r}:{self.signal}:{code}{opened}{read}", self.module)
 
     @property
     def n_parameters(self) -> int | None:
         """Trainable parameters."""
         return int(sum(part.numel() for part in self.module.parameters() if part.requires_grad))
 
-    def find_outputs(self, x: Any, *, n_classes: int | None = None, like: Reading | None = None) -> Reading:
+    def find_outputs(self, x: Any, *, n_classes: int | None = None, like: AnswerReader | None = None) -> AnswerReader:
         """Find where the scores stand in the module's answers and what they are, once, from answers to some of the records `x`.
 
         `n_classes` tells two tensors apart where the answer holds several. `like` is the reading of a similar model's answers.
@@ -116,7 +126,7 @@ class TorchTarget:
             return self.reading
         records = self._records(x)
         some = records[np.unique(np.linspace(0, len(records) - 1, min(MOST, len(records))).astype(np.int64))]
-        with evaluating(self.module):
+        with use_eval_mode(self.module):
             some = self._as_codes(some)
             self.reading = read_answers(
                 lambda start, stop: self._ask(some[start:stop]),
@@ -140,7 +150,7 @@ class TorchTarget:
 
         reading = self.find_outputs(x)
         records = self._records(x)
-        with evaluating(self.module), torch.inference_mode():
+        with use_eval_mode(self.module), torch.inference_mode():
             parts = [
                 reading.rows(self._ask(part), len(part))
                 for start in range(0, len(records), self.batch_size)
@@ -157,7 +167,7 @@ class TorchTarget:
         """Some records, as codes from now on if the module refuses whole numbers that are not of an integer type."""
         import torch
 
-        real = isinstance(some, np.ndarray) and some.dtype.kind == "f" and reads_codes(self.module)
+        real = isinstance(some, np.ndarray) and some.dtype.kind == "f" and has_embedding(self.module)
         if not real or not (np.isfinite(some).all() and (some == np.floor(some)).all()):
             return some
         try:
@@ -180,7 +190,7 @@ class TorchTarget:
         return TorchInside(module, self.signal, self.device, self.batch_size)(records, y, spec)
 
 
-def weights_digest(prefix: str, module: Any) -> str | None:
+def hash_weights(prefix: str, module: Any) -> str | None:
     """Hash of `prefix` and of everything in the state dict of a module, by name; None where that is more than plain tensors."""
     if any(not hasattr(value, "detach") or value.is_quantized for value in module.state_dict().values()):
         return None
@@ -192,7 +202,7 @@ def weights_digest(prefix: str, module: Any) -> str | None:
     return hasher.hexdigest()
 
 
-def last_width(module: Any) -> int | None:
+def find_last_width(module: Any) -> int | None:
     """Outputs of the last linear layer, as a number of classes; None if there is none."""
     widths = [part.out_features for part in module.modules() if hasattr(part, "out_features")]
     return None if not widths else max(2, int(widths[-1]))

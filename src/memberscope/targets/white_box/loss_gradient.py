@@ -30,20 +30,20 @@ class OutputError:
     log_odds: Floats
 
 
-def output_error(outputs: Floats, labels: Ints, signal: Signal) -> OutputError:
+def compute_output_error(outputs: Floats, labels: Ints, signal: Signal) -> OutputError:
     """The error of logits or probabilities `outputs` (n, k) at the true classes `labels` (n,).
 
     From logits `unit` is -1 at the true class and the other classes' shares of what is left elsewhere.
 
-    >>> found = output_error(np.array([[800.0, 0.0]]), np.array([0]), "logits")
+    >>> found = compute_output_error(np.array([[800.0, 0.0]]), np.array([0]), "logits")
     >>> found.unit.tolist(), float(found.log_size[0])
     ([[-1.0, 1.0]], -800.0)
     """
     with np.errstate(invalid="ignore"):  # what is not finite stays so, and is refused where the records' names are known
-        return of_columns(np.array(outputs, dtype=np.float64), labels, signal)
+        return compute_error_in_place(np.array(outputs, dtype=np.float64), labels, signal)
 
 
-def of_columns(others: Floats, labels: Ints, signal: Signal) -> OutputError:
+def compute_error_in_place(others: Floats, labels: Ints, signal: Signal) -> OutputError:
     """The same, for an array (n, k) that may be overwritten."""
     rows = np.arange(len(others))
     if signal == "probabilities":
@@ -63,45 +63,45 @@ def of_columns(others: Floats, labels: Ints, signal: Signal) -> OutputError:
     return OutputError(unit, rest - np.logaddexp(true, rest), log_p, true - rest)
 
 
-def minus_log(log_size: Floats, squares: Floats) -> Floats:
+def compute_minus_log(log_size: Floats, squares: Floats) -> Floats:
     """Minus the logarithm (n, d) of norms exp(log_size) sqrt(squares), for `squares` (n, d); no norm below 1e-8 of the error's size.
 
     A layer behind units that are all off has no gradient at all: it counts as small, not as infinitely small.
 
-    >>> minus_log(np.array([0.0]), np.array([[1.0, 0.0]])).round(2).tolist()
+    >>> compute_minus_log(np.array([0.0]), np.array([[1.0, 0.0]])).round(2).tolist()
     [[-0.0, 18.42]]
     """
     found: Floats = -(log_size[:, None] + 0.5 * np.log(np.maximum(squares, 1e-16)))
     return found
 
 
-def layered(error: OutputError, squares: Floats) -> Floats:
+def build_layer_columns(error: OutputError, squares: Floats) -> Floats:
     """Columns (n, 3 + 2 layers): whole norm, log-probability and logit, then each layer's norm, and the same for an error of unit size.
 
     All norms are minus logarithms; `squares` (n, layers) are squared norms for an error of unit size.
 
-    >>> layered(output_error(np.zeros((1, 2)), np.array([0]), "logits"), np.ones((1, 4))).round(2).tolist()
+    >>> build_layer_columns(compute_output_error(np.zeros((1, 2)), np.array([0]), "logits"), np.ones((1, 4))).round(2).tolist()
     [[-0.0, -0.69, 0.0, 0.69, 0.69, 0.69, 0.69, -0.0, -0.0, -0.0, -0.0]]
     """
-    whole = minus_log(error.log_size, squares.sum(axis=1, keepdims=True))
-    layers, alone = minus_log(error.log_size, squares), minus_log(np.zeros(len(squares)), squares)
+    whole = compute_minus_log(error.log_size, squares.sum(axis=1, keepdims=True))
+    layers, alone = compute_minus_log(error.log_size, squares), compute_minus_log(np.zeros(len(squares)), squares)
     return np.hstack([whole, error.log_p[:, None], error.log_odds[:, None], layers, alone])
 
 
-def log_probabilities(outputs: Floats, signal: Signal) -> Floats:
+def clip_log_probabilities(outputs: Floats, signal: Signal) -> Floats:
     """Log-probabilities (n, k) of logits or probabilities, none below `LEAST`.
 
-    >>> log_probabilities(np.array([[0.0, 0.0]]), "logits").round(4).tolist()
+    >>> clip_log_probabilities(np.array([[0.0, 0.0]]), "logits").round(4).tolist()
     [[-0.6931, -0.6931]]
     """
     logs = log_softmax(outputs, axis=1) if signal == "logits" else np.log(np.maximum(outputs, TINY))
     return np.asarray(np.maximum(logs, LEAST), dtype=np.float64)
 
 
-def narrowed(values: Floats, width: int) -> Floats:
+def project_columns(values: Floats, width: int) -> Floats:
     """The values (n, d), or their products with `width` fixed random directions if there are more.
 
-    >>> narrowed(np.ones((2, 100)), 8).shape, narrowed(np.ones((2, 3)), 8).shape
+    >>> project_columns(np.ones((2, 100)), 8).shape, project_columns(np.ones((2, 3)), 8).shape
     ((2, 8), (2, 3))
     """
     if values.shape[1] <= width:

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.special import softmax
 
-from memberscope.targets.white_box.loss_gradient import OutputError, minus_log
+from memberscope.targets.white_box.loss_gradient import OutputError, compute_minus_log
 from memberscope.types import Floats, Signal
 
 DAMPING, RECORDS, COLUMNS = 0.2, 512, 2048  # of Suri et al.; records and columns from which the curvature is taken, at most
@@ -52,12 +52,12 @@ class Gradients:
         return np.asarray(found, dtype=np.float64)
 
 
-def curvature_errors(outputs: Floats, signal: Signal, columns: int) -> tuple[Floats, Floats]:
+def factor_curvature(outputs: Floats, signal: Signal, columns: int) -> tuple[Floats, Floats]:
     """Rows (r,) and errors (r, k) at the outputs (n, k) whose outer products add to the expected second derivatives of the losses.
 
     At most `columns` of them, those of the largest derivatives.
 
-    >>> rows, errors = curvature_errors(np.zeros((1, 2)), "logits", 9)
+    >>> rows, errors = factor_curvature(np.zeros((1, 2)), "logits", 9)
     >>> np.round(errors.T @ errors, 3).tolist()
     [[0.25, -0.25], [-0.25, 0.25]]
     """
@@ -73,7 +73,7 @@ def curvature_errors(outputs: Floats, signal: Signal, columns: int) -> tuple[Flo
     return rows, directions[rows, :, place] * np.sqrt(values[rows, place])[:, None]
 
 
-def influences(
+def solve_influences(
     curvature: Gradients, n_records: int, batches: Callable[[], Iterator[tuple[Gradients, OutputError]]], damping: float
 ) -> Floats:
     """Columns (n, 4): minus the logarithm of g'H⁻¹g; the loss; ‖H⁻¹g‖²; (H⁻¹g)'(H⁻¹G), G being the mean gradient of all records.
@@ -101,7 +101,7 @@ def influences(
         cross = (part.along(direction) - 2 * across @ inner + across @ moved) / damping**2
         least = squares / (damping + np.trace(gram) / n_records)  # rounding must not take what the largest curvature leaves
         columns = (
-            minus_log(2 * error.log_size, np.maximum(own, least)[:, None] ** 2),
+            compute_minus_log(2 * error.log_size, np.maximum(own, least)[:, None] ** 2),
             -error.log_p,
             size**2 * square,
             size * cross,

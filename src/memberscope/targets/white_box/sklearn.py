@@ -11,13 +11,20 @@ from scipy.special import expit
 
 from memberscope.targets.white_box.loss_gradient import (
     OutputError,
-    layered,
-    log_probabilities,
-    minus_log,
-    narrowed,
-    output_error,
+    build_layer_columns,
+    clip_log_probabilities,
+    compute_minus_log,
+    compute_output_error,
+    project_columns,
 )
-from memberscope.targets.white_box.self_influence import COLUMNS, DAMPING, RECORDS, Gradients, curvature_errors, influences
+from memberscope.targets.white_box.self_influence import (
+    COLUMNS,
+    DAMPING,
+    RECORDS,
+    Gradients,
+    factor_curvature,
+    solve_influences,
+)
 from memberscope.types import Floats, Ints, SignalSpec
 
 WIDTH = 64  # columns to which a hidden layer is reduced
@@ -32,12 +39,12 @@ ACTIVATIONS: dict[
 }
 
 
-def opens(estimator: Any) -> bool:
+def has_known_gradient(estimator: Any) -> bool:
     """Whether the loss of `estimator`, or of the last step of a pipeline, has a gradient here: logistic regression and perceptrons.
 
     >>> from sklearn.linear_model import LogisticRegression
     >>> from sklearn.tree import DecisionTreeClassifier
-    >>> opens(LogisticRegression().fit([[0.0], [1.0]], [0, 1])), opens(DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1]))
+    >>> has_known_gradient(LogisticRegression().fit([[0.0], [1.0]], [0, 1])), has_known_gradient(DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1]))
     (True, False)
     """
     from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
@@ -46,18 +53,18 @@ def opens(estimator: Any) -> bool:
     last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
     classes = np.asarray(getattr(last, "classes_", 0))
     one_label = classes.ndim == 1 and len(classes) > 1
-    joint = type(last) in (LogisticRegression, LogisticRegressionCV) and not one_versus_rest(last)
+    joint = type(last) in (LogisticRegression, LogisticRegressionCV) and not has_separate_regressions(last)
     return one_label and (joint or (type(last) is MLPClassifier and last.out_activation_ in ("softmax", "logistic")))
 
 
-def one_versus_rest(model: Any) -> bool:
+def has_separate_regressions(model: Any) -> bool:
     """Whether each class has a regression of its own, so that probabilities are no softmax."""
     return len(model.classes_) > 2 and (model.solver == "liblinear" or getattr(model, "multi_class", "auto") == "ovr")
 
 
 @dataclass(frozen=True, eq=False)
 class SklearnInside:
-    """The white-box signals of a fitted classifier that `opens` accepts: what `SklearnTarget.inside` is.
+    """The white-box signals of a fitted classifier that `has_known_gradient` accepts: what `SklearnTarget.inside` is.
 
     >>> from sklearn.linear_model import LogisticRegression
     >>> model = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
@@ -77,10 +84,10 @@ class SklearnInside:
             return self.influence([*hidden, logits], y, chosen)
         error, squares = self.norms([*hidden, logits], y)
         if spec.name == "gradient_norm":
-            return minus_log(error.log_size, squares.sum(axis=1, keepdims=True))
+            return compute_minus_log(error.log_size, squares.sum(axis=1, keepdims=True))
         width = int(chosen.get("activations", 0))
         more = [self.activations(hidden, logits, width)] if width else []
-        return np.hstack([layered(error, squares), *more])
+        return np.hstack([build_layer_columns(error, squares), *more])
 
     @property
     def last(self) -> Any:
@@ -114,7 +121,7 @@ class SklearnInside:
 
     def norms(self, values: list[Floats], y: Ints) -> tuple[OutputError, Floats]:
         """The error at the outputs, and squared norms (n, layers) of the gradients for an error of unit size."""
-        error = output_error(two_columns(values[-1]), y, "logits")
+        error = compute_output_error(expand_binary_logits(values[-1]), y, "logits")
         found = []
         for into, back in zip(reversed(values[:-1]), self.backward(values, error.unit), strict=True):
             found.append((back**2).sum(axis=1) * ((into**2).sum(axis=1) + self.has_intercept))
@@ -130,22 +137,22 @@ class SklearnInside:
 
     def activations(self, hidden: list[Floats], logits: Floats, width: int) -> Floats:
         """Log-probabilities (n, k), then the hidden layers, the last first, each of at most `width` columns."""
-        logs = log_probabilities(two_columns(logits), "logits")
-        return np.hstack([logs, *(narrowed(values, width) for values in reversed(hidden[1:]))])
+        logs = clip_log_probabilities(expand_binary_logits(logits), "logits")
+        return np.hstack([logs, *(project_columns(values, width) for values in reversed(hidden[1:]))])
 
     def influence(self, values: list[Floats], y: Ints, chosen: dict[str, float]) -> Floats:
-        """Columns (n, 4) as `influences` gives them, of the weights of all layers."""
+        """Columns (n, 4) as `solve_influences` gives them, of the weights of all layers."""
         some = np.sort(np.random.default_rng(0).permutation(len(y))[: int(chosen.get("records", RECORDS))])
-        rows, errors = curvature_errors(two_columns(values[-1][some]), "logits", COLUMNS)
+        rows, errors = factor_curvature(expand_binary_logits(values[-1][some]), "logits", COLUMNS)
         curvature = self.gradients([part[some[rows]] for part in values], errors)
 
         def parts() -> Iterator[tuple[Gradients, OutputError]]:
             for start in range(0, len(y), BATCH):
                 part = [each[start : start + BATCH] for each in values]
-                error = output_error(two_columns(part[-1]), y[start : start + BATCH], "logits")
+                error = compute_output_error(expand_binary_logits(part[-1]), y[start : start + BATCH], "logits")
                 yield self.gradients(part, error.unit), error
 
-        return influences(curvature, len(some), parts, chosen.get("damping", DAMPING))
+        return solve_influences(curvature, len(some), parts, chosen.get("damping", DAMPING))
 
     def gradients(self, values: list[Floats], unit: Floats) -> Gradients:
         """Gradients of errors `unit` (n, k) at the outputs, in factors."""
@@ -156,6 +163,6 @@ class SklearnInside:
         )
 
 
-def two_columns(logits: Floats) -> Floats:
+def expand_binary_logits(logits: Floats) -> Floats:
     """Logits (n, k), a single column read as the positive class of two."""
     return np.column_stack([np.zeros(len(logits)), logits]) if logits.shape[1] == 1 else logits

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from memberscope.targets.white_box.loss_gradient import layered, minus_log
-from memberscope.targets.white_box.torch_access import Opened, opened
-from memberscope.targets.white_box.torch_activations import activations
-from memberscope.targets.white_box.torch_gradients import norms
-from memberscope.targets.white_box.torch_influence import influence
+from memberscope.targets.white_box.loss_gradient import build_layer_columns, compute_minus_log
+from memberscope.targets.white_box.torch_access import OpenModule, hold_module_open
+from memberscope.targets.white_box.torch_activations import collect_activations
+from memberscope.targets.white_box.torch_gradients import measure_gradient_norms
+from memberscope.targets.white_box.torch_influence import compute_influence
 from memberscope.types import Floats, Ints, Signal, SignalSpec
 
 WIDTH = 64  # columns to which each activation is reduced
@@ -40,17 +40,17 @@ class TorchInside:
             UnmetNeedError: The module cannot be differentiated record by record, or has too many parameters outside linear layers.
         """
         chosen = dict(spec.parameters)
-        with opened(self.module, self.signal, self.device) as module:
+        with hold_module_open(self.module, self.signal, self.device) as module:
             if spec.name == "activations":
-                return activations(module, x, y, self.batch_size, int(chosen.get("width", WIDTH)))
+                return collect_activations(module, x, y, self.batch_size, int(chosen.get("width", WIDTH)))
             if spec.name == "influence":
-                return influence(module, x, y, self.batch_size, chosen)
-            found = norms(module, x, y, self.batch_size)
+                return compute_influence(module, x, y, self.batch_size, chosen)
+            found = measure_gradient_norms(module, x, y, self.batch_size)
             if spec.name == "gradient_norm":
-                return minus_log(found.error.log_size, found.squares.sum(axis=1, keepdims=True))
-            return np.hstack([layered(found.error, found.squares), *self.more(module, x, y, chosen)])
+                return compute_minus_log(found.error.log_size, found.squares.sum(axis=1, keepdims=True))
+            return np.hstack([build_layer_columns(found.error, found.squares), *self.more(module, x, y, chosen)])
 
-    def more(self, module: Opened, x: Any, y: Ints, chosen: dict[str, float]) -> list[Floats]:
-        """Activations beside the gradients, if `activations` says of what width."""
+    def more(self, module: OpenModule, x: Any, y: Ints, chosen: dict[str, float]) -> list[Floats]:
+        """Activations beside the gradients, if `collect_activations` says of what width."""
         width = int(chosen.get("activations", 0))
-        return [activations(module, x, y, self.batch_size, width)] if width else []
+        return [collect_activations(module, x, y, self.batch_size, width)] if width else []

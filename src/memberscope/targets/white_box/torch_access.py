@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from memberscope.frames.several_inputs import Inputs
-from memberscope.targets.white_box.loss_gradient import OutputError, output_error
+from memberscope.targets.white_box.loss_gradient import OutputError, compute_output_error
 from memberscope.types import Floats, Ints, Signal
 
 
 @dataclass(frozen=True, eq=False)
-class Opened:
+class OpenModule:
     """A module in eval mode, none of whose parameters requires a gradient while it is open; `signal` says what it returns."""
 
     module: Any
@@ -37,11 +37,11 @@ class Opened:
         return found
 
 
-def opens(module: Any) -> bool:
+def can_take_gradients(module: Any) -> bool:
     """Whether gradients of `module` can be taken: it is Python code with parameters of real numbers, not TorchScript.
 
     >>> import torch
-    >>> opens(torch.nn.Linear(2, 2)), opens(torch.nn.ReLU())
+    >>> can_take_gradients(torch.nn.Linear(2, 2)), can_take_gradients(torch.nn.ReLU())
     (True, False)
     """
     import torch
@@ -50,7 +50,7 @@ def opens(module: Any) -> bool:
 
 
 @contextmanager
-def evaluating(module: Any) -> Iterator[None]:
+def use_eval_mode(module: Any) -> Iterator[None]:
     """Eval mode for the module and all within it, then the mode that each had."""
     modes = [(part, part.training) for part in module.modules()]
     with suppress(NotImplementedError):  # an exported program has no modes
@@ -62,11 +62,11 @@ def evaluating(module: Any) -> Iterator[None]:
             part.training = training
 
 
-def frozen(module: Any) -> tuple[str, ...]:
+def list_frozen_parameters(module: Any) -> tuple[str, ...]:
     """Names of the parameters that require no gradient, if others do: those that training left alone.
 
     >>> import torch
-    >>> frozen(torch.nn.Linear(2, 2).requires_grad_(False))
+    >>> list_frozen_parameters(torch.nn.Linear(2, 2).requires_grad_(False))
     ()
     """
     names = tuple(name for name, part in module.named_parameters() if not part.requires_grad)
@@ -74,29 +74,29 @@ def frozen(module: Any) -> tuple[str, ...]:
 
 
 @contextmanager
-def opened(module: Any, signal: Signal, device: str) -> Iterator[Opened]:
+def hold_module_open(module: Any, signal: Signal, device: str) -> Iterator[OpenModule]:
     """The module, open: what was trained is what required a gradient, or everything real if nothing does."""
     flags = [(part, part.requires_grad) for part in module.parameters()]
-    still = frozen(module)
+    still = list_frozen_parameters(module)
     trained = tuple(name for name, part in module.named_parameters() if part.is_floating_point() and name not in still)
     try:
         for part, _ in flags:
             part.requires_grad_(False)
-        with evaluating(module):
-            yield Opened(module, signal, device, trained)
+        with use_eval_mode(module):
+            yield OpenModule(module, signal, device, trained)
     finally:
         for part, flag in flags:
             part.requires_grad_(flag)
 
 
-def precision(module: Any) -> Any:
+def find_module_dtype(module: Any) -> Any:
     """The type of the module's first real parameter; float32 if it has none."""
     import torch
 
     return next((part.dtype for part in module.parameters() if part.is_floating_point()), torch.float32)
 
 
-def reads_codes(module: Any) -> bool:
+def has_embedding(module: Any) -> bool:
     """Whether whole numbers are codes to the module, which it looks up in an embedding, and not quantities such as pixels."""
     import torch
 
@@ -110,8 +110,8 @@ def as_inputs(module: Any, batch: Any, device: str) -> Any:
     if isinstance(batch, Inputs):
         return batch.mapped(lambda part: as_inputs(module, part, device))
     inputs = batch if isinstance(batch, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(batch))
-    if inputs.is_floating_point() or not reads_codes(module):
-        inputs = inputs.to(precision(module))
+    if inputs.is_floating_point() or not has_embedding(module):
+        inputs = inputs.to(find_module_dtype(module))
     elif inputs.dtype in (torch.uint8, torch.int8, torch.int16):  # which no embedding looks up
         inputs = inputs.long()
     return inputs.to(device)
@@ -127,13 +127,13 @@ def as_columns(outputs: Any, signal: Signal) -> Floats:
     return values
 
 
-def error_at(opened: Opened, outputs: Any, labels: Ints) -> tuple[OutputError, Any]:
+def measure_output_error(opened: OpenModule, outputs: Any, labels: Ints) -> tuple[OutputError, Any]:
     """The error of the module's own `outputs`, and its unit as a tensor of their shape, to start a gradient from."""
-    error = output_error(as_columns(outputs, opened.signal), labels, opened.signal)
+    error = compute_output_error(as_columns(outputs, opened.signal), labels, opened.signal)
     return error, as_outputs(opened, error.unit, outputs)
 
 
-def as_outputs(opened: Opened, errors: Floats, like: Any) -> Any:
+def as_outputs(opened: OpenModule, errors: Floats, like: Any) -> Any:
     """Errors (n, k) at the columns that are read of the outputs, as errors at the outputs `like` themselves."""
     import torch
 

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import UnmetNeedError
-from memberscope.targets.white_box.loss_gradient import log_probabilities, narrowed
-from memberscope.targets.white_box.torch_access import Opened, as_columns, as_inputs
-from memberscope.targets.white_box.torch_gradients import batches
+from memberscope.targets.white_box.loss_gradient import clip_log_probabilities, project_columns
+from memberscope.targets.white_box.torch_access import OpenModule, as_columns, as_inputs
+from memberscope.targets.white_box.torch_gradients import split_batches
 from memberscope.types import Floats, Ints
 
 
-def activations(opened: Opened, x: Any, y: Ints, batch_size: int, width: int) -> Floats:
+def collect_activations(opened: OpenModule, x: Any, y: Ints, batch_size: int, width: int) -> Floats:
     """Log-probabilities (n, k), then the inputs of the trained layers, the last layer's first, each of at most `width` columns.
 
     What is wider is multiplied by a fixed random matrix. The record itself, as it goes into the first layer, is left out.
@@ -24,9 +24,9 @@ def activations(opened: Opened, x: Any, y: Ints, batch_size: int, width: int) ->
     import torch
 
     found = []
-    for rows, _ in batches(x, y, batch_size):
+    for rows, _ in split_batches(x, y, batch_size):
         with torch.no_grad():
-            found.append(of_batch(opened, rows, width))
+            found.append(collect_batch_activations(opened, rows, width))
     if len({part.shape[1] for part in found}) > 1:
         raise UnmetNeedError(
             "Expected activations of one shape for all records, got shapes that differ. Pad the records to one length."
@@ -34,7 +34,7 @@ def activations(opened: Opened, x: Any, y: Ints, batch_size: int, width: int) ->
     return np.concatenate(found)
 
 
-def of_batch(opened: Opened, x: Any, width: int) -> Floats:
+def collect_batch_activations(opened: OpenModule, x: Any, width: int) -> Floats:
     """Activations (n, d) of one batch."""
     layers = dict(opened.module.named_modules())
     inputs = as_inputs(opened.module, x, opened.device)
@@ -55,4 +55,6 @@ def of_batch(opened: Opened, x: Any, width: int) -> Floats:
         for hook in hooks:
             hook.remove()
     inner = list(seen.values())[1:] if list(seen)[:1] == list(opened.layers)[:1] else list(seen.values())
-    return np.hstack([log_probabilities(outputs, opened.signal), *(narrowed(values, width) for values in reversed(inner))])
+    return np.hstack(
+        [clip_log_probabilities(outputs, opened.signal), *(project_columns(values, width) for values in reversed(inner))]
+    )

@@ -16,8 +16,8 @@ import numpy as np
 
 from memberscope.errors import UnmetNeedError
 from memberscope.targets.white_box.loss_gradient import OutputError
-from memberscope.targets.white_box.torch_access import Opened, as_inputs, error_at
-from memberscope.targets.white_box.torch_layer_norms import CELLS, closed_form
+from memberscope.targets.white_box.torch_access import OpenModule, as_inputs, measure_output_error
+from memberscope.targets.white_box.torch_layer_norms import CELLS, find_closed_form
 from memberscope.types import Bools, Floats, Ints
 
 CLOSE, FAINT = 1e-2, 1e-4  # disagreement allowed: relative, and as a share of the whole gradient
@@ -31,49 +31,49 @@ class Norms:
     error: OutputError
 
 
-def norms(opened: Opened, x: Any, y: Ints, batch_size: int) -> Norms:
+def measure_gradient_norms(opened: OpenModule, x: Any, y: Ints, batch_size: int) -> Norms:
     """Per-example gradient norms of cross-entropy at the records, layer by layer.
 
     Raises:
         UnmetNeedError: Neither way gives the gradients that backward passes give.
     """
-    way = chosen_way(opened, x, y)
-    found = [part for batch in batches(x, y, batch_size) for part in way(opened, *batch)]
+    way = choose_gradient_method(opened, x, y)
+    found = [part for batch in split_batches(x, y, batch_size) for part in way(opened, *batch)]
     squares = np.concatenate([part.squares for part in found])
-    return Norms(squares, joined([part.error for part in found]))
+    return Norms(squares, join_errors([part.error for part in found]))
 
 
-def joined(errors: list[OutputError]) -> OutputError:
+def join_errors(errors: list[OutputError]) -> OutputError:
     """The errors of several batches as one."""
     fields = ("unit", "log_size", "log_p", "log_odds")
     return OutputError(*(np.concatenate([getattr(each, name) for each in errors]) for name in fields))
 
 
-def batches(x: Any, y: Ints, size: int) -> Iterator[tuple[Any, Ints]]:
+def split_batches(x: Any, y: Ints, size: int) -> Iterator[tuple[Any, Ints]]:
     """The records and labels, `size` at a time."""
     for start in range(0, len(x), size):
         yield x[start : start + size], y[start : start + size]
 
 
-def chosen_way(opened: Opened, x: Any, y: Ints) -> Any:
-    """`in_closed_form` if it gives what two plain backward passes give, else `by_vmap` if that does.
+def choose_gradient_method(opened: OpenModule, x: Any, y: Ints) -> Any:
+    """`measure_norms_in_closed_form` if it gives what two plain backward passes give, else `measure_norms_by_vmap` if that does.
 
     Raises:
         UnmetNeedError: Neither does.
     """
     two = np.unique([0, len(x) - 1])
     some, labels = x[two[0] : two[-1] + 1 : max(1, len(x) - 1)], y[two]
-    truth = by_loop(opened, some, labels)
+    truth = measure_norms_by_loop(opened, some, labels)
     reason = "other gradients than a backward pass gives"
-    for way in (in_closed_form, by_vmap):
+    for way in (measure_norms_in_closed_form, measure_norms_by_vmap):
         try:
             found = np.concatenate([part.squares for part in way(opened, some, labels)])
-        except Uncovered:
+        except NoClosedFormError:
             continue
         except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
             reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             continue
-        if agree(found, truth).all():
+        if compare_norms(found, truth).all():
             return way
     raise UnmetNeedError(
         f"Expected a module whose gradients torch.func can take for each record, got {type(opened.module).__name__}: {reason}. "
@@ -81,14 +81,14 @@ def chosen_way(opened: Opened, x: Any, y: Ints) -> Any:
     )
 
 
-def agree(found: Floats, truth: Floats) -> Bools:
+def compare_norms(found: Floats, truth: Floats) -> Bools:
     """Whether squared norms (n, layers) are the same, but for rounding."""
     size = np.sqrt(truth.sum(axis=1, keepdims=True))
     difference = np.abs(np.sqrt(found) - np.sqrt(truth))
     return np.asarray(~np.isfinite(truth) | (difference <= CLOSE * np.sqrt(truth) + FAINT * size))
 
 
-def by_loop(opened: Opened, x: Any, y: Ints) -> Floats:
+def measure_norms_by_loop(opened: OpenModule, x: Any, y: Ints) -> Floats:
     """Squared norms (n, layers) from one backward pass a record: what the other ways are held against."""
     import torch
 
@@ -97,9 +97,9 @@ def by_loop(opened: Opened, x: Any, y: Ints) -> Floats:
     try:
         for part in parts:
             part.requires_grad_(True)
-        for row, label in batches(x, y, 1):
+        for row, label in split_batches(x, y, 1):
             outputs = opened.module(as_inputs(opened.module, row, opened.device))
-            _, unit = error_at(opened, outputs, label)
+            _, unit = measure_output_error(opened, outputs, label)
             gradients = torch.autograd.grad(outputs, parts, unit, allow_unused=True)
             each = {
                 name: 0.0 if g is None else float(g.double().square().sum()) for name, g in zip(names, gradients, strict=True)
@@ -111,11 +111,11 @@ def by_loop(opened: Opened, x: Any, y: Ints) -> Floats:
     return np.array(found, dtype=np.float64)
 
 
-class Uncovered(Exception):
+class NoClosedFormError(Exception):
     """Some trained parameter is not that of a layer with a closed form which is used exactly once."""
 
 
-def in_closed_form(opened: Opened, x: Any, y: Ints) -> Iterator[Norms]:
+def measure_norms_in_closed_form(opened: OpenModule, x: Any, y: Ints) -> Iterator[Norms]:
     """Norms of one batch from the inputs of each layer and the gradients at its outputs.
 
     Raises:
@@ -124,29 +124,29 @@ def in_closed_form(opened: Opened, x: Any, y: Ints) -> Iterator[Norms]:
     import torch
 
     layers = dict(opened.module.named_modules())
-    forms = {name: closed_form(layers[name]) for name in opened.layers}
-    if None in forms.values() or shared(opened.module):
-        raise Uncovered
+    forms = {name: find_closed_form(layers[name]) for name in opened.layers}
+    if None in forms.values() or has_shared_parameters(opened.module):
+        raise NoClosedFormError
     seen: dict[str, Any] = {}
     starts: list[Any] = []
-    watches = {name: watch(name, form, opened, seen, starts) for name, form in forms.items()}
+    watches = {name: build_norm_hook(name, form, opened, seen, starts) for name, form in forms.items()}
     hooks = [layers[name].register_forward_hook(hook) for name, hook in watches.items()]
     try:
         with torch.enable_grad():
             outputs = opened.module(as_inputs(opened.module, x, opened.device))
-        error, unit = error_at(opened, outputs, y)
+        error, unit = measure_output_error(opened, outputs, y)
         if outputs.requires_grad:
             torch.autograd.grad(outputs, starts, unit, allow_unused=True)
     finally:
         for hook in hooks:
             hook.remove()
     if any(name not in seen for name in forms):
-        raise Uncovered
+        raise NoClosedFormError
     squares = torch.stack([seen[name].double() for name in forms], dim=1)
     yield Norms(np.asarray(squares.cpu().numpy()), error)
 
 
-def watch(name: str, form: Any, opened: Opened, seen: dict[str, Any], starts: list[Any]) -> Any:
+def build_norm_hook(name: str, form: Any, opened: OpenModule, seen: dict[str, Any], starts: list[Any]) -> Any:
     """A forward hook that keeps a layer's input until the gradient at its output comes back, then only the norm of their product.
 
     Weights are frozen, so the chain begins at the outputs of the first layers, which are added to `starts`.
@@ -155,7 +155,7 @@ def watch(name: str, form: Any, opened: Opened, seen: dict[str, Any], starts: li
 
     def forward(layer: Any, given: tuple[Any, ...], out: Any) -> Any:
         if name in seen or len(given) != 1 or len(given[0]) != len(out):
-            raise Uncovered
+            raise NoClosedFormError
         inputs = given[0].detach()
         if not out.requires_grad:
             starts.append(out.detach().requires_grad_(True))
@@ -171,32 +171,32 @@ def watch(name: str, form: Any, opened: Opened, seen: dict[str, Any], starts: li
     return forward
 
 
-def shared(module: Any) -> bool:
+def has_shared_parameters(module: Any) -> bool:
     """Whether two layers hold the same parameter."""
     return len(list(module.named_parameters(remove_duplicate=False))) != len(list(module.named_parameters()))
 
 
-def by_vmap(opened: Opened, x: Any, y: Ints) -> Iterator[Norms]:
+def measure_norms_by_vmap(opened: OpenModule, x: Any, y: Ints) -> Iterator[Norms]:
     """Norms of one batch from vectorised per-example gradients, as many records at a time as `CELLS` numbers hold."""
     import torch
 
     size = sum(part.numel() for part in opened.parameters.values())
-    for rows, labels in batches(x, y, max(1, 4 * CELLS // size)):
+    for rows, labels in split_batches(x, y, max(1, 4 * CELLS // size)):
         inputs = as_inputs(opened.module, rows, opened.device)
         with torch.no_grad():
-            error, unit = error_at(opened, opened.module(inputs), labels)
-        gradients = per_example(opened, inputs, unit)
+            error, unit = measure_output_error(opened, opened.module(inputs), labels)
+        gradients = compute_example_gradients(opened, inputs, unit)
         sizes = {name: torch.linalg.vector_norm(each.flatten(1), dim=1).double() for name, each in gradients.items()}
         whole = [sum(sizes[name] ** 2 for name in own) for own in opened.layers.values()]
         yield Norms(np.asarray(torch.stack(whole, dim=1).cpu().numpy()), error)
 
 
-def per_example(opened: Opened, inputs: Any, errors: Any) -> dict[str, Any]:
+def compute_example_gradients(opened: OpenModule, inputs: Any, errors: Any) -> dict[str, Any]:
     """The gradients (b, ...) of each trained parameter for `errors` at the outputs: b times the parameters."""
     from torch.func import functional_call, grad, vmap
     from torch.utils._pytree import tree_map
 
-    own, rest = state(opened)
+    own, rest = split_state(opened)
 
     def linearised(parts: dict[str, Any], row: Any, error: Any) -> Any:
         one = tree_map(lambda part: part[None], row)  # several inputs are a tuple or a dict
@@ -208,7 +208,7 @@ def per_example(opened: Opened, inputs: Any, errors: Any) -> dict[str, Any]:
     return found
 
 
-def state(opened: Opened) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_state(opened: OpenModule) -> tuple[dict[str, Any], dict[str, Any]]:
     """The trained parameters by name, and everything else that the module holds."""
     own = {name: part.detach() for name, part in opened.parameters.items()}
     rest = {name: part.detach() for name, part in opened.module.named_parameters() if name not in own}

@@ -9,23 +9,37 @@ import numpy as np
 
 from memberscope.errors import UnmetNeedError
 from memberscope.targets.white_box.loss_gradient import OutputError
-from memberscope.targets.white_box.self_influence import COLUMNS, DAMPING, RECORDS, Gradients, curvature_errors, influences
-from memberscope.targets.white_box.torch_access import Opened, as_columns, as_inputs, as_outputs, error_at
-from memberscope.targets.white_box.torch_gradients import batches, chosen_way, in_closed_form, per_example
-from memberscope.targets.white_box.torch_layer_norms import closed_form, linear
+from memberscope.targets.white_box.self_influence import (
+    COLUMNS,
+    DAMPING,
+    RECORDS,
+    Gradients,
+    factor_curvature,
+    solve_influences,
+)
+from memberscope.targets.white_box.torch_access import OpenModule, as_columns, as_inputs, as_outputs, measure_output_error
+from memberscope.targets.white_box.torch_gradients import (
+    choose_gradient_method,
+    compute_example_gradients,
+    measure_norms_in_closed_form,
+    split_batches,
+)
+from memberscope.targets.white_box.torch_layer_norms import find_closed_form, measure_linear_gradient
 from memberscope.types import Floats, Ints
 
 ROOM = 64_000_000  # numbers held in gradients of layers that are not linear: 512 MB
 FEWEST = 128  # columns with which a curvature is still worth its name
 
 
-def influence(opened: Opened, x: Any, y: Ints, batch_size: int, chosen: dict[str, float]) -> Floats:
-    """Columns (n, 4) as `influences` gives them; the curvature is that of some of the records, whose number `chosen` may give.
+def compute_influence(opened: OpenModule, x: Any, y: Ints, batch_size: int, chosen: dict[str, float]) -> Floats:
+    """Columns (n, 4) as `solve_influences` gives them; the curvature is that of some of the records, whose number `chosen` may give.
 
     Raises:
         UnmetNeedError: The module cannot be differentiated record by record, or too many parameters are not in linear layers.
     """
-    pairs = linear_layers(opened, x[:1]) if chosen_way(opened, x, y) is in_closed_form else {}
+    pairs = (
+        find_outer_product_layers(opened, x[:1]) if choose_gradient_method(opened, x, y) is measure_norms_in_closed_form else {}
+    )
     others = sum(part.numel() for name, part in opened.parameters.items() if name.rpartition(".")[0] not in pairs)
     room = min(COLUMNS, ROOM // max(1, others))
     if room < FEWEST:
@@ -34,22 +48,22 @@ def influence(opened: Opened, x: Any, y: Ints, batch_size: int, chosen: dict[str
             f"Freeze some layers with requires_grad_(False), or leave out attacks on influence."
         )
     some = np.sort(np.random.default_rng(0).permutation(len(x))[: int(chosen.get("records", RECORDS))])
-    curvature = curvature_of(opened, pairs, x[some], y[some], room)
+    curvature = build_curvature(opened, pairs, x[some], y[some], room)
 
     def parts() -> Iterator[tuple[Gradients, OutputError]]:
-        for rows, labels in batches(x, y, min(batch_size, max(1, ROOM // max(1, 4 * others)))):
-            error, unit = error_of(opened, rows, labels)
-            yield gradients(opened, pairs, rows, unit), error
+        for rows, labels in split_batches(x, y, min(batch_size, max(1, ROOM // max(1, 4 * others)))):
+            error, unit = measure_batch_error(opened, rows, labels)
+            yield compute_factored_gradients(opened, pairs, rows, unit), error
 
-    return influences(curvature, len(some), parts, chosen.get("damping", DAMPING))
+    return solve_influences(curvature, len(some), parts, chosen.get("damping", DAMPING))
 
 
-def linear_layers(opened: Opened, x: Any) -> dict[str, Any]:
+def find_outer_product_layers(opened: OpenModule, x: Any) -> dict[str, Any]:
     """The linear layers by name whose gradient is one outer product a record: those that are given no sequences."""
     import torch
 
     layers, flat = dict(opened.module.named_modules()), set()
-    found = {name: layers[name] for name in opened.layers if closed_form(layers[name]) is linear}
+    found = {name: layers[name] for name in opened.layers if find_closed_form(layers[name]) is measure_linear_gradient}
     hooks = [
         part.register_forward_pre_hook(lambda layer, given: flat.add(layer) if given[0].ndim == 2 else None)
         for part in found.values()
@@ -63,25 +77,25 @@ def linear_layers(opened: Opened, x: Any) -> dict[str, Any]:
     return {name: layer for name, layer in found.items() if layer in flat}
 
 
-def error_of(opened: Opened, x: Any, y: Ints) -> tuple[OutputError, Any]:
+def measure_batch_error(opened: OpenModule, x: Any, y: Ints) -> tuple[OutputError, Any]:
     """The error at the outputs of one batch, and its unit as a tensor."""
     import torch
 
     with torch.no_grad():
-        return error_at(opened, opened.module(as_inputs(opened.module, x, opened.device)), y)
+        return measure_output_error(opened, opened.module(as_inputs(opened.module, x, opened.device)), y)
 
 
-def curvature_of(opened: Opened, pairs: dict[str, Any], x: Any, y: Ints, room: int) -> Gradients:
+def build_curvature(opened: OpenModule, pairs: dict[str, Any], x: Any, y: Ints, room: int) -> Gradients:
     """The columns of the Gauss-Newton matrix as gradients, at most `room`."""
     import torch
 
     with torch.no_grad():
         outputs = opened.module(as_inputs(opened.module, x, opened.device))
-    rows, errors = curvature_errors(as_columns(outputs, opened.signal), opened.signal, room)
+    rows, errors = factor_curvature(as_columns(outputs, opened.signal), opened.signal, room)
     each = [outputs[:1].expand(len(part), *outputs.shape[1:]) for part in np.array_split(rows, max(1, len(rows) // 256))]
     starts = np.cumsum([0, *map(len, each)])
     found = [
-        gradients(opened, pairs, x[rows[a:b]], as_outputs(opened, errors[a:b], like))
+        compute_factored_gradients(opened, pairs, x[rows[a:b]], as_outputs(opened, errors[a:b], like))
         for a, b, like in zip(starts, starts[1:], each, strict=False)
     ]
     return Gradients(
@@ -93,18 +107,20 @@ def curvature_of(opened: Opened, pairs: dict[str, Any], x: Any, y: Ints, room: i
     )
 
 
-def gradients(opened: Opened, pairs: dict[str, Any], x: Any, unit: Any) -> Gradients:
+def compute_factored_gradients(opened: OpenModule, pairs: dict[str, Any], x: Any, unit: Any) -> Gradients:
     """Gradients of the errors `unit` at the outputs of one batch, in factors."""
-    seen, inputs = factors(opened, pairs, x, unit)
+    seen, inputs = collect_linear_factors(opened, pairs, x, unit)
     others = tuple(name for name in opened.trained if name.rpartition(".")[0] not in pairs)
     whole = np.zeros((len(x), 0))
     if others:
-        found = per_example(Opened(opened.module, opened.signal, opened.device, others), inputs, unit)
-        whole = np.hstack([double(part.flatten(1)) for part in found.values()])
+        found = compute_example_gradients(OpenModule(opened.module, opened.signal, opened.device, others), inputs, unit)
+        whole = np.hstack([widen_to_float64(part.flatten(1)) for part in found.values()])
     return Gradients([seen[name] for name in pairs], whole)
 
 
-def factors(opened: Opened, pairs: dict[str, Any], x: Any, unit: Any) -> tuple[dict[str, tuple[Floats, Floats]], Any]:
+def collect_linear_factors(
+    opened: OpenModule, pairs: dict[str, Any], x: Any, unit: Any
+) -> tuple[dict[str, tuple[Floats, Floats]], Any]:
     """What goes into each linear layer, with a one for its bias, and what comes back to it; and the inputs as a tensor."""
     import torch
 
@@ -115,13 +131,13 @@ def factors(opened: Opened, pairs: dict[str, Any], x: Any, unit: Any) -> tuple[d
         own = {full.rpartition(".")[2] for full in opened.layers[name]}
 
         def forward(layer: Any, given: tuple[Any, ...], out: Any) -> Any:
-            into = double(given[0])
+            into = widen_to_float64(given[0])
             into = np.hstack([into * ("weight" in own), np.ones((len(into), 1)) * ("bias" in own)])
             if not out.requires_grad:
                 starts.append(out.detach().requires_grad_(True))
                 out = starts[-1].clone()
             seen[name] = into, np.zeros(tuple(out.shape))
-            out.register_hook(lambda back: seen.update({name: (into, double(back))}))
+            out.register_hook(lambda back: seen.update({name: (into, widen_to_float64(back))}))
             return out
 
         return forward
@@ -139,6 +155,6 @@ def factors(opened: Opened, pairs: dict[str, Any], x: Any, unit: Any) -> tuple[d
     return seen, inputs
 
 
-def double(values: Any) -> Floats:
+def widen_to_float64(values: Any) -> Floats:
     """A tensor's numbers as float64."""
     return np.asarray(values.detach().double().cpu().numpy(), dtype=np.float64)

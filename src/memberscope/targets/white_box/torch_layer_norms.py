@@ -17,24 +17,24 @@ from typing import Any
 CELLS = 8_000_000  # numbers held at a time beside the batch itself: 32 MB
 
 
-def closed_form(layer: Any) -> Callable[[Any, Any, Any, tuple[str, ...]], Any] | None:
+def find_closed_form(layer: Any) -> Callable[[Any, Any, Any, tuple[str, ...]], Any] | None:
     """The function (layer, inputs, gradient, parameter names) -> squared norms (n,) for this layer; None if there is none.
 
     >>> import torch
-    >>> closed_form(torch.nn.Linear(2, 2)).__name__, closed_form(torch.nn.LSTM(2, 2))
+    >>> find_closed_form(torch.nn.Linear(2, 2)).__name__, find_closed_form(torch.nn.LSTM(2, 2))
     ('linear', None)
     """
     from torch import nn
 
     batch_norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
     forms: dict[type[Any], Callable[[Any, Any, Any, tuple[str, ...]], Any]] = {
-        nn.Linear: linear,
-        nn.Conv1d: convolution,
-        nn.Conv2d: convolution,
-        nn.LayerNorm: layer_norm,
-        nn.GroupNorm: group_norm,
-        nn.Embedding: embedding,
-        **dict.fromkeys(batch_norms, batch_norm),
+        nn.Linear: measure_linear_gradient,
+        nn.Conv1d: measure_convolution_gradient,
+        nn.Conv2d: measure_convolution_gradient,
+        nn.LayerNorm: measure_layer_norm_gradient,
+        nn.GroupNorm: measure_group_norm_gradient,
+        nn.Embedding: measure_embedding_gradient,
+        **dict.fromkeys(batch_norms, measure_batch_norm_gradient),
     }
     kind = next((kind for kind in forms if isinstance(layer, kind) and type(layer).forward is kind.forward), None)
     own = {name for name, _ in layer.named_parameters(recurse=False)}
@@ -47,102 +47,102 @@ def closed_form(layer: Any) -> Callable[[Any, Any, Any, tuple[str, ...]], Any] |
     return forms[kind]
 
 
-def linear(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
+def measure_linear_gradient(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
     """Of a linear layer on (n, d) or (n, ..., d)."""
-    inputs, gradient = wide(inputs), wide(gradient)
+    inputs, gradient = widen_floats(inputs), widen_floats(gradient)
     if inputs.ndim == 2:
-        found = squares(inputs) * squares(gradient) if "weight" in names else 0.0 * squares(gradient)
-        return found + squares(gradient) if "bias" in names else found
+        found = sum_squares(inputs) * sum_squares(gradient) if "weight" in names else 0.0 * sum_squares(gradient)
+        return found + sum_squares(gradient) if "bias" in names else found
     inputs, gradient = inputs.flatten(1, -2), gradient.flatten(1, -2)
-    return of_pairs(inputs.transpose(1, 2)[:, None], gradient.transpose(1, 2)[:, None], names)
+    return measure_pair_products(inputs.transpose(1, 2)[:, None], gradient.transpose(1, 2)[:, None], names)
 
 
-def convolution(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
+def measure_convolution_gradient(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
     """Of a convolution over one or two dimensions, with groups, strides, dilation and any padding."""
     import torch
     from torch.nn import functional
 
-    inputs, gradient = wide(inputs), wide(gradient)
+    inputs, gradient = widen_floats(inputs), widen_floats(gradient)
     lead = (1,) * (2 - len(layer.kernel_size))
     around, mode = layer._reversed_padding_repeated_twice, {"zeros": "constant"}.get(layer.padding_mode, layer.padding_mode)
     kernel, stride, dilation = ((*lead, *each) for each in (layer.kernel_size, layer.stride, layer.dilation))
     groups, width = layer.groups, inputs[0].numel() * kernel[0] * kernel[1]
     found = []
-    for part, out in zip(*(whole.split(at_once(width)) for whole in (inputs, gradient)), strict=True):
+    for part, out in zip(*(whole.split(count_records_at_once(width)) for whole in (inputs, gradient)), strict=True):
         padded = functional.pad(part, around, mode=mode) if any(around) else part
         columns: Any = functional.unfold(padded[:, :, None] if lead else padded, kernel, dilation=dilation, stride=stride)
         found.append(
-            of_pairs(
+            measure_pair_products(
                 columns.reshape(len(part), groups, -1, columns.shape[-1]), out.flatten(2).unflatten(1, (groups, -1)), names
             )
         )
     return torch.cat(found)
 
 
-def of_pairs(inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
+def measure_pair_products(inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
     """Squared norm (n,) of the products of `gradient` (n, groups, o, t) with `inputs` (n, groups, i, t), summed over positions t."""
     import torch
 
     positions, into, out = inputs.shape[-1], inputs.shape[2], gradient.shape[2]
     ghost = positions * (into + out) < into * out
-    found = squares(gradient.sum(-1)) if "bias" in names else 0.0 * squares(gradient)
+    found = sum_squares(gradient.sum(-1)) if "bias" in names else 0.0 * sum_squares(gradient)
     if "weight" not in names:
         return found
-    room = at_once(inputs.shape[1] * (2 * positions**2 if ghost else into * out))
+    room = count_records_at_once(inputs.shape[1] * (2 * positions**2 if ghost else into * out))
     parts = []
     for a, g in zip(inputs.split(room), gradient.split(room), strict=True):
         if ghost:
             parts.append(((a.mT @ a) * (g.mT @ g)).flatten(1).sum(1))
         else:
-            parts.append(squares(g @ a.mT))
+            parts.append(sum_squares(g @ a.mT))
     return found + torch.cat(parts)
 
 
-def batch_norm(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
+def measure_batch_norm_gradient(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
     """Of batch normalisation with frozen statistics."""
-    inputs, gradient = wide(inputs), wide(gradient)
+    inputs, gradient = widen_floats(inputs), widen_floats(gradient)
     shape = (1, -1) + (1,) * (inputs.ndim - 2)
-    mean, variance = wide(layer.running_mean).view(shape), wide(layer.running_var).view(shape)
-    return of_scale((inputs - mean) / (variance + layer.eps).sqrt(), gradient, names)
+    mean, variance = widen_floats(layer.running_mean).view(shape), widen_floats(layer.running_var).view(shape)
+    return measure_scale_gradient((inputs - mean) / (variance + layer.eps).sqrt(), gradient, names)
 
 
-def group_norm(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
+def measure_group_norm_gradient(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
     """Of group normalisation."""
     from torch.nn import functional
 
-    inputs, gradient = wide(inputs), wide(gradient)
-    return of_scale(functional.group_norm(inputs, layer.num_groups, None, None, layer.eps), gradient, names)
+    inputs, gradient = widen_floats(inputs), widen_floats(gradient)
+    return measure_scale_gradient(functional.group_norm(inputs, layer.num_groups, None, None, layer.eps), gradient, names)
 
 
-def layer_norm(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
+def measure_layer_norm_gradient(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
     """Of layer normalisation over the last dimensions."""
     from torch.nn import functional
 
     shape = tuple(layer.normalized_shape)
-    normal = functional.layer_norm(wide(inputs), shape, None, None, layer.eps)
+    normal = functional.layer_norm(widen_floats(inputs), shape, None, None, layer.eps)
     flat = (len(inputs), -1, *shape)
-    normal, gradient = normal.reshape(flat).flatten(2).mT, wide(gradient).reshape(flat).flatten(2).mT
-    return of_scale(normal, gradient, names)
+    normal, gradient = normal.reshape(flat).flatten(2).mT, widen_floats(gradient).reshape(flat).flatten(2).mT
+    return measure_scale_gradient(normal, gradient, names)
 
 
-def of_scale(normal: Any, gradient: Any, names: tuple[str, ...]) -> Any:
+def measure_scale_gradient(normal: Any, gradient: Any, names: tuple[str, ...]) -> Any:
     """Of a scale and shift of each channel (n, c, ...)."""
-    found = 0.0 * squares(gradient)
+    found = 0.0 * sum_squares(gradient)
     if "weight" in names:
-        found = found + squares((normal * gradient).flatten(2).sum(2) if normal.ndim > 2 else normal * gradient)
+        found = found + sum_squares((normal * gradient).flatten(2).sum(2) if normal.ndim > 2 else normal * gradient)
     if "bias" in names:
-        found = found + squares(gradient.flatten(2).sum(2) if gradient.ndim > 2 else gradient)
+        found = found + sum_squares(gradient.flatten(2).sum(2) if gradient.ndim > 2 else gradient)
     return found
 
 
-def embedding(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
+def measure_embedding_gradient(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
     """Of a table looked up by codes (n, ...): rows that are looked up twice add before they are squared."""
     import torch
 
-    codes, gradient = inputs.reshape(len(inputs), -1), wide(gradient).reshape(len(inputs), -1, gradient.shape[-1])
+    codes, gradient = inputs.reshape(len(inputs), -1), widen_floats(gradient).reshape(len(inputs), -1, gradient.shape[-1])
     if layer.padding_idx is not None:
         gradient = gradient * (codes != layer.padding_idx)[:, :, None]
-    room = at_once(2 * codes.shape[1] ** 2)
+    room = count_records_at_once(2 * codes.shape[1] ** 2)
     parts = []
     for code, g in zip(codes.split(room), gradient.split(room), strict=True):
         same = code[:, :, None] == code[:, None, :]
@@ -150,16 +150,16 @@ def embedding(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) ->
     return torch.cat(parts)
 
 
-def squares(values: Any) -> Any:
+def sum_squares(values: Any) -> Any:
     """Sum of squares (n,) over all but the first dimension."""
     return values.square().flatten(1).sum(1)
 
 
-def wide(values: Any) -> Any:
+def widen_floats(values: Any) -> Any:
     """The values in at least 32 bits."""
     return values.float() if values.itemsize < 4 else values
 
 
-def at_once(cells: int) -> int:
+def count_records_at_once(cells: int) -> int:
     """Records of `cells` numbers each that are held together."""
     return max(1, CELLS // max(1, cells))

@@ -9,7 +9,7 @@ from memberscope.types import Target
 
 
 @runtime_checkable
-class Metered(Protocol):
+class MeteredTarget(Protocol):
     """What an audit tells such a target: the budget of each owner, and whom to tell how many records are answered.
 
     It makes batches itself, of up to `rows_a_query` records in one call; `query(x, owners=…)` says whose budget each row is of.
@@ -20,17 +20,17 @@ class Metered(Protocol):
     rows_a_query: int
 
 
-def metered(target: Target) -> Metered | None:
+def find_metered_target(target: Target) -> MeteredTarget | None:
     """The target, or the one behind its output defences, if it counts queries; else None.
 
     >>> from memberscope.targets import Endpoint, FunctionTarget, HttpTarget, RestrictedTarget
-    >>> from memberscope.defences import restriction
+    >>> from memberscope.defences import parse_restriction
     >>> served = HttpTarget(Endpoint("http://localhost:1", model_name="m", n_classes=2))
-    >>> metered(RestrictedTarget(served, restriction("top:1"))) is served, metered(FunctionTarget(len, n_classes=2))
+    >>> find_metered_target(RestrictedTarget(served, restriction("top:1"))) is served, find_metered_target(FunctionTarget(len, n_classes=2))
     (True, None)
     """
     inner: object = target
-    while not isinstance(inner, Metered):
+    while not isinstance(inner, MeteredTarget):
         if not hasattr(inner, "target"):
             return None
         inner = inner.target
