@@ -12,10 +12,10 @@ def read_template(name: str, room: str = "reports") -> str:
     return (files(f"memberscope.{room}") / "templates" / name).read_text(encoding="utf-8")
 
 
-def hash_source(text: str) -> str:
+def _hash_source(text: str) -> str:
     """A block's hash as a content policy writes it.
 
-    >>> hash_source("")
+    >>> _hash_source("")
     "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
     """
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
@@ -23,5 +23,5 @@ def hash_source(text: str) -> str:
 
 def build_content_policy(scripts: list[str], styles: list[str]) -> str:
     """Nothing but the blocks with these contents, and no connection anywhere."""
-    script, style = (" ".join(map(hash_source, blocks)) or "'none'" for blocks in (scripts, styles))
+    script, style = (" ".join(map(_hash_source, blocks)) or "'none'" for blocks in (scripts, styles))
     return f"default-src 'none'; script-src {script}; style-src {style}; img-src data:; base-uri 'none'; form-action 'none'"

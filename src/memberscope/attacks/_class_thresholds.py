@@ -35,10 +35,10 @@ def build_threshold_needs(thresholds: Thresholds, access: Access, signals: tuple
     return Needs(access=access, signals=signals, known="none" if thresholds == "global" else "both")
 
 
-def learn_threshold(scores: Floats, member: Bools) -> float:
+def _learn_threshold(scores: Floats, member: Bools) -> float:
     """Threshold with the best balanced accuracy for "member iff score >= threshold"; the strictest of equals.
 
-    >>> learn_threshold(np.array([0.9, 0.8, 0.3, 0.1]), np.array([True, True, False, False]))
+    >>> _learn_threshold(np.array([0.9, 0.8, 0.3, 0.1]), np.array([True, True, False, False]))
     0.8
     """
     order = np.argsort(-scores)
@@ -49,16 +49,16 @@ def learn_threshold(scores: Floats, member: Bools) -> float:
     return float(ranked[last_of_block][np.argmax(advantage[last_of_block])])
 
 
-def learn_class_thresholds(scores: Floats, evidence: Evidence) -> Floats:
+def _learn_class_thresholds(scores: Floats, evidence: Evidence) -> Floats:
     """Threshold (n,) for each record's class, learned on known records; the global one where a kind lacks."""
     known, member = evidence.known >= 0, evidence.known == 1
-    everywhere = learn_threshold(scores[known], member[known])
+    everywhere = _learn_threshold(scores[known], member[known])
     thresholds = np.full(len(scores), everywhere)
     for label in np.unique(evidence.labels):
         of_class = evidence.labels == label
         learn = of_class & known
         if member[learn].any() and not member[learn].all():
-            thresholds[of_class] = learn_threshold(scores[learn], member[learn])
+            thresholds[of_class] = _learn_threshold(scores[learn], member[learn])
     return thresholds
 
 
@@ -80,5 +80,5 @@ def score_statistic(statistic: Callable[[Evidence], Floats], attack: Thresholded
     require_needs(attack, evidence)
     scores = statistic(evidence)
     if attack.thresholds == "per_class":
-        scores = scores - learn_class_thresholds(scores, evidence)
+        scores = scores - _learn_class_thresholds(scores, evidence)
     return np.where(evidence.hidden, scores, np.nan)

@@ -20,7 +20,7 @@ def require_needs(attack: Attack, evidence: Evidence) -> None:
     """
     needs, name = attack.needs, attack.name
     if sum(needs.references):
-        require_references(needs.references, evidence)
+        _require_references(needs.references, evidence)
     if evidence.signal not in needs.signals:
         raise UnmetNeedError(
             f"Expected {' or '.join(needs.signals)} for the attack {name}, got {evidence.signal}. "
@@ -35,7 +35,7 @@ def require_needs(attack: Attack, evidence: Evidence) -> None:
             raise UnmetNeedError(f"Expected known {kind} for the attack {name}, got none. Grant some in the threat model.")
 
 
-def require_references(wanted: tuple[int, int], evidence: Evidence) -> None:
+def _require_references(wanted: tuple[int, int], evidence: Evidence) -> None:
     """Refuse evidence with fewer than `wanted` reference models trained with, and without, some record.
 
     Raises:

@@ -48,10 +48,10 @@ class Entropy:
         Raises:
             UnmetNeedError: The evidence lacks the signal or the known records.
         """
-        return score_statistic(negative_entropy, self, evidence)
+        return score_statistic(_negative_entropy, self, evidence)
 
 
-def negative_entropy(evidence: Evidence) -> Floats:
+def _negative_entropy(evidence: Evidence) -> Floats:
     """Sum of p log p over the classes, as (n,); zero at certainty, -log k when uniform."""
     log_p = class_log_probabilities(evidence)
     return round_to_40_bits((np.exp(log_p) * log_p).sum(axis=1))

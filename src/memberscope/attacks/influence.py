@@ -43,7 +43,7 @@ class SelfInfluence:
     @property
     def needs(self) -> Needs:
         """The model's parameters."""
-        return build_influence_needs()
+        return _build_influence_needs()
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
         """Minus the log self-influence, as (n,); NaN where not hidden.
@@ -87,7 +87,7 @@ class IHA:
     @property
     def needs(self) -> Needs:
         """The model's parameters."""
-        return build_influence_needs()
+        return _build_influence_needs()
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
         """The log-likelihood ratio up to a factor, as (n,); NaN where not hidden.
@@ -102,6 +102,6 @@ class IHA:
         return keep_hidden_scores(scores, evidence.hidden)
 
 
-def build_influence_needs() -> Needs:
+def _build_influence_needs() -> Needs:
     """What both attacks read; it is measured once."""
     return Needs(Access.WHITE_BOX, ("influence",), SignalSpec("influence"))

@@ -86,12 +86,12 @@ class LiRA:
         value = read_target_values(evidence)
         out = self.spread(without, evidence.n_references)
         if self.mode == "online":
-            ratio = normal_log_density(value, centres[0], self.spread(with_it, evidence.n_references))
-            scores = ratio - normal_log_density(value, centres[1], out)
+            ratio = _normal_log_density(value, centres[0], self.spread(with_it, evidence.n_references))
+            scores = ratio - _normal_log_density(value, centres[1], out)
         elif self.sides == "one":
             scores = (value - centres[1]) / np.sqrt(out)
         else:
-            scores = -normal_log_density(value, centres[1], out)
+            scores = -_normal_log_density(value, centres[1], out)
         return keep_hidden_scores(scores.mean(axis=1), evidence.hidden)
 
     def spread(self, side: Moments, n_models: int) -> Floats:
@@ -103,10 +103,10 @@ class LiRA:
         return np.maximum(side.variance, FLOOR * pooled)
 
 
-def normal_log_density(value: Floats, mean: Floats, variance: Floats) -> Floats:
+def _normal_log_density(value: Floats, mean: Floats, variance: Floats) -> Floats:
     """Log-density of a normal distribution.
 
-    >>> round(float(normal_log_density(np.array([1.0]), np.array([0.0]), np.array([1.0]))[0]), 8)
+    >>> round(float(_normal_log_density(np.array([1.0]), np.array([0.0]), np.array([1.0]))[0]), 8)
     -1.41893853
     """
     density: Floats = -0.5 * (np.log(2 * np.pi * variance) + (value - mean) ** 2 / variance)

@@ -66,12 +66,12 @@ class RobustLiRA:
         require_needs(self, evidence)
         with_it, without = compute_moments(evidence)
         value = read_target_values(evidence)
-        out, expected = predictive_log_density(value, without, np.broadcast_to(without.mean.mean(axis=0), without.mean.shape))
-        inside, _ = predictive_log_density(value, with_it, predict_by_least_squares(expected, with_it.mean))
+        out, expected = _predictive_log_density(value, without, np.broadcast_to(without.mean.mean(axis=0), without.mean.shape))
+        inside, _ = _predictive_log_density(value, with_it, _predict_by_least_squares(expected, with_it.mean))
         return keep_hidden_scores((inside - out).mean(axis=1), evidence.hidden)
 
 
-def predict_by_least_squares(predictor: Floats, response: Floats) -> Floats:
+def _predict_by_least_squares(predictor: Floats, response: Floats) -> Floats:
     """Least-squares prediction (n, views) of `response` from `predictor`, view by view."""
     centred = predictor - predictor.mean(axis=0)
     slope = (centred * response).sum(axis=0) / np.maximum((centred**2).sum(axis=0), np.finfo(np.float64).tiny)
@@ -79,9 +79,9 @@ def predict_by_least_squares(predictor: Floats, response: Floats) -> Floats:
     return fitted
 
 
-def predictive_log_density(value: Floats, side: Moments, prior_mean: Floats) -> tuple[Floats, Floats]:
+def _predictive_log_density(value: Floats, side: Moments, prior_mean: Floats) -> tuple[Floats, Floats]:
     """Log-density (n, views) of `value` under one more model of this side, and the side's posterior mean."""
-    count, weight, shape, scale = side.count, *estimate_prior(side, prior_mean)
+    count, weight, shape, scale = side.count, *_estimate_prior(side, prior_mean)
     shape_n = shape + count / 2
     weight_n = weight + count
     gap = side.mean - prior_mean
@@ -90,7 +90,7 @@ def predictive_log_density(value: Floats, side: Moments, prior_mean: Floats) -> 
     return student_log_density(value, mean, scale_n * (weight_n + 1) / (shape_n * weight_n), 2 * shape_n), mean
 
 
-def estimate_prior(side: Moments, prior_mean: Floats) -> tuple[Floats, Floats, Floats]:
+def _estimate_prior(side: Moments, prior_mean: Floats) -> tuple[Floats, Floats, Floats]:
     """Pseudo-count of the prior mean, shape and scale of the prior variance, each (views,), matched to the records [2]."""
     tiny = np.finfo(np.float64).tiny
     spread = ((side.mean - prior_mean) ** 2).mean(axis=0) + tiny
@@ -102,17 +102,17 @@ def estimate_prior(side: Moments, prior_mean: Floats) -> tuple[Floats, Floats, F
     floor = 1e-6 * side.squares[own].sum(axis=0) / freedom[own].sum() + tiny
     log_variance = np.log(np.maximum(side.squares[own] / (2 * half), floor)) - digamma(half) + np.log(half)
     excess = log_variance.var(axis=0) - polygamma(1, half).mean(axis=0)
-    shape = np.array([inverse_trigamma(value) for value in excess])
+    shape = np.array([_inverse_trigamma(value) for value in excess])
     scale = np.exp(log_variance.mean(axis=0) + digamma(shape))
     within = side.squares.sum(axis=0) / freedom.sum() + tiny
     between = np.maximum(spread - (within / side.count).mean(axis=0), 0.01 * within)
     return within / between, shape, scale
 
 
-def inverse_trigamma(value: float) -> float:
+def _inverse_trigamma(value: float) -> float:
     """The x with trigamma(x) = `value`, at most `STEADIEST`.
 
-    >>> round(inverse_trigamma(float(polygamma(1, 2.5))), 6), inverse_trigamma(-1.0)
+    >>> round(_inverse_trigamma(float(polygamma(1, 2.5))), 6), _inverse_trigamma(-1.0)
     (2.5, 100.0)
     """
     if value <= polygamma(1, STEADIEST):

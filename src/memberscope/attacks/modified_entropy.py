@@ -48,10 +48,10 @@ class ModifiedEntropy:
         Raises:
             UnmetNeedError: The evidence lacks the signal or the known records.
         """
-        return score_statistic(negative_modified_entropy, self, evidence)
+        return score_statistic(_negative_modified_entropy, self, evidence)
 
 
-def log_complements(evidence: Evidence) -> Floats:
+def _log_complements(evidence: Evidence) -> Floats:
     """log(1 - p_j) as (n, k), clipped at 1e-30 as published; exact for the top class where 1 - p_j would cancel."""
     log_p = class_log_probabilities(evidence)
     p = np.exp(log_p)
@@ -63,10 +63,10 @@ def log_complements(evidence: Evidence) -> Floats:
     return np.log(np.maximum(rest, 1e-30))
 
 
-def negative_modified_entropy(evidence: Evidence) -> Floats:
+def _negative_modified_entropy(evidence: Evidence) -> Floats:
     """(1 - p_y) log p_y + sum over other classes of p_j log(1 - p_j), as (n,); zero when surely right."""
     p = np.exp(class_log_probabilities(evidence))
-    log_rest = log_complements(evidence)
+    log_rest = _log_complements(evidence)
     p_true = take_true_class(p, evidence)
     wrong = mask_true_class(p, evidence, 0.0)
     score: Floats = (1.0 - p_true) * np.log(np.maximum(p_true, 1e-30)) + (wrong * log_rest).sum(axis=1)

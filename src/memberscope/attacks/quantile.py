@@ -72,24 +72,24 @@ class Quantile:
         if len(learn) > self.max_fit:
             learn = np.sort(rng.choice(learn, self.max_fit, replace=False))
         if self.given == "class":
-            parts = score_class_gaussian if self.model == "gaussian" else score_class_quantiles
+            parts = _score_class_gaussian if self.model == "gaussian" else _score_class_quantiles
             scores = parts(statistic, evidence.labels, learn)
         else:
-            fit = score_feature_gaussian if self.model == "gaussian" else score_feature_quantiles
+            fit = _score_feature_gaussian if self.model == "gaussian" else _score_feature_quantiles
             scores = np.full(len(statistic), np.nan)
-            inputs = append_class(evidence)
+            inputs = _append_class(evidence)
             known = ~np.isnan(inputs[learn]).all(axis=0)  # the learner cannot bin a column that is missing throughout
             scores[evidence.hidden] = fit(inputs[:, known], statistic, learn, evidence.hidden)
         return np.where(evidence.hidden, scores, np.nan)
 
 
-def append_class(evidence: Evidence) -> Floats:
+def _append_class(evidence: Evidence) -> Floats:
     """Features and class code side by side, (n, f + 1)."""
     assert evidence.features is not None
     return np.column_stack([evidence.features, evidence.labels])
 
 
-def score_class_gaussian(statistic: Floats, labels: Ints, learn: Ints) -> Floats:
+def _score_class_gaussian(statistic: Floats, labels: Ints, learn: Ints) -> Floats:
     """Z-score (n,) within the class's known non-members, their mean and variance shrunk towards the overall ones."""
     mean, variance = statistic[learn].mean(), statistic[learn].var() + 1e-12
     codes = labels[learn]
@@ -103,7 +103,7 @@ def score_class_gaussian(statistic: Floats, labels: Ints, learn: Ints) -> Floats
     return z
 
 
-def score_class_quantiles(statistic: Floats, labels: Ints, learn: Ints) -> Floats:
+def _score_class_quantiles(statistic: Floats, labels: Ints, learn: Ints) -> Floats:
     """Position (n,) among the empirical quantiles of the class's known non-members; of all of them in small classes."""
     overall = np.quantile(statistic[learn], LEVELS)
     quantiles = np.tile(overall, (len(statistic), 1))
@@ -111,27 +111,27 @@ def score_class_quantiles(statistic: Floats, labels: Ints, learn: Ints) -> Float
         own = statistic[learn][labels[learn] == label]
         if len(own) >= 1.0 / (1.0 - LEVELS[-1]):
             quantiles[labels == label] = np.quantile(own, LEVELS)
-    return interpolate_score(statistic, quantiles)
+    return _interpolate_score(statistic, quantiles)
 
 
-def score_feature_gaussian(inputs: Floats, statistic: Floats, learn: Ints, hidden: Bools) -> Floats:
+def _score_feature_gaussian(inputs: Floats, statistic: Floats, learn: Ints, hidden: Bools) -> Floats:
     """Z-score of the hidden records under a predicted mean and spread."""
-    centre = fit_regressor(inputs[learn], statistic[learn], "squared_error")
+    centre = _fit_regressor(inputs[learn], statistic[learn], "squared_error")
     residual = np.abs(statistic[learn] - centre.predict(inputs[learn]))
-    spread = fit_regressor(inputs[learn], residual, "squared_error")
+    spread = _fit_regressor(inputs[learn], residual, "squared_error")
     floor = 0.1 * float(residual.mean()) + 1e-12
     scale = np.maximum(spread.predict(inputs[hidden]), floor)
     return np.asarray((statistic[hidden] - centre.predict(inputs[hidden])) / scale, dtype=np.float64)
 
 
-def score_feature_quantiles(inputs: Floats, statistic: Floats, learn: Ints, hidden: Bools) -> Floats:
+def _score_feature_quantiles(inputs: Floats, statistic: Floats, learn: Ints, hidden: Bools) -> Floats:
     """Position of the hidden records among the quantiles predicted at `LEVELS`."""
-    models = [fit_regressor(inputs[learn], statistic[learn], "quantile", level) for level in LEVELS]
+    models = [_fit_regressor(inputs[learn], statistic[learn], "quantile", level) for level in LEVELS]
     quantiles = np.column_stack([model.predict(inputs[hidden]) for model in models])
-    return interpolate_score(statistic[hidden], np.maximum.accumulate(quantiles, axis=1))
+    return _interpolate_score(statistic[hidden], np.maximum.accumulate(quantiles, axis=1))
 
 
-def fit_regressor(inputs: Floats, outcome: Floats, loss: str, level: float | None = None) -> Any:
+def _fit_regressor(inputs: Floats, outcome: Floats, loss: str, level: float | None = None) -> Any:
     """A boosted-tree regressor of `outcome` (n,) on `inputs` (n, f), deterministic."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
@@ -141,10 +141,10 @@ def fit_regressor(inputs: Floats, outcome: Floats, loss: str, level: float | Non
     return model.fit(inputs, outcome)
 
 
-def interpolate_score(statistic: Floats, quantiles: Floats) -> Floats:
+def _interpolate_score(statistic: Floats, quantiles: Floats) -> Floats:
     """Standard-normal score (n,) of `statistic` interpolated between `quantiles` (n, levels), extended past both ends.
 
-    >>> z = interpolate_score(np.array([0.0, 1.0]), np.array([[0.0, 1, 2, 3, 4], [0.0, 1, 2, 3, 4]]))
+    >>> z = _interpolate_score(np.array([0.0, 1.0]), np.array([[0.0, 1, 2, 3, 4], [0.0, 1, 2, 3, 4]]))
     >>> [round(float(v), 3) for v in z]
     [0.0, 0.674]
     """

@@ -127,7 +127,7 @@ def choose_offline_a(evidence: Evidence) -> float:
     assert evidence.references is not None and evidence.inside is not None
     totals = np.zeros(len(GRID))
     played = 0
-    for p, without, truth in iterate_stand_in_targets(evidence) if evidence.n_references > 2 else ():
+    for p, without, truth in _iterate_stand_in_targets(evidence) if evidence.n_references > 2 else ():
         usable = np.isfinite(without)
         if truth[usable].all() or not truth[usable].any():
             continue
@@ -138,7 +138,7 @@ def choose_offline_a(evidence: Evidence) -> float:
     return GRID[int(np.argmax(totals))] if played else 0.3
 
 
-def iterate_stand_in_targets(evidence: Evidence) -> Iterator[tuple[Floats, Floats, Bools]]:
+def _iterate_stand_in_targets(evidence: Evidence) -> Iterator[tuple[Floats, Floats, Bools]]:
     """For some models: p(x) (n,), its mean (n,) over the other models without x, NaN where none, and who was inside (n,)."""
     n_players = min(PRETENDED, evidence.n_references)
     p, out = np.empty((2, n_players, len(evidence)))

@@ -71,15 +71,15 @@ class Shokri:
         require_needs(self, evidence)
         inputs, labels, inside = self.sample(evidence, rng)
         hidden = np.flatnonzero(evidence.hidden)
-        asked = self.features(build_row_evidence(evidence, hidden, np.asarray(evidence.target[hidden])))
-        overall = fit_membership_classifier(inputs, inside)
+        asked = self.features(_build_row_evidence(evidence, hidden, np.asarray(evidence.target[hidden])))
+        overall = _fit_membership_classifier(inputs, inside)
         odds = overall.decision_function(asked)
         if self.given == "outputs":
             for label in np.unique(evidence.labels[hidden]):
                 own = labels == label
                 if min(int(inside[own].sum()), int((~inside[own]).sum())) >= FEWEST:
                     rows = evidence.labels[hidden] == label
-                    odds[rows] = fit_membership_classifier(inputs[own], inside[own]).decision_function(asked[rows])
+                    odds[rows] = _fit_membership_classifier(inputs[own], inside[own]).decision_function(asked[rows])
         scores = np.full(len(evidence), np.nan)
         scores[hidden] = odds
         return scores
@@ -92,7 +92,7 @@ class Shokri:
         inputs, labels, inside = [], [], []
         for model in range(evidence.n_references):
             rows = np.sort(rng.choice(records, per_model, replace=False))
-            inputs.append(self.features(build_row_evidence(evidence, rows, np.asarray(evidence.references[model])[rows])))
+            inputs.append(self.features(_build_row_evidence(evidence, rows, np.asarray(evidence.references[model])[rows])))
             labels.append(evidence.labels[rows])
             inside.append(np.asarray(evidence.inside[model])[rows])
         return np.concatenate(inputs), np.concatenate(labels), np.concatenate(inside)
@@ -114,14 +114,14 @@ class Shokri:
         return np.column_stack(columns)
 
 
-def build_row_evidence(evidence: Evidence, rows: Ints, outputs: NDArray[Any]) -> Evidence:
+def _build_row_evidence(evidence: Evidence, rows: Ints, outputs: NDArray[Any]) -> Evidence:
     """Evidence about `rows` alone, with `outputs` (len(rows), views, k) in the place of the target's."""
     hidden = np.full(len(rows), -1, dtype=np.int8)
     plain = replace(evidence, references=None, inside=None, features=None, population=None)
     return replace(plain, target=outputs, labels=evidence.labels[rows], known=hidden)
 
 
-def fit_membership_classifier(inputs: Floats, inside: NDArray[np.bool_]) -> Any:
+def _fit_membership_classifier(inputs: Floats, inside: NDArray[np.bool_]) -> Any:
     """A classifier of membership (r,) from `inputs` (r, f), deterministic."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 

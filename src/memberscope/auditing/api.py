@@ -79,7 +79,7 @@ def audit(
     wrapped = wrap(target, n_classes=n_classes)
     lookup = read_class_names(wrapped)
     subject = make_subject(wrapped, members, non_members, class_names=class_names or lookup, unit=unit)
-    plan = fill_unit_name(complete_plan(plan, threat, policy), subject)
+    plan = _fill_unit_name(complete_plan(plan, threat, policy), subject)
     if references is not None:
         plan = replace(plan, references=references)
     training = None
@@ -106,7 +106,7 @@ def audit_signals(
         InputError: The signals or the plan are not usable.
     """
     subject = make_signals_subject(signals)
-    return audit_subject(fill_unit_name(complete_plan(plan, threat, policy), subject), subject, progress=progress)
+    return audit_subject(_fill_unit_name(complete_plan(plan, threat, policy), subject), subject, progress=progress)
 
 
 def make_signals_subject(signals: StoredSignals) -> Subject:
@@ -121,6 +121,6 @@ def complete_plan(plan: Plan | None, threat: ThreatModel | None, policy: Policy 
     return replace(plan, threat=threat or plan.threat, policy=chosen or plan.policy)
 
 
-def fill_unit_name(plan: Plan, subject: Subject) -> Plan:
+def _fill_unit_name(plan: Plan, subject: Subject) -> Plan:
     """The plan with a name for the units of the records, where they have some that it does not name."""
     return plan if plan.unit is not None or subject.records.unit is None else replace(plan, unit="unit")

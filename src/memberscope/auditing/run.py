@@ -63,8 +63,8 @@ def audit_subject(
     arrays, not_run = replace(arrays, targets=targets), not_run + missing
     marked = mark_duplicates(got.overlap, dropped=plan.drop_overlap)
     arrays = replace(arrays, vulnerability=collect_separations(plan, got, arrays), overlap=marked)
-    estimates = estimate_all_attacks(plan, got, arrays, settings, report)
-    controls = run_controls(plan, got, arrays, report)
+    estimates = _estimate_all_attacks(plan, got, arrays, settings, report)
+    controls = _run_controls(plan, got, arrays, report)
     judgement = judge_audit(plan, arrays, estimates, controls, not_run)
     claimed = [finding.estimate for finding in judgement.findings if finding.estimate is not None]
     estimates = [next((c for c in claimed if replace(c, exploratory=True) == entry), entry) for entry in estimates]
@@ -74,9 +74,10 @@ def audit_subject(
         limited=judgement.limited,
         reason=judgement.reason,
         title=plan.title,
-        plan=plan.document() | describe_execution(got),
+        plan=plan.document() | _describe_execution(got),
         threat_models=[
-            replace(build_granted_threat(plan, got), access=level.access, restriction=level.restriction) for level in got.levels
+            replace(_build_granted_threat(plan, got), access=level.access, restriction=level.restriction)
+            for level in got.levels
         ],
         findings=judgement.findings,
         estimates=estimates,
@@ -86,40 +87,40 @@ def audit_subject(
         | {"targets": summarise_targets(plan, got, estimates, settings), "searches": summarise_spent_queries(got.measured)},
         budgets=estimate_by_budget(arrays, settings),
         exposed=list_exposed_records(plan, got, arrays),
-        cost=compute_audit_cost(got, time.perf_counter() - started, plan.references),
-        environment=collect_environment() | count_repeats(plan, got, store),
+        cost=_compute_audit_cost(got, time.perf_counter() - started, plan.references),
+        environment=collect_environment() | _count_repeats(plan, got, store),
         digests=digest_inputs(plan, got, training) | {"arrays": digest_audit_arrays(arrays)},
         arrays=arrays,
     )
     return result.model_copy(update={"digests": result.digests | {"account": digest_account(result)}})
 
 
-def count_repeats(plan: Plan, got: Collected, store: Store | None) -> dict[str, str]:
+def _count_repeats(plan: Plan, got: Collected, store: Store | None) -> dict[str, str]:
     """How many audits of this model with this plan the store has seen, this one included; empty without a store."""
     if store is None:
         return {}
     return count_audit(store, plan, got.subject.target.digest or digest_array(got.observed.outputs))
 
 
-def describe_execution(got: Collected) -> dict[str, Any]:
+def _describe_execution(got: Collected) -> dict[str, Any]:
     """How the reference models were trained, as far as their recipe left it open and a measurement decided it."""
     return {} if got.references is None else {"execution": got.references.fleet.choice}
 
 
-def build_granted_threat(plan: Plan, got: Collected) -> ThreatModel:
+def _build_granted_threat(plan: Plan, got: Collected) -> ThreatModel:
     """The plan's threat model with what the audit really gave the adversary: reference models that learned, a population."""
-    transfer = count_transfer_models(got)
+    transfer = _count_transfer_models(got)
     trained = 0 if got.references is None else int(got.references.good.sum())
     seen = got.references is not None and got.references.target_population is not None
     return replace(plan.threat, references=trained + transfer, population=seen or transfer > 0)
 
 
-def count_transfer_models(got: Collected) -> int:
+def _count_transfer_models(got: Collected) -> int:
     """Models that were trained on the target's labels for the transfer attack."""
     return TRANSFERRED if any(spec.name == "transfer" for spec in got.measured.found) else 0
 
 
-def estimate_all_attacks(
+def _estimate_all_attacks(
     plan: Plan, got: Collected, arrays: AuditArrays, settings: EstimateSettings, report: Progress
 ) -> list[Estimate]:
     """Every estimate: the strongest attack at each level first, then each attack."""
@@ -127,7 +128,7 @@ def estimate_all_attacks(
     return found + estimate_one_run_epsilon(plan, arrays, np.random.default_rng(got.streams["guesses"]))
 
 
-def run_controls(plan: Plan, got: Collected, arrays: AuditArrays, report: Progress) -> dict[str, Control]:
+def _run_controls(plan: Plan, got: Collected, arrays: AuditArrays, report: Progress) -> dict[str, Control]:
     """The controls that bear on the verdict, and the determinism probe, which informs."""
     report("control", 0, 2)
     subject, unit = got.subject, arrays.unit
@@ -144,7 +145,7 @@ def run_controls(plan: Plan, got: Collected, arrays: AuditArrays, report: Progre
         unit=None if unit is None else unit[outside],
     )
     report("control", 1, 2)
-    blind = check_blind_control(plan, got, arrays, unit)
+    blind = _check_blind_control(plan, got, arrays, unit)
     report("control", 2, 2)
     predicted, probabilities = select_answers(got.evidence)
     hits = None if predicted is None else predicted == subject.records.y
@@ -154,7 +155,7 @@ def run_controls(plan: Plan, got: Collected, arrays: AuditArrays, report: Progre
         "overlap": run_overlap_control(got.overlap, subject.member, dropped=plan.drop_overlap),
         "direction": run_direction_control(arrays, hits, blind),
         "fitted": run_fitted_control(predicted, probabilities, subject.records.y, subject.member, unit),
-        "determinism": check_determinism(got.observed),
+        "determinism": _check_determinism(got.observed),
     }
     if got.references is not None:
         found["references"] = run_reference_control(got.references, got.subject, plan.confidence)
@@ -164,7 +165,7 @@ def run_controls(plan: Plan, got: Collected, arrays: AuditArrays, report: Progre
     return found
 
 
-def check_blind_control(plan: Plan, got: Collected, arrays: AuditArrays, unit: Ints | None) -> Control:
+def _check_blind_control(plan: Plan, got: Collected, arrays: AuditArrays, unit: Ints | None) -> Control:
     """The blind control on the audit's records, without copies that stand beside a record of their own side."""
     subject = got.subject
     alone = np.ones(len(subject.member), dtype=bool) if subject.copies is None else ~subject.copies
@@ -179,15 +180,15 @@ def check_blind_control(plan: Plan, got: Collected, arrays: AuditArrays, unit: I
     )
 
 
-def compute_audit_cost(got: Collected, seconds: float, n_references: int) -> Cost:
+def _compute_audit_cost(got: Collected, seconds: float, n_references: int) -> Cost:
     """What was spent, with `n_references` models if none of them could be trained; models and queries of an earlier, interrupted run of the same plan are counted too."""
     fleets = [entry for entry in (got.references, got.procedure) if entry is not None]
     trained, failed = sum(len(entry.fleet) for entry in fleets), sum(entry.n_failed for entry in fleets)
     failed += n_references if got.broken_recipe else 0
-    return Cost(round(seconds, 3), got.queries, trained + count_transfer_models(got), failed, round(got.training_seconds, 3))
+    return Cost(round(seconds, 3), got.queries, trained + _count_transfer_models(got), failed, round(got.training_seconds, 3))
 
 
-def check_determinism(observed: Observed) -> Control:
+def _check_determinism(observed: Observed) -> Control:
     """Whether asking the same records twice gave the same answers."""
     if observed.deterministic is None:
         return Control(None, "Nothing was asked twice: the budget is one query a record.")

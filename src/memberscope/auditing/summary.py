@@ -24,11 +24,11 @@ from memberscope.types import Access, Floats
 
 def pick_best_scores(arrays: AuditArrays, plan: Plan) -> Floats | None:
     """Comparable scores (n,) of the attack with the highest AUC at the declared access."""
-    name = find_leading_attack(arrays, plan)
+    name = _find_leading_attack(arrays, plan)
     return None if name is None else arrays.comparable[name.name]
 
 
-def find_leading_attack(arrays: AuditArrays, plan: Plan) -> AttackScores | None:
+def _find_leading_attack(arrays: AuditArrays, plan: Plan) -> AttackScores | None:
     """The entry with the highest AUC among the candidates; None if nothing ran."""
     if not arrays.scored:
         return None
@@ -70,18 +70,18 @@ def collect_diagnostics(plan: Plan, got: Collected, arrays: AuditArrays, setting
     endpoint = getattr(find_metered_target(subject.target), "endpoint", None)
     if endpoint is not None:
         found["endpoint"] = endpoint.declaration
-    best = find_leading_attack(arrays, plan)
+    best = _find_leading_attack(arrays, plan)
     if best:
         found["reliability"] = diagnostics.build_reliability_diagram(arrays, best, plan.threat.prior)
         found["leading"] = {"attack": best.attack, "access": best.access, "restriction": best.restriction}
     if got.references is not None:
         found["references"] = measure_fidelity(got.references, subject)
         found["vulnerability"] = summarise_vulnerability(plan, got, arrays)
-    found["overlap"] = summarise_overlap(got, plan)
+    found["overlap"] = _summarise_overlap(got, plan)
     return found
 
 
-def summarise_overlap(got: Collected, plan: Plan) -> dict[str, Any] | None:
+def _summarise_overlap(got: Collected, plan: Plan) -> dict[str, Any] | None:
     """How many non-members duplicate members, with keyed hashes of the first pairs; None without records."""
     if got.overlap is None:
         return None
@@ -96,7 +96,7 @@ def summarise_overlap(got: Collected, plan: Plan) -> dict[str, Any] | None:
 
 def list_exposed_records(plan: Plan, got: Collected, arrays: AuditArrays) -> list[Any]:
     """The thirty most exposed members under the leading attack."""
-    best = find_leading_attack(arrays, plan)
+    best = _find_leading_attack(arrays, plan)
     if best is None:
         return []
     return list(diagnostics.rank_exposed_members(arrays, hash_ids(arrays.ids), best))

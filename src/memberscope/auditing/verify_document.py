@@ -79,13 +79,13 @@ def verify_frontier(frontier: Frontier, audits: Mapping[str, Result]) -> None:
         if any(audit.plan[key] != frontier.plan[key] for key in SHARED):
             raise InputError(f"Expected audits made by the sweep's plan, got another one in {name!r}. Run the sweep again.")
     for row in frontier.rows:
-        if row.why_not is None and (changed := find_row_difference(row, frontier, audits[parse_training_name(row.name)])):
+        if row.why_not is None and (changed := _find_row_difference(row, frontier, audits[parse_training_name(row.name)])):
             raise InputError(f"Expected a sweep that its audits bear out, got another {changed} of {row.name!r}. Run it again.")
 
 
-def find_row_difference(row: FrontierRow, frontier: Frontier, audit: Result) -> str | None:
+def _find_row_difference(row: FrontierRow, frontier: Frontier, audit: Result) -> str | None:
     """What of a row its audit does not bear out: `rate`, `leakage`, `outcome`, `controls` or `attacks`; None if all agrees."""
-    shown = rebuild_frontier_view(frontier, audit.arrays)
+    shown = _rebuild_frontier_view(frontier, audit.arrays)
     if shown.fpr != frontier.fpr:
         return "rate"
     limit = parse_defence(row.name, NOBODY, NOBODY).restriction
@@ -100,15 +100,15 @@ def find_row_difference(row: FrontierRow, frontier: Frontier, audit: Result) -> 
         return "leakage" if row.average != average else "outcome" if row.meets != outcome else None
     if (row.average is None) != (average is None) or (average and row.average and row.average.high < average.high):
         return "leakage"
-    return None if row.meets == outcome or is_weaker_outcome(row.meets, outcome) else "outcome"
+    return None if row.meets == outcome or _is_weaker_outcome(row.meets, outcome) else "outcome"
 
 
-def is_weaker_outcome(said: str | None, found: str | None) -> bool:
+def _is_weaker_outcome(said: str | None, found: str | None) -> bool:
     """Whether an outcome is no better than what was found."""
     return said in ORDER and found in ORDER and ORDER.index(said) <= ORDER.index(found)
 
 
-def rebuild_frontier_view(frontier: Frontier, arrays: AuditArrays) -> FrontierView:
+def _rebuild_frontier_view(frontier: Frontier, arrays: AuditArrays) -> FrontierView:
     """What the rows of a sweep were made of, from the arrays of one of its audits."""
     policy = None if frontier.policy is None else parse_policy_table(frontier.policy)
     kinds = np.full(len(arrays.member), NATURAL)

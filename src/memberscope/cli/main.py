@@ -39,25 +39,25 @@ def run() -> None:
         print(f"memberscope: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except SystemExit as stop:
-        raise SystemExit(choose_exit_code(stop)) from None
+        raise SystemExit(_choose_exit_code(stop)) from None
     except KeyboardInterrupt:
-        raise SystemExit(report_interrupt()) from None
+        raise SystemExit(_report_interrupt()) from None
     except Exception as error:
         print(f"memberscope: Internal error: {type(error).__name__}: {error}. Please report it.", file=sys.stderr)
         raise SystemExit(4) from error
 
 
-def choose_exit_code(stop: SystemExit) -> int | str | None:
+def _choose_exit_code(stop: SystemExit) -> int | str | None:
     """The exit code; typer's own for an aborted question or a reader that left, 1, would read as a failed policy."""
     if stop.code == 130:
-        return report_interrupt()
+        return _report_interrupt()
     if isinstance(stop.__context__, typer.Abort):
         print("memberscope: Expected an answer to each question, got none. Give the answers as options.", file=sys.stderr)
         return 2
     return 4 if isinstance(stop.__context__, BrokenPipeError) else stop.code
 
 
-def report_interrupt() -> int:
+def _report_interrupt() -> int:
     """Say how to go on after Ctrl-C."""
     print("memberscope: Interrupted. Run the same command again to go on where it stopped.", file=sys.stderr)
     return 4

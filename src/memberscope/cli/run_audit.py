@@ -38,11 +38,11 @@ def audit_from_options(options: Options, *, records: bool = True, show_ids: bool
         records=records,
         show_ids=show_ids,
         overwrite=overwrite,
-        arguments=find_typed_arguments(),
+        arguments=_find_typed_arguments(),
     )
 
 
-def find_typed_arguments() -> Callable[[str], str] | None:
+def _find_typed_arguments() -> Callable[[str], str] | None:
     """What was typed after `audit`, as another verb takes it; None where the command line was another."""
     import sys
 

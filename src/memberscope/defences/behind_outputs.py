@@ -26,7 +26,7 @@ class BehindOutputs:
     """Fit the output defence `output` to each model that is trained, and let that model answer through it.
 
     It is fitted to answers about the model's own records and about `reserve`, which trains no model and is not audited, or with
-    `draw_random_inputs` to answers about inputs drawn at random from the records' domain.
+    `_draw_random_inputs` to answers about inputs drawn at random from the records' domain.
     """
 
     output: OutputDefence
@@ -93,10 +93,10 @@ class BehindOutputsRecipe:
     def fitted(self, model: Target, pool: Records, row: Bools, seed: int) -> OutputDefence:
         """The defence fitted to `model`, which was trained on the records under `row` (n,)."""
         if self.how.at_random:
-            outputs = query_probabilities(model, draw_random_inputs(pool.x, np.random.default_rng([seed, 6])))
+            outputs = _query_probabilities(model, _draw_random_inputs(pool.x, np.random.default_rng([seed, 6])))
             return self.how.output.fit(outputs, np.zeros(len(outputs), dtype=bool))
         assert self.how.reserve is not None
-        sides = [query_probabilities(model, select_records(pool, row).x), query_probabilities(model, self.how.reserve.x)]
+        sides = [_query_probabilities(model, select_records(pool, row).x), _query_probabilities(model, self.how.reserve.x)]
         return self.how.output.fit(np.concatenate(sides), np.repeat([True, False], [len(side) for side in sides]))
 
     def tuned(self, pool: Records, size: int, n_models: int) -> tuple[BehindOutputsRecipe, dict[str, Any]]:
@@ -113,16 +113,16 @@ class BehindOutputsRecipe:
         return self if chosen is None else replace(self, base=chosen(choice))
 
 
-def query_probabilities(model: Target, x: Any) -> Floats:
+def _query_probabilities(model: Target, x: Any) -> Floats:
     """The model's probabilities (n, k)."""
     outputs = np.asarray(model.query(x), dtype=np.float64)
     return softmax(outputs) if model.signal == "logits" else outputs
 
 
-def draw_random_inputs(x: Any, rng: np.random.Generator) -> Any:
+def _draw_random_inputs(x: Any, rng: np.random.Generator) -> Any:
     """Inputs of which each feature is drawn by itself: levels alike, numbers evenly over their range.
 
-    >>> draw_random_inputs(np.array([[0.0, 5.0], [1.0, 7.0], [1.0, 6.5]]), np.random.default_rng(0)).shape
+    >>> _draw_random_inputs(np.array([[0.0, 5.0], [1.0, 7.0], [1.0, 6.5]]), np.random.default_rng(0)).shape
     (1000, 2)
     """
     domain, z = encode_in_domain(x)

@@ -62,7 +62,7 @@ class EstimatorParameter:
         for parameter, inverse in KNOBS[self.knob]:
             if prefix + parameter in has:
                 value: Any = 1 / self.value if inverse else int(self.value) if self.knob in WHOLE else self.value
-                return with_parameters(recipe, {prefix + parameter: value})
+                return _with_parameters(recipe, {prefix + parameter: value})
         raise InputError(
             f"Expected an estimator with a parameter for {self.knob}, got {type(recipe.estimator).__name__}. "
             f"Name it yourself: set:parameter=value."
@@ -93,7 +93,7 @@ class Setting:
             InputError: It has no such setting.
         """
         if isinstance(recipe, SklearnRecipe):
-            return with_parameters(recipe, {self.key: self.value})
+            return _with_parameters(recipe, {self.key: self.value})
         if isinstance(recipe, TorchRecipe) and self.key in {entry.name for entry in fields(recipe)} - {"model"}:
             try:
                 return replace(recipe, **{self.key: self.value})
@@ -102,7 +102,7 @@ class Setting:
         raise InputError(f"Expected a recipe with the setting {self.key!r}, got {type(recipe).__name__}. Check its name.")
 
 
-def with_parameters(recipe: SklearnRecipe, parameters: dict[str, Any]) -> SklearnRecipe:
+def _with_parameters(recipe: SklearnRecipe, parameters: dict[str, Any]) -> SklearnRecipe:
     """The recipe of a clone with these parameters.
 
     Raises:

@@ -104,7 +104,7 @@ def add_dropout(model: Callable[[], Any], share: float) -> Any:
         part.p = share
     if own:
         return module
-    changed = add_dropout_layers(module, share) if isinstance(module, nn.Sequential) else module
+    changed = _add_dropout_layers(module, share) if isinstance(module, nn.Sequential) else module
     if changed is module:
         raise InputError(
             f"Expected a module with Dropout layers, or a Sequential with activations, got {type(module).__name__}. Put nn.Dropout in it."
@@ -112,13 +112,13 @@ def add_dropout(model: Callable[[], Any], share: float) -> Any:
     return changed
 
 
-def add_dropout_layers(module: Any, share: float) -> Any:
+def _add_dropout_layers(module: Any, share: float) -> Any:
     """The sequence with a dropout layer after each activation in it; itself if it has none."""
     from torch import nn
 
     parts: list[Any] = []
     for part in module:
-        parts.append(add_dropout_layers(part, share) if type(part) is nn.Sequential else part)
+        parts.append(_add_dropout_layers(part, share) if type(part) is nn.Sequential else part)
         if type(part).__module__ == "torch.nn.modules.activation":
             parts.append(nn.Dropout(share))
     same = all(new is old for new, old in zip(parts, module, strict=False)) and len(parts) == len(module)

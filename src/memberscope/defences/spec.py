@@ -67,7 +67,7 @@ TRAINING: dict[str, Callable[..., TrainingDefence]] = {
     "relaxloss": lambda alpha, upper="1": RelaxLoss(float(alpha), float(upper)),
     "hamp": lambda entropy="0.5", alpha="0.001": HAMP(float(entropy), float(alpha)),
     "selena": lambda k="25", l="10": Selena(int(k), int(l)),  # noqa: E741
-    "dpsgd": lambda *words: parse_dpsgd(words),
+    "dpsgd": lambda *words: _parse_dpsgd(words),
     "set": lambda text: parse_setting(text),
 }
 EXAMPLES = "l2:0.001, dropout:0.5, early_stopping, relaxloss:1, selena:25:10, dpsgd:eps=8, memguard:1, top:3 or set:max_depth=4"
@@ -96,14 +96,14 @@ def parse_defence(name: str, public: Records | None = None, reserve: Records | N
         elif limits:
             raise InputError(f"Expected what changes training before what changes outputs, got {name!r}. Change the order.")
         else:
-            training.append(parse_training_defence(part.strip(), public, reserve))
+            training.append(_parse_training_defence(part.strip(), public, reserve))
     limit = parse_restriction("+".join(limits)).name if limits else None
     done = Defended(name, tuple(training), limit)
     words = [word for word in (done.trains if training else None, limit) if word]
     return Defended("+".join(words) or NONE, done.training, limit)
 
 
-def parse_training_defence(part: str, public: Records | None, reserve: Records | None) -> TrainingDefence:
+def _parse_training_defence(part: str, public: Records | None, reserve: Records | None) -> TrainingDefence:
     """One part that changes training, or is fitted to what was trained.
 
     Raises:
@@ -130,13 +130,13 @@ FITTED = ("memguard", "hamp_output")
 PRIVATE = {"eps": "epsilon", "noise": "noise_multiplier", "clip": "max_grad_norm", "delta": "delta"}
 
 
-def parse_dpsgd(words: tuple[str, ...]) -> DPSGD:
+def _parse_dpsgd(words: tuple[str, ...]) -> DPSGD:
     """DP-SGD from words such as `eps=8`, `noise=1.1`, `clip=0.5`, `delta=1e-6` and `fix`.
 
     Raises:
         InputError: Neither eps nor noise is among them, or both.
 
-    >>> parse_dpsgd(("eps=8", "clip=0.5")).name
+    >>> _parse_dpsgd(("eps=8", "clip=0.5")).name
     'dpsgd:eps=8:clip=0.5'
     """
     given = dict(word.partition("=")[::2] for word in words)
@@ -154,14 +154,14 @@ def expand_sweep(names: tuple[str, ...]) -> tuple[str, ...]:
     """
     found: list[str] = []
     for name in names:
-        found += ["+".join(parts) for parts in itertools.product(*map(expand_alternatives, name.split("+")))]
+        found += ["+".join(parts) for parts in itertools.product(*map(_expand_alternatives, name.split("+")))]
     return tuple(dict.fromkeys(found))
 
 
-def expand_alternatives(part: str) -> list[str]:
+def _expand_alternatives(part: str) -> list[str]:
     """A part once for each of its values.
 
-    >>> expand_alternatives("dpsgd:eps=2|8")
+    >>> _expand_alternatives("dpsgd:eps=2|8")
     ['dpsgd:eps=2', 'dpsgd:eps=8']
     """
     first, *others = part.split("|")

@@ -43,7 +43,7 @@ def is_sparse(x: Any) -> bool:
     return hasattr(x, "tocsr") and hasattr(x, "toarray")
 
 
-def refuse_lazy(x: Any) -> None:
+def _refuse_lazy(x: Any) -> None:
     """Refuse a lazy frame, whose rows are not there yet.
 
     Raises:
@@ -60,7 +60,7 @@ def name_columns(x: Any) -> list[Any]:
     >>> name_columns(pandas.DataFrame(np.eye(2)))
     [0, 1]
     """
-    refuse_lazy(x)
+    _refuse_lazy(x)
     return list(x.column_names if hasattr(x, "column_names") else x.columns)
 
 
@@ -76,7 +76,7 @@ def open_frame(x: Any) -> Any:
     """
     import narwhals as nw
 
-    refuse_lazy(x)
+    _refuse_lazy(x)
     try:
         if hasattr(x, "iloc") or hasattr(x, "rename_columns"):
             return nw.from_native(rename_frame(x, [str(place) for place in range(x.shape[1])]), eager_only=True)
@@ -145,7 +145,7 @@ def count_rows(x: Any) -> int:
     3
     """
     if is_frame(x):
-        refuse_lazy(x)
+        _refuse_lazy(x)
     return int(x.shape[0]) if hasattr(x, "shape") else len(x)
 
 

@@ -102,11 +102,11 @@ def reshape_values(values: NDArray[Any], shape: Sequence[int | None], name: str)
     (5, 1, 28, 28)
     """
     own, wanted = values.shape[1:], tuple(shape)
-    if is_fitting_shape(own, wanted):
+    if _is_fitting_shape(own, wanted):
         return values
     squeezed = tuple(size for size in own if size != 1)
     slots = [size for size in wanted if size != 1]
-    if is_fitting_shape(squeezed, slots):
+    if _is_fitting_shape(squeezed, slots):
         left = iter(squeezed)
         return values.reshape(len(values), *(1 if size == 1 else next(left) for size in wanted))
     if len(wanted) == 1 and len(own) == 1:
@@ -117,10 +117,10 @@ def reshape_values(values: NDArray[Any], shape: Sequence[int | None], name: str)
     raise InputError(f"Expected records of shape {shown} for the input {name!r}, got {own}. Reshape them.")
 
 
-def is_fitting_shape(own: Sequence[int], wanted: Sequence[int | None]) -> bool:
+def _is_fitting_shape(own: Sequence[int], wanted: Sequence[int | None]) -> bool:
     """Whether the dimensions `own` are those `wanted`, where None fits any.
 
-    >>> is_fitting_shape((2, 3), (None, 3)), is_fitting_shape((2,), (3,))
+    >>> _is_fitting_shape((2, 3), (None, 3)), _is_fitting_shape((2,), (3,))
     (True, False)
     """
     return len(own) == len(wanted) and all(b is None or a == b for a, b in zip(own, wanted, strict=True))

@@ -80,7 +80,7 @@ def match_records(x: Any, like: Any, sides: Sides) -> Any:
     return slice_rows(whole, count_rows(like), count_rows(whole))
 
 
-def match_columns(first: Any, second: Any, sides: Sides = SIDES) -> Any:
+def _match_columns(first: Any, second: Any, sides: Sides = SIDES) -> Any:
     """Give the frame `second` with the columns of the frame `first`: found by name, in its order and under its names.
 
     Raises:
@@ -88,7 +88,7 @@ def match_columns(first: Any, second: Any, sides: Sides = SIDES) -> Any:
 
     >>> import pandas
     >>> a, b = pandas.DataFrame({"x": [1], "y": [2]}), pandas.DataFrame({"y": [3], "x": [4]})
-    >>> match_columns(a, b).to_numpy().tolist()
+    >>> _match_columns(a, b).to_numpy().tolist()
     [[4, 3]]
     """
     ours, theirs = name_columns(first), name_columns(second)
@@ -202,7 +202,7 @@ def _stack_frames(first: Any, second: Any, sides: Sides) -> Any:
     import narwhals as nw
 
     one = open_frame(first)
-    second = match_columns(first, second, sides) if is_frame(second) else _name_array(one, second, sides)
+    second = _match_columns(first, second, sides) if is_frame(second) else _name_array(one, second, sides)
     two = _to_library(open_frame(second), one, sides)
     changed: tuple[list[Any], list[Any]] = ([], [])
     for place, name in zip(one.columns, name_columns(first), strict=True):

@@ -87,13 +87,13 @@ def parse_restriction(name: str) -> OutputDefence:
     >>> parse_restriction("top:3+round:2")
     Chain(parts=(TopK(k=3), Rounding(decimals=2)))
     """
-    parts = tuple(parse_output_defence(part) for part in name.split("+"))
+    parts = tuple(_parse_output_defence(part) for part in name.split("+"))
     if any(part.signal == "labels" for part in parts[:-1]):
         raise InputError(f"Expected nothing after label, got {name!r}. Put label last.")
     return parts[0] if len(parts) == 1 else Chain(parts)
 
 
-def parse_output_defence(name: str) -> OutputDefence:
+def _parse_output_defence(name: str) -> OutputDefence:
     """One output defence by its name.
 
     Raises:

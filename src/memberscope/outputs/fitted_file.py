@@ -50,10 +50,10 @@ def has_fittable_part(defence: OutputDefence) -> bool:
     return any(isinstance(part, MemGuard | HampOutput) for part in flatten_chain(defence))
 
 
-def key_fittable_parts(defence: OutputDefence) -> dict[str, OutputDefence]:
+def _key_fittable_parts(defence: OutputDefence) -> dict[str, OutputDefence]:
     """The parts that have to be fitted, each by the chain up to and with it.
 
-    >>> list(key_fittable_parts(parse_restriction("temperature:2+memguard:1+round:2")))
+    >>> list(_key_fittable_parts(parse_restriction("temperature:2+memguard:1+round:2")))
     ['temperature:2+memguard:1']
     """
     parts = flatten_chain(defence)
@@ -76,15 +76,15 @@ def with_fitted(defence: OutputDefence, fitted: Mapping[str, OutputDefence], n_c
                     f"Expected a fitted {key}, got {', '.join(fitted) or 'none'}. Run `memberscope guard fit`, and name its file."
                 )
             part = fitted[key]
-            if n_classes is not None and count_fitted_classes(part) != n_classes:
+            if n_classes is not None and _count_fitted_classes(part) != n_classes:
                 raise InputError(
-                    f"Expected {key} fitted to {n_classes} classes, got {count_fitted_classes(part)}. Fit it to this model's answers."
+                    f"Expected {key} fitted to {n_classes} classes, got {_count_fitted_classes(part)}. Fit it to this model's answers."
                 )
         parts.append(part)
     return parts[0] if len(parts) == 1 else Chain(tuple(parts))
 
 
-def count_fitted_classes(part: OutputDefence) -> int:
+def _count_fitted_classes(part: OutputDefence) -> int:
     """The number of classes that a part is fitted to; 0 if it is not fitted."""
     if isinstance(part, MemGuard) and part.classifier is not None:
         return part.classifier.n_classes
@@ -134,8 +134,8 @@ def save_fitted(defences: Iterable[OutputDefence], path: str | Path) -> tuple[st
 
     parts: dict[str, OutputDefence] = {}
     for defence in defences:
-        for key, part in key_fittable_parts(defence).items():
-            if not count_fitted_classes(part):
+        for key, part in _key_fittable_parts(defence).items():
+            if not _count_fitted_classes(part):
                 raise InputError(
                     f"Expected a fitted {key}, got one that is not. Call fit(outputs, member), and save what it returns."
                 )
@@ -145,14 +145,14 @@ def save_fitted(defences: Iterable[OutputDefence], path: str | Path) -> tuple[st
         raise InputError("Expected a fitted defence to save, got none. Only memguard and hamp_output are fitted.")
     tensors: Tensors = {}
     for place, part in enumerate(parts.values()):
-        tensors |= {f"{place}/{name}": np.ascontiguousarray(value) for name, value in extract_tensors(part).items()}
+        tensors |= {f"{place}/{name}": np.ascontiguousarray(value) for name, value in _extract_tensors(part).items()}
     listed = [{"key": key, "name": part.name, "digest": part.digest} for key, part in parts.items()]
     meta = {META: json.dumps({"format": FORMAT, "parts": listed})}
     write_bytes(Path(path), save(tensors, metadata=meta), mode=0o600)  # the name holds the seed, which must stay secret
     return tuple(parts)
 
 
-def extract_tensors(part: OutputDefence) -> Tensors:
+def _extract_tensors(part: OutputDefence) -> Tensors:
     """What a fitted part has learned."""
     if isinstance(part, MemGuard):
         assert part.classifier is not None
@@ -181,9 +181,10 @@ def load_fitted(path: str | Path) -> dict[str, OutputDefence]:
                 raise ValueError(f"the format {meta['format']!r}")
             tensors: Tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         found = {
-            entry["key"]: rebuild_part(entry, select_part_tensors(tensors, place)) for place, entry in enumerate(meta["parts"])
+            entry["key"]: _rebuild_part(entry, _select_part_tensors(tensors, place))
+            for place, entry in enumerate(meta["parts"])
         }
-        if sum(len(select_part_tensors(tensors, place)) for place in range(len(found))) != len(tensors):
+        if sum(len(_select_part_tensors(tensors, place)) for place in range(len(found))) != len(tensors):
             raise ValueError("arrays that belong to no part")
     except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError, OSError, InputError) as error:
         raise InputError(
@@ -192,13 +193,13 @@ def load_fitted(path: str | Path) -> dict[str, OutputDefence]:
     return found
 
 
-def select_part_tensors(tensors: Tensors, place: int) -> Tensors:
+def _select_part_tensors(tensors: Tensors, place: int) -> Tensors:
     """The arrays of the part at `place`, by their own names."""
     prefix = f"{place}/"
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def rebuild_part(entry: dict[str, Any], tensors: Tensors) -> OutputDefence:
+def _rebuild_part(entry: dict[str, Any], tensors: Tensors) -> OutputDefence:
     """A part from its name and its arrays.
 
     Raises:
@@ -210,9 +211,9 @@ def rebuild_part(entry: dict[str, Any], tensors: Tensors) -> OutputDefence:
         raise ValueError(f"{entry['name']} under the key {entry['key']}")
     part: OutputDefence
     if isinstance(empty, MemGuard):
-        part = replace(empty, classifier=rebuild_classifier(tensors))
+        part = replace(empty, classifier=_rebuild_classifier(tensors))
     elif isinstance(empty, HampOutput):
-        part = with_scores(empty, tensors)
+        part = _with_scores(empty, tensors)
     else:
         raise ValueError(f"{empty.name}, which is not fitted")
     if part.digest != entry["digest"]:
@@ -220,7 +221,7 @@ def rebuild_part(entry: dict[str, Any], tensors: Tensors) -> OutputDefence:
     return part
 
 
-def rebuild_classifier(tensors: Tensors) -> SortedClassifier:
+def _rebuild_classifier(tensors: Tensors) -> SortedClassifier:
     """A classifier from its layers.
 
     Raises:
@@ -246,7 +247,7 @@ def rebuild_classifier(tensors: Tensors) -> SortedClassifier:
     return SortedClassifier(digest_layers(layers), layers)
 
 
-def with_scores(empty: HampOutput, tensors: Tensors) -> HampOutput:
+def _with_scores(empty: HampOutput, tensors: Tensors) -> HampOutput:
     """HAMP's part with the scores of random inputs.
 
     Raises:

@@ -72,7 +72,7 @@ def fit_sorted_classifier(outputs: Floats, member: Bools, seed: int) -> SortedCl
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
 
-    rows = draw_even_rows(outputs, member, seed)
+    rows = _draw_even_rows(outputs, member, seed)
     model = MLPClassifier(
         WIDTHS,
         solver="sgd",
@@ -101,7 +101,7 @@ def digest_layers(layers: tuple[Layer, ...]) -> str:
     return content.hexdigest()[:16]
 
 
-def draw_even_rows(outputs: Floats, member: Bools, seed: int) -> NDArray[np.int64]:
+def _draw_even_rows(outputs: Floats, member: Bools, seed: int) -> NDArray[np.int64]:
     """Rows to learn from: equally many members and others, drawn from the larger side.
 
     Raises:

@@ -128,10 +128,10 @@ class MemGuard:
                 f"Expected whole answers of {judge.n_classes} classes before {self.name}, got shape {outputs.shape} "
                 f"with {int((~np.isfinite(outputs)).sum())} hidden. Put {self.name} first."
             )
-        return find_least_noise(judge, np.asarray(outputs, dtype=np.float64), self.steps, self.stop)
+        return _find_least_noise(judge, np.asarray(outputs, dtype=np.float64), self.steps, self.stop)
 
 
-def find_least_noise(judge: SortedClassifier, outputs: Floats, steps: int, stop: Stop) -> tuple[Floats, Floats]:
+def _find_least_noise(judge: SortedClassifier, outputs: Floats, steps: int, stop: Stop) -> tuple[Floats, Floats]:
     """Answers (n, k) at which `judge` is undecided, and their L1 distances (n,) from `outputs` (n, k); 0 where none was found.
 
     Where `stop` is `crossed`, it is of another mind. The distortion's weight grows tenfold while noise is found, and the shortest is kept.
@@ -143,11 +143,11 @@ def find_least_noise(judge: SortedClassifier, outputs: Floats, steps: int, stop:
     for number, weight in enumerate(WEIGHTS):
         if not len(rows):
             break
-        crossed, took = find_crossing(judge, outputs[rows], weight, patience[rows])
+        crossed, took = _find_crossing(judge, outputs[rows], weight, patience[rows])
         found = took >= 0
         rows, noisy = rows[found], crossed[found]
         if stop == "undecided":
-            noisy = find_undecided_points(judge, outputs[rows], noisy)
+            noisy = _find_undecided_points(judge, outputs[rows], noisy)
         if number == 0:
             patience[rows] = np.minimum(steps, PATIENCE * took[found] + 2)
         distance = np.abs(noisy - outputs[rows]).sum(axis=1)
@@ -158,7 +158,7 @@ def find_least_noise(judge: SortedClassifier, outputs: Floats, steps: int, stop:
     return best, length
 
 
-def find_crossing(judge: SortedClassifier, outputs: Floats, weight: float, patience: Ints) -> tuple[Floats, Ints]:
+def _find_crossing(judge: SortedClassifier, outputs: Floats, weight: float, patience: Ints) -> tuple[Floats, Ints]:
     """The first answers (n, k) on the other side of 0.5 with the same top class, and the steps (n,) taken to them.
 
     Steps follow the gradient of |log-odds| + KEPT * lead of another class + `weight` * L1 distance by the logits, each STEP
@@ -179,11 +179,11 @@ def find_crossing(judge: SortedClassifier, outputs: Floats, weight: float, patie
             rows, z, p, odds, slopes = rows[left], z[left], p[left], odds[left], slopes[left]
         moved = p - outputs[rows]
         away = np.sign(moved) * (np.abs(moved) > UNMOVED)
-        z = z - STEP * compute_step_direction(p, np.sign(odds)[:, None] * slopes + weight * away, z, top[rows])
+        z = z - STEP * _compute_step_direction(p, np.sign(odds)[:, None] * slopes + weight * away, z, top[rows])
     return reached, took
 
 
-def compute_step_direction(p: Floats, slopes: Floats, z: Floats, top: Ints) -> Floats:
+def _compute_step_direction(p: Floats, slopes: Floats, z: Floats, top: Ints) -> Floats:
     """The gradient (n, k) by the logits `z`, of length one, from `slopes` by the probabilities `p` and the lead of another class."""
     found = p * (slopes - (slopes * p).sum(axis=1, keepdims=True))
     rows, others = np.arange(len(z)), z.copy()
@@ -197,7 +197,7 @@ def compute_step_direction(p: Floats, slopes: Floats, z: Floats, top: Ints) -> F
     return scaled
 
 
-def find_undecided_points(judge: SortedClassifier, outputs: Floats, crossed: Floats) -> Floats:
+def _find_undecided_points(judge: SortedClassifier, outputs: Floats, crossed: Floats) -> Floats:
     """The points (n, k) on the way from `outputs` to `crossed` where the classifier says 0.5, a hair beyond.
 
     Both ends are probabilities with the same top class, and so is everything between; nearer to `outputs` is less distortion.

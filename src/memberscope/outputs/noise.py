@@ -80,7 +80,7 @@ def draw_keyed_normals(values: Floats, seed: int) -> Floats:
     (True, False)
     """
     columns = np.arange(1, values.shape[1] + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    return np.asarray(ndtri(map_to_uniform(mix_bits(hash_rows(values, seed)[:, None] + columns[None, :]))), dtype=np.float64)
+    return np.asarray(ndtri(map_to_uniform(_mix_bits(hash_rows(values, seed)[:, None] + columns[None, :]))), dtype=np.float64)
 
 
 def hash_rows(values: Floats, seed: int) -> Words:
@@ -88,7 +88,7 @@ def hash_rows(values: Floats, seed: int) -> Words:
     words = np.ascontiguousarray(values, dtype=np.float64).view(np.uint64)
     state = np.full(len(words), np.uint64(seed), dtype=np.uint64)
     for column in range(words.shape[1]):
-        state = mix_bits(state ^ words[:, column])
+        state = _mix_bits(state ^ words[:, column])
     return state
 
 
@@ -97,7 +97,7 @@ def map_to_uniform(words: Words) -> Floats:
     return np.asarray(((words >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53, dtype=np.float64)
 
 
-def mix_bits(words: Words) -> Words:
+def _mix_bits(words: Words) -> Words:
     """Each word's bits mixed, by the finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
     words = words + np.uint64(0x9E3779B97F4A7C15)
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

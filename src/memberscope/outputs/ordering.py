@@ -21,10 +21,10 @@ def shorten_defence_name(name: str) -> str:
     return LABEL if defence.signal == "labels" else defence.name
 
 
-def summarize_restriction(name: str) -> tuple[int | None, int, int]:
+def _summarize_restriction(name: str) -> tuple[int | None, int, int]:
     """Classes that are shown (None: all), digits of each, and the parts that change values without hiding any.
 
-    >>> summarize_restriction("top:3+round:2"), summarize_restriction("memguard:1"), summarize_restriction("label")
+    >>> _summarize_restriction("top:3+round:2"), _summarize_restriction("memguard:1"), _summarize_restriction("label")
     ((3, 2, 0), (None, 16, 1), (0, 0, 0))
     """
     name = shorten_defence_name(name)
@@ -51,7 +51,7 @@ def can_derive_answers(more: str, less: str) -> bool:
         return True
     if more == LABEL or less == NONE:
         return False
-    (k, digits, changed), (fewer, shorter, altered) = summarize_restriction(more), summarize_restriction(less)
+    (k, digits, changed), (fewer, shorter, altered) = _summarize_restriction(more), _summarize_restriction(less)
     return not changed and not altered and digits >= shorter and (k is None or (fewer is not None and k >= fewer))
 
 
@@ -66,5 +66,5 @@ def build_restrictiveness_key(name: str, n_classes: int) -> tuple[int, int, int,
     >>> sorted(names, key=lambda name: build_restrictiveness_key(name, 10))
     ['none', 'memguard:1', 'top:3', 'round:3', 'round:2', 'top:1', 'label']
     """
-    k, digits, changed = summarize_restriction(name)
+    k, digits, changed = _summarize_restriction(name)
     return n_classes * DIGITS - min(n_classes if k is None else k, n_classes) * digits, changed, name.count("+"), name

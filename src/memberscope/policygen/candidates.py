@@ -198,8 +198,8 @@ def build_result_evidence(result: Result, file: Path, *, accept_limited: bool = 
     if "determinism" in result.controls and result.controls["determinism"].passed is False:
         asked, notes = 1, [f"{result.controls['determinism'].why} So one answer a record is allowed."]
     endpoint = result.diagnostics.get("endpoint", {})
-    levels = collect_guard_levels(result, plan, endpoint)
-    gaps = list_result_gaps(result, plan, levels, accept_limited=accept_limited)
+    levels = _collect_guard_levels(result, plan, endpoint)
+    gaps = _list_result_gaps(result, plan, levels, accept_limited=accept_limited)
     found = [] if gaps else [build_candidate(name, outputs, levels) for name, outputs in levels]
     if not any(threat.references for threat in result.threat_models):
         notes.append("No attack with reference models ran: these limits are against attacks without them.")
@@ -216,7 +216,7 @@ def build_result_evidence(result: Result, file: Path, *, accept_limited: bool = 
         plan.confidence,
         n_classes,
         asked,
-        sort_candidates(found, n_classes),
+        _sort_candidates(found, n_classes),
         tuple(gaps),
         tuple(notes),
         endpoint,
@@ -234,7 +234,7 @@ class Measurement:
 Levels = dict[tuple[str, Outputs], Measurement]
 
 
-def collect_guard_levels(result: Result, plan: Plan, endpoint: Mapping[str, Any]) -> Levels:
+def _collect_guard_levels(result: Result, plan: Plan, endpoint: Mapping[str, Any]) -> Levels:
     """What was measured at each level that a guard could serve, by restriction and outputs.
 
     A guard passes logits on or answers with probabilities; what an endpoint answers unrestricted it cannot change.
@@ -250,22 +250,22 @@ def collect_guard_levels(result: Result, plan: Plan, endpoint: Mapping[str, Any]
             continue
         outputs: Outputs = "probabilities" if unrestricted else serves
         found[name, outputs] = Measurement(
-            collect_measured_bounds(result, plan, place), measure_attack_coverage(result, result.arrays, place)
+            _collect_measured_bounds(result, plan, place), measure_attack_coverage(result, result.arrays, place)
         )
     return found
 
 
-def collect_measured_bounds(result: Result, plan: Plan, place: Place) -> tuple[MeasuredBound, ...]:
+def _collect_measured_bounds(result: Result, plan: Plan, place: Place) -> tuple[MeasuredBound, ...]:
     """A bound for each claim of the policy, about each value of its group; none where nothing ran."""
     parts = select_parts(result.arrays, place)
     if not parts or plan.policy is None:
         return ()
     excess = count_excess_records(result.controls)
     tested = examine_claims(plan.policy, result.arrays, parts, result.estimates, plan.confidence, excess)
-    return tuple(build_measured_bound(entry) for entry in tested)
+    return tuple(_build_measured_bound(entry) for entry in tested)
 
 
-def build_measured_bound(tested: Tested) -> MeasuredBound:
+def _build_measured_bound(tested: Tested) -> MeasuredBound:
     """The bound of one claim; from 0 to 1 where nothing could be tested."""
     claim, estimate = tested.question.claim, tested.estimate
     is_rate = isinstance(claim, Claim) and tested.question.group is None
@@ -277,7 +277,7 @@ def build_measured_bound(tested: Tested) -> MeasuredBound:
     return MeasuredBound(fpr, tested.limit, estimate.low, high, estimate.method.rsplit("reached by ", 1)[-1], words, able)
 
 
-def list_result_gaps(result: Result, plan: Plan, levels: Levels, *, accept_limited: bool = False) -> list[str]:
+def _list_result_gaps(result: Result, plan: Plan, levels: Levels, *, accept_limited: bool = False) -> list[str]:
     """Why nothing can be concluded from an audit, in sentences; empty if something can."""
     if plan.policy is None:
         return ["The audit was judged by no policy, so there is no limit to keep. Audit again with a [policy]."]
@@ -329,17 +329,17 @@ def build_candidate(name: str, outputs: Outputs, levels: Levels) -> Candidate:
     for mine, seen in zip(own.bounds, zip(*weaker, strict=True), strict=True):
         top = max(seen, key=lambda entry: entry.high)
         bounds.append(replace(mine, low=max(entry.low for entry in seen), high=top.high, attack=top.attack))
-    outcome = find_worst_outcome([bound.outcome for bound in bounds] + (["undecided"] if own.covered.lacking else []))
+    outcome = _find_worst_outcome([bound.outcome for bound in bounds] + (["undecided"] if own.covered.lacking else []))
     return Candidate(name, outputs, tuple(bounds), outcome, own.covered.ran, own.covered.lacking)
 
 
-def find_worst_outcome(outcomes: list[Outcome]) -> Outcome:
+def _find_worst_outcome(outcomes: list[Outcome]) -> Outcome:
     """`breaks` before `undecided` before `meets`."""
     order: tuple[Outcome, ...] = ("breaks", "undecided", "meets")
     return min(outcomes, key=order.index)
 
 
-def sort_candidates(found: list[Candidate], n_classes: int) -> tuple[Candidate, ...]:
+def _sort_candidates(found: list[Candidate], n_classes: int) -> tuple[Candidate, ...]:
     """The least restrictive first; logits before probabilities."""
     return tuple(sorted(found, key=lambda entry: (build_restrictiveness_key(entry.restrict, n_classes), entry.outputs)))
 
@@ -349,22 +349,22 @@ def build_frontier_evidence(frontier: Frontier, bare: Result, file: Path) -> Gua
 
     Whether a row meets the policy holds for all claims and all choices at once, as the sweep judged it.
     """
-    claims = read_rate_limits(frontier)
+    claims = _read_rate_limits(frontier)
     access, n_classes = frontier.plan["threat"]["access"], len(bare.diagnostics["class_sizes"])
     asked = max([1, *(int(entry["budget"]) for entry in bare.diagnostics.get("searches", {}).values())])
     served = [
-        row for row in frontier.rows if row.why_not is None and row.average is not None and not has_training_change(row.name)
+        row for row in frontier.rows if row.why_not is None and row.average is not None and not _has_training_change(row.name)
     ]
-    gaps = list_frontier_gaps(frontier, bare, served)
+    gaps = _list_frontier_gaps(frontier, bare, served)
     outputs: Outputs = "logits" if access == "logits" else "probabilities"
-    found = sort_candidates([] if gaps else [build_row_candidate(row, served, outputs, claims) for row in served], n_classes)
+    found = _sort_candidates([] if gaps else [_build_row_candidate(row, served, outputs, claims) for row in served], n_classes)
     chosen = next((entry.restrict for entry in found if entry.outcome == "meets"), None)
     notes = [
         f"{row.name} meets the policy, too, but changes training, which a guard cannot: train the served model so, and audit that."
         for row in frontier.rows
-        if row.meets == "meets" and has_training_change(row.name)
+        if row.meets == "meets" and _has_training_change(row.name)
     ]
-    fitted = next((find_fitted_file(row) for row in served if name_restriction(row) == chosen), None)
+    fitted = next((_find_fitted_file(row) for row in served if _name_restriction(row) == chosen), None)
     if fitted is not None:
         notes.append(
             "What is fitted belongs to the sweep's own model: fit it to the served one with `memberscope guard fit --force`."
@@ -385,48 +385,48 @@ def build_frontier_evidence(frontier: Frontier, bare: Result, file: Path) -> Gua
     )
 
 
-def find_fitted_file(row: FrontierRow) -> str | None:
+def _find_fitted_file(row: FrontierRow) -> str | None:
     """The file that a sweep left of a row's fitted parts, if it has any."""
     name = parse_training_name(row.name)
     return None if name == NONE else name_fitted_file(name)
 
 
-def has_training_change(name: str) -> bool:
+def _has_training_change(name: str) -> bool:
     """Whether a choice changes training, which a guard cannot.
 
-    >>> has_training_change("l2:0.01+top:3"), has_training_change("memguard:1"), has_training_change("top:3")
+    >>> _has_training_change("l2:0.01+top:3"), _has_training_change("memguard:1"), _has_training_change("top:3")
     (True, False, False)
     """
     return any(not isinstance(part, BehindOutputs) for part in parse_defence(name, NOBODY, NOBODY).training)
 
 
-def name_restriction(row: FrontierRow) -> str:
+def _name_restriction(row: FrontierRow) -> str:
     """What a guard has to do to outputs for a row that changes nothing else."""
     return shorten_defence_name(row.name)
 
 
-def build_row_candidate(
+def _build_row_candidate(
     row: FrontierRow, rows: list[FrontierRow], outputs: Outputs, claims: Mapping[float, float]
 ) -> Candidate:
     """A row as a candidate: it meets the policy if it and every row that can be worked out from it do."""
-    name = name_restriction(row)
-    weaker = [other for other in rows if can_derive_answers(name, name_restriction(other))]
+    name = _name_restriction(row)
+    weaker = [other for other in rows if can_derive_answers(name, _name_restriction(other))]
     seen = [other.average for other in weaker if other.average is not None]
     top = max(seen, key=lambda entry: entry.high)
     fpr = top.fpr or 0.0
     attack = top.method.rsplit("reached by ", 1)[-1]
     bound = MeasuredBound(fpr, claims[fpr], max(entry.low for entry in seen), top.high, attack)
-    outcome = find_worst_outcome([other.meets for other in weaker])  # type: ignore[misc]
+    outcome = _find_worst_outcome([other.meets for other in weaker])  # type: ignore[misc]
     return Candidate(name, outputs, (bound,), outcome, tuple(row.attacks), tuple(row.lacking))
 
 
-def read_rate_limits(frontier: Frontier) -> dict[float, float]:
+def _read_rate_limits(frontier: Frontier) -> dict[float, float]:
     """The limit of the TPR on all records at each rate of a sweep's policy."""
     claims = (frontier.policy or {}).get("max_tpr", ())
     return {claim["fpr"]: claim["tpr"] for claim in claims if claim.get("group") is None}
 
 
-def list_frontier_gaps(frontier: Frontier, bare: Result, served: list[FrontierRow]) -> list[str]:
+def _list_frontier_gaps(frontier: Frontier, bare: Result, served: list[FrontierRow]) -> list[str]:
     """Why nothing can be concluded from a sweep, in sentences; empty if something can."""
     if frontier.policy is None or not frontier.policy["max_tpr"]:
         return ["The sweep was judged by no policy, so there is no limit to keep. Run it again with a [policy]."]
@@ -435,13 +435,13 @@ def list_frontier_gaps(frontier: Frontier, bare: Result, served: list[FrontierRo
         passed = frontier.rows[0].controls.get(name, True)
         if passed is False or (passed is None and not frontier.plan["assume_exchangeable"]):
             found.append(f"The {name} control of the sweep did not pass, so its numbers decide nothing. See its audits.")
-    if frontier.fpr not in read_rate_limits(frontier):
+    if frontier.fpr not in _read_rate_limits(frontier):
         found.append(
             f"The policy says nothing of {format_rate_percent(frontier.fpr)} false positives, the least that was told. Give more records."
         )
     if not bare.diagnostics.get("searches"):
         found.append("Labels alone were not searched. Run the sweep with the attack boundary and --search-queries 64.")
-    if not any(name_restriction(row) == LABEL for row in served):
+    if not any(_name_restriction(row) == LABEL for row in served):
         found.append("Labels alone are not among the choices that were judged. Add label to --defences.")
     return found
 

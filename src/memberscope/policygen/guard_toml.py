@@ -28,31 +28,31 @@ def draft_policy(evidence: GuardEvidence, chosen: Candidate, folder: Path) -> st
     >>> policy.default.restrict, policy.default.per_record.n, policy.measured.upper
     ('top:1', 128, 0.02)
     """
-    fitted = [f"fitted = {quote_toml_text(str(folder.resolve() / evidence.fitted))}", ""] if evidence.fitted else []
+    fitted = [f"fitted = {_quote_toml_text(str(folder.resolve() / evidence.fitted))}", ""] if evidence.fitted else []
     parts = [
-        *draft_header(evidence, chosen),
+        *_draft_header(evidence, chosen),
         *fitted,
-        *draft_serving(evidence, chosen),
-        *draft_default(evidence, chosen),
-        *draft_identity(),
-        *draft_measured(evidence, chosen),
+        *_draft_serving(evidence, chosen),
+        *_draft_default(evidence, chosen),
+        *_draft_identity(),
+        *_draft_measured(evidence, chosen),
     ]
     text = "\n".join(parts) + "\n"
     parse_guard_policy(tomllib.loads(text), "the policy that was drafted")
     return text
 
 
-def draft_header(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
+def _draft_header(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
     """Comments: what was measured, of which outputs, and which were chosen."""
     lines = [
-        f"# What this guard serves was measured by the audit {quote_toml_text(evidence.title)}:",
+        f"# What this guard serves was measured by the audit {_quote_toml_text(evidence.title)}:",
         f"# {evidence.file}, SHA-256 {evidence.digest}",
         f"# Threat model: {evidence.threat}.",
         "# Largest upper limit of the strongest attack, with the attacks of all that can be worked out from these outputs:",
     ]
     for entry in evidence.candidates:
         rates = "; ".join(
-            f"{bound.write(bound.high)} {describe_bound_place(bound)} (limit {bound.write(bound.limit)}, {bound.attack})"
+            f"{bound.write(bound.high)} {_describe_bound_place(bound)} (limit {bound.write(bound.limit)}, {bound.attack})"
             for bound in entry.bounds
         )
         kept = " <- served" if entry is chosen else ""
@@ -61,15 +61,15 @@ def draft_header(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
         lines.append(f"#   {entry.restrict} ({entry.outputs}): {outcome}")
     lines.append(f"# Attacked by: {', '.join(chosen.attacks)}.")
     lines += [f"# {line}" for line in evidence.notes]
-    return [strip_unprintable(line) for line in lines] + [""]
+    return [_strip_unprintable(line) for line in lines] + [""]
 
 
-def describe_bound_place(bound: MeasuredBound) -> str:
+def _describe_bound_place(bound: MeasuredBound) -> str:
     """Where a bound holds, in short."""
     return f"for {bound.claim.rstrip('.')!r}" if bound.claim or bound.fpr is None else f"at {format_rate_percent(bound.fpr)}"
 
 
-def draft_serving(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
+def _draft_serving(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
     """How the server is asked, as the audit asked it, or an example."""
     known = dict(evidence.endpoint)
     said = known or EXAMPLE
@@ -79,17 +79,17 @@ def draft_serving(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
     said = {"outputs": chosen.outputs, **said}
     if "classes" not in said:
         said = {**said, "n_classes": said.get("n_classes", evidence.n_classes)}
-    lines += [f"{name} = {format_toml_value(value)}" for name, value in said.items()]
+    lines += [f"{name} = {_format_toml_value(value)}" for name, value in said.items()]
     if said["protocol"] == "json":
-        lines += [f"body = {quote_toml_text(BODY)}  # write the template of your audit.toml; results keep none"]
+        lines += [f"body = {_quote_toml_text(BODY)}  # write the template of your audit.toml; results keep none"]
     return [*lines, ""]
 
 
-def draft_default(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
+def _draft_default(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
     """What every client gets."""
     return [
         "[default]",
-        f"restrict = {quote_toml_text(chosen.restrict)}",
+        f"restrict = {_quote_toml_text(chosen.restrict)}",
         f"# The audit's attackers asked at most {evidence.asked} times about a record: with more, its limits say nothing. The budget is for",
         "# one client and one record exactly; copies with noise are other records, and many clients have many budgets. The monitor looks",
         "# for both.",
@@ -99,7 +99,7 @@ def draft_default(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
     ]
 
 
-def draft_identity() -> list[str]:
+def _draft_identity() -> list[str]:
     """How clients are told apart, to fill in."""
     return [
         "[identity]",
@@ -113,40 +113,40 @@ def draft_identity() -> list[str]:
     ]
 
 
-def draft_measured(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
+def _draft_measured(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
     """The claim with the least room."""
     bound = chosen.tightest()
     return [
         "[measured]",
-        f"result = {quote_toml_text(evidence.digest)}",
-        f"level = {quote_toml_text(chosen.restrict)}",
+        f"result = {_quote_toml_text(evidence.digest)}",
+        f"level = {_quote_toml_text(chosen.restrict)}",
         *([] if bound.fpr is None else [f"fpr = {bound.fpr!r}"]),
-        *([f"claim = {quote_toml_text(bound.claim)}"] if bound.claim else []),
+        *([f"claim = {_quote_toml_text(bound.claim)}"] if bound.claim else []),
         f"limit = {bound.limit!r}",
         f"upper = {bound.high!r}",
-        f"attack = {quote_toml_text(bound.attack)}",
+        f"attack = {_quote_toml_text(bound.attack)}",
         f"confidence = {evidence.confidence!r}",
-        f"outputs = {quote_toml_text(chosen.outputs)}",
-        f"attacks = {format_toml_value(list(chosen.attacks))}",
+        f"outputs = {_quote_toml_text(chosen.outputs)}",
+        f"attacks = {_format_toml_value(list(chosen.attacks))}",
     ]
 
 
-def format_toml_value(value: Any) -> str:
+def _format_toml_value(value: Any) -> str:
     """A text, number or list in TOML."""
     if isinstance(value, list):
-        return f"[{', '.join(format_toml_value(entry) for entry in value)}]"
-    return quote_toml_text(value) if isinstance(value, str) else str(value)
+        return f"[{', '.join(_format_toml_value(entry) for entry in value)}]"
+    return _quote_toml_text(value) if isinstance(value, str) else str(value)
 
 
-def quote_toml_text(text: str) -> str:
+def _quote_toml_text(text: str) -> str:
     """Text as a TOML string.
 
-    >>> quote_toml_text("café")
+    >>> _quote_toml_text("café")
     '"café"'
     """
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def strip_unprintable(line: str) -> str:
+def _strip_unprintable(line: str) -> str:
     """A line without what a comment may not hold, or a terminal would obey."""
     return "".join(letter for letter in line if letter.isprintable())

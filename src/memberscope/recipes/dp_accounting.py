@@ -167,7 +167,7 @@ def compute_epsilons(noise: float, rate: float, steps: int, delta: float) -> tup
     Raises:
         InputError: Opacus is not installed.
     """
-    prv, rdp = load_accountants()
+    prv, rdp = _load_accountants()
     with warnings.catch_warnings():  # the accountants warn of the ends of their grids, where their bounds are still bounds
         warnings.simplefilter("ignore")
         rdp.history = prv.history = [(noise, rate, steps)]
@@ -175,7 +175,7 @@ def compute_epsilons(noise: float, rate: float, steps: int, delta: float) -> tup
         return min(loose, float(prv.get_epsilon(delta))) if loose <= FAR else loose, loose
 
 
-def load_accountants() -> tuple[Any, Any]:
+def _load_accountants() -> tuple[Any, Any]:
     """Opacus's PRV and RDP accountants.
 
     Raises:

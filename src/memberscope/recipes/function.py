@@ -38,7 +38,7 @@ class FunctionRecipe:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel with the function's own code, so that workers need not find the module it stands in."""
-        return rebuild_function_recipe, (type(self), pickle_by_value(self.function), self.version)
+        return _rebuild_function_recipe, (type(self), pickle_by_value(self.function), self.version)
 
     @property
     def reads_seed(self) -> bool:
@@ -48,7 +48,7 @@ class FunctionRecipe:
             return True
         name = code.co_varnames[inspect.ismethod(self.function) + 1]
         loads = (step for step in dis.get_instructions(code) if step.opname.startswith("LOAD"))
-        return name in code.co_cellvars or any(name in as_names(step.argval) for step in loads)
+        return name in code.co_cellvars or any(name in _as_names(step.argval) for step in loads)
 
     @property
     def digest(self) -> str | None:
@@ -76,14 +76,14 @@ class Parcel:
 
     def __call__(self, records: Records, seed: int) -> Any:
         """What the recipe returns."""
-        return load_pickled(self.data)(records, seed)
+        return _load_pickled(self.data)(records, seed)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Arrive as the recipe."""
-        return load_pickled, (self.data,)
+        return _load_pickled, (self.data,)
 
 
-def as_names(value: Any) -> tuple[Any, ...]:
+def _as_names(value: Any) -> tuple[Any, ...]:
     """What an instruction loads: one name, or a pair where the interpreter joins two."""
     return value if isinstance(value, tuple) else (value,)
 
@@ -103,16 +103,16 @@ def pickle_by_value(thing: Any) -> bytes:
             cloudpickle.unregister_pickle_by_value(module)
 
 
-def load_pickled(data: bytes) -> Any:
+def _load_pickled(data: bytes) -> Any:
     """What was packed, in a worker."""
     import cloudpickle
 
     return cloudpickle.loads(data)
 
 
-def rebuild_function_recipe(kind: type[FunctionRecipe], data: bytes, version: str) -> FunctionRecipe:
+def _rebuild_function_recipe(kind: type[FunctionRecipe], data: bytes, version: str) -> FunctionRecipe:
     """The recipe again, in a worker."""
-    return kind(load_pickled(data), version)
+    return kind(_load_pickled(data), version)
 
 
 def as_recipe(given: Any) -> Recipe:

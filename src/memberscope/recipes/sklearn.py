@@ -47,48 +47,48 @@ class SklearnRecipe:
 
     def __call__(self, records: Records, seed: int) -> SklearnTarget:
         """A clone fitted on `records`."""
-        model = copy_unfitted(self.estimator)
-        model.set_params(**dict.fromkeys(list_seed_parameters(model), seed))
+        model = _copy_unfitted(self.estimator)
+        model.set_params(**dict.fromkeys(_list_seed_parameters(model), seed))
         return SklearnTarget(model.fit(records.x, records.y))
 
 
-def copy_unfitted(estimator: Any) -> Any:
+def _copy_unfitted(estimator: Any) -> Any:
     """Clone an estimator, also where CatBoost with a list of columns is inside, which `clone` refuses since it copies the list.
 
     >>> from sklearn.tree import DecisionTreeClassifier
-    >>> hasattr(copy_unfitted(DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1])), "tree_")
+    >>> hasattr(_copy_unfitted(DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1])), "tree_")
     False
     """
     from sklearn.base import clone
 
-    if is_catboost(estimator):
+    if _is_catboost(estimator):
         return type(estimator)(**estimator.get_params())
-    parts = {name: copy_unfitted(part) for name, part in estimator.get_params().items() if is_catboost(part)}
+    parts = {name: _copy_unfitted(part) for name, part in estimator.get_params().items() if _is_catboost(part)}
     if not parts:
         return clone(estimator)
     model = copy.deepcopy(estimator)  # what else is fitted in it is fitted anew
     return model.set_params(**parts)
 
 
-def is_catboost(part: Any) -> bool:
+def _is_catboost(part: Any) -> bool:
     """Tell whether an object is an estimator of CatBoost.
 
-    >>> is_catboost(3)
+    >>> _is_catboost(3)
     False
     """
     return type(part).__module__.split(".")[0] == "catboost" and hasattr(part, "get_params")
 
 
-def list_seed_parameters(estimator: Any) -> list[str]:
+def _list_seed_parameters(estimator: Any) -> list[str]:
     """Names of all parameters that seed an estimator and those inside it; CatBoost lists its own only once it is set.
 
     >>> from sklearn.tree import DecisionTreeClassifier
-    >>> list_seed_parameters(DecisionTreeClassifier())
+    >>> _list_seed_parameters(DecisionTreeClassifier())
     ['random_state']
     """
     parameters = estimator.get_params()
     found = [name for name in parameters if name.split("__")[-1] == "random_state"]
     for prefix, part in [("", estimator), *((f"{name}__", value) for name, value in parameters.items())]:
-        if is_catboost(part) and f"{prefix}random_state" not in parameters:
+        if _is_catboost(part) and f"{prefix}random_state" not in parameters:
             found.append(f"{prefix}random_seed")
     return found

@@ -29,14 +29,14 @@ def is_own(module: ModuleType) -> bool:
         return False
     depth = name.count(".") + (file.name == "__init__.py")
     above = file.parents[min(depth, len(file.parents) - 1)]
-    return file.relative_to(above).as_posix() not in list_installed_files(above)
+    return file.relative_to(above).as_posix() not in _list_installed_files(above)
 
 
 @functools.cache
-def list_installed_files(folder: Path) -> frozenset[str]:
+def _list_installed_files(folder: Path) -> frozenset[str]:
     """Paths of what installers put into a folder, as their records tell; a folder filled with `pip install --target` has such.
 
-    >>> sorted(list_installed_files(Path("/nowhere")))
+    >>> sorted(_list_installed_files(Path("/nowhere")))
     []
     """
     found: set[str] = set()
@@ -74,8 +74,8 @@ def digest_source(function: Callable[..., Any]) -> str | None:
     name = (
         f"{unwrapped.__module__}.{unwrapped.__qualname__}:{getattr(getattr(unwrapped, '__code__', None), 'co_firstlineno', 0)}"
     )
-    parts = [name, hashlib.sha256(source).hexdigest(), *(digest_value(value) for value in list_carried_values(unwrapped))]
-    return join_digests([*parts, *list_used_modules(unwrapped.__module__)])
+    parts = [name, hashlib.sha256(source).hexdigest(), *(digest_value(value) for value in _list_carried_values(unwrapped))]
+    return join_digests([*parts, *_list_used_modules(unwrapped.__module__)])
 
 
 def join_digests(parts: list[str | None]) -> str | None:
@@ -83,7 +83,7 @@ def join_digests(parts: list[str | None]) -> str | None:
     return None if None in parts else hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
 
 
-def list_carried_values(function: Any) -> Iterator[Any]:
+def _list_carried_values(function: Any) -> Iterator[Any]:
     """Values that a function brings along: those of the scope it was made in, its defaults, and what it is bound to."""
     if inspect.ismethod(function):
         yield function.__self__
@@ -122,7 +122,7 @@ def digest_value(value: Any) -> str | None:
         return None
 
 
-def list_used_modules(name: str, seen: set[str] | None = None) -> list[str]:
+def _list_used_modules(name: str, seen: set[str] | None = None) -> list[str]:
     """Names and hashes of the user's own modules that the module `name` uses, directly or through each other."""
     seen = {name} if seen is None else seen
     found = []
@@ -132,5 +132,5 @@ def list_used_modules(name: str, seen: set[str] | None = None) -> list[str]:
             continue
         seen.add(other.__name__)
         found.append(f"{other.__name__}:{hashlib.sha256(Path(str(other.__file__)).read_bytes()).hexdigest()}")
-        found += list_used_modules(other.__name__, seen)
+        found += _list_used_modules(other.__name__, seen)
     return sorted(found)

@@ -70,24 +70,24 @@ def plant_canaries(records: Records, n_each: int, seed: int, n_classes: int) -> 
         domain, z = encode_in_domain(records.x)
     except UnmetNeedError as error:
         raise InputError(f"Expected records whose features can be mixed for canaries. {error} Or give --canaries 0.") from error
-    z[rows[1]] = mix_features(z, n_each, rng)
+    z[rows[1]] = _mix_features(z, n_each, rng)
     copies = z[rows[2]]
     other = rng.random(copies.shape) >= COPIED
     other[np.arange(n_each), rng.integers(0, copies.shape[1], n_each)] = True
-    copies[other] = mix_features(z, n_each, rng)[other]
+    copies[other] = _mix_features(z, n_each, rng)[other]
     x = domain.decode(domain.inside(np.concatenate([z, copies])))
     every = np.concatenate([np.arange(n), rows[2]])
     ids = np.concatenate([records.ids, np.char.add(records.ids[rows[2]], " (copy)")])
     groups = {name: values[every] for name, values in records.groups.items() if name != GROUP}
-    return Planted(Records(restore_dtype(x, records.x), y[every], ids, groups | {GROUP: kind}), every)
+    return Planted(Records(_restore_dtype(x, records.x), y[every], ids, groups | {GROUP: kind}), every)
 
 
-def mix_features(z: NDArray[Any], n: int, rng: np.random.Generator) -> NDArray[Any]:
+def _mix_features(z: NDArray[Any], n: int, rng: np.random.Generator) -> NDArray[Any]:
     """Records (n, f) of which each feature is another record's of `z` (m, f)."""
     return np.asarray(z[rng.integers(0, len(z), (n, z.shape[1])), np.arange(z.shape[1])])
 
 
-def restore_dtype(x: Any, before: Any) -> Any:
+def _restore_dtype(x: Any, before: Any) -> Any:
     """The records in the type of numbers that they had, which takes less room where it was small."""
     return x.astype(before.dtype) if isinstance(before, np.ndarray) and isinstance(x, np.ndarray) else x
 

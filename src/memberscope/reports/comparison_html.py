@@ -37,15 +37,15 @@ class Figure:
     ticks: list[tuple[float, str]]
 
 
-def build_figures(comparison: Comparison) -> list[Figure]:
+def _build_figures(comparison: Comparison) -> list[Figure]:
     """A figure for the AUC and for each claimed rate; none for two releases, which the tables tell."""
     if len(comparison.releases) < 3:
         return []
     kinds = dict.fromkeys((point.metric, point.fpr) for point in comparison.trend)
-    return [build_figure(comparison, [p for p in comparison.trend if (p.metric, p.fpr) == kind]) for kind in kinds]
+    return [_build_figure(comparison, [p for p in comparison.trend if (p.metric, p.fpr) == kind]) for kind in kinds]
 
 
-def build_figure(comparison: Comparison, points: list[TrendPoint]) -> Figure:
+def _build_figure(comparison: Comparison, points: list[TrendPoint]) -> Figure:
     """Marks and ticks of one number."""
     low, high = min(point.low for point in points), max(point.high for point in points)
     reach = max(high - low, 0.02)
@@ -94,7 +94,7 @@ def render_comparison(comparison: Comparison) -> str:
         claims=[entry for entry in comparison.compared if entry.claim],
         methods=list(dict.fromkeys(entry.method for entry in comparison.compared)),
         scale=max([*spans, 0.01]),
-        figures=build_figures(comparison),
+        figures=_build_figures(comparison),
         size=(WIDTH, HEIGHT, LEFT, TOP, BOTTOM),
         policy=Markup(build_content_policy([], list(blocks.values()))),
         **{name: Markup(block) for name, block in blocks.items()},

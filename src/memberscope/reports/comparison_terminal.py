@@ -78,16 +78,16 @@ def format_leaders(entry: Compared) -> str:
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """Print the verdict, what was not alike, the strongest attack at each level before and after, and the trend."""
     console.print(f"[{COLOURS[comparison.verdict]}]{WORDS[comparison.verdict]}[/] {escape(comparison.reason)}")
-    console.print(build_strongest_table(comparison, wide=console.width >= WIDE))
+    console.print(_build_strongest_table(comparison, wide=console.width >= WIDE))
     for sentence in comparison.obstacles[1:]:
         console.print(f"  [yellow]not comparable[/] {escape(sentence)}")
     for sentence in comparison.notes:
         console.print(f"  [yellow]note[/] {escape(sentence)}")
     if len(comparison.releases) > 2:
-        console.print(build_trend_table(comparison))
+        console.print(_build_trend_table(comparison))
 
 
-def build_strongest_table(comparison: Comparison, *, wide: bool) -> Table:
+def _build_strongest_table(comparison: Comparison, *, wide: bool) -> Table:
     """The strongest attack at each level that both have, and the accuracies; the attacks that reached it if `wide`."""
     title = f"{escape(comparison.before)} and {escape(comparison.after)}: the strongest attack ({format_percentage(comparison.confidence)} intervals)"
     table = Table(title=title, title_justify="left")
@@ -121,7 +121,7 @@ def build_strongest_table(comparison: Comparison, *, wide: bool) -> Table:
     return table
 
 
-def build_trend_table(comparison: Comparison) -> Table:
+def _build_trend_table(comparison: Comparison) -> Table:
     """The strongest attack in each release."""
     table = Table(title="Over the releases, at the level of the last one", title_justify="left")
     table.add_column("release")

@@ -14,7 +14,7 @@ from memberscope.errors import InputError
 
 
 @cache
-def read_topics() -> dict[str, dict[str, str]]:
+def _read_topics() -> dict[str, dict[str, str]]:
     """Every topic with its title, text and command."""
     text = (files("memberscope.reports") / "explain.toml").read_text(encoding="utf-8")
     found: dict[str, dict[str, str]] = tomllib.loads(text)
@@ -27,7 +27,7 @@ def list_topics() -> tuple[str, ...]:
     >>> "only-overfitted" in list_topics()
     True
     """
-    return tuple(read_topics())
+    return tuple(_read_topics())
 
 
 def explain(topic: str) -> str:
@@ -42,11 +42,11 @@ def explain(topic: str) -> str:
     name = topic.strip().lower().replace("_", "-")
     if name.endswith("-per-class"):
         name = name.removesuffix("-per-class")
-    if name not in read_topics():
+    if name not in _read_topics():
         raise InputError(
             f"Expected a topic among {', '.join(list_topics())}, got {topic!r}. Or give --result DIR with a record's id."
         )
-    found = read_topics()[name]
+    found = _read_topics()[name]
     return f"{found['title']}\n\n{found['text'].strip()}\n\nSee it: {found['command']}"
 
 

@@ -66,8 +66,8 @@ def render_frontier(frontier: Frontier) -> str:
     environment.filters |= {"percent": format_percentage, "interval": lookup.format_interval}
     environment.globals |= {
         "number": format_number,
-        "cell": format_cell,
-        "leak": format_leakage,
+        "cell": _format_cell,
+        "leak": _format_leakage,
         "epsilons": format_epsilons,
         "canary": name_canary_kind,
         "words": WORDS,
@@ -77,23 +77,23 @@ def render_frontier(frontier: Frontier) -> str:
     environment.globals["number_of"] = lambda names: ", ".join(str(place[name]) for name in names) or "–"
     text = environment.from_string(read_template("frontier.html.j2")).render(
         frontier=frontier,
-        pictures=[build_picture(frontier, "worst"), build_picture(frontier, "average")],
+        pictures=[_build_picture(frontier, "worst"), _build_picture(frontier, "average")],
         policy=Markup(build_content_policy([], [style])),
         style=Markup(style),
     )
     return str(text)
 
 
-def format_cell(entry: Any) -> str:
+def _format_cell(entry: Any) -> str:
     """A share with its limits, or a dash."""
     return "–" if entry is None else lookup.format_interval(entry)
 
 
-def format_leakage(entry: Any, row: FrontierRow, *, short: bool = False) -> str:
+def _format_leakage(entry: Any, row: FrontierRow, *, short: bool = False) -> str:
     """Leakage with its limits; where nothing ran at the row's access, that it is not measured."""
     if entry is None and row.average is None:
         return UNKNOWN
-    return format_short_interval(entry) if short else format_cell(entry)
+    return _format_short_interval(entry) if short else _format_cell(entry)
 
 
 def name_canary_kind(entry: Estimate | None) -> str:
@@ -101,7 +101,7 @@ def name_canary_kind(entry: Estimate | None) -> str:
     return "" if entry is None or entry.group is None else entry.group.partition("=")[2].replace("_", " ")
 
 
-def build_picture(frontier: Frontier, axis: str) -> dict[str, Any]:
+def _build_picture(frontier: Frontier, axis: str) -> dict[str, Any]:
     """What the template draws of accuracy (up) by leakage (to the right): dots with limits, ticks, and the frontier's steps."""
     rows = [row for row in frontier.rows if row.accuracy is not None and getattr(row, axis) is not None]
     shown = [(row, getattr(row, axis)) for row in rows]
@@ -109,16 +109,16 @@ def build_picture(frontier: Frontier, axis: str) -> dict[str, Any]:
         return {"axis": axis, "dots": [], "width": WIDTH, "height": HEIGHT}
     lows = [row.accuracy.low for row in rows if row.accuracy]
     highs = [row.accuracy.high for row in rows if row.accuracy]
-    y_range = pad_range(min(lows), max(highs))
+    y_range = _pad_range(min(lows), max(highs))
     x_range = (0.0, min(1.0, 1.08 * max(entry.high for _, entry in shown) + 0.01))
-    dots = [build_dot(row, entry, x_range, y_range, number) for number, (row, entry) in enumerate(shown, start=1)]
+    dots = [_build_dot(row, entry, x_range, y_range, number) for number, (row, entry) in enumerate(shown, start=1)]
     return {
         "axis": axis,
         "fpr": shown[0][1].fpr,
         "dots": dots,
-        "steps": format_staircase(dots),
-        "x_ticks": [(scale_x(value, x_range), format_percentage(value)) for value in choose_ticks(*x_range)],
-        "y_ticks": [(scale_y(value, y_range), format_percentage(value)) for value in choose_ticks(*y_range)],
+        "steps": _format_staircase(dots),
+        "x_ticks": [(_scale_x(value, x_range), format_percentage(value)) for value in _choose_ticks(*x_range)],
+        "y_ticks": [(_scale_y(value, y_range), format_percentage(value)) for value in _choose_ticks(*y_range)],
         "width": WIDTH,
         "height": HEIGHT,
         "left": LEFT,
@@ -128,7 +128,7 @@ def build_picture(frontier: Frontier, axis: str) -> dict[str, Any]:
     }
 
 
-def build_dot(
+def _build_dot(
     row: FrontierRow, entry: Estimate, x_range: tuple[float, float], y_range: tuple[float, float], number: int
 ) -> dict[str, Any]:
     """One choice's place, limits and words."""
@@ -136,18 +136,18 @@ def build_dot(
     return {
         "number": number,
         "name": row.name,
-        "x": scale_x(entry.value, x_range),
-        "y": scale_y(row.accuracy.value, y_range),
-        "x_low": scale_x(entry.low, x_range),
-        "x_high": scale_x(entry.high, x_range),
-        "y_low": scale_y(row.accuracy.low, y_range),
-        "y_high": scale_y(row.accuracy.high, y_range),
+        "x": _scale_x(entry.value, x_range),
+        "y": _scale_y(row.accuracy.value, y_range),
+        "x_low": _scale_x(entry.low, x_range),
+        "x_high": _scale_x(entry.high, x_range),
+        "y_low": _scale_y(row.accuracy.low, y_range),
+        "y_high": _scale_y(row.accuracy.high, y_range),
         "good": row.average is not None and not row.dominated_by,
-        "title": f"{row.name}: accuracy {format_cell(row.accuracy)}, TPR {format_cell(entry)}",
+        "title": f"{row.name}: accuracy {_format_cell(row.accuracy)}, TPR {_format_cell(entry)}",
     }
 
 
-def format_staircase(dots: list[dict[str, Any]]) -> str:
+def _format_staircase(dots: list[dict[str, Any]]) -> str:
     """The staircase of choices that no other beats in this picture, as the points of a line."""
     best = float("inf")
     points: list[str] = []
@@ -160,16 +160,16 @@ def format_staircase(dots: list[dict[str, Any]]) -> str:
     return " ".join(points)
 
 
-def pad_range(low: float, high: float) -> tuple[float, float]:
+def _pad_range(low: float, high: float) -> tuple[float, float]:
     """A range with some room at both ends, within 0 and 1."""
     room = max(0.01, 0.08 * (high - low))
     return max(0.0, low - room), min(1.0, high + room)
 
 
-def choose_ticks(low: float, high: float) -> list[float]:
+def _choose_ticks(low: float, high: float) -> list[float]:
     """About five round numbers in a range.
 
-    >>> choose_ticks(0.0, 1.0), choose_ticks(0.52, 0.61)
+    >>> _choose_ticks(0.0, 1.0), _choose_ticks(0.52, 0.61)
     ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0.52, 0.54, 0.56, 0.58, 0.6])
     """
     step = next(step for step in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2) if (high - low) / step <= 6 or step == 0.2)
@@ -177,19 +177,19 @@ def choose_ticks(low: float, high: float) -> list[float]:
     return [value for value in found if low - 1e-9 <= value <= high + 1e-9]
 
 
-def scale_x(value: float, x_range: tuple[float, float]) -> float:
+def _scale_x(value: float, x_range: tuple[float, float]) -> float:
     """A share's place from the left."""
     return round(LEFT + (value - x_range[0]) / (x_range[1] - x_range[0]) * (WIDTH - LEFT - RIGHT), 1)
 
 
-def scale_y(value: float, y_range: tuple[float, float]) -> float:
+def _scale_y(value: float, y_range: tuple[float, float]) -> float:
     """A share's place from the top."""
     return round(HEIGHT - BOTTOM - (value - y_range[0]) / (y_range[1] - y_range[0]) * (HEIGHT - BOTTOM - TOP), 1)
 
 
 def print_frontier(frontier: Frontier, console: Console, out: Path | None = None) -> None:
     """Print the table of choices, what did not run, and what the frontier means."""
-    console.print(build_frontier_table(frontier))
+    console.print(_build_frontier_table(frontier))
     for row in frontier.rows:
         if row.why_not:
             console.print(f"  [yellow]not run[/] {escape(row.name)}: {escape(row.why_not)}")
@@ -201,7 +201,7 @@ def print_frontier(frontier: Frontier, console: Console, out: Path | None = None
         console.print(f"Written to {escape(str(out))}/: frontier.json, frontier.html, and one audit for each way of training")
 
 
-def build_frontier_table(frontier: Frontier) -> Table:
+def _build_frontier_table(frontier: Frontier) -> Table:
     """One row a choice, undominated ones marked."""
     confidence = format_percentage(frontier.plan["confidence"])
     table = Table(
@@ -232,8 +232,8 @@ def format_frontier_cells(row: FrontierRow, frontier: Frontier) -> list[str]:
     """The texts of one row."""
     mark = "" if row.dominated_by or row.average is None else " *"
     unaware = [format_percentage(entry.value) for entry in (row.unaware_average, row.unaware_worst) if entry is not None]
-    found = [escape(row.name) + mark, format_short_interval(row.accuracy), format_leakage(row.average, row, short=True)]
-    found += [format_leakage(row.worst, row, short=True), ", ".join(unaware) or "–"]
+    found = [escape(row.name) + mark, _format_short_interval(row.accuracy), _format_leakage(row.average, row, short=True)]
+    found += [_format_leakage(row.worst, row, short=True), ", ".join(unaware) or "–"]
     if any(entry.proven for entry in frontier.rows):
         found.append(format_epsilons(row))
     if frontier.policy:
@@ -241,7 +241,7 @@ def format_frontier_cells(row: FrontierRow, frontier: Frontier) -> list[str]:
     return found
 
 
-def format_short_interval(entry: Any) -> str:
+def _format_short_interval(entry: Any) -> str:
     """A share with its limits as short as a narrow terminal wants it."""
     if entry is None:
         return "–"

@@ -147,11 +147,11 @@ def describe_references(result: Result) -> list[tuple[str, str]]:
         ("agreement", format_percentage(found["agreement"])),
         ("calibration distance", f"{found['calibration_distance']:.3f}"),
         ("time spent training", f"{result.cost.training_seconds:.1f} s"),
-        ("trained by", describe_training(result)),
+        ("trained by", _describe_training(result)),
     ]
 
 
-def describe_training(result: Result) -> str:
+def _describe_training(result: Result) -> str:
     """How the reference models were trained, in words."""
     found = result.plan.get("execution", {})
     words = [f"engine {found['engine']}", f"{found['stack']} at a time"] if found else []

@@ -45,10 +45,10 @@ def print_summary(result: Result, console: Console, out: Path | None = None, arg
     if (step := suggest_next_step(result, arguments, str(out or "DIR"))) is not None:
         console.print(f"[bold]Next[/]: {escape(step)}")
     console.print(f"[dim]{escape(describe_threat(result))}[/]")
-    console.print(build_levels_table(result))
+    console.print(_build_levels_table(result))
     if result.diagnostics.get("targets"):
-        console.print(build_targets_table(result))
-    for line in format_model_lines(result):
+        console.print(_build_targets_table(result))
+    for line in _format_model_lines(result):
         console.print(f"  [dim]{escape(line)}[/]")
     for name, control in result.controls.items():
         mark = {True: "[green]ok[/]", False: "[red]failed[/]", None: "[yellow]not run[/]"}[control.passed]
@@ -67,7 +67,7 @@ def print_summary(result: Result, console: Console, out: Path | None = None, arg
             if entry["tpr"] is None
             else f"the smallest TPR that would have failed {limit} is {format_percentage(entry['tpr'])}"
         )
-        console.print(f"  power: at {format_percentage(entry['fpr'])} false positives, {power}{describe_coarse_scores(entry)}")
+        console.print(f"  power: at {format_percentage(entry['fpr'])} false positives, {power}{_describe_coarse_scores(entry)}")
     for names, access, why in group_skipped_attacks(result):
         console.print(f"  [yellow]not run[/] {escape(names)} ({escape(access)}): {escape(why)}")
     for note in result.diagnostics.get("notes", ()):
@@ -77,7 +77,7 @@ def print_summary(result: Result, console: Console, out: Path | None = None, arg
         console.print(f"Written to {escape(str(out))}/: {', '.join(files)}")
 
 
-def describe_coarse_scores(entry: dict[str, Any]) -> str:
+def _describe_coarse_scores(entry: dict[str, Any]) -> str:
     """What attacks whose scores tie at a rate would have taken, as the end of a sentence."""
     rows = sorted(entry.get("coarse", {}).items())
     if not rows:
@@ -86,7 +86,7 @@ def describe_coarse_scores(entry: dict[str, Any]) -> str:
     return f"; where scores tie: {told}"
 
 
-def build_levels_table(result: Result) -> Table:
+def _build_levels_table(result: Result) -> Table:
     """Strongest attack at each access level: TPR at each rate with its interval, precision at the prior, AUC."""
     prior = result.plan["threat"]["prior"]
     confidence = format_percentage(result.plan["confidence"])
@@ -122,7 +122,7 @@ def build_levels_table(result: Result) -> Table:
     return table
 
 
-def format_model_lines(result: Result) -> list[str]:
+def _format_model_lines(result: Result) -> list[str]:
     """Reference models: how like the target they are; and single records: how many are separated, and how stably."""
     words, lines = dict(describe_references(result)), []
     if words:
@@ -144,7 +144,7 @@ def format_model_lines(result: Result) -> list[str]:
     return lines
 
 
-def build_targets_table(result: Result) -> Table:
+def _build_targets_table(result: Result) -> Table:
     """The leading attacks on the audited model, and their mean and spread over the further targets."""
     found = result.diagnostics["targets"]
     left_out = f", {found['failed']} left out" if found["failed"] else ""

@@ -38,7 +38,7 @@ class BoundaryWalk:
         rng = np.random.default_rng(seed)
         self.oracle, self.z, self.unit = oracle, z, oracle.domain.unit
         self.right = predicted == oracle.labels
-        self.ends, self.lengths, self.pool = find_path_ends(oracle, z, predicted, rng, n_paths)
+        self.ends, self.lengths, self.pool = _find_path_ends(oracle, z, predicted, rng, n_paths)
         self.orders = np.stack([rng.permutation(z.shape[1]) for _ in range(self.ends.shape[1])])
         self.ranks = np.argsort(self.orders, axis=1)
         self.replaces = bool(oracle.domain.discrete.any()) and not oracle.domain.is_image
@@ -125,7 +125,7 @@ def score_distances(distance: Floats, right: Bools, unit: float) -> Floats:
     return np.where(right, logs, FLOOR)
 
 
-def find_path_ends(
+def _find_path_ends(
     oracle: Oracle, z: Floats, predicted: Ints, rng: np.random.Generator, n_paths: int
 ) -> tuple[Ints, Floats, Floats]:
     """For each record the `n_paths` nearest records with a label other than its own, (n, paths), how far they are, and the pool.
@@ -136,7 +136,7 @@ def find_path_ends(
     n, f = z.shape
     key = np.nan_to_num(z * rng.standard_normal(f)).sum(axis=1)
     pooled = np.argsort(key, kind="stable")[:POOL]
-    pool = np.vstack([z[pooled], draw_random_points(oracle.domain, STARTS, rng)])
+    pool = np.vstack([z[pooled], _draw_random_points(oracle.domain, STARTS, rng)])
     where, placed = oracle.domain.placed(pool), oracle.domain.placed(z)
     labels = np.append(predicted[pooled], np.full(STARTS, -1))
     n_paths = min(n_paths, len(pool))
@@ -147,14 +147,14 @@ def find_path_ends(
             own = rows[oracle.labels[rows] == label]
             other = np.flatnonzero((labels != label) & real)
             other = other if len(other) else np.flatnonzero(~real)
-            squares = np.round(measure_squared_distances(placed[own], where[other]), 6)
+            squares = np.round(_measure_squared_distances(placed[own], where[other]), 6)
             nearest = np.argsort(squares, axis=1, kind="stable")[:, :n_paths]
             ends[own, : nearest.shape[1]] = other[nearest]
             lengths[own, : nearest.shape[1]] = np.sqrt(np.take_along_axis(squares, nearest, axis=1))
     return ends, lengths, pool
 
 
-def measure_squared_distances(a: Floats, b: Floats) -> Floats:
+def _measure_squared_distances(a: Floats, b: Floats) -> Floats:
     """Squared Euclidean distances (r, p) between points (r, g) and (p, g); an entry that is missing in either counts nothing."""
     if np.isnan(a).any() or np.isnan(b).any():
         seen, there = (~np.isnan(part) * 1.0 for part in (a, b))
@@ -164,7 +164,7 @@ def measure_squared_distances(a: Floats, b: Floats) -> Floats:
     return found
 
 
-def draw_random_points(domain: Domain, n: int, rng: np.random.Generator) -> Floats:
+def _draw_random_points(domain: Domain, n: int, rng: np.random.Generator) -> Floats:
     """Points (n, f) drawn evenly from each feature's range, or as the records have its bits and categories."""
     u = rng.random((n, len(domain.low)))
     drawn = domain.low + u * (domain.high - domain.low)

@@ -83,7 +83,7 @@ def collect_outputs(
         if progress:
             progress(stop, n)
     outputs = np.concatenate(parts)
-    labels = None if not hasattr(target, "predict") else collect_decisions(target, records, store)
+    labels = None if not hasattr(target, "predict") else _collect_decisions(target, records, store)
     sent = n if labels is None else 2 * n
     if not probe:
         return Observed(outputs, target.signal, sent, None, 0.0, labels)
@@ -94,7 +94,7 @@ def collect_outputs(
     return Observed(outputs, target.signal, sent + twice, change <= allowed, change, labels)
 
 
-def collect_decisions(target: Any, records: Records, store: Store | None = None) -> Ints:
+def _collect_decisions(target: Any, records: Records, store: Store | None = None) -> Ints:
     """The classes (n,) that the target's own `predict` gives the records, from the `store` where they are there.
 
     Raises:

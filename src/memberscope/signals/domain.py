@@ -48,7 +48,7 @@ class Domain:
     @property
     def unit(self) -> float:
         """A tenth of the root-mean-square distance between two records: the unit of boundary distances."""
-        shares = [np.bincount(encode_values(part)) / len(part) for part in self.levels if len(part)]
+        shares = [np.bincount(_encode_values(part)) / len(part) for part in self.levels if len(part)]
         apart = sum(float((share * (1 - share)).sum()) for share in shares)
         real = int((~self.discrete & (self.high > self.low) & (self.scale > 0)).sum())
         return 0.1 * float(np.sqrt(max(apart + 2 * real, 1e-12)))
@@ -85,7 +85,7 @@ class Domain:
         return np.where(missing, 0.0, squares) if missing.any() else squares
 
 
-def encode_values(values: Floats) -> NDArray[np.int64]:
+def _encode_values(values: Floats) -> NDArray[np.int64]:
     """Positions (n,) of values among the distinct ones."""
     return np.unique(values, return_inverse=True)[1]
 
@@ -112,12 +112,12 @@ def build_column_domain(
     low, high = np.where(empty, 0.0, ordered[0]), np.where(empty, 0.0, ordered[np.maximum(seen, 1) - 1, places])
     if (kept.any() or not is_whole) and not ((high > low) & ~kept).any():
         raise UnmetNeedError("Expected features that take several values, got missing, constant or unlike ones. Give others.")
-    spread = z.std(axis=0) if is_whole else compute_spread(z, missing)
+    spread = z.std(axis=0) if is_whole else _compute_spread(z, missing)
     scale = np.where(kept, 0.0, np.where(spread > 0, spread, 1.0))
     return Domain(discrete, whole, low, high, scale, levels, shape or (1,), decode)
 
 
-def compute_spread(z: Floats, missing: Bools) -> Floats:
+def _compute_spread(z: Floats, missing: Bools) -> Floats:
     """The standard deviation (f,) of each feature's entries that are not `missing` (n, f)."""
     count = np.maximum((~missing).sum(axis=0), 1)
     filled = np.where(missing, 0.0, z)

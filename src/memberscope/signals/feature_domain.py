@@ -43,7 +43,7 @@ def encode_in_domain(x: Any) -> tuple[Domain, Floats]:
 
         return encode_frame(x)
     if is_sparse(x):
-        return encode_sparse(x)
+        return _encode_sparse(x)
     if isinstance(x, Inputs):
         flat = np.asarray(x, dtype=np.float64)
         return build_column_domain(flat, flat.shape[1:], x.rebuilt), flat
@@ -62,11 +62,11 @@ def encode_in_domain(x: Any) -> tuple[Domain, Floats]:
         return rounded.astype(array.dtype).reshape(-1, *array.shape[1:])
 
     if array.ndim > 2:
-        return build_image_domain(flat, array, decode), flat
+        return _build_image_domain(flat, array, decode), flat
     return replace(build_column_domain(flat, array.shape[1:], decode), real=array.dtype.kind == "f"), flat
 
 
-def build_image_domain(z: Floats, array: NDArray[Any], decode: Decode) -> Domain:
+def _build_image_domain(z: Floats, array: NDArray[Any], decode: Decode) -> Domain:
     """The domain of images: one range and one spread for all pixels; bytes go from 0 to 255."""
     f = z.shape[1]
     low, high = (0.0, 255.0) if array.dtype == np.uint8 else (float(z.min()), float(z.max()))
@@ -79,7 +79,7 @@ def build_image_domain(z: Floats, array: NDArray[Any], decode: Decode) -> Domain
     )  # fmt: skip
 
 
-def encode_sparse(x: Any) -> tuple[Domain, Floats]:
+def _encode_sparse(x: Any) -> tuple[Domain, Floats]:
     """A sparse matrix, made dense here, and sparse again for the model.
 
     Raises:

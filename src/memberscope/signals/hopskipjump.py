@@ -37,9 +37,9 @@ class HopSkipJump:
         Raises:
             UnmetNeedError: Features cannot change little by little.
         """
-        domain = make_continuous(oracle.domain)
+        domain = _make_continuous(oracle.domain)
         self.oracle, self.z, self.domain = oracle, z, domain
-        self.walk = BoundaryWalk(replace_domain(oracle, domain), z, predicted, seed, n_paths=1)
+        self.walk = BoundaryWalk(_replace_domain(oracle, domain), z, predicted, seed, n_paths=1)
         self.rng = np.random.default_rng((seed, 1))
         self.right = predicted == oracle.labels
         self.normal = np.zeros_like(z)
@@ -111,7 +111,7 @@ class HopSkipJump:
         self.point[rows[nearer]], self.distance[rows[nearer]] = point[nearer], distance[nearer]
 
 
-def make_continuous(domain: Domain) -> Domain:
+def _make_continuous(domain: Domain) -> Domain:
     """The domain with bits as numbers between their two values.
 
     Raises:
@@ -128,6 +128,6 @@ def make_continuous(domain: Domain) -> Domain:
     return replace(domain, discrete=none, whole=none, scale=np.where((scale > 0) | (domain.scale == 0), scale, 1.0))
 
 
-def replace_domain(oracle: Oracle, domain: Domain) -> Oracle:
+def _replace_domain(oracle: Oracle, domain: Domain) -> Oracle:
     """An oracle that counts in the same place and reads points of `domain`."""
     return Oracle(oracle.target, domain, oracle.labels, oracle.asked, oracle.owners)

@@ -130,25 +130,25 @@ def plan_stages(budget: int, first: int = FIRST) -> list[int]:
     return [*doubling, budget]
 
 
-def is_ranking_stable(before: Floats, after: Floats, usable: Bools, limit: float) -> bool:
+def _is_ranking_stable(before: Floats, after: Floats, usable: Bools, limit: float) -> bool:
     """Whether two stages rank the `usable` records alike, and their values hardly move.
 
     >>> values = np.array([1.0, 2.0, 3.0])
-    >>> is_ranking_stable(values, values + 0.01, np.ones(3, dtype=bool), 0.99), is_ranking_stable(values, -values, np.ones(3, dtype=bool), 0.99)
+    >>> _is_ranking_stable(values, values + 0.01, np.ones(3, dtype=bool), 0.99), _is_ranking_stable(values, -values, np.ones(3, dtype=bool), 0.99)
     (True, False)
     """
     if usable.sum() < 2:
         return True
     a, b = before[usable], after[usable]
-    first, second = compute_centred_ranks(a), compute_centred_ranks(b)
+    first, second = _compute_centred_ranks(a), _compute_centred_ranks(b)
     scale = float(np.sqrt((first @ first) * (second @ second)))
     return bool(np.abs(a - b).mean() <= DRIFT and (scale == 0 or first @ second >= limit * scale))
 
 
-def compute_centred_ranks(values: Floats) -> Floats:
+def _compute_centred_ranks(values: Floats) -> Floats:
     """Ranks (n,) with mean zero, those of equal values averaged.
 
-    >>> compute_centred_ranks(np.array([5.0, 1.0, 5.0])).tolist()
+    >>> _compute_centred_ranks(np.array([5.0, 1.0, 5.0])).tolist()
     [0.5, -1.0, 0.5]
     """
     ordered = np.sort(values)
@@ -172,7 +172,7 @@ def measure_in_stages(
         if progress:
             progress(int(queries[-1].sum()), len(right) * plan[-1])
         idle = len(queries) > 1 and bool((queries[-1] == queries[-2]).all())
-        if idle or (len(values) > 1 and is_ranking_stable(values[-2], values[-1], right, limit)):
+        if idle or (len(values) > 1 and _is_ranking_stable(values[-2], values[-1], right, limit)):
             break
     return MeasuredSignal(np.stack(values, axis=1)[:, :, None], np.stack(queries, axis=1))
 

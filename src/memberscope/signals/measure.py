@@ -14,7 +14,7 @@ from memberscope.signals.store import Store, build_signal_key, digest_records
 from memberscope.types import Records, SignalSpec, Target
 
 
-def load_measures() -> dict[str, Measure]:
+def _load_measures() -> dict[str, Measure]:
     """The function that measures each signal by name; imported when asked for."""
     from memberscope.signals import white_box as gradient
     from memberscope.signals.boundary import measure_boundary
@@ -37,7 +37,7 @@ def measure_signal(
     kept = store.get_all(name) if store and name else None
     if kept is not None:
         return MeasuredSignal(kept["values"], kept["queries"])
-    found = load_measures()[spec.name](target, records, spec, progress)
+    found = _load_measures()[spec.name](target, records, spec, progress)
     if store and name:
         arrays: dict[str, Any] = {"values": found.values, "queries": found.queries}
         store.put_all(name, arrays)

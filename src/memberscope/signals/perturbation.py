@@ -136,14 +136,14 @@ def perturb_records(domain: Domain, z: Floats, strength: Floats, draws: tuple[Fl
         u, v = ndtr(normal[places]), ndtr(other[places])
         hit = u < np.minimum(CHANCE * strength, 0.5)[:, None]
         drawn = np.array([domain.levels[j][int(x * len(domain.levels[j]))] for j, x in zip(places, v, strict=True)])
-        two = np.array([domain.levels[j][0] + domain.levels[j][-1] if is_bit(domain, int(j)) else np.nan for j in places])
+        two = np.array([domain.levels[j][0] + domain.levels[j][-1] if _is_bit(domain, int(j)) else np.nan for j in places])
         now = z[:, places]
         hit &= ~np.isnan(now)
         copies[:, places] = np.where(hit, np.where(np.isnan(two), drawn, two - now), now)
     return copies
 
 
-def is_bit(domain: Domain, feature: int) -> bool:
+def _is_bit(domain: Domain, feature: int) -> bool:
     """Whether a discrete feature has exactly two values."""
     seen = domain.levels[feature]
     return seen[0] != seen[-1] and bool(np.isin(seen, (seen[0], seen[-1])).all())

@@ -86,28 +86,28 @@ def reduce_outputs(
         return seen, values
     temperature = dict(wanted.spec.parameters).get("temperature", 1.0)
     if seen == "probabilities":
-        logit, log_p = compute_log_confidences(fill_hidden_probabilities(values) ** (1 / temperature), labels)
-        return wanted.spec.name, cast_to_column(logit if wanted.spec.name == "logit_confidence" else log_p)
+        logit, log_p = _compute_log_confidences(fill_hidden_probabilities(values) ** (1 / temperature), labels)
+        return wanted.spec.name, _cast_to_column(logit if wanted.spec.name == "logit_confidence" else log_p)
     if seen == "loss" and temperature != 1.0:
         raise UnmetNeedError(
             f"Expected probabilities or logits for a temperature of {temperature:g}, got losses. Give probabilities."
         )
     scaled = values / temperature
     evidence = Evidence(seen, scaled[:, None, :], labels, np.full(len(labels), -1, dtype=np.int8))
-    return wanted.spec.name, cast_to_column(
+    return wanted.spec.name, _cast_to_column(
         true_class_logit(evidence) if wanted.spec.name == "logit_confidence" else true_class_log_probability(evidence)
     )
 
 
-def cast_to_column(one: Floats) -> NDArray[np.float32]:
+def _cast_to_column(one: Floats) -> NDArray[np.float32]:
     """One number a record as it is stored, (n, 1)."""
     return one[:, None].astype(np.float32)
 
 
-def compute_log_confidences(values: Floats, labels: Ints) -> tuple[Floats, Floats]:
+def _compute_log_confidences(values: Floats, labels: Ints) -> tuple[Floats, Floats]:
     """Logit-scaled and log-confidence (n,) of unnormalised probabilities (n, k), zeros read as half the smallest positive one.
 
-    >>> logit, log_p = compute_log_confidences(np.array([[1.0, 0.0], [0.8, 0.2], [0.0, 1.0]]), np.zeros(3, dtype=int))
+    >>> logit, log_p = _compute_log_confidences(np.array([[1.0, 0.0], [0.8, 0.2], [0.0, 1.0]]), np.zeros(3, dtype=int))
     >>> np.round(np.exp(logit), 3).tolist(), np.round(np.exp(log_p), 3).tolist()
     ([10.0, 4.0, 0.1], [1.0, 0.8, 0.1])
     """

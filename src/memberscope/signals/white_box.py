@@ -15,7 +15,7 @@ from memberscope.signals.measured import Measure, MeasuredSignal, Progress, buil
 from memberscope.types import Differentiable, Floats, Records, SignalSpec, Target
 
 
-def measure_white_box(target: Target, records: Records, spec: SignalSpec, progress: Progress | None = None) -> MeasuredSignal:
+def _measure_white_box(target: Target, records: Records, spec: SignalSpec, progress: Progress | None = None) -> MeasuredSignal:
     """The signal `spec` (n, 1, d) of the records, from inside the target.
 
     `gradient_norm` (d = 1) is minus the logarithm of the norm of the gradient of cross-entropy in the trained parameters.
@@ -34,7 +34,7 @@ def measure_white_box(target: Target, records: Records, spec: SignalSpec, progre
     >>> from memberscope.targets import wrap
     >>> target = wrap(LogisticRegression().fit([[0.0], [1.0]], [0, 1]))
     >>> records = Records(np.array([[0.0], [3.0]]), np.array([0, 0]), np.array(["a", "b"]))
-    >>> values = measure_white_box(target, records, SignalSpec("gradient_norm")).final
+    >>> values = _measure_white_box(target, records, SignalSpec("gradient_norm")).final
     >>> bool(values[0, 0] > values[1, 0])
     True
     """
@@ -44,7 +44,7 @@ def measure_white_box(target: Target, records: Records, spec: SignalSpec, progre
             f"Give a torch module, a logistic regression or a perceptron of scikit-learn, or audit at a weaker access."
         )
     validate_labels(records.y, target.n_classes)
-    values = query_inside(target, records, spec)
+    values = _query_inside(target, records, spec)
     if values.ndim != 2 or len(values) != len(records):
         raise TargetError(f"Expected {len(records)} rows of {spec.name}, got shape {values.shape}. Return one row a record.")
     odd = ~np.isfinite(values).all(axis=1)
@@ -58,7 +58,7 @@ def measure_white_box(target: Target, records: Records, spec: SignalSpec, progre
     return build_single_stage(values)
 
 
-def query_inside(target: Any, records: Records, spec: SignalSpec) -> Floats:
+def _query_inside(target: Any, records: Records, spec: SignalSpec) -> Floats:
     """What the target gives, as float64.
 
     Raises:
@@ -76,5 +76,5 @@ def query_inside(target: Any, records: Records, spec: SignalSpec) -> Floats:
 
 
 MEASURES: dict[str, Measure] = dict.fromkeys(
-    ("gradient_norm", "gradient_layers", "activations", "influence"), measure_white_box
+    ("gradient_norm", "gradient_layers", "activations", "influence"), _measure_white_box
 )

@@ -99,7 +99,7 @@ def shared_resamples(
     ([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]], (3, 2, 1))
     """
     curves = [Curve(Places.of(entry, member)) for entry in scores]
-    orders = [tuple(argsort_descending(entry[side]) for side in (member, ~member)) for entry in scores]
+    orders = [tuple(_argsort_descending(entry[side]) for side in (member, ~member)) for entry in scores]
     places = curves[0].places
     for fpr in fprs:
         allowed_false_positives(fpr, places.n_others)
@@ -121,7 +121,7 @@ def shared_resamples(
     return auc, tpr
 
 
-def argsort_descending(scores: Floats) -> Ints:
+def _argsort_descending(scores: Floats) -> Ints:
     """Positions (n,) of `scores` (n,) from the highest to the lowest."""
     return np.argsort(-scores, kind="stable")
 

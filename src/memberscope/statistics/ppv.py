@@ -21,7 +21,7 @@ def ppv(tpr: float, fpr: float, prior: float) -> float:
     return prior if called == 0 else prior * tpr / called
 
 
-def ppv_from_odds(odds: float, prior: float) -> float:
+def _ppv_from_odds(odds: float, prior: float) -> float:
     """Precision when the TPR is `odds` times the FPR."""
     return 1.0 if np.isinf(odds) else prior * odds / (prior * odds + 1 - prior)
 
@@ -63,4 +63,4 @@ def ppv_from_counts(
     if tp == 0 and fp == 0:
         return Interval(prior, 0.0, 1.0, "nothing called a member: the prior itself, no information")
     value = ppv(tp / n_members, fp / n_non_members, prior)
-    return Interval(value, ppv_from_odds(odds.low, prior), ppv_from_odds(odds.high, prior), odds.method)
+    return Interval(value, _ppv_from_odds(odds.low, prior), _ppv_from_odds(odds.high, prior), odds.method)

@@ -49,10 +49,10 @@ def find_best_balanced_threshold(curve: Roc) -> float:
     >>> find_best_balanced_threshold(roc(np.array([0.9, 0.8, 0.3, 0.1]), np.arange(4) < 2))
     0.8
     """
-    return float(curve.thresholds[find_best_vertex(curve)])
+    return float(curve.thresholds[_find_best_vertex(curve)])
 
 
-def find_best_vertex(curve: Roc) -> int:
+def _find_best_vertex(curve: Roc) -> int:
     """Index of the first vertex with the largest TPR - FPR, among thresholds at observed scores."""
     advantage = curve.tp[1:] * curve.n_non_members - curve.fp[1:] * curve.n_members  # whole numbers, so that equals are equal
     return 1 + int(np.argmax(advantage))
@@ -94,12 +94,12 @@ def threshold_rates(counts: ConfusionCounts, confidence: float = 0.95) -> dict[s
     kept = (counts.n_non_members - counts.fp, counts.n_non_members)
     alarms = (counts.fp, counts.n_non_members)
     share = counts.share
-    recall, fpr = estimate_share(hits, confidence), estimate_share(alarms, confidence)
+    recall, fpr = _estimate_share(hits, confidence), _estimate_share(alarms, confidence)
     advantage = weighted_sum_of_shares(hits, alarms, (1.0, -1.0), confidence)
     return {
         "accuracy": weighted_sum_of_shares(hits, kept, (share, 1 - share), confidence),
         "balanced_accuracy": weighted_sum_of_shares(hits, kept, (0.5, 0.5), confidence),
-        "precision": estimate_mix_precision(counts, confidence),
+        "precision": _estimate_mix_precision(counts, confidence),
         "recall": recall,
         "fpr": fpr,
         "fnr": Interval(1 - recall.value, 1 - recall.high, 1 - recall.low, recall.method),
@@ -107,13 +107,13 @@ def threshold_rates(counts: ConfusionCounts, confidence: float = 0.95) -> dict[s
     }
 
 
-def estimate_share(share: tuple[float, float], confidence: float) -> Interval:
+def _estimate_share(share: tuple[float, float], confidence: float) -> Interval:
     """A share (k, n) with its exact limits."""
     low, high = clopper_pearson(*share, confidence)
     return Interval(share[0] / share[1], float(low), float(high), "Clopper-Pearson")
 
 
-def estimate_mix_precision(counts: ConfusionCounts, confidence: float) -> Interval:
+def _estimate_mix_precision(counts: ConfusionCounts, confidence: float) -> Interval:
     """Precision at the audit's own share of members."""
     from memberscope.statistics.ppv import ppv_from_counts
 
@@ -132,20 +132,20 @@ def best_rates(curve: Roc, confidence: float = 0.95) -> dict[str, Interval]:
     >>> best_rates(roc(np.arange(200.0), np.arange(200) >= 100))["balanced_accuracy"].value
     1.0
     """
-    at = find_best_vertex(curve)
+    at = _find_best_vertex(curve)
     tpr, fpr = curve.tp[at] / curve.n_members, curve.fp[at] / curve.n_non_members
     share = curve.n_members / (curve.n_members + curve.n_non_members)
-    sizes = independent_sizes(curve, at)
-    advantage = estimate_best_sum(curve, at, (1.0, 1.0), sizes, confidence)
-    accuracy = estimate_best_sum(curve, at, (share, 1 - share), sizes, confidence)
+    sizes = _independent_sizes(curve, at)
+    advantage = _estimate_best_sum(curve, at, (1.0, 1.0), sizes, confidence)
+    accuracy = _estimate_best_sum(curve, at, (share, 1 - share), sizes, confidence)
     recall, alarms = (
-        build_band_interval(float(tpr), sizes[0], confidence),
-        build_band_interval(float(fpr), sizes[1], confidence),
+        _build_band_interval(float(tpr), sizes[0], confidence),
+        _build_band_interval(float(fpr), sizes[1], confidence),
     )
     return {
-        "accuracy": rescale_interval(accuracy, 1.0, 1 - share),
-        "balanced_accuracy": rescale_interval(advantage, 0.5, 0.5),
-        "precision": estimate_banded_precision((float(tpr), float(fpr)), sizes, share, confidence),
+        "accuracy": _rescale_interval(accuracy, 1.0, 1 - share),
+        "balanced_accuracy": _rescale_interval(advantage, 0.5, 0.5),
+        "precision": _estimate_banded_precision((float(tpr), float(fpr)), sizes, share, confidence),
         "recall": recall,
         "fpr": alarms,
         "fnr": Interval(1 - recall.value, 1 - recall.high, 1 - recall.low, recall.method),
@@ -153,13 +153,13 @@ def best_rates(curve: Roc, confidence: float = 0.95) -> dict[str, Interval]:
     }
 
 
-def independent_sizes(curve: Roc, at: int) -> tuple[float, float]:
+def _independent_sizes(curve: Roc, at: int) -> tuple[float, float]:
     """Independent members and non-members that tell as much about the rates at the vertex `at` as those of `curve`.
 
     >>> from memberscope.statistics.curves.roc import roc
     >>> scores, member = np.repeat(np.arange(40.0), 10), np.arange(400) >= 200
     >>> curve = roc(scores, member, np.arange(400) // 10)
-    >>> [round(size, 6) for size in independent_sizes(curve, find_best_vertex(curve))]
+    >>> [round(size, 6) for size in _independent_sizes(curve, _find_best_vertex(curve))]
     [20.0, 20.0]
     """
     if curve.rows is None:
@@ -170,7 +170,7 @@ def independent_sizes(curve: Roc, at: int) -> tuple[float, float]:
     return curve.n_members / effects[0], curve.n_non_members / effects[1]
 
 
-def estimate_best_sum(
+def _estimate_best_sum(
     curve: Roc, at: int, weights: tuple[float, float], sizes: tuple[float, float], confidence: float
 ) -> Interval:
     """w1 TPR - w0 FPR at the vertex `at`, with limits for the best threshold there is and for the one chosen.
@@ -196,23 +196,23 @@ def estimate_best_sum(
     return Interval(value, max(value - reach, -w0), min(high, w1), BEST)
 
 
-def rescale_interval(interval: Interval, scale: float, offset: float) -> Interval:
+def _rescale_interval(interval: Interval, scale: float, offset: float) -> Interval:
     """The interval times `scale`, plus `offset`."""
     value, low, high = (scale * end + offset for end in interval[:3])
     return Interval(value, low, high, interval.method)
 
 
-def build_band_interval(share: float, n: float, confidence: float) -> Interval:
+def _build_band_interval(share: float, n: float, confidence: float) -> Interval:
     """A share of `n` records with limits that hold at every threshold at once."""
     reach = kolmogorov_band(int(n), confidence)
     return Interval(share, max(0.0, share - reach), min(1.0, share + reach), BAND)
 
 
-def estimate_banded_precision(
+def _estimate_banded_precision(
     rates_at: tuple[float, float], sizes: tuple[float, float], share: float, confidence: float
 ) -> Interval:
     """Precision of a test with these rates (TPR, FPR) where a `share` of records are members, from bands of both rates."""
-    recall, alarms = (build_band_interval(value, n, (1 + confidence) / 2) for value, n in zip(rates_at, sizes, strict=True))
+    recall, alarms = (_build_band_interval(value, n, (1 + confidence) / 2) for value, n in zip(rates_at, sizes, strict=True))
 
     def precise(t: float, f: float) -> float:
         return float(share * t / (share * t + (1 - share) * f)) if t + f > 0 else share

@@ -46,7 +46,8 @@ class Sides:
         if min(n1, n0) < 2:
             return 0.0, 0.0
         sums = [
-            sum_by_code(values / len(values), codes, n_all) for values, codes in zip((inside, outside), self.codes, strict=True)
+            _sum_by_code(values / len(values), codes, n_all)
+            for values, codes in zip((inside, outside), self.codes, strict=True)
         ]
         parts = [count / (count - 1) * float(np.sort(entry**2).sum()) for count, entry in zip((n1, n0), sums, strict=True)]
         if self.is_shared:
@@ -59,10 +60,10 @@ class Sides:
         return variance, variance**2 / weight
 
 
-def sum_by_code(values: Floats, codes: Ints, n: int) -> Floats:
+def _sum_by_code(values: Floats, codes: Ints, n: int) -> Floats:
     """Sums (n,) of `values` (m,) by `codes` (m,), which do not depend on the order of the records.
 
-    >>> sum_by_code(np.array([1.0, 2.0, 4.0]), np.array([1, 0, 1]), 2).tolist()
+    >>> _sum_by_code(np.array([1.0, 2.0, 4.0]), np.array([1, 0, 1]), 2).tolist()
     [2.0, 5.0]
     """
     order = np.lexsort((values, codes))

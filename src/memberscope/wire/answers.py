@@ -120,15 +120,15 @@ def parse_outputs(answers: Any, declared: DeclaredOutputs) -> Floats:
     """
     listed: Any = answers.tolist() if isinstance(answers, np.ndarray) and answers.dtype.kind == "O" else answers
     if declared.level == "labels":
-        return parse_labels(listed, declared)
-    if len(listed) and is_classification_answer(listed[0]):
-        listed = [[parse_class_score(text, declared) for text in answer] for answer in listed]
-    if len(listed) and has_class_names(listed[0]):
-        return parse_named_scores(listed, declared)
-    return parse_score_lists(listed, declared)
+        return _parse_labels(listed, declared)
+    if len(listed) and _is_classification_answer(listed[0]):
+        listed = [[_parse_class_score(text, declared) for text in answer] for answer in listed]
+    if len(listed) and _has_class_names(listed[0]):
+        return _parse_named_scores(listed, declared)
+    return _parse_score_lists(listed, declared)
 
 
-def has_class_names(answer: Any) -> bool:
+def _has_class_names(answer: Any) -> bool:
     """Whether one answer gives scores by the names of classes."""
     if isinstance(answer, Mapping):
         return True
@@ -136,13 +136,13 @@ def has_class_names(answer: Any) -> bool:
     return isinstance(first, Mapping) or (isinstance(first, list | tuple) and len(first) == 2 and isinstance(first[0], str))
 
 
-def is_classification_answer(answer: Any) -> bool:
+def _is_classification_answer(answer: Any) -> bool:
     """Whether one answer is in the form of the classification extension."""
     first = answer[0] if isinstance(answer, list) and answer else None
     return isinstance(first, str) and CLASSIFIED.fullmatch(first) is not None
 
 
-def parse_class_score(text: Any, declared: DeclaredOutputs) -> tuple[str, float]:
+def _parse_class_score(text: Any, declared: DeclaredOutputs) -> tuple[str, float]:
     """The class and the score that `score:place[:name]` tells; places are those of the server's order.
 
     Raises:
@@ -156,7 +156,7 @@ def parse_class_score(text: Any, declared: DeclaredOutputs) -> tuple[str, float]
     return found[3] or names[place], float(found[1])
 
 
-def parse_labels(answers: Any, declared: DeclaredOutputs) -> Floats:
+def _parse_labels(answers: Any, declared: DeclaredOutputs) -> Floats:
     """Labels (n, 1) as positions among the audit's classes."""
     places, found = declared.places, []
     for answer in answers.tolist() if isinstance(answers, np.ndarray) else answers:
@@ -167,11 +167,11 @@ def parse_labels(answers: Any, declared: DeclaredOutputs) -> Floats:
             raise TargetError(
                 f"Expected one label a record, got {describe_json(value)}. Declare the --outputs that it returns."
             )
-        found.append(find_class_column(value, places))
+        found.append(_find_class_column(value, places))
     return np.array(found, dtype=np.float64)[:, None]
 
 
-def find_class_column(value: Any, places: Mapping[str, int]) -> int:
+def _find_class_column(value: Any, places: Mapping[str, int]) -> int:
     """The column of a class that an answer names.
 
     Raises:
@@ -186,19 +186,19 @@ def find_class_column(value: Any, places: Mapping[str, int]) -> int:
     return places[word]
 
 
-def parse_named_scores(answers: Sequence[Any], declared: DeclaredOutputs) -> Floats:
+def _parse_named_scores(answers: Sequence[Any], declared: DeclaredOutputs) -> Floats:
     """Scores (n, k) from answers that name their classes, NaN where one is not told."""
     places = declared.places
     values = np.full((len(answers), declared.n_classes or 0), np.nan)
     for row, answer in enumerate(answers):
-        told = list_class_scores(answer)
-        columns = [find_class_column(name, places) for name, _ in told]
+        told = _list_class_scores(answer)
+        columns = [_find_class_column(name, places) for name, _ in told]
         most = declared.top_k or declared.n_classes or 0
         if len(set(columns)) < len(columns) or not 1 <= len(columns) <= most:
             raise TargetError(
                 f"Expected up to {most} different classes a record, got {len(columns)}. Check --top-k and --classes."
             )
-        values[row, columns] = parse_finite_numbers([value for _, value in told])
+        values[row, columns] = _parse_finite_numbers([value for _, value in told])
     if declared.top_k is None and np.isnan(values).any():
         told_of = int((~np.isnan(values)).sum(axis=1).min())
         raise TargetError(
@@ -207,7 +207,7 @@ def parse_named_scores(answers: Sequence[Any], declared: DeclaredOutputs) -> Flo
     return values
 
 
-def list_class_scores(answer: Any) -> list[tuple[Any, Any]]:
+def _list_class_scores(answer: Any) -> list[tuple[Any, Any]]:
     """The classes and scores that one answer tells.
 
     Raises:
@@ -227,9 +227,9 @@ def list_class_scores(answer: Any) -> list[tuple[Any, Any]]:
     return found
 
 
-def parse_score_lists(answers: Any, declared: DeclaredOutputs) -> Floats:
+def _parse_score_lists(answers: Any, declared: DeclaredOutputs) -> Floats:
     """Scores (n, k) in the audit's order from lists in the server's order."""
-    values = parse_finite_numbers(answers)
+    values = _parse_finite_numbers(answers)
     k = declared.n_classes or 0
     if values.ndim == 1 or (values.ndim == 2 and values.shape[1] == 1):
         if k != 2:
@@ -243,7 +243,7 @@ def parse_score_lists(answers: Any, declared: DeclaredOutputs) -> Floats:
     return values if declared.straight else values[:, declared.columns]
 
 
-def parse_finite_numbers(values: Any) -> Floats:
+def _parse_finite_numbers(values: Any) -> Floats:
     """Finite numbers from a list of any depth.
 
     Raises:

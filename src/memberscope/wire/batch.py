@@ -33,8 +33,8 @@ class Batch:
     def rows(self) -> list[Any]:
         """Each record as a list of its values, what is missing as None."""
         if self.columns is None:
-            return list_json_values(np.asarray(self.array))
-        return [list(row) for row in zip(*(list_json_values(column) for column in self.columns.values()), strict=True)]
+            return _list_json_values(np.asarray(self.array))
+        return [list(row) for row in zip(*(_list_json_values(column) for column in self.columns.values()), strict=True)]
 
     def objects(self) -> list[Any]:
         """Each record as {column: value} where columns have names, else as `rows`."""
@@ -96,13 +96,13 @@ def build_request_batch(x: Any, names: Sequence[str] = ()) -> Batch:
     return Batch(columns={name: array[:, k] for k, name in enumerate(names)})
 
 
-def list_json_values(values: NDArray[Any]) -> list[Any]:
+def _list_json_values(values: NDArray[Any]) -> list[Any]:
     """An array as lists of what JSON knows, NaN as None.
 
     Raises:
         InputError: A value is infinite.
 
-    >>> list_json_values(np.array([[1.5, np.nan]]))
+    >>> _list_json_values(np.array([[1.5, np.nan]]))
     [[1.5, None]]
     """
     if values.dtype.kind in "mM":

@@ -63,10 +63,10 @@ class Endpoint:
         if self.protocol not in ("v2", "mlflow", "json"):
             raise InputError(f"Expected the protocol v2, mlflow or json, got {self.protocol!r}. Repair --protocol.")
         for name in ("batch_size", "concurrency", "max_bytes"):
-            refuse_below_minimum(name, getattr(self, name), 1)
-        refuse_below_minimum("retries", self.retries, 0)
-        refuse_below_minimum("backoff", self.backoff, 0)
-        refuse_below_minimum("max_queries", self.max_queries, 1)
+            _refuse_below_minimum(name, getattr(self, name), 1)
+        _refuse_below_minimum("retries", self.retries, 0)
+        _refuse_below_minimum("backoff", self.backoff, 0)
+        _refuse_below_minimum("max_queries", self.max_queries, 1)
         for name in ("rate", "timeout", "connect_timeout", "read_timeout"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
@@ -140,7 +140,7 @@ class Endpoint:
     @property
     def scope(self) -> bytes:
         """Hash of the address and the model's name: what a budget is counted for."""
-        return hash_values([self.url, self.model_name])[:16]
+        return _hash_values([self.url, self.model_name])[:16]
 
     @property
     def identity(self) -> str:
@@ -159,10 +159,10 @@ class Endpoint:
             "columns",
         )
         settings = asdict(self)
-        return hash_values([[key, settings[key]] for key in keys]).hex()
+        return _hash_values([[key, settings[key]] for key in keys]).hex()
 
 
-def refuse_below_minimum(name: str, value: float | None, least: int) -> None:
+def _refuse_below_minimum(name: str, value: float | None, least: int) -> None:
     """Refuse a number below `least`.
 
     Raises:
@@ -172,6 +172,6 @@ def refuse_below_minimum(name: str, value: float | None, least: int) -> None:
         raise InputError(f"Expected {name} of at least {least}, got {value}. Repair --{name.replace('_', '-')}.")
 
 
-def hash_values(parts: list[object]) -> bytes:
+def _hash_values(parts: list[object]) -> bytes:
     """SHA-256 of plain values."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()

@@ -147,7 +147,7 @@ class MLflow:
 
     def address(self, url: str) -> str:
         """Where requests are posted: `/invocations`, unless the URL has a path of its own."""
-        return url if has_path(url) else f"{url.rstrip('/')}/invocations"
+        return url if _has_path(url) else f"{url.rstrip('/')}/invocations"
 
     def request(self, batch: Batch) -> Any:
         """The document that asks about `batch`."""
@@ -163,12 +163,12 @@ class MLflow:
         """
         split = document.get("dataframe_split") if isinstance(document, dict) else None
         if split is not None:
-            return build_column_batch(
+            return _build_column_batch(
                 [dict(zip(split["columns"], row, strict=True)) for row in split["data"]], split["columns"]
             )
         for key in ("dataframe_records", "instances", "inputs"):
             if isinstance(document, dict) and key in document:
-                return build_row_batch(document[key])
+                return _build_row_batch(document[key])
         raise TargetError(f"Expected dataframe_split or inputs in a request, got {describe_json(document)}. Send one of them.")
 
     def answers(self, document: Any) -> Any:
@@ -207,7 +207,7 @@ class TemplatedJSON:
 
     def _place(self) -> tuple[tuple[Step, ...], str]:
         try:
-            found = find_placeholders(json.loads(self.body))
+            found = _find_placeholders(json.loads(self.body))
         except json.JSONDecodeError as error:
             raise InputError(
                 f'Expected JSON such as {{"instances": "$records"}} as --body, got: {error}. Repair it.'
@@ -231,7 +231,7 @@ class TemplatedJSON:
     def records(self, document: Any) -> Batch:
         """The records that a request asks about."""
         found = pick_value(document, self._place()[0])
-        return build_row_batch([found] if self.one_by_one else found)
+        return _build_row_batch([found] if self.one_by_one else found)
 
     def answers(self, document: Any) -> Any:
         """What stands at the path `answer`, for each record."""
@@ -243,12 +243,12 @@ class TemplatedJSON:
         return build_document(parse_path(self.answer), answers[0] if self.one_by_one else answers)
 
 
-def find_placeholders(document: Any) -> list[tuple[tuple[Step, ...], str]]:
+def _find_placeholders(document: Any) -> list[tuple[tuple[Step, ...], str]]:
     """Every place for records in a template, by its path."""
     if isinstance(document, str):
         return [((), document)] if document in HOLES else []
     entries: Any = document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else ()
-    return [((step, *rest), hole) for step, entry in entries for rest, hole in find_placeholders(entry)]
+    return [((step, *rest), hole) for step, entry in entries for rest, hole in _find_placeholders(entry)]
 
 
 def fill_template(document: Any, steps: tuple[Step, ...], value: Any) -> Any:
@@ -272,26 +272,26 @@ def read_list(document: Any, key: str) -> list[Any]:
     return document[key]  # type: ignore[no-any-return]
 
 
-def has_path(url: str) -> bool:
+def _has_path(url: str) -> bool:
     """Whether a URL names more than a server."""
     from urllib.parse import urlsplit
 
     return urlsplit(url).path not in ("", "/")
 
 
-def build_row_batch(rows: Any) -> Batch:
+def _build_row_batch(rows: Any) -> Batch:
     """A batch of records given as lists or as objects."""
     if rows and isinstance(rows[0], dict):
-        return build_column_batch(rows, list(rows[0]))
+        return _build_column_batch(rows, list(rows[0]))
     return Batch(np.array(rows))
 
 
-def build_column_batch(rows: list[dict[str, Any]], names: list[str]) -> Batch:
+def _build_column_batch(rows: list[dict[str, Any]], names: list[str]) -> Batch:
     """A batch of named columns from one object a record."""
-    return Batch(columns={str(name): build_column([row[name] for row in rows]) for name in names})
+    return Batch(columns={str(name): _build_column([row[name] for row in rows]) for name in names})
 
 
-def build_column(values: list[Any]) -> NDArray[Any]:
+def _build_column(values: list[Any]) -> NDArray[Any]:
     """One column as numbers, None being NaN, or as words."""
     if any(isinstance(value, str) for value in values):
         return np.array(values, dtype=object)

@@ -87,14 +87,14 @@ def build_tensor_document(name: str, values: NDArray[Any], wanted: Tensor | None
         raise InputError(
             f"Expected a finite value of {name!r} in each record, got one missing or infinite. Fill it in, or leave the record out."
         )
-    found = {"name": name, "shape": list(values.shape), "datatype": find_datatype(values), "data": values.ravel().tolist()}
+    found = {"name": name, "shape": list(values.shape), "datatype": _find_datatype(values), "data": values.ravel().tolist()}
     return found | ({"parameters": {"content_type": "str"}} if found["datatype"] == "BYTES" else {})
 
 
-def find_datatype(values: NDArray[Any]) -> str:
+def _find_datatype(values: NDArray[Any]) -> str:
     """The protocol's word for an array's type.
 
-    >>> find_datatype(np.zeros(1, dtype=np.float32)), find_datatype(np.array(["a"]))
+    >>> _find_datatype(np.zeros(1, dtype=np.float32)), _find_datatype(np.array(["a"]))
     ('FP32', 'BYTES')
     """
     kind = f"{values.dtype.kind}{values.dtype.itemsize}"

@@ -112,7 +112,7 @@ def collect_audit_data(
     duplicated = describe_duplicates(overlap, subject.member, by_unit=subject.records.unit is not None)
     if overlap is not None and plan.drop_overlap and len(overlap.non_members()):
         subject, training = remove_duplicates(subject, training, overlap)
-    grant_query_budget(subject.target, plan.threat.query_budget)
+    _grant_query_budget(subject.target, plan.threat.query_budget)
     observed = collect_outputs(
         subject.target,
         subject.records,
@@ -129,7 +129,7 @@ def collect_audit_data(
     features = subject.features
     if features is not None:
         features = reduce_features(features, np.random.default_rng(streams["features"]))
-    evidence = build_level_evidence(subject, observed, levels, features)
+    evidence = _build_level_evidence(subject, observed, levels, features)
     if (labels := evidence.get(Level(Access.LABEL))) is not None and not plan.assume_class_order:
         require_order(labels.target[:, 0, 0].astype(np.int64), subject.records.y, subject.target.n_classes)
     unfitted = describe_unfitted_answers(evidence, subject.records.y, subject.member)
@@ -137,7 +137,7 @@ def collect_audit_data(
         report(f"note: {note}", 1, 1)
     # Models are trained before searches, which take long: what the first model shows of the recipe is known at once.
     started = time.perf_counter()
-    order, fleet = train_references(plan, subject, training, levels, streams["references"], store=store, report=report)
+    order, fleet = _train_references(plan, subject, training, levels, streams["references"], store=store, report=report)
     trained = time.perf_counter() - started
     measured = measure_target(plan, subject, levels, store, report)
     means = None if training is None else (training.recipe, training.population)
@@ -185,7 +185,7 @@ def collect_audit_data(
     )
 
 
-def train_references(
+def _train_references(
     plan: Plan,
     subject: Subject,
     training: Training | None,
@@ -219,7 +219,7 @@ def find_duplicates(subject: Subject) -> tuple[Overlap | None, list[dict[str, st
         overlap = find_equal_answers(subject.answers, subject.records.y, subject.member)
     if overlap is None:
         return None, []
-    return overlap, hash_duplicate_pairs(overlap, subject)
+    return overlap, _hash_duplicate_pairs(overlap, subject)
 
 
 def remove_duplicates(subject: Subject, training: Training | None, overlap: Overlap) -> tuple[Subject, Training | None]:
@@ -237,7 +237,7 @@ def remove_duplicates(subject: Subject, training: Training | None, overlap: Over
     return take_records(subject, keep), training
 
 
-def grant_query_budget(target: Target, budget: int | None) -> None:
+def _grant_query_budget(target: Target, budget: int | None) -> None:
     """Tell a target that counts what is sent of each record how often that may be."""
     if budget is not None and (counted := find_metered_target(target)) is not None:
         counted.query_budget = budget
@@ -249,7 +249,7 @@ def can_ask_twice(plan: Plan, training: Training | None) -> bool:
     return budget is None or budget > (1 if training is None else len(plan.views))
 
 
-def build_level_evidence(
+def _build_level_evidence(
     subject: Subject, observed: Observed, levels: tuple[Level, ...], features: Floats | None
 ) -> dict[Level, Evidence]:
     """The target's answers as each level shows them; a target behind a defence went through that already."""
@@ -267,7 +267,7 @@ def derive_streams(plan: Plan) -> dict[str, np.random.SeedSequence]:
     return dict(zip(STREAMS, np.random.SeedSequence(plan.seed).spawn(len(STREAMS)), strict=True))
 
 
-def hash_duplicate_pairs(overlap: Overlap, subject: Subject) -> list[dict[str, str]]:
+def _hash_duplicate_pairs(overlap: Overlap, subject: Subject) -> list[dict[str, str]]:
     """The first pairs of duplicates by the keyed hashes of their ids."""
     pairs = [("exact", pair) for pair in overlap.exact] + [("near", pair) for pair in overlap.near]
     if not pairs:

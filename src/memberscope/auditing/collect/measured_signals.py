@@ -68,10 +68,10 @@ def plan_searches(plan: Plan, subject: Subject) -> Plan:
         return replace(plan, search_queries=0)
     if plan.search_queries is not None:
         return plan
-    return replace(plan, search_queries=choose_search_queries(plan, subject))
+    return replace(plan, search_queries=_choose_search_queries(plan, subject))
 
 
-def choose_search_queries(plan: Plan, subject: Subject) -> int:
+def _choose_search_queries(plan: Plan, subject: Subject) -> int:
     """Queries a record for each label-only search."""
     target = subject.target
     budget = plan.threat.query_budget
@@ -89,10 +89,10 @@ def explain_no_search(plan: Plan, subject: Subject) -> str:
     if getattr(subject.target, "stored", False):
         return "Expected a model to search with new queries, got stored signals. Audit the model itself."
     budget = plan.threat.query_budget
-    if budget is not None and choose_search_queries(plan, subject) == 0:
+    if budget is not None and _choose_search_queries(plan, subject) == 0:
         least = LEAST + LEAST // (RESERVED - 1) if getattr(subject.target, "costly", False) else LEAST
         return f"Expected a budget of at least {least} queries a record for a label-only search, got {budget}. Grant more."
-    if choose_search_queries(plan, subject):
+    if _choose_search_queries(plan, subject):
         return "Expected queries for label-only searches, got --search-queries 0. Leave it out."
     if getattr(subject.target, "costly", False):
         return "Expected a query budget for searches at an endpoint, got none. Add --query-budget 256 if so many may be sent."
@@ -123,7 +123,7 @@ def measure_target(
             refused[spec] = explain_no_search(plan, subject)
             continue
         measured, why = attempt_measuring(
-            subject.target, subject.records, spec, store, build_stage_callback(report, f"measure {spec.name}")
+            subject.target, subject.records, spec, store, _build_stage_callback(report, f"measure {spec.name}")
         )
         if measured is None:
             refused[spec] = why
@@ -184,15 +184,15 @@ def add_transfer_signal(
     return Measurements(found, measured.refused, measured.asked + len(population))
 
 
-def build_stage_callback(report: Callable[[str, int, int], None], stage: str) -> Callable[[int, int], None]:
+def _build_stage_callback(report: Callable[[str, int, int], None], stage: str) -> Callable[[int, int], None]:
     """A callback for one stage of the progress report."""
     return lambda done, total: report(stage, done, total)
 
 
-def name_search(spec: SignalSpec) -> str:
+def _name_search(spec: SignalSpec) -> str:
     """The signal's name, with the search where it is not the default.
 
-    >>> name_search(SignalSpec("boundary", parameters=(("hopskipjump", 1.0), ("queries", 128.0))))
+    >>> _name_search(SignalSpec("boundary", parameters=(("hopskipjump", 1.0), ("queries", 128.0))))
     'boundary_hopskipjump'
     """
     return "_".join([spec.name, *(name for name, value in spec.parameters if name == "hopskipjump" and value)])
@@ -201,7 +201,7 @@ def name_search(spec: SignalSpec) -> str:
 def summarise_spent_queries(measured: Measurements) -> dict[str, dict[str, Any]]:
     """Queries a record of each label-only search: the budget, the mean and the most, for the report."""
     return {
-        name_search(spec): {
+        _name_search(spec): {
             "budget": int(dict(spec.parameters).get("queries", 0)),
             "mean": float(entry.queries[:, -1].mean()),
             "most": int(entry.queries[:, -1].max()),

@@ -43,27 +43,27 @@ def build_references(
     """
     answers, asked = [observed.outputs], 0
     for name in plan.views[1:]:
-        more = collect_view_answers(subject, subject.records, name, store)
+        more = _collect_view_answers(subject, subject.records, name, store)
         answers.append(more.outputs)
         asked += more.queries
     others, population = [], order.population
     if population is not None:
-        others = [collect_view_answers(subject, population, name, store) for name in plan.views]
+        others = [_collect_view_answers(subject, population, name, store) for name in plan.views]
         asked += sum(entry.queries for entry in others)
     good = mark_converged_models(fleet.train_accuracy, measure_target_accuracy(subject, observed))
     found, done = measured or Measurements(), getattr(subject.target, "restriction", None)
     evidence, refused = {}, dict(found.refused)
     for wanted in order.wanted:
-        if (why := explain_unmeasured(wanted, fleet, good)) is not None:
+        if (why := _explain_unmeasured(wanted, fleet, good)) is not None:
             refused.setdefault(wanted.spec, why)
         if wanted.spec in refused:
             continue
         known = found.found.get(wanted.spec)
         if known is None:
-            values = reduce_target_answers(wanted, observed.signal, answers, subject.records, done)
+            values = _reduce_target_answers(wanted, observed.signal, answers, subject.records, done)
         else:
-            values = name_measured_values(wanted, known)
-        evidence[wanted] = build_reference_evidence(values, subject.records, fleet.observed[wanted][good], fleet.inside[good])
+            values = _name_measured_values(wanted, known)
+        evidence[wanted] = _build_reference_evidence(values, subject.records, fleet.observed[wanted][good], fleet.inside[good])
     if population is not None:
         nowhere = np.zeros((int(good.sum()), len(population)), dtype=bool)
         outputs = [entry.outputs for entry in others]
@@ -74,15 +74,15 @@ def build_references(
                     refused[wanted.spec] = why
                     del evidence[wanted]
                     continue
-                values, asked = name_measured_values(wanted, more_of_it), asked + int(more_of_it.queries[:, -1].sum())
+                values, asked = _name_measured_values(wanted, more_of_it), asked + int(more_of_it.queries[:, -1].sum())
             else:
-                values = reduce_target_answers(wanted, observed.signal, outputs, population, done)
-            outside = build_reference_evidence(values, population, fleet.population[wanted][good], nowhere)
+                values = _reduce_target_answers(wanted, observed.signal, outputs, population, done)
+            outside = _build_reference_evidence(values, population, fleet.population[wanted][good], nowhere)
             evidence[wanted] = replace(evidence[wanted], population=outside)
     return References(fleet, good, evidence, observed.outputs, others[0] if others else None, asked, refused)
 
 
-def explain_unmeasured(wanted: SignalRequest, fleet: ReferenceFleet, good: Bools) -> str | None:
+def _explain_unmeasured(wanted: SignalRequest, fleet: ReferenceFleet, good: Bools) -> str | None:
     """Why a signal that has to be measured cannot be compared: some good model does not show it; None if all do."""
     if not is_measured(wanted.spec):
         return None
@@ -96,7 +96,7 @@ def explain_unmeasured(wanted: SignalRequest, fleet: ReferenceFleet, good: Bools
     )
 
 
-def collect_view_answers(subject: Subject, records: Records, name: str, store: Store | None) -> Observed:
+def _collect_view_answers(subject: Subject, records: Records, name: str, store: Store | None) -> Observed:
     """The target's answers about one view of some records."""
     copies = replace(records, x=transform_view(name, records.x))
     return collect_outputs(subject.target, copies, store=store, probe=False)
@@ -105,7 +105,7 @@ def collect_view_answers(subject: Subject, records: Records, name: str, store: S
 Named = tuple[Signal, NDArray[Any]]
 
 
-def reduce_target_answers(
+def _reduce_target_answers(
     wanted: SignalRequest, signal: Signal, answers: list[Floats], records: Records, done: str | None = None
 ) -> Named:
     """A signal's name and the target's values (n, views, d) of it, from its answers (n, k) about each view.
@@ -120,13 +120,13 @@ def reduce_target_answers(
     return parts[0][0], np.stack([values for _, values in parts], axis=1)
 
 
-def name_measured_values(wanted: SignalRequest, measured: MeasuredSignal) -> Named:
+def _name_measured_values(wanted: SignalRequest, measured: MeasuredSignal) -> Named:
     """A measured signal's name and the target's values (n, 1, d) of it."""
     assert wanted.spec.name != "outputs"
     return wanted.spec.name, measured.final[:, None, :]
 
 
-def build_reference_evidence(values: Named, records: Records, references: NDArray[Any], inside: Bools) -> Evidence:
+def _build_reference_evidence(values: Named, records: Records, references: NDArray[Any], inside: Bools) -> Evidence:
     """Evidence of one signal: the target's values beside the reference models' (m, n, views, d)."""
     hidden = np.full(len(records), -1, dtype=np.int8)
     return Evidence(values[0], values[1], records.y, hidden, references=references, inside=inside)

@@ -158,7 +158,7 @@ def run_reference_control(found: References, subject: Subject, confidence: float
     fleet, good = found.fleet, found.good
     details = measure_fidelity(found, subject)
     m, failed = len(good), found.n_failed
-    copies = len(find_copied_models(fleet))
+    copies = len(_find_copied_models(fleet))
     broken, first = len(fleet.failures), next(iter(fleet.failures.values()), None)
     if first is not None and failed > MOST_FAILED * m:
         why = f"{broken} of {m} reference models could not be trained, and {failed - broken} more did not learn. {first.why}"
@@ -176,7 +176,7 @@ def run_reference_control(found: References, subject: Subject, confidence: float
         )
         return Control(False, why, details=details)
     inside, outside = float(fleet.train_accuracy[good].mean()), float(fleet.held_out_accuracy[good].mean())
-    right = mark_correct_records(found, subject)
+    right = _mark_correct_records(found, subject)
     limits = [
         clopper_pearson(int(right[side].sum()), int(side.sum()), confidence) for side in (subject.member, ~subject.member)
     ]
@@ -206,7 +206,7 @@ def run_reference_control(found: References, subject: Subject, confidence: float
     return Control(True, why, details=details)
 
 
-def find_copied_models(fleet: ReferenceFleet) -> list[int]:
+def _find_copied_models(fleet: ReferenceFleet) -> list[int]:
     """Models whose answers about every record equal an earlier model's to the last bit, though their records differ.
 
     Models that give few different confidences, such as trees or a constant guess, can agree by right and are not compared.
@@ -223,7 +223,7 @@ def find_copied_models(fleet: ReferenceFleet) -> list[int]:
     return found
 
 
-def mark_correct_records(found: References, subject: Subject) -> Bools:
+def _mark_correct_records(found: References, subject: Subject) -> Bools:
     """Records (n,) on which the target's top class is right."""
     top = find_top_confidence(subject.target.signal, found.observed)[0]
     return np.asarray(top == subject.records.y)

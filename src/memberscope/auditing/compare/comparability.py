@@ -75,7 +75,7 @@ def list_obstacles(before: Result, after: Result) -> list[str]:
 
 def list_audit_differences(before: Result, after: Result) -> list[str]:
     """What was not like with like though the two are compared."""
-    found = list_attack_differences(before, after)
+    found = _list_attack_differences(before, after)
     if before.plan["threat"]["prior"] != after.plan["threat"]["prior"]:
         found.append(
             f"Another prior: {before.plan['threat']['prior']:g} before, {after.plan['threat']['prior']:g} after; precision is not compared."
@@ -84,7 +84,9 @@ def list_audit_differences(before: Result, after: Result) -> list[str]:
     for key, what in GRANTED.items():
         values = [entry[key] for entry, _ in granted]
         if values[0] != values[1]:
-            found.append(f"Another threat model: {what} {describe_grant(values[0])} before, {describe_grant(values[1])} after.")
+            found.append(
+                f"Another threat model: {what} {_describe_grant(values[0])} before, {_describe_grant(values[1])} after."
+            )
     if before.plan.get("views") != after.plan.get("views"):
         found.append("Another threat model: each record was asked about in other views.")
     if before.tool.version != after.tool.version:
@@ -98,7 +100,7 @@ def list_audit_differences(before: Result, after: Result) -> list[str]:
     return found
 
 
-def list_attack_differences(before: Result, after: Result) -> list[str]:
+def _list_attack_differences(before: Result, after: Result) -> list[str]:
     """Attacks that ran in one audit only, or in another version; they are left out of the strongest attack compared."""
     first, second = collect_attack_versions(before), collect_attack_versions(after)
     found = []
@@ -112,10 +114,10 @@ def list_attack_differences(before: Result, after: Result) -> list[str]:
     return found
 
 
-def describe_grant(value: object) -> str:
+def _describe_grant(value: object) -> str:
     """A part of a threat model in a word.
 
-    >>> describe_grant(True), describe_grant(None), describe_grant(16)
+    >>> _describe_grant(True), _describe_grant(None), _describe_grant(16)
     ('granted', 'unlimited', '16')
     """
     return (

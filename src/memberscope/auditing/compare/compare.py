@@ -59,12 +59,12 @@ def compare(
     >>> import numpy as np
     >>> from memberscope.auditing import audit_signals
     >>> from memberscope.targets import StoredSignals
-    >>> def summarise_release(shift):
+    >>> def _summarise_release(shift):
     ...     rng = np.random.default_rng(0)
     ...     member, labels = np.arange(600) < 300, rng.integers(0, 2, 600)
     ...     outputs = np.eye(2)[labels] * (rng.normal(size=600) + shift * member)[:, None]
     ...     return audit_signals(StoredSignals("logits", outputs, labels, member, np.arange(600).astype(str), {}, None, str(shift)))
-    >>> compare([summarise_release(0.0), summarise_release(2.0)]).verdict
+    >>> compare([_summarise_release(0.0), _summarise_release(2.0)]).verdict
     'LEAKS_MORE'
     """
     if not 0 <= margin < 1:
@@ -72,20 +72,20 @@ def compare(
     if len(results) < 2:
         raise InputError(f"Expected at least two audits to compare, got {len(results)}. Give the earlier ones first.")
     called = list(names) if names else [f"release {i + 1}" for i in range(len(results))]
-    refuse_repeated_results(results, called)
+    _refuse_repeated_results(results, called)
     place = 0 if baseline == "first" else len(results) - 2
     before, after = results[place], results[-1]
     confidence = float(after.plan["confidence"])
     hindrances = list_obstacles(before, after)
-    measures, notes = measure_changes(before, after)
-    claims = [] if hindrances else select_claims(measures, before, after)
+    measures, notes = _measure_changes(before, after)
+    claims = [] if hindrances else _select_claims(measures, before, after)
     corrected = [float(p) for p in holm([difference_p_value(measure.change, margin) for measure in claims])]
     compared = [
-        evaluate_measure(measure, confidence, corrected[claims.index(measure)] if measure in claims else None)
+        _evaluate_measure(measure, confidence, corrected[claims.index(measure)] if measure in claims else None)
         for measure in measures
     ]
-    verdict, reason = conclude_comparison(compared, hindrances, (called[place], called[-1]), margin, confidence)
-    scope, words = decide_scope(claims)
+    verdict, reason = _conclude_comparison(compared, hindrances, (called[place], called[-1]), margin, confidence)
+    scope, words = _decide_scope(claims)
     return Comparison(
         tool=Tool(version=get_tool_version()),
         verdict=verdict,
@@ -96,15 +96,15 @@ def compare(
         confidence=confidence,
         before=called[place],
         after=called[-1],
-        releases=[summarise_release(result, name) for result, name in zip(results, called, strict=True)],
+        releases=[_summarise_release(result, name) for result, name in zip(results, called, strict=True)],
         obstacles=hindrances,
-        notes=list_audit_differences(before, after) + notes + list_trend_notes(results),
+        notes=list_audit_differences(before, after) + notes + _list_trend_notes(results),
         compared=compared,
-        trend=collect_trend(results, called, claims),
+        trend=_collect_trend(results, called, claims),
     )
 
 
-def refuse_repeated_results(results: Sequence[Result], names: list[str]) -> None:
+def _refuse_repeated_results(results: Sequence[Result], names: list[str]) -> None:
     """Refuse the same audit twice, and scores that belong to another one.
 
     Raises:
@@ -120,10 +120,10 @@ def refuse_repeated_results(results: Sequence[Result], names: list[str]) -> None
             raise InputError(f"Expected the scores that {name} was computed from, got others. Run that audit again.")
 
 
-def measure_changes(before: Result, after: Result) -> tuple[list[Measure], list[str]]:
+def _measure_changes(before: Result, after: Result) -> tuple[list[Measure], list[str]]:
     """Every number that both audits have, and notes on how it could be compared."""
     shared = find_shared_attacks(before, after)
-    untrusted = any(has_failed_references(result) for result in (before, after))
+    untrusted = any(_has_failed_references(result) for result in (before, after))
     notes = ["Reference models failed their control: attacks that use them are not compared."] if untrusted else []
     first, second = before.arrays, after.arrays
     if first is None or second is None:
@@ -138,39 +138,39 @@ def measure_changes(before: Result, after: Result) -> tuple[list[Measure], list[
         together = has_same_records(before, after, first, second)
         if not together:
             notes.append(f"Other records, or others of them members: {INDEPENDENT}.")
-        sides = [limit_to_shared_attacks(arrays, shared, untrusted=untrusted) for arrays in (first, second)]
-        sides = [replace(mine, scored=select_common_levels(mine, other)) for mine, other in (sides, sides[::-1])]
-        rates = find_common_rates(before, after)
+        sides = [_limit_to_shared_attacks(arrays, shared, untrusted=untrusted) for arrays in (first, second)]
+        sides = [replace(mine, scored=_select_common_levels(mine, other)) for mine, other in (sides, sides[::-1])]
+        rates = _find_common_rates(before, after)
         found = list(compare_scores(sides[0], sides[1], rates, together=together)) if sides[0].scored else []
     return found + list(compare_accuracies(before, after)), notes
 
 
-def has_failed_references(result: Result) -> bool:
+def _has_failed_references(result: Result) -> bool:
     """Whether the reference models of a result failed their control."""
     control = result.controls.get("references")
     return control is not None and control.passed is False
 
 
-def limit_to_shared_attacks(arrays: AuditArrays, shared: set[str], *, untrusted: bool) -> AuditArrays:
+def _limit_to_shared_attacks(arrays: AuditArrays, shared: set[str], *, untrusted: bool) -> AuditArrays:
     """The arrays with the `shared` attacks only, and without reference models where those are `untrusted`."""
     kept = replace(arrays, scored=tuple(entry for entry in arrays.scored if entry.attack in shared))
     return drop_reference_attacks(kept) if untrusted else kept
 
 
-def select_common_levels(mine: AuditArrays, other: AuditArrays) -> tuple[AttackScores, ...]:
+def _select_common_levels(mine: AuditArrays, other: AuditArrays) -> tuple[AttackScores, ...]:
     """The attacks at levels that the other audit has too."""
     names = {entry.name for entry in other.scored}
     return tuple(entry for entry in mine.scored if entry.name in names)
 
 
-def find_common_rates(before: Result, after: Result) -> tuple[float, ...]:
+def _find_common_rates(before: Result, after: Result) -> tuple[float, ...]:
     """The false-positive rates of the later audit that both resolve, from large to small."""
     n = min(int(result.diagnostics["n_non_members"]) for result in (before, after))
     rates = restore_plan(after).resolvable_fprs(int(after.diagnostics["n_non_members"]))
     return tuple(fpr for fpr in rates if fpr * n >= 1 - 1e-9)
 
 
-def select_claims(measures: list[Measure], before: Result, after: Result) -> list[Measure]:
+def _select_claims(measures: list[Measure], before: Result, after: Result) -> list[Measure]:
     """What the verdict rests on: the strongest attack at the level that both declare."""
     at = get_verdict_threat_model(after)
     found = [
@@ -178,11 +178,11 @@ def select_claims(measures: list[Measure], before: Result, after: Result) -> lis
         for entry in measures
         if (entry.attack, entry.access, entry.restriction) == (STRONGEST, at.access.word, at.restriction)
     ]
-    rates = set(restore_plan(after).claim_fprs()) or pick_usual_rates(found, before, after)
+    rates = set(restore_plan(after).claim_fprs()) or _pick_usual_rates(found, before, after)
     return [entry for entry in found if entry.metric == "auc" or entry.fpr in rates]
 
 
-def pick_usual_rates(found: list[Measure], before: Result, after: Result) -> set[float]:
+def _pick_usual_rates(found: list[Measure], before: Result, after: Result) -> set[float]:
     """The smallest of the usual rates that allows ten false positives in both audits, or else the largest that they resolve."""
     n = min(int(result.diagnostics["n_non_members"]) for result in (before, after))
     rates = sorted(entry.fpr for entry in found if entry.fpr in USUAL and entry.fpr)
@@ -190,7 +190,7 @@ def pick_usual_rates(found: list[Measure], before: Result, after: Result) -> set
     return set(ample[:1] or rates[-1:])
 
 
-def evaluate_measure(measure: Measure, confidence: float, p_value: float | None) -> Compared:
+def _evaluate_measure(measure: Measure, confidence: float, p_value: float | None) -> Compared:
     """A measure at one confidence."""
     change = measure.change(confidence)
     return Compared(
@@ -199,9 +199,9 @@ def evaluate_measure(measure: Measure, confidence: float, p_value: float | None)
         measure.restriction,
         measure.metric,
         measure.fpr,
-        drop_interval_method(measure.before(confidence)),
-        drop_interval_method(measure.after(confidence)),
-        drop_interval_method(change),
+        _drop_interval_method(measure.before(confidence)),
+        _drop_interval_method(measure.after(confidence)),
+        _drop_interval_method(change),
         change.method,
         measure.reached_by,
         p_value is not None,
@@ -209,12 +209,12 @@ def evaluate_measure(measure: Measure, confidence: float, p_value: float | None)
     )
 
 
-def drop_interval_method(interval: Interval) -> ValueWithLimits:
+def _drop_interval_method(interval: Interval) -> ValueWithLimits:
     """An interval without its method."""
     return ValueWithLimits(float(interval.value), float(interval.low), float(interval.high))
 
 
-def conclude_comparison(
+def _conclude_comparison(
     compared: list[Compared], hindrances: list[str], names: tuple[str, str], margin: float, confidence: float
 ) -> tuple[Change, str]:
     """The verdict and its reason in a sentence."""
@@ -231,9 +231,9 @@ def conclude_comparison(
     beyond = f" by more than the margin of {margin:g}" if margin else ""
     if risen:
         worst = min(risen, key=lambda entry: (entry.p_value, -entry.difference.value))
-        return "LEAKS_MORE", f"{names[1]} leaks more than {names[0]}{beyond}: {describe_claim_change(worst)}."
+        return "LEAKS_MORE", f"{names[1]} leaks more than {names[0]}{beyond}: {_describe_claim_change(worst)}."
     still = "; ".join(
-        f"by {format_change(entry, max(entry.difference.high, 0))} in {describe_claim_subject(entry)}" for entry in claims
+        f"by {_format_change(entry, max(entry.difference.high, 0))} in {_describe_claim_subject(entry)}" for entry in claims
     )
     return (
         "NOT_MORE",
@@ -241,7 +241,7 @@ def conclude_comparison(
     )
 
 
-def decide_scope(claims: Sequence[Measure]) -> tuple[Scope, str]:
+def _decide_scope(claims: Sequence[Measure]) -> tuple[Scope, str]:
     """What the claims compare, models or training procedures, and a sentence that says so; empty without claims."""
     if not claims:
         return "models", ""
@@ -254,37 +254,37 @@ def decide_scope(claims: Sequence[Measure]) -> tuple[Scope, str]:
     )
 
 
-def describe_claim_change(entry: Compared) -> str:
+def _describe_claim_change(entry: Compared) -> str:
     """A claim's numbers: before, after, and the difference with its limits."""
     if entry.metric == "auc":
         ends = f"{entry.before.value:.3f} to {entry.after.value:.3f}"
     else:
         ends = f"{100 * entry.before.value:.3g}% to {100 * entry.after.value:.3g}%"
     gain, low, high = (
-        format_change(entry, value) for value in (entry.difference.value, entry.difference.low, entry.difference.high)
+        _format_change(entry, value) for value in (entry.difference.value, entry.difference.low, entry.difference.high)
     )
-    return f"{describe_claim_subject(entry)} rose from {ends}, by {gain} ({low} to {high})"
+    return f"{_describe_claim_subject(entry)} rose from {ends}, by {gain} ({low} to {high})"
 
 
-def format_change(entry: Compared, value: float) -> str:
+def _format_change(entry: Compared, value: float) -> str:
     """A difference as it is told: of rates in percentage points, of an AUC as it is."""
     return f"{value:.3f}" if entry.metric == "auc" else f"{100 * value:.3g} points"
 
 
-def describe_claim_subject(entry: Compared) -> str:
+def _describe_claim_subject(entry: Compared) -> str:
     """What a claim speaks of."""
     if entry.metric == "auc":
         return "the AUC of the strongest attack"
     return f"the members found at {100 * (entry.fpr or 0):.3g}% false positives"
 
 
-def summarise_release(result: Result, name: str) -> Release:
+def _summarise_release(result: Result, name: str) -> Release:
     """One audit in a line."""
     n_members, n_others = (int(result.diagnostics[key]) for key in ("n_members", "n_non_members"))
     return Release(name, result.title, result.tool.version, result.verdict, n_members, n_others, result.arrays is not None)
 
 
-def collect_trend(results: Sequence[Result], names: list[str], claims: list[Measure]) -> list[TrendPoint]:
+def _collect_trend(results: Sequence[Result], names: list[str], claims: list[Measure]) -> list[TrendPoint]:
     """AUC and the claimed rates of the strongest attack in each release, at the last one's level, as each audit told them."""
     at = get_verdict_threat_model(results[-1])
     wanted = {entry.fpr for entry in claims if entry.fpr} | {None}
@@ -304,7 +304,7 @@ def collect_trend(results: Sequence[Result], names: list[str], claims: list[Meas
     ]
 
 
-def list_trend_notes(results: Sequence[Result]) -> list[str]:
+def _list_trend_notes(results: Sequence[Result]) -> list[str]:
     """What the trend over more than two releases mixes."""
     if len(results) < 3:
         return []

@@ -71,22 +71,22 @@ class Scores:
     def of(cls, arrays: AuditArrays) -> Scores:
         """The scores of all attacks in `arrays`."""
         parts = {entry.name: build_whole_part(entry, arrays) for entry in arrays.scored}
-        curves = {name: build_curves(part, arrays.unit) for name, part in parts.items()}
+        curves = {name: _build_curves(part, arrays.unit) for name, part in parts.items()}
         areas = {name: estimate_auc(part.scores, part.member, arrays.unit) for name, part in parts.items()}
         return cls(arrays, parts, curves, areas, TargetNumbers.of(arrays), {})
 
 
-def build_curves(part: AttackPart, unit: Ints | None) -> tuple[Roc, Roc | None]:
+def _build_curves(part: AttackPart, unit: Ints | None) -> tuple[Roc, Roc | None]:
     """The curve of one attack on all records, and the one for lower limits if it is another; both with `unit` (n,)."""
     strict = None if part.strict is None else roc(part.strict, part.member, unit)
     return roc(part.scores, part.member, unit), strict
 
 
-def resample_together(before: Scores, after: Scores, fprs: tuple[float, ...]) -> tuple[Scores, Scores]:
+def _resample_together(before: Scores, after: Scores, fprs: tuple[float, ...]) -> tuple[Scores, Scores]:
     """Both with the estimates of resamples that all attacks of both share."""
     parts = [*before.parts.values(), *after.parts.values()]
     rng = np.random.default_rng(0)
-    scores, unit = [part.scores for part in parts], find_shared_unit(before, after)
+    scores, unit = [part.scores for part in parts], _find_shared_unit(before, after)
     auc, tpr = shared_resamples(scores, before.arrays.member, fprs, REPLICATES, rng, unit=unit)
     found = [(auc[:, k], tpr[:, k]) for k in range(len(parts))]
     n = len(before.parts)
@@ -96,7 +96,7 @@ def resample_together(before: Scores, after: Scores, fprs: tuple[float, ...]) ->
     )
 
 
-def find_shared_unit(before: Scores, after: Scores) -> Ints | None:
+def _find_shared_unit(before: Scores, after: Scores) -> Ints | None:
     """Units (n,) of records that are the same in both audits; None where neither has any."""
     return before.arrays.unit if after.arrays.unit is None else after.arrays.unit
 
@@ -108,34 +108,34 @@ def compare_scores(before: AuditArrays, after: AuditArrays, fprs: tuple[float, .
     """
     first, second = Scores.of(before), Scores.of(after)
     if together:
-        first, second = resample_together(first, second, fprs)
+        first, second = _resample_together(first, second, fprs)
     levels = {entry.level: entry for entry in list_scored_levels(after)}
     for at in list_scored_levels(before):
         if at.level in levels:
             names = tuple(tuple(p.scored.name for p in list_candidate_parts(arrays, at)) for arrays in (before, after))
-            yield from compare_attack(first, second, (STRONGEST, at), (names[0], names[1]), fprs)
+            yield from _compare_attack(first, second, (STRONGEST, at), (names[0], names[1]), fprs)
     for entry in before.scored:
         if entry.name in second.parts:
-            yield from compare_attack(first, second, (entry.attack, entry), ((entry.name,), (entry.name,)), fprs)
+            yield from _compare_attack(first, second, (entry.attack, entry), ((entry.name,), (entry.name,)), fprs)
 
 
 Names = tuple[tuple[str, ...], tuple[str, ...]]
 
 
-def compare_attack(
+def _compare_attack(
     before: Scores, after: Scores, what: tuple[str, AttackScores], names: Names, fprs: tuple[float, ...]
 ) -> Iterator[Measure]:
     """AUC and TPR at each rate of one attack, or of the strongest of several, by the `names` of the candidates."""
     attack, at = what
     for metric, fpr in [("auc", None), *(("tpr", fpr) for fpr in fprs)]:
-        usable = select_resolved_candidates(before, after, names, fpr)
+        usable = _select_resolved_candidates(before, after, names, fpr)
         if not all(usable):
             continue
-        sides = [build_limits(scores, chosen, fpr) for scores, chosen in zip((before, after), usable, strict=True)]
+        sides = [_build_limits(scores, chosen, fpr) for scores, chosen in zip((before, after), usable, strict=True)]
         reached = tuple(
-            name_leading_attack(scores, chosen, fpr) for scores, chosen in zip((before, after), usable, strict=True)
+            _name_leading_attack(scores, chosen, fpr) for scores, chosen in zip((before, after), usable, strict=True)
         )
-        change = estimate_change(before, after, usable, None if fpr is None else fprs.index(fpr), sides)
+        change = _estimate_change(before, after, usable, None if fpr is None else fprs.index(fpr), sides)
         trainings = measure_trainings(before.targets.largest(usable[0], fpr), after.targets.largest(usable[1], fpr))
         yield Measure(
             attack,
@@ -145,20 +145,20 @@ def compare_attack(
             fpr,
             sides[0],
             sides[1],
-            widen_for_trainings(change, trainings),
+            _widen_for_trainings(change, trainings),
             (reached[0], reached[1]) if attack == STRONGEST else None,
             trainings,
         )
 
 
-def widen_for_trainings(change: Limits, trainings: BetweenTrainings | None) -> Limits:
+def _widen_for_trainings(change: Limits, trainings: BetweenTrainings | None) -> Limits:
     """The change with limits that allow for the variance between trainings, where it is known."""
     if trainings is None:
         return change
     return lambda confidence: trainings.widen(change(confidence), confidence)
 
 
-def select_resolved_candidates(before: Scores, after: Scores, names: Names, fpr: float | None) -> Names:
+def _select_resolved_candidates(before: Scores, after: Scores, names: Names, fpr: float | None) -> Names:
     """The candidates of each audit at `fpr`: those of attacks that resolve it in both."""
     if fpr is None:
         return names
@@ -170,17 +170,17 @@ def select_resolved_candidates(before: Scores, after: Scores, names: Names, fpr:
     return one, two
 
 
-def build_limits(scores: Scores, names: Sequence[str], fpr: float | None) -> Limits:
+def _build_limits(scores: Scores, names: Sequence[str], fpr: float | None) -> Limits:
     """The largest AUC or TPR over the candidates, with limits that hold for all of them at once."""
 
     def limits(confidence: float) -> Interval:
         each = simultaneous_confidence(confidence, len(names))
-        return pick_strongest([estimate_one_attack(scores, name, fpr, each) for name in names], list(names))[0]
+        return pick_strongest([_estimate_one_attack(scores, name, fpr, each) for name in names], list(names))[0]
 
     return limits
 
 
-def estimate_one_attack(scores: Scores, name: str, fpr: float | None, confidence: float) -> Interval:
+def _estimate_one_attack(scores: Scores, name: str, fpr: float | None, confidence: float) -> Interval:
     """AUC, or TPR at `fpr`, of one attack."""
     if fpr is None:
         return scores.areas[name].limits(confidence)
@@ -188,29 +188,29 @@ def estimate_one_attack(scores: Scores, name: str, fpr: float | None, confidence
     return tpr_at_fpr(curve, fpr, confidence, strict=strict)
 
 
-def name_leading_attack(scores: Scores, names: Sequence[str], fpr: float | None) -> str:
+def _name_leading_attack(scores: Scores, names: Sequence[str], fpr: float | None) -> str:
     """The attack that reaches the largest value."""
-    values = [estimate_one_attack(scores, name, fpr, 0.5).value for name in names]
+    values = [_estimate_one_attack(scores, name, fpr, 0.5).value for name in names]
     return scores.parts[names[int(np.argmax(values))]].scored.attack
 
 
-def estimate_change(before: Scores, after: Scores, names: Names, at: int | None, sides: list[Limits]) -> Limits:
+def _estimate_change(before: Scores, after: Scores, names: Names, at: int | None, sides: list[Limits]) -> Limits:
     """The change at any confidence; paired where the audits were resampled together. `at` is the rate's position, None for AUC."""
     if not after.drawn:
-        return lambda confidence: add_candidate_counts(difference_by_mover(sides[0](confidence), sides[1](confidence)), names)
+        return lambda confidence: _add_candidate_counts(difference_by_mover(sides[0](confidence), sides[1](confidence)), names)
     if at is None and len(names[0]) == len(names[1]) == 1:
         one, two = before.parts[names[0][0]].scores, after.parts[names[1][0]].scores
-        unit = find_shared_unit(before, after)
+        unit = _find_shared_unit(before, after)
         return lambda confidence: auc_change(one, two, after.arrays.member, confidence, unit)
     both = [
         np.max([scores.drawn[name][0] if at is None else scores.drawn[name][1][:, at] for name in chosen], axis=0)
         for scores, chosen in zip((before, after), names, strict=True)
     ]
     r = correlate_estimates(both[0], both[1])
-    return lambda confidence: add_candidate_counts(difference_by_mover(sides[0](confidence), sides[1](confidence), r), names)
+    return lambda confidence: _add_candidate_counts(difference_by_mover(sides[0](confidence), sides[1](confidence), r), names)
 
 
-def add_candidate_counts(interval: Interval, names: Names) -> Interval:
+def _add_candidate_counts(interval: Interval, names: Names) -> Interval:
     """The interval with the number of candidates in its method, if there are several."""
     counts = [len(chosen) for chosen in names]
     if max(counts) == 1:
@@ -221,19 +221,19 @@ def add_candidate_counts(interval: Interval, names: Names) -> Interval:
 def compare_estimates(before: Result, after: Result, shared: set[str], *, strongest: bool) -> Iterator[Measure]:
     """The numbers that both results hold of the `shared` attacks, and of the strongest if that is over the same ones."""
     wanted = shared | ({STRONGEST} if strongest else set())
-    second = {identify_measure(entry): entry for entry in select_headline_estimates(after, wanted)}
+    second = {_identify_measure(entry): entry for entry in select_headline_estimates(after, wanted)}
     for entry in select_headline_estimates(before, wanted):
-        if identify_measure(entry) in second:
-            other = second[identify_measure(entry)]
-            one, two = (rescale_limits(Interval(e.value, e.low, e.high, ""), e.confidence) for e in (entry, other))
+        if _identify_measure(entry) in second:
+            other = second[_identify_measure(entry)]
+            one, two = (_rescale_limits(Interval(e.value, e.low, e.high, ""), e.confidence) for e in (entry, other))
             reached = (find_reaching_attack(entry), find_reaching_attack(other)) if entry.attack == STRONGEST else None
             at = (entry.attack, entry.access, entry.restriction)
-            trainings = measure_trainings(list_target_values(before, entry), list_target_values(after, entry))
-            change = widen_for_trainings(subtract_independent(one, two, STORED), trainings)
+            trainings = measure_trainings(_list_target_values(before, entry), _list_target_values(after, entry))
+            change = _widen_for_trainings(_subtract_independent(one, two, STORED), trainings)
             yield Measure(*at, entry.metric, entry.fpr, one, two, change, reached, trainings)
 
 
-def list_target_values(result: Result, wanted: Estimate) -> list[float]:
+def _list_target_values(result: Result, wanted: Estimate) -> list[float]:
     """The number `wanted` of each further target model of a result."""
     return [
         entry.value
@@ -241,11 +241,11 @@ def list_target_values(result: Result, wanted: Estimate) -> list[float]:
         if entry.target != "target"
         and entry.group is None
         and entry.threshold == wanted.threshold
-        and identify_measure(entry) == identify_measure(wanted)
+        and _identify_measure(entry) == _identify_measure(wanted)
     ]
 
 
-def subtract_independent(before: Limits, after: Limits, words: str = "") -> Limits:
+def _subtract_independent(before: Limits, after: Limits, words: str = "") -> Limits:
     """The change of two numbers taken as independent."""
 
     def change(confidence: float) -> Interval:
@@ -263,7 +263,7 @@ def select_headline_estimates(result: Result, attacks: set[str]) -> Iterator[Est
             yield entry
 
 
-def identify_measure(entry: Estimate) -> tuple[Any, ...]:
+def _identify_measure(entry: Estimate) -> tuple[Any, ...]:
     """What makes two estimates of two audits the same number."""
     return entry.attack, entry.access, entry.restriction, entry.metric, entry.fpr
 
@@ -273,10 +273,10 @@ def find_reaching_attack(entry: Estimate) -> str:
     return entry.method.rsplit("reached by ", 1)[-1]
 
 
-def rescale_limits(stored: Interval, told: float) -> Limits:
+def _rescale_limits(stored: Interval, told: float) -> Limits:
     """A number stored with its limits at the confidence `told`, at any other: the limits are scaled as a normal's.
 
-    >>> limits = rescale_limits(Interval(0.5, 0.4, 0.6, ""), 0.95)
+    >>> limits = _rescale_limits(Interval(0.5, 0.4, 0.6, ""), 0.95)
     >>> limits(0.95).low, round(limits(0.99).low, 3)
     (0.4, 0.369)
     """
@@ -295,9 +295,9 @@ def compare_accuracies(before: Result, after: Result) -> Iterator[Measure]:
     """Accuracy on members and on non-members and the gap between them, where both results hold them."""
     for name in ACCURACIES:
         sides = [
-            rescale_limits(Interval(entry["value"], entry["low"], entry["high"], ""), float(result.plan["confidence"]))
+            _rescale_limits(Interval(entry["value"], entry["low"], entry["high"], ""), float(result.plan["confidence"]))
             for result in (before, after)
             if (entry := result.diagnostics.get(name))
         ]
         if len(sides) == 2:
-            yield Measure(None, None, None, name, None, sides[0], sides[1], subtract_independent(sides[0], sides[1]))
+            yield Measure(None, None, None, name, None, sides[0], sides[1], _subtract_independent(sides[0], sides[1]))

@@ -89,26 +89,26 @@ def run_blind_control(
     if features is None:
         return Control(None, "The records were not given, so nothing could be told from them alone (blind control).")
     keys = hash_feature_rows(features, labels)
-    code, unit_keys, unit_member = number_units(keys, member, unit)
+    code, unit_keys, unit_member = _number_units(keys, member, unit)
     if min(int(unit_member.sum()), int((~unit_member).sum())) < FEWEST:
         return Control(None, f"The blind control needs {FEWEST} records, or units of records, on each side.")
     places = [mix_keys(unit_keys ^ mix_keys(np.full(len(unit_keys), order + 1, np.uint64))) for order in range(ORDERS)]
-    chosen = subsample_records(places[0][code], keys, member)
+    chosen = _subsample_records(places[0][code], keys, member)
     code = code[chosen]
     places = [place[code] for place in places]
-    walks = score_along_orders(features[chosen], labels[chosen], member[chosen], places)
+    walks = _score_along_orders(features[chosen], labels[chosen], member[chosen], places)
     found = [
-        summarise_classifier([w for w in walks if w.model == name], member[chosen], code, fprs) for name in ("linear", "trees")
+        _summarise_classifier([w for w in walks if w.model == name], member[chosen], code, fprs) for name in ("linear", "trees")
     ]
-    control = judge_classifiers(found, member[chosen])
+    control = _judge_classifiers(found, member[chosen])
     if strongest is not None:
-        scores = average_positions(walks, member[chosen])
+        scores = _average_positions(walks, member[chosen])
         beyond = auc_difference(strongest[chosen], scores, member[chosen], 0.95)
         control.details["beyond_blind"] = {"auc_difference": beyond.value, "low": beyond.low, "high": beyond.high}
     return control
 
 
-def number_units(keys: Keys, member: Bools, unit: Ints | None) -> tuple[Ints, Keys, Bools]:
+def _number_units(keys: Keys, member: Bools, unit: Ints | None) -> tuple[Ints, Keys, Bools]:
     """Number (n,) of each record's unit, and a key (u,) and the side (u,) of each unit; keys follow from content alone.
 
     Units that are equal within a side are told apart by counting them, so that copies are spread over the blocks.
@@ -129,7 +129,7 @@ def number_units(keys: Keys, member: Bools, unit: Ints | None) -> tuple[Ints, Ke
     return code, mix_keys(own + mix_keys(count)), side
 
 
-def subsample_records(place: Keys, keys: Keys, member: Bools) -> Ints:
+def _subsample_records(place: Keys, keys: Keys, member: Bools) -> Ints:
     """Positions of at most `MAX_RECORDS` members and as many non-members, in an order that follows from their content."""
     sides = []
     for side in (True, False):
@@ -139,21 +139,21 @@ def subsample_records(place: Keys, keys: Keys, member: Bools) -> Ints:
     return both[np.lexsort((member[both], keys[both], place[both]))].astype(np.int64)
 
 
-def score_along_orders(features: Floats, labels: Ints, member: Bools, places: list[Keys]) -> list[OrderedScores]:
+def _score_along_orders(features: Floats, labels: Ints, member: Bools, places: list[Keys]) -> list[OrderedScores]:
     """Scores of a linear model and of boosted trees along each order of `places` (n,), forwards and backwards."""
-    wide = np.column_stack([np.nan_to_num(features - average_features(features)), encode_labels(labels)])
+    wide = np.column_stack([np.nan_to_num(features - average_features(features)), _encode_labels(labels)])
     narrow = np.column_stack([reduce_features(features, np.random.default_rng(0)), labels])
-    blocks = [block for place in places for block in (assign_blocks(place), assign_blocks(~place))]
-    models = {"linear": (make_linear_model, wide), "trees": (make_tree_model, narrow)}
+    blocks = [block for place in places for block in (_assign_blocks(place), _assign_blocks(~place))]
+    models = {"linear": (_make_linear_model, wide), "trees": (_make_tree_model, narrow)}
 
     def along(name: str) -> list[OrderedScores]:
-        return [OrderedScores(name, predict_by_block(*models[name], member, block), block) for block in blocks]
+        return [OrderedScores(name, _predict_by_block(*models[name], member, block), block) for block in blocks]
 
     # One model's walks one after another: the tree learner swaps the process's warning filters, which threads share.
     return [walk for found in map_in_parallel(along, list(models)) for walk in found]
 
 
-def assign_blocks(place: Keys) -> Ints:
+def _assign_blocks(place: Keys) -> Ints:
     """Block (n,) of each record by its place (n,): 0 for the first third of the different places, then `BLOCKS` equal parts."""
     values, inverse = np.unique(place, return_inverse=True)
     share = (np.arange(len(values)) + 0.5) / len(values)
@@ -161,7 +161,7 @@ def assign_blocks(place: Keys) -> Ints:
     return block[inverse].astype(np.int64)
 
 
-def encode_labels(labels: Ints) -> Floats:
+def _encode_labels(labels: Ints) -> Floats:
     """Labels (n,) as indicator columns (n, k) of at most a hundred classes; none beyond that."""
     values = np.unique(labels)
     if len(values) > 100:
@@ -170,7 +170,7 @@ def encode_labels(labels: Ints) -> Floats:
     return columns
 
 
-def predict_by_block(make: Any, inputs: Floats, member: Bools, block: Ints) -> Floats:
+def _predict_by_block(make: Any, inputs: Floats, member: Bools, block: Ints) -> Floats:
     """Log-odds (n,) of membership, each block's from a model fitted on the blocks before it."""
     scores = np.full(len(member), np.nan)
     for b in range(1, BLOCKS + 1):
@@ -182,7 +182,7 @@ def predict_by_block(make: Any, inputs: Floats, member: Bools, block: Ints) -> F
     return scores
 
 
-def make_linear_model() -> Any:
+def _make_linear_model() -> Any:
     """Ridge classifier on standardised inputs."""
     from sklearn.linear_model import RidgeClassifier
     from sklearn.pipeline import make_pipeline
@@ -191,7 +191,7 @@ def make_linear_model() -> Any:
     return make_pipeline(StandardScaler(), RidgeClassifier(alpha=10.0))
 
 
-def make_tree_model() -> Any:
+def _make_tree_model() -> Any:
     """A small boosted-tree classifier, deterministic; leaves are small enough for a mark on a few records."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
@@ -200,25 +200,27 @@ def make_tree_model() -> Any:
     )
 
 
-def summarise_classifier(walks: list[OrderedScores], member: Bools, code: Ints, fprs: tuple[float, ...]) -> ClassifierResult:
+def _summarise_classifier(walks: list[OrderedScores], member: Bools, code: Ints, fprs: tuple[float, ...]) -> ClassifierResult:
     """One classifier's AUC and shares found at `fprs`, averaged over its walks; units `code` (n,) count once."""
-    sides = [split_blocks_by_side(walk, member, code) for walk in walks]
+    sides = [_split_blocks_by_side(walk, member, code) for walk in walks]
     aucs, errors = zip(*(stratified_auc(blocks) for blocks in sides), strict=True)
     mirrored = [[(-outside, -inside) for inside, outside in blocks] for blocks in sides]
     rates = [
-        measure_found_share(every, fpr, kind) for every, kind in ((sides, "members"), (mirrored, "non-members")) for fpr in fprs
+        _measure_found_share(every, fpr, kind)
+        for every, kind in ((sides, "members"), (mirrored, "non-members"))
+        for fpr in fprs
     ]
     return ClassifierResult(walks[0].model, float(np.mean(aucs)), float(np.mean(errors)), tuple(rates))
 
 
-def measure_found_share(sides: list[list[tuple[Floats, Floats]]], fpr: float, kind: str) -> FoundShare:
+def _measure_found_share(sides: list[list[tuple[Floats, Floats]]], fpr: float, kind: str) -> FoundShare:
     """The share of one kind beyond the threshold at `fpr` of the other, averaged over walks, and its p-value."""
     found = [estimate_found_share(blocks, fpr) for blocks in sides]
     z = float(np.mean([max(LEAST_Z, -float(ndtri(max(p, 1e-300)))) for _, p in found]))
     return FoundShare(fpr, float(np.mean([value for value, _ in found])), float(ndtr(-z)), kind)
 
 
-def split_blocks_by_side(walk: OrderedScores, member: Bools, code: Ints) -> list[tuple[Floats, Floats]]:
+def _split_blocks_by_side(walk: OrderedScores, member: Bools, code: Ints) -> list[tuple[Floats, Floats]]:
     """Scores of the members' units and of the others' in each block that has both; a unit's score is its records' mean."""
     seen = np.isfinite(walk.scores)
     _, first, inverse = np.unique(code[seen], return_index=True, return_inverse=True)
@@ -289,7 +291,7 @@ def compute_null_distribution(n_members: int, n_others: int, rank: int) -> Float
     return scaled
 
 
-def judge_classifiers(found: list[ClassifierResult], member: Bools) -> Control:
+def _judge_classifiers(found: list[ClassifierResult], member: Bools) -> Control:
     """Fail if some statistic of some classifier is surely above chance, all of them counted in the correction."""
     n_tests = sum(1 + len(entry.rates) for entry in found)
     tests = [(float(ndtr(-entry.z)), entry, None) for entry in found]
@@ -325,7 +327,7 @@ def judge_classifiers(found: list[ClassifierResult], member: Bools) -> Control:
     return Control(passed, why, sharper.auc, low, high, smallest, details)
 
 
-def average_positions(walks: list[OrderedScores], member: Bools) -> Floats:
+def _average_positions(walks: list[OrderedScores], member: Bools) -> Floats:
     """Mean position (n,) of each record among the non-members of its block, over all walks that scored it."""
     total, times = np.zeros(len(member)), np.zeros(len(member))
     for walk in walks:

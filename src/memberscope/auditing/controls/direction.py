@@ -34,13 +34,13 @@ def run_direction_control(
     `hits` (n,) says which records the model was right about; it may be left out where the gap attack ran. `unseen` tests
     more are counted in the correction.
     """
-    tests = select_fixed_scores(arrays)
+    tests = _select_fixed_scores(arrays)
     right = read_correct_predictions(arrays) if hits is None else hits
     if right is not None:
         tests["accuracy"] = right.astype(np.float64)
     names = list(tests)
     distinct = [names[index] for index in find_distinct_rankings([tests[name] for name in names])]
-    found = find_inverted_tests(tests, distinct, arrays, len(distinct) + unseen)
+    found = _find_inverted_tests(tests, distinct, arrays, len(distinct) + unseen)
     below = bool(blind is not None and blind.details.get("below"))
     wrong = [name for name in distinct if found[name].high < 0.5]
     if not distinct and (blind is None or blind.passed is None):
@@ -51,21 +51,21 @@ def run_direction_control(
     value, low, high = (None, None, None) if interval is None else (interval.value, interval.low, interval.high)
     if not wrong and not below:
         return Control(True, "No attack of fixed direction points to non-members.", value, low, high, details=details)
-    reasons = [describe_inverted_test(name, found[name], right, arrays.member) for name in wrong[:1]]
+    reasons = [_describe_inverted_test(name, found[name], right, arrays.member) for name in wrong[:1]]
     if below and blind is not None:
         reasons.append(f"the records alone point the wrong way (blind AUC {blind.details.get('lowest_auc', 0.5):.3f})")
     why = f"{'; '.join(reasons)}. {QUESTION}"
     return Control(False, why[0].upper() + why[1:], value, low, high, details=details)
 
 
-def select_fixed_scores(arrays: AuditArrays) -> dict[str, Floats]:
+def _select_fixed_scores(arrays: AuditArrays) -> dict[str, Floats]:
     """Scores (n,) of the attacks of fixed direction at the declared levels, by name; learned and guessed ones are left out."""
     return {
         entry.name: entry.scores for entry in arrays.scored if entry.attack in FIXED and entry.declared and not entry.learned
     }
 
 
-def find_inverted_tests(tests: dict[str, Floats], distinct: list[str], arrays: AuditArrays, total: int) -> dict[str, Interval]:
+def _find_inverted_tests(tests: dict[str, Floats], distinct: list[str], arrays: AuditArrays, total: int) -> dict[str, Interval]:
     """The AUC of each test with limits that hold together, one-sided, over `total` of them."""
     confidence = 1 - 2 * ALPHA / max(total, 1)
     unit: Ints | None = arrays.unit
@@ -73,7 +73,7 @@ def find_inverted_tests(tests: dict[str, Floats], distinct: list[str], arrays: A
     return {name: auc_interval(tests[name], arrays.member, confidence, **by_unit) for name in distinct}
 
 
-def describe_inverted_test(name: str, interval: Interval, right: Bools | None, member: Bools) -> str:
+def _describe_inverted_test(name: str, interval: Interval, right: Bools | None, member: Bools) -> str:
     """What a test that points the wrong way found."""
     found = f"AUC {interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
     if right is not None and name.split("@")[0] in ("gap", "accuracy"):

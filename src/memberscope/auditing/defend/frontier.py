@@ -145,10 +145,10 @@ def build_frontier_row(
     arrays, seen = result.arrays, build_adversary_view(limit, result, unaware)
     parts, others, covered = seen.parts, seen.others, seen.covered
     average = estimate_largest_tpr(parts, shown.natural, shown.fpr, shown.confidence, NATURAL)
-    rows = estimate_canary_rates(parts, shown)
-    theirs = estimate_canary_rates(others, shown)
+    rows = _estimate_canary_rates(parts, shown)
+    theirs = _estimate_canary_rates(others, shown)
     places = {part.scored.level for part in parts}
-    member, right = arrays.member, get_correct_records(result)
+    member, right = arrays.member, _get_correct_records(result)
     labels = [part for part in parts if part.scored.access == Access.LABEL.word]
     labels = labels if has_searched([part.scored for part in labels]) else []
     row = FrontierRow(
@@ -157,15 +157,15 @@ def build_frontier_row(
         restriction=limit,
         accuracy=Share.of(right[shown.natural & ~member], shown.confidence),
         train_accuracy=Share.of(right[shown.natural & member], shown.confidence),
-        auc=estimate_largest_auc(parts, shown.natural, shown.confidence),
+        auc=_estimate_largest_auc(parts, shown.natural, shown.confidence),
         average=average,
         label_only=estimate_largest_tpr(labels, shown.natural, shown.fpr, shown.confidence, NATURAL),
         canaries=rows,
-        worst=pick_worst_kind(rows),
+        worst=_pick_worst_kind(rows),
         unaware_average=estimate_largest_tpr(others, shown.natural, shown.fpr, shown.confidence, NATURAL),
-        unaware_worst=pick_worst_kind(theirs),
+        unaware_worst=_pick_worst_kind(theirs),
         proven=None if proof is None else asdict(proof),
-        measured=measure_epsilon_bounds(
+        measured=_measure_epsilon_bounds(
             [entry for entry in arrays.scored if entry.level in places],
             arrays.member,
             shown,
@@ -176,7 +176,7 @@ def build_frontier_row(
         lacking=list(covered.lacking),
         meets=decide_policy_outcome(seen, shown, result),
     )
-    return replace(row, notes=list_row_notes(row, shown))
+    return replace(row, notes=_list_row_notes(row, shown))
 
 
 def estimate_largest_tpr(
@@ -190,10 +190,10 @@ def estimate_largest_tpr(
     curves = [part.curves() for part in usable]
     intervals = [tpr_at_fpr(curve, fpr, each, strict=strict) for curve, strict in curves]
     best, name = pick_strongest(intervals, [part.scored.attack for part in usable])
-    return build_strongest_estimate(usable, best, name, confidence, "tpr", fpr=fpr, threshold="best")
+    return _build_strongest_estimate(usable, best, name, confidence, "tpr", fpr=fpr, threshold="best")
 
 
-def estimate_largest_auc(parts: list[AttackPart], mask: Bools, confidence: float) -> Estimate | None:
+def _estimate_largest_auc(parts: list[AttackPart], mask: Bools, confidence: float) -> Estimate | None:
     """The largest AUC on the records under `mask`; None where nothing ran."""
     if not parts:
         return None
@@ -201,10 +201,10 @@ def estimate_largest_auc(parts: list[AttackPart], mask: Bools, confidence: float
     each = simultaneous_confidence(confidence, len(inside))
     intervals = [auc_interval(part.scores, part.member, each) for part in inside]
     best, name = pick_strongest(intervals, [part.scored.attack for part in inside])
-    return build_strongest_estimate(inside, best, name, confidence, "auc")
+    return _build_strongest_estimate(inside, best, name, confidence, "auc")
 
 
-def build_strongest_estimate(
+def _build_strongest_estimate(
     parts: list[AttackPart], best: Interval, name: str, confidence: float, metric: Any, **conditions: Any
 ) -> Estimate:
     """The estimate of the strongest of `parts`, which `name` is."""
@@ -213,7 +213,7 @@ def build_strongest_estimate(
     return replace(found, attack=STRONGEST, method=best.method)
 
 
-def estimate_canary_rates(parts: list[AttackPart], shown: FrontierView) -> list[Estimate]:
+def _estimate_canary_rates(parts: list[AttackPart], shown: FrontierView) -> list[Estimate]:
     """TPR on each kind of canary, with limits that hold for all kinds and attacks at once."""
     if shown.canary_fpr is None:
         return []
@@ -224,7 +224,7 @@ def estimate_canary_rates(parts: list[AttackPart], shown: FrontierView) -> list[
     return [entry for entry in found if entry is not None]
 
 
-def pick_worst_kind(rows: list[Estimate]) -> Estimate | None:
+def _pick_worst_kind(rows: list[Estimate]) -> Estimate | None:
     """The kind with the largest value, with the largest limits of all kinds, since it was chosen by looking."""
     if not rows:
         return None
@@ -232,13 +232,13 @@ def pick_worst_kind(rows: list[Estimate]) -> Estimate | None:
     return replace(best, low=max(entry.low for entry in rows), high=max(entry.high for entry in rows))
 
 
-def get_correct_records(result: Result) -> Bools:
+def _get_correct_records(result: Result) -> Bools:
     """Records (n,) whose class the model gets right: what the gap attack scores."""
     gap = next(entry for entry in result.arrays.scored if entry.attack == "gap")
     return np.asarray(gap.scores > 0.5)
 
 
-def measure_epsilon_bounds(
+def _measure_epsilon_bounds(
     scored: list[AttackScores], member: Bools, shown: FrontierView, delta: float
 ) -> list[dict[str, Any]]:
     """Lower bounds on epsilon from the canaries that coins put in or left out one by one, by an attack fixed beforehand."""
@@ -272,11 +272,11 @@ def decide_policy_outcome(seen: AdversaryView, shown: FrontierView, result: Resu
     few = shown.policy.references > count_good_references(result.controls)
     open_points = failed or few or seen.covered.lacking or not set(shown.policy.require) <= ran
     found = ["undecided"] if open_points else []
-    found += [decide_claim_outcome(claim, seen.parts, shown) for claim in shown.policy.claims()]
+    found += [_decide_claim_outcome(claim, seen.parts, shown) for claim in shown.policy.claims()]
     return next(word for word in ("breaks", "undecided", "meets") if word in found)
 
 
-def decide_claim_outcome(claim: AnyClaim, parts: list[AttackPart], shown: FrontierView) -> str:
+def _decide_claim_outcome(claim: AnyClaim, parts: list[AttackPart], shown: FrontierView) -> str:
     """Whether the natural records meet one claim; claims about groups, and about epsilon, are left to the audit of a choice."""
     if claim.group is not None or shown.policy is None or isinstance(claim, EpsilonClaim):
         return "undecided"
@@ -284,7 +284,7 @@ def decide_claim_outcome(claim: AnyClaim, parts: list[AttackPart], shown: Fronti
     each = simultaneous_confidence(shown.confidence, family)
     inside = [restrict_part(part, shown.natural, f"{GROUP}={NATURAL}") for part in parts]
     if isinstance(claim, AucClaim):
-        entry, limit = estimate_largest_auc(parts, shown.natural, each), claim.auc
+        entry, limit = _estimate_largest_auc(parts, shown.natural, each), claim.auc
     else:
         entry = estimate_largest_tpr(parts, shown.natural, claim.fpr, shown.confidence, NATURAL, family)
         limit = claim.tpr if isinstance(claim, Claim) else claim.as_tpr()
@@ -297,7 +297,7 @@ def decide_claim_outcome(claim: AnyClaim, parts: list[AttackPart], shown: Fronti
     return "meets" if entry.high <= limit and able else "undecided"
 
 
-def list_row_notes(row: FrontierRow, shown: FrontierView) -> list[str]:
+def _list_row_notes(row: FrontierRow, shown: FrontierView) -> list[str]:
     """Sentences about a row that a reader must not miss."""
     found = []
     if shown.policy is not None and row.lacking and row.meets == "undecided":
@@ -335,7 +335,9 @@ class Frontier(BaseModel):
 def build_frontier(plan: Plan, policy: Policy | None, rows: list[FrontierRow], shown: FrontierView) -> Frontier:
     """The frontier of the rows."""
     base = rows[0]
-    rows = [note_destroyed_accuracy(replace(row, dominated_by=find_dominating_choices(row, rows)), base, shown) for row in rows]
+    rows = [
+        _note_destroyed_accuracy(replace(row, dominated_by=find_dominating_choices(row, rows)), base, shown) for row in rows
+    ]
     undominated = [row.name for row in rows if row.average is not None and not row.dominated_by]
     return Frontier(
         tool=Tool(version=get_tool_version()),
@@ -346,11 +348,11 @@ def build_frontier(plan: Plan, policy: Policy | None, rows: list[FrontierRow], s
         canary_fpr=shown.canary_fpr,
         rows=rows,
         undominated=undominated,
-        advice=[*write_frontier_advice(rows, undominated, shown), *describe_canary_costs(shown)],
+        advice=[*_write_frontier_advice(rows, undominated, shown), *_describe_canary_costs(shown)],
     )
 
 
-def get_row_axes(row: FrontierRow) -> tuple[float, ...] | None:
+def _get_row_axes(row: FrontierRow) -> tuple[float, ...] | None:
     """What is compared, more being better: accuracy, and both leakages with their sign turned."""
     if row.accuracy is None or row.average is None:
         return None
@@ -360,10 +362,10 @@ def get_row_axes(row: FrontierRow) -> tuple[float, ...] | None:
 
 def find_dominating_choices(row: FrontierRow, rows: list[FrontierRow]) -> list[str]:
     """Names of the choices that are at least as good on every axis, and better on one."""
-    own = get_row_axes(row)
+    own = _get_row_axes(row)
     found = []
     for other in rows:
-        theirs = get_row_axes(other)
+        theirs = _get_row_axes(other)
         if own is None or theirs is None or len(own) != len(theirs):
             continue
         if all(b >= a for a, b in zip(own, theirs, strict=True)) and theirs != own:
@@ -371,7 +373,7 @@ def find_dominating_choices(row: FrontierRow, rows: list[FrontierRow]) -> list[s
     return found
 
 
-def note_destroyed_accuracy(row: FrontierRow, base: FrontierRow, shown: FrontierView) -> FrontierRow:
+def _note_destroyed_accuracy(row: FrontierRow, base: FrontierRow, shown: FrontierView) -> FrontierRow:
     """The row with a sentence if the defence destroys accuracy."""
     if row.accuracy is None or base.accuracy is None:
         return row
@@ -381,7 +383,7 @@ def note_destroyed_accuracy(row: FrontierRow, base: FrontierRow, shown: Frontier
     return replace(row, notes=[*row.notes, words])
 
 
-def describe_canary_costs(shown: FrontierView) -> list[str]:
+def _describe_canary_costs(shown: FrontierView) -> list[str]:
     """What the inserted records cost, and whether they were enough."""
     if not shown.kinds:
         return ["No records were inserted, so nothing is said of the worst case."]
@@ -393,7 +395,7 @@ def describe_canary_costs(shown: FrontierView) -> list[str]:
     return found
 
 
-def write_frontier_advice(rows: list[FrontierRow], undominated: list[str], shown: FrontierView) -> list[str]:
+def _write_frontier_advice(rows: list[FrontierRow], undominated: list[str], shown: FrontierView) -> list[str]:
     """What the frontier means."""
     policy = shown.policy
     axes_words = "accuracy, average and worst-case leakage" if shown.canary_fpr is not None else "accuracy and average leakage"

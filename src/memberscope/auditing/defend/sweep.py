@@ -124,8 +124,8 @@ def sweep_defences(
     if "gap" not in plan.attacks:
         raise InputError("Expected the attack gap among those of the sweep, got others. Add it to --attacks.")
     if plan.drop_overlap:
-        subject = remove_overlap(plan, subject)
-    subject, reserve = reserve_records(subject, training, wish, plan.seed)
+        subject = _remove_overlap(plan, subject)
+    subject, reserve = _reserve_records(subject, training, wish, plan.seed)
     every = [parse_defence(name, training.population, reserve) for name in expand_sweep(("none", *wish.names))]
     choices = list({choice.name: choice for choice in every}.values())
     recipes = {choice.trains: choice.recipe(training.recipe) for choice in choices}
@@ -137,16 +137,16 @@ def sweep_defences(
     for done, (name, recipe) in enumerate(recipes.items()):
         report("defences", done, len(recipes))
         limits = tuple(
-            limit for limit in (choice.restriction for choice in choices if choice.trains == name) if is_own_level(limit)
+            limit for limit in (choice.restriction for choice in choices if choice.trains == name) if _is_own_level(limit)
         )
         try:
             own = replace(bare, restrictions=limits, title=name)
             found = train_and_audit(own, scene, recipe, training, store, report)
-            if any(can_meet_policy(choice, found, shown, own) for choice in choices if choice.trains == name):
+            if any(_can_meet_policy(choice, found, shown, own) for choice in choices if choice.trains == name):
                 own = replace(
                     own, attacks=list_full_set(own.threat.access, (*own.attacks, *(policy.require if policy else ())))
                 )
-                again = attack_twice(own, found.subject, scene, recipe, training, store=store, report=report)
+                again = _attack_twice(own, found.subject, scene, recipe, training, store=store, report=report)
                 found = replace(found, result=again[0], unaware=again[1])
         except Exception as error:  # hours of other choices must not be lost with one
             if name == "none":
@@ -159,11 +159,11 @@ def sweep_defences(
             if found.fitted is not None:
                 wish.fitted(name, found.fitted)
     report("defences", len(recipes), len(recipes))
-    rows = [build_choice_row(choice, tried[choice.trains], shown) for choice in choices]
+    rows = [_build_choice_row(choice, tried[choice.trains], shown) for choice in choices]
     return build_frontier(bare, policy, rows, shown)
 
 
-def is_own_level(limit: str | None) -> TypeGuard[str]:
+def _is_own_level(limit: str | None) -> TypeGuard[str]:
     """Whether a restriction is a level of its own to try; labels alone are audited anyway."""
     return limit is not None and parse_restriction(limit).signal != "labels"
 
@@ -174,11 +174,11 @@ def list_sweep_attacks(access: Access, policy: Policy | None) -> tuple[str, ...]
     return tuple(dict.fromkeys(found))
 
 
-def can_meet_policy(choice: Defended, tried: SweepOutcome, shown: FrontierView, plan: Plan) -> bool:
+def _can_meet_policy(choice: Defended, tried: SweepOutcome, shown: FrontierView, plan: Plan) -> bool:
     """Whether a choice may meet the policy once the attacks have run that it lacks."""
     if shown.policy is None or not plan.search_queries:
         return False
-    seen = build_adversary_view(choice.restriction, tried.result, get_unaware_arrays(choice, tried))
+    seen = build_adversary_view(choice.restriction, tried.result, _get_unaware_arrays(choice, tried))
     if not seen.covered.lacking:
         return False
     shown = replace(shown, policy=replace(shown.policy, require=()))
@@ -188,20 +188,20 @@ def can_meet_policy(choice: Defended, tried: SweepOutcome, shown: FrontierView, 
     )
 
 
-def get_unaware_arrays(choice: Defended, tried: SweepOutcome) -> AuditArrays | None:
+def _get_unaware_arrays(choice: Defended, tried: SweepOutcome) -> AuditArrays | None:
     """The scores of an adversary who does not know the defence; there is none where outputs alone are restricted."""
     return None if choice.trains == "none" and choice.restriction else tried.unaware
 
 
-def build_choice_row(choice: Defended, tried: SweepOutcome | str, shown: FrontierView) -> FrontierRow:
+def _build_choice_row(choice: Defended, tried: SweepOutcome | str, shown: FrontierView) -> FrontierRow:
     """The row of one choice, or of its failure."""
     if isinstance(tried, str):
         return FrontierRow(choice.name, choice.settings, choice.restriction, why_not=tried)
-    row = build_frontier_row(choice.restriction, tried.result, get_unaware_arrays(choice, tried), shown, tried.proof)
+    row = build_frontier_row(choice.restriction, tried.result, _get_unaware_arrays(choice, tried), shown, tried.proof)
     return replace(row, name=choice.name, settings=choice.settings, seconds=round(tried.seconds, 2))
 
 
-def reserve_records(subject: Subject, training: Training, wish: SweepOptions, seed: int) -> tuple[Subject, Records | None]:
+def _reserve_records(subject: Subject, training: Training, wish: SweepOptions, seed: int) -> tuple[Subject, Records | None]:
     """The subject without the records that fitted defences need, and those; the population serves where there is one."""
     from memberscope.auditing.subject.subject import take_records
 
@@ -223,7 +223,7 @@ def reserve_records(subject: Subject, training: Training, wish: SweepOptions, se
     return take_records(subject, np.flatnonzero(~apart)), select_records(subject.records, apart)
 
 
-def remove_overlap(plan: Plan, subject: Subject) -> Subject:
+def _remove_overlap(plan: Plan, subject: Subject) -> Subject:
     """The subject without the non-members that duplicate members."""
     overlap, _ = find_duplicates(subject)
     if overlap is None or not len(overlap.non_members()):
@@ -250,7 +250,7 @@ def build_sweep_setting(plan: Plan, subject: Subject, n_each: int) -> SweepSetti
     n = len(subject.records)
     member = np.where(kinds[:n] == NATURAL, subject.member, rng.random(n) < 0.5)
     size = plan.reference_size or int(subject.member[kinds[:n] == NATURAL].sum())
-    inside = draw_unit_membership(kinds[:n], subject.records, size, plan.references, rng)[:, unit]
+    inside = _draw_unit_membership(kinds[:n], subject.records, size, plan.references, rng)[:, unit]
     member = member[unit]
     order = np.concatenate([np.flatnonzero(member), np.flatnonzero(~member)])
     groups = {name: values[order] for name, values in records.groups.items()}
@@ -261,7 +261,7 @@ def build_sweep_setting(plan: Plan, subject: Subject, n_each: int) -> SweepSetti
     return SweepSetting(mixed, member[order], inside[:, order], subject.class_names, plan.seed)
 
 
-def draw_unit_membership(kinds: Any, records: Records, size: int, n_models: int, rng: np.random.Generator) -> Bools:
+def _draw_unit_membership(kinds: Any, records: Records, size: int, n_models: int, rng: np.random.Generator) -> Bools:
     """Membership (m, n) of records that move on their own: `size` natural ones, and half of the canaries of each kind, in each model."""
     inside = np.zeros((n_models, len(kinds)), dtype=bool)
     for kind in dict.fromkeys(kinds.tolist()):
@@ -280,15 +280,15 @@ def train_and_audit(
     """Train the target as `recipe` says and audit it twice, with reference models of that recipe and of the undefended one."""
     proof = getattr(recipe, "proof", None)
     proven = None if proof is None else proof(int(scene.member.sum()))
-    target, seconds = train_sweep_target(recipe, scene, plan.references, store)
+    target, seconds = _train_sweep_target(recipe, scene, plan.references, store)
     subject = make_subject(target, *scene.sides(), class_names=scene.class_names)
     if GROUP in subject.records.groups:
         subject = replace(subject, copies=np.asarray(subject.records.groups[GROUP] == COPY))
-    result, unaware = attack_twice(plan, subject, scene, recipe, training, store=store, report=report)
-    return SweepOutcome(result, unaware, seconds, subject, proven, collect_fitted_defences(target))
+    result, unaware = _attack_twice(plan, subject, scene, recipe, training, store=store, report=report)
+    return SweepOutcome(result, unaware, seconds, subject, proven, _collect_fitted_defences(target))
 
 
-def attack_twice(
+def _attack_twice(
     plan: Plan,
     subject: Subject,
     scene: SweepSetting,
@@ -300,13 +300,13 @@ def attack_twice(
 ) -> tuple[Result, AuditArrays | None]:
     """Audit a trained target with reference models of its own recipe, and with those of the undefended one."""
     undefended = recipe is training.recipe
-    own = replace(training, recipe=recipe, design=scene.design, keep_weights=is_keeping_models(recipe, store))
+    own = replace(training, recipe=recipe, design=scene.design, keep_weights=_is_keeping_models(recipe, store))
     result = audit_subject(plan, subject, training=own, store=store, progress=report)
-    unaware = result.arrays if undefended else score_unaware_adversary(plan, subject, training, scene, store, report)
+    unaware = result.arrays if undefended else _score_unaware_adversary(plan, subject, training, scene, store, report)
     return result, unaware
 
 
-def collect_fitted_defences(target: Target) -> OutputDefence | None:
+def _collect_fitted_defences(target: Target) -> OutputDefence | None:
     """The output defences that training put in front of the model, the first one first; None where there are none."""
     found: list[OutputDefence] = []
     while isinstance(target, RestrictedTarget):
@@ -315,12 +315,12 @@ def collect_fitted_defences(target: Target) -> OutputDefence | None:
     return Chain(tuple(found)) if len(found) > 1 else found[0] if found else None
 
 
-def is_keeping_models(recipe: Recipe, store: Store | None) -> bool:
+def _is_keeping_models(recipe: Recipe, store: Store | None) -> bool:
     """Whether models are kept, so that what another defence needs of them is asked without training again."""
     return store is not None and isinstance(recipe, TorchRecipe) and recipe.digest is not None
 
 
-def train_sweep_target(recipe: Recipe, scene: SweepSetting, n_models: int, store: Store | None) -> tuple[Target, float]:
+def _train_sweep_target(recipe: Recipe, scene: SweepSetting, n_models: int, store: Store | None) -> tuple[Target, float]:
     """The model on the target's members, trained as the reference models are, and the seconds it took."""
     decided, _ = tune_recipe(recipe, scene.records, int(scene.design[0].sum()), n_models, store)
     started = time.perf_counter()
@@ -329,7 +329,7 @@ def train_sweep_target(recipe: Recipe, scene: SweepSetting, n_models: int, store
     return found, time.perf_counter() - started
 
 
-def score_unaware_adversary(
+def _score_unaware_adversary(
     plan: Plan, subject: Subject, training: Training, scene: SweepSetting, store: Store | None, report: Progress
 ) -> AuditArrays | None:
     """Scores of an adversary who trains undefended reference models and reads confidences, as evaluations used to [1]."""
@@ -337,7 +337,7 @@ def score_unaware_adversary(
     if not above or plan.threat.access == Access.LABEL:
         return None
     plan = plan_searches(replace(plan, attacks=above, references=len(scene.design)), subject)
-    own = replace(training, design=scene.design, keep_weights=is_keeping_models(training.recipe, store))
+    own = replace(training, design=scene.design, keep_weights=_is_keeping_models(training.recipe, store))
     got = collect_audit_data(plan, subject, store, report, own)
     settings = EstimateSettings(plan.resolvable_fprs(int((~subject.member).sum())), plan.all_priors(), plan.confidence)
     return score_attacks(plan, got, settings, report)[0]

@@ -72,7 +72,7 @@ def format_level(access: str, restriction: str | None) -> str:
     return access if restriction is None else f"{access} {restriction}"
 
 
-def find_active_restriction(threat: ThreatModel, target: Target) -> str | None:
+def _find_active_restriction(threat: ThreatModel, target: Target) -> str | None:
     """The restriction under which the model answers: what the target says of itself, and then what the threat model declares."""
     own, declared = getattr(target, "restriction", None), threat.restriction
     if own is None or declared is None or own == declared:
@@ -104,7 +104,7 @@ def list_audit_levels(target: Target, signal: Signal, threat: ThreatModel, tried
     >>> [level.word for level in list_audit_levels(model, "logits", ThreatModel(), ("top:1", "round:2"))]
     ['label', 'probabilities top:1', 'probabilities round:2', 'probabilities']
     """
-    declared = find_active_restriction(threat, target)
+    declared = _find_active_restriction(threat, target)
     if declared is not None and signal == "loss":
         raise InputError(
             f"Expected probabilities or logits for the restriction {declared}, got losses. Give --signals with p0, p1, …."
@@ -125,7 +125,7 @@ def list_audit_levels(target: Target, signal: Signal, threat: ThreatModel, tried
                 beside = [
                     name
                     for name in dict.fromkeys(parse_restriction(name).name for name in tried)
-                    if name != declared and is_stricter_restriction(name, declared, target.n_classes)
+                    if name != declared and _is_stricter_restriction(name, declared, target.n_classes)
                 ]
                 names = [name if declared is None else f"{declared}+{name}" for name in beside]
                 found += [Level(access, name, declared=False) for name in names]
@@ -135,13 +135,13 @@ def list_audit_levels(target: Target, signal: Signal, threat: ThreatModel, tried
     return tuple(found)
 
 
-def is_stricter_restriction(name: str, declared: str | None, n_classes: int) -> bool:
+def _is_stricter_restriction(name: str, declared: str | None, n_classes: int) -> bool:
     """Whether a restriction tells less than what is in force; the last class follows from the sum of the others.
 
-    >>> is_stricter_restriction("top:1", None, 2), is_stricter_restriction("top:3", "top:1", 10), is_stricter_restriction("top:1", None, 10)
+    >>> _is_stricter_restriction("top:1", None, 2), _is_stricter_restriction("top:3", "top:1", 10), _is_stricter_restriction("top:1", None, 10)
     (False, False, True)
     """
-    defence, before = parse_restriction(name), split_restriction(declared)
+    defence, before = parse_restriction(name), _split_restriction(declared)
     if isinstance(defence, Rounding):
         return all(defence.decimals < part.decimals for part in before if isinstance(part, Rounding))
     if not isinstance(defence, TopK):
@@ -149,7 +149,7 @@ def is_stricter_restriction(name: str, declared: str | None, n_classes: int) -> 
     return defence.k < min([n_classes - 1, *(part.k for part in before if isinstance(part, TopK))])
 
 
-def split_restriction(name: str | None) -> tuple[OutputDefence, ...]:
+def _split_restriction(name: str | None) -> tuple[OutputDefence, ...]:
     """The output defences that a restriction applies, in order."""
     if name is None:
         return ()

@@ -43,7 +43,7 @@ class Claim:
     def sentence(self) -> str:
         """The claim in words."""
         return (
-            f"No attack finds more than {100 * self.tpr:.4g}% of members{describe_group(self.group)} "
+            f"No attack finds more than {100 * self.tpr:.4g}% of members{_describe_group(self.group)} "
             f"at {100 * self.fpr:.4g}% false positives."
         )
 
@@ -65,7 +65,7 @@ class AucClaim:
 
     def sentence(self) -> str:
         """The claim in words."""
-        return f"No attack has an AUC above {self.auc:.4g}{describe_group(self.group)}."
+        return f"No attack has an AUC above {self.auc:.4g}{_describe_group(self.group)}."
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -104,7 +104,7 @@ class PpvClaim:
     def sentence(self) -> str:
         """The claim in words."""
         return (
-            f"At most {100 * self.ppv:.4g}% of the accused are members{describe_group(self.group)}, at "
+            f"At most {100 * self.ppv:.4g}% of the accused are members{_describe_group(self.group)}, at "
             f"{100 * self.fpr:.4g}% false positives and a prior of {100 * self.prior:.4g}%."
         )
 
@@ -186,10 +186,10 @@ class Policy:
         return (*self.max_tpr, *self.max_auc, *self.max_ppv, *self.max_epsilon)
 
 
-def describe_group(group: str | None) -> str:
+def _describe_group(group: str | None) -> str:
     """The end of a sentence that names a claim's group.
 
-    >>> describe_group("sex"), describe_group("sex=f"), describe_group(None)
+    >>> _describe_group("sex"), _describe_group("sex=f"), _describe_group(None)
     (' in any value of sex', ' in sex=f', '')
     """
     if group is None:

@@ -22,7 +22,7 @@ from memberscope.types import Bools, Evidence, Floats, Ints
 N_EXPOSED = 30
 
 
-def measure_accuracy(hits: Bools, confidence: float, unit: Ints | None = None) -> dict[str, float]:
+def _measure_accuracy(hits: Bools, confidence: float, unit: Ints | None = None) -> dict[str, float]:
     """Share of right answers with its Clopper-Pearson interval; records of one `unit` (n,) may depend."""
     effect = 1.0 if unit is None else design_effect(hits, np.unique(unit, return_inverse=True)[1])
     low, high = clopper_pearson(int(hits.sum()) / effect, len(hits) / effect, confidence)
@@ -31,7 +31,9 @@ def measure_accuracy(hits: Bools, confidence: float, unit: Ints | None = None) -
 
 def measure_generalisation(hits: Bools, member: Bools, confidence: float, unit: Ints | None = None) -> dict[str, Any]:
     """Accuracy on members and on non-members, and their difference with a MOVER interval, by `unit` (n,) if there are any."""
-    train, test = (measure_accuracy(hits[side], confidence, None if unit is None else unit[side]) for side in (member, ~member))
+    train, test = (
+        _measure_accuracy(hits[side], confidence, None if unit is None else unit[side]) for side in (member, ~member)
+    )
     gap = train["value"] - test["value"]
     down = np.hypot(train["value"] - train["low"], test["high"] - test["value"])
     up = np.hypot(train["high"] - train["value"], test["value"] - test["low"])
@@ -49,7 +51,7 @@ def measure_overconfidence(confidences: Floats, hits: Bools, confidence: float, 
     0.4
     """
     n = len(hits)
-    right = measure_accuracy(hits, confidence, unit)
+    right = _measure_accuracy(hits, confidence, unit)
     mean = float(confidences.mean())
     size, error = float(n), float(confidences.std()) / max(n - 1, 1) ** 0.5
     if unit is not None:
@@ -95,13 +97,13 @@ def rank_exposed_members(arrays: AuditArrays, hashes: list[str], best: AttackSco
             attack=best.attack,
             posterior=float(posterior[i]),
             score=float(place[i]),
-            **describe_separation(arrays, int(i)),
+            **_describe_separation(arrays, int(i)),
         )
         for i in order
     ]
 
 
-def describe_separation(arrays: AuditArrays, i: int) -> dict[str, float]:
+def _describe_separation(arrays: AuditArrays, i: int) -> dict[str, float]:
     """Record `i`'s separation under the reference models, as fields of `ExposedRecord`; empty where it has none."""
     if arrays.vulnerability is None or not np.isfinite(arrays.vulnerability[i]).all():
         return {}
@@ -114,10 +116,10 @@ def build_reliability_diagram(arrays: AuditArrays, best: AttackScores, prior: fl
     bins = build_reliability_bins(arrays.posterior[best.name], arrays.member, prior)
     words = f"{DESCRIPTIVE}; limits are exact for a bin fixed beforehand, and these bins are cut at quantiles of the same data"
     at = {"attack": best.attack, "access": best.access, "prior": prior, "method": words}
-    return {**at, "bins": [dump_reliability_bin(entry) for entry in bins]}
+    return {**at, "bins": [_dump_reliability_bin(entry) for entry in bins]}
 
 
-def dump_reliability_bin(entry: Any) -> dict[str, float]:
+def _dump_reliability_bin(entry: Any) -> dict[str, float]:
     """A bin as plain JSON data."""
     fields: dict[str, float] = entry if isinstance(entry, dict) else entry._asdict()
     return {name: float(value) for name, value in fields.items()}

@@ -119,7 +119,7 @@ def restrict_part(part: AttackPart, mask: Bools, group: str) -> AttackPart:
     )
 
 
-def iterate_group_masks(arrays: AuditArrays) -> Iterator[tuple[str, Bools]]:
+def _iterate_group_masks(arrays: AuditArrays) -> Iterator[tuple[str, Bools]]:
     """Every group large enough for estimates, named `group=value`, with its records (n,)."""
     for name, codes in arrays.groups.items():
         if name == "class" and len(arrays.group_values[name]) == 1:
@@ -139,7 +139,7 @@ def list_small_groups(arrays: AuditArrays, fprs: tuple[float, ...] = ()) -> list
     >>> list_small_groups(AuditArrays(np.arange(80), member, groups["sex"], groups["sex"], (), groups, {"sex": ("f", "m")}), (0.01,))
     ['sex=f at 1%', 'sex=m at 1%']
     """
-    masks = dict(iterate_group_masks(arrays))
+    masks = dict(_iterate_group_masks(arrays))
     every = [f"{name}={value}" for name, values in arrays.group_values.items() for value in values]
     found = [name for name in every if name not in masks]
     for fpr in fprs:
@@ -153,51 +153,53 @@ def estimate_attack(scored: AttackScores, arrays: AuditArrays, settings: Estimat
     part = build_whole_part(scored, arrays)
     if not scored.declared:
         return estimate_main_numbers(part, settings)
-    found = estimate_overall(part, settings)
-    for name, mask in iterate_group_masks(arrays):
+    found = _estimate_overall(part, settings)
+    for name, mask in _iterate_group_masks(arrays):
         found.extend(estimate_group(restrict_part(part, mask, name), settings))
     return found
 
 
-def estimate_overall(part: AttackPart, settings: EstimateSettings) -> list[Estimate]:
+def _estimate_overall(part: AttackPart, settings: EstimateSettings) -> list[Estimate]:
     """AUC, then each rate at both kinds of threshold with its precision and empirical epsilon, then the balanced point."""
     curve, strict = part.curves()
-    found = [estimate_part_auc(part, settings)]
+    found = [_estimate_part_auc(part, settings)]
     for fpr in settings.fprs:
-        found.extend(estimate_at_best_threshold(part, curve, strict, fpr, settings))
-        found.extend(estimate_at_transferred_threshold(part, fpr, settings))
-    found.extend(estimate_balanced_point(part, settings, "transferred"))
-    found.extend(estimate_balanced_point(part, settings, "best", curve))
+        found.extend(_estimate_at_best_threshold(part, curve, strict, fpr, settings))
+        found.extend(_estimate_at_transferred_threshold(part, fpr, settings))
+    found.extend(_estimate_balanced_point(part, settings, "transferred"))
+    found.extend(_estimate_balanced_point(part, settings, "best", curve))
     return found
 
 
 def estimate_main_numbers(part: AttackPart, settings: EstimateSettings) -> list[Estimate]:
     """AUC, and each rate at the best threshold with its precision."""
     curve, strict = part.curves()
-    return [estimate_part_auc(part, settings)] + [
-        entry for fpr in settings.fprs for entry in estimate_at_best_threshold(part, curve, strict, fpr, settings)
+    return [_estimate_part_auc(part, settings)] + [
+        entry for fpr in settings.fprs for entry in _estimate_at_best_threshold(part, curve, strict, fpr, settings)
     ]
 
 
 def estimate_group(part: AttackPart, settings: EstimateSettings) -> list[Estimate]:
     """AUC, TPR at the group's own FPR where it resolves it, and what the global thresholds really do to the group."""
     curve, strict = part.curves()
-    found = [estimate_part_auc(part, settings)]
+    found = [_estimate_part_auc(part, settings)]
     for fpr in settings.fprs:
-        found.extend(entry for entry in estimate_at_best_threshold(part, curve, strict, fpr, settings) if entry.metric == "tpr")
+        found.extend(
+            entry for entry in _estimate_at_best_threshold(part, curve, strict, fpr, settings) if entry.metric == "tpr"
+        )
         wanted = ("tpr", "fpr")
-        found.extend(entry for entry in estimate_at_transferred_threshold(part, fpr, settings) if entry.metric in wanted)
-    found.extend(estimate_balanced_point(part, settings, "transferred"))
+        found.extend(entry for entry in _estimate_at_transferred_threshold(part, fpr, settings) if entry.metric in wanted)
+    found.extend(_estimate_balanced_point(part, settings, "transferred"))
     return found
 
 
-def estimate_part_auc(part: AttackPart, settings: EstimateSettings) -> Estimate:
+def _estimate_part_auc(part: AttackPart, settings: EstimateSettings) -> Estimate:
     """Area under the ROC curve."""
     interval = auc_interval(part.scores, part.member, settings.confidence, part.unit)
     return part.estimate("auc", interval, settings.confidence)
 
 
-def estimate_at_best_threshold(
+def _estimate_at_best_threshold(
     part: AttackPart, curve: Roc, strict: Roc | None, fpr: float, settings: EstimateSettings
 ) -> list[Estimate]:
     """TPR and precision at the best threshold on these data; nothing where the rate is not resolved."""
@@ -225,15 +227,15 @@ def convert_tpr_to_ppv(tpr: Interval, fpr: float, prior: float) -> Interval:
     return Interval(value, low, high, f"precision at exactly this FPR, from the TPR: {tpr.method}")
 
 
-def estimate_at_transferred_threshold(part: AttackPart, fpr: float, settings: EstimateSettings) -> list[Estimate]:
+def _estimate_at_transferred_threshold(part: AttackPart, fpr: float, settings: EstimateSettings) -> list[Estimate]:
     """TPR, the FPR really obtained, precision and empirical epsilon at the threshold learned on other folds."""
     if name_operating_point(fpr) not in part.decisions or fpr * int((~part.member).sum()) < 1 - 1e-9:
         return []
     confidence, counts = settings.confidence, part.counts(name_operating_point(fpr))
     at: dict[str, Any] = {"fpr": fpr, "threshold": "transferred"}
     found = [
-        part.estimate("tpr", estimate_exact_share(counts.tp, counts.n_members, confidence), confidence, **at),
-        part.estimate("fpr", estimate_exact_share(counts.fp, counts.n_non_members, confidence), confidence, **at),
+        part.estimate("tpr", _estimate_exact_share(counts.tp, counts.n_members, confidence), confidence, **at),
+        part.estimate("fpr", _estimate_exact_share(counts.fp, counts.n_non_members, confidence), confidence, **at),
     ]
     if part.group is None:
         found.append(part.estimate("epsilon_empirical", epsilon_empirical(counts, confidence=confidence), confidence, **at))
@@ -245,13 +247,13 @@ def estimate_at_transferred_threshold(part: AttackPart, fpr: float, settings: Es
     return found
 
 
-def estimate_exact_share(k: float, n: float, confidence: float) -> Interval:
+def _estimate_exact_share(k: float, n: float, confidence: float) -> Interval:
     """A share with its Clopper-Pearson interval."""
     low, high = clopper_pearson(k, n, confidence)
     return Interval(k / n, float(low), float(high), "Clopper-Pearson; threshold from other folds")
 
 
-def estimate_balanced_point(
+def _estimate_balanced_point(
     part: AttackPart, settings: EstimateSettings, threshold: Threshold, curve: Roc | None = None
 ) -> list[Estimate]:
     """Accuracy, precision, recall and their kin at the threshold with the best balanced accuracy."""

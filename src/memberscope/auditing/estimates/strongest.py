@@ -80,7 +80,7 @@ def estimate_strongest(arrays: AuditArrays, at: AttackScores, settings: Estimate
             continue
         tpr = estimate_strongest_tpr(usable, fpr, settings.confidence)
         found.append(tpr)
-        found += [estimate_precision(tpr, prior) for prior in settings.priors]
+        found += [_estimate_precision(tpr, prior) for prior in settings.priors]
     return [replace(entry, access=at.access, restriction=at.restriction) for entry in found]
 
 
@@ -114,10 +114,10 @@ def estimate_strongest_tpr(parts: list[AttackPart], fpr: float, confidence: floa
 
 def estimate_strongest_ppv(parts: list[AttackPart], fpr: float, prior: float, confidence: float) -> Estimate:
     """Precision of the strongest attack at exactly `fpr`."""
-    return estimate_precision(estimate_strongest_tpr(parts, fpr, confidence), prior)
+    return _estimate_precision(estimate_strongest_tpr(parts, fpr, confidence), prior)
 
 
-def estimate_precision(tpr: Estimate, prior: float) -> Estimate:
+def _estimate_precision(tpr: Estimate, prior: float) -> Estimate:
     """Precision of an adversary who accuses exactly the estimate's rate of the non-members, from the limits of its TPR."""
     assert tpr.fpr is not None
     found = convert_tpr_to_ppv(Interval(tpr.value, tpr.low, tpr.high, tpr.method), tpr.fpr, prior)

@@ -59,10 +59,10 @@ def measure_trainings(before: Sequence[float], after: Sequence[float]) -> Betwee
     return BetweenTrainings(variance, freedom, (len(before), len(after)))
 
 
-def interpolate_tpr(curve: Roc, fpr: float) -> float:
+def _interpolate_tpr(curve: Roc, fpr: float) -> float:
     """TPR at `fpr` on straight lines between the vertices of `curve`.
 
-    >>> interpolate_tpr(roc(np.array([9.0, 9, 5, 5]), np.array([True, False, True, False])), 0.25)
+    >>> _interpolate_tpr(roc(np.array([9.0, 9, 5, 5]), np.array([True, False, True, False])), 0.25)
     0.25
     """
     return float(np.interp(fpr * curve.n_non_members, curve.fp, curve.tp)) / curve.n_members
@@ -95,7 +95,7 @@ class TargetNumbers:
             return []
         if fpr is None:
             return [float(value) for value in np.max([self.auc[name] for name in names], axis=0)]
-        return [max(interpolate_tpr(self.curves[name][k], fpr) for name in names) for k in range(self.n_targets)]
+        return [max(_interpolate_tpr(self.curves[name][k], fpr) for name in names) for k in range(self.n_targets)]
 
 
 def _build_curve(target: AuditArrays, name: str) -> Roc | None:

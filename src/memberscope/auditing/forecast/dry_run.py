@@ -86,17 +86,17 @@ def forecast_audit(
     timings = timings or Timings()
     n_members, n_others = int(subject.member.sum()), int((~subject.member).sum())
     n, levels = n_members + n_others, list_audit_levels(subject.target, subject.target.signal, plan.threat, plan.restrictions)
-    runs, not_run = split_runs(plan, subject, training, levels)
+    runs, not_run = _split_runs(plan, subject, training, levels)
     models = 0
     if training is not None and list_signal_requests(plan, levels):
         models = len(build_training_job(plan, subject, training, levels, np.random.SeedSequence(plan.seed)).inside)
-    left = count_remaining_models(plan, subject, training, levels, store)
+    left = _count_remaining_models(plan, subject, training, levels, store)
     seconds = estimate_audit_seconds(plan, subject, training, levels, runs, timings)
     done = 0.0 if not models + plan.targets else 1 - left.stored / (models + plan.targets)
-    queries = count_target_queries(plan, subject, training, runs, models)
+    queries = _count_target_queries(plan, subject, training, runs, models)
     rest = replace(
         seconds,
-        asking=estimate_rate_limited_seconds(subject, queries) if seconds.asking is None else seconds.asking,
+        asking=_estimate_rate_limited_seconds(subject, queries) if seconds.asking is None else seconds.asking,
         training=None if timings.model is None else timings.model * left.to_train,
         observing=None if seconds.observing is None else seconds.observing * done,
     )
@@ -108,22 +108,22 @@ def forecast_audit(
         n_members=n_members,
         n_non_members=n_others,
         queries=queries,
-        model_queries=count_model_queries(plan, subject, training, levels, models),
-        minutes=rest.wall(cores, count_parallel_jobs(training)) / 60,
+        model_queries=_count_model_queries(plan, subject, training, levels, models),
+        minutes=rest.wall(cores, _count_parallel_jobs(training)) / 60,
         seconds=rest,
-        unknown=describe_unknown_times(plan, subject, runs, rest, left),
+        unknown=_describe_unknown_times(plan, subject, runs, rest, left),
         megabytes=stored / 1e6,
         models=models,
         targets=plan.targets,
-        model_megabytes=count_stored_bytes(plan, subject, training, levels, models) / 1e6,
+        model_megabytes=_count_stored_bytes(plan, subject, training, levels, models) / 1e6,
         smallest_fpr=smallest_fpr(n_others),
-        detectable=list_detectable_rows(plan, subject, runs),
+        detectable=_list_detectable_rows(plan, subject, runs),
         notes=describe_unused_seed(training),
         standing=left,
     )
 
 
-def split_runs(
+def _split_runs(
     plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...]
 ) -> tuple[list[tuple[Attack, Level]], list[NotRun]]:
     """Attacks with the levels they will run at, and those that will not run, with the reason."""
@@ -131,7 +131,7 @@ def split_runs(
     not_run = [NotRun(attack.name, plan.threat.access.word, why) for attack, why in plan.withheld()]
     for attack in plan.chosen():
         at = [level for level in levels if is_worth_running(attack, level)]
-        why = explain_not_run(attack, at, plan, subject, training)
+        why = _explain_not_run(attack, at, plan, subject, training)
         if why is None:
             runs += [(attack, level) for level in at]
         else:
@@ -139,7 +139,7 @@ def split_runs(
     return runs, not_run
 
 
-def explain_not_run(attack: Attack, at: list[Level], plan: Plan, subject: Subject, training: Training | None) -> str | None:
+def _explain_not_run(attack: Attack, at: list[Level], plan: Plan, subject: Subject, training: Training | None) -> str | None:
     """The reason why an attack will not run at the levels `at`; None if it will."""
     signal, needs = subject.target.signal, attack.needs
     if not at:
@@ -159,7 +159,7 @@ def explain_not_run(attack: Attack, at: list[Level], plan: Plan, subject: Subjec
     return None
 
 
-def list_detectable_rows(
+def _list_detectable_rows(
     plan: Plan, subject: Subject, runs: list[tuple[Attack, Level]]
 ) -> list[tuple[float, float, float | None]]:
     """For each rate of the policy (or each that is reported): the limit, and the smallest TPR that would fail it."""
@@ -171,7 +171,7 @@ def list_detectable_rows(
     return [(row["fpr"], row["limit"], row["tpr"]) for row in rows]
 
 
-def count_target_queries(
+def _count_target_queries(
     plan: Plan, subject: Subject, training: Training | None, runs: list[tuple[Attack, Level]], models: int
 ) -> int:
     """The most records that the target will be asked about: each view, each search, the population, and some a second time."""
@@ -191,7 +191,9 @@ def count_target_queries(
     return asked + (min(PROBE, n) if can_ask_twice(plan, training) else 0)
 
 
-def count_model_queries(plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...], models: int) -> int:
+def _count_model_queries(
+    plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...], models: int
+) -> int:
     """The most records that reference models and further targets will be asked about, searches included."""
     if training is None:
         return 0
@@ -204,7 +206,7 @@ def count_model_queries(plan: Plan, subject: Subject, training: Training | None,
     return models * asked(alone=False) + plan.targets * asked(alone=True)
 
 
-def estimate_rate_limited_seconds(subject: Subject, queries: int) -> float | None:
+def _estimate_rate_limited_seconds(subject: Subject, queries: int) -> float | None:
     """Seconds that an endpoint's rate limit makes of so many queries; None where there is no limit, since endpoints are not asked."""
     endpoint = getattr(find_metered_target(subject.target), "endpoint", None)
     if endpoint is None or endpoint.rate is None:
@@ -212,7 +214,7 @@ def estimate_rate_limited_seconds(subject: Subject, queries: int) -> float | Non
     return float(-(-queries // endpoint.rows_a_request) / endpoint.rate)
 
 
-def describe_unknown_times(
+def _describe_unknown_times(
     plan: Plan, subject: Subject, runs: list[tuple[Attack, Level]], seconds: Seconds, left: ResumeState
 ) -> list[str]:
     """What the minutes leave out, in sentences."""
@@ -233,13 +235,13 @@ def describe_unknown_times(
     return found
 
 
-def count_parallel_jobs(training: Training | None) -> int:
+def _count_parallel_jobs(training: Training | None) -> int:
     """Models that are trained at a time on this machine."""
     jobs = 1 if training is None or training.execution.backend == "sequential" else training.execution.n_jobs
     return (os.cpu_count() or 1) if jobs < 0 else max(jobs, 1)
 
 
-def count_remaining_models(
+def _count_remaining_models(
     plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...], store: Store | None
 ) -> ResumeState:
     """How many of the reference models and further targets are stored, kept, or to train."""
@@ -254,13 +256,13 @@ def count_remaining_models(
     return ResumeState(*(sum(getattr(part, name) for part in parts) for name in ("stored", "kept", "to_train")))
 
 
-def count_stored_bytes(plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...], models: int) -> int:
+def _count_stored_bytes(plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...], models: int) -> int:
     """Bytes stored of the reference models and of the further targets, of which all answers are kept as well."""
     whole = 8 * len(subject.records) * subject.target.n_classes
-    return (models + plan.targets) * count_bytes_per_model(plan, subject, training, levels) + plan.targets * whole
+    return (models + plan.targets) * _count_bytes_per_model(plan, subject, training, levels) + plan.targets * whole
 
 
-def count_bytes_per_model(plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...]) -> int:
+def _count_bytes_per_model(plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...]) -> int:
     """What is stored of one reference model: a float32 a signal, record and view, all outputs where an attack needs them."""
     records = len(subject.records) + (len(training.population) if training and training.population else 0)
     per_record = 8

@@ -77,7 +77,7 @@ def _assign_units(member: Bools, n_folds: int, rng: np.random.Generator, unit: I
     return np.asarray(fold_of_unit[codes])
 
 
-def mark_known_records(member: Bools, fold: Ints, hidden_folds: tuple[int, ...]) -> np.ndarray[tuple[int], np.dtype[np.int8]]:
+def _mark_known_records(member: Bools, fold: Ints, hidden_folds: tuple[int, ...]) -> np.ndarray[tuple[int], np.dtype[np.int8]]:
     """What the adversary is granted (n,): the truth outside `hidden_folds`, -1 inside."""
     return np.where(np.isin(fold, hidden_folds), -1, member.astype(np.int8)).astype(np.int8)
 
@@ -102,7 +102,7 @@ def crossfit_attack(
 
     def scored(hidden: tuple[int, ...]) -> Floats:
         stream = np.random.default_rng(np.random.SeedSequence([*flatten_seed(seed), *hidden]))
-        return attack.score(replace(evidence, known=mark_known_records(member, fold, hidden)), stream)
+        return attack.score(replace(evidence, known=_mark_known_records(member, fold, hidden)), stream)
 
     if attack.needs.known == "none":
         return CrossFit(scored(tuple(range(n_folds))), None)

@@ -37,19 +37,19 @@ def score_attacks(plan: Plan, got: Collected, settings: EstimateSettings, report
             seen = got.evidence_for(attack, level)
             fit = fitting.crossfit_attack(attack, seen, member, fold, got.streams["scores"], pairs=level.declared)
         except UnmetNeedError as error:
-            return NotRun(attack.name, level.word, f"{error}{explain_missing_references(attack, got)}")
+            return NotRun(attack.name, level.word, f"{error}{_explain_missing_references(attack, got)}")
         entry = AttackScores(
             attack.name,
             level.access.word,
             fit.elsewhere is not None,
             fit.scores,
             fitting.transfer_thresholds(fit, member, fold, settings.fprs) if level.declared else {},
-            count_attack_queries(got, attack, level, seen),
+            _count_attack_queries(got, attack, level, seen),
             level.restriction,
             level.declared,
         )
         risk = fitting.estimate_posteriors(fit, member, fold, plan.threat.prior) if level.declared else None
-        return add_budget_stages(got, attack, level, entry, seen), risk
+        return _add_budget_stages(got, attack, level, entry, seen), risk
 
     answers = map_in_parallel(attempt, jobs, lambda done, n: report("attack", done, n), long=lambda job: job[0].needs.features)
     ran_well = [answer for answer in answers if isinstance(answer, tuple)]
@@ -58,7 +58,7 @@ def score_attacks(plan: Plan, got: Collected, settings: EstimateSettings, report
     refused = [(answer, job[1]) for answer, job in zip(answers, jobs, strict=True) if isinstance(answer, NotRun)]
     said = {(entry.attack, entry.why) for entry, level in refused if level.declared}
     not_run = [NotRun(attack.name, plan.threat.access.word, why) for attack, why in plan.withheld()]
-    not_run += note_unoffered_access(plan, got) + [
+    not_run += _note_unoffered_access(plan, got) + [
         entry for entry, level in refused if level.declared or (entry.attack, entry.why) not in said
     ]
     if not scored:
@@ -66,17 +66,17 @@ def score_attacks(plan: Plan, got: Collected, settings: EstimateSettings, report
     ran = {entry.attack for entry in scored} | {entry.attack for entry in not_run}
     for attack in plan.chosen():
         if attack.name not in ran:
-            why = explain_no_level(attack, plan, got)
+            why = _explain_no_level(attack, plan, got)
             not_run.append(NotRun(attack.name, plan.threat.access.word, why))
     groups, values = encode_groups(got.subject)
     arrays = AuditArrays(
         got.subject.records.ids, member, got.subject.records.y, fold, tuple(scored), groups, values, posterior, unit=unit
     )
     arrays.comparable.update({entry.name: pool_scores(entry, arrays) for entry in scored})
-    return arrays, not_run + note_unresolved_rates(plan, arrays, settings)
+    return arrays, not_run + _note_unresolved_rates(plan, arrays, settings)
 
 
-def explain_missing_references(attack: Attack, got: Collected) -> str:
+def _explain_missing_references(attack: Attack, got: Collected) -> str:
     """A sentence on the reference models that could not be trained, where an attack needs more than are left."""
     if got.references is None or not got.references.fleet.failures or not any(attack.needs.references):
         return ""
@@ -84,7 +84,7 @@ def explain_missing_references(attack: Attack, got: Collected) -> str:
     return f" {len(failures)} of {len(got.references.fleet)} could not be trained. {failures[min(failures)].why}"
 
 
-def note_unoffered_access(plan: Plan, got: Collected) -> list[NotRun]:
+def _note_unoffered_access(plan: Plan, got: Collected) -> list[NotRun]:
     """A note for each declared access level that the target does not offer."""
     missing = [access for access in Access if got.levels[-1].access < access <= plan.threat.access]
     declared = got.levels[-1].restriction
@@ -92,7 +92,7 @@ def note_unoffered_access(plan: Plan, got: Collected) -> list[NotRun]:
     return [NotRun("all", access.word, f"The model returns {got.observed.signal} only{limits}.") for access in missing]
 
 
-def explain_no_level(attack: Attack, plan: Plan, got: Collected) -> str:
+def _explain_no_level(attack: Attack, plan: Plan, got: Collected) -> str:
     """Why an attack has no level to run at."""
     needed = attack.needs.access
     if needed > plan.threat.access:
@@ -100,13 +100,13 @@ def explain_no_level(attack: Attack, plan: Plan, got: Collected) -> str:
     return f"It needs access {needed.word!r}; the model returns {got.observed.signal}."
 
 
-def count_attack_queries(got: Collected, attack: Attack, level: Level, seen: Evidence) -> int:
+def _count_attack_queries(got: Collected, attack: Attack, level: Level, seen: Evidence) -> int:
     """The most queries that one record took: one a view, or what the search asked."""
     measured = got.measured.found.get(got.wanted(attack, level).spec)
     return int(seen.target.shape[1] if measured is None else measured.queries[:, -1].max())
 
 
-def add_budget_stages(got: Collected, attack: Attack, level: Level, entry: AttackScores, seen: Evidence) -> AttackScores:
+def _add_budget_stages(got: Collected, attack: Attack, level: Level, entry: AttackScores, seen: Evidence) -> AttackScores:
     """The entry with what the attack would have scored on smaller budgets, for searches that learn nothing and compare nothing."""
     measured = got.measured.found.get(got.wanted(attack, level).spec)
     if measured is None or measured.values.shape[1] < 2 or sum(attack.needs.references) or attack.needs.known != "none":
@@ -118,7 +118,7 @@ def add_budget_stages(got: Collected, attack: Attack, level: Level, entry: Attac
     return replace(entry, budgets=measured.queries.max(axis=0).astype(np.int64), stages=scores)
 
 
-def note_unresolved_rates(plan: Plan, arrays: AuditArrays, settings: EstimateSettings) -> list[NotRun]:
+def _note_unresolved_rates(plan: Plan, arrays: AuditArrays, settings: EstimateSettings) -> list[NotRun]:
     """A note for each rate that attacks fitted fold by fold cannot resolve though the whole hold-out does."""
     learned = sorted({entry.attack for entry in arrays.scored if entry.learned})
     smallest = int(np.bincount(arrays.fold[~arrays.member]).min())

@@ -26,7 +26,7 @@ METHOD = (
 )
 
 
-def substitute_target_model(got: Collected, k: int) -> Collected:
+def _substitute_target_model(got: Collected, k: int) -> Collected:
     """What was collected, with target model `k` where the audited model was: its membership, its answers, its own streams."""
     assert got.procedure is not None
     fleet, labels = got.procedure.fleet, got.subject.records.y
@@ -48,7 +48,7 @@ def substitute_target_model(got: Collected, k: int) -> Collected:
         references = replace(references, evidence=found, observed=outputs)
     return replace(
         got,
-        measured=select_target_measurements(got, k),
+        measured=_select_target_measurements(got, k),
         subject=replace(got.subject, member=fleet.inside[k]),
         observed=replace(got.observed, outputs=outputs),
         evidence=evidence,
@@ -57,7 +57,7 @@ def substitute_target_model(got: Collected, k: int) -> Collected:
     )
 
 
-def select_target_measurements(got: Collected, k: int) -> Measurements:
+def _select_target_measurements(got: Collected, k: int) -> Measurements:
     """What was measured of target model `k`, with the number of queries that the audited model's search took."""
     assert got.procedure is not None
     found, refused = {}, dict(got.measured.refused)
@@ -83,7 +83,7 @@ def score_targets(
     names, known = got.procedure.named(), {(entry.attack, entry.access) for entry in not_run}
     found, missing = {}, []
     for done, (name, k) in enumerate(names):
-        arrays, without = score_attacks(plan, substitute_target_model(got, k), settings, lambda stage, done, total: None)
+        arrays, without = score_attacks(plan, _substitute_target_model(got, k), settings, lambda stage, done, total: None)
         found[name] = replace(arrays, groups={}, group_values={}, posterior={})
         missing += [
             replace(entry, why=f"On {name}: {entry.why}") for entry in without if (entry.attack, entry.access) not in known

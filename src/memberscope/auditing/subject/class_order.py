@@ -31,12 +31,12 @@ def require_order(predicted: Ints, labels: Ints, n_classes: int) -> None:
         return
     chosen_on, rest = np.array_split(np.random.default_rng(0).permutation(len(labels)), 2)
     columns, truth = predicted[rest], labels[rest]
-    order = undo_unsupported_cycles(find_better_order(predicted[chosen_on], labels[chosen_on], n_classes), columns, truth)
+    order = _undo_unsupported_cycles(_find_better_order(predicted[chosen_on], labels[chosen_on], n_classes), columns, truth)
     plain, moved = columns == truth, order[columns] == truth
     gained, lost = int((moved & ~plain).sum()), int((plain & ~moved).sum())
     if gained - lost <= SURE * (gained + lost) ** 0.5:
         return
-    if kappa(order[columns], truth, n_classes) < LEAST:  # both sides merely favour some class, each its own
+    if _kappa(order[columns], truth, n_classes) < LEAST:  # both sides merely favour some class, each its own
         return
     shown = ", ".join(str(c) for c in order[:10]) + (", …" if n_classes > 10 else "")
     raise InputError(
@@ -46,10 +46,10 @@ def require_order(predicted: Ints, labels: Ints, n_classes: int) -> None:
     )
 
 
-def find_better_order(predicted: Ints, labels: Ints, n_classes: int) -> Ints:
+def _find_better_order(predicted: Ints, labels: Ints, n_classes: int) -> Ints:
     """The class (k,) that each of the model's columns would have to be for most agreement.
 
-    >>> find_better_order(np.array([0, 1, 2]), np.array([1, 2, 0]), 3).tolist()
+    >>> _find_better_order(np.array([0, 1, 2]), np.array([1, 2, 0]), 3).tolist()
     [1, 2, 0]
     """
     from scipy.optimize import linear_sum_assignment
@@ -59,10 +59,10 @@ def find_better_order(predicted: Ints, labels: Ints, n_classes: int) -> Ints:
     return found
 
 
-def undo_unsupported_cycles(order: Ints, predicted: Ints, labels: Ints) -> Ints:
+def _undo_unsupported_cycles(order: Ints, predicted: Ints, labels: Ints) -> Ints:
     """`order` (k,) with those of its cycles undone in which some class gains nothing, as where a model never predicts one.
 
-    >>> undo_unsupported_cycles(np.array([1, 0, 3, 2]), np.array([0, 1, 2, 2]), np.array([1, 0, 3, 3])).tolist()
+    >>> _undo_unsupported_cycles(np.array([1, 0, 3, 2]), np.array([0, 1, 2, 2]), np.array([1, 0, 3, 3])).tolist()
     [1, 0, 2, 3]
     """
     found, n = order.copy(), len(order)
@@ -81,10 +81,10 @@ def undo_unsupported_cycles(order: Ints, predicted: Ints, labels: Ints) -> Ints:
     return found
 
 
-def kappa(predicted: Ints, labels: Ints, n_classes: int) -> float:
+def _kappa(predicted: Ints, labels: Ints, n_classes: int) -> float:
     """Cohen's kappa: agreement beyond what the shares of classes on both sides would give by chance, 1 at most.
 
-    >>> kappa(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 0]), 2)
+    >>> _kappa(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 0]), 2)
     0.5
     """
     a, b = (np.bincount(side, minlength=n_classes) / len(labels) for side in (predicted, labels))

@@ -78,8 +78,8 @@ def find_overlap(features: Floats, member: Bools, seed: int = 0, *, apart: Bools
     """
     keys = hash_feature_rows(features)
     counted = np.ones(len(member), dtype=bool) if apart is None else ~apart
-    exact, involved = find_exact_pairs(keys, member)
-    edges, compared = find_near_edges(features, keys, member)
+    exact, involved = _find_exact_pairs(keys, member)
+    edges, compared = _find_near_edges(features, keys, member)
     edges = edges[counted[edges].all(axis=1)]
     crossing = member[edges[:, 0]] != member[edges[:, 1]]
     involved[edges[crossing].ravel()] = True
@@ -90,12 +90,12 @@ def find_overlap(features: Floats, member: Bools, seed: int = 0, *, apart: Bools
         surplus.append(measure_near_surplus(edges, compared[counted[compared]], member, scale, n_others, seed))
     sides = [np.flatnonzero(member == side) for side in (True, False)]
     own = np.unique(edges[~crossing])
-    within = [int(mark_repeated_keys(keys[side]).sum()) for side in sides]
+    within = [int(_mark_repeated_keys(keys[side]).sum()) for side in sides]
     near_within = [int(np.isin(side, own).sum()) for side in sides]
     sizes = [int((member[compared] == side).sum()) for side in (True, False)]
     return Overlap(
         exact,
-        find_nearest_pairs(edges[crossing], member, exact[:, 0]),
+        _find_nearest_pairs(edges[crossing], member, exact[:, 0]),
         (sizes[0], sizes[1]),
         involved,
         tuple(surplus),
@@ -110,20 +110,20 @@ def find_equal_answers(answers: Floats, labels: Ints, member: Bools, seed: int =
     None where equal answers are common within a side, as those of a small forest are: they then say nothing of the records.
     """
     keys = hash_feature_rows(answers, labels)
-    within = [int(mark_repeated_keys(keys[side]).sum()) for side in (member, ~member)]
+    within = [int(_mark_repeated_keys(keys[side]).sum()) for side in (member, ~member)]
     if within[0] > MOST_EQUAL * member.sum() or within[1] > MOST_EQUAL * (~member).sum():
         return None
-    exact, involved = find_exact_pairs(keys, member)
+    exact, involved = _find_exact_pairs(keys, member)
     none = np.empty((0, 2), dtype=np.int64)
     sizes = (int(member.sum()), int((~member).sum()))
     surplus = (measure_exact_surplus(keys, member, seed),)
     return Overlap(exact, none, sizes, involved, surplus, (within[0], within[1]))
 
 
-def mark_repeated_keys(keys: Keys) -> Bools:
+def _mark_repeated_keys(keys: Keys) -> Bools:
     """Mask (n,) of the keys (n,) that are not unique.
 
-    >>> mark_repeated_keys(np.array([3, 1, 3], dtype=np.uint64)).tolist()
+    >>> _mark_repeated_keys(np.array([3, 1, 3], dtype=np.uint64)).tolist()
     [True, False, True]
     """
     _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
@@ -131,7 +131,7 @@ def mark_repeated_keys(keys: Keys) -> Bools:
     return mask
 
 
-def find_exact_pairs(keys: Keys, member: Bools) -> tuple[Ints, Bools]:
+def _find_exact_pairs(keys: Keys, member: Bools) -> tuple[Ints, Bools]:
     """Each non-member (p, 2) that equals some member, with the first such member, and all records (n,) so involved."""
     inside, outside = np.flatnonzero(member), np.flatnonzero(~member)
     values, first = np.unique(keys[inside], return_index=True)
@@ -141,46 +141,46 @@ def find_exact_pairs(keys: Keys, member: Bools) -> tuple[Ints, Bools]:
     return pairs, np.isin(keys, keys[outside[equal]])
 
 
-def find_nearest_pairs(across: Ints, member: Bools, twins: Ints) -> Ints:
+def _find_nearest_pairs(across: Ints, member: Bools, twins: Ints) -> Ints:
     """One near pair (p, 2), non-member first, for each non-member of the edges `across` (e, 2) without an exact twin."""
     ordered = np.where(member[across[:, :1]], across[:, ::-1], across)
     values, first = np.unique(ordered[:, 0], return_index=True)
     return ordered[first[~np.isin(values, twins)]].astype(np.int64).reshape(-1, 2)
 
 
-def find_near_edges(features: Floats, keys: Keys, member: Bools) -> tuple[Ints, Ints]:
+def _find_near_edges(features: Floats, keys: Keys, member: Bools) -> tuple[Ints, Ints]:
     """Near pairs (e, 2) that are not equal, and the positions (c,) that were compared, some of each side.
 
     Near is what lies much nearer than the nearest fellow usually does: within the sparser side, so that repeating the
     records of one side makes nothing less near, or across the sides, so that several rows of each person do not either.
     """
-    compared = np.concatenate([sample_positions(np.flatnonzero(member == side), keys) for side in (True, False)])
+    compared = np.concatenate([_sample_positions(np.flatnonzero(member == side), keys) for side in (True, False)])
     none, inside = np.empty((0, 2), dtype=np.int64), member[compared]
     if min(int(inside.sum()), int((~inside).sum())) < 3:
         return none, compared
-    sketch = sketch_features(standardise_features(features))[compared]
-    own, other = measure_side_distances(sketch, inside)
+    sketch = _sketch_features(_standardise_features(features))[compared]
+    own, other = _measure_side_distances(sketch, inside)
     within = [float(np.median(own[side])) for side in (inside, ~inside)]
     across = [float(np.median(other[side])) for side in (inside, ~inside)]
     radius = NEAR * max(*within, min(across))
     close = np.flatnonzero(np.minimum(own, other) < radius)
     if radius <= 0 or not len(close):
         return none, compared
-    edges = find_edges_within(sketch, close, radius)
+    edges = _find_edges_within(sketch, close, radius)
     if len(edges) > MOST_EDGES:
         return none, compared
     edges = compared[edges]
     return edges[keys[edges[:, 0]] != keys[edges[:, 1]]], compared
 
 
-def sample_positions(where: Ints, keys: Keys) -> Ints:
+def _sample_positions(where: Ints, keys: Keys) -> Ints:
     """At most `MAX_RECORDS` of the positions, chosen by a hash of their content, in order."""
     if len(where) <= MAX_RECORDS:
         return where
     return np.sort(where[np.argsort(mix_keys(keys[where]), kind="stable")[:MAX_RECORDS]])
 
 
-def standardise_features(features: Floats) -> Floats:
+def _standardise_features(features: Floats) -> Floats:
     """Features in units of their spread, missing entries at the mean."""
     seen = ~np.isnan(features)
     mean = np.where(seen, features, 0.0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
@@ -190,7 +190,7 @@ def standardise_features(features: Floats) -> Floats:
     return units
 
 
-def sketch_features(features: Floats) -> Floats:
+def _sketch_features(features: Floats) -> Floats:
     """Random projections (n, 32) that keep distances roughly, for records with many features."""
     if features.shape[1] <= SKETCH:
         return features
@@ -199,7 +199,7 @@ def sketch_features(features: Floats) -> Floats:
     return sketch
 
 
-def compute_row_distances(points: Floats, rows: Ints) -> Floats:
+def _compute_row_distances(points: Floats, rows: Ints) -> Floats:
     """Squared distances (r, n) of some `rows` of `points` (n, d) to all, infinite to themselves."""
     norms = (points**2).sum(axis=1)
     squared: Floats = norms - 2 * points[rows] @ points.T + norms[rows][:, None]
@@ -207,7 +207,7 @@ def compute_row_distances(points: Floats, rows: Ints) -> Floats:
     return squared
 
 
-def measure_side_distances(points: Floats, inside: Bools) -> tuple[Floats, Floats]:
+def _measure_side_distances(points: Floats, inside: Bools) -> tuple[Floats, Floats]:
     """Distance (n,) of each point to its nearest fellow on its own side and on the other, in blocks of bounded memory."""
     n = len(points)
     sides = {side: np.flatnonzero(inside == side) for side in (True, False)}
@@ -217,7 +217,7 @@ def measure_side_distances(points: Floats, inside: Bools) -> tuple[Floats, Float
     nearest = np.empty((n, 2))
     for start in range(0, n, block):
         rows = np.arange(start, min(start + block, n))
-        squared = compute_row_distances(moved, rows)
+        squared = _compute_row_distances(moved, rows)
         for column, part in enumerate((squared[:, :border], squared[:, border:])):
             index = part.argmin(axis=1) + column * border
             nearest[rows, column] = np.sqrt(((moved[rows] - moved[index]) ** 2).sum(axis=1))
@@ -227,7 +227,7 @@ def measure_side_distances(points: Floats, inside: Bools) -> tuple[Floats, Float
     return own, other
 
 
-def find_edges_within(points: Floats, rows: Ints, radius: float) -> Ints:
+def _find_edges_within(points: Floats, rows: Ints, radius: float) -> Ints:
     """Pairs (e, 2) of points, one of them among `rows`, that are less than `radius` apart, each once."""
     block = max(1, 20_000_000 // len(points))
     among = np.zeros(len(points), dtype=bool)
@@ -236,7 +236,7 @@ def find_edges_within(points: Floats, rows: Ints, radius: float) -> Ints:
     total = 0
     for start in range(0, len(rows), block):
         part = rows[start : start + block]
-        near = compute_row_distances(points, part) < 4 * radius**2 + 1e-9  # rounding; the true distance follows
+        near = _compute_row_distances(points, part) < 4 * radius**2 + 1e-9  # rounding; the true distance follows
         first, second = np.nonzero(near)
         a, b = part[first], second
         once = (a < b) | ~among[b]

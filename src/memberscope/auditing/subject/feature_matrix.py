@@ -34,19 +34,19 @@ def build_feature_matrix(x: Any) -> Floats | None:
     if isinstance(x, np.ndarray) and x.dtype.kind in "buif":
         return x.reshape(len(x), -1).astype(np.float64)
     if is_frame(x):
-        return stack_column_codes(list_values(x), count_rows(x))
+        return _stack_column_codes(list_values(x), count_rows(x))
     if is_sparse(x):
         return np.asarray(x.toarray(), dtype=np.float64)
     values = convert_to_array(x)
     if isinstance(values, np.ndarray) and values.dtype.kind in "buif":
         return values.reshape(len(values), -1).astype(np.float64)
-    return stack_column_codes(split_object_columns(values), len(values))
+    return _stack_column_codes(_split_object_columns(values), len(values))
 
 
-def split_object_columns(x: Any) -> list[NDArray[Any]]:
+def _split_object_columns(x: Any) -> list[NDArray[Any]]:
     """Columns (n,) of records that numpy does not read as numbers: one a key of dictionaries, one a place of sequences, else one.
 
-    >>> [column.tolist() for column in split_object_columns([{"a": 1}, {"a": 2, "b": "x"}])]
+    >>> [column.tolist() for column in _split_object_columns([{"a": 1}, {"a": 2, "b": "x"}])]
     [[1.0, 2.0], [None, 'x']]
     """
     if isinstance(x, np.ndarray) and x.ndim > 1:
@@ -61,15 +61,15 @@ def split_object_columns(x: Any) -> list[NDArray[Any]]:
     return [convert_objects(values)]
 
 
-def stack_column_codes(columns: list[NDArray[Any]], n: int) -> Floats:
+def _stack_column_codes(columns: list[NDArray[Any]], n: int) -> Floats:
     """The columns (n,) as numbers side by side."""
-    return np.column_stack([encode_column(column) for column in columns]) if columns else np.zeros((n, 0))
+    return np.column_stack([_encode_column(column) for column in columns]) if columns else np.zeros((n, 0))
 
 
-def encode_column(column: NDArray[Any]) -> Floats:
+def _encode_column(column: NDArray[Any]) -> Floats:
     """One column (n,) as numbers: dates as seconds, words as the place of their sorted value, anything else by its text.
 
-    >>> encode_column(np.array(["2024-01-02", "NaT"], dtype="datetime64[D]")), encode_column(np.array(["b", None, "a"]))
+    >>> _encode_column(np.array(["2024-01-02", "NaT"], dtype="datetime64[D]")), _encode_column(np.array(["b", None, "a"]))
     (array([1.7041536e+09,           nan]), array([ 1., nan,  0.]))
     """
     values = np.asarray(column)

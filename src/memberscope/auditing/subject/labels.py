@@ -18,13 +18,13 @@ from memberscope.wire.answers import simplify_class_name
 SAMPLE = 1000  # records by which most features are told apart from the label
 
 
-def flatten_labels(y: Any) -> NDArray[Any]:
+def _flatten_labels(y: Any) -> NDArray[Any]:
     """Give labels (n,) of an array, a tensor, a list or a column, (n,) or (n, 1).
 
     Raises:
         InputError: There are several a record, or a record has none.
 
-    >>> flatten_labels([[0], [1]]).tolist()
+    >>> _flatten_labels([[0], [1]]).tolist()
     [0, 1]
     """
     values = as_numpy(y)
@@ -51,7 +51,7 @@ def read_whole_labels(y: Any) -> Ints:
     >>> read_whole_labels([0.0, 1.0]).tolist(), read_whole_labels(["0", "1"]).tolist()
     ([0, 1], [0, 1])
     """
-    values = flatten_labels(y)
+    values = _flatten_labels(y)
     if values.dtype.kind in "OUST":
         values = _parse_words(values)
     if values.dtype.kind in "iu":
@@ -95,7 +95,7 @@ def has_position_labels(members: Any, non_members: Any, classes: tuple[str, ...]
     labels = [side[1] for side in (members, non_members) if isinstance(side, tuple) and len(side) == 2]
     if "0" in classes or all(word in classes for y in labels for word in _spell_labels(y, classes)[0]):
         return False
-    return all(_parse_words(flatten_labels(y)).dtype.kind in "biuf" for y in labels)
+    return all(_parse_words(_flatten_labels(y)).dtype.kind in "biuf" for y in labels)
 
 
 def count_from_zero(y: Ints, n_classes: int, names: Sequence[str] | None) -> tuple[Ints, Sequence[str] | None, tuple[str, ...]]:
@@ -157,7 +157,7 @@ def _parse_words(values: NDArray[Any]) -> NDArray[Any]:
 
 def _spell_labels(y: Any, classes: tuple[str, ...]) -> tuple[list[str], Ints]:
     """Give the different labels of `y` (n,) as the model's classes write them, and which (n,) each record has."""
-    values = flatten_labels(y)
+    values = _flatten_labels(y)
     plain = {simplify_class_name(name): name for name in classes}
     found, inverse = np.unique(values.astype(np.str_) if values.dtype.kind == "O" else values, return_inverse=True)
     words = []

@@ -83,9 +83,9 @@ def make_subject(
         make_records(side, kind, None if by_position else lookup)
         for side, kind in ((members, "member"), (non_members, "non-member"))
     )
-    check_sides(inside, outside)
+    _check_sides(inside, outside)
     if unit is not None:
-        inside, outside = attach_unit(inside, unit[0], "member"), attach_unit(outside, unit[1], "non-member")
+        inside, outside = _attach_unit(inside, unit[0], "member"), _attach_unit(outside, unit[1], "non-member")
     x = None if inside.x is None or outside.x is None else stack_as_fitted(target, inside.x, outside.x)
     shared = [name for name in inside.groups if name in outside.groups]
     groups = {name: np.concatenate([inside.groups[name], outside.groups[name]]) for name in shared}
@@ -94,7 +94,7 @@ def make_subject(
     y = np.concatenate([inside.y, outside.y])
     target = resolve_n_classes(target, x, max(len(class_names or ()), int(y.max()) + 1))
     y, class_names, said = count_from_zero(y, target.n_classes, class_names)
-    records = Records(x, y, ids, groups, join_units(inside, outside))
+    records = Records(x, y, ids, groups, _join_units(inside, outside))
     features = build_feature_matrix(x)
     said += find_label_copies(features, y, name_columns(x) if is_frame(x) else ())
     notes = (*notes, *getattr(target, "notes", ()), *said)
@@ -117,7 +117,7 @@ def require_named_units(unit: str | None, subject: Subject) -> None:
         )
 
 
-def attach_unit(side: Records, unit: Any, kind: str) -> Records:
+def _attach_unit(side: Records, unit: Any, kind: str) -> Records:
     """The records of a side with the person or document (n,) of each.
 
     Raises:
@@ -128,7 +128,7 @@ def attach_unit(side: Records, unit: Any, kind: str) -> Records:
     return replace(side, unit=values.astype(np.str_))
 
 
-def join_units(inside: Records, outside: Records) -> np.ndarray[tuple[int], np.dtype[np.str_]] | None:
+def _join_units(inside: Records, outside: Records) -> np.ndarray[tuple[int], np.dtype[np.str_]] | None:
     """The units of both sides one after the other; None where neither side has any.
 
     Raises:
@@ -148,7 +148,7 @@ def order_signals(signals: StoredSignals, target: Target) -> Subject:
     answers = None
     if signals.features is None:
         answers = signals.outputs.reshape(n, -1).astype(np.float64)
-        refuse_same_sides(hash_feature_rows(answers, signals.labels), signals.member)
+        _refuse_same_sides(hash_feature_rows(answers, signals.labels), signals.member)
     records = Records(np.arange(n), signals.labels, signals.ids, dict(signals.groups), signals.unit)
     names = signals.classes or tuple(str(k) for k in range(target.n_classes))
     notes = () if signals.unit is not None else describe_independence(signals.id_like)
@@ -168,11 +168,11 @@ def check_subject(subject: Subject) -> Subject:
     if n_members == 0 or n_members == len(member):
         kind = "members" if n_members == 0 else "non-members"
         raise InputError(f"Expected records of both kinds, got no {kind}. Give at least a few hundred of each.")
-    refuse_repeated_ids(records.ids, member)
+    _refuse_repeated_ids(records.ids, member)
     if records.unit is not None:
-        require_units(records.unit, member)
+        _require_units(records.unit, member)
     if subject.features is not None:
-        refuse_same_sides(hash_feature_rows(subject.features, records.y), member)
+        _refuse_same_sides(hash_feature_rows(subject.features, records.y), member)
     if subject.target.signal != "loss" and len(np.unique(records.y)) < 2:
         raise InputError(
             f"Expected records of at least two classes, got only class {int(records.y[0])}. Give the other classes too."
@@ -180,7 +180,7 @@ def check_subject(subject: Subject) -> Subject:
     return subject
 
 
-def require_units(unit: np.ndarray[tuple[int], np.dtype[np.str_]], member: Bools) -> None:
+def _require_units(unit: np.ndarray[tuple[int], np.dtype[np.str_]], member: Bools) -> None:
     """Refuse units (n,) that stand on both sides, that nobody named, or that are too few to infer anything from.
 
     Raises:
@@ -204,7 +204,7 @@ def require_units(unit: np.ndarray[tuple[int], np.dtype[np.str_]], member: Bools
             )
 
 
-def refuse_repeated_ids(ids: np.ndarray[tuple[int], np.dtype[np.str_]], member: Bools) -> None:
+def _refuse_repeated_ids(ids: np.ndarray[tuple[int], np.dtype[np.str_]], member: Bools) -> None:
     """Refuse ids that repeat within a side or stand on both, with their number and the first of them.
 
     Raises:
@@ -224,7 +224,7 @@ def refuse_repeated_ids(ids: np.ndarray[tuple[int], np.dtype[np.str_]], member: 
         )
 
 
-def refuse_same_sides(keys: Keys, member: Bools) -> None:
+def _refuse_same_sides(keys: Keys, member: Bools) -> None:
     """Refuse sides that hold the same records, whatever their ids and order; equal `keys` (n,) are equal records.
 
     Tables of a handful of different records may agree by chance, and pass.
@@ -243,7 +243,7 @@ def refuse_same_sides(keys: Keys, member: Bools) -> None:
     )
 
 
-def check_sides(inside: Records, outside: Records) -> None:
+def _check_sides(inside: Records, outside: Records) -> None:
     """Refuse an empty side.
 
     Raises:

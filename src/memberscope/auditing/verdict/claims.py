@@ -62,10 +62,10 @@ class Tested:
     @property
     def limit(self) -> float:
         """The limit of the claim, on the scale of its estimate."""
-        return get_claim_limit(self.question.claim)
+        return _get_claim_limit(self.question.claim)
 
 
-def get_claim_limit(claim: AnyClaim) -> float:
+def _get_claim_limit(claim: AnyClaim) -> float:
     """The number that a claim allows at most: a TPR, an AUC, a precision or an epsilon."""
     if isinstance(claim, Claim):
         return claim.tpr
@@ -74,7 +74,7 @@ def get_claim_limit(claim: AnyClaim) -> float:
     return claim.ppv if isinstance(claim, PpvClaim) else claim.epsilon
 
 
-def list_questions(policy: Policy, arrays: AuditArrays) -> list[Question]:
+def _list_questions(policy: Policy, arrays: AuditArrays) -> list[Question]:
     """Every claim of a policy, once for each value of its group."""
     found: list[Question] = []
     for claim in policy.claims():
@@ -109,7 +109,7 @@ def examine_claims(
     epsilon are found. The access of each result is that of the attack that reached it.
     """
     return [
-        _test_question(question, arrays, parts, estimates, confidence, excess) for question in list_questions(policy, arrays)
+        _test_question(question, arrays, parts, estimates, confidence, excess) for question in _list_questions(policy, arrays)
     ]
 
 
@@ -172,10 +172,10 @@ def _test_epsilon(question: Question, estimates: list[Estimate], confidence: flo
             question, why_not="Expected members drawn by independent coins (--coins) for a bound on epsilon, got none declared."
         )
     best = max(bounds, key=lambda entry: entry.low)
-    refuted = best.low > get_claim_limit(question.claim)
+    refuted = best.low > _get_claim_limit(question.claim)
     p = SMALLEST_P if refuted else 1.0
     return Tested(
-        question, replace(best, exploratory=False), (p,), np.inf, best.high > get_claim_limit(question.claim), (p,), np.inf
+        question, replace(best, exploratory=False), (p,), np.inf, best.high > _get_claim_limit(question.claim), (p,), np.inf
     )
 
 
@@ -183,7 +183,7 @@ def _measure_claim(claim: Claim | AucClaim | PpvClaim, part: AttackPart, confide
     """P-value of a claim by one attack, and the attack's upper limit on the scale of the claim."""
     if isinstance(claim, AucClaim):
         interval = auc_interval(part.scores, part.member, confidence, part.unit)
-        return compute_auc_p_value(part, claim.auc), interval.high
+        return _compute_auc_p_value(part, claim.auc), interval.high
     if not part.resolves(claim.fpr):
         return 1.0, 1.0
     curve, strict = part.curves()
@@ -193,7 +193,7 @@ def _measure_claim(claim: Claim | AucClaim | PpvClaim, part: AttackPart, confide
     return p, high if isinstance(claim, Claim) else ppv(high, claim.fpr, claim.prior)
 
 
-def compute_auc_p_value(part: AttackPart, limit: float) -> float:
+def _compute_auc_p_value(part: AttackPart, limit: float) -> float:
     """One-sided p-value of "the AUC is at most `limit`", below a exactly when the lower limit at tail a exceeds it."""
 
     def excess(log_tail: float) -> float:
@@ -210,7 +210,7 @@ def can_refute_claim(claim: AnyClaim, part: AttackPart, significance: float) -> 
     if isinstance(claim, AucClaim):
         best = np.where(part.member, part.scores.max(), part.scores)
         perfect = replace(part, scores=best)
-        return compute_auc_p_value(perfect, claim.auc) < significance
+        return _compute_auc_p_value(perfect, claim.auc) < significance
     if isinstance(claim, EpsilonClaim):
         return False
     curve, strict = part.curves()
@@ -249,11 +249,11 @@ def _find_worst_case(
     for left_out in (order[len(order) - n :], order[:n]):
         keep = np.ones(len(part.member), dtype=bool)
         keep[left_out] = False
-        cases.append(_measure_claim(claim, select_part_records(part, keep), confidence))
+        cases.append(_measure_claim(claim, _select_part_records(part, keep), confidence))
     return max(p for p, _ in cases), max(high for _, high in cases)
 
 
-def select_part_records(part: AttackPart, keep: Bools) -> AttackPart:
+def _select_part_records(part: AttackPart, keep: Bools) -> AttackPart:
     """The part with the records under `keep` (n,) alone, in the same group."""
     return replace(restrict_part(part, keep, ""), group=part.group)
 

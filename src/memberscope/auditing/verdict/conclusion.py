@@ -43,7 +43,7 @@ def conclude_verdict(
     Broken comparisons (null, blind) neither pass nor fail. Then a claim that failed decides. Only a pass needs the rest:
     reference models like the target, two files that are not swapped, a fitted model, every requirement.
     """
-    untried = f" Not tried: {', '.join(words)}." if (words := list_omitted_attacks(plan, ran)) else ""
+    untried = f" Not tried: {', '.join(words)}." if (words := _list_omitted_attacks(plan, ran)) else ""
     by_name_of = {finding.attack: finding for finding in findings if finding.verdict != "PASS"}
     for name in ("null", "blind"):
         if name in by_name_of:
@@ -77,7 +77,7 @@ def _build_pass(
     assert plan.policy is not None
     used = [name for name in ran if sum(_get_attack(name).needs.references)]
     limited = plan.policy.references > (n_references if used else 0)
-    words = list_omitted_attacks(plan, ran)
+    words = _list_omitted_attacks(plan, ran)
     against = f"attacks with {n_references} reference models" if used else "attacks without reference models"
     head = f"Passed policy {plan.policy.name!r} at {plan.threat.access.word} access against {against}"
     if words:
@@ -110,7 +110,7 @@ def _build_pass(
     return Judgement("PASS", f"{head}{number}.{shared}{power_words}", findings, limited)
 
 
-def list_omitted_attacks(plan: Plan, ran: Sequence[str]) -> list[str]:
+def _list_omitted_attacks(plan: Plan, ran: Sequence[str]) -> list[str]:
     """Classes of attack of which none ran though the declared access allows them, and how many attacks the plan leaves out."""
     attacks = [_get_attack(name) for name in ran]
     found = []

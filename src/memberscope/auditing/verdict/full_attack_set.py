@@ -36,7 +36,7 @@ def list_full_set(access: Access, named: Sequence[str] = ()) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*usual, *named)))
 
 
-def find_place(limit: str | None, levels: Sequence[ThreatModel], declared: str | None = None) -> Place:
+def _find_place(limit: str | None, levels: Sequence[ThreatModel], declared: str | None = None) -> Place:
     """The level of an adversary who sees outputs through the restriction `limit`; all that is granted without one.
 
     A restriction that hides nothing of what is in force has no level of its own, and is that of all that is granted.
@@ -70,7 +70,7 @@ def measure_attack_coverage(result: Result, arrays: AuditArrays, place: Place) -
     What could not run is known from the result: it was in the plan and is listed with the reason. Searches that were left out with
     `--search-queries 0` could have run.
     """
-    places, usual = list_lower_places(place, result.threat_models), list_attacks()
+    places, usual = _list_lower_places(place, result.threat_models), list_attacks()
     scored = {(entry.attack, entry.access, entry.restriction) for entry in arrays.scored}
     ran, lacking = [], []
     for at in places:
@@ -78,13 +78,13 @@ def measure_attack_coverage(result: Result, arrays: AuditArrays, place: Place) -
         for attack in usual.values():
             if (attack.name, *at) in scored or not is_worth_running(attack, level):
                 continue
-            if not is_excused(attack, at, result):
+            if not _is_excused(attack, at, result):
                 lacking.append(attack.name)
         ran += [entry.attack for entry in arrays.scored if (entry.access, entry.restriction) == at]
     return AttackCoverage(tuple(dict.fromkeys(ran)), tuple(dict.fromkeys(lacking)))
 
 
-def list_lower_places(place: Place, levels: Sequence[ThreatModel]) -> list[Place]:
+def _list_lower_places(place: Place, levels: Sequence[ThreatModel]) -> list[Place]:
     """`place`, and those below whose attacks do not run at it: outputs below the whole model, and labels below all."""
     in_force = {threat.access: (threat.access.word, threat.restriction) for threat in levels}  # the last of each access
     access, found = Access[place[0].upper()], [place]
@@ -95,15 +95,15 @@ def list_lower_places(place: Place, levels: Sequence[ThreatModel]) -> list[Place
     return list(dict.fromkeys(found))
 
 
-def is_excused(attack: Attack, place: Place, result: Result) -> bool:
+def _is_excused(attack: Attack, place: Place, result: Result) -> bool:
     """Whether an attack of the plan could not run at `place`, as the result says."""
     search = attack.needs.access == Access.LABEL and is_measured(attack.needs.spec)
     if attack.name not in result.plan["attacks"] or (search and not result.plan["search_queries"]):
         return False
-    return any(entry.attack == attack.name and is_about_place(entry, place, result) for entry in result.not_run)
+    return any(entry.attack == attack.name and _is_about_place(entry, place, result) for entry in result.not_run)
 
 
-def is_about_place(entry: NotRun, place: Place, result: Result) -> bool:
+def _is_about_place(entry: NotRun, place: Place, result: Result) -> bool:
     """Whether a note speaks of `place`; one about the level in force holds for those that are tried beside it."""
     last = {threat.access: threat for threat in result.threat_models}  # of each access: the one in force
     in_force = {format_level(threat.access.word, threat.restriction) for threat in last.values()}
@@ -121,13 +121,13 @@ class AdversaryView:
 
 def build_adversary_view(limit: str | None, result: Result, unaware: AuditArrays | None) -> AdversaryView:
     """What the adversary of a row has, who sees outputs through the restriction `limit`."""
-    place = find_place(limit, result.threat_models, result.plan["threat"]["restriction"])
+    place = _find_place(limit, result.threat_models, result.plan["threat"]["restriction"])
     parts, others = select_parts(result.arrays, place), [] if unaware is None else select_parts(unaware, place)
-    more = [] if unaware is result.arrays or not parts else label_undefended_attacks(others)
+    more = [] if unaware is result.arrays or not parts else _label_undefended_attacks(others)
     return AdversaryView(parts + more, others, measure_attack_coverage(result, result.arrays, place))
 
 
-def label_undefended_attacks(parts: list[AttackPart]) -> list[AttackPart]:
+def _label_undefended_attacks(parts: list[AttackPart]) -> list[AttackPart]:
     """The attacks with undefended reference models, under a name of their own: who knows the defence can still use them."""
     needed = {attack.name: attack.needs.references for attack in find_attacks(tuple(part.scored.attack for part in parts))}
     own = [part for part in parts if sum(needed[part.scored.attack])]

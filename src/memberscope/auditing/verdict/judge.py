@@ -76,20 +76,20 @@ def judge_audit(
     alpha = (1 - plan.confidence) / 2
     family = _Family(sum(len(entry.p_values) for entry in tested), alpha, at.access, f"; {ALONE}" if untrusted else "", excess)
     findings = build_claim_findings(tested, family)
-    findings += [build_control_finding(name, controls[name], plan) for name in DECIDES if name in controls]
-    findings += find_missing_attacks(plan, arrays, not_run, at.access)
+    findings += [_build_control_finding(name, controls[name], plan) for name in DECIDES if name in controls]
+    findings += _find_missing_attacks(plan, arrays, not_run, at.access)
     seen = compute_audit_power(plan, arrays, parts, plan.claim_fprs())
     ran = [part.scored.attack for part in parts if all(part.resolves(fpr) for fpr in plan.claim_fprs())]
     found = conclude_verdict(plan, findings, seen, ran, count_good_references(controls), tested)
     if found.verdict == "PASS":
-        found = replace(found, reason=found.reason + describe_unchecked(plan, controls))
+        found = replace(found, reason=found.reason + _describe_unchecked(plan, controls))
     if parse_access(at.access) < plan.threat.access:
         above = f" It speaks of {at.level} access: no attack ran at {plan.threat.access.word}, which was declared."
         found = replace(found, reason=found.reason + above)
     return found
 
 
-def describe_unchecked(plan: Plan, controls: dict[str, Control]) -> str:
+def _describe_unchecked(plan: Plan, controls: dict[str, Control]) -> str:
     """What a pass took for granted, as the end of a sentence."""
     words = " Exchangeability was declared, not checked." if plan.assume_exchangeable else ""
     overlap = controls.get("overlap")
@@ -201,7 +201,7 @@ def _advise_record_counts(tested: Tested, family: _Family) -> str:
     )
 
 
-def build_control_finding(name: str, control: Control, plan: Plan) -> Finding:
+def _build_control_finding(name: str, control: Control, plan: Plan) -> Finding:
     """PASS, INCONCLUSIVE or NOT_RUN for one control; a blind control that could not run may be waived by declaration."""
     access = plan.threat.access.word
     if control.passed is None and name in ("direction", "fitted"):
@@ -216,7 +216,7 @@ def build_control_finding(name: str, control: Control, plan: Plan) -> Finding:
     return Finding(verdicts[control.passed], CLAIMS[name], name, access, control.why, advice)
 
 
-def find_missing_attacks(plan: Plan, arrays: AuditArrays, not_run: list[NotRun], access: str) -> list[Finding]:
+def _find_missing_attacks(plan: Plan, arrays: AuditArrays, not_run: list[NotRun], access: str) -> list[Finding]:
     """One finding for each attack that the policy requires and that did not run, or not at a rate that it is judged at."""
     assert plan.policy is not None
     reasons = {entry.attack: entry.why for entry in not_run}
@@ -237,19 +237,19 @@ def find_missing_attacks(plan: Plan, arrays: AuditArrays, not_run: list[NotRun],
         if name not in ran:
             why = reasons.get(name, "it is not among the plan's attacks")
             findings.append(
-                build_absent_finding(name, access, why, "Supply what it needs, or take it out of the policy's require list.")
+                _build_absent_finding(name, access, why, "Supply what it needs, or take it out of the policy's require list.")
             )
             continue
         short = [fpr for fpr in plan.claim_fprs() if not any(part.resolves(fpr) for part in ran[name])]
         if short:
             why = f"with these records it cannot resolve a false-positive rate of {100 * min(short):g}%"
             findings.append(
-                build_absent_finding(name, access, why, "Give more non-members, or take it out of the policy's require list.")
+                _build_absent_finding(name, access, why, "Give more non-members, or take it out of the policy's require list.")
             )
     return findings
 
 
-def build_absent_finding(name: str, access: str, why: str, advice: str) -> Finding:
+def _build_absent_finding(name: str, access: str, why: str, advice: str) -> Finding:
     """The finding that a required attack did not run."""
     return Finding("NOT_RUN", f"The policy requires the attack {name}.", name, access, why, advice)
 

@@ -28,11 +28,11 @@ def compute_detectable_rates(
     that are tested together, one for each value of a group. Scores are taken not to tie.
     """
     found = []
-    for fpr, limit in list_rate_limits(plan, fprs):
+    for fpr, limit in _list_rate_limits(plan, fprs):
         if fpr * n_non_members < 1 - 1e-9:
             continue
         resolving = {
-            name: learns for name, learns in attacks.items() if can_resolve_rate(plan, fpr, n_non_members, learns=learns)
+            name: learns for name, learns in attacks.items() if _can_resolve_rate(plan, fpr, n_non_members, learns=learns)
         }
         if not resolving:
             continue
@@ -53,7 +53,7 @@ def compute_detectable_rates(
     return found
 
 
-def list_rate_limits(plan: Plan, fprs: Sequence[float]) -> list[tuple[float, float]]:
+def _list_rate_limits(plan: Plan, fprs: Sequence[float]) -> list[tuple[float, float]]:
     """Rates with the TPR that the policy allows there; the rates themselves, against guessing, without a policy."""
     if plan.policy is None:
         return [(fpr, fpr) for fpr in fprs]
@@ -65,7 +65,7 @@ def _get_tpr_limit(claim: AnyClaim) -> float:
     return claim.tpr if isinstance(claim, Claim) else claim.as_tpr()
 
 
-def can_resolve_rate(plan: Plan, fpr: float, n_non_members: int, *, learns: bool) -> bool:
+def _can_resolve_rate(plan: Plan, fpr: float, n_non_members: int, *, learns: bool) -> bool:
     """Whether an attack has enough non-members to compare for a rate: a fold's, if it learns from known records."""
     n = n_non_members // plan.folds if learns else n_non_members
     return fpr * n >= 1 - 1e-9

@@ -31,21 +31,21 @@ def recompute_estimates(
     for entries in map_in_parallel(lambda entry: estimate_attack(entry, arrays, settings), arrays.scored, progress):
         found.extend(entries)
     for name, other in arrays.targets.items():
-        found.extend(replace(entry, target=name) for entry in estimate_target_headlines(other, settings))
+        found.extend(replace(entry, target=name) for entry in _estimate_target_headlines(other, settings))
     return found
 
 
-def estimate_target_headlines(arrays: AuditArrays, settings: EstimateSettings) -> list[Estimate]:
+def _estimate_target_headlines(arrays: AuditArrays, settings: EstimateSettings) -> list[Estimate]:
     """Of one further target model: AUC, TPR and FPR at each rate and the balanced point, the strongest attack first."""
     found: list[Estimate] = []
     for at in list_scored_levels(arrays):
         found.extend(entry for entry in estimate_strongest(arrays, at, settings) if entry.metric in ("auc", "tpr"))
-    for entries in map_in_parallel(lambda entry: estimate_headlines(entry, arrays, settings), arrays.scored):
+    for entries in map_in_parallel(lambda entry: _estimate_headlines(entry, arrays, settings), arrays.scored):
         found.extend(entries)
     return found
 
 
-def estimate_headlines(entry: AttackScores, arrays: AuditArrays, settings: EstimateSettings) -> list[Estimate]:
+def _estimate_headlines(entry: AttackScores, arrays: AuditArrays, settings: EstimateSettings) -> list[Estimate]:
     """One attack's headlines: at a level tried beside the declared one there are no transferred thresholds."""
     part = build_whole_part(entry, arrays)
     return estimate_group(part, settings) if entry.declared else estimate_main_numbers(part, settings)
@@ -122,13 +122,15 @@ def verify_arrays(result: Result, arrays: AuditArrays) -> list[str]:
     absent = [name for name in restore_plan(result).attacks if name not in accounted]
     if absent:
         found.append(f"attacks of the plan are neither scored nor listed as not run: {', '.join(absent)}")
-    stored = {identify_estimate(entry): entry for entry in result.estimates if entry.metric != "epsilon_lower"}
-    again = {identify_estimate(entry): entry for entry in recompute_estimates(arrays, restore_settings(result))}
+    stored = {_identify_estimate(entry): entry for entry in result.estimates if entry.metric != "epsilon_lower"}
+    again = {_identify_estimate(entry): entry for entry in recompute_estimates(arrays, restore_settings(result))}
     if set(stored) != set(again):
         found.append(f"{len(set(stored) ^ set(again))} estimates are on one side only")
-    changed = [key for key in stored if key in again and get_estimate_numbers(stored[key]) != get_estimate_numbers(again[key])]
+    changed = [
+        key for key in stored if key in again and _get_estimate_numbers(stored[key]) != _get_estimate_numbers(again[key])
+    ]
     found += [f"{len(changed)} estimates differ, first {' '.join(map(str, changed[0]))}"] if changed else []
-    found += check_search_queries(result, arrays)
+    found += _check_search_queries(result, arrays)
     if result.budgets != estimate_by_budget(arrays, restore_settings(result)):
         found.append("leakage by query budget does not follow from the stored scores")
     plan = restore_plan(result)
@@ -143,7 +145,7 @@ def verify_arrays(result: Result, arrays: AuditArrays) -> list[str]:
     return found
 
 
-def check_search_queries(result: Result, arrays: AuditArrays) -> list[str]:
+def _check_search_queries(result: Result, arrays: AuditArrays) -> list[str]:
     """Where the queries of a search, or the total, are not those that the stored scores took, in sentences."""
     told = result.diagnostics.get("searches", {})
     most = {entry.attack: entry.queries for entry in arrays.scored if entry.stages is not None}
@@ -157,13 +159,13 @@ def check_search_queries(result: Result, arrays: AuditArrays) -> list[str]:
     return found + ([f"{result.cost.queries} queries are fewer than were asked"] if result.cost.queries < total - 0.5 else [])
 
 
-def identify_estimate(entry: Estimate) -> tuple[Any, ...]:
+def _identify_estimate(entry: Estimate) -> tuple[Any, ...]:
     """What makes an estimate the one it is."""
     level = format_level(entry.access, entry.restriction)
     return (entry.target, entry.attack, level, entry.metric, entry.group, entry.fpr, entry.prior, entry.threshold)
 
 
-def get_estimate_numbers(entry: Estimate) -> tuple[Any, ...]:
+def _get_estimate_numbers(entry: Estimate) -> tuple[Any, ...]:
     """What an estimate says."""
     counts = (entry.n_members, entry.n_non_members, entry.queries)
     return (entry.value, entry.low, entry.high, entry.confidence, entry.method, *counts)

@@ -55,7 +55,7 @@ def audit_model(
     }
     options = merge_options(config, given | own)
     if canaries is not None or claimed is not None:
-        raise typer.Exit(run_canaries_for_exit(options, canaries, canary_kind, claimed, overwrite=overwrite))
+        raise typer.Exit(_run_canaries_for_exit(options, canaries, canary_kind, claimed, overwrite=overwrite))
     result = audit_from_options(options, records=not no_records, show_ids=show_ids, overwrite=overwrite)
     if result.verdict is None:
         raise typer.Exit(PASSED)
@@ -63,7 +63,7 @@ def audit_model(
     raise typer.Exit(exit_of_verdict(result.verdict, limited=result.limited, accept_limited=accepted))
 
 
-def run_canaries_for_exit(options: Options, m: int | None, kind: str, claimed: float | None, *, overwrite: bool) -> int:
+def _run_canaries_for_exit(options: Options, m: int | None, kind: str, claimed: float | None, *, overwrite: bool) -> int:
     """The exit code of an audit with canaries: 1 if they refute a claim.
 
     Raises:

@@ -53,7 +53,7 @@ def run_canaries(options: Options, m: int, kind: Any, claimed: float | None, *, 
     planted, inside = draw_canaries(others, m, kind, plan.seed, subject.target.n_classes)
     typer.echo(f"Training on {len(members)} members and {int(inside.sum())} of {m} canaries.")
     proven = None if proof is None else proof(len(members) + int(inside.sum()))
-    target, watched = train_with_canaries(recipe, members, planted, inside, plan.seed)
+    target, watched = _train_with_canaries(recipe, members, planted, inside, plan.seed)
     plan = replace(plan, assignment="independent_coins", assume_class_order=True, title=options.title or f"{m} canaries")
     plan = replace(plan, unit=None)  # each canary has a coin of its own, whomever it belongs to
     tested = make_subject(
@@ -61,7 +61,7 @@ def run_canaries(options: Options, m: int, kind: Any, claimed: float | None, *, 
     )
     out = Path(options.out or "memberscope-canaries")
     result = audit_into_folder(plan, tested, out, overwrite=overwrite)
-    bounds = collect_bounds(result, watched, inside, DELTA if proven is None else proven.delta, plan.confidence)
+    bounds = _collect_bounds(result, watched, inside, DELTA if proven is None else proven.delta, plan.confidence)
     document = {
         "format": "memberscope-canaries/1",
         "proven": None if proven is None else asdict(proven),
@@ -77,7 +77,7 @@ def run_canaries(options: Options, m: int, kind: Any, claimed: float | None, *, 
     return claim is not None and report_refutation([bound for found in bounds.values() for bound in found], claim)
 
 
-def train_with_canaries(
+def _train_with_canaries(
     recipe: Recipe, members: Records, planted: Records, inside: Bools, seed: int
 ) -> tuple[Any, Floats | None]:
     """The model, and scores (m,) of the canaries on its updates where those can be watched."""
@@ -92,11 +92,11 @@ def train_with_canaries(
     if isinstance(recipe, TorchRecipe) and recipe.privacy is not None and find_linear_layers(recipe.built()) is not None:
         model, scores = train_and_score_canaries(replace(recipe, engine="matrices"), members, planted, inside, seed)
         return wrap(model), scores
-    union = concatenate_records(members, select_records(planted, inside))
+    union = _concatenate_records(members, select_records(planted, inside))
     return train_models(recipe, union, np.ones((1, len(union)), dtype=bool), [seed])[0], None
 
 
-def concatenate_records(first: Records, second: Records) -> Records:
+def _concatenate_records(first: Records, second: Records) -> Records:
     """Both, one after the other."""
     import numpy as np
 
@@ -107,7 +107,7 @@ def concatenate_records(first: Records, second: Records) -> Records:
     return Records(stack_sides(first.x, second.x), np.concatenate([first.y, second.y]), ids)
 
 
-def collect_bounds(
+def _collect_bounds(
     result: Any, watched: Floats | None, inside: Bools, delta: float, confidence: float
 ) -> dict[str, list[EpsilonBound]]:
     """The bounds by who could have found them, each at its share of the significance."""

@@ -35,7 +35,7 @@ def export_canaries(
 
     from memberscope.recipes.canaries import draw_canary_rows
 
-    given, others = read_table_as_written(members), read_table_as_written(pool)
+    given, others = _read_table_as_written(members), _read_table_as_written(pool)
     if set(given) != set(others):
         raise InputError(f"Expected the same columns in {members} and {pool}, got others in one. Give the same table's parts.")
     if label not in given:
@@ -50,7 +50,7 @@ def export_canaries(
         "out": {name: planted[name][~found.inside] for name in given},
     }
     for name, table in parts.items():
-        write_table(out / f"{name}{members.suffix.lower()}", table)
+        _write_table(out / f"{name}{members.suffix.lower()}", table)
     inside = int(found.inside.sum())
     typer.echo(f"Wrote {out}: train with {len(given[label])} + {inside} records, {inside} canaries in, {number - inside} out.")
     typer.echo("Train on train alone, then: memberscope audit --members in --non-members out --coins, and canaries score.")
@@ -105,7 +105,7 @@ def report_refutation(bounds: list[EpsilonBound], claimed: float) -> bool:
     return found
 
 
-def read_table_as_written(path: Path) -> Columns:
+def _read_table_as_written(path: Path) -> Columns:
     """Read the columns of a table; those of a text table as they are written, since they are written again.
 
     Raises:
@@ -122,7 +122,7 @@ def read_table_as_written(path: Path) -> Columns:
     return read_columns(path)
 
 
-def write_table(path: Path, table: Columns) -> None:
+def _write_table(path: Path, table: Columns) -> None:
     """Columns as a CSV or an NPZ file, whole or not at all."""
     import io
 

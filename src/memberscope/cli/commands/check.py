@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from memberscope.auditing import Result
 
 
-def accept_limited_findings(result: Result) -> Result:
+def _accept_limited_findings(result: Result) -> Result:
     """The result with its limited findings taken as passed."""
     return result.model_copy(update={"findings": [replace(finding, limited=False) for finding in result.findings]})
 
@@ -33,7 +33,7 @@ def check(
 
     judged, _ = read_verified(result, load_policy(policy) if policy else None)
     if junit:
-        write_junit(accept_limited_findings(judged) if accept_limited else judged, junit)
+        write_junit(_accept_limited_findings(judged) if accept_limited else judged, junit)
     limited = " (limited)" if judged.limited else ""
     typer.echo(f"{judged.verdict or 'NO POLICY'}{limited}: {judged.reason}")
     raise typer.Exit(exit_of_verdict(judged.verdict, limited=judged.limited, accept_limited=accept_limited))

@@ -146,13 +146,13 @@ def render_job(system: str, config: str, target: str) -> str:
     True
     """
     body = GITHUB if system == "github" else GITLAB
-    return NOTES + body.format(packages=list_packages(target), config=shlex.quote(config))
+    return NOTES + body.format(packages=_list_packages(target), config=shlex.quote(config))
 
 
-def list_packages(target: str) -> str:
+def _list_packages(target: str) -> str:
     """What pip installs to audit `target`: a model file or folder, a module:factory, an endpoint or a table of signals.
 
-    >>> list_packages("https://model"), list_packages("model.ubj"), list_packages("mine:build")
+    >>> _list_packages("https://model"), _list_packages("model.ubj"), _list_packages("mine:build")
     ('"memberscope[http]"', '"memberscope" xgboost', '"memberscope"')
     """
     suffix = Path(target).suffix.lower()

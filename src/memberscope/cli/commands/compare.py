@@ -33,8 +33,8 @@ def compare_audits(
     if baseline not in get_args(Baseline):
         raise InputError(f"Expected --baseline previous or first, got {baseline!r}. Choose one of them.")
     found = compared(
-        [read_result_with_arrays(path) for path in refuse_repeated_audits(results)],
-        names=[str(find_audit_folder(path)) for path in results],
+        [_read_result_with_arrays(path) for path in _refuse_repeated_audits(results)],
+        names=[str(_find_audit_folder(path)) for path in results],
         margin=margin,
         baseline=baseline,  # type: ignore[arg-type]
     )
@@ -48,7 +48,7 @@ def compare_audits(
     raise typer.Exit(EXIT[found.verdict])
 
 
-def refuse_repeated_audits(paths: list[Path]) -> list[Path]:
+def _refuse_repeated_audits(paths: list[Path]) -> list[Path]:
     """The paths, each of another audit.
 
     Raises:
@@ -58,19 +58,19 @@ def refuse_repeated_audits(paths: list[Path]) -> list[Path]:
 
     if len(paths) < 2:
         raise InputError(f"Expected at least two audits to compare, got {str(paths[0])!r} alone. Give the earlier one first.")
-    homes = [find_audit_folder(path).resolve() for path in paths]
+    homes = [_find_audit_folder(path).resolve() for path in paths]
     for i, place in enumerate(homes):
         if place in homes[:i]:
             raise InputError(f"Expected different audits, got {str(paths[i])!r} twice. Give each once.")
     return paths
 
 
-def find_audit_folder(path: Path) -> Path:
+def _find_audit_folder(path: Path) -> Path:
     """The folder of an audit, or a file that is not called result.json."""
     return path.parent if path.name == "result.json" and path.parent != Path() else path
 
 
-def read_result_with_arrays(path: Path) -> Result:
+def _read_result_with_arrays(path: Path) -> Result:
     """A result with its scores, if they lie beside it."""
     from memberscope.reports import read_arrays, read_result
 

@@ -45,11 +45,11 @@ def compare_defences(
 ) -> None:
     """Compare defences: exit 0 if some choice meets the policy (or there is none), 1 if none does, 3 if that is open."""
     own = {"defences": defences, "canaries": canaries, "prior": prior, "attacks": attacks, "out": out}
-    frontier = run_defend(merge_options(config, given | own), overwrite=overwrite)
-    raise typer.Exit(exit_of_frontier(frontier))
+    frontier = _run_defend(merge_options(config, given | own), overwrite=overwrite)
+    raise typer.Exit(_exit_of_frontier(frontier))
 
 
-def run_defend(options: Options, *, overwrite: bool = False) -> Frontier:
+def _run_defend(options: Options, *, overwrite: bool = False) -> Frontier:
     """Run the sweep that the options describe, write its folder and print the summary.
 
     Raises:
@@ -78,7 +78,7 @@ def run_defend(options: Options, *, overwrite: bool = False) -> Frontier:
         plan = replace(plan, attacks=list_sweep_attacks(plan.threat.access, plan.policy))
     training = build_training(options, subject)
     assert training is not None
-    names = options.defences or choose_defences(training.recipe)
+    names = options.defences or _choose_defences(training.recipe)
     some = min(240, len(subject.records) // SHARED)
     wish = SweepOptions(names, some if options.canaries is None else options.canaries)
     out, console = Path(options.out or "memberscope-defend"), Console()
@@ -104,18 +104,18 @@ def run_defend(options: Options, *, overwrite: bool = False) -> Frontier:
     return frontier
 
 
-def choose_defences(recipe: Any) -> tuple[str, ...]:
+def _choose_defences(recipe: Any) -> tuple[str, ...]:
     """Defences to try where none are named: those that the recipe can have."""
     from memberscope.recipes import SklearnRecipe, TorchRecipe
 
     if isinstance(recipe, TorchRecipe):
         return USUAL
     if isinstance(recipe, SklearnRecipe):
-        return tuple(name for name in OWN if is_applicable(name, recipe)) or ("top:1", "label")
+        return tuple(name for name in OWN if _is_applicable(name, recipe)) or ("top:1", "label")
     return ("memguard:1", "top:1", "label")
 
 
-def is_applicable(name: str, recipe: Any) -> bool:
+def _is_applicable(name: str, recipe: Any) -> bool:
     """Whether the recipe has what a defence of this name changes."""
     from memberscope.defences import expand_sweep, parse_defence
 
@@ -127,7 +127,7 @@ def is_applicable(name: str, recipe: Any) -> bool:
     return True
 
 
-def exit_of_frontier(frontier: Frontier) -> int:
+def _exit_of_frontier(frontier: Frontier) -> int:
     """0 if a choice meets the policy or there is none, 1 if every choice breaks it, 3 if that is open or something did not run."""
     if any(row.meets == "meets" for row in frontier.rows):
         return 0

@@ -17,10 +17,10 @@ def run_demo(out: Annotated[Path, typer.Option(help="Output folder.")] = Path("d
     from memberscope.targets import wrap
 
     console = Console()
-    members, non_members = split_digits()
+    members, non_members = _split_digits()
     expected = {"leaky": "FAIL", "clean": "PASS"}
     verdicts = {}
-    for name, model in train_demo_models(members).items():
+    for name, model in _train_demo_models(members).items():
         console.rule(f"{name} model")
         plan = Plan(title=f"{name} model of handwritten digits", policy=load_policy("demo"))
         subject = make_subject(wrap(model), members, non_members)
@@ -29,7 +29,7 @@ def run_demo(out: Annotated[Path, typer.Option(help="Output folder.")] = Path("d
     raise typer.Exit(0 if verdicts == expected else 4)
 
 
-def split_digits() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+def _split_digits() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     """scikit-learn's digits, split at random into members and non-members of equal number."""
     import numpy as np
     from sklearn.datasets import load_digits
@@ -40,7 +40,7 @@ def split_digits() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     return (x[order[:half]], y[order[:half]]), (x[order[half:]], y[order[half:]])
 
 
-def train_demo_models(members: tuple[Any, Any]) -> dict[str, Any]:
+def _train_demo_models(members: tuple[Any, Any]) -> dict[str, Any]:
     """A random forest grown to purity, which remembers its records, and a strongly regularised linear model."""
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import LogisticRegression

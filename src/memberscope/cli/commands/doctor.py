@@ -31,16 +31,16 @@ def show_environment() -> None:
     for name in ("memberscope", *CORE):
         typer.echo(f"ok       {name} {version(name)}")
     for name, use in EXTRAS.items():
-        typer.echo(f"{'ok      ' if find_spec(name) else 'missing '} {name}{find_extra_version(name)}: {use}")
+        typer.echo(f"{'ok      ' if find_spec(name) else 'missing '} {name}{_find_extra_version(name)}: {use}")
     typer.echo(f"cores    {os.cpu_count()}")
     typer.echo(f"disk     {shutil.disk_usage(Path.cwd()).free / 1e9:.1f} GB free in this folder")
     typer.echo(f"writable {'yes' if os.access(Path.cwd(), os.W_OK) else 'no: choose another folder with --out'}")
     if find_spec("torch"):
-        for line in list_devices():
+        for line in _list_devices():
             typer.echo(line)
 
 
-def find_extra_version(name: str) -> str:
+def _find_extra_version(name: str) -> str:
     """The version of an extra, if it is there."""
     from importlib.metadata import PackageNotFoundError, version
 
@@ -50,7 +50,7 @@ def find_extra_version(name: str) -> str:
         return ""
 
 
-def list_devices() -> list[str]:
+def _list_devices() -> list[str]:
     """Accelerators and precisions that torch sees."""
     import torch
 

@@ -71,20 +71,20 @@ def write_audit_config(
     job = None if ci is None else choose_job_file(ci)
     signals = Path(target).suffix in (".csv", ".npz", ".parquet")
     kind = "signals" if signals else "url" if target.startswith(("http://", "https://")) else "model"
-    quoted = quote_toml(target)
+    quoted = _quote_toml(target)
     columns = '# groups = ["sex"]\n# unit = "person"         # whom records belong to, if several belong to one\n# features = ["x0", "x1"]\n'
     data = columns if signals else f'members = "train.csv"\nnon_members = "holdout.csv"\nlabel = "y"\n{columns}'
     text = TEMPLATE.format(
         file=file.name,
-        title=quote_toml(title),
+        title=_quote_toml(title),
         who="".join(letter for letter in " ".join(who.split()) if letter.isprintable()),
         target=f"{kind} = {quoted}\n" + (ENDPOINT if kind == "url" else ""),
         data=data,
-        access=quote_toml(access.lower()),
+        access=_quote_toml(access.lower()),
         budget=queries,
         prior=prior,
         harm=harm,
-        policy=quote_toml(HARMS[harm]),
+        policy=_quote_toml(HARMS[harm]),
     )
     write_bytes(file, text.encode())
     typer.echo(f"Written to {file}. Next: memberscope plan {file}")
@@ -93,10 +93,10 @@ def write_audit_config(
         typer.echo(f"Written to {job}." + (f" {INCLUDE}" if job.name == "memberscope.gitlab-ci.yml" else ""))
 
 
-def quote_toml(text: str) -> str:
+def _quote_toml(text: str) -> str:
     """Text as a TOML string: JSON's, which leaves one character as it is that TOML does not.
 
-    >>> quote_toml("café")
+    >>> _quote_toml("café")
     '"café"'
     """
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -21,14 +21,14 @@ class Kind(StrEnum):
 
 def print_listing(kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.ATTACKS) -> None:
     """List attacks with what they need, metrics, policies, standards, topics or access levels."""
-    for line in list_entries(kind):
+    for line in _list_entries(kind):
         typer.echo(line)
 
 
-def list_entries(kind: Kind) -> list[str]:
+def _list_entries(kind: Kind) -> list[str]:
     """One line an entry."""
     if kind is Kind.ATTACKS:
-        return format_attack_lines()
+        return _format_attack_lines()
     if kind is Kind.METRICS:
         from typing import get_args
 
@@ -54,7 +54,7 @@ def list_entries(kind: Kind) -> list[str]:
     return [level.word for level in Access]
 
 
-def format_attack_lines() -> list[str]:
+def _format_attack_lines() -> list[str]:
     """Each attack with its access level and what it learns from; those that run only where they are named come last."""
     from memberscope.attacks import VARIANTS, list_attacks
 

@@ -38,13 +38,13 @@ def plan(
     options = merge_options(config, given | {"prior": prior, "folds": folds, "out": out})
     subject = build_subject(options)
     signals_left = Path(options.out or "memberscope-out") / "signals"
-    for line in preview_audit(
+    for line in _preview_audit(
         build_plan(options), subject, build_training(options, subject), measure=measure, left=signals_left
     ):
         typer.echo(line)
 
 
-def preview_audit(
+def _preview_audit(
     plan: Plan, subject: Subject, training: Training | None = None, *, measure: bool = False, left: Path | None = None
 ) -> list[str]:
     """The dry run in lines; a local model is timed on a few dozen of its own records, and models are trained only to `measure`.
@@ -72,13 +72,13 @@ def preview_audit(
     further = f" and {found.targets} further targets" if found.targets else ""
     trained = "" if timings.model is None else f"; {timings.model:.1f} s a model on one core"
     lines += [
-        f"records  {found.n_members} members, {found.n_non_members} non-members{describe_units(subject)}",
+        f"records  {found.n_members} members, {found.n_non_members} non-members{_describe_units(subject)}",
         f"models   {found.models} references{further}: {found.standing.stored} stored, {found.standing.kept} to ask again from "
         f"kept weights, {found.standing.to_train} to train{trained}",
         f"queries  {found.queries} at most (one a record and view, up to 32 asked twice, and label-only searches)",
         *([f"queries  {found.model_queries} at most of the other models"] if found.model_queries else []),
         *describe_planned_requests(subject.target, found.queries),
-        f"time     about {found.minutes:.1f} minutes here: {format_seconds_by_part(found.seconds)}",
+        f"time     about {found.minutes:.1f} minutes here: {_format_seconds_by_part(found.seconds)}",
         *(f"time     {sentence}" for sentence in found.unknown),
         f"disk     about {found.megabytes:.1f} MB, and {found.model_megabytes:.1f} MB of reference signals",
         f"smallest FPR that the hold-out resolves: {found.smallest_fpr:.4g}",
@@ -89,7 +89,7 @@ def preview_audit(
     return lines
 
 
-def format_seconds_by_part(seconds: Seconds) -> str:
+def _format_seconds_by_part(seconds: Seconds) -> str:
     """The seconds of one core by part, in words; what is not known is left out."""
     parts = {
         "asking the target": seconds.asking,
@@ -102,7 +102,7 @@ def format_seconds_by_part(seconds: Seconds) -> str:
     return ", ".join(f"{name} {value:.0f} s" for name, value in parts.items() if value) + " (of one core)"
 
 
-def describe_units(subject: Subject) -> str:
+def _describe_units(subject: Subject) -> str:
     """How many people or documents the records belong to, as the end of a sentence."""
     import numpy as np
 

@@ -68,7 +68,7 @@ def fit_guard_defences(
     path = declared.path(declared.fitted)
     if path.exists() and not force:
         raise InputError(f"Expected a new file, got {str(path)!r}, which is there. Change fitted, or add --force.")
-    found, member, random = read_answer_arrays(outputs)
+    found, member, random = _read_answer_arrays(outputs)
     serving = declared.serving
     n_classes = len(serving.classes) if serving.classes else serving.n_classes
     if n_classes is not None and found.shape[1:] != (n_classes,):
@@ -79,7 +79,7 @@ def fit_guard_defences(
     typer.echo(f"Fitted {', '.join(kept)} to {len(found)} answers. Written to {path}.")
 
 
-def read_answer_arrays(file: Path) -> tuple[Floats, Bools, Floats | None]:
+def _read_answer_arrays(file: Path) -> tuple[Floats, Bools, Floats | None]:
     """Answers (n, k), who is a member (n), and answers about random inputs (r, k) if they are there.
 
     Raises:
@@ -101,12 +101,12 @@ def read_answer_arrays(file: Path) -> tuple[Floats, Bools, Floats | None]:
     if not np.isin(member, (0, 1)).all():
         raise InputError("Expected member of zeros and ones, got other values. Write 1 for records that trained the model.")
     for name, values in (("outputs", outputs), ("random", random)):
-        if values is not None and not has_probability_rows(values):
+        if values is not None and not _has_probability_rows(values):
             raise InputError(f"Expected probabilities (n, k) as {name}, got shape {values.shape} or rows that do not sum to 1.")
     return outputs, member.astype(bool), random
 
 
-def has_probability_rows(values: Floats) -> bool:
+def _has_probability_rows(values: Floats) -> bool:
     """Whether rows (n, k) are probabilities."""
     import numpy as np
 

@@ -45,13 +45,13 @@ def prepare_monitor(
         raise InputError(f"Expected the files to write as {wanted} in [monitor] of {str(policy)!r}, got none. Name them there.")
     if honey is not None and members is None:
         raise InputError("Expected --members beside --honey, got none. Both are kept in one file.")
-    secrets = extend_secrets(declared.path(watch.key), rotate)
+    secrets = _extend_secrets(declared.path(watch.key), rotate)
     secret = secrets[-1]
-    sketcher = Sketcher.fit(watch.kind, read_batch(population, declared, drop), secret, watch.shape)
+    sketcher = Sketcher.fit(watch.kind, _read_batch(population, declared, drop), secret, watch.shape)
     found = None
     if members is not None:
-        inside = sketcher.records(read_batch(members, declared, drop))
-        planted = inside[:0] if honey is None else sketcher.records(read_batch(honey, declared, drop))
+        inside = sketcher.records(_read_batch(members, declared, drop))
+        planted = inside[:0] if honey is None else sketcher.records(_read_batch(honey, declared, drop))
         found = Fingerprints.of(inside, planted, secret.id, false_rate)
     write_secrets(declared.path(watch.key), secrets)
     write_sketcher(declared.path(watch.sketch), sketcher)
@@ -76,20 +76,20 @@ def tune_monitor(
     from memberscope.guard.calibration.thresholds_file import write_tuned
     from memberscope.guard.replay.log_reader import Log, list_log_files
 
-    declared, equipment = read_monitor_setup(policy)
+    declared, equipment = _read_monitor_setup(policy)
     if declared.monitor.tuned is None:
         raise InputError(f"Expected the file to write as tuned in [monitor] of {str(policy)!r}, got none. Name it there.")
     blocks = Log(list_log_files(log), declared, equipment.sketcher)
     try:
         found = tuned_on(blocks, equipment.fingerprints, radius=equipment.sketcher.radius, rate=rate)
     except InputError:
-        describe_skipped_lines(blocks, 0, equipment.secret)
+        _describe_skipped_lines(blocks, 0, equipment.secret)
         raise
     found = replace(found, key=equipment.secret.id)
     write_tuned(declared.path(declared.monitor.tuned), found)
     typer.echo(
         f"{found.queries} queries, {found.client_days} client-days"
-        + describe_skipped_lines(blocks, found.queries, equipment.secret)
+        + _describe_skipped_lines(blocks, found.queries, equipment.secret)
         + ". "
         f"On its last quarter: {found.alarms} alarms in {found.days} client-days, a rate within [{found.low:.2g}, {found.high:.2g}] "
         f"(95%), for {rate:g} asked."
@@ -108,11 +108,11 @@ def replay_logs(
     from memberscope.guard.replay.log_reader import Log, list_log_files
     from memberscope.guard.replay.replay import build_fresh_monitor, build_replay, collect_alarms
 
-    declared, equipment = read_monitor_setup(policy)
+    declared, equipment = _read_monitor_setup(policy)
     paths = list_log_files(log)
     blocks = Log(paths, declared, equipment.sketcher)
     alarms, counted = collect_alarms(build_fresh_monitor(equipment, declared), blocks)
-    told = describe_skipped_lines(blocks, sum(counted.queries.values()), equipment.secret)
+    told = _describe_skipped_lines(blocks, sum(counted.queries.values()), equipment.secret)
     if not counted.queries:
         raise InputError(
             f"Expected queries in {str(log[0])!r}, got none in {blocks.lines} lines. Check the log and the policy."
@@ -126,7 +126,7 @@ def replay_logs(
     raise typer.Exit(1 if found.campaigns else 0)
 
 
-def read_monitor_setup(path: Path) -> tuple[GuardPolicy, MonitorArtifacts]:
+def _read_monitor_setup(path: Path) -> tuple[GuardPolicy, MonitorArtifacts]:
     """The policy and what its monitor works with.
 
     Raises:
@@ -145,7 +145,7 @@ def read_monitor_setup(path: Path) -> tuple[GuardPolicy, MonitorArtifacts]:
     return declared, load_monitor_artifacts(usable)
 
 
-def extend_secrets(path: Path, rotate: bool) -> list[Secret]:
+def _extend_secrets(path: Path, rotate: bool) -> list[Secret]:
     """The secrets of a key file, with a fresh one at the end where there is none or it is to `rotate`; nothing is written."""
     from memberscope.guard.hashing.secret_key import Secret, read_secrets
 
@@ -153,7 +153,7 @@ def extend_secrets(path: Path, rotate: bool) -> list[Secret]:
     return [*kept, Secret.new()] if rotate or not kept else kept
 
 
-def describe_skipped_lines(blocks: Log, queries: int, secret: Secret) -> str:
+def _describe_skipped_lines(blocks: Log, queries: int, secret: Secret) -> str:
     """What to say of lines that were made with another key, or that could not be read.
 
     Raises:
@@ -167,7 +167,7 @@ def describe_skipped_lines(blocks: Log, queries: int, secret: Secret) -> str:
     return "".join(f", {n} {words}" for n, words in told if n)
 
 
-def read_batch(path: Path, policy: GuardPolicy, drop: list[str] | None) -> Batch:
+def _read_batch(path: Path, policy: GuardPolicy, drop: list[str] | None) -> Batch:
     """The records of a table as clients send them.
 
     Raises:

@@ -55,7 +55,7 @@ def build_plan(options: Options) -> Plan:
         "assume_class_order": options.assume_class_order,
         "drop_overlap": options.drop_overlap,
         "assignment": "independent_coins" if options.coins else None,
-        "policy": build_policy(options.policy),
+        "policy": _build_policy(options.policy),
         "references": options.references,
         "targets": options.targets,
         "reference_size": options.reference_size,
@@ -105,7 +105,7 @@ def build_training(options: Options, subject: Subject) -> Training | None:
     return Training(recipe, execution, population, design, bool(options.keep_weights))
 
 
-def build_policy(given: Any) -> Policy | None:
+def _build_policy(given: Any) -> Policy | None:
     """A policy from a name, a file or a table.
 
     Raises:

@@ -32,7 +32,7 @@ def read_audit_config(path: Path) -> Options:
     found: dict[str, Any] = {}
     for section, table in document.items():
         if section == "policy":
-            found["policy"] = read_policy_section(table, path)
+            found["policy"] = _read_policy_section(table, path)
         else:
             found |= _read_section(section, table, path)
     for name in PATHS:
@@ -124,7 +124,7 @@ def _find_nearest_name(name: str, known: Any) -> str:
     return str(get_close_matches(name, [str(entry) for entry in known], n=1, cutoff=0.0)[0])
 
 
-def read_policy_section(table: Any, path: Path) -> Any:
+def _read_policy_section(table: Any, path: Path) -> Any:
     """Read what `[policy]` says: its own claims, or the policy that it uses, a file's path being relative to the configuration.
 
     Raises:

@@ -42,7 +42,7 @@ def build_endpoint_target(options: Options) -> LoadedTarget:
     if options.classes is not None:
         said["classes"] = tuple(str(name) for name in options.classes)
     if options.classes is None and options.n_classes is None:
-        said["n_classes"] = count_classes_in_records(options)
+        said["n_classes"] = _count_classes_in_records(options)
     endpoint = Endpoint(**said)
     ledger = Path(options.out or "memberscope-out") / "ledger.sqlite"
     target = HttpTarget(endpoint, ledger=ledger, query_budget=options.query_budget)
@@ -51,7 +51,7 @@ def build_endpoint_target(options: Options) -> LoadedTarget:
     return LoadedTarget(target, (note,))
 
 
-def count_classes_in_records(options: Options) -> int:
+def _count_classes_in_records(options: Options) -> int:
     """The number of classes where the records number them.
 
     Raises:

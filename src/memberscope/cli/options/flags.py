@@ -178,23 +178,23 @@ def add_flags(*sources: Callable[..., None]) -> Callable[[Callable[..., None]], 
 def _value_of(name: str, value: Any) -> Any:
     """The value of a flag as its key has it."""
     if name == "fpr":
-        return parse_rates(name, value)
+        return _parse_rates(name, value)
     if name == "trust_type":
         return tuple(value) if value else None
     is_key = name in Options.__dataclass_fields__ and name != "policy"
-    return split_words(value) if is_key and isinstance(value, str) and is_list(name) else value
+    return _split_words(value) if is_key and isinstance(value, str) and is_list(name) else value
 
 
-def split_words(text: str | None) -> tuple[str, ...] | None:
+def _split_words(text: str | None) -> tuple[str, ...] | None:
     """A comma-separated flag as its parts.
 
-    >>> split_words("a, b"), split_words(None)
+    >>> _split_words("a, b"), _split_words(None)
     (('a', 'b'), None)
     """
     return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def parse_rates(name: str, text: str | None) -> tuple[float, ...] | None:
+def _parse_rates(name: str, text: str | None) -> tuple[float, ...] | None:
     """A comma-separated flag as numbers.
 
     Raises:

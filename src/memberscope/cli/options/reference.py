@@ -42,19 +42,19 @@ def render_configuration_page() -> str:
         "",
         *_format_table([("use", "text", "", "A shipped policy, or a file with a `[policy]` table.")]),
     ]
-    parts += ["", *_format_table(list_model_rows(Policy)), "", NEEDS, ""]
+    parts += ["", *_format_table(_list_model_rows(Policy)), "", NEEDS, ""]
     for name, kind in KINDS.items():
-        parts += [f"Each row of `{name}`, such as `{name} = {EXAMPLES[name]}`:", "", *_format_table(list_model_rows(kind)), ""]
+        parts += [f"Each row of `{name}`, such as `{name} = {EXAMPLES[name]}`:", "", *_format_table(_list_model_rows(kind)), ""]
     return "\n".join(parts)
 
 
-def list_model_rows(model: type[Any]) -> list[tuple[str, str, str, str]]:
+def _list_model_rows(model: type[Any]) -> list[tuple[str, str, str, str]]:
     """Give name, type, default and meaning of each field of a pydantic model, or of a dataclass, whose fields have no meaning.
 
     >>> from pydantic import BaseModel, Field
     >>> class Limit(BaseModel):
     ...     fpr: float = Field(description="A rate.")
-    >>> list_model_rows(Limit)
+    >>> _list_model_rows(Limit)
     [('fpr', 'number', 'required', 'A rate.')]
     """
     hints = get_type_hints(model)

@@ -64,7 +64,7 @@ class Alerter:
         self.log = None if alerts.log is None else AlertLog(home / alerts.log, retention_days)
         self.webhook = None
         if alerts.webhook is not None:
-            secret = read_webhook_secret(alerts)
+            secret = _read_webhook_secret(alerts)
             self.webhook = Webhook(alerts.webhook, secret, clock, lost=lambda: self._lost("webhook"), patience=patience)
         self.digest = Digest(alerts, retention_days * DAY)
         self.tidied = -math.inf
@@ -129,7 +129,7 @@ class Alerter:
             self.tally.alert_lost(where)
 
 
-def read_webhook_secret(alerts: Alerts) -> bytes | None:
+def _read_webhook_secret(alerts: Alerts) -> bytes | None:
     """The secret that signs, from the environment; None where the policy names none.
 
     Raises:
@@ -153,26 +153,26 @@ def build_alert_document(alarm: Alarm, told: float) -> dict[str, Any]:
     """
     return {
         "format": FORMAT,
-        "time": replace_non_finite(alarm.time),
+        "time": _replace_non_finite(alarm.time),
         "at": f"{datetime.fromtimestamp(alarm.time, UTC):%Y-%m-%dT%H:%M:%SZ}",
         "told": told,
         "detector": alarm.detector,
         "scope": alarm.scope,
         "subject": alarm.subject,
-        "statistic": replace_non_finite(alarm.statistic),
-        "threshold": replace_non_finite(alarm.threshold),
+        "statistic": _replace_non_finite(alarm.statistic),
+        "threshold": _replace_non_finite(alarm.threshold),
         "queries": alarm.queries,
         "clients": list(alarm.clients),
-        "text": "memberscope: " + describe_alarm(alarm),
+        "text": "memberscope: " + _describe_alarm(alarm),
     }
 
 
-def replace_non_finite(value: float) -> float | None:
+def _replace_non_finite(value: float) -> float | None:
     """A number that JSON has, or None."""
     return float(value) if math.isfinite(value) else None
 
 
-def describe_alarm(alarm: Alarm) -> str:
+def _describe_alarm(alarm: Alarm) -> str:
     """What happened, in words; a digest tells no more than it may."""
     if alarm.detector == "membership" and alarm.subject == DIGEST:
         return (

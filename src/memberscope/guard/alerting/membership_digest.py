@@ -39,7 +39,7 @@ class Digest:
         """Keep an alarm for the digest after `now` (seconds since 1970); alarms of one subject become one."""
         self._begin(now)
         before = self.waiting.pop((alarm.scope, alarm.subject), None)
-        self.waiting[alarm.scope, alarm.subject] = alarm if before is None else merge_alarms(before, alarm)
+        self.waiting[alarm.scope, alarm.subject] = alarm if before is None else _merge_alarms(before, alarm)
         if len(self.waiting) > SUBJECTS:
             del self.waiting[next(iter(self.waiting))]
 
@@ -54,7 +54,7 @@ class Digest:
             return None
         time = (before + 1) * self.every
         self.waiting = {key: alarm for key, alarm in self.waiting.items() if alarm.time >= time - self.kept}
-        told = build_digest_alarm(self.waiting.values(), self.least, time)
+        told = _build_digest_alarm(self.waiting.values(), self.least, time)
         if told is not None:
             self.waiting = {}
         return told
@@ -64,7 +64,7 @@ class Digest:
         return self.last
 
 
-def merge_alarms(first: Alarm, second: Alarm) -> Alarm:
+def _merge_alarms(first: Alarm, second: Alarm) -> Alarm:
     """Two alarms of one subject as one with the hits of both."""
     return Alarm(
         second.time,
@@ -75,16 +75,16 @@ def merge_alarms(first: Alarm, second: Alarm) -> Alarm:
         second.threshold,
         max(first.queries, second.queries),
         tuple(dict.fromkeys((*second.clients, *first.clients)))[:NAMED],
-        count_hits(first) + count_hits(second),
+        _count_hits(first) + _count_hits(second),
     )
 
 
-def count_hits(alarm: Alarm) -> int:
+def _count_hits(alarm: Alarm) -> int:
     """The hits behind an alarm: at least one."""
     return max(1, alarm.hits)
 
 
-def build_digest_alarm(alarms: Iterable[Alarm], least: int, time: float) -> Alarm | None:
+def _build_digest_alarm(alarms: Iterable[Alarm], least: int, time: float) -> Alarm | None:
     """One alarm for all, coarsely told, or None where fewer than `least` hits stand behind them.
 
     A hit can be behind a client's alarm and the pool's: hits count in the scope that has most.
@@ -93,21 +93,21 @@ def build_digest_alarm(alarms: Iterable[Alarm], least: int, time: float) -> Alar
     hits: dict[str, int] = {}
     queries: dict[str, dict[str, int]] = {}
     for alarm in alarms:
-        hits[alarm.scope] = hits.get(alarm.scope, 0) + count_hits(alarm)
+        hits[alarm.scope] = hits.get(alarm.scope, 0) + _count_hits(alarm)
         asked = queries.setdefault(alarm.scope, {})
         asked[alarm.subject] = max(asked.get(alarm.subject, 0), alarm.queries)
     most = max(hits.values(), default=0)
     if most < least:
         return None
     clients = sorted({client for alarm in alarms for client in alarm.clients})
-    total = coarsen_count(max(sum(asked.values()) for asked in queries.values()))
+    total = _coarsen_count(max(sum(asked.values()) for asked in queries.values()))
     return Alarm(time, "membership", "pool", DIGEST, float(most // least * least), float(least), total, tuple(clients[:NAMED]))
 
 
-def coarsen_count(n: int) -> int:
+def _coarsen_count(n: int) -> int:
     """A count rounded down to one digit.
 
-    >>> coarsen_count(0), coarsen_count(9), coarsen_count(1234)
+    >>> _coarsen_count(0), _coarsen_count(9), _coarsen_count(1234)
     (0, 9, 1000)
     """
     unit = int(10 ** (len(str(n)) - 1))

@@ -80,7 +80,7 @@ class Metrics:
         """A request of this kind (query, passed, refused) was answered with `status` after `seconds`."""
         found = self._children.get((kind, status))
         if found is None:
-            name, code = restrict_label(kind, KINDS), restrict_label(str(status), STATUSES)
+            name, code = _restrict_label(kind, KINDS), _restrict_label(str(status), STATUSES)
             found = self._requests.labels(name, code), self._seconds.labels(name)
             if name == kind and code != OTHER:
                 self._children[kind, status] = found
@@ -89,11 +89,11 @@ class Metrics:
 
     def refused(self, reason: str) -> None:
         """A query was refused."""
-        self._refused.labels(restrict_label(reason, REASONS)).inc()
+        self._refused.labels(_restrict_label(reason, REASONS)).inc()
 
     def fault(self, which: str) -> None:
         """Something that protection needs has failed, such as `state` or `upstream`."""
-        self._faults.labels(restrict_label(which, FAULTS)).inc()
+        self._faults.labels(_restrict_label(which, FAULTS)).inc()
 
     def exposed(self) -> None:
         """An answer passed as it was after a fault."""
@@ -101,7 +101,7 @@ class Metrics:
 
     def would(self, status: int) -> None:
         """In observe mode: enforcing would have answered with `status`."""
-        self._would.labels(restrict_label(str(status), STATUSES)).inc()
+        self._would.labels(_restrict_label(str(status), STATUSES)).inc()
 
     def in_flight(self, change: int) -> None:
         """A query has begun (1) or ended (-1)."""
@@ -129,7 +129,7 @@ class Metrics:
 
     def alert_lost(self, where: str) -> None:
         """An alert could not be told: `queue`, `log` or `webhook`."""
-        self._lost.labels(restrict_label(where, LOST)).inc()
+        self._lost.labels(_restrict_label(where, LOST)).inc()
 
     def waiting(self, n: int) -> None:
         """So many queries wait for the monitor."""
@@ -187,10 +187,10 @@ class SharedNumbers:
         return [metric for metric in found if metric.name.startswith(PREFIX)]
 
 
-def restrict_label(word: str, words: tuple[str, ...]) -> str:
+def _restrict_label(word: str, words: tuple[str, ...]) -> str:
     """The word if it is one of the `words`, else `other`.
 
-    >>> restrict_label("busy", REASONS), restrict_label("x" * 4000, REASONS)
+    >>> _restrict_label("busy", REASONS), _restrict_label("x" * 4000, REASONS)
     ('busy', 'other')
     """
     return word if word in words else OTHER
@@ -211,17 +211,17 @@ def leave_folder() -> None:
     for file in folder.glob(f"*_{os.getpid()}.db"):
         file.unlink(missing_ok=True)
     others = [*folder.glob("*_*.db")]
-    if not any(is_process_alive(int(file.stem.rpartition("_")[2])) for file in others):
+    if not any(_is_process_alive(int(file.stem.rpartition("_")[2])) for file in others):
         for file in others:
             file.unlink(missing_ok=True)
         with suppress(OSError):  # another was faster
             folder.rmdir()
 
 
-def is_process_alive(pid: int) -> bool:
+def _is_process_alive(pid: int) -> bool:
     """Whether there is such a process.
 
-    >>> is_process_alive(os.getpid())
+    >>> _is_process_alive(os.getpid())
     True
     """
     try:

@@ -17,12 +17,12 @@ SIGNATURE, DELIVERY = "X-Memberscope-Signature", "X-Memberscope-Delivery"
 AGAIN = (408, 425, 429)  # and all from 500
 
 
-def sign_body(secret: bytes, body: bytes, time: int) -> str:
+def _sign_body(secret: bytes, body: bytes, time: int) -> str:
     """The signature header: when it was signed, and HMAC-SHA256 in hexadecimal digits of that time, a full stop and the body.
 
     A receiver computes it from the body as it came, compares in constant time, and refuses times that are minutes away.
 
-    >>> sign_body(b"secret", b"{}", 0)[:24]
+    >>> _sign_body(b"secret", b"{}", 0)[:24]
     't=0,v1=4bbe8d39de1ffea42'
     """
     return f"t={time},v1={hmac.new(secret, f'{time}.'.encode() + body, hashlib.sha256).hexdigest()}"
@@ -105,14 +105,14 @@ class Webhook:
     def _post(self, body: bytes) -> int | None:
         headers = {"Content-Type": "application/json", DELIVERY: hashlib.sha256(body).hexdigest()[:32]}
         if self.secret is not None:
-            headers[SIGNATURE] = sign_body(self.secret, body, int(self.clock()))
+            headers[SIGNATURE] = _sign_body(self.secret, body, int(self.clock()))
         try:
-            return asyncio.run(post_body(self.url, body, headers, self.patience.timeout))
+            return asyncio.run(_post_body(self.url, body, headers, self.patience.timeout))
         except Exception:  # whatever a receiver does, the next try or the count of lost alerts tells
             return None
 
 
-async def post_body(url: str, body: bytes, headers: dict[str, str], timeout: float) -> int:
+async def _post_body(url: str, body: bytes, headers: dict[str, str], timeout: float) -> int:
     """The status of one POST that took at most `timeout` seconds; the answer's body is not read."""
     import aiohttp
 

@@ -62,19 +62,19 @@ async def read_body(receive: Receive, headers: Headers, most: int, seconds: floa
         raise RequestRefused(415, FORM, CLOSE)
     try:
         async with asyncio.timeout(seconds):
-            raw = await collect_body(receive, most)
+            raw = await _collect_body(receive, most)
     except TimeoutError:
         raise RequestRefused(408, TOO_SLOW, CLOSE) from None
     coding = found.get(b"content-encoding")
     try:
-        return raw if coding is None else decompress_body(raw, coding, most)
+        return raw if coding is None else _decompress_body(raw, coding, most)
     except UnreadableAnswer:
         raise RequestRefused(413, TOO_LONG) from None
     except ValueError:
         raise RequestRefused(415, FORM) from None
 
 
-async def collect_body(receive: Receive, most: int) -> bytes:
+async def _collect_body(receive: Receive, most: int) -> bytes:
     """The body's parts put together."""
     parts: list[bytes] = []
     size = 0
@@ -91,14 +91,14 @@ async def collect_body(receive: Receive, most: int) -> bytes:
             return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def decompress_body(raw: bytes, coding: bytes, most: int) -> bytes:
+def _decompress_body(raw: bytes, coding: bytes, most: int) -> bytes:
     """A body as it was before compression.
 
     Raises:
         Unreadable: It unfolds to more than `most` bytes.
         ValueError: It is not whole, or in a coding that is not read.
 
-    >>> decompress_body(zlib.compress(b"[1]"), b"deflate", 10)
+    >>> _decompress_body(zlib.compress(b"[1]"), b"deflate", 10)
     b'[1]'
     """
     word = coding.strip().lower()
@@ -157,7 +157,7 @@ class Captured:
         raw = b"".join(self.parts)
         try:
             coding = read_header(self.headers, b"content-encoding")
-            return raw if coding is None else decompress_body(raw, coding, self.most)
+            return raw if coding is None else _decompress_body(raw, coding, self.most)
         except ValueError:
             raise UnreadableAnswer("an answer in a coding that is not read") from None
 

@@ -32,9 +32,9 @@ def build_protocol_class(patience: float) -> Any:
         def connection_made(self, transport: Any) -> None:
             """Start the clock; read the certificate."""
             super().connection_made(transport)
-            name = read_certificate_name(transport.get_extra_info("ssl_object"))
+            name = _read_certificate_name(transport.get_extra_info("ssl_object"))
             if name is not None:
-                self.app = add_certificate_name(self.app, name)
+                self.app = _add_certificate_name(self.app, name)
             self._await_head()
 
         def connection_lost(self, exc: Exception | None) -> None:
@@ -91,7 +91,7 @@ def build_protocol_class(patience: float) -> Any:
     return Connection
 
 
-def read_certificate_name(connection: Any) -> str | None:
+def _read_certificate_name(connection: Any) -> str | None:
     """The subject (RFC 4514) of the certificate that the client has proven, or None."""
     der = None if connection is None else connection.getpeercert(binary_form=True)
     if not der:
@@ -101,7 +101,7 @@ def read_certificate_name(connection: Any) -> str | None:
     return x509.load_der_x509_certificate(der).subject.rfc4514_string()
 
 
-def add_certificate_name(app: App, name: str) -> App:
+def _add_certificate_name(app: App, name: str) -> App:
     """`app` told of the client's certificate, by the TLS extension of ASGI."""
 
     async def told(scope: Scope, receive: Receive, send: Send) -> None:

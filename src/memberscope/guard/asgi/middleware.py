@@ -203,7 +203,7 @@ class PolicyMiddleware:
         assert self.app is not None
         start, passing = self.clock(), StreamingSend(send)
         reads = scope["method"] in ("GET", "HEAD")
-        receive = replay_body(b"", receive) if reads else limit_receive(receive, rules.policy.limits.body_timeout)
+        receive = _replay_body(b"", receive) if reads else limit_receive(receive, rules.policy.limits.body_timeout)
         try:
             await self.app(scope, receive, passing)
         except RequestRefused as refused:
@@ -331,7 +331,7 @@ class PolicyMiddleware:
         captured = Captured(limits.max_answer_bytes)
         try:
             async with asyncio.timeout(limits.answer_timeout):
-                await self.app(rewrite_scope(scope, query.body), replay_body(query.body, receive), captured)
+                await self.app(_rewrite_scope(scope, query.body), _replay_body(query.body, receive), captured)
         except TimeoutError:
             self._fault(trace, "upstream", TimeoutError("no answer in time"))
             raise RequestRefused(504, TIRED) from None
@@ -349,7 +349,7 @@ class PolicyMiddleware:
     ) -> GuardReply:
         """The only way out for an answer: as the defence leaves it."""
         if not 200 <= captured.status < 300:
-            return build_failure_reply(captured)
+            return _build_failure_reply(captured)
         try:
             body = captured.body()
             if defence is None:
@@ -403,7 +403,7 @@ class PolicyMiddleware:
                 raise error if client else RequestRefused(504, TIRED) if late else RequestRefused(502, NOT_NOW) from None
         trace.status = passing.status
         if not passing.started:
-            await self._answer(rules, trace, build_failure_reply(Captured(0, passing.status, passing.headers)), send)
+            await self._answer(rules, trace, _build_failure_reply(Captured(0, passing.status, passing.headers)), send)
 
     async def _observe(self, rules: Rules, found: Route, scope: Scope, receive: Receive, send: Send) -> None:
         """Request and answer pass unchanged; then what enforcing would have done is found out."""
@@ -473,7 +473,7 @@ class PolicyMiddleware:
             return
         try:
             answered = trace.status < 300
-            labels = trace.labels if answered and trace.labels is not None else build_unknown_labels(len(trace.batch))
+            labels = trace.labels if answered and trace.labels is not None else _build_unknown_labels(len(trace.batch))
             passed = trace.passed if answered else b""
             told = trace.serving if passed else None
             self.watch(
@@ -483,16 +483,16 @@ class PolicyMiddleware:
             self._fault(trace, "watch", error)
 
 
-def build_unknown_labels(n: int) -> Ints:
+def _build_unknown_labels(n: int) -> Ints:
     """No top classes (n,), to be read only.
 
-    >>> build_unknown_labels(2).tolist()
+    >>> _build_unknown_labels(2).tolist()
     [-1, -1]
     """
     return NO_LABELS[:n] if n <= len(NO_LABELS) else np.full(n, -1, dtype=np.int64)
 
 
-def rewrite_scope(scope: Scope, body: bytes) -> Scope:
+def _rewrite_scope(scope: Scope, body: bytes) -> Scope:
     """The scope of a query whose body was written anew; nothing in it asks for another form of answer."""
     headers: Headers = [(name, value) for name, value in scope["headers"] if name.lower() not in DROPPED]
     headers += [
@@ -506,7 +506,7 @@ def rewrite_scope(scope: Scope, body: bytes) -> Scope:
     return {**scope, "headers": headers, "query_string": b"", "extensions": extensions}
 
 
-def replay_body(body: bytes, receive: Receive) -> Receive:
+def _replay_body(body: bytes, receive: Receive) -> Receive:
     """A `receive` that gives the body, and then what the client does."""
     given = False
 
@@ -520,7 +520,7 @@ def replay_body(body: bytes, receive: Receive) -> Receive:
     return again  # type: ignore[return-value]
 
 
-def build_failure_reply(captured: Captured) -> GuardReply:
+def _build_failure_reply(captured: Captured) -> GuardReply:
     """An answer that is no success: its status, and a sentence that tells nothing of the record."""
     status = captured.status if 400 <= captured.status < 600 else 502
     refused = RequestRefused(status, REFUSES[status // 100])

@@ -42,30 +42,30 @@ def build_openapi(policy: GuardPolicy) -> dict[str, Any]:
     ['/health', '/invocations', '/ping', '/version']
     """
     serving = policy.serving
-    harmless = {path: {"get": describe_passed_request()} for path in OPEN[serving.protocol]}
+    harmless = {path: {"get": _describe_passed_request()} for path in OPEN[serving.protocol]}
     if serving.protocol == "v2" and serving.model_name:
         home = f"/v2/models/{serving.model_name}"
-        harmless |= {home: {"get": describe_passed_request()}, f"{home}/ready": {"get": describe_passed_request()}}
+        harmless |= {home: {"get": _describe_passed_request()}, f"{home}/ready": {"get": _describe_passed_request()}}
     return {
         "openapi": "3.1.0",
         "info": {"title": "A guarded model", "version": "1"},
-        "paths": {**harmless, find_query_path(serving): {"post": describe_guarded_query(serving)}},
+        "paths": {**harmless, _find_query_path(serving): {"post": _describe_guarded_query(serving)}},
     }
 
 
-def find_query_path(serving: ServingConfig) -> str:
+def _find_query_path(serving: ServingConfig) -> str:
     """Where queries are posted."""
     if serving.protocol == "json":
         return str(serving.path)
     return "/invocations" if serving.protocol == "mlflow" else f"/v2/models/{serving.model_name or 'model'}/infer"
 
 
-def describe_passed_request() -> dict[str, Any]:
+def _describe_passed_request() -> dict[str, Any]:
     """A request that passes unchanged."""
     return {"responses": {"default": {"description": "What the server answers."}}}
 
 
-def describe_guarded_query(serving: ServingConfig) -> dict[str, Any]:
+def _describe_guarded_query(serving: ServingConfig) -> dict[str, Any]:
     """A query and its answers."""
     error = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
     answers: dict[str, Any] = {

@@ -91,7 +91,7 @@ class Proxy:
                 timeout=self._patience(),
                 allow_redirects=False,
             ) as answer:
-                await relay_answer(answer, send)
+                await _relay_answer(answer, send)
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             if body.refused is not None:
                 raise body.refused from None
@@ -151,7 +151,7 @@ class Proxy:
         """The headers for the upstream: those that a stranger could use to seem another are kept from listed proxies only."""
         headers: Headers = scope["headers"]
         trusted = self._trusts(scope)
-        dropped = HOPS | self._stripped | list_hop_headers(headers) | (set() if trusted else self._spoofable)
+        dropped = HOPS | self._stripped | _list_hop_headers(headers) | (set() if trusted else self._spoofable)
         if alone:
             dropped = dropped | {b"content-length"}
         kept = [(name, value) for name, value in headers if name.lower() not in dropped and b"_" not in name]
@@ -209,7 +209,7 @@ class Body:
             raise
 
 
-async def relay_answer(answer: Any, send: Send) -> None:
+async def _relay_answer(answer: Any, send: Send) -> None:
     """Pass an upstream's answer on, part by part.
 
     Raises:
@@ -218,7 +218,7 @@ async def relay_answer(answer: Any, send: Send) -> None:
     import aiohttp
 
     raw = answer.raw_headers
-    dropped = OWN | list_hop_headers(raw)
+    dropped = OWN | _list_hop_headers(raw)
     headers = [(name.lower(), value) for name, value in raw if name.lower() not in dropped]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     try:
@@ -229,10 +229,10 @@ async def relay_answer(answer: Any, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def list_hop_headers(headers: Headers) -> set[bytes]:
+def _list_hop_headers(headers: Headers) -> set[bytes]:
     """Headers that the Connection header keeps to this hop.
 
-    >>> sorted(list_hop_headers([(b"Connection", b"close, X-Once")]))
+    >>> sorted(_list_hop_headers([(b"Connection", b"close, X-Once")]))
     [b'close', b'x-once']
     """
     value = read_header(headers, b"connection")

@@ -50,16 +50,16 @@ def route_request(serving: ServingConfig, method: str, path: str | None) -> Rout
     """
     if path is None:
         return Route("refused")
-    model = match_query_path(serving, path)
+    model = _match_query_path(serving, path)
     if model is not None:
         return Route("query", model) if method == "POST" else Route("refused", model, 405)
-    if method in ("GET", "HEAD") and is_metadata_path(serving, path):
+    if method in ("GET", "HEAD") and _is_metadata_path(serving, path):
         return Route("passed")
     spoken = "GET" if method == "HEAD" else method
-    return Route("passed" if any(is_entry_match(entry, spoken, path) for entry in serving.passed) else "refused")
+    return Route("passed" if any(_is_entry_match(entry, spoken, path) for entry in serving.passed) else "refused")
 
 
-def match_query_path(serving: ServingConfig, path: str) -> str | None:
+def _match_query_path(serving: ServingConfig, path: str) -> str | None:
     """The model that a path asks for answers, "" where it has no name; None if it asks for none."""
     if serving.protocol == "mlflow":
         return "" if path == "/invocations" else None
@@ -69,7 +69,7 @@ def match_query_path(serving: ServingConfig, path: str) -> str | None:
     return found[1] if found and serving.model_name in (None, found[1]) else None
 
 
-def is_metadata_path(serving: ServingConfig, path: str) -> bool:
+def _is_metadata_path(serving: ServingConfig, path: str) -> bool:
     """Whether a GET of the protocol tells of health or metadata alone."""
     if path in OPEN[serving.protocol]:
         return True
@@ -77,10 +77,10 @@ def is_metadata_path(serving: ServingConfig, path: str) -> bool:
     return bool(found and found[1] != "stats" and serving.model_name in (None, found[1]))  # Triton's counts of all clients
 
 
-def is_entry_match(entry: str, method: str, path: str) -> bool:
+def _is_entry_match(entry: str, method: str, path: str) -> bool:
     """Whether `METHOD /path` of the policy, perhaps with `*` at its end, names this request.
 
-    >>> is_entry_match("GET /docs*", "GET", "/docs/a"), is_entry_match("GET /docs", "POST", "/docs")
+    >>> _is_entry_match("GET /docs*", "GET", "/docs/a"), _is_entry_match("GET /docs", "POST", "/docs")
     (True, False)
     """
     word, _, wanted = entry.strip().partition(" ")

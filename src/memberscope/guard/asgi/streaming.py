@@ -21,7 +21,7 @@ class StreamingSend:
         if message["type"] == "http.response.start":
             self.status, self.headers = message["status"], list(message.get("headers", ()))
             if self._neutral:
-                message = {**message, "headers": select_content_headers(self.headers)}
+                message = {**message, "headers": _select_content_headers(self.headers)}
             if self._neutral and not 200 <= self.status < 300:
                 return
             self.started = True
@@ -51,7 +51,7 @@ def limit_receive(receive: Receive, seconds: float, most: int | None = None) -> 
     return one
 
 
-def select_content_headers(headers: Headers) -> Headers:
+def _select_content_headers(headers: Headers) -> Headers:
     """Of an answer that passes as it is: what it is, and the headers that tell nothing."""
     about = (b"content-type", b"content-length", b"content-encoding")
     return [(name, value) for name, value in headers if name.lower() in about] + list(select_neutral_headers(headers))

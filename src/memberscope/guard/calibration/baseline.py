@@ -65,7 +65,7 @@ def learn_baseline(
         ):
             row = rows.of(client)
             fresh = row.is_fresh(record)
-            count_day_query(counts, time, client, fresh)
+            _count_day_query(counts, time, client, fresh)
             if placed.step[i] >= 0:
                 counts.steps[placed.step[i]] += 1
             if fresh:
@@ -73,14 +73,14 @@ def learn_baseline(
                 counts.hits += hit[i] > 0
                 for k, size in enumerate(SIZES):
                     counts.near[k] += placed.before[i] >= size
-                count_agreement(counts, row, bins[i].tobytes(), int(placed.before[i]))
-                count_transition(counts, client, label, bins[i].tobytes())
+                _count_agreement(counts, row, bins[i].tobytes(), int(placed.before[i]))
+                _count_transition(counts, client, label, bins[i].tobytes())
     if not counts.days:
         raise InputError("Expected a log of benign queries, got an empty one. Observe for some days.")
-    return build_detector_settings(counts, radius, fingerprints is not None), (float(first), float(last))
+    return _build_detector_settings(counts, radius, fingerprints is not None), (float(first), float(last))
 
 
-def count_day_query(counts: BaselineCounts, time: float, client: int, fresh: bool) -> None:
+def _count_day_query(counts: BaselineCounts, time: float, client: int, fresh: bool) -> None:
     """Count a query for its client's day: queries, distinct ones, and those of the busiest minute."""
     day = counts.days[client, time // DAY]
     minute = time // MINUTE
@@ -92,7 +92,7 @@ def count_day_query(counts: BaselineCounts, time: float, client: int, fresh: boo
     day[2] = max(day[2], day[4])
 
 
-def count_agreement(counts: BaselineCounts, row: ClientRow, bins: bytes, before: int) -> None:
+def _count_agreement(counts: BaselineCounts, row: ClientRow, bins: bytes, before: int) -> None:
     """Count in how many positions a query about a new record agrees with one of its client's last."""
     if before < 0:
         return
@@ -101,7 +101,7 @@ def count_agreement(counts: BaselineCounts, row: ClientRow, bins: bytes, before:
     row.lately = walks.append_mark(row.lately, mark, row.held)
 
 
-def count_transition(counts: BaselineCounts, client: int, label: int, bins: bytes) -> None:
+def _count_transition(counts: BaselineCounts, client: int, label: int, bins: bytes) -> None:
     """Count how a client's query follows on the one before."""
     before = counts.last.get(client)
     counts.last[client] = (label, bins)
@@ -112,7 +112,7 @@ def count_transition(counts: BaselineCounts, client: int, label: int, bins: byte
             counts.kept[1 + k] += abs(bins[k] - before[1][k]) <= 1
 
 
-def build_detector_settings(counts: BaselineCounts, radius: float, marked: bool) -> DetectorSettings:
+def _build_detector_settings(counts: BaselineCounts, radius: float, marked: bool) -> DetectorSettings:
     """The detectors' settings from what was counted."""
     logs = np.log1p(np.array([day[:3] for day in counts.days.values()]))
     mean, spread = logs.mean(axis=0).tolist(), np.maximum(logs.std(axis=0), 0.3).tolist()

@@ -55,13 +55,13 @@ def tune_detectors(
     usual, times = learn_baseline(blocks, fingerprints, radius)
     if times[1] - times[0] < 4 * DAY:
         raise InputError(f"Expected a log of at least four days, got {(times[1] - times[0]) / DAY:.2f}. Observe for longer.")
-    peaks, asked = collect_peaks(blocks, fingerprints, usual)
+    peaks, asked = _collect_peaks(blocks, fingerprints, usual)
     begin, border = ((times[0] + share * (times[1] - times[0])) // DAY + 1 for share in (WARM, TRAIN))
     early, late = (sum(n for day, n in asked.items() if day >= begin and (day < border) == first) for first in (True, False))
-    chosen = choose_stream_thresholds(peaks, rate, early, lambda day: begin <= day < border)
-    alarms = count_alarms(peaks, chosen, border)
+    chosen = _choose_stream_thresholds(peaks, rate, early, lambda day: begin <= day < border)
+    alarms = _count_alarms(peaks, chosen, border)
     low, high = clopper_pearson(min(alarms, late), late, 0.95)
-    settings = replace(usual, thresholds=choose_stream_thresholds(peaks, rate, early + late, lambda day: day >= begin))
+    settings = replace(usual, thresholds=_choose_stream_thresholds(peaks, rate, early + late, lambda day: day >= begin))
     n = sum(len(block) for block in blocks)
     return Tuned(settings, rate, early + late, n, alarms, late, float(low), float(high))
 
@@ -69,7 +69,7 @@ def tune_detectors(
 Peaks = dict[str, dict[tuple[str, float], float]]
 
 
-def collect_peaks(
+def _collect_peaks(
     blocks: Iterable[Observations], fingerprints: Fingerprints | None, usual: DetectorSettings
 ) -> tuple[Peaks, dict[float, int]]:
     """For each stream the highest statistic of each subject and day, where above 0; and the number of clients by day."""
@@ -89,7 +89,7 @@ def collect_peaks(
     return peaks, {day: len(found) for day, found in clients.items()}
 
 
-def choose_stream_thresholds(peaks: Peaks, rate: float, days: int, when: Callable[[float], bool]) -> dict[str, float]:
+def _choose_stream_thresholds(peaks: Peaks, rate: float, days: int, when: Callable[[float], bool]) -> dict[str, float]:
     """For each stream the threshold that `rate` / number of streams of the client-days exceed, from peaks of the days when `when`."""
     found = {}
     for stream in STREAMS:
@@ -116,14 +116,14 @@ def estimate_threshold(values: Floats, expected: float, least: float) -> float:
     if expected >= top:
         return float(values[int(expected)])
     base, beyond = float(values[top]), values[:top] - values[top]
-    shape, scale = fit_pareto_tail(beyond)
+    shape, scale = _fit_pareto_tail(beyond)
     ratio = top / expected
     tail = scale * (np.log(ratio) if abs(shape) < 1e-6 else (ratio**shape - 1) / shape)
     observed = float(values[int(expected)]) if expected >= 1 else float(values[0])
     return max(base + float(tail), float(np.nextafter(observed, np.inf)))
 
 
-def fit_pareto_tail(beyond: Floats) -> tuple[float, float]:
+def _fit_pareto_tail(beyond: Floats) -> tuple[float, float]:
     """Shape, between -0.3 and 1, and scale of a generalised Pareto distribution by probability-weighted moments of what is beyond (n,).
 
     Reference: J. R. M. Hosking, J. R. Wallis, "Parameter and Quantile Estimation for the Generalized Pareto Distribution",
@@ -139,7 +139,7 @@ def fit_pareto_tail(beyond: Floats) -> tuple[float, float]:
     return shape, mean * (1 - shape)
 
 
-def count_alarms(peaks: Peaks, limits: dict[str, float], border: float) -> int:
+def _count_alarms(peaks: Peaks, limits: dict[str, float], border: float) -> int:
     """How many alarms `limits` give from the day `border` on; a subject that exceeds one day after day alarms once."""
     found = 0
     for stream in STREAMS:

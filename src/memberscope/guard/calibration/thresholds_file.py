@@ -54,7 +54,7 @@ def read_tuned(path: str | Path, key: str | None = None) -> Tuned:
             )
         told = found.pop("settings")
         parts = {
-            name: make(**{key: convert_to_tuple(value) for key, value in told.pop(name).items()})
+            name: make(**{key: _convert_to_tuple(value) for key, value in told.pop(name).items()})
             for name, make in PARTS.items()
         }
         settings = DetectorSettings(**told, **parts)
@@ -82,6 +82,6 @@ def read_tuned(path: str | Path, key: str | None = None) -> Tuned:
     return tuned
 
 
-def convert_to_tuple(value: Any) -> Any:
+def _convert_to_tuple(value: Any) -> Any:
     """Lists as tuples, as they were."""
     return tuple(value) if isinstance(value, list) else value

@@ -44,10 +44,10 @@ def take_snapshot(monitor: Monitor) -> bytes:
         "clients": [[family, clients] for family, clients in families.clients.items()],
         "told": [[*key, time] for key, time in monitor.told.items()],
     }
-    return encode_safetensors(parts, {"monitor": json.dumps(kept)})
+    return _encode_safetensors(parts, {"monitor": json.dumps(kept)})
 
 
-def encode_safetensors(parts: dict[str, tuple[str, tuple[int, ...], Iterable[Buffer]]], metadata: dict[str, str]) -> bytes:
+def _encode_safetensors(parts: dict[str, tuple[str, tuple[int, ...], Iterable[Buffer]]], metadata: dict[str, str]) -> bytes:
     """A safetensors file of arrays, each by its kind, shape and pieces; there are never two copies of what may be large."""
     head: dict[str, Any] = {"__metadata__": metadata}
     end = 0
@@ -85,7 +85,7 @@ def restore_monitor(monitor: Monitor, data: bytes) -> None:
         if kept["radius"] != families.radius or kept["counts"][2] != families.window:
             raise ValueError("other settings")
         for name, rows in (("rows", monitor.rows), ("pools", monitor.pools)):
-            fill_client_rows(rows, *(arrays[f"{name}.{part}"] for part in ("who", "numbers", "seen", "lately")))
+            _fill_client_rows(rows, *(arrays[f"{name}.{part}"] for part in ("who", "numbers", "seen", "lately")))
         for name in FAMILY:
             getattr(families, name)[: len(arrays[name])] = arrays[name]
         families.added, families.founded, monitor.queries = kept["counts"][0], kept["counts"][1], kept["counts"][3]
@@ -100,7 +100,7 @@ def restore_monitor(monitor: Monitor, data: bytes) -> None:
         ) from error
 
 
-def fill_client_rows(
+def _fill_client_rows(
     rows: ClientRows, who: NDArray[np.uint64], numbers: NDArray[Any], seen: NDArray[Any], lately: NDArray[Any]
 ) -> None:
     """Put clients into empty rows, in their order.

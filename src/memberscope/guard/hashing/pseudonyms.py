@@ -52,14 +52,14 @@ class KeyedHasher:
         """A hash for each record, by its values alone, whatever the shape."""
         start = hashlib.blake2b(digest_size=8, key=self._key, person=b"record")
         found = []
-        for text in encode_batch_records(batch):
+        for text in _encode_batch_records(batch):
             one = start.copy()
             one.update(text)
             found.append(int.from_bytes(one.digest(), "little"))
         return found
 
 
-def encode_batch_records(batch: Batch) -> Iterable[bytes]:
+def _encode_batch_records(batch: Batch) -> Iterable[bytes]:
     """Bytes that tell each record from others."""
     if batch.columns is None:
         array = np.asarray(batch.array)

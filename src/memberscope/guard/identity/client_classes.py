@@ -24,7 +24,7 @@ class Classes:
     >>> table = {"serving": {"n_classes": 3}, "clients": [{"name": "staff", "who": ["network:10.0.0.0/8"], "restrict": "top:1"}]}
     >>> classes = Classes(policy_of(table))
     >>> inside = Client("network", "10.0.0.1/32", False, ipaddress.ip_address("10.0.0.1"))
-    >>> classes.of(is_in_network)[0], classes.defence("staff"), classes.defence("default")
+    >>> classes.of(_is_in_network)[0], classes.defence("staff"), classes.defence("default")
     ('staff', TopK(k=1), None)
     """
 
@@ -35,13 +35,13 @@ class Classes:
             InputError: A network is none, or a defence must be fitted and the policy's file does not hold it for these classes.
         """
         self.allowed: dict[str, ClientLimits] = {entry.name: entry for entry in policy.clients} | {DEFAULT: policy.default}
-        self.rules = [(entry.name, [parse_client_rule(text) for text in entry.who]) for entry in policy.clients]
+        self.rules = [(entry.name, [_parse_client_rule(text) for text in entry.who]) for entry in policy.clients]
         names = {name: allowed.restrict for name, allowed in self.allowed.items()}
         parts = load_fitted(policy.path(policy.fitted)) if policy.fitted else {}
         serving = policy.serving
         n_classes = len(serving.classes) if serving.classes else serving.n_classes
-        self.defences = {name: build_output_defence(restrict, parts, n_classes) for name, restrict in names.items()}
-        self.coarsened = build_output_defence(policy.respond.coarsen, parts, n_classes)
+        self.defences = {name: _build_output_defence(restrict, parts, n_classes) for name, restrict in names.items()}
+        self.coarsened = _build_output_defence(policy.respond.coarsen, parts, n_classes)
 
     def of(self, client: Client) -> tuple[str, ClientLimits]:
         """The first class that a client belongs to, else `default`, and what it is allowed."""
@@ -55,36 +55,36 @@ class Classes:
         return self.defences[name]
 
 
-def build_output_defence(restrict: str, parts: Mapping[str, OutputDefence], n_classes: int | None) -> OutputDefence | None:
+def _build_output_defence(restrict: str, parts: Mapping[str, OutputDefence], n_classes: int | None) -> OutputDefence | None:
     """The output defence called `restrict`, its fitted parts taken from `parts`.
 
     Raises:
         InputError: A part must be fitted and is not there, or is fitted to another number of classes.
 
-    >>> build_output_defence("none", {}, 3), build_output_defence("top:1+round:2", {}, 3).name
+    >>> _build_output_defence("none", {}, 3), _build_output_defence("top:1+round:2", {}, 3).name
     (None, 'top:1+round:2')
     """
     return None if restrict == "none" else with_fitted(parse_restriction(restrict), parts, n_classes)
 
 
-def parse_client_rule(text: str) -> Holds:
+def _parse_client_rule(text: str) -> Holds:
     """Whether a client is one of `who`: `kind:subject`, where the subject may end with `*`, or `network:` and a CIDR.
 
     Raises:
         InputError: A network is none.
 
-    >>> parse_client_rule("jwt:team-*")(Client("jwt", "team-a", True)), parse_client_rule("jwt:team-*")(Client("api_key", "team-a", True))
+    >>> _parse_client_rule("jwt:team-*")(Client("jwt", "team-a", True)), _parse_client_rule("jwt:team-*")(Client("api_key", "team-a", True))
     (True, False)
     """
     kind, _, wanted = text.partition(":")
     if kind == "network":
         network = parse_network(wanted)
-        return lambda client: is_in_network(client, network)
+        return lambda client: _is_in_network(client, network)
     if wanted.endswith("*"):
         return lambda client: client.kind == kind and client.subject.startswith(wanted[:-1])
     return lambda client: client.kind == kind and client.subject == wanted
 
 
-def is_in_network(client: Client, network: Network) -> bool:
+def _is_in_network(client: Client, network: Network) -> bool:
     """Whether a client's address is in a network."""
     return client.address is not None and client.address in network

@@ -124,7 +124,7 @@ class Identifier:
 
         What a stranger writes is not remembered, nor what is long.
         """
-        peer = "" if is_unix_socket(scope) else str(scope["client"][0])
+        peer = "" if _is_unix_socket(scope) else str(scope["client"][0])
         alone = self._known(peer, ())
         if not forwarded or not alone[0]:
             return alone
@@ -141,13 +141,13 @@ class Identifier:
     def proof(self, source: str, scope: Mapping[str, Any], found: Mapping[str, list[bytes]], trusted: bool) -> str | None:
         """The name that the request proves by this source, if any; a header that is there twice proves nothing."""
         if source == "mtls":
-            return read_certificate_subject(scope) or (
-                parse_subject(take_single_value(found.get("mtls", []), SUBJECT_LENGTH)) if trusted else None
+            return _read_certificate_subject(scope) or (
+                _parse_subject(_take_single_value(found.get("mtls", []), SUBJECT_LENGTH)) if trusted else None
             )
         if source == "api_key":
-            value = take_single_value(found.get("api_key", []), KEY_LENGTH)
+            value = _take_single_value(found.get("api_key", []), KEY_LENGTH)
             return None if value is None else self.keys.get(hashlib.sha256(value).digest())
-        value = take_single_value(found.get("jwt", []), TOKEN_LENGTH)
+        value = _take_single_value(found.get("jwt", []), TOKEN_LENGTH)
         return None if value is None or self.tokens is None else self.tokens.subject(value)
 
     def trusts(self, address: Address | None) -> bool:
@@ -193,7 +193,7 @@ class Tokens:
                 f"Expected algorithms of one family in [identity.jwt], got {', '.join(jwt.algorithms) or 'none'}. "
                 f"A public key must not serve as the secret of HS256; list those that your issuer signs with."
             )
-        self.key = read_jwt_key(jwt, home / jwt.key_file)
+        self.key = _read_jwt_key(jwt, home / jwt.key_file)
 
     def subject(self, header: bytes) -> str | None:
         """Whom the Authorization header's token names, if it is signed, in date, and made for this audience by this issuer."""
@@ -220,7 +220,7 @@ class Tokens:
         ):  # odd tokens raise more than the library's own
             return None
         found = claims.get(self.jwt.subject)
-        return parse_subject(found.encode()) if isinstance(found, str) else None
+        return _parse_subject(found.encode()) if isinstance(found, str) else None
 
     def required(self) -> list[str]:
         """Claims that a token must have."""
@@ -228,7 +228,7 @@ class Tokens:
         return ["exp", self.jwt.subject, *(name for name, value in given if value is not None)]
 
 
-def read_jwt_key(jwt: Jwt, path: Path) -> Any:
+def _read_jwt_key(jwt: Jwt, path: Path) -> Any:
     """The public key, or the secret, in a file.
 
     Raises:
@@ -262,26 +262,26 @@ def read_jwt_key(jwt: Jwt, path: Path) -> Any:
     return key
 
 
-def read_certificate_subject(scope: Mapping[str, Any]) -> str | None:
+def _read_certificate_subject(scope: Mapping[str, Any]) -> str | None:
     """The subject of the client's certificate as the server verified it (the TLS extension of ASGI)."""
     tls = (scope.get("extensions") or {}).get("tls") or {}
     name = tls.get("client_cert_name")
     if not isinstance(name, str) or tls.get("client_cert_error") is not None:
         return None
-    return parse_subject(name.encode(errors="replace"))
+    return _parse_subject(name.encode(errors="replace"))
 
 
-def take_single_value(values: list[bytes], longest: int) -> bytes | None:
+def _take_single_value(values: list[bytes], longest: int) -> bytes | None:
     """The value of a header that is there once, without blanks around it; None if it is absent, repeated or too long."""
     if len(values) != 1 or len(values[0]) > longest:
         return None
     return values[0].strip() or None
 
 
-def parse_subject(value: bytes | None) -> str | None:
+def _parse_subject(value: bytes | None) -> str | None:
     r"""A name that can be kept and printed; None for what is empty, too long or holds control characters.
 
-    >>> parse_subject(b"CN=partner,O=Example"), parse_subject(b"a\nb"), parse_subject(b"(null)")
+    >>> _parse_subject(b"CN=partner,O=Example"), _parse_subject(b"a\nb"), _parse_subject(b"(null)")
     ('CN=partner,O=Example', None, None)
     """
     if value is None or len(value) > SUBJECT_LENGTH:
@@ -290,7 +290,7 @@ def parse_subject(value: bytes | None) -> str | None:
     return None if text in ABSENT or not text.isprintable() or "\ufffd" in text else text
 
 
-def is_unix_socket(scope: Mapping[str, Any]) -> bool:
+def _is_unix_socket(scope: Mapping[str, Any]) -> bool:
     """Whether the request came over a Unix socket: the other end has no address."""
     client = scope.get("client")
     return not client or not client[0]
@@ -308,11 +308,11 @@ def parse_address(value: bytes) -> Address | None:
     >>> parse_address(b"[::ffff:192.0.2.7]:443"), parse_address(b"unknown")
     (IPv4Address('192.0.2.7'), None)
     """
-    return parse_short_address(value) if len(value) <= ADDRESS_LENGTH else None
+    return _parse_short_address(value) if len(value) <= ADDRESS_LENGTH else None
 
 
 @lru_cache(maxsize=8192)
-def parse_short_address(value: bytes) -> Address | None:
+def _parse_short_address(value: bytes) -> Address | None:
     """`parse_address` a short value; the same clients and proxies come again."""
     text = value.decode("latin-1").strip(" \t")
     if text.startswith("["):

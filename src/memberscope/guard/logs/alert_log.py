@@ -56,7 +56,7 @@ class AlertLog:
         remove_expired_files(self.path, self.days, now)
 
     def _turn(self, now: float) -> None:
-        started = read_first_time(self.path)
+        started = _read_first_time(self.path)
         if started is not None and started // DAY != now // DAY:
             put = name_day_file(self.path, started)
             try:
@@ -77,7 +77,7 @@ def format_alert_line(document: dict[str, Any]) -> str:
     return json.dumps(document, separators=(",", ":"), allow_nan=False).replace("\x7f", "\\u007f")
 
 
-def read_first_time(path: Path) -> float | None:
+def _read_first_time(path: Path) -> float | None:
     """The time of a log's first line; None where there is none."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):

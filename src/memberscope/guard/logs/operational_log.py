@@ -33,14 +33,14 @@ class JsonLines(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "event": record.getMessage()[:LONGEST],
-            **{name: shorten_value(value) for name, value in getattr(record, "fields", {}).items()},
+            **{name: _shorten_value(value) for name, value in getattr(record, "fields", {}).items()},
         }
         if record.exc_info and record.exc_info[0] is not None:
             found["error"] = record.exc_info[0].__name__
         return json.dumps(found).replace("\x7f", "\\u007f")
 
 
-def shorten_value(value: Any) -> Any:
+def _shorten_value(value: Any) -> Any:
     """A value for the log."""
     return value if isinstance(value, int | float | None) else str(value)[:LONGEST]
 

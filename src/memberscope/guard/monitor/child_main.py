@@ -128,7 +128,7 @@ class Watcher:
         await asyncio.to_thread(self.judge.alerter.close)
 
 
-async def run_watcher(ours: socket.socket) -> None:
+async def _run_watcher(ours: socket.socket) -> None:
     """Answer each message until the other end hangs up, also because its process is gone."""
     with ours, ours.makefile("rb") as stream:
         begin: Begin | None = read_message(stream)
@@ -157,4 +157,4 @@ if __name__ == "__main__":
         signal.signal(number, signal.SIG_IGN)
     os.nice(NICE)
     threadpool_limits(1)  # the products are small: threads would only wait for one another
-    asyncio.run(run_watcher(socket.socket(fileno=int(sys.argv[1]))))
+    asyncio.run(_run_watcher(socket.socket(fileno=int(sys.argv[1]))))

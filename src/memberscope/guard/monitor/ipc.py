@@ -56,19 +56,19 @@ def encode_message_parts(message: Begin | Look | Done) -> list[bytes | memoryvie
         return raw.nbytes < LONG
 
     data = pickle.dumps(message, protocol=5, buffer_callback=within)
-    sizes = b"".join([encode_length(part.nbytes) for part in beside])
-    return [encode_length(len(data)), encode_length(len(sizes)), data, *([sizes] if beside else []), *beside]
+    sizes = b"".join([_encode_length(part.nbytes) for part in beside])
+    return [_encode_length(len(data)), _encode_length(len(sizes)), data, *([sizes] if beside else []), *beside]
 
 
-def encode_length(size: int) -> bytes:
+def _encode_length(size: int) -> bytes:
     """A length as it is sent."""
     return size.to_bytes(SIZE, "big")
 
 
-def decode_lengths(data: bytes) -> list[int]:
+def _decode_lengths(data: bytes) -> list[int]:
     """Lengths as they were sent.
 
-    >>> decode_lengths(encode_length(7) + encode_length(2**40))
+    >>> _decode_lengths(_encode_length(7) + _encode_length(2**40))
     [7, 1099511627776]
     """
     return [int.from_bytes(data[start : start + SIZE], "big") for start in range(0, len(data), SIZE)]
@@ -89,12 +89,12 @@ def read_message(stream: IO[bytes]) -> Any:
     head = stream.read(2 * SIZE)
     if len(head) < 2 * SIZE:
         return None
-    size, table = decode_lengths(head)
+    size, table = _decode_lengths(head)
     data = stream.read(size + table)
     if len(data) < size + table:
         return None
     beside = []
-    for each in decode_lengths(data[size:]):
+    for each in _decode_lengths(data[size:]):
         part = bytearray(stream.read(each))  # as arrays that were sent in the pickle, those beside it may be written to
         if len(part) < each:
             return None
@@ -108,7 +108,7 @@ async def read_message_async(stream: StreamReader) -> Any:
     Raises:
         asyncio.IncompleteReadError: It has ended.
     """
-    size, table = decode_lengths(await stream.readexactly(2 * SIZE))
+    size, table = _decode_lengths(await stream.readexactly(2 * SIZE))
     data = await stream.readexactly(size + table)
-    beside = [bytearray(await stream.readexactly(each)) for each in decode_lengths(data[size:])]
+    beside = [bytearray(await stream.readexactly(each)) for each in _decode_lengths(data[size:])]
     return pickle.loads(memoryview(data)[:size], buffers=beside)

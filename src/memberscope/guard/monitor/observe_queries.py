@@ -32,7 +32,7 @@ def build_log_lines(piece: Piece, equipment: MonitorArtifacts, dropped: Callable
     found, start = [], 0
     for one in piece.asked:
         part = slice(start, start + one.records)
-        labels = read_answer_classes(one) if one.answer and one.serving is not None else piece.labels[part]
+        labels = _read_answer_classes(one) if one.answer and one.serving is not None else piece.labels[part]
         client = np.full(one.records, int(one.key, 16), dtype=np.uint64)
         whole = Observations(np.full(one.records, one.at), client, record[part], point[part], bins[part], labels)
         found.append((whole, format_access_line(whole, kind=one.group, key=equipment.secret.id, status=one.status)))
@@ -40,16 +40,16 @@ def build_log_lines(piece: Piece, equipment: MonitorArtifacts, dropped: Callable
     return found
 
 
-def read_answer_classes(one: Asked) -> Ints:
+def _read_answer_classes(one: Asked) -> Ints:
     """The top classes (n,) of an answer that passed as it was; -1 where they cannot be read."""
     try:
         assert one.serving is not None
-        return build_exchange(one.serving).tops(bytes(one.answer), one.records)
+        return _build_exchange(one.serving).tops(bytes(one.answer), one.records)
     except Exception:  # whatever a server said, the monitor goes on
         return np.full(one.records, -1, dtype=np.int64)
 
 
 @lru_cache(maxsize=8)
-def build_exchange(serving: ServingConfig) -> Exchange:
+def _build_exchange(serving: ServingConfig) -> Exchange:
     """How answers are read; those of one policy have one."""
     return Exchange.of(serving)

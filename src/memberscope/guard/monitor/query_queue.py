@@ -45,7 +45,7 @@ class Waiting(NamedTuple):
     weight: int
 
 
-def estimate_weight(batch: Batch) -> int:
+def _estimate_weight(batch: Batch) -> int:
     """About how many bytes the records take."""
     if batch.columns is None and (array := np.asarray(batch.array)).dtype.kind != "O":
         return array.nbytes
@@ -70,7 +70,7 @@ class Queue:
 
     def watch(self, seen: QueryEvent) -> None:
         """Take a query."""
-        weight, told, records = estimate_weight(seen.batch), len(seen.answer), len(seen.labels)
+        weight, told, records = _estimate_weight(seen.batch), len(seen.answer), len(seen.labels)
         if told and self.weight + weight + told > WEIGHT / 2:  # what was asked counts for more than what was told
             seen, told = seen._replace(answer=b""), 0
         weight += told
@@ -158,19 +158,19 @@ class Piece:
 
 def split_into_pieces(taken: Sequence[Waiting], turn: int) -> Iterator[Piece]:
     """Queries in their order: those that follow one another and whose records have one form together, long ones in parts of `turn` records."""
-    for together in group_by_form(taken, turn):
+    for together in _group_by_form(taken, turn):
         if together[0].seen.records > turn:
-            yield from split_query(together[0], turn)
+            yield from _split_query(together[0], turn)
         else:
             batch = (
-                together[0].seen.batch if len(together) == 1 else stack_waiting_batches([one.seen.batch for one in together])
+                together[0].seen.batch if len(together) == 1 else _stack_waiting_batches([one.seen.batch for one in together])
             )
             yield Piece(
-                [summarize_query(one) for one in together], batch, np.concatenate([one.seen.labels for one in together])
+                [_summarize_query(one) for one in together], batch, np.concatenate([one.seen.labels for one in together])
             )
 
 
-def summarize_query(one: Waiting) -> Asked:
+def _summarize_query(one: Waiting) -> Asked:
     """What is kept of a query beside its records."""
     seen, answer = one.seen, one.seen.answer
     return Asked(
@@ -178,12 +178,12 @@ def summarize_query(one: Waiting) -> Asked:
     )
 
 
-def group_by_form(taken: Sequence[Waiting], turn: int) -> list[list[Waiting]]:
+def _group_by_form(taken: Sequence[Waiting], turn: int) -> list[list[Waiting]]:
     """Queries of one form together; those about more than `turn` records alone."""
     found: list[list[Waiting]] = []
     last: object = None
     for one in taken:
-        form = None if len(one.seen.labels) > turn else find_batch_form(one.seen.batch)
+        form = None if len(one.seen.labels) > turn else _find_batch_form(one.seen.batch)
         if found and form is not None and form == last:
             found[-1].append(one)
         else:
@@ -192,9 +192,9 @@ def group_by_form(taken: Sequence[Waiting], turn: int) -> list[list[Waiting]]:
     return found
 
 
-def split_query(one: Waiting, turn: int) -> Iterator[Piece]:
+def _split_query(one: Waiting, turn: int) -> Iterator[Piece]:
     """A query about many records, `turn` of them at a time; an answer that is still to be read keeps it in one piece."""
-    whole, seen = summarize_query(one), one.seen
+    whole, seen = _summarize_query(one), one.seen
     if whole.answer:
         turn = seen.records
     for start in range(0, seen.records, turn):
@@ -202,7 +202,7 @@ def split_query(one: Waiting, turn: int) -> Iterator[Piece]:
         yield Piece([whole._replace(records=len(where))], seen.batch.take(where), seen.labels[start : start + turn])
 
 
-def find_batch_form(batch: Batch) -> object:
+def _find_batch_form(batch: Batch) -> object:
     """What records must share to be put into one batch: types, shapes, and names of columns."""
     if batch.columns is None:
         array = np.asarray(batch.array)
@@ -210,10 +210,10 @@ def find_batch_form(batch: Batch) -> object:
     return tuple((name, column.dtype, column.shape[1:]) for name, column in batch.columns.items())
 
 
-def stack_waiting_batches(batches: list[Batch]) -> Batch:
+def _stack_waiting_batches(batches: list[Batch]) -> Batch:
     """Batches of one form as one.
 
-    >>> len(stack_waiting_batches([Batch(np.eye(2)), Batch(np.eye(2))]))
+    >>> len(_stack_waiting_batches([Batch(np.eye(2)), Batch(np.eye(2))]))
     4
     """
     if batches[0].columns is None:

@@ -12,7 +12,7 @@ from memberscope.outputs.ordering import LABEL, NONE, can_derive_answers
 ADVICE = "Repair restrict, or audit it and run guard init again; --allow-looser serves it all the same"
 
 
-def find_measured_level(policy: GuardPolicy) -> str | None:
+def _find_measured_level(policy: GuardPolicy) -> str | None:
     """The level that was measured; labels where labels are all that was answered. None without `[measured]`."""
     found = policy.measured
     if found is None:
@@ -29,7 +29,7 @@ def find_looser_classes(policy: GuardPolicy) -> list[str]:
     >>> find_looser_classes(policy_of(table)), find_looser_classes(policy_of(table | {"default": {"restrict": "top:1+round:2"}}))
     (['default'], [])
     """
-    level, found = find_measured_level(policy), policy.measured
+    level, found = _find_measured_level(policy), policy.measured
     if level is None or found is None:
         return []
     served = LABEL if policy.serving.outputs == "labels" else NONE
@@ -51,7 +51,7 @@ def require_measured(policy: GuardPolicy, *, allow_looser: bool = False) -> None
     looser = find_looser_classes(policy)
     if not looser:
         return
-    level = find_measured_level(policy)
+    level = _find_measured_level(policy)
     if allow_looser:
         log_event(logging.WARNING, "looser_than_measured", classes=", ".join(looser), measured=level)
         return

@@ -132,7 +132,7 @@ class Replay(BaseModel):
     def _told(cls, value: tuple[Alarm, ...]) -> tuple[Alarm, ...]:
         if any(alarm.detector == "membership" and alarm.subject != DIGEST for alarm in value):
             raise ValueError("Expected digests of membership alarms, got single ones. Pass the alarms through only_digests.")
-        return tuple(replace(a, statistic=cap_infinite(a.statistic), threshold=cap_infinite(a.threshold)) for a in value)
+        return tuple(replace(a, statistic=_cap_infinite(a.statistic), threshold=_cap_infinite(a.threshold)) for a in value)
 
     @classmethod
     def of(cls, log: str, alarms: Sequence[Alarm], **counts: object) -> Replay:
@@ -150,7 +150,7 @@ class Replay(BaseModel):
         )
 
 
-def cap_infinite(value: float) -> float:
+def _cap_infinite(value: float) -> float:
     """A number that JSON has: one without bound is written as 1e300."""
     return value if math.isfinite(value) else math.copysign(HIGHEST, value)
 
@@ -176,32 +176,32 @@ def group_campaigns(alarms: Iterable[Alarm], gap: float = GAP) -> tuple[Campaign
     [(('boundary', 'probing'), ('0a', '0b'), 70)]
     """
     ordered = sorted(alarms, key=lambda alarm: (alarm.time, alarm.detector, alarm.scope, alarm.subject))
-    close = group_by_keys([alarm for alarm in ordered if not is_loose(alarm)], gap)
-    places = index_client_times(close)
+    close = _group_by_keys([alarm for alarm in ordered if not _is_loose(alarm)], gap)
+    places = _index_client_times(close)
     joined: list[list[Alarm]] = [[] for _ in close]
     alone: list[Alarm] = []
-    for alarm in (alarm for alarm in ordered if is_loose(alarm)):
+    for alarm in (alarm for alarm in ordered if _is_loose(alarm)):
         near = {n for client in alarm.clients for time, n in places.get(client, ()) if abs(alarm.time - time) <= gap}
         for number in near:
             joined[number].append(alarm)
         if not near:
             alone.append(alarm)
-    found = [build_campaign(group, more) for group, more in zip(close, joined, strict=True)]
-    found += [build_campaign(group, []) for group in group_by_keys(alone, gap)]
+    found = [_build_campaign(group, more) for group, more in zip(close, joined, strict=True)]
+    found += [_build_campaign(group, []) for group in _group_by_keys(alone, gap)]
     return tuple(sorted(found, key=lambda campaign: (campaign.first, campaign.clients)))
 
 
-def is_loose(alarm: Alarm) -> bool:
+def _is_loose(alarm: Alarm) -> bool:
     """Whether the clients that an alarm names may have nothing to do with one another."""
     return alarm.scope == "pool" and alarm.subject in (DIGEST, EVERYBODY)
 
 
-def collect_alarm_keys(alarm: Alarm) -> set[tuple[str, str]]:
+def _collect_alarm_keys(alarm: Alarm) -> set[tuple[str, str]]:
     """What an alarm can share with another one."""
     return {(alarm.scope, alarm.subject), *(("client", client) for client in alarm.clients)}
 
 
-def group_by_keys(ordered: Sequence[Alarm], gap: float) -> list[list[Alarm]]:
+def _group_by_keys(ordered: Sequence[Alarm], gap: float) -> list[list[Alarm]]:
     """Alarms in order of time as groups that share keys, by union-find."""
     parent = list(range(len(ordered)))
 
@@ -213,7 +213,7 @@ def group_by_keys(ordered: Sequence[Alarm], gap: float) -> list[list[Alarm]]:
 
     last: dict[tuple[str, str], int] = {}
     for number, alarm in enumerate(ordered):
-        for key in collect_alarm_keys(alarm):
+        for key in _collect_alarm_keys(alarm):
             before = last.get(key)
             if before is not None and alarm.time - ordered[before].time <= gap:
                 parent[root(number)] = root(before)
@@ -224,23 +224,23 @@ def group_by_keys(ordered: Sequence[Alarm], gap: float) -> list[list[Alarm]]:
     return list(groups.values())
 
 
-def index_client_times(groups: Sequence[Sequence[Alarm]]) -> dict[str, list[tuple[float, int]]]:
+def _index_client_times(groups: Sequence[Sequence[Alarm]]) -> dict[str, list[tuple[float, int]]]:
     """When each client was named, and by an alarm of which group."""
     found: dict[str, list[tuple[float, int]]] = {}
     for number, group in enumerate(groups):
         for alarm in group:
-            for kind, name in collect_alarm_keys(alarm):
+            for kind, name in _collect_alarm_keys(alarm):
                 if kind == "client":
                     found.setdefault(name, []).append((alarm.time, number))
     return found
 
 
-def build_campaign(group: Sequence[Alarm], joined: Sequence[Alarm]) -> Campaign:
+def _build_campaign(group: Sequence[Alarm], joined: Sequence[Alarm]) -> Campaign:
     """A group of alarms, and those that joined it, as a campaign; its clients, and what it looks like, are the group's."""
     every = [*group, *joined]
     own = [name for name in ORDER if any(alarm.detector == name for alarm in group)]
     detectors = (*own, *(name for name in ORDER if name not in own and any(alarm.detector == name for alarm in joined)))
-    clients = sorted({name for alarm in group for kind, name in collect_alarm_keys(alarm) if kind == "client"})
+    clients = sorted({name for alarm in group for kind, name in _collect_alarm_keys(alarm) if kind == "client"})
     others = f"; {' and '.join(detectors[1:])} stood out as well" if detectors[1:] else ""
     who = f"{len(clients):,} clients together" if len(clients) != 1 else "Queries of one client"
     return Campaign(
@@ -250,13 +250,13 @@ def build_campaign(group: Sequence[Alarm], joined: Sequence[Alarm]) -> Campaign:
         min(alarm.time for alarm in every),
         max(alarm.time for alarm in every),
         len(every),
-        count_alarm_queries(group),
+        _count_alarm_queries(group),
         f"{who} {LOOKS[detectors[0]]}{others}.",
         DO[detectors[0]],
     )
 
 
-def count_alarm_queries(group: Sequence[Alarm]) -> int:
+def _count_alarm_queries(group: Sequence[Alarm]) -> int:
     """Queries behind alarms: the most of each subject, added up in the scope where that is most, since scopes count the same ones."""
     most: dict[str, dict[str, int]] = {}
     for alarm in group:

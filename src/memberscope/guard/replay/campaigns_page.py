@@ -57,30 +57,30 @@ def render_campaigns_page(replay: Replay) -> str:
 
     style = read_template("report.css") + read_template("campaigns.css", "guard")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": format_percentage, "moment": format_utc_minute, "day": format_utc_day}
+    environment.filters |= {"percent": format_percentage, "moment": _format_utc_minute, "day": _format_utc_day}
     environment.globals |= {
         "counted": format_count_with_noun,
-        "lasted": format_campaign_duration,
-        "rate_words": format_false_alarm_rate,
+        "lasted": _format_campaign_duration,
+        "rate_words": _format_false_alarm_rate,
     }
     text = environment.from_string(read_template("campaigns.html.j2", "guard")).render(
         replay=replay,
         shown=SHOWN,
         named=NAMED,
         highest=HIGHEST,
-        picture=build_day_chart(replay),
+        picture=_build_day_chart(replay),
         policy=Markup(build_content_policy([], [style])),
         style=Markup(style),
     )
     return str(text)
 
 
-def build_day_chart(replay: Replay) -> dict[str, Any] | None:
+def _build_day_chart(replay: Replay) -> dict[str, Any] | None:
     """Bars of queries and counts of alarms a day; None for less than two days, which the numbers tell."""
     if len(replay.days) < 2:
         return None
     top = max(1, *(entry.queries for entry in replay.days))
-    marks = choose_count_ticks(top)
+    marks = _choose_count_ticks(top)
     high, step = max(marks[-1], top), (WIDTH - LEFT) / len(replay.days)
     scale = (HEIGHT - TOP - BOTTOM) / high
     every = math.ceil(len(replay.days) / 8)
@@ -92,8 +92,8 @@ def build_day_chart(replay: Replay) -> dict[str, Any] | None:
             "y": round(HEIGHT - BOTTOM - scale * entry.queries, 1),
             "height": round(scale * entry.queries, 1),
             "alarms": entry.alarms,
-            "name": format_utc_day(entry.start) if number % every == 0 else "",
-            "title": f"{format_utc_day(entry.start)}: {format_count_with_noun(entry.queries, 'query', 'queries')}, {format_count_with_noun(entry.alarms, 'alarm')}",
+            "name": _format_utc_day(entry.start) if number % every == 0 else "",
+            "title": f"{_format_utc_day(entry.start)}: {format_count_with_noun(entry.queries, 'query', 'queries')}, {format_count_with_noun(entry.alarms, 'alarm')}",
         }
         for number, entry in enumerate(replay.days)
     ]
@@ -102,10 +102,10 @@ def build_day_chart(replay: Replay) -> dict[str, Any] | None:
     return {**size, "bars": bars, "ticks": ticks, "named": step >= 14}
 
 
-def choose_count_ticks(top: int) -> list[int]:
+def _choose_count_ticks(top: int) -> list[int]:
     """Round numbers from 0 to a count or a little less than it, three to six of them where it is large enough.
 
-    >>> choose_count_ticks(100), choose_count_ticks(17), choose_count_ticks(1)
+    >>> _choose_count_ticks(100), _choose_count_ticks(17), _choose_count_ticks(1)
     ([0, 20, 40, 60, 80, 100], [0, 5, 10, 15], [0, 1])
     """
     unit = 10 ** max(0, len(str(top)) - 2)
@@ -113,10 +113,10 @@ def choose_count_ticks(top: int) -> list[int]:
     return list(range(0, top + 1, step))
 
 
-def format_utc_minute(time: float) -> str:
+def _format_utc_minute(time: float) -> str:
     """A time in UTC, to the minute.
 
-    >>> format_utc_minute(0.0), format_utc_minute(1e30)
+    >>> _format_utc_minute(0.0), _format_utc_minute(1e30)
     ('1970-01-01 00:00 UTC', '1e+30 s')
     """
     try:
@@ -125,19 +125,19 @@ def format_utc_minute(time: float) -> str:
         return f"{time:.4g} s"
 
 
-def format_utc_day(time: float) -> str:
+def _format_utc_day(time: float) -> str:
     """A time's day in UTC.
 
-    >>> format_utc_day(0.0)
+    >>> _format_utc_day(0.0)
     '1970-01-01'
     """
-    return format_utc_minute(time).split(" ")[0]
+    return _format_utc_minute(time).split(" ")[0]
 
 
-def format_campaign_duration(seconds: float) -> str:
+def _format_campaign_duration(seconds: float) -> str:
     """How long, in the unit that suits.
 
-    >>> format_campaign_duration(90), format_campaign_duration(7200), format_campaign_duration(400000), format_campaign_duration(0)
+    >>> _format_campaign_duration(90), _format_campaign_duration(7200), _format_campaign_duration(400000), _format_campaign_duration(0)
     ('2 minutes', '2 hours', '5 days', 'a moment')
     """
     for unit, word in ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute")):
@@ -146,10 +146,10 @@ def format_campaign_duration(seconds: float) -> str:
     return "a moment"
 
 
-def format_false_alarm_rate(rate: float) -> str:
+def _format_false_alarm_rate(rate: float) -> str:
     """A rate of false alarms as one in so many.
 
-    >>> format_false_alarm_rate(0.001), format_false_alarm_rate(0.0)
+    >>> _format_false_alarm_rate(0.001), _format_false_alarm_rate(0.0)
     ('1 in 1,000', 'none')
     """
     return "none" if rate <= 0 else f"1 in {1 / rate:,.3g}" if rate > 0.01 else f"1 in {round(1 / rate):,}"

@@ -74,7 +74,7 @@ class Log:
 
     def _documents(self) -> Iterator[Any]:
         for path in self.paths:
-            yield from read_parquet_rows(path) if path.suffix == ".parquet" else read_log_lines(path)
+            yield from _read_parquet_rows(path) if path.suffix == ".parquet" else _read_log_lines(path)
 
     def _read(self, document: Any) -> Observations | None:
         """The observations of a line; None where it was made with another key."""
@@ -89,24 +89,24 @@ class Log:
         if self.policy is None or self.sketcher is None:
             raise InputError("Expected a guard's log, got another. Give --policy with [serving] and a sketch.")
         serving = self.policy.serving.endpoint("http://upstream")
-        batch = serving.serving.records(parse_logged_document(found["request"]))
+        batch = serving.serving.records(_parse_logged_document(found["request"]))
         record, point, bins = self.sketcher.sketch(batch)
         labels = np.full(len(batch), -1, dtype=np.int64)
         if found.get("answer") is not None:
-            labels = find_visible_top_classes(
-                parse_outputs(serving.serving.answers(parse_logged_document(found["answer"])), serving.declared)
+            labels = _find_visible_top_classes(
+                parse_outputs(serving.serving.answers(_parse_logged_document(found["answer"])), serving.declared)
             )
         client = np.full(len(batch), self.sketcher.secret.client(str(found["client"])), dtype=np.uint64)
-        return Observations(np.full(len(batch), parse_timestamp(found["time"])), client, record, point, bins, labels)
+        return Observations(np.full(len(batch), _parse_timestamp(found["time"])), client, record, point, bins, labels)
 
 
-def parse_timestamp(time: Any) -> float:
+def _parse_timestamp(time: Any) -> float:
     """A time in seconds since 1970; without a zone it is UTC.
 
     Raises:
         ValueError: It is none.
 
-    >>> parse_timestamp(60), parse_timestamp("1970-01-01T00:01:00"), parse_timestamp("1970-01-01T01:01:00+01:00")
+    >>> _parse_timestamp(60), _parse_timestamp("1970-01-01T00:01:00"), _parse_timestamp("1970-01-01T01:01:00+01:00")
     (60.0, 60.0, 60.0)
     """
     if isinstance(time, int | float):
@@ -115,7 +115,7 @@ def parse_timestamp(time: Any) -> float:
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
-def find_visible_top_classes(outputs: Any) -> Any:
+def _find_visible_top_classes(outputs: Any) -> Any:
     """The top class of each row (n, k), hidden classes left out; a label (n, 1) itself; -1 where all is hidden."""
     if outputs.shape[1] == 1:
         return outputs[:, 0].astype(np.int64)
@@ -123,12 +123,12 @@ def find_visible_top_classes(outputs: Any) -> Any:
     return np.where(whole, np.nan_to_num(outputs, nan=-np.inf).argmax(axis=1), -1)
 
 
-def parse_logged_document(document: Any) -> Any:
+def _parse_logged_document(document: Any) -> Any:
     """A document, read where it is text."""
     return json.loads(document) if isinstance(document, str | bytes) else document
 
 
-def read_log_lines(path: Path) -> Iterator[bytes]:
+def _read_log_lines(path: Path) -> Iterator[bytes]:
     """The lines of a file that are not empty, also of one that gzip made; one that is too long is cut into pieces that nobody can read.
 
     Raises:
@@ -145,7 +145,7 @@ def read_log_lines(path: Path) -> Iterator[bytes]:
         ) from error
 
 
-def read_parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+def _read_parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a Parquet file, a few thousand at a time.
 
     Raises:

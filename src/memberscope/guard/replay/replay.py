@@ -62,20 +62,20 @@ def build_replay(name: str, alarms: list[Alarm], counted: LogCounts, policy: Gua
         n_queries=sum(counted.queries.values()),
         n_clients=len(counted.clients),
         n_client_days=len(counted.pairs),
-        thresholds=() if tuned is None else list_thresholds(tuned),
-        calibration=None if tuned is None else build_calibration(tuned),
+        thresholds=() if tuned is None else _list_thresholds(tuned),
+        calibration=None if tuned is None else _build_calibration(tuned),
         days=tuple(Day(day * DAY, counted.queries[day], sum(alarm.time // DAY == day for alarm in told)) for day in days),
     )
 
 
-def list_thresholds(tuned: Tuned) -> tuple[Threshold, ...]:
+def _list_thresholds(tuned: Tuned) -> tuple[Threshold, ...]:
     """Every stream's threshold, with its share of the stated rate."""
     limits, share = tuned.settings.thresholds, tuned.rate / len(STREAMS)
     places: list[tuple[Detector, Scope]] = [stream.split(".") for stream in STREAMS if stream in limits]  # type: ignore[misc]
     return tuple(Threshold(name, scope, limits[f"{name}.{scope}"], share) for name, scope in places)
 
 
-def build_calibration(tuned: Tuned) -> Calibration:
+def _build_calibration(tuned: Tuned) -> Calibration:
     """The false-alarm rate that the last quarter of the tuned log showed."""
     how = (
         f"Thresholds for {tuned.rate:g} false alarms a client-day over all detectors together, by the tails of the statistics on "

@@ -146,7 +146,7 @@ class Exchange:
             InputError: The defence cannot be applied to it.
         """
         answer = self.read(body, n)
-        outputs, signal = defend_answer_outputs(answer.outputs, self.declared, defence)
+        outputs, signal = _defend_answer_outputs(answer.outputs, self.declared, defence)
         told = None if signal == "labels" else list_visible_classes(outputs)
         first = (
             find_answered_classes(outputs, signal)
@@ -164,11 +164,11 @@ class Exchange:
         return find_answered_classes(outputs, self.declared.level)
 
 
-def defend_answer_outputs(outputs: Floats, declared: DeclaredOutputs, defence: OutputDefence) -> tuple[Floats, str]:
+def _defend_answer_outputs(outputs: Floats, declared: DeclaredOutputs, defence: OutputDefence) -> tuple[Floats, str]:
     """The outputs after `defence`, as an audit behind it sees them, and what they are: labels stay labels, logits become probabilities.
 
     >>> from memberscope.defences import parse_restriction
-    >>> defend_answer_outputs(np.array([[0.0, 0.0]]), DeclaredOutputs("logits", n=2), restriction("round:2"))
+    >>> _defend_answer_outputs(np.array([[0.0, 0.0]]), DeclaredOutputs("logits", n=2), restriction("round:2"))
     (array([[0.5, 0.5]]), 'probabilities')
     """
     if declared.level == "labels":

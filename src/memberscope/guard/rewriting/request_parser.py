@@ -53,15 +53,15 @@ def read_request(body: bytes) -> tuple[Any, bool]:
     raise RequestRefused(400, UNREADABLE)
 
 
-def encode_json_value(value: Any, odd: bool) -> bytes:
+def _encode_json_value(value: Any, odd: bool) -> bytes:
     """JSON, with NaN as it came where the client sent it."""
     return json.dumps(value).encode() if odd else orjson.dumps(value)
 
 
-def parse_record_array(found: Any, text: bytes) -> NDArray[Any]:
+def _parse_record_array(found: Any, text: bytes) -> NDArray[Any]:
     """Values of one shape: float64 where all are numbers, so that 1 and 1.0 are the same record; else objects.
 
-    >>> parse_record_array([[1, None]], b"[[1,null]]").tolist(), parse_record_array(["a", 2], b'["a",2]').tolist()
+    >>> _parse_record_array([[1, None]], b"[[1,null]]").tolist(), _parse_record_array(["a", 2], b'["a",2]').tolist()
     ([[1.0, nan]], ['a', 2.0])
     """
     if not isinstance(found, list) or not found:
@@ -70,42 +70,42 @@ def parse_record_array(found: Any, text: bytes) -> NDArray[Any]:
         values: NDArray[Any] = np.asarray(found, dtype=np.float64)
     else:
         values = np.array(found, dtype=object)
-        values = convert_words([*values.ravel()]).reshape(values.shape)
+        values = _convert_words([*values.ravel()]).reshape(values.shape)
     if values.ndim > DEEPEST or values.size == 0:
         raise MalformedRequest("records that hold something, not too deep")
     return values
 
 
-def parse_record_columns(names: Sequence[Any], rows: Any) -> Batch:
+def _parse_record_columns(names: Sequence[Any], rows: Any) -> Batch:
     """Named columns from rows of values."""
     if not isinstance(rows, list) or not rows or not names or not all(isinstance(name, str) for name in names):
         raise MalformedRequest("named columns")
     if len(set(names)) < len(names) or any(not isinstance(row, list) or len(row) != len(names) for row in rows):
         raise MalformedRequest("a value for each column")
-    return Batch(columns=dict(zip(names, map(parse_record_column, zip(*rows, strict=True)), strict=True)))
+    return Batch(columns=dict(zip(names, map(_parse_record_column, zip(*rows, strict=True)), strict=True)))
 
 
-def parse_record_column(values: Sequence[Any]) -> NDArray[Any]:
+def _parse_record_column(values: Sequence[Any]) -> NDArray[Any]:
     """One column, as numbers or as objects."""
     if not any(isinstance(value, str) for value in values):
         found: NDArray[Any] = np.asarray(values, dtype=np.float64)
         if found.ndim != 1:
             raise MalformedRequest("one value in each cell")
         return found
-    return convert_words(values)
+    return _convert_words(values)
 
 
-def convert_words(values: Sequence[Any]) -> NDArray[Any]:
+def _convert_words(values: Sequence[Any]) -> NDArray[Any]:
     """Values among which there are words, as objects; numbers are floats."""
     if any(isinstance(value, list | dict) for value in values):
         raise MalformedRequest("one value in each place")
     return np.array([float(value) if isinstance(value, int) else value for value in values], dtype=object)
 
 
-def parse_request_records(found: Any, text: bytes) -> Batch:
+def _parse_request_records(found: Any, text: bytes) -> Batch:
     """Records as lists, as objects with the same keys, or as one list for each name."""
     if isinstance(found, dict):
-        columns = {str(name): parse_record_column(values) for name, values in found.items() if isinstance(values, list)}
+        columns = {str(name): _parse_record_column(values) for name, values in found.items() if isinstance(values, list)}
         if (
             len(columns) < len(found)
             or not all(map(len, columns.values()))
@@ -117,8 +117,8 @@ def parse_request_records(found: Any, text: bytes) -> Batch:
         names = list(found[0])
         if any(not isinstance(row, dict) or len(row) != len(names) for row in found):
             raise MalformedRequest("objects with the same keys")
-        return parse_record_columns(names, [[row[name] for name in names] for row in found])
-    return Batch(parse_record_array(found, text))
+        return _parse_record_columns(names, [[row[name] for name in names] for row in found])
+    return Batch(_parse_record_array(found, text))
 
 
 def parse_mlflow_query(document: Any, odd: bool) -> ParsedQuery:
@@ -129,11 +129,11 @@ def parse_mlflow_query(document: Any, odd: bool) -> ParsedQuery:
     found = document[form]
     if form == "dataframe_split":
         found = {"columns": found["columns"], "data": found["data"]}
-    text = encode_json_value(found, odd)
+    text = _encode_json_value(found, odd)
     batch = (
-        parse_record_columns(found["columns"], found["data"])
+        _parse_record_columns(found["columns"], found["data"])
         if form == "dataframe_split"
-        else parse_request_records(found, text)
+        else _parse_request_records(found, text)
     )
     return ParsedQuery(batch, orjson.dumps({form: orjson.Fragment(text)}))
 
@@ -141,8 +141,8 @@ def parse_mlflow_query(document: Any, odd: bool) -> ParsedQuery:
 def parse_template_query(document: Any, odd: bool, template: bytes, steps: tuple[Step, ...], alone: bool) -> ParsedQuery:
     """A request in templated JSON: the template with the records in their place."""
     found = pick_value(document, steps)
-    text = encode_json_value(found, odd)
-    batch = parse_request_records([found], b"[%b]" % text) if alone else parse_request_records(found, text)
+    text = _encode_json_value(found, odd)
+    batch = _parse_request_records([found], b"[%b]" % text) if alone else _parse_request_records(found, text)
     return ParsedQuery(batch, orjson.dumps(fill_template(orjson.loads(template), steps, orjson.Fragment(text))))
 
 
@@ -152,7 +152,7 @@ def parse_v2_query(document: Any, odd: bool, outputs: Sequence[str] | None) -> P
         raise MalformedRequest("the protocol's keys")
     tensors, texts = {}, []
     for entry in document["inputs"]:
-        name, values, text = parse_tensor(entry, odd)
+        name, values, text = _parse_tensor(entry, odd)
         if name in tensors:
             raise MalformedRequest("different names")
         tensors[name] = values
@@ -164,13 +164,15 @@ def parse_v2_query(document: Any, odd: bool, outputs: Sequence[str] | None) -> P
         kept["outputs"] = [{"name": str(name)} for name in outputs]
     if isinstance(document.get("id"), str):
         kept["id"] = document["id"]
-    content = read_content_type(document)
+    content = _read_content_type(document)
     if content is not None:
         kept["parameters"] = content
-    return ParsedQuery(join_input_tensors(tensors, content is not None and content["content_type"] == "pd"), orjson.dumps(kept))
+    return ParsedQuery(
+        _join_input_tensors(tensors, content is not None and content["content_type"] == "pd"), orjson.dumps(kept)
+    )
 
 
-def parse_tensor(entry: Any, odd: bool) -> tuple[str, NDArray[Any], dict[str, Any]]:
+def _parse_tensor(entry: Any, odd: bool) -> tuple[str, NDArray[Any], dict[str, Any]]:
     """One input: its name, its values (n, …), and its document for the server."""
     name, shape, kind = entry["name"], entry["shape"], entry["datatype"]
     if "parameters" in entry and "binary_data_size" in (entry["parameters"] or {}):
@@ -180,20 +182,20 @@ def parse_tensor(entry: Any, odd: bool) -> tuple[str, NDArray[Any], dict[str, An
     for size in shape:
         if type(size) is not int or size < 1:
             raise MalformedRequest("a shape of positive sizes")
-    text = encode_json_value(entry["data"], odd)
-    values = parse_record_array(entry["data"], text)
+    text = _encode_json_value(entry["data"], odd)
+    values = _parse_record_array(entry["data"], text)
     if values.dtype == object and kind != "BYTES":
         raise MalformedRequest("numbers")
     if values.shape != tuple(shape) and values.ndim != 1:
         raise MalformedRequest("data that are flat, or of the shape")
     document: dict[str, Any] = {"name": name, "shape": shape, "datatype": kind, "data": orjson.Fragment(text)}
-    content = read_content_type(entry)
+    content = _read_content_type(entry)
     if content is not None:
         document["parameters"] = content
     return name, values.reshape(shape), document
 
 
-def read_content_type(entry: Any) -> dict[str, str] | None:
+def _read_content_type(entry: Any) -> dict[str, str] | None:
     """The one parameter that is passed on: how the values are meant to be read."""
     if "parameters" not in entry:
         return None
@@ -201,7 +203,7 @@ def read_content_type(entry: Any) -> dict[str, str] | None:
     return {"content_type": found} if isinstance(found, str) else None
 
 
-def join_input_tensors(tensors: dict[str, NDArray[Any]], frame: bool) -> Batch:
+def _join_input_tensors(tensors: dict[str, NDArray[Any]], frame: bool) -> Batch:
     """One tensor as an array; several, or those of a data frame, as columns, or side by side where some are wider."""
     if len(tensors) == 1 and not frame:
         return Batch(next(iter(tensors.values())))

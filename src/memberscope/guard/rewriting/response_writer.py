@@ -35,17 +35,17 @@ def read_answer_outputs(answers: Any, declared: DeclaredOutputs, n: int) -> Floa
     if not isinstance(answers, list | np.ndarray) or len(answers) != n:
         raise TargetError(f"Expected {n} answers from the server, got another number. Repair answer in the policy.")
     if declared.n_classes is None:
-        declared = declare_n_classes(declared, count_answer_classes(answers, declared))
+        declared = _declare_n_classes(declared, _count_answer_classes(answers, declared))
     return parse_outputs(answers, declared)
 
 
 @lru_cache(maxsize=8)
-def declare_n_classes(declared: DeclaredOutputs, n: int) -> DeclaredOutputs:
+def _declare_n_classes(declared: DeclaredOutputs, n: int) -> DeclaredOutputs:
     """What is declared, with the number of classes."""
     return replace(declared, n=n)
 
 
-def count_answer_classes(answers: Any, declared: DeclaredOutputs) -> int:
+def _count_answer_classes(answers: Any, declared: DeclaredOutputs) -> int:
     """The number of classes where none was declared: what the first answer holds; for labels, as many as it takes."""
     first = answers[0]
     if declared.level == "labels":
@@ -56,7 +56,7 @@ def count_answer_classes(answers: Any, declared: DeclaredOutputs) -> int:
     return max(2, len(first) if isinstance(first, list | dict | np.ndarray) else 2)
 
 
-def decode_class_labels(outputs: Floats, declared: DeclaredOutputs) -> list[str] | NDArray[np.int64]:
+def _decode_class_labels(outputs: Floats, declared: DeclaredOutputs) -> list[str] | NDArray[np.int64]:
     """Labels (n,): the classes' names, or their numbers where they have none."""
     codes = outputs[:, 0].astype(np.int64)
     return codes if declared.classes is None else [declared.classes[code] for code in codes.tolist()]
@@ -91,14 +91,14 @@ def write_plain_answers(outputs: Floats, told: Pairs | None, signal: str, declar
     [{'b': 0.9}]
     """
     if signal == "labels":
-        return decode_class_labels(outputs, declared)
+        return _decode_class_labels(outputs, declared)
     if told is not None:
         names = declared.classes
         return [{names[column] if names else str(column): value for column, value in pairs} for pairs in told]
-    return restore_class_order(outputs, declared)
+    return _restore_class_order(outputs, declared)
 
 
-def restore_class_order(outputs: Floats, declared: DeclaredOutputs) -> Floats:
+def _restore_class_order(outputs: Floats, declared: DeclaredOutputs) -> Floats:
     """Outputs (n, k) with the classes in the server's order."""
     return np.ascontiguousarray(outputs if declared.straight or not declared.n_classes else outputs[:, declared.back])
 
@@ -114,7 +114,7 @@ def write_tensor_answer(
     {'name': 'p', 'shape': [1, 1], 'datatype': 'BYTES', 'data': ['0.9:0']}
     """
     if signal == "labels":
-        found = decode_class_labels(outputs, declared)
+        found = _decode_class_labels(outputs, declared)
         kind = "INT64" if declared.classes is None else "BYTES"
         return {"name": name, "shape": [len(outputs), 1], "datatype": kind, "data": found}
     if told is not None:
@@ -129,7 +129,7 @@ def write_tensor_answer(
         "name": name,
         "shape": list(outputs.shape),
         "datatype": "FP64",
-        "data": restore_class_order(outputs, declared).ravel(),
+        "data": _restore_class_order(outputs, declared).ravel(),
     }
 
 

@@ -30,7 +30,7 @@ def build_admin_app(reloads: Reloads, reachable: Reach, metrics: Callable[[], by
         return JSONResponse({"live": True})
 
     async def ready(request: Request) -> Response:
-        found = {"upstream": await reachable(), "state": await is_state_reachable(guard.state)}
+        found = {"upstream": await reachable(), "state": await _is_state_reachable(guard.state)}
         said = {"policy_broken": reloads.broken or None, "needs_restart": reloads.restart or None}
         return JSONResponse({"ready": all(found.values()), **found, **said}, 200 if all(found.values()) else 503)
 
@@ -38,11 +38,11 @@ def build_admin_app(reloads: Reloads, reachable: Reach, metrics: Callable[[], by
         return Response(metrics(), media_type=CONTENT_TYPE)
 
     async def policy(request: Request) -> Response:
-        return JSONResponse(describe_active_policy(reloads))
+        return JSONResponse(_describe_active_policy(reloads))
 
     async def again(request: Request) -> Response:
         good = reload()
-        return JSONResponse(describe_active_policy(reloads), 200 if good else 409)
+        return JSONResponse(_describe_active_policy(reloads), 200 if good else 409)
 
     async def described(request: Request) -> Response:
         return JSONResponse(build_openapi(guard.rules.policy))
@@ -59,7 +59,7 @@ def build_admin_app(reloads: Reloads, reachable: Reach, metrics: Callable[[], by
     )
 
 
-def describe_active_policy(reloads: Reloads) -> dict[str, Any]:
+def _describe_active_policy(reloads: Reloads) -> dict[str, Any]:
     """Which policy is in force, since when, and what is wrong with the file if it is broken."""
     rules = reloads.guard.rules
     return {
@@ -72,7 +72,7 @@ def describe_active_policy(reloads: Reloads) -> dict[str, Any]:
     }
 
 
-async def is_state_reachable(state: State | None) -> bool:
+async def _is_state_reachable(state: State | None) -> bool:
     """Whether the state answers."""
     try:
         if state is not None:

@@ -28,7 +28,7 @@ from memberscope.guard.state.redis_store import RedisState
 from memberscope.guard.state.stream_lease import Consumer
 
 
-async def do_nothing() -> None:
+async def _do_nothing() -> None:
     """Start or stop nothing."""
 
 
@@ -41,8 +41,8 @@ class GuardAssembly:
     watch: Watch | None = None
     counters: Counters = field(default_factory=Uncounted)
     metrics: Callable[[], bytes] = bytes
-    start: Callable[[], Awaitable[None]] = do_nothing
-    stop: Callable[[], Awaitable[None]] = do_nothing
+    start: Callable[[], Awaitable[None]] = _do_nothing
+    stop: Callable[[], Awaitable[None]] = _do_nothing
     follow: Callable[[GuardPolicy], None] = lambda policy: None
 
 
@@ -111,7 +111,7 @@ def assemble_guard(policy: GuardPolicy, secret: bytes, *, apart: bool = False) -
         metrics.policy(hash_guard_policy(new), time.time())
 
     told(policy)
-    watching = build_monitor(policy, metrics, state, apart=apart)
+    watching = _build_monitor(policy, metrics, state, apart=apart)
     if watching is None:
         return GuardAssembly(state, KeyedHasher(secret), counters=metrics, metrics=metrics.exposition, follow=told)
 
@@ -135,7 +135,7 @@ def assemble_serving_guard(policy: GuardPolicy, secret: bytes) -> GuardAssembly:
     return assemble_guard(policy, secret, apart=True)
 
 
-def build_monitor(policy: GuardPolicy, metrics: Metrics, state: State, *, apart: bool) -> Watching | None:
+def _build_monitor(policy: GuardPolicy, metrics: Metrics, state: State, *, apart: bool) -> Watching | None:
     """The monitor that the policy names, if it does.
 
     Raises:

@@ -89,7 +89,7 @@ class GuardMiddleware(PolicyMiddleware):
         """
         lifecycle = None
         if app is not None and state is None and watch is None and names is None and counters is None:
-            lifecycle = build_embedded_parts(load_guard_policy(policy))
+            lifecycle = _build_embedded_parts(load_guard_policy(policy))
             if lifecycle is not None:
                 parts = lifecycle.parts
                 state, watch, names, counters = parts.state, parts.watch, parts.names, parts.counters
@@ -107,7 +107,7 @@ class GuardMiddleware(PolicyMiddleware):
         )
 
 
-def build_embedded_parts(policy: GuardPolicy) -> Embedded | None:
+def _build_embedded_parts(policy: GuardPolicy) -> Embedded | None:
     """What the policy names beside its rules; None where that is nothing but budgets in this process.
 
     Raises:

@@ -32,11 +32,11 @@ def supervise_workers(
         InputError: There is no folder for what they count.
     """
     log_to_stderr(run.log_level)
-    with create_metrics_folder():
-        keep_workers_running(run, listening, secret, parts)
+    with _create_metrics_folder():
+        _keep_workers_running(run, listening, secret, parts)
 
 
-def keep_workers_running(
+def _keep_workers_running(
     run: Run, listening: socket.socket, secret: bytes, parts: Callable[[GuardPolicy, bytes], GuardAssembly]
 ) -> None:
     """Begin the workers, begin them again as they die, and wait for their end."""
@@ -55,23 +55,23 @@ def keep_workers_running(
         time.sleep(EVERY)
         if signal.SIGHUP in asked:
             asked.remove(signal.SIGHUP)
-            signal_workers([process for process, _ in workers], signal.SIGHUP)
+            _signal_workers([process for process, _ in workers], signal.SIGHUP)
         for place, (process, since) in enumerate(workers):
             if not process.is_alive() and time.monotonic() - since > SOONEST:
                 log_event(logging.ERROR, "worker_ended", place=place, code=process.exitcode)
                 forget_worker(process.pid)
                 workers[place] = begun(place)
-    stop_workers([process for process, _ in workers], run.grace)
+    _stop_workers([process for process, _ in workers], run.grace)
 
 
 @contextmanager
-def create_metrics_folder() -> Iterator[None]:
+def _create_metrics_folder() -> Iterator[None]:
     """A folder of their own where processes that begin meanwhile count together; it is removed at the end.
 
     Raises:
         InputError: There is nowhere to make it.
 
-    >>> with create_metrics_folder():
+    >>> with _create_metrics_folder():
     ...     os.path.isdir(os.environ[FOLDER])
     True
     """
@@ -92,16 +92,16 @@ def create_metrics_folder() -> Iterator[None]:
                 os.environ[FOLDER] = before
 
 
-def signal_workers(processes: list[Any], number: int) -> None:
+def _signal_workers(processes: list[Any], number: int) -> None:
     """Send a signal to those that live."""
     for process in processes:
         if process.is_alive():
             os.kill(process.pid, number)
 
 
-def stop_workers(processes: list[Any], grace: float) -> None:
+def _stop_workers(processes: list[Any], grace: float) -> None:
     """Wait for all to end, and kill those that do not."""
-    signal_workers(processes, signal.SIGTERM)
+    _signal_workers(processes, signal.SIGTERM)
     until = time.monotonic() + grace + 5.0
     for process in processes:
         process.join(max(0.0, until - time.monotonic()))

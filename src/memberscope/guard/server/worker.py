@@ -70,11 +70,11 @@ class Run:
             )
         for file, certificate_of in (
             (self.tls_cert, self._own),
-            (self.client_ca, read_authorities),
-            (self.upstream_ca, read_authorities),
+            (self.client_ca, _read_authorities),
+            (self.upstream_ca, _read_authorities),
         ):
             if file is not None:
-                check_certificates(file, certificate_of)
+                _check_certificates(file, certificate_of)
         Proxy(self.upstream, policy)
         if not self.allow_looser:
             require_measured(policy)
@@ -85,12 +85,12 @@ class Run:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(file, self.tls_key)
 
 
-def read_authorities(file: Path) -> None:
+def _read_authorities(file: Path) -> None:
     """Read the certificates of authorities."""
     ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
 
 
-def check_certificates(file: Path, read: Callable[[Path], None]) -> None:
+def _check_certificates(file: Path, read: Callable[[Path], None]) -> None:
     """Read certificates once, before anybody connects.
 
     Raises:

@@ -39,7 +39,7 @@ def build_record_matrix(batch: Batch, columns: Sequence[str]) -> NDArray[Any]:
             raise InputError(f"Expected the columns {', '.join(columns)}, got none called {missing[0]!r}. Check the records.")
         parts = [np.asarray(batch.columns[name]).reshape(len(batch)) for name in columns or batch.columns]
         if all(part.dtype.kind in "biuf" for part in parts):
-            return np.stack([cast_features_to_float32(part) for part in parts], axis=1)
+            return np.stack([_cast_features_to_float32(part) for part in parts], axis=1)
         return np.stack([part.astype(object) for part in parts], axis=1)
     array = np.asarray(batch.array)
     if array.ndim == 0 or array.dtype.kind not in "biufOUS":
@@ -47,10 +47,10 @@ def build_record_matrix(batch: Batch, columns: Sequence[str]) -> NDArray[Any]:
             f"Expected records as an array of numbers or words, got {array.dtype} of shape {array.shape}. Check them."
         )
     flat = array.reshape(len(array), -1)
-    return flat.astype(object) if array.dtype.kind in "OUS" else cast_features_to_float32(flat)
+    return flat.astype(object) if array.dtype.kind in "OUS" else _cast_features_to_float32(flat)
 
 
-def cast_features_to_float32(values: NDArray[Any]) -> Numbers:
+def _cast_features_to_float32(values: NDArray[Any]) -> Numbers:
     """Numbers in single precision; those beyond it are infinite."""
     with np.errstate(over="ignore"):
         found: Numbers = values.astype(np.float32)
@@ -63,21 +63,21 @@ def encode_record_rows(matrix: NDArray[Any]) -> list[bytes]:
         rows = np.ascontiguousarray(matrix + np.float32(0))
         rows[np.isnan(rows)] = np.nan
         return [row.tobytes() for row in rows]
-    return ["\x1f".join(encode_cell_value(value) for value in row).encode() for row in matrix]
+    return ["\x1f".join(_encode_cell_value(value) for value in row).encode() for row in matrix]
 
 
-def encode_cell_value(value: Any) -> str:
+def _encode_cell_value(value: Any) -> str:
     """A value as text; numbers as single precision says them.
 
-    >>> encode_cell_value(1), encode_cell_value(1.0), encode_cell_value("a"), encode_cell_value(None), encode_cell_value(float("nan"))
+    >>> _encode_cell_value(1), _encode_cell_value(1.0), _encode_cell_value("a"), _encode_cell_value(None), _encode_cell_value(float("nan"))
     ('1.0', '1.0', "'a'", 'None', 'None')
     """
-    if is_number_or_bool(value):
-        return "None" if value != value else repr(float(cast_features_to_float32(np.array(value))) + 0.0)
+    if _is_number_or_bool(value):
+        return "None" if value != value else repr(float(_cast_features_to_float32(np.array(value))) + 0.0)
     return "None" if value is None else repr(str(value))
 
 
-def is_number_or_bool(value: Any) -> bool:
+def _is_number_or_bool(value: Any) -> bool:
     """Whether a value is a number or a truth value."""
     return isinstance(value, bool | int | float | np.number | np.bool_)
 
@@ -97,21 +97,21 @@ class FittedTable:
         """From ordinary records."""
         columns = tuple(batch.columns or ())
         matrix = build_record_matrix(batch, columns)
-        wordy = tuple(j for j in range(matrix.shape[1]) if matrix.dtype == object and not is_numeric_or_missing(matrix[:, j]))
+        wordy = tuple(j for j in range(matrix.shape[1]) if matrix.dtype == object and not _is_numeric_or_missing(matrix[:, j]))
         numeric = tuple(j for j in range(matrix.shape[1]) if j not in wordy)
-        knots = fit_knots(extract_numeric_columns(matrix, numeric))
-        return cls(columns, numeric, wordy, knots, choose_ordered_columns(knots, numeric, wordy))
+        knots = fit_knots(_extract_numeric_columns(matrix, numeric))
+        return cls(columns, numeric, wordy, knots, _choose_ordered_columns(knots, numeric, wordy))
 
     def settled(self, matrix: NDArray[Any]) -> NDArray[Any]:
         """Records (n, d) as this table has them, whatever came beside them: numbers alone where no column has words."""
         if self.wordy:
             return matrix if matrix.dtype == object else matrix.astype(object)
-        return extract_numeric_columns(matrix, range(matrix.shape[1]))
+        return _extract_numeric_columns(matrix, range(matrix.shape[1]))
 
     def features(self, matrix: NDArray[Any]) -> Numbers:
         """Numeric columns (n, d) on their scales, 0 to 1; what is missing lies in the middle."""
         self.check(matrix)
-        return scale_by_knots(extract_numeric_columns(matrix, self.numeric), self.knots)
+        return scale_by_knots(_extract_numeric_columns(matrix, self.numeric), self.knots)
 
     def check(self, matrix: NDArray[Any]) -> None:
         """Refuse records (n, d) with another number of features.
@@ -127,7 +127,7 @@ class FittedTable:
         """The sum (n, 16) of the directions of each record's categories."""
         found = np.zeros((len(matrix), POINT), dtype=np.float32)
         for j in self.wordy:
-            found += draw_directions(secret, [f"{j}={encode_cell_value(value)[:200]}" for value in matrix[:, j]])
+            found += _draw_directions(secret, [f"{j}={_encode_cell_value(value)[:200]}" for value in matrix[:, j]])
         return found
 
     def codes(self, matrix: NDArray[Any], secret: Secret) -> Numbers:
@@ -140,14 +140,14 @@ class FittedTable:
         for place, j in enumerate(self.ordered):
             if j in self.wordy:
                 found[:, place] = [
-                    secret.hash64("word", encode_cell_value(value)[:200].encode()) % 32 for value in matrix[:, j]
+                    secret.hash64("word", _encode_cell_value(value)[:200].encode()) % 32 for value in matrix[:, j]
                 ]
             else:
-                found[:, place] = extract_numeric_columns(matrix, (j,))[:, 0]
+                found[:, place] = _extract_numeric_columns(matrix, (j,))[:, 0]
         return found
 
 
-def choose_ordered_columns(knots: Numbers, numeric: tuple[int, ...], wordy: tuple[int, ...]) -> tuple[int, ...]:
+def _choose_ordered_columns(knots: Numbers, numeric: tuple[int, ...], wordy: tuple[int, ...]) -> tuple[int, ...]:
     """Up to eight columns worth looking for order in: numeric ones with the most bent scales, which have most values, then words."""
     steps = np.diff(knots, axis=1)
     bent = steps.std(axis=1) / np.maximum(steps.mean(axis=1), 1e-30)
@@ -155,18 +155,18 @@ def choose_ordered_columns(knots: Numbers, numeric: tuple[int, ...], wordy: tupl
     return (*chosen, *wordy)[:BINS]
 
 
-def is_numeric_or_missing(values: NDArray[Any]) -> bool:
+def _is_numeric_or_missing(values: NDArray[Any]) -> bool:
     """Whether a column of objects holds numbers or nothing."""
-    return all(value is None or is_number_or_bool(value) for value in values)
+    return all(value is None or _is_number_or_bool(value) for value in values)
 
 
-def extract_numeric_columns(matrix: NDArray[Any], columns: Sequence[int]) -> Numbers:
+def _extract_numeric_columns(matrix: NDArray[Any], columns: Sequence[int]) -> Numbers:
     """The columns as numbers (n, d); words and what is missing are NaN."""
     if matrix.dtype != object:
         return matrix if len(columns) == matrix.shape[1] else matrix[:, list(columns)]
     chosen = matrix[:, list(columns)]
-    numbers = [[float(value) if is_number_or_bool(value) else np.nan for value in row] for row in chosen]
-    return cast_features_to_float32(np.array(numbers, dtype=np.float64).reshape(chosen.shape))
+    numbers = [[float(value) if _is_number_or_bool(value) else np.nan for value in row] for row in chosen]
+    return _cast_features_to_float32(np.array(numbers, dtype=np.float64).reshape(chosen.shape))
 
 
 def fit_knots(values: Numbers) -> Numbers:
@@ -188,7 +188,7 @@ def fit_knots(values: Numbers) -> Numbers:
 def scale_by_knots(values: Numbers, knots: Numbers) -> Numbers:
     """Each column (n, d) on its scale: straight between knots, 0 below the first and 1 above the last, NaN as 0.5."""
     found: Numbers = np.zeros(values.shape, dtype=np.float32)
-    for low, slope, most in compute_scale_pieces(knots.tobytes(), len(knots)):
+    for low, slope, most in _compute_scale_pieces(knots.tobytes(), len(knots)):
         part = (values - low) * slope
         found += np.minimum(np.maximum(part, 0, out=part), most, out=part)
     np.copyto(found, np.float32(0.5), where=np.isnan(found))
@@ -196,7 +196,7 @@ def scale_by_knots(values: Numbers, knots: Numbers) -> Numbers:
 
 
 @lru_cache(maxsize=64)
-def compute_scale_pieces(knots: bytes, d: int) -> list[tuple[Numbers, Numbers, np.float32]]:
+def _compute_scale_pieces(knots: bytes, d: int) -> list[tuple[Numbers, Numbers, np.float32]]:
     """Where each piece of the scales begins (d,), its slope (d,) and its height; a single one where all scales are straight."""
     table = np.frombuffer(knots, dtype=np.float32).reshape(d, KNOTS + 1)
     if np.allclose(np.diff(table, 2, axis=1), 0, atol=1e-6 * max(float(np.abs(table).max(initial=0)), 1e-30)):
@@ -206,7 +206,7 @@ def compute_scale_pieces(knots: bytes, d: int) -> list[tuple[Numbers, Numbers, n
     return [(np.ascontiguousarray(table[:, k]), np.ascontiguousarray(slopes[:, k]), heights) for k in range(slopes.shape[1])]
 
 
-def draw_directions(secret: Secret, words: Sequence[str]) -> Numbers:
+def _draw_directions(secret: Secret, words: Sequence[str]) -> Numbers:
     """The keyed directions (n, 16) of categories or shingles: evenly spread numbers, from one hash each."""
     drawn = np.frombuffer(secret.wide("project", (word.encode(errors="replace") for word in words)), dtype="<u4")
     even = drawn.reshape(len(words), POINT) / np.float32(2**32) - np.float32(0.5)
@@ -229,7 +229,7 @@ def compute_image_features(flat: Numbers, shape: Sequence[int]) -> Numbers:
     elif len(shape) == 2:
         images = images[:, None]
     images = images - images.mean(axis=(2, 3), keepdims=True)
-    down, across = build_fourier_basis(images.shape[2]), build_fourier_basis(images.shape[3])
+    down, across = _build_fourier_basis(images.shape[2]), _build_fourier_basis(images.shape[3])
     found = down @ images @ across.T
     k = FREQUENCIES
     cc, cs, sc, ss = found[..., :k, :k], found[..., :k, k:], found[..., k:, :k], found[..., k:, k:]
@@ -238,7 +238,7 @@ def compute_image_features(flat: Numbers, shape: Sequence[int]) -> Numbers:
 
 
 @lru_cache(maxsize=16)
-def build_fourier_basis(side: int) -> Numbers:
+def _build_fourier_basis(side: int) -> Numbers:
     """Cosines, then sines, of the low frequencies (12, side), under a window that falls to zero at an image's borders.
 
     Shifted images differ most at their borders.
@@ -249,10 +249,10 @@ def build_fourier_basis(side: int) -> Numbers:
     return np.asarray(np.concatenate([np.cos(angles), np.sin(angles)]) * taper, dtype=np.float32)
 
 
-def extract_shingles(text: str) -> set[str]:
+def _extract_shingles(text: str) -> set[str]:
     """Runs of three words of a text in small letters; of all its words where there are fewer.
 
-    >>> sorted(extract_shingles("The cat sat down"))
+    >>> sorted(_extract_shingles("The cat sat down"))
     ['cat sat down', 'the cat sat']
     """
     words = text.lower().split()[:2000]
@@ -263,8 +263,8 @@ def compute_text_points(texts: Sequence[str], secret: Secret) -> Numbers:
     """Sums (n, 16) of the shingles' directions, each divided by the root of their number."""
     found = np.zeros((len(texts), POINT), dtype=np.float32)
     for i, text in enumerate(texts):
-        runs = sorted(extract_shingles(text))
-        found[i] = draw_directions(secret, runs).sum(axis=0) / np.sqrt(len(runs))
+        runs = sorted(_extract_shingles(text))
+        found[i] = _draw_directions(secret, runs).sum(axis=0) / np.sqrt(len(runs))
     return found
 
 

@@ -50,12 +50,12 @@ class Fingerprints:
 
     def hits(self, record: NDArray[np.uint64]) -> NDArray[np.int8]:
         """For each record's keyed hash (n,): 2 for a honey record, 1 for a fingerprint of a member, else 0."""
-        found = match_fingerprints(self.members, record % np.uint64(self.range)).astype(np.int8)
-        found[match_fingerprints(self.honey, record)] = HONEY
+        found = _match_fingerprints(self.members, record % np.uint64(self.range)).astype(np.int8)
+        found[_match_fingerprints(self.honey, record)] = HONEY
         return found
 
 
-def match_fingerprints(known: NDArray[np.uint64], asked: NDArray[np.uint64]) -> NDArray[np.bool_]:
+def _match_fingerprints(known: NDArray[np.uint64], asked: NDArray[np.uint64]) -> NDArray[np.bool_]:
     """Which of `asked` (n,) are in the sorted `known`."""
     if not len(known):
         return np.zeros(len(asked), dtype=bool)

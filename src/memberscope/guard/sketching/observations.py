@@ -67,8 +67,8 @@ def format_access_line(seen: Observations, *, kind: str = "default", key: str = 
         "key": key,
         "status": status,
         "record": [f"{int(value):016x}" for value in seen.record],
-        "point": encode_base64_array(seen.point.astype("<f4")),
-        "bins": encode_base64_array(seen.bins),
+        "point": _encode_base64_array(seen.point.astype("<f4")),
+        "bins": _encode_base64_array(seen.bins),
         "label": seen.label.tolist(),
     }
     return orjson.dumps(document).decode()
@@ -92,8 +92,8 @@ def read_line(line: str | bytes) -> Observations:
             np.full(n, float(require_finite_log_values(found["time"]))),
             np.full(n, int(found["client"], 16), dtype=np.uint64),
             np.array([int(value, 16) for value in found["record"]], dtype=np.uint64),
-            require_finite_log_values(decode_base64_array(found["point"], "<f4", n, POINT).astype(np.float32)),
-            decode_base64_array(found["bins"], "u1", n, BINS),
+            require_finite_log_values(_decode_base64_array(found["point"], "<f4", n, POINT).astype(np.float32)),
+            _decode_base64_array(found["bins"], "u1", n, BINS),
             np.array(found["label"], dtype=np.int64).reshape(n),
         )
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
@@ -103,7 +103,7 @@ def read_line(line: str | bytes) -> Observations:
         ) from error
 
 
-def read_observation_blocks(lines: Iterable[str | bytes], size: int = 4096) -> Iterator[Observations]:
+def _read_observation_blocks(lines: Iterable[str | bytes], size: int = 4096) -> Iterator[Observations]:
     """The log in blocks of about `size` queries, so that it need not fit into memory."""
     parts: list[Observations] = []
     n = 0
@@ -118,12 +118,12 @@ def read_observation_blocks(lines: Iterable[str | bytes], size: int = 4096) -> I
         yield join_observations(parts)
 
 
-def encode_base64_array(values: NDArray[Any]) -> str:
+def _encode_base64_array(values: NDArray[Any]) -> str:
     """Numbers as text."""
     return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
 
 
-def decode_base64_array(text: str, kind: str, n: int, width: int) -> NDArray[Any]:
+def _decode_base64_array(text: str, kind: str, n: int, width: int) -> NDArray[Any]:
     """Numbers (n, width) from text."""
     return np.frombuffer(base64.b64decode(text, validate=True), dtype=kind).reshape(n, width)
 

@@ -85,7 +85,7 @@ class Sketcher:
         rng = np.random.default_rng(0)
         usual = np.median(np.linalg.norm(points - points[rng.permutation(len(points))], axis=1))
         scale = float(usual) or 1.0
-        return replace(plain, scale=scale, radius=float(np.quantile(find_nearest_distances(points / scale), NEAR)) or 1e-3)
+        return replace(plain, scale=scale, radius=float(np.quantile(_find_nearest_distances(points / scale), NEAR)) or 1e-3)
 
     def sketch(self, batch: Batch) -> Sketch:
         """Keyed hashes (n,), points (n, 16) and bins (n, 8) of the records.
@@ -115,21 +115,21 @@ class Sketcher:
 
     def _points(self, matrix: NDArray[Any]) -> Numbers:
         if self.kind == "text":
-            return compute_text_points(join_words(matrix), self.secret)
+            return compute_text_points(_join_words(matrix), self.secret)
         if self.kind == "image":
-            return project_features(compute_image_features(matrix, self.shape) / self.spread, self.secret)
-        return project_features(self.table.features(matrix), self.secret) + self.table.directions(matrix, self.secret)
+            return _project_features(compute_image_features(matrix, self.shape) / self.spread, self.secret)
+        return _project_features(self.table.features(matrix), self.secret) + self.table.directions(matrix, self.secret)
 
     def _codes(self, matrix: NDArray[Any]) -> Numbers:
         if self.kind == "text":
-            return compute_text_codes(join_words(matrix))
+            return compute_text_codes(_join_words(matrix))
         if self.kind == "image":
             found = compute_image_features(matrix, self.shape)[:, :BINS]
             return np.pad(found, ((0, 0), (0, BINS - found.shape[1])))
         return self.table.codes(matrix, self.secret)
 
 
-def join_words(matrix: NDArray[Any]) -> list[str]:
+def _join_words(matrix: NDArray[Any]) -> list[str]:
     """Each record's words, its columns joined."""
     return [" ".join(str(value) for value in row) for row in matrix]
 
@@ -137,7 +137,7 @@ def join_words(matrix: NDArray[Any]) -> list[str]:
 PROJECTIONS: dict[tuple[str, int], Numbers] = {}
 
 
-def project_features(features: Numbers, secret: Secret) -> Numbers:
+def _project_features(features: Numbers, secret: Secret) -> Numbers:
     """The keyed projection (n, 16) of features (n, f), which keeps distances on average."""
     place = (secret.id + secret.key.hex()[:16], features.shape[1])
     if place not in PROJECTIONS:
@@ -147,7 +147,7 @@ def project_features(features: Numbers, secret: Secret) -> Numbers:
     return found
 
 
-def find_nearest_distances(points: Numbers) -> Numbers:
+def _find_nearest_distances(points: Numbers) -> Numbers:
     """The distance (n,) from each point to the nearest that differs from it; ones where none does."""
     points = np.unique(points, axis=0).astype(np.float64)
     found = np.full(len(points), 1.0)

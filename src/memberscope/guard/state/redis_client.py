@@ -67,16 +67,16 @@ class RedisLink:
             if now < self._rest_until:
                 raise StateError("Redis did not answer the last questions and is not asked again yet.")
             self._rest_until = now + self.timeout
-        cancels = count_cancels()
+        cancels = _count_cancels()
         try:
             async with asyncio.timeout(self.timeout):
                 answer = await question()
         except (RedisError, OSError, TimeoutError) as error:
-            stop_if_cancelled(cancels)
+            _stop_if_cancelled(cancels)
             self._failures += 1
             self._rest_until = time.monotonic() + REST
             raise StateError(f"Redis did not answer within {self.timeout:g} s: {type(error).__name__}.") from error
-        stop_if_cancelled(cancels)
+        _stop_if_cancelled(cancels)
         self._failures = 0
         return answer
 
@@ -85,17 +85,17 @@ class RedisLink:
         await self.redis.aclose()
 
 
-def count_cancels() -> int:
+def _count_cancels() -> int:
     """How many cancels of the running task are still to be heeded."""
     task = asyncio.current_task()
     return 0 if task is None else task.cancelling()
 
 
-def stop_if_cancelled(before: int) -> None:
+def _stop_if_cancelled(before: int) -> None:
     """Cancel the running task again if more than `before` came: the client sends with `asyncio.wait_for`, which loses some until Python 3.12.
 
     Raises:
         asyncio.CancelledError: One was lost.
     """
-    if count_cancels() > before:
+    if _count_cancels() > before:
         raise asyncio.CancelledError

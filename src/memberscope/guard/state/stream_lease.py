@@ -117,7 +117,7 @@ class Consumer:
             self._kept, self._snapshot = found[1].decode(), found[2]
         elif self._snapshot is not None:
             await self.checkpoint(self._kept, self._snapshot)
-        self._at = parse_line_id(self._kept)
+        self._at = _parse_line_id(self._kept)
         return self._snapshot
 
     async def lines(self) -> AsyncIterator[tuple[str, str]]:
@@ -170,25 +170,25 @@ class Consumer:
             await self.checkpoint(self._kept, self._snapshot)
         found: list[Any] = rest[0]
         newest = rest[1].decode()
-        if not found and parse_entry_id(newest) < parse_entry_id(self._at[0]):
+        if not found and _parse_entry_id(newest) < _parse_entry_id(self._at[0]):
             self._at = newest, 0  # Redis lost the end of the stream, so all that comes now is new
         return [(entry, dict(zip(fields[::2], fields[1::2], strict=True))) for entry, fields in found]
 
 
-def parse_line_id(id: str) -> tuple[str, int]:
+def _parse_line_id(id: str) -> tuple[str, int]:
     """The stream's id and the line's number in an id.
 
-    >>> parse_line_id("1700000000000-0/42"), parse_line_id("")
+    >>> _parse_line_id("1700000000000-0/42"), _parse_line_id("")
     (('1700000000000-0', 42), ('0-0', 0))
     """
     entry, _, n = id.partition("/")
     return entry or "0-0", int(n or 0)
 
 
-def parse_entry_id(entry: str) -> tuple[int, int]:
+def _parse_entry_id(entry: str) -> tuple[int, int]:
     """An id of a stream's entry as numbers.
 
-    >>> parse_entry_id("1700000000000-2")
+    >>> _parse_entry_id("1700000000000-2")
     (1700000000000, 2)
     """
     milliseconds, _, n = entry.partition("-")

@@ -58,10 +58,10 @@ class ClusterMonitor:
                         callback(LostClusterError())
 
 
-def is_reachable(address: str, patience: float = PATIENCE) -> bool:
+def _is_reachable(address: str, patience: float = PATIENCE) -> bool:
     """Whether somebody listens at `host:port`, with or without a scheme in front.
 
-    >>> is_reachable("127.0.0.1:1", patience=0.5), is_reachable("nonsense")
+    >>> _is_reachable("127.0.0.1:1", patience=0.5), _is_reachable("nonsense")
     (False, False)
     """
     host, _, port = address.split("://")[-1].rpartition(":")
@@ -85,7 +85,7 @@ def open_dask_backend(address: str | None, shared: Any) -> Iterator[tuple[Any, A
         raise InputError("Expected dask for --backend dask, got none. Run `pip install memberscope[dask]`.") from error
     if address is None:
         raise InputError("Expected the address of a Dask scheduler, got none. Add --scheduler tcp://host:8786.")
-    if address.split("://")[0] in ("tcp", "tls") and not is_reachable(address):
+    if address.split("://")[0] in ("tcp", "tls") and not _is_reachable(address):
         raise InputError(f"Expected a Dask scheduler at {address}, got no answer. Start it, or check the address.")
     try:
         client = Client(address, timeout=PATIENCE, set_as_default=False)
@@ -93,22 +93,22 @@ def open_dask_backend(address: str | None, shared: Any) -> Iterator[tuple[Any, A
         raise InputError(
             f"Expected a Dask scheduler at {address}, got {type(error).__name__}. Start it, or check the address."
         ) from error
-    unlost = silence_dask_callbacks()
+    unlost = _silence_dask_callbacks()
     try:
-        require_workers(client, address)
+        _require_workers(client, address)
         # On every worker: what is held by one alone dies with it. Not by content, since a key that was lost is not sent again.
         handle = client.scatter(shared, broadcast=True, hash=False)
         watch = ClusterMonitor(lambda: client.status == "running")
         try:
-            yield build_dask_class()(client, watch), handle
+            yield _build_dask_class()(client, watch), handle
         finally:
             watch.stopped.set()
     finally:
-        close_quietly(client)
+        _close_quietly(client)
         unlost()
 
 
-def silence_dask_callbacks() -> Callable[[], None]:
+def _silence_dask_callbacks() -> Callable[[], None]:
     """Keep Dask's callbacks from printing that a connection was closed, of which we tell in one sentence; undone by a call."""
     import logging
 
@@ -120,7 +120,7 @@ def silence_dask_callbacks() -> Callable[[], None]:
     return lambda: logger.removeFilter(elsewhere)
 
 
-def require_workers(client: Any, address: str) -> None:
+def _require_workers(client: Any, address: str) -> None:
     """Wait for a worker.
 
     Raises:
@@ -138,7 +138,7 @@ def require_workers(client: Any, address: str) -> None:
         )
 
 
-def close_quietly(client: Any) -> None:
+def _close_quietly(client: Any) -> None:
     """Close a connection, even to a scheduler that is gone or slow, whose time-outs nobody needs to read."""
     import gc
     import logging
@@ -157,7 +157,7 @@ def close_quietly(client: Any) -> None:
             logger.setLevel(level)
 
 
-def build_dask_class() -> type[Any]:
+def _build_dask_class() -> type[Any]:
     """The Dask backend of joblib with a watch; made here since it needs Dask to be imported."""
     import asyncio
     import concurrent.futures
@@ -200,25 +200,25 @@ def open_ray_backend(address: str | None, shared: Any, gpus: int) -> Iterator[tu
         raise InputError("Expected ray for --backend ray, got none. Run `pip install memberscope[ray]`.") from error
     ours = not ray.is_initialized()
     if ours:
-        join_ray(ray, address)
+        _join_ray(ray, address)
     head = str(ray.get_runtime_context().gcs_address)
-    watch = ClusterMonitor(lambda: is_reachable(head, PULSE))
+    watch = ClusterMonitor(lambda: _is_reachable(head, PULSE))
     try:
-        yield build_ray_class()(watch, gpus), Put(ray.put(shared))
+        yield _build_ray_class()(watch, gpus), Put(ray.put(shared))
     finally:
         watch.stopped.set()
-        if ours and is_reachable(head, PULSE):
+        if ours and _is_reachable(head, PULSE):
             ray.shutdown()
 
 
-def join_ray(ray: Any, address: str | None) -> None:
+def _join_ray(ray: Any, address: str | None) -> None:
     """Connect this process to the cluster.
 
     Raises:
         InputError: There is none.
     """
     where = address or "auto"
-    if address is not None and address != "auto" and not is_reachable(address):
+    if address is not None and address != "auto" and not _is_reachable(address):
         raise InputError(f"Expected a Ray cluster at {where}, got no answer. Start it, or check the address.")
     try:
         ray.init(address=where, log_to_driver=False, logging_level="error")
@@ -242,7 +242,7 @@ class Put:
         return ray.get(self.ref)
 
 
-def build_ray_class() -> type[Any]:
+def _build_ray_class() -> type[Any]:
     """A joblib backend whose jobs are Ray tasks.
 
     Ray's own backend gives each job to an actor that is chosen beforehand: it cannot stream answers, sends the records with
@@ -258,7 +258,7 @@ def build_ray_class() -> type[Any]:
         def __init__(self, watch: ClusterMonitor, gpus: int) -> None:
             super().__init__(nesting_level=0)
             self.watch, self.gpus = watch, gpus
-            self.task = ray.remote(catch_job_error).options(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)
+            self.task = ray.remote(_catch_job_error).options(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)
             self.refs: set[Any] = set()
 
         def effective_n_jobs(self, n_jobs: int) -> int:
@@ -293,7 +293,7 @@ def build_ray_class() -> type[Any]:
     return FleetOnRay
 
 
-def catch_job_error(func: Callable[[], Any]) -> Any:
+def _catch_job_error(func: Callable[[], Any]) -> Any:
     """The answer of a job, or its error as a value, so that Ray does not wrap it in words of its own."""
     try:
         return func()

@@ -52,7 +52,7 @@ class Execution:
 
 
 @contextmanager
-def open_backend(execution: Execution, shared: Any, gpus: int = 0) -> Iterator[Any]:
+def _open_backend(execution: Execution, shared: Any, gpus: int = 0) -> Iterator[Any]:
     """Settings of joblib for the backend, connected to its cluster, and a handle of what all jobs share.
 
     Raises:
@@ -113,7 +113,7 @@ def stream_answers(
     left = dict(enumerate(jobs))
     for attempt in range(RETRIES + 1):
         try:
-            for number, answer in run_jobs_once(work, shared, left, execution, gpus):
+            for number, answer in _run_jobs_once(work, shared, left, execution, gpus):
                 del left[number]
                 yield answer
             return
@@ -129,7 +129,7 @@ def stream_answers(
                 ) from error
 
 
-def run_jobs_once(
+def _run_jobs_once(
     work: Callable[[Any, Any], Answer], shared: Any, jobs: dict[int, Any], execution: Execution, gpus: int
 ) -> Iterator[tuple[int, Answer]]:
     """Numbers and answers of the jobs as they come.
@@ -143,11 +143,11 @@ def run_jobs_once(
     from joblib import Parallel, delayed
 
     try:
-        with open_backend(execution, shared, gpus) as handle:
+        with _open_backend(execution, shared, gpus) as handle:
             # The clock of a timeout also runs for jobs that wait, so none is then made to wait.
             ahead = "2*n_jobs" if execution.timeout is None else 1 if execution.n_jobs == 1 else "n_jobs"
             parallel = Parallel(return_as="generator_unordered", timeout=execution.timeout, pre_dispatch=ahead, batch_size=1)
-            yield from suppress_joblib_warning(parallel(delayed(run_job)(work, handle, *job) for job in list(jobs.items())))
+            yield from _suppress_joblib_warning(parallel(delayed(run_job)(work, handle, *job) for job in list(jobs.items())))
     except (TimeoutError, JobTimeout) as error:
         raise TargetError(
             f"Expected each job within {execution.timeout or 0:g} seconds, got none from one of them. "
@@ -162,11 +162,11 @@ def run_jobs_once(
         raise
     except Exception as error:
         if execution.address or type(error).__module__.split(".")[0] in FROM_WORKERS:
-            raise build_lost_workers_error(error) from error
+            raise _build_lost_workers_error(error) from error
         raise
 
 
-def suppress_joblib_warning(answers: Any) -> Iterator[Any]:
+def _suppress_joblib_warning(answers: Any) -> Iterator[Any]:
     """The answers; a caller who stops early, on a full disk say, does not also get a warning from joblib."""
     import warnings
 
@@ -179,7 +179,7 @@ def suppress_joblib_warning(answers: Any) -> Iterator[Any]:
             answers.close()
 
 
-def build_lost_workers_error(error: Exception) -> TargetError:
+def _build_lost_workers_error(error: Exception) -> TargetError:
     """The error of workers or a cluster that are gone, as a sentence."""
     first = (str(error).splitlines() or [""])[0][:200]
     return TargetError(

@@ -125,24 +125,24 @@ def try_train_fleet(
         )
     answers: dict[int, dict[str, NDArray[Any]]] = {}
     failures: dict[int, Failure] = {}
-    missing = [batch for batch in order.batches() if not (store and kept and has_stored_answers(order, store, kept, batch))]
+    missing = [batch for batch in order.batches() if not (store and kept and _has_stored_answers(order, store, kept, batch))]
     if store and kept and models:
-        missing = [batch for batch in missing if not observe_kept_models(order, store, kept, batch)]
+        missing = [batch for batch in missing if not _observe_kept_models(order, store, kept, batch)]
         if order.keep_weights:
             missing += [
-                batch for batch in order.batches() if batch not in missing and not has_stored_weights(store, models, batch)
+                batch for batch in order.batches() if batch not in missing and not _has_stored_weights(store, models, batch)
             ]
             missing.sort()
     done = len(order.inside) - sum(map(len, missing))
     if progress:
         progress(done, len(order.inside))
-    for batch, results in train_batches(order, missing, execution):
+    for batch, results in _train_batches(order, missing, execution):
         for model, arrays in zip(batch, results, strict=True):
             if isinstance(arrays, Failure):
                 failures[model] = arrays
                 continue
             if store and models and order.keep_weights:
-                weights.write_weights(store, models[model], pop_weights(arrays))
+                weights.write_weights(store, models[model], _pop_weights(arrays))
             if store and kept:
                 store.put_all(kept[model], arrays)
             else:
@@ -160,23 +160,23 @@ def try_train_fleet(
         return found
 
     good = [model for model in range(len(order.inside)) if model not in failures]
-    return replace(assemble_fleet(order, answer, store if kept else None, n_trained, good), choice=choice, failures=failures)
+    return replace(_assemble_fleet(order, answer, store if kept else None, n_trained, good), choice=choice, failures=failures)
 
 
-def has_stored_answers(order: TrainingJob, store: Store, kept: list[str], batch: tuple[int, ...]) -> bool:
+def _has_stored_answers(order: TrainingJob, store: Store, kept: list[str], batch: tuple[int, ...]) -> bool:
     """Whether the store holds the answers of every model of a batch."""
-    return all(has_expected_arrays(order, store.get_all(kept[model])) for model in batch)
+    return all(_has_expected_arrays(order, store.get_all(kept[model])) for model in batch)
 
 
-def has_stored_weights(store: Store, models: list[str], batch: tuple[int, ...]) -> bool:
+def _has_stored_weights(store: Store, models: list[str], batch: tuple[int, ...]) -> bool:
     """Whether the store holds the weights of every model of a batch."""
     return all(weights.is_kept(store, models[model]) for model in batch)
 
 
-def observe_kept_models(order: TrainingJob, store: Store, kept: list[str], batch: tuple[int, ...]) -> bool:
+def _observe_kept_models(order: TrainingJob, store: Store, kept: list[str], batch: tuple[int, ...]) -> bool:
     """Ask the kept models of a batch what is not stored of them; false if some are not kept whole, and nothing is written."""
     models = build_weight_keys(order) or []
-    if not models or not has_stored_weights(store, models, batch):
+    if not models or not _has_stored_weights(store, models, batch):
         return False
     found, look = [], order.observation()
     with limit_threads(int(getattr(order.recipe, "threads", 1))):
@@ -190,7 +190,7 @@ def observe_kept_models(order: TrainingJob, store: Store, kept: list[str], batch
     return True
 
 
-def pop_weights(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def _pop_weights(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """The weights among what a job answered, which are removed there."""
     names = [name for name in arrays if name.startswith(WEIGHT)]
     return {name.removeprefix(WEIGHT): arrays.pop(name) for name in names}
@@ -214,14 +214,14 @@ def read_resume_state(order: TrainingJob, store: Store | None) -> ResumeState:
     kept, models = build_model_keys(order), build_weight_keys(order)
     if kept is None or models is None:
         return ResumeState(0, 0, m)
-    done = [batch for batch in order.batches() if has_stored_answers(order, store, kept, batch)]
+    done = [batch for batch in order.batches() if _has_stored_answers(order, store, kept, batch)]
     rest = [batch for batch in order.batches() if batch not in done]
-    again = [batch for batch in rest if has_stored_weights(store, models, batch)]
+    again = [batch for batch in rest if _has_stored_weights(store, models, batch)]
     n_done, n_again = sum(map(len, done)), sum(map(len, again))
     return ResumeState(n_done, n_again, m - n_done - n_again)
 
 
-def has_expected_arrays(order: TrainingJob, entry: dict[str, NDArray[Any]] | None) -> bool:
+def _has_expected_arrays(order: TrainingJob, entry: dict[str, NDArray[Any]] | None) -> bool:
     """Whether a stored entry holds what this order keeps of a model; anything else under its key is another program's."""
     if entry is None:
         return False
@@ -236,17 +236,17 @@ def has_expected_arrays(order: TrainingJob, entry: dict[str, NDArray[Any]] | Non
     return set(entry) == set(shapes) and all(entry[name].shape[: len(shape)] == shape for name, shape in shapes.items())
 
 
-def train_batches(
+def _train_batches(
     order: TrainingJob, batches: list[tuple[int, ...]], execution: Execution
 ) -> Iterator[tuple[tuple[int, ...], list[dict[str, NDArray[Any]] | Failure]]]:
     """Each batch of models with their answers, as it is done."""
     gpus = int(str(getattr(order.recipe, "device", "cpu")).startswith("cuda"))
     if execution.backend in ("dask", "ray"):
         order = replace(order, recipe=Parcel(order.recipe))
-    yield from stream_answers(train_batch, order, batches, execution, gpus)
+    yield from stream_answers(_train_batch, order, batches, execution, gpus)
 
 
-def train_batch(order: TrainingJob, batch: tuple[int, ...]) -> tuple[tuple[int, ...], list[dict[str, NDArray[Any]] | Failure]]:
+def _train_batch(order: TrainingJob, batch: tuple[int, ...]) -> tuple[tuple[int, ...], list[dict[str, NDArray[Any]] | Failure]]:
     """Train one batch of models and observe each."""
     rows, seeds = list(batch), [order.seeds[row] for row in batch]
 
@@ -260,12 +260,12 @@ def train_batch(order: TrainingJob, batch: tuple[int, ...]) -> tuple[tuple[int, 
         )
 
 
-def assemble_fleet(
+def _assemble_fleet(
     order: TrainingJob, answer: Callable[[int], dict[str, NDArray[Any]]], store: Store | None, n_trained: int, good: list[int]
 ) -> ReferenceFleet:
     """All `good` models' answers side by side, zeros for the others; with a store, in memory maps written one model at a time."""
     first, m = answer(good[0]), len(order.inside)
-    tables = {name: allocate_array(store, name, (m, *array.shape), array.dtype) for name, array in first.items()}
+    tables = {name: _allocate_array(store, name, (m, *array.shape), array.dtype) for name, array in first.items()}
     for model in range(m):
         found = first if model == good[0] else answer(model) if model in good else dict.fromkeys(first, None)
         for name, array in found.items():
@@ -284,7 +284,7 @@ def assemble_fleet(
     )
 
 
-def allocate_array(store: Store | None, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+def _allocate_array(store: Store | None, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     """An array to fill: in memory, or a memory map on the store's disk whose file is gone once it is closed.
 
     Raises:

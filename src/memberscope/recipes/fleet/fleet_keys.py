@@ -26,7 +26,7 @@ def build_model_keys(order: TrainingJob) -> list[str] | None:
     shared = [VERSION, digest, digest_records(order.pool), wanted, order.views, order.signal, order.n_classes]
     shared.append(digest_records(order.population) if order.population else None)
     shared += ["whole"] if order.whole else []
-    return ["model-" + name for name in hash_models(order, shared)]
+    return ["model-" + name for name in _hash_models(order, shared)]
 
 
 def build_weight_keys(order: TrainingJob) -> list[str] | None:
@@ -34,10 +34,10 @@ def build_weight_keys(order: TrainingJob) -> list[str] | None:
     digest = getattr(order.recipe, "digest", None)
     if digest is None:
         return None
-    return ["weights-" + name for name in hash_models(order, [VERSION, digest, digest_records(order.pool)])]
+    return ["weights-" + name for name in _hash_models(order, [VERSION, digest, digest_records(order.pool)])]
 
 
-def hash_models(order: TrainingJob, shared: list[Any]) -> list[str]:
+def _hash_models(order: TrainingJob, shared: list[Any]) -> list[str]:
     """Hash of what all models share, of the company each is trained in, and of its place there."""
     found = []
     for batch in order.batches():

@@ -25,7 +25,7 @@ def export_weights(recipe: Recipe, model: Target) -> dict[str, NDArray[Any]]:
         InputError: It is neither a scikit-learn model of known types nor a torch module.
     """
     if isinstance(model, TorchTarget):
-        return {name: convert_state_tensor(value) for name, value in model.module.state_dict().items()}
+        return {name: _convert_state_tensor(value) for name, value in model.module.state_dict().items()}
     if not isinstance(model, SklearnTarget):
         raise InputError(
             f"Expected scikit-learn models or torch modules for --keep-weights, got {type(model).__name__}. Leave it out."
@@ -33,7 +33,7 @@ def export_weights(recipe: Recipe, model: Target) -> dict[str, NDArray[Any]]:
     from skops.io import dumps, get_untrusted_types
 
     data = dumps(model.estimator)
-    unknown = sorted(find_foreign_types(get_untrusted_types(data=data), recipe))
+    unknown = sorted(_find_foreign_types(get_untrusted_types(data=data), recipe))
     if unknown:
         raise InputError(
             f"Expected models of types that skops knows for --keep-weights, got {', '.join(unknown)}. Leave it out."
@@ -41,7 +41,7 @@ def export_weights(recipe: Recipe, model: Target) -> dict[str, NDArray[Any]]:
     return {SKOPS: np.frombuffer(data, dtype=np.uint8)}
 
 
-def find_foreign_types(types: list[str], recipe: Recipe) -> set[str]:
+def _find_foreign_types(types: list[str], recipe: Recipe) -> set[str]:
     """Types that neither scikit-learn defines (such as the trees of a forest) nor the user's own unfitted estimator brings."""
     from skops.io import dumps, get_untrusted_types
 
@@ -50,7 +50,7 @@ def find_foreign_types(types: list[str], recipe: Recipe) -> set[str]:
     return {name for name in types if not name.startswith("sklearn.")} - own
 
 
-def convert_state_tensor(tensor: Any) -> NDArray[Any]:
+def _convert_state_tensor(tensor: Any) -> NDArray[Any]:
     """A tensor as numpy keeps it; half precision, which numpy lacks in part, as float32, which holds it exactly."""
     value = tensor.detach().cpu()
     return np.asarray((value.float() if value.is_floating_point() and value.element_size() < 4 else value).numpy())
@@ -77,25 +77,25 @@ def load_kept_model(store: Store, key: str, recipe: Recipe) -> Target | None:
     """The model whose weights are under `key`; None if they are missing, damaged, or of another kind than the recipe's."""
     file = store.path / f"{key}.{SKOPS}"
     if file.is_file():
-        return load_skops_model(file.read_bytes(), recipe)
+        return _load_skops_model(file.read_bytes(), recipe)
     build, arrays = getattr(recipe, "built", getattr(recipe, "model", None)), store.get_all(key)
-    return None if arrays is None or build is None else load_state_model(build, arrays, str(getattr(recipe, "device", "cpu")))
+    return None if arrays is None or build is None else _load_state_model(build, arrays, str(getattr(recipe, "device", "cpu")))
 
 
-def load_skops_model(data: bytes, recipe: Recipe) -> Target | None:
+def _load_skops_model(data: bytes, recipe: Recipe) -> Target | None:
     """A model from a skops file; None if it is damaged or holds types that its recipe does not bring."""
     from skops.io import get_untrusted_types, loads
 
     try:
         unknown = get_untrusted_types(data=data)
-        if find_foreign_types(unknown, recipe):
+        if _find_foreign_types(unknown, recipe):
             return None
         return SklearnTarget(loads(data, trusted=unknown))
     except Exception:  # whatever a damaged archive raises: the model is trained again, which is always safe
         return None
 
 
-def load_state_model(build: Any, arrays: dict[str, NDArray[Any]], device: str) -> Target | None:
+def _load_state_model(build: Any, arrays: dict[str, NDArray[Any]], device: str) -> Target | None:
     """The module that `build()` makes with these weights; None if they are another module's."""
     import torch
 

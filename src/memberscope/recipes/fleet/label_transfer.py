@@ -38,13 +38,13 @@ def score_by_transfer(recipe: Recipe, target: Target, population: Records, recor
         )
     inside = np.ones((len(seeds), len(population)), dtype=bool)
     found = [
-        compute_logit_confidence(model, target.n_classes, records, getattr(target, "reading", None))
+        _compute_logit_confidence(model, target.n_classes, records, getattr(target, "reading", None))
         for model in train_models(recipe, called, inside, seeds)
     ]
     return np.asarray(np.mean(found, axis=0), dtype=np.float64)
 
 
-def compute_logit_confidence(model: Target, n_classes: int, records: Records, like: AnswerReader | None = None) -> Floats:
+def _compute_logit_confidence(model: Target, n_classes: int, records: Records, like: AnswerReader | None = None) -> Floats:
     """Logit-scaled confidence (n, 1) of one model.
 
     Raises:

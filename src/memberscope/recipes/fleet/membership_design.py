@@ -46,14 +46,14 @@ def build_balanced_design(
         raise InputError(f"Expected at least one reference model, got {n_models}. Give --references 16.")
     codes = None if strata is None else np.unique(strata, return_inverse=True)[1]
     if unit is None:
-        return draw_membership(n, size, n_models, rng, codes)
+        return _draw_membership(n, size, n_models, rng, codes)
     numbers = np.unique(unit, return_inverse=True)[1]
     n_units = int(numbers.max()) + 1
     if n_units < 2:
         raise InputError("Expected records of at least two units, got one. Leave --unit out.")
     shared = None if codes is None else _find_commonest_strata(numbers, codes)
     return np.asarray(
-        draw_membership(n_units, min(max(1, round(size * n_units / n)), n_units - 1), n_models, rng, shared)[:, numbers]
+        _draw_membership(n_units, min(max(1, round(size * n_units / n)), n_units - 1), n_models, rng, shared)[:, numbers]
     )
 
 
@@ -70,11 +70,11 @@ def _find_commonest_strata(unit: Ints, codes: Ints) -> Ints:
     return np.unique((pairs % width)[order][first], return_inverse=True)[1]
 
 
-def spread_strata(order: Ints, codes: Ints, rng: np.random.Generator) -> Ints:
+def _spread_strata(order: Ints, codes: Ints, rng: np.random.Generator) -> Ints:
     """The records of `order` (k,), each stratum of `codes` (n,) spread evenly, so that any run of them has its share of each.
 
     >>> codes = np.array([0, 0, 0, 0, 1, 1])
-    >>> codes[spread_strata(np.arange(6), codes, np.random.default_rng(0))].reshape(2, 3).tolist()
+    >>> codes[_spread_strata(np.arange(6), codes, np.random.default_rng(0))].reshape(2, 3).tolist()
     [[1, 0, 0], [1, 0, 0]]
     """
     own = codes[order]
@@ -85,15 +85,15 @@ def spread_strata(order: Ints, codes: Ints, rng: np.random.Generator) -> Ints:
     return np.asarray(order[np.argsort(key, kind="stable")])
 
 
-def draw_membership(n: int, size: int, n_models: int, rng: np.random.Generator, codes: Ints | None = None) -> Bools:
+def _draw_membership(n: int, size: int, n_models: int, rng: np.random.Generator, codes: Ints | None = None) -> Bools:
     """Membership (n_models, n) dealt from shuffled decks of all records, one deck after another, no record twice a hand.
 
-    With `codes` (n,) each deck is `spread_strata` by stratum. Strata dealt by themselves would give records of odd ones, and rare
+    With `codes` (n,) each deck is `_spread_strata` by stratum. Strata dealt by themselves would give records of odd ones, and rare
     classes, too few models on one side, and then attacks could not run.
     """
 
     def spaced(order: Ints) -> Ints:
-        return order if codes is None else spread_strata(order, codes, rng)
+        return order if codes is None else _spread_strata(order, codes, rng)
 
     inside = np.zeros((n_models, n), dtype=bool)
     deck: Ints = np.empty(0, dtype=np.int64)

@@ -85,15 +85,15 @@ def observe_signals(
     Raises:
         InputError: It answers in another way than the target.
     """
-    look = replace(look, wanted=tuple(strip_own_restriction(wanted, model) for wanted in look.wanted))
-    answers = [query_view(look, model, pool.x, name) for name in look.views]
+    look = replace(look, wanted=tuple(_strip_own_restriction(wanted, model) for wanted in look.wanted))
+    answers = [_query_view(look, model, pool.x, name) for name in look.views]
     finite = all(np.isfinite(outputs).all() for outputs in answers)
-    kept = reduce_views(look, answers, pool, "pool", finite) | measure_wanted(look, model, pool, "pool", finite)
+    kept = _reduce_views(look, answers, pool, "pool", finite) | _measure_wanted(look, model, pool, "pool", finite)
     if population is not None:
-        others = [query_view(look, model, population.x, name) for name in look.views]
+        others = [_query_view(look, model, population.x, name) for name in look.views]
         clean = finite and all(np.isfinite(outputs).all() for outputs in others)
-        kept |= reduce_views(look, others, population, "population", clean)
-        kept |= measure_wanted(look, model, population, "population", clean)
+        kept |= _reduce_views(look, others, population, "population", clean)
+        kept |= _measure_wanted(look, model, population, "population", clean)
     top, sure = find_top_confidence(look.signal, answers[0])
     right = top == pool.y
     accuracies = (right[inside].mean(), right[~inside].mean()) if finite else (np.nan, np.nan)
@@ -104,7 +104,7 @@ def observe_signals(
     return kept
 
 
-def strip_own_restriction(wanted: SignalRequest, model: Target) -> SignalRequest:
+def _strip_own_restriction(wanted: SignalRequest, model: Target) -> SignalRequest:
     """`wanted` without the restriction that the model's answers went through already: the target's own, fitted to this model.
 
     Raises:
@@ -123,7 +123,7 @@ def strip_own_restriction(wanted: SignalRequest, model: Target) -> SignalRequest
     return replace(wanted, restriction=left)
 
 
-def query_view(look: Observation, model: Target, x: Any, name: str) -> Floats:
+def _query_view(look: Observation, model: Target, x: Any, name: str) -> Floats:
     """The model's outputs (n, k) about one view of the records, in the target's signal; NaN in a diverged model's are kept."""
     try:
         find_outputs(model, x, look.n_classes, look.like)
@@ -183,7 +183,7 @@ def align_classes(model: Target, outputs: Floats, n_classes: int) -> Floats:
     return outputs
 
 
-def reduce_views(
+def _reduce_views(
     look: Observation, answers: list[Floats], records: Records, part: str, finite: bool
 ) -> dict[str, NDArray[Any]]:
     """Each wanted signal (n, views, d) by name; zeros for a model whose answers are not finite, which is left out later."""
@@ -198,7 +198,7 @@ def reduce_views(
     return found
 
 
-def measure_wanted(look: Observation, model: Target, records: Records, part: str, finite: bool) -> dict[str, NDArray[Any]]:
+def _measure_wanted(look: Observation, model: Target, records: Records, part: str, finite: bool) -> dict[str, NDArray[Any]]:
     """Each wanted signal (n, 1, d) that has to be measured, by name; one zero a record for a model that is left out later.
 
     Where the model does not allow it, or fails, NaN stands: attacks that need this signal are then not run, and all others are.

@@ -23,9 +23,9 @@ def tune_recipe(recipe: Recipe, pool: Records, size: int, n_models: int, store: 
     if tuned is None:
         return recipe, dict(PLAIN)
     digest = getattr(recipe, "digest", None)
-    key = None if digest is None else build_choice_key(digest, pool, size, n_models)
+    key = None if digest is None else _build_choice_key(digest, pool, size, n_models)
     kept = store.get_all(key) if store and key else None
-    found = read_choice(kept)
+    found = _read_choice(kept)
     if found is not None:
         return recipe.chosen(found), found  # type: ignore[attr-defined]
     with limit_threads(1):
@@ -40,10 +40,10 @@ def is_recipe_tuned(recipe: Recipe, pool: Records, size: int, n_models: int, sto
     if getattr(recipe, "tuned", None) is None:
         return True
     digest = getattr(recipe, "digest", None)
-    return digest is not None and read_choice(store.get_all(build_choice_key(digest, pool, size, n_models))) is not None
+    return digest is not None and _read_choice(store.get_all(_build_choice_key(digest, pool, size, n_models))) is not None
 
 
-def read_choice(entry: dict[str, Any] | None) -> Choice | None:
+def _read_choice(entry: dict[str, Any] | None) -> Choice | None:
     """The decision in an entry of the store; None if there is none, or another program wrote it."""
     try:
         choice: Choice = json.loads((entry or {})["choice"].tobytes())
@@ -52,7 +52,7 @@ def read_choice(entry: dict[str, Any] | None) -> Choice | None:
         return None
 
 
-def build_choice_key(digest: str, pool: Records, size: int, n_models: int) -> str:
+def _build_choice_key(digest: str, pool: Records, size: int, n_models: int) -> str:
     """Key of a decision: the recipe, and the shape of the work it was measured on."""
     text = json.dumps([1, digest, list(np.shape(pool.x)), str(getattr(pool.x, "dtype", "")), size, n_models])
     return "choice-" + hashlib.sha256(text.encode()).hexdigest()

@@ -54,14 +54,14 @@ def build_batch(task: Task, step: Step) -> tuple[Any, Any]:
     y = task.y[flat].reshape(shape)
     if task.soft is not None:
         y = task.soft.gather(1, step.index[..., None].expand(*shape, task.soft.shape[-1]))
-    return mix_pairs(task, step, x, y) if task.recipe.mixup else (x, y)
+    return _mix_pairs(task, step, x, y) if task.recipe.mixup else (x, y)
 
 
-def mix_pairs(task: Task, step: Step, x: Any, y: Any) -> tuple[Any, Any]:
+def _mix_pairs(task: Task, step: Step, x: Any, y: Any) -> tuple[Any, Any]:
     """Records (b, r, ...) and labels mixed in pairs, each model's by a share of its own; the labels as probabilities."""
     import torch
 
-    n_classes = max(2, task.head.width or count_module_classes(task.modules[0]))
+    n_classes = max(2, task.head.width or _count_module_classes(task.modules[0]))
     soft = y if y.ndim == 3 else torch.nn.functional.one_hot(y, n_classes).to(x.dtype)
     draws = [np.random.default_rng([seed, 3, step.epoch, step.number]) for seed in task.seeds]
     shares = torch.tensor([rng.beta(task.recipe.mixup, task.recipe.mixup) for rng in draws], dtype=x.dtype, device=x.device)
@@ -75,11 +75,11 @@ def mix_pairs(task: Task, step: Step, x: Any, y: Any) -> tuple[Any, Any]:
     return mix(x), mix(soft)
 
 
-def count_module_classes(module: Any) -> int:
+def _count_module_classes(module: Any) -> int:
     """Number of classes of a module: the size of its last weight's output, two where that is one.
 
     >>> import torch
-    >>> count_module_classes(torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2)))
+    >>> _count_module_classes(torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2)))
     2
     """
     found = [part.out_features for part in module.modules() if hasattr(part, "out_features")]
@@ -98,10 +98,10 @@ def augment_records(name: str, x: Any, draws: list[np.random.Generator]) -> Any:
     if kind == "noise":
         noise = np.stack([rng.standard_normal(x.shape[1:]) for rng in draws])
         return x + value * torch.from_numpy(noise).to(x.device, x.dtype)
-    return shift_with_zeros(x, np.stack([rng.integers(-int(value), int(value) + 1, (2, n)) for rng in draws]), int(value))
+    return _shift_with_zeros(x, np.stack([rng.integers(-int(value), int(value) + 1, (2, n)) for rng in draws]), int(value))
 
 
-def shift_with_zeros(x: Any, moves: np.ndarray[Any, Any], margin: int) -> Any:
+def _shift_with_zeros(x: Any, moves: np.ndarray[Any, Any], margin: int) -> Any:
     """Images (b, r, ..., height, width) moved by `moves` (b, 2, r) pixels down and right, zeros let in."""
     import torch
 

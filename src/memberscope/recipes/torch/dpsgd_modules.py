@@ -25,7 +25,7 @@ def import_opacus() -> tuple[Any, Any]:
     return ModuleValidator, GradSampleModule
 
 
-def suggest_layer_fix(kind: str) -> str:
+def _suggest_layer_fix(kind: str) -> str:
     """What to do about a layer that DP-SGD cannot train."""
     if "BatchNorm" in kind:
         return "Use GroupNorm in its place, or give Privacy(..., fix=True), which replaces it."
@@ -47,7 +47,7 @@ def make_trainable(module: Any, privacy: Privacy) -> Any:
         if type(part) in validator.VALIDATORS and validator.VALIDATORS[type(part)](part):
             raise InputError(
                 f"Expected layers that treat every record on its own, got {type(part).__name__} at {path or 'the top'!r}. "
-                f"{suggest_layer_fix(type(part).__name__)}"
+                f"{_suggest_layer_fix(type(part).__name__)}"
             )
     errors = samples.validate(module, strict=False)
     if errors:

@@ -60,7 +60,7 @@ def train_and_score_canaries(
     >>> bool(scores[inside].mean() > scores[~inside].mean())
     True
     """
-    module = build_checked_module(recipe, canaries, inside, every, seed)
+    module = _build_checked_module(recipe, canaries, inside, every, seed)
     joined = Records(
         np.concatenate([records.x, canaries.x]),
         np.concatenate([records.y, canaries.y]),
@@ -73,16 +73,16 @@ def train_and_score_canaries(
 
     def watch(number: int, net: Network, gradients: list[list[Any]]) -> None:
         if number % every == 0:
-            seen.add(*compute_inner_products(task, net, gradients, len(records), seen.looks % RARELY == 0))
+            seen.add(*_compute_inner_products(task, net, gradients, len(records), seen.looks % RARELY == 0))
 
     with flush_denormals():
         train_private_networks(task, watch)
-    return TorchTarget(module.eval(), device=recipe.device), estimate_coins(seen, task)
+    return TorchTarget(module.eval(), device=recipe.device), _estimate_coins(seen, task)
 
 
 @dataclass(eq=False)
 class GradientSums:
-    """Sums over updates: `compute_inner_products` (m,) of canaries with the surprise, and among themselves (m, m), with how many of each."""
+    """Sums over updates: `_compute_inner_products` (m,) of canaries with the surprise, and among themselves (m, m), with how many of each."""
 
     products: Floats
     among: Floats
@@ -98,7 +98,7 @@ class GradientSums:
             self.rare += 1
 
 
-def estimate_coins(seen: GradientSums, task: Task) -> Floats:
+def _estimate_coins(seen: GradientSums, task: Task) -> Floats:
     """The linear estimate of least error of each canary's coin less a half, (m,)."""
     mechanism, n = build_mechanism(task), task.rows.shape[1]
     among = seen.among * (seen.looks / seen.rare)
@@ -106,7 +106,7 @@ def estimate_coins(seen: GradientSums, task: Task) -> Floats:
     return np.asarray(n * np.linalg.solve(among + ridge * np.eye(len(among)), seen.products), dtype=np.float64)
 
 
-def build_checked_module(recipe: TorchRecipe, canaries: Records, inside: Bools, every: int, seed: int) -> Any:
+def _build_checked_module(recipe: TorchRecipe, canaries: Records, inside: Bools, every: int, seed: int) -> Any:
     """The module with its first weights.
 
     Raises:
@@ -129,7 +129,7 @@ def build_checked_module(recipe: TorchRecipe, canaries: Records, inside: Bools, 
     return module
 
 
-def compute_inner_products(
+def _compute_inner_products(
     task: Task, net: Network, gradients: list[list[Any]], n_known: int, rarely: bool
 ) -> tuple[Floats, NDArray[Any] | None]:
     """Inner products of canaries' clipped gradients with the surprise in `gradients`, (m,), and if `rarely` among them, (m, m)."""
@@ -150,9 +150,9 @@ def compute_inner_products(
         if rarely:
             own = (a @ a.T + (len(values) - 1)) * (d @ d.T)
             among = own if among is None else among + own
-    return convert_to_float64(found), None if among is None else convert_to_float64(among)
+    return _convert_to_float64(found), None if among is None else _convert_to_float64(among)
 
 
-def convert_to_float64(tensor: Any) -> Floats:
+def _convert_to_float64(tensor: Any) -> Floats:
     """A tensor as an array of float64."""
     return np.asarray(tensor.double().cpu().numpy(), dtype=np.float64)

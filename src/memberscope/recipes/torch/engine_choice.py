@@ -58,7 +58,7 @@ def select_engine(recipe: TorchSettings, module: Any) -> Callable[[Task], None]:
 def list_engines(recipe: TorchSettings, module: Any) -> tuple[tuple[Engine, ...], str]:
     """Engines worth trying for the module, fastest first, and why stacking stops where it does."""
     if recipe.privacy is not None:
-        return list_private_engines(module)
+        return _list_private_engines(module)
     if not callable(recipe.loss) and find_linear_layers(module) is not None:
         return ("matrices", "loop"), "fully connected: stacked weights, batched matrix products"
     odd = engine_vmap.find_stacking_obstacle(module) or ("training stops early" if recipe.stop else None)
@@ -69,7 +69,7 @@ def list_engines(recipe: TorchSettings, module: Any) -> tuple[tuple[Engine, ...]
     return ("vmap", "loop"), "stacked with torch.func.vmap"
 
 
-def list_private_engines(module: Any) -> tuple[tuple[Engine, ...], str]:
+def _list_private_engines(module: Any) -> tuple[tuple[Engine, ...], str]:
     """The engine for the module's private training, and why."""
     if find_linear_layers(module) is not None and all(p.requires_grad for p in module.parameters()):
         return ("matrices",), "fully connected: stacked weights, norms of gradients in closed form"
@@ -87,15 +87,15 @@ def choose_engine_settings(recipe: Settings, pool: Records, size: int, n_models:
     cores = os.cpu_count() or 1
     found = recipe
     if recipe.stack is None or recipe.engine == "auto":
-        trials = list_trial_recipes(recipe, able, n_models, cores)
-        found, _ = find_fastest_recipe(trials, pool, size) if len(trials) > 1 else (trials[0], 0.0)
+        trials = _list_trial_recipes(recipe, able, n_models, cores)
+        found, _ = _find_fastest_recipe(trials, pool, size) if len(trials) > 1 else (trials[0], 0.0)
     on_cpu = recipe.device == "cpu"
     processes = max(1, cores // found.threads) if on_cpu else 1
     choice = {"engine": found.engine, "stack": found.stack, "threads": found.threads, "processes": processes}
     return found, choice | {"precision": found.precision, "device": found.device, "note": note}
 
 
-def list_trial_recipes(recipe: Settings, able: tuple[Engine, ...], n_models: int, cores: int) -> list[Settings]:
+def _list_trial_recipes(recipe: Settings, able: tuple[Engine, ...], n_models: int, cores: int) -> list[Settings]:
     """Recipes to compare, small stacks first; stacks leave every core a job, and a lone job gets all cores."""
     on_cpu = recipe.device == "cpu"
     most = max(1, -(-n_models // (cores if on_cpu else 1)))
@@ -109,7 +109,7 @@ def list_trial_recipes(recipe: Settings, able: tuple[Engine, ...], n_models: int
     return found
 
 
-def find_fastest_recipe(trials: list[Settings], pool: Records, size: int) -> tuple[Settings, float]:
+def _find_fastest_recipe(trials: list[Settings], pool: Records, size: int) -> tuple[Settings, float]:
     """The quickest of `trials` by seconds a model and step, and those seconds."""
     best, least = trials[-1], float("inf")
     for trial in trials:

@@ -20,10 +20,10 @@ from memberscope.recipes.torch.task import Task
 def train_private_in_loop(task: Task) -> None:
     """Train the task's modules in place, one by one."""
     for i in range(len(task.modules)):
-        train_private_module(select_model_task(task, i))
+        _train_private_module(select_model_task(task, i))
 
 
-def train_private_module(task: Task) -> None:
+def _train_private_module(task: Task) -> None:
     """Train the task's only module in place; the gradients of all records of a batch are in memory at once."""
     import torch
 
@@ -56,10 +56,10 @@ def train_private_module(task: Task) -> None:
                 for parameter in optimiser.params:
                     parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))
             optimiser.step()
-    remove_opacus_hooks(module)
+    _remove_opacus_hooks(module)
 
 
-def remove_opacus_hooks(module: Any) -> None:
+def _remove_opacus_hooks(module: Any) -> None:
     """Take away from a trained module what Opacus hung on it."""
     for parameter in module.parameters():
         parameter.grad = None

@@ -54,7 +54,7 @@ def train_private_networks(task: Task, watch: Watch | None = None) -> None:
     """Train the task's networks in place, all at once; `watch` sees number, weights and noisy mean gradient before each update."""
     import torch
 
-    recipe, mechanism, net = task.recipe, build_mechanism(task), build_network(task)
+    recipe, mechanism, net = task.recipe, build_mechanism(task), _build_network(task)
     device = task.x.device
     masks = [torch.Generator(device).manual_seed(derive_dropout_seed(seed)) for seed in task.seeds]
     noises = [build_noise_generator(seed, device) for seed in task.seeds]
@@ -64,11 +64,12 @@ def train_private_networks(task: Task, watch: Watch | None = None) -> None:
             x, labels = build_poisson_batch(task, step, sizes)
             inputs = x.reshape(*labels.shape, net.width).to(net.stacks[0].values[0].dtype)
             keeps = [
-                draw_padded_dropout_mask(layer.dropout, sizes, own[0], masks) for layer, own in zip(net.plan, into, strict=True)
+                _draw_padded_dropout_mask(layer.dropout, sizes, own[0], masks)
+                for layer, own in zip(net.plan, into, strict=True)
             ]
             factors = compute_gradient_factors(net, inputs, labels, recipe.label_smoothing, keeps)
             scale = compute_clip_factors(net, factors, mechanism.clip) * build_draw_mask(sizes, inputs) / mechanism.expected
-            fill_with_noise(into, mechanism.deviation, noises)
+            _fill_with_noise(into, mechanism.deviation, noises)
             add_gradient_sums(into, factors, scale)
             if watch is not None:
                 watch(made, net, into)
@@ -76,10 +77,10 @@ def train_private_networks(task: Task, watch: Watch | None = None) -> None:
             for stack, gradients in zip(net.stacks, into, strict=True):
                 for value, gradient, memory in zip(stack.values, gradients, stack.memory, strict=True):
                     apply_gradient(value, gradient, memory, change)
-        write_back_weights(net, task.modules)
+        _write_back_weights(net, task.modules)
 
 
-def build_network(task: Task) -> Network:
+def _build_network(task: Task) -> Network:
     """The task's networks side by side."""
     plan = find_linear_layers(task.modules[0])
     assert plan is not None, "the engine `matrices` was given a module that is no fully connected network"
@@ -87,7 +88,7 @@ def build_network(task: Task) -> Network:
     return Network(plan, [stack_layer(task, layer) for layer in plan], width)
 
 
-def write_back_weights(net: Network, modules: list[Any]) -> None:
+def _write_back_weights(net: Network, modules: list[Any]) -> None:
     """Write the stacked weights into the modules."""
     for i, module in enumerate(modules):
         for layer, stack in zip(net.plan, net.stacks, strict=True):
@@ -97,7 +98,7 @@ def write_back_weights(net: Network, modules: list[Any]) -> None:
                 linear.bias.copy_(stack.values[1][i, 0])
 
 
-def draw_padded_dropout_mask(share: float, sizes: list[int], weight: Any, masks: list[Any]) -> Any:
+def _draw_padded_dropout_mask(share: float, sizes: list[int], weight: Any, masks: list[Any]) -> Any:
     """What dropout leaves after a layer with `weight` (b, in, out): 0 or 1 / (1 - share), (b, r, out); None without dropout."""
     if not share:
         return None
@@ -138,7 +139,7 @@ def compute_clip_factors(net: Network, factors: Factors, clip: float) -> Any:
     return (clip / (norm + 1e-6)).clamp_(max=1.0)
 
 
-def fill_with_noise(into: list[list[Any]], deviation: float, generators: list[Any]) -> None:
+def _fill_with_noise(into: list[list[Any]], deviation: float, generators: list[Any]) -> None:
     """Gaussian noise in place of whatever stood there, each model's from its own generator."""
     for values in into:
         for value in values:

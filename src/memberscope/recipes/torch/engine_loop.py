@@ -21,10 +21,10 @@ def train_in_loop(task: Task) -> None:
     """Train the task's modules in place, one by one."""
     with retain_freed_memory():
         for i in range(len(task.modules)):
-            train_module(extract_model_task(task, i))
+            _train_module(_extract_model_task(task, i))
 
 
-def extract_model_task(task: Task, i: int) -> Task:
+def _extract_model_task(task: Task, i: int) -> Task:
     """The task of model `i` alone."""
     rows, soft, held = (None if part is None else part[i : i + 1] for part in (task.rows, task.soft, task.held))
     assert rows is not None
@@ -48,7 +48,7 @@ def retain_freed_memory() -> Iterator[None]:
         allocator.malloc_trim(0)
 
 
-def train_module(task: Task) -> None:
+def _train_module(task: Task) -> None:
     """Train the task's only module in place; dropout draws from the model's seed."""
     import torch
 
@@ -73,7 +73,7 @@ def train_module(task: Task) -> None:
             if (
                 watch is not None
                 and step.last
-                and watch.look(compute_held_logits(task, layout), lambda _: deepcopy(module.state_dict()))
+                and watch.look(_compute_held_logits(task, layout), lambda _: deepcopy(module.state_dict()))
             ):
                 break
         if watch is not None:
@@ -87,7 +87,7 @@ def read_outputs(task: Task, outputs: Any) -> Any:
     return outputs.float() if task.recipe.precision == "bfloat16" and hasattr(outputs, "float") else outputs
 
 
-def compute_held_logits(task: Task, layout: Any) -> Any:
+def _compute_held_logits(task: Task, layout: Any) -> Any:
     """The module's logits (1, v, k) about the records held out, in eval mode, a thousand at a time."""
     import torch
 

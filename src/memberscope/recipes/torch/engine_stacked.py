@@ -45,16 +45,16 @@ def train_stacked_networks(task: Task) -> None:
         for number, step in enumerate(iterate_steps(flat), start=1):
             inputs, labels = build_batch(flat, step)
             inputs = inputs.reshape(*labels.shape[:2], width).to(low or stacks[0].values[0].dtype)
-            run_training_step(plan, stacks, inputs, labels, build_change(recipe, step.rate, step.epoch, number), masks)
+            _run_training_step(plan, stacks, inputs, labels, _build_change(recipe, step.rate, step.epoch, number), masks)
             if (
                 watch is not None
                 and step.last
-                and watch.look(compute_stacked_held_logits(plan, stacks, x[task.held]), partial(copy_model_weights, stacks))
+                and watch.look(_compute_stacked_held_logits(plan, stacks, x[task.held]), partial(_copy_model_weights, stacks))
             ):
                 break
         if watch is not None:
             for i, kept in enumerate(watch.kept):
-                restore_model_weights(stacks, i, kept)
+                _restore_model_weights(stacks, i, kept)
         for i, module in enumerate(task.modules):
             for layer, stack in zip(plan, stacks, strict=True):
                 linear = module.get_submodule(layer.path)
@@ -78,13 +78,13 @@ class Change:
     loss: Any = None
 
 
-def build_change(recipe: TorchSettings, rate: float, epoch: int, number: int) -> Change:
+def _build_change(recipe: TorchSettings, rate: float, epoch: int, number: int) -> Change:
     """The change that the recipe makes in a step."""
     loss = None if recipe.loss == "cross_entropy" else build_loss(recipe, epoch)
     return Change(recipe.optimiser, recipe.weight_decay, recipe.label_smoothing, rate, number, loss)
 
 
-def compute_stacked_held_logits(plan: list[Layer], stacks: list[Stacked], inputs: Any) -> Any:
+def _compute_stacked_held_logits(plan: list[Layer], stacks: list[Stacked], inputs: Any) -> Any:
     """Logits (b, v, k) about the records held out of each model, without dropout."""
     import torch
 
@@ -96,12 +96,12 @@ def compute_stacked_held_logits(plan: list[Layer], stacks: list[Stacked], inputs
     return seen
 
 
-def copy_model_weights(stacks: list[Stacked], i: int) -> list[list[Any]]:
+def _copy_model_weights(stacks: list[Stacked], i: int) -> list[list[Any]]:
     """A copy of model i's weights, layer by layer."""
     return [[value[i].clone() for value in stack.values] for stack in stacks]
 
 
-def restore_model_weights(stacks: list[Stacked], i: int, kept: list[list[Any]]) -> None:
+def _restore_model_weights(stacks: list[Stacked], i: int, kept: list[list[Any]]) -> None:
     """Give model i earlier weights."""
     for stack, values in zip(stacks, kept, strict=True):
         for value, before in zip(stack.values, values, strict=True):
@@ -120,7 +120,7 @@ def stack_layer(task: Task, layer: Layer) -> Stacked:
     return Stacked(values, [[torch.zeros_like(value) for _ in range(n_memories)] for value in values])
 
 
-def run_training_step(
+def _run_training_step(
     plan: list[Layer], stacks: list[Stacked], inputs: Any, labels: Any, change: Change, masks: list[Any]
 ) -> None:
     """Forward, backward and update of all models on inputs (b, r, f) and labels (b, r)."""
@@ -133,19 +133,19 @@ def run_training_step(
         z = torch.baddbmm(own[1], seen[-1], own[0]) if len(own) == 2 else torch.bmm(seen[-1], own[0])
         out = layer.activation(z) if layer.activation is not None else z
         outs.append(out)
-        kept.append(draw_dropout_mask(out, layer.dropout, masks) if layer.dropout else None)
+        kept.append(_draw_dropout_mask(out, layer.dropout, masks) if layer.dropout else None)
         seen.append(out * kept[-1] if layer.dropout else out)
-    back = compute_logit_gradient(seen[-1], labels, change).to(inputs.dtype)
+    back = _compute_logit_gradient(seen[-1], labels, change).to(inputs.dtype)
     for i in reversed(range(len(plan))):
         before: Any = torch.bmm(back, weights[i][0].transpose(1, 2)) if i else None
-        update_layer(stacks[i], seen[i], back, change)
+        _update_layer(stacks[i], seen[i], back, change)
         if i:
             if kept[i - 1] is not None:
                 before = before * kept[i - 1]
             back = backpropagate_activation(plan[i - 1].activation, before, outs[i - 1])
 
 
-def compute_logit_gradient(logits: Any, target: Any, change: Change) -> Any:
+def _compute_logit_gradient(logits: Any, target: Any, change: Change) -> Any:
     """Gradient (b, r, k) of each model's loss by its logits; `target` holds labels (b, r) or probabilities (b, r, k)."""
     import torch
 
@@ -187,7 +187,7 @@ def backpropagate_activation(activation: Any, back: Any, out: Any) -> Any:
     return rules[type(activation).__name__]()
 
 
-def draw_dropout_mask(out: Any, share: float, masks: list[Any]) -> Any:
+def _draw_dropout_mask(out: Any, share: float, masks: list[Any]) -> Any:
     """Zeros and 1 / (1 - share) in the shape of `out` (b, r, h), each model's from its own generator."""
     import torch
 
@@ -197,7 +197,7 @@ def draw_dropout_mask(out: Any, share: float, masks: list[Any]) -> Any:
     return keep.div_(1 - share)
 
 
-def update_layer(stack: Stacked, inputs: Any, back: Any, change: Change) -> None:
+def _update_layer(stack: Stacked, inputs: Any, back: Any, change: Change) -> None:
     """Move a layer's weights by the gradient of inputs (b, r, in) and back (b, r, out)."""
     import torch
 

@@ -41,7 +41,7 @@ class RelaxLossObjective:
         if epoch % 2 == 0:
             return (mean - self.alpha).abs()
         labels = target.argmax(-1) if target.ndim > 1 else target
-        hot = encode_one_hot(labels, logits)
+        hot = _encode_one_hot(labels, logits)
         sure = (torch.softmax(logits.detach(), -1) * hot).sum(-1, keepdim=True).clamp(max=self.upper)
         flat = hot * sure + (1 - hot) * (1 - sure) / (logits.shape[-1] - 1)
         right = (logits.argmax(-1) == labels).to(logits.dtype)
@@ -65,7 +65,7 @@ class HighEntropy:
         import torch
 
         k = logits.shape[-1]
-        hot = target if target.ndim > 1 else encode_one_hot(target, logits)
+        hot = target if target.ndim > 1 else _encode_one_hot(target, logits)
         top = solve_top_probability(self.entropy, k)
         soft = hot * (top - (1 - top) / (k - 1)) + (1 - top) / (k - 1)
         logs = torch.log_softmax(logits, -1)
@@ -94,7 +94,7 @@ class Distilling:
 Loss = RelaxLossObjective | HighEntropy | Distilling
 
 
-def encode_one_hot(labels: Any, logits: Any) -> Any:
+def _encode_one_hot(labels: Any, logits: Any) -> Any:
     """Labels (r,) as rows of zeros with a one, like logits (r, k); torch's own cannot be stacked."""
     import torch
 

@@ -59,7 +59,7 @@ class TorchRecipe(TorchSettings):
         """Travel with the code of `model` and `loss`, so that workers need not find the module they stand in."""
         rest = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name not in ("model", "loss")}
         loss = pickle_by_value(self.loss) if callable(self.loss) else self.loss
-        return rebuild_torch_recipe, (type(self), pickle_by_value(self.model), loss, rest)
+        return _rebuild_torch_recipe, (type(self), pickle_by_value(self.model), loss, rest)
 
     @property
     def digest(self) -> str | None:
@@ -91,7 +91,7 @@ class TorchRecipe(TorchSettings):
         modules = [build_initial_module(self, seed) for seed in seeds]
         x, y = build_tensors(self, pool, modules[0])
         with flush_denormals():
-            for part in group_by_size(inside):
+            for part in _group_by_size(inside):
                 task = Task(self, [modules[i] for i in part], x, y, list_member_rows(inside[part]), [seeds[i] for i in part])
                 select_engine(self, modules[part[0]])(prepare_task(task, None if soft is None else soft[part]))
         return (TorchTarget(module.eval(), device=self.device) for module in modules)
@@ -113,17 +113,17 @@ class TorchRecipe(TorchSettings):
         return replace(self, stack=int(choice["stack"]), engine=choice["engine"], threads=int(choice["threads"]))
 
 
-def rebuild_torch_recipe(kind: type[TorchRecipe], model: bytes, loss: Any, rest: dict[str, Any]) -> TorchRecipe:
+def _rebuild_torch_recipe(kind: type[TorchRecipe], model: bytes, loss: Any, rest: dict[str, Any]) -> TorchRecipe:
     """The recipe again, in a worker."""
     import cloudpickle
 
     return kind(cloudpickle.loads(model), loss=cloudpickle.loads(loss) if isinstance(loss, bytes) else loss, **rest)
 
 
-def group_by_size(inside: Bools) -> list[list[int]]:
+def _group_by_size(inside: Bools) -> list[list[int]]:
     """Models with equally many records, together.
 
-    >>> group_by_size(np.array([[1, 1, 0], [1, 0, 0], [0, 1, 1]], dtype=bool))
+    >>> _group_by_size(np.array([[1, 1, 0], [1, 0, 0], [0, 1, 1]], dtype=bool))
     [[1], [0, 2]]
     """
     sizes = inside.sum(axis=1)

@@ -29,10 +29,10 @@ def write_arrays(arrays: AuditArrays, path: Path, *, ids: bool = True) -> None:
     tensors: dict[str, NDArray[Any]] = {
         "labels": arrays.labels,
         "ids": np.frombuffer("\n".join(names.tolist()).encode(), dtype=np.uint8),
-        **collect_scored_tensors(arrays, ""),
+        **_collect_scored_tensors(arrays, ""),
     }
     for name, other in arrays.targets.items():
-        tensors |= collect_scored_tensors(other, f"{name}/")
+        tensors |= _collect_scored_tensors(other, f"{name}/")
     if arrays.vulnerability is not None:
         tensors["vulnerability"] = arrays.vulnerability
     if arrays.overlap is not None:
@@ -42,16 +42,16 @@ def write_arrays(arrays: AuditArrays, path: Path, *, ids: bool = True) -> None:
     for group, codes in arrays.groups.items():
         tensors[f"groups/{group}"] = codes
     meta = {
-        "scored": describe_scores(arrays),
+        "scored": _describe_scores(arrays),
         "groups": {name: list(arrays.group_values[name]) for name in arrays.groups},
-        "targets": {name: describe_scores(other) for name, other in arrays.targets.items()},
+        "targets": {name: _describe_scores(other) for name, other in arrays.targets.items()},
     }
     contiguous = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
     # One entry: the order of several changes from run to run, and equal arrays must be equal bytes.
     write_bytes(path, save(contiguous, metadata={META: json.dumps(meta)}), mode=0o600)
 
 
-def describe_scores(arrays: AuditArrays) -> list[dict[str, Any]]:
+def _describe_scores(arrays: AuditArrays) -> list[dict[str, Any]]:
     """What the scores are of, in order."""
     return [
         {
@@ -68,7 +68,7 @@ def describe_scores(arrays: AuditArrays) -> list[dict[str, Any]]:
     ]
 
 
-def collect_scored_tensors(arrays: AuditArrays, prefix: str) -> dict[str, NDArray[Any]]:
+def _collect_scored_tensors(arrays: AuditArrays, prefix: str) -> dict[str, NDArray[Any]]:
     """Membership, folds, scores, posteriors and thresholds of one target model by name."""
     tensors: dict[str, NDArray[Any]] = {f"{prefix}member": arrays.member.astype(np.uint8), f"{prefix}fold": arrays.fold}
     for entry in arrays.scored:
@@ -83,10 +83,10 @@ def collect_scored_tensors(arrays: AuditArrays, prefix: str) -> dict[str, NDArra
     return tensors
 
 
-def read_scored(
+def _read_scored(
     tensors: dict[str, Any], listed: list[dict[str, Any]], prefix: str
 ) -> tuple[tuple[AttackScores, ...], dict[str, Any]]:
-    """Scores and posteriors of one target model, as `collect_scored_tensors` wrote them."""
+    """Scores and posteriors of one target model, as `_collect_scored_tensors` wrote them."""
     scored, posterior = [], {}
     for entry in listed:
         one = AttackScores(
@@ -131,7 +131,7 @@ def read_arrays(path: str | Path) -> AuditArrays:
             meta = json.loads(opened.metadata()[META])
         values, others = meta["groups"], meta["targets"]
         ids = np.array(tensors["ids"].tobytes().decode().split("\n"), dtype=np.str_)
-        scored, posterior = read_scored(tensors, meta["scored"], "")
+        scored, posterior = _read_scored(tensors, meta["scored"], "")
         groups = {group: tensors[f"groups/{group}"] for group in values}
         arrays = AuditArrays(
             ids,
@@ -148,16 +148,16 @@ def read_arrays(path: str | Path) -> AuditArrays:
         )
         for name, listed in others.items():
             member, fold = tensors[f"{name}/member"].astype(bool), tensors[f"{name}/fold"]
-            found, _ = read_scored(tensors, listed, f"{name}/")
-            arrays.targets[name] = add_comparable_scores(
+            found, _ = _read_scored(tensors, listed, f"{name}/")
+            arrays.targets[name] = _add_comparable_scores(
                 AuditArrays(ids, member, tensors["labels"], fold, found, unit=arrays.unit)
             )
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(f"Expected the complete arrays of an audit, got {file}: {error}. Run the audit again.") from error
-    return add_comparable_scores(arrays)
+    return _add_comparable_scores(arrays)
 
 
-def add_comparable_scores(arrays: AuditArrays) -> AuditArrays:
+def _add_comparable_scores(arrays: AuditArrays) -> AuditArrays:
     """The arrays with the comparable scores that follow from them."""
     from memberscope.auditing.scoring.crossfit import pool_scores
 

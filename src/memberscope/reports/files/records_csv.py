@@ -18,15 +18,15 @@ def write_records(arrays: AuditArrays, path: Path) -> None:
     Raises:
         InputError: The disk is full or the folder cannot be written.
     """
-    write_bytes(path, build_records_csv(arrays), mode=0o600)
+    write_bytes(path, _build_records_csv(arrays), mode=0o600)
 
 
 def is_records_file_current(arrays: AuditArrays, path: Path) -> bool:
     """Whether the file is the one that these arrays give; one that was never written is none."""
-    return not path.is_file() or path.read_bytes() == build_records_csv(arrays)
+    return not path.is_file() or path.read_bytes() == _build_records_csv(arrays)
 
 
-def build_records_csv(arrays: AuditArrays) -> bytes:
+def _build_records_csv(arrays: AuditArrays) -> bytes:
     """The contents of `records.csv`."""
     names = list(arrays.posterior)
     stream = io.StringIO()
@@ -35,22 +35,22 @@ def build_records_csv(arrays: AuditArrays) -> bytes:
     scores = {entry.name: entry.scores for entry in arrays.scored}
     columns = [column for name in names for column in (f"score:{name}", f"risk:{name}")]
     own = [] if arrays.vulnerability is None else ["vulnerability", "vulnerability_low", "vulnerability_high"]
-    writer.writerow(["id", "hash", "member", *map(escape_formula, groups), *own, *columns])
+    writer.writerow(["id", "hash", "member", *map(_escape_formula, groups), *own, *columns])
     hashes = hash_ids(arrays.ids)
-    words = [[escape_formula(arrays.group_values[name][code]) for code in arrays.groups[name]] for name in groups]
+    words = [[_escape_formula(arrays.group_values[name][code]) for code in arrays.groups[name]] for name in groups]
     for i, name in enumerate(arrays.ids):
         numbers = [repr(float(value)) for entry in names for value in (scores[entry][i], arrays.posterior[entry][i])]
         numbers = ([] if arrays.vulnerability is None else [*map(repr, arrays.vulnerability[i].tolist())]) + numbers
         writer.writerow(
-            [escape_formula(str(name)), hashes[i], int(arrays.member[i]), *(column[i] for column in words), *numbers]
+            [_escape_formula(str(name)), hashes[i], int(arrays.member[i]), *(column[i] for column in words), *numbers]
         )
     return stream.getvalue().encode()
 
 
-def escape_formula(text: str) -> str:
+def _escape_formula(text: str) -> str:
     """Text that a spreadsheet will not take for a formula.
 
-    >>> escape_formula("=1+1"), escape_formula("plain")
+    >>> _escape_formula("=1+1"), _escape_formula("plain")
     ("'=1+1", 'plain')
     """
     return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

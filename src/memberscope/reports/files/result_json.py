@@ -50,7 +50,7 @@ def read_result(path: str | Path) -> Result:
         )
     try:
         result = Result.model_validate(document)
-        check_result_fields(result)
+        _check_result_fields(result)
         return result
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
@@ -64,7 +64,7 @@ def read_result(path: str | Path) -> Result:
         ) from error
 
 
-def check_result_fields(result: Result) -> None:
+def _check_result_fields(result: Result) -> None:
     """Look at what every reader of a result relies on and its schema leaves open.
 
     Raises:

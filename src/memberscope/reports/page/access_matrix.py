@@ -59,20 +59,20 @@ def build_matrix(result: Result) -> Matrix:
     """The table of a result; levels that were not audited say why."""
     best, prior = find_headline(result), result.plan["threat"]["prior"]
     fpr = None if best is None else best.fpr
-    attacks = find_leading_attacks(result)
-    rows = [build_matrix_row(result, level, attacks, fpr, prior) for level in list_levels(result)]
+    attacks = _find_leading_attacks(result)
+    rows = [_build_matrix_row(result, level, attacks, fpr, prior) for level in list_levels(result)]
     unmeasured = list_unmeasured_levels(result)
-    rows += [MatrixRow(format_level(*place), describe_access(*place), why=UNMEASURED) for place in unmeasured]
+    rows += [MatrixRow(format_level(*place), _describe_access(*place), why=UNMEASURED) for place in unmeasured]
     seen = {access for access, _ in (*list_levels(result), *unmeasured)}
     rows += [
-        MatrixRow(access.word, WORDS[access.word], why=explain_missing_level(result, access))
+        MatrixRow(access.word, WORDS[access.word], why=_explain_missing_level(result, access))
         for access in Access
         if access.word not in seen
     ]
     return Matrix(attacks, tuple(rows), fpr, prior)
 
 
-def build_matrix_row(
+def _build_matrix_row(
     result: Result, level: tuple[str, str | None], attacks: tuple[str, ...], fpr: float | None, prior: float
 ) -> MatrixRow:
     """One audited level."""
@@ -81,7 +81,7 @@ def build_matrix_row(
     leading = tpr or auc
     return MatrixRow(
         format_level(*level),
-        describe_access(*level),
+        _describe_access(*level),
         attack="" if leading is None else name_strongest_attack(leading),
         tpr=tpr,
         ppv=find_estimate(result, attack=STRONGEST, level=level, metric="ppv", fpr=fpr, prior=prior),
@@ -90,7 +90,7 @@ def build_matrix_row(
     )
 
 
-def find_leading_attacks(result: Result) -> tuple[str, ...]:
+def _find_leading_attacks(result: Result) -> tuple[str, ...]:
     """The attacks with the largest AUC at any level, one at least for each level."""
     areas: dict[str, float] = {}
     must = []
@@ -105,10 +105,10 @@ def find_leading_attacks(result: Result) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def describe_access(access: str, restriction: str | None) -> str:
+def _describe_access(access: str, restriction: str | None) -> str:
     """What one query returns.
 
-    >>> describe_access("probabilities", "top:3+round:2"), describe_access("label", None)
+    >>> _describe_access("probabilities", "top:3+round:2"), _describe_access("label", None)
     ('the 3 likeliest, with probabilities; probabilities to 2 decimals', 'the predicted label')
     """
     if restriction is None:
@@ -118,7 +118,7 @@ def describe_access(access: str, restriction: str | None) -> str:
     return words.replace("the 1 likeliest, with probabilities", "the likeliest class, with its probability")
 
 
-def explain_missing_level(result: Result, access: Access) -> str:
+def _explain_missing_level(result: Result, access: Access) -> str:
     """Why a level of access was not audited."""
     for entry in result.not_run:
         if entry.attack == "all" and entry.access == access.word:

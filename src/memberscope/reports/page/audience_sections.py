@@ -30,15 +30,15 @@ class Section:
 def build_sections(result: Result) -> list[Section]:
     """One short section for each of the five readers."""
     return [
-        build_engineer_section(result),
-        build_security_section(result),
-        build_privacy_section(result),
-        build_operations_section(result),
-        build_red_team_section(result),
+        _build_engineer_section(result),
+        _build_security_section(result),
+        _build_privacy_section(result),
+        _build_operations_section(result),
+        _build_red_team_section(result),
     ]
 
 
-def build_engineer_section(result: Result) -> Section:
+def _build_engineer_section(result: Result) -> Section:
     """Which part of the leak is overfitting, and where it sits."""
     found = result.diagnostics
     sentences = []
@@ -59,11 +59,11 @@ def build_engineer_section(result: Result) -> Section:
     return Section("ML engineer", sentences)
 
 
-def build_security_section(result: Result) -> Section:
+def _build_security_section(result: Result) -> Section:
     """What each level of access gives an attacker."""
     sentences = []
     for level in list_levels(result):
-        tpr = find_strongest_tpr(result, level)
+        tpr = _find_strongest_tpr(result, level)
         if tpr:
             sentences.append(
                 f"With {format_level(*level)}, {name_strongest_attack(tpr)} finds {format_interval(tpr)} at {format_percentage(tpr.fpr)} false positives."
@@ -72,13 +72,13 @@ def build_security_section(result: Result) -> Section:
     return Section("Application security", sentences)
 
 
-def find_strongest_tpr(result: Result, level: Place) -> Estimate | None:
+def _find_strongest_tpr(result: Result, level: Place) -> Estimate | None:
     """The strongest TPR at the headline's rate, for one access level."""
     best = find_headline(result)
     return None if best is None else find_estimate(result, attack=STRONGEST, level=level, metric="tpr", fpr=best.fpr)
 
 
-def build_privacy_section(result: Result) -> Section:
+def _build_privacy_section(result: Result) -> Section:
     """Who could be identified, with what certainty, at the stated base rate."""
     prior = result.plan["threat"]["prior"]
     best = find_headline(result)
@@ -104,7 +104,7 @@ def build_privacy_section(result: Result) -> Section:
     return Section("Privacy and compliance", sentences)
 
 
-def build_operations_section(result: Result) -> Section:
+def _build_operations_section(result: Result) -> Section:
     """What to gate on, and whether the endpoint answers the same twice."""
     sentences = [
         f"Verdict: {result.verdict or 'none, since no policy was given'}{' (limited)' if result.limited else ''}. The command memberscope check returns it as an exit code."
@@ -118,7 +118,7 @@ def build_operations_section(result: Result) -> Section:
     return Section("MLOps", sentences)
 
 
-def build_red_team_section(result: Result) -> Section:
+def _build_red_team_section(result: Result) -> Section:
     """What ran, what did not, and where the raw scores are."""
     ran = sorted({entry.attack for entry in result.estimates} - {STRONGEST})
     rates = ", ".join(format_percentage(fpr) for fpr in list_fprs(result))
@@ -126,13 +126,13 @@ def build_red_team_section(result: Result) -> Section:
         "Red team and research",
         [
             f"Ran: {', '.join(ran)}; rates {rates}; every interval at {format_percentage(result.plan['confidence'])}.",
-            f"Did not run: {len(result.not_run)} entries, listed with reasons. {describe_models(result)}",
+            f"Did not run: {len(result.not_run)} entries, listed with reasons. {_describe_models(result)}",
             "Raw scores are in arrays.safetensors and, unless left out, records.csv; the command memberscope verify computes every estimate again from them.",
         ],
     )
 
 
-def describe_models(result: Result) -> str:
+def _describe_models(result: Result) -> str:
     """Which models were trained for this audit."""
     found, further = result.diagnostics.get("references"), result.diagnostics.get("targets")
     if not found:

@@ -23,21 +23,21 @@ def build_charts(result: Result) -> dict[str, Any]:
     arrays: AuditArrays | None = result.arrays
     if arrays is None:
         return {"roc": None, "histograms": {}, "reliability": result.diagnostics.get("reliability")}
-    names = order_attacks(arrays)
+    names = _order_attacks(arrays)
     confidence = float(result.plan["confidence"])
-    grid = build_false_positive_grid(int((~arrays.member).sum()))
+    grid = _build_false_positive_grid(int((~arrays.member).sum()))
     parts = {entry.name: build_whole_part(entry, arrays).curves() for entry in arrays.scored if entry.declared}
     return {
         "roc": {
-            "fpr": round_values(grid / (~arrays.member).sum()),
-            "curves": {name: evaluate_curve(parts[name], grid, confidence) for name in names},
+            "fpr": _round_values(grid / (~arrays.member).sum()),
+            "curves": {name: _evaluate_curve(parts[name], grid, confidence) for name in names},
         },
-        "histograms": {name: build_histogram(arrays, name) for name in names},
+        "histograms": {name: _build_histogram(arrays, name) for name in names},
         "reliability": result.diagnostics.get("reliability"),
     }
 
 
-def order_attacks(arrays: AuditArrays) -> list[str]:
+def _order_attacks(arrays: AuditArrays) -> list[str]:
     """Attacks by `attack@level`, the largest area first; not those at levels tried beside the one in force."""
     from memberscope.statistics import auc_value
 
@@ -46,13 +46,13 @@ def order_attacks(arrays: AuditArrays) -> list[str]:
     return sorted(areas, key=lambda name: -areas[name])
 
 
-def build_false_positive_grid(n: int) -> Floats:
+def _build_false_positive_grid(n: int) -> Floats:
     """Numbers of false positives at which curves are drawn: the first forty, then evenly on a log scale."""
     late = np.geomspace(1, n, GRID_POINTS).round()
     return np.unique(np.concatenate([np.arange(1, min(EXACT_CORNERS, n) + 1), late])).astype(np.float64)
 
 
-def evaluate_curve(curves: tuple[Roc, Roc | None], grid: Floats, confidence: float) -> dict[str, list[float | None]]:
+def _evaluate_curve(curves: tuple[Roc, Roc | None], grid: Floats, confidence: float) -> dict[str, list[float | None]]:
     """TPR at each number of false positives, straight between the vertices where scores tie, and its limits at every few of them (None between)."""
     curve, strict = curves
     tpr = np.array([randomised_tpr(curve, min(1.0, count / curve.n_non_members)) for count in grid])
@@ -63,15 +63,15 @@ def evaluate_curve(curves: tuple[Roc, Roc | None], grid: Floats, confidence: flo
         _, lows, highs = roc_band(curve, grid[chosen] / curve.n_non_members, confidence, strict=strict)
         for i, a, b in zip(chosen, lows, highs, strict=True):
             low[i], high[i] = float(f"{a:.4g}"), float(f"{b:.4g}")
-    return {"tpr": round_values(tpr), "low": low, "high": high}
+    return {"tpr": _round_values(tpr), "low": low, "high": high}
 
 
-def round_values(values: Any) -> list[float | None]:
+def _round_values(values: Any) -> list[float | None]:
     """Numbers with four digits for drawing."""
     return [float(f"{value:.4g}") for value in values]
 
 
-def build_histogram(arrays: AuditArrays, name: str) -> dict[str, Any]:
+def _build_histogram(arrays: AuditArrays, name: str) -> dict[str, Any]:
     """Shares of members and of non-members by score, over the central 99.8% of scores."""
     scores = next(entry.scores for entry in arrays.scored if entry.name == name)
     low, high = np.quantile(scores, [0.001, 0.999])
@@ -82,8 +82,8 @@ def build_histogram(arrays: AuditArrays, name: str) -> dict[str, Any]:
     shares = {}
     for side, mask in (("members", arrays.member), ("non_members", ~arrays.member)):
         counts = np.histogram(clipped[mask], edges)[0]
-        shares[side] = round_values(counts / mask.sum())
-    return {"x": round_values((edges[1:] + edges[:-1]) / 2), **shares}
+        shares[side] = _round_values(counts / mask.sum())
+    return {"x": _round_values((edges[1:] + edges[:-1]) / 2), **shares}
 
 
 MOST_ROWS = 150

@@ -22,13 +22,13 @@ from memberscope.reports.page.standards_annex import compose_annex_paragraph, re
 from memberscope.signals import write_bytes
 
 
-def embed_json(data: Any) -> str:
+def _embed_json(data: Any) -> str:
     """JSON that cannot end the script element it stands in."""
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def build_prior_table(result: Result) -> list[dict[str, Any]]:
+def _build_prior_table(result: Result) -> list[dict[str, Any]]:
     """What the prior's slider needs: the strongest attack's TPR with limits at each level and rate."""
     return [
         {
@@ -46,7 +46,7 @@ def build_prior_table(result: Result) -> list[dict[str, Any]]:
 
 def render_report(result: Result, *, show_ids: bool = False) -> str:
     """The report as one HTML text; records by keyed hash, or by id if `show_ids`."""
-    result = restore_record_ids(result) if show_ids else result
+    result = _restore_record_ids(result) if show_ids else result
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -94,10 +94,10 @@ def render_report(result: Result, *, show_ids: bool = False) -> str:
             build_content_policy([blocks["chart_script"], blocks["script"]], [blocks["chart_style"], blocks["style"]])
         ),
         data=Markup(
-            embed_json(
+            _embed_json(
                 {
                     "charts": build_charts(result) | {"budgets": build_budget_curves(result)},
-                    "priors": build_prior_table(result),
+                    "priors": _build_prior_table(result),
                     "prior": result.plan["threat"]["prior"],
                 }
             )
@@ -107,7 +107,7 @@ def render_report(result: Result, *, show_ids: bool = False) -> str:
     return str(text)
 
 
-def restore_record_ids(result: Result) -> Result:
+def _restore_record_ids(result: Result) -> Result:
     """The result with the exposed records under their own ids.
 
     Raises:

@@ -96,27 +96,27 @@ class Curve:
             self.height *= 0.5
         self.width[:] = weights
         n_members, n_others = int(self.running[-1]), int(weights.sum())  # not fixed where units of several records are drawn
-        area = sum_products(self.height, self.width) / (n_members * n_others)
-        first = find_first_beyond(weights, np.floor(np.multiply(fprs, n_others) + 1e-9).astype(np.int64))
+        area = _sum_products(self.height, self.width) / (n_members * n_others)
+        first = _find_first_beyond(weights, np.floor(np.multiply(fprs, n_others) + 1e-9).astype(np.int64))
         reached = above.take(first, mode="clip")
         return area, np.where(first < len(above), reached, n_members) / n_members
 
 
-def sum_products(a: Floats, b: Floats) -> float:
+def _sum_products(a: Floats, b: Floats) -> float:
     """The sum of products of `a` and `b` (l,); exact, in any order, for halves below 2^52.
 
     In pieces, since BLAS starts threads of its own for more than 10,000 numbers, which on busy cores is ten times slower.
 
-    >>> sum_products(np.array([3.0, 0.5]), np.ones(2))
+    >>> _sum_products(np.array([3.0, 0.5]), np.ones(2))
     3.5
     """
     return float(sum(a[start : start + PIECE] @ b[start : start + PIECE] for start in range(0, len(a), PIECE)))
 
 
-def find_first_beyond(weights: NDArray[np.integer], allowed: Ints) -> Ints:
+def _find_first_beyond(weights: NDArray[np.integer], allowed: Ints) -> Ints:
     """The first level (f,) at which the running sum of `weights` (l,) exceeds each of `allowed`; l where none does.
 
-    >>> find_first_beyond(np.array([1, 0, 2, 5]), np.array([0, 1, 2, 9])).tolist()
+    >>> _find_first_beyond(np.array([1, 0, 2, 5]), np.array([0, 1, 2, 9])).tolist()
     [0, 2, 2, 4]
     """
     most = int(allowed.max(initial=0))

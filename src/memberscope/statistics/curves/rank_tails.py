@@ -22,7 +22,7 @@ class RankTails(NamedTuple):
     quantiles: Floats
 
 
-def binomial_weights(n: int, rate: float, smallest: float) -> tuple[Floats, Floats]:
+def _binomial_weights(n: int, rate: float, smallest: float) -> tuple[Floats, Floats]:
     """Ranks (k,) from which a binomial(n, rate) count deviates upwards with less than `smallest`, and their probabilities (k,).
 
     The lower end is cut where less than 1e-14 is left out.
@@ -46,7 +46,7 @@ def _bernstein_deviation(variance: float, probability: float) -> float:
 @lru_cache(maxsize=4096)
 def mixture_weights(n: int, rate: float) -> tuple[Floats, Floats]:
     """Ranks (j,) of the threshold and their weights (j,) for a mixture over ranks, close ones merged into the smallest."""
-    ranks, weights = binomial_weights(n, rate, 1e-14)
+    ranks, weights = _binomial_weights(n, rate, 1e-14)
     step = -(-len(ranks) // N_NODES)
     starts = np.arange(0, len(ranks), step)
     return ranks[starts], np.add.reduceat(weights, starts)
@@ -65,7 +65,7 @@ def rank_tails(n: int, rate: float, alpha: float) -> RankTails:
     """
     if rate == 0:
         return RankTails(np.zeros(1), np.array([alpha]), ndtri(1 - np.array([alpha])))
-    ranks, weights = binomial_weights(n, rate, alpha * 1e-10)
+    ranks, weights = _binomial_weights(n, rate, alpha * 1e-10)
     reached = np.minimum(np.cumsum(weights[::-1])[::-1], 1.0)
     spent = np.cumsum(weights / reached)
     beyond = np.append(reached[1:], 0.0)

@@ -31,7 +31,7 @@ class Resampler:
         self.n = n
         self.counts = np.empty((rows, n), dtype=np.uint8)
         self.beyond = np.empty((rows, n), dtype=bool)
-        self.edges, self.rest = build_poisson_table(1 - SHORT / np.sqrt(n)) if n > FEW else ((), np.empty(0))
+        self.edges, self.rest = _build_poisson_table(1 - SHORT / np.sqrt(n)) if n > FEW else ((), np.empty(0))
 
     def draw(self, rng: np.random.Generator) -> Drawn:
         """Drawn (rows, n), which hold until the next draw."""
@@ -72,7 +72,7 @@ def spawn_fast_rng(rng: np.random.Generator) -> np.random.Generator:
 
 
 @lru_cache(maxsize=16)
-def build_poisson_table(rate: float) -> tuple[tuple[np.uint8, ...], Floats]:
+def _build_poisson_table(rate: float) -> tuple[tuple[np.uint8, ...], Floats]:
     """The first byte beyond each of the counts 0, 1, …, and the distribution function of a count given a byte beyond all."""
     from scipy.stats import poisson
 

@@ -49,7 +49,7 @@ def hull_upper_limit(counts: RankCounts, fpr: float, alpha: float) -> float:
     """Upper limit at level `alpha` of H at `fpr`."""
     rates, at = hull_grid(fpr)
     grid = np.asarray(rates)
-    near = near_tails(counts.n_non_members, fpr, alpha)
+    near = _near_tails(counts.n_non_members, fpr, alpha)
     found = counts.at(np.arange(near.ranks.max() + 2, dtype=np.float64))[near.ranks + 1]
     guesses = NearLimits(found, paulson_limits(found, near.quantiles, counts.n_members))
     limits = np.full(len(grid), np.nan)
@@ -95,7 +95,7 @@ def _find_hull_line(grid: Floats, limits: Floats, exact: Bools, at: int) -> tupl
 
 
 @lru_cache(maxsize=16)
-def near_tails(n: int, fpr: float, alpha: float) -> NearTails:
+def _near_tails(n: int, fpr: float, alpha: float) -> NearTails:
     """Tails of the rates up to four times `fpr`, where the hull's corners usually are."""
     rates = [rate for rate in hull_grid(fpr)[0] if rate <= 4 * fpr * (1 + 1e-9) and rate < 1]
     found = [rank_tails(n, rate, alpha) for rate in rates]

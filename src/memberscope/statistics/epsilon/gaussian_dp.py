@@ -22,10 +22,10 @@ def gaussian_delta(epsilon: float, mu: float) -> float:
     >>> round(gaussian_delta(1.0, 1.0), 8)
     0.12693674
     """
-    return float(np.exp(log_delta(epsilon, mu)))
+    return float(np.exp(_log_delta(epsilon, mu)))
 
 
-def log_delta(epsilon: float, mu: float) -> float:
+def _log_delta(epsilon: float, mu: float) -> float:
     """Its logarithm, which stays exact where the two terms nearly cancel or are tiny."""
     if mu <= 0:
         return -np.inf if epsilon >= 0 else float(np.log(-np.expm1(epsilon)))
@@ -45,12 +45,12 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
     """
     refuse_delta(delta)
     aim = float(np.log(delta))
-    if log_delta(0.0, mu) <= aim:
+    if _log_delta(0.0, mu) <= aim:
         return 0.0
     high = 1.0
-    while log_delta(high, mu) > aim and high < MOST:
+    while _log_delta(high, mu) > aim and high < MOST:
         high *= 2
-    return float(brentq(lambda epsilon: log_delta(epsilon, mu) - aim, 0.0, high, xtol=1e-12, rtol=1e-14))
+    return float(brentq(lambda epsilon: _log_delta(epsilon, mu) - aim, 0.0, high, xtol=1e-12, rtol=1e-14))
 
 
 def gaussian_mu(epsilon: float, delta: float) -> float:
@@ -65,9 +65,9 @@ def gaussian_mu(epsilon: float, delta: float) -> float:
     refuse_delta(delta)
     aim = float(np.log(delta))
     high = 1.0
-    while log_delta(epsilon, high) < aim and high < MOST:
+    while _log_delta(epsilon, high) < aim and high < MOST:
         high *= 2
-    return float(brentq(lambda mu: log_delta(epsilon, mu) - aim, 1e-12, high, xtol=1e-14, rtol=1e-14))
+    return float(brentq(lambda mu: _log_delta(epsilon, mu) - aim, 1e-12, high, xtol=1e-14, rtol=1e-14))
 
 
 def refuse_delta(delta: float) -> None:

@@ -44,18 +44,18 @@ def epsilon_from_counts(counts: ConfusionCounts, delta: float, significance: flo
         return gaussian_epsilon(mu, delta) if mu > 0 else 0.0
     if not 0 <= delta < 1:
         raise InputError(f"Expected a delta from 0 to below 1, got {delta:g}. Give --delta 1e-5, below one over the records.")
-    missed, accused = error_limits(counts, significance)
+    missed, accused = _error_limits(counts, significance)
     ratios = [(1 - delta - missed, accused), (1 - delta - accused, missed)]
     return max([0.0, *(float(np.log(a / b)) for a, b in ratios if a > 0)])
 
 
 def gaussian_mu_from_counts(counts: ConfusionCounts, significance: float = 0.05) -> float:
     """The mu of Gaussian privacy that the errors refute; at least 0."""
-    missed, accused = error_limits(counts, significance)
+    missed, accused = _error_limits(counts, significance)
     return max(0.0, float(-ndtri(accused) - ndtri(missed)))
 
 
-def error_limits(counts: ConfusionCounts, significance: float) -> tuple[float, float]:
+def _error_limits(counts: ConfusionCounts, significance: float) -> tuple[float, float]:
     """Upper limits of the false-negative and false-positive rate, which hold together."""
     check_rate("significance", significance)
     missed = clopper_pearson(counts.n_members - counts.tp, counts.n_members, 1 - significance)[1]

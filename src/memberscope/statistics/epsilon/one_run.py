@@ -17,7 +17,7 @@ from memberscope.statistics.threshold_rates import ConfusionCounts
 from memberscope.types import Bools, Floats
 
 
-def binomial_upper_tail(k: int, n: int, p: float) -> float:
+def _binomial_upper_tail(k: int, n: int, p: float) -> float:
     """Probability that a binomial(n, p) count is at least `k`."""
     return 1.0 if k <= 0 else float(bdtrc(k - 1, n, p))
 
@@ -31,7 +31,7 @@ def one_run_p_value(m: int, guesses: int, correct: int, epsilon: float, delta: f
     0.00084129
     """
     q = float(1 / (1 + np.exp(-epsilon)))
-    beta = binomial_upper_tail(correct, guesses, q)
+    beta = _binomial_upper_tail(correct, guesses, q)
     if delta == 0:
         return min(1.0, beta)
     steps = np.arange(1, correct + 1)

@@ -16,7 +16,7 @@ from memberscope.statistics.epsilon.gaussian_dp import MOST, gaussian_epsilon, g
 from memberscope.statistics.epsilon.one_run import refuse_counts
 
 
-def compute_fdp_excess(m: int, guesses: int, correct: int, mu: float, significance: float) -> float:
+def _compute_fdp_excess(m: int, guesses: int, correct: int, mu: float, significance: float) -> float:
     """Above zero if `correct` of `guesses` right guesses about `m` fair coins refute mu-Gaussian privacy [1, algorithm 3].
 
     The recursion bounds how much of all outcomes could be as good as this one or better, were the claim true, from the fewest
@@ -50,7 +50,7 @@ def epsilon_one_run_fdp(
     refuse_delta(delta)
 
     def gap(mu: float) -> float:
-        return compute_fdp_excess(m, guesses, correct, mu, significance)
+        return _compute_fdp_excess(m, guesses, correct, mu, significance)
 
     low = 1e-9 if least == 0 else gaussian_mu(least, delta)
     if guesses == 0 or gap(low) <= 0:

@@ -61,7 +61,7 @@ def check_lightgbm(path: Path) -> None:
         header = parse_lightgbm_header(text)
         at = content.index(b"\n\n") + 2
         for number, size in enumerate(header.tree_sizes):
-            check_lightgbm_tree(content[at : at + size].decode("utf-8"), number, len(header.features))
+            _check_lightgbm_tree(content[at : at + size].decode("utf-8"), number, len(header.features))
             at += size
         if not content[at:].startswith(TREES_END.encode()):
             raise ValueError("its trees do not end where it says")
@@ -71,7 +71,7 @@ def check_lightgbm(path: Path) -> None:
         raise InputError(f"Expected a complete LightGBM model, got {path}: {error}. Save it again.") from error
 
 
-def check_lightgbm_tree(text: str, number: int, n_features: int) -> None:
+def _check_lightgbm_tree(text: str, number: int, n_features: int) -> None:
     """Refuse a tree whose splits name features or nodes that are not there.
 
     Raises:

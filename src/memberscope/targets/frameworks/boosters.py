@@ -56,9 +56,9 @@ class BoosterTarget:
     Columns of a data frame are found by the names that the booster was trained with, whatever their order. After early
     stopping the trees up to the best iteration count, as in the libraries' classifiers.
 
-    >>> import build_lightgbm_ensemble
-    >>> data = build_lightgbm_ensemble.Dataset(np.arange(80.0)[:, None], np.arange(80) > 39)
-    >>> booster = build_lightgbm_ensemble.train({"objective": "binary", "verbose": -1, "num_threads": 1}, data, 2)
+    >>> import _build_lightgbm_ensemble
+    >>> data = _build_lightgbm_ensemble.Dataset(np.arange(80.0)[:, None], np.arange(80) > 39)
+    >>> booster = _build_lightgbm_ensemble.train({"objective": "binary", "verbose": -1, "num_threads": 1}, data, 2)
     >>> BoosterTarget(booster).query(np.array([[1.0], [70.0]])).argmax(axis=1).tolist()
     [0, 1]
     """
@@ -70,7 +70,7 @@ class BoosterTarget:
             InputError: Its objective is no classification, or does not give the declared `outputs`.
         """
         self.booster = booster
-        self.ensemble = build_lightgbm_ensemble(booster) if hasattr(booster, "num_trees") else build_xgboost_ensemble(booster)
+        self.ensemble = _build_lightgbm_ensemble(booster) if hasattr(booster, "num_trees") else _build_xgboost_ensemble(booster)
         word = parse_declared_outputs(outputs) or self.ensemble.offers[0]
         if word not in self.ensemble.offers:
             offers = " or ".join(self.ensemble.offers)
@@ -90,7 +90,7 @@ class BoosterTarget:
     @property
     def digest(self) -> str | None:
         """Hash of the file, or of what would be saved, and of what the outputs are."""
-        content = self._digest or hashlib.sha256(serialise_booster(self.booster)).hexdigest()
+        content = self._digest or hashlib.sha256(_serialise_booster(self.booster)).hexdigest()
         return hashlib.sha256(f"{self.ensemble.library}:{self.signal}:{content}".encode()).hexdigest()
 
     @property
@@ -131,12 +131,12 @@ class BoosterTarget:
         return frame.astype({name: "category" for name in self.ensemble.categories if frame[name].dtype.name != "category"})
 
 
-def serialise_booster(booster: Any) -> bytes:
+def _serialise_booster(booster: Any) -> bytes:
     """What would be saved of a booster."""
     return booster.model_to_string().encode() if hasattr(booster, "num_trees") else bytes(booster.save_raw("ubj"))
 
 
-def build_lightgbm_ensemble(booster: Any) -> Ensemble:
+def _build_lightgbm_ensemble(booster: Any) -> Ensemble:
     """A LightGBM booster.
 
     Raises:
@@ -144,7 +144,7 @@ def build_lightgbm_ensemble(booster: Any) -> Ensemble:
     """
     text = booster.model_to_string()
     header = parse_lightgbm_header(text)
-    offers = find_objective_outputs("LightGBM", header.objective[0], LIGHTGBM)
+    offers = _find_objective_outputs("LightGBM", header.objective[0], LIGHTGBM)
     scale = next((float(word[8:]) for word in header.objective if word.startswith("sigmoid:")), 1.0)
 
     def predict(records: Any, outputs: Outputs) -> Any:
@@ -165,7 +165,7 @@ def build_lightgbm_ensemble(booster: Any) -> Ensemble:
     )
 
 
-def build_xgboost_ensemble(booster: Any) -> Ensemble:
+def _build_xgboost_ensemble(booster: Any) -> Ensemble:
     """An XGBoost booster.
 
     Raises:
@@ -175,7 +175,7 @@ def build_xgboost_ensemble(booster: Any) -> Ensemble:
 
     learner = json.loads(booster.save_config())["learner"]
     objective = learner["objective"]["name"]
-    offers = find_objective_outputs("XGBoost", objective, XGBOOST)
+    offers = _find_objective_outputs("XGBoost", objective, XGBOOST)
     if int(learner["learner_model_param"].get("num_target", 1)) > 1:
         raise build_task_error("several labels", "of XGBoost")
     names, kinds = booster.feature_names, booster.feature_types
@@ -193,7 +193,7 @@ def build_xgboost_ensemble(booster: Any) -> Ensemble:
             data = library.DMatrix(records, feature_names=names, feature_types=kinds)
         margins = outputs == "logits" or objective == "multi:softmax"
         values = booster.predict(data, output_margin=margins, iteration_range=span)
-        return normalise_margins(values) if margins and outputs == "probabilities" else values
+        return _normalise_margins(values) if margins and outputs == "probabilities" else values
 
     features = tuple(names or (f"column {i}" for i in range(booster.num_features())))
     return Ensemble(
@@ -204,23 +204,23 @@ def build_xgboost_ensemble(booster: Any) -> Ensemble:
         has_names=names is not None,
         categories=tuple(name for name, kind in zip(features, kinds or (), strict=False) if kind == "c"),
         predict=predict,
-        n_parameters=lambda: count_nodes(booster),
+        n_parameters=lambda: _count_nodes(booster),
     )
 
 
-def count_nodes(booster: Any) -> int:
+def _count_nodes(booster: Any) -> int:
     """Nodes of all trees of an XGBoost booster."""
     return sum(tree.count("\n") for tree in booster.get_dump())
 
 
-def normalise_margins(margins: Any) -> Floats:
+def _normalise_margins(margins: Any) -> Floats:
     """Probabilities (n, k) from margins (n, k)."""
     from scipy.special import softmax as normalised
 
     return np.asarray(normalised(np.asarray(margins, dtype=np.float64), axis=1))
 
 
-def find_objective_outputs(library: str, objective: str, known: dict[str, tuple[Outputs, ...]]) -> tuple[Outputs, ...]:
+def _find_objective_outputs(library: str, objective: str, known: dict[str, tuple[Outputs, ...]]) -> tuple[Outputs, ...]:
     """What a model of this objective can answer.
 
     Raises:
@@ -246,7 +246,7 @@ def load_lightgbm(path: Path, *, outputs: str | None = None) -> BoosterTarget:
         import lightgbm as library
     except (ImportError, OSError) as error:
         raise InputError(f"Expected lightgbm, got: {error}. Run `pip install memberscope[boost]`.") from error
-    return load_booster(path, lambda: library.Booster(model_file=str(path)), outputs)
+    return _load_booster(path, lambda: library.Booster(model_file=str(path)), outputs)
 
 
 def load_xgboost(path: Path, *, outputs: str | None = None) -> BoosterTarget:
@@ -260,10 +260,10 @@ def load_xgboost(path: Path, *, outputs: str | None = None) -> BoosterTarget:
     except (ImportError, OSError) as error:
         raise InputError(f"Expected xgboost, got: {error}. Run `pip install xgboost`.") from error
     check_xgboost(path)
-    return load_booster(path, lambda: library.Booster(model_file=str(path)), outputs)
+    return _load_booster(path, lambda: library.Booster(model_file=str(path)), outputs)
 
 
-def load_booster(path: Path, load: Callable[[], Any], outputs: str | None) -> BoosterTarget:
+def _load_booster(path: Path, load: Callable[[], Any], outputs: str | None) -> BoosterTarget:
     """A target from what `load` reads from `path`.
 
     Raises:

@@ -65,7 +65,7 @@ class HuggingFaceTarget:
         self.tokenizer = tokenizer
         self.batch_size = batch_size
         self.n_classes = int(config.num_labels)
-        self.classes = read_label_names(config)
+        self.classes = _read_label_names(config)
         self._digest = digest
 
     @property
@@ -127,9 +127,9 @@ class HuggingFaceTarget:
 
     def _texts(self, x: Any) -> Iterator[tuple[Ints, dict[str, Any]]]:
         """Batches of tokenised texts, shortest first, and whose they are."""
-        columns = split_text_columns(x)
+        columns = _split_text_columns(x)
         pad = self.tokenizer.pad_token is not None
-        longest = find_token_limit(self.tokenizer, self.model.config)
+        longest = _find_token_limit(self.tokenizer, self.model.config)
         encoded = self.tokenizer(*columns, truncation=longest is not None, max_length=longest, padding=False)
         order = np.argsort([len(ids) for ids in encoded["input_ids"]], kind="stable")
         step = self.batch_size if pad else 1
@@ -154,13 +154,13 @@ class HuggingFaceTarget:
                 yield where, {self.model.main_input_name: batch.to(self.model.dtype)}
 
 
-def read_label_names(config: Any) -> tuple[str, ...] | None:
+def _read_label_names(config: Any) -> tuple[str, ...] | None:
     """Names of the classes, unless they are only numbered."""
     names = tuple(str(config.id2label[k]) for k in range(config.num_labels))
     return None if all(name == f"LABEL_{k}" for k, name in enumerate(names)) else names
 
 
-def find_token_limit(tokenizer: Any, config: Any) -> int | None:
+def _find_token_limit(tokenizer: Any, config: Any) -> int | None:
     """Tokens that the model takes at most, None if there is no end."""
     said = tokenizer.model_max_length
     if said < ENDLESS:
@@ -172,13 +172,13 @@ def find_token_limit(tokenizer: Any, config: Any) -> int | None:
     return int(places) - (config.pad_token_id + 1 if "roberta" in config.model_type else 0)
 
 
-def split_text_columns(x: Any) -> list[list[str]]:
+def _split_text_columns(x: Any) -> list[list[str]]:
     """One list of texts, or two for pairs.
 
     Raises:
         InputError: `x` is not one or two columns of words.
 
-    >>> split_text_columns(["good", "bad"])
+    >>> _split_text_columns(["good", "bad"])
     [['good', 'bad']]
     """
     values = np.array(x, dtype=object) if isinstance(x, list | tuple) else make_dense_array(x)
@@ -197,7 +197,7 @@ def load_huggingface(folder: Path, *, device: str | None = None) -> tuple[Huggin
         InputError: transformers is not installed, or the folder is incomplete, damaged or holds no classifier.
         UnsafeFileError: Its weights or its code could run code.
     """
-    config = read_folder_config(folder)
+    config = _read_folder_config(folder)
     refuse_architectures(config.get("architectures"))
     names = [name for name in config.get("architectures") or [] if name.endswith(tuple(TASKS))]
     if not names:
@@ -220,16 +220,16 @@ def load_huggingface(folder: Path, *, device: str | None = None) -> tuple[Huggin
             if task == "AutoModelForSequenceClassification":
                 tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), **closed)
     except Exception as error:  # transformers raises errors of many kinds
-        raise explain_load_error(folder, error) from error
+        raise _explain_load_error(folder, error) from error
     missing = sorted({*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])})
     if missing:
         raise InputError(f"Expected all weights in {folder}, got none for {', '.join(missing[:3])}. Save the fine-tuned model.")
-    target = HuggingFaceTarget(model, tokenizer, device=device, digest=hash_model_folder(folder))
+    target = HuggingFaceTarget(model, tokenizer, device=device, digest=_hash_model_folder(folder))
     unread = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in (*PICKLES, ".py"))
     return target, ((f"Left unopened in {folder.name}, as they could run code: {', '.join(unread)}.",) if unread else ())
 
 
-def read_folder_config(folder: Path) -> dict[str, Any]:
+def _read_folder_config(folder: Path) -> dict[str, Any]:
     """The configuration in a folder that also holds safetensors and, for text, a vocabulary.
 
     Raises:
@@ -257,7 +257,7 @@ def read_folder_config(folder: Path) -> dict[str, Any]:
     return dict(config)
 
 
-def hash_model_folder(folder: Path) -> str:
+def _hash_model_folder(folder: Path) -> str:
     """Hash of the contents of the files that decide the answers."""
     hasher = hashlib.sha256(b"huggingface:")
     for file in sorted(folder.iterdir()):
@@ -267,7 +267,7 @@ def hash_model_folder(folder: Path) -> str:
     return hasher.hexdigest()
 
 
-def explain_load_error(folder: Path, error: Exception) -> MemberscopeError:
+def _explain_load_error(folder: Path, error: Exception) -> MemberscopeError:
     """An error of transformers as one sentence."""
     first = (str(error).splitlines() or [""])[0].split(". ")[0]
     if "trust_remote_code" in str(error):

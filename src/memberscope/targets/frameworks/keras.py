@@ -96,7 +96,7 @@ class KerasTarget:
     def find_outputs(self, x: Any, *, n_classes: int | None = None, **_: Any) -> None:
         """Find where the scores stand in the model's answers, if it returns several, from answers to some of the records `x`."""
         if self._place is None:
-            some = wrap_inputs(x)[: kinds.PROBES]
+            some = _wrap_inputs(x)[: kinds.PROBES]
             self._read(self._answers(some), len(some), self.known_classes or n_classes)
 
     @property
@@ -130,7 +130,7 @@ class KerasTarget:
 
     def query(self, x: Any) -> Floats:
         """Outputs (n, k) for inputs (n, ...), in batches and in inference mode."""
-        records = wrap_inputs(x)
+        records = _wrap_inputs(x)
         self.find_outputs(records)
         answers = self._answers(records)
         if self._place is None:
@@ -145,7 +145,7 @@ class KerasTarget:
         import keras
 
         starts = range(0, n, self.batch_size)
-        with silence_keras(), disable_gradients():
+        with silence_keras(), _disable_gradients():
             parts = [
                 as_rows(keras.ops.convert_to_numpy(pick_scores(answer, self._place or ())), min(self.batch_size, n - start))
                 for start, answer in zip(starts, answers, strict=True)
@@ -164,7 +164,7 @@ class KerasTarget:
             cast_values(reshape_values(part, shape, name), dtype, name)
             for part, (name, shape, dtype) in zip(parts, self._inputs, strict=True)
         ]
-        with silence_keras(), disable_gradients():
+        with silence_keras(), _disable_gradients():
             return [
                 self._call([part[start : start + self.batch_size] for part in values])
                 for start in range(0, len(values[0]), self.batch_size)
@@ -178,10 +178,10 @@ class KerasTarget:
         return self.model(batch[0] if len(batch) == 1 and not isinstance(structure, list) else batch, training=False)
 
 
-def wrap_inputs(x: Any) -> Inputs:
+def _wrap_inputs(x: Any) -> Inputs:
     """Records as inputs: one array, or several as they are.
 
-    >>> len(wrap_inputs([[1.0], [2.0]]))
+    >>> len(_wrap_inputs([[1.0], [2.0]]))
     2
     """
     return x if isinstance(x, Inputs) else Inputs((make_dense_array(x),))
@@ -192,7 +192,7 @@ def _dtype_of(tensor: Any) -> np.dtype[Any]:
     return np.dtype(tensor.dtype if tensor.dtype != "bfloat16" else "float32")
 
 
-def disable_gradients() -> AbstractContextManager[Any]:
+def _disable_gradients() -> AbstractContextManager[Any]:
     """A context in which the torch backend, if it is the one in use, keeps no graph."""
     import keras
 
@@ -213,7 +213,7 @@ def load_keras(path: Path, trust: TrustSettings, *, outputs: str | None = None) 
         UnsafeFileError: The file can run code and was not declared safe.
     """
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    odd = sorted(set(find_code_parts(read_architecture(path))))
+    odd = sorted(set(_find_code_parts(_read_architecture(path))))
     if odd and not trust.code:
         raise UnsafeFileError(
             f"Expected only Keras's own layers in {path}, got {', '.join(odd)} (SHA-256 {digest}), which can run code. "
@@ -232,7 +232,7 @@ def load_keras(path: Path, trust: TrustSettings, *, outputs: str | None = None) 
     return KerasTarget(model, outputs=outputs, digest=digest), ((note,) if odd else ())
 
 
-def read_architecture(path: Path) -> Any:
+def _read_architecture(path: Path) -> Any:
     """The architecture that a `.keras` file describes.
 
     Raises:
@@ -247,29 +247,29 @@ def read_architecture(path: Path) -> Any:
         raise InputError(f"Expected a complete .keras archive, got {path}: {error}. Save it again.") from error
 
 
-def find_code_parts(config: Any) -> Iterator[str]:
+def _find_code_parts(config: Any) -> Iterator[str]:
     """Names of everything in an architecture that is not a part of Keras which only computes.
 
-    >>> list(find_code_parts({"module": "os", "class_name": "system"}))
+    >>> list(_find_code_parts({"module": "os", "class_name": "system"}))
     ['os.system']
     """
     if isinstance(config, list):
         for part in config:
-            yield from find_code_parts(part)
+            yield from _find_code_parts(part)
     if not isinstance(config, dict):
         return
     name, module = config.get("class_name"), config.get("module")
-    if isinstance(name, str) and not is_harmless_part(str(module or ""), name, str(config.get("registered_name") or "")):
+    if isinstance(name, str) and not _is_harmless_part(str(module or ""), name, str(config.get("registered_name") or "")):
         yield f"{module}.{name}" if module else name
     for key, part in config.items():
         if key != "compile_config":  # left out when the model is opened
-            yield from find_code_parts(part)
+            yield from _find_code_parts(part)
 
 
-def is_harmless_part(module: str, name: str, registered: str) -> bool:
+def _is_harmless_part(module: str, name: str, registered: str) -> bool:
     """Whether a part of an architecture is one of Keras's own that reads and runs nothing.
 
-    >>> is_harmless_part("keras.layers", "Dense", ""), is_harmless_part("keras.layers", "Lambda", "")
+    >>> _is_harmless_part("keras.layers", "Dense", ""), _is_harmless_part("keras.layers", "Lambda", "")
     (True, False)
     """
     if name in RUNS_CODE or ">" in registered:

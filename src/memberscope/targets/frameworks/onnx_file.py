@@ -43,15 +43,15 @@ def read_facts(path: Path) -> OnnxFacts:
     """
     facts = OnnxFacts()
     try:
-        read_model(memoryview(path.read_bytes()), facts)
+        _read_model(memoryview(path.read_bytes()), facts)
     except (ValueError, IndexError, RecursionError) as error:
         raise InputError(f"Expected a complete ONNX model, got {path}: {error}. Export it again.") from error
     for name in facts.external:
-        find_weights_file(path, name)
+        _find_weights_file(path, name)
     return facts
 
 
-def find_weights_file(path: Path, name: str) -> Path:
+def _find_weights_file(path: Path, name: str) -> Path:
     """The file of weights `name` in the folder of the model.
 
     Raises:
@@ -68,49 +68,49 @@ def find_weights_file(path: Path, name: str) -> Path:
 def hash_onnx_files(path: Path, facts: OnnxFacts, read_as: str) -> str:
     """Hash of the contents of the model's file and of those beside it that hold its weights, and of how it is read."""
     hasher = hashlib.sha256(f"onnx:{read_as}:".encode())
-    for file in (path, *(find_weights_file(path, name) for name in sorted(set(facts.external)))):
+    for file in (path, *(_find_weights_file(path, name) for name in sorted(set(facts.external)))):
         with file.open("rb") as stream:
             hasher.update(hashlib.file_digest(stream, "sha256").digest())
     return hasher.hexdigest()
 
 
-def read_model(view: memoryview, facts: OnnxFacts) -> None:
+def _read_model(view: memoryview, facts: OnnxFacts) -> None:
     """Collect the facts of a ModelProto.
 
     Raises:
         ValueError: It holds no graph, or ends in the middle.
     """
     found = False
-    for number, part in iterate_messages(view, {MODEL_GRAPH, MODEL_FUNCTION}):
+    for number, part in _iterate_messages(view, {MODEL_GRAPH, MODEL_FUNCTION}):
         if number == MODEL_GRAPH:
             found = True
-            read_graph(part, facts)
+            _read_graph(part, facts)
             continue
-        for _, node in iterate_messages(part, {FUNCTION_NODE}):
-            read_node(node, facts)
+        for _, node in _iterate_messages(part, {FUNCTION_NODE}):
+            _read_node(node, facts)
     if not found:
         raise ValueError("it holds no graph")
 
 
-def read_graph(view: memoryview, facts: OnnxFacts) -> None:
+def _read_graph(view: memoryview, facts: OnnxFacts) -> None:
     """Collect the facts of a GraphProto."""
-    for number, part in iterate_messages(view, {GRAPH_NODE, GRAPH_TENSOR, GRAPH_SPARSE}):
+    for number, part in _iterate_messages(view, {GRAPH_NODE, GRAPH_TENSOR, GRAPH_SPARSE}):
         if number == GRAPH_NODE:
-            read_node(part, facts)
+            _read_node(part, facts)
         elif number == GRAPH_TENSOR:
-            read_tensor(part, facts)
+            _read_tensor(part, facts)
         else:
-            for _, tensor in iterate_messages(part, {1, 2}):
-                read_tensor(tensor, facts)
+            for _, tensor in _iterate_messages(part, {1, 2}):
+                _read_tensor(tensor, facts)
 
 
-def read_node(view: memoryview, facts: OnnxFacts) -> None:
+def _read_node(view: memoryview, facts: OnnxFacts) -> None:
     """Collect the facts of a NodeProto: its classes and what its attributes hold."""
-    for _, attribute in iterate_messages(view, {NODE_ATTRIBUTE}):
+    for _, attribute in _iterate_messages(view, {NODE_ATTRIBUTE}):
         name, values = "", []
-        for number, part in iterate_fields(attribute):
+        for number, part in _iterate_fields(attribute):
             if number == ATTRIBUTE_INTS:
-                values += [str(value) for value in read_integers(part)]
+                values += [str(value) for value in _read_integers(part)]
             elif not isinstance(part, memoryview):
                 continue
             elif number == ATTRIBUTE_NAME:
@@ -118,54 +118,54 @@ def read_node(view: memoryview, facts: OnnxFacts) -> None:
             elif number == ATTRIBUTE_STRINGS:
                 values.append(bytes(part).decode())
             elif number in (ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS):
-                read_graph(part, facts)
+                _read_graph(part, facts)
             elif number in (ATTRIBUTE_TENSOR, ATTRIBUTE_TENSORS):
-                read_tensor(part, facts)
+                _read_tensor(part, facts)
         if name.startswith("classlabels_") and values:
             facts.labels.add(tuple(values))
 
 
-def read_tensor(view: memoryview, facts: OnnxFacts) -> None:
+def _read_tensor(view: memoryview, facts: OnnxFacts) -> None:
     """Count the weights of a TensorProto, and note the file that holds them."""
     sizes, kind = [], 0
-    for number, part in iterate_fields(view):
+    for number, part in _iterate_fields(view):
         if number == TENSOR_DIMS:
-            sizes += read_integers(part)
+            sizes += _read_integers(part)
         elif number == TENSOR_TYPE:
             kind = part
         elif number == TENSOR_EXTERNAL:
-            entry = {key: bytes(value).decode() for key, value in iterate_messages(part, {1, 2})}
+            entry = {key: bytes(value).decode() for key, value in _iterate_messages(part, {1, 2})}
             if entry.get(1) == "location":
                 facts.external.append(entry.get(2, ""))
     facts.n_parameters += math.prod(sizes) if kind in REAL else 0
 
 
-def iterate_messages(view: memoryview, wanted: set[int]) -> Iterator[tuple[int, memoryview]]:
+def _iterate_messages(view: memoryview, wanted: set[int]) -> Iterator[tuple[int, memoryview]]:
     """The messages in the fields `wanted`."""
-    return ((number, part) for number, part in iterate_fields(view) if number in wanted and isinstance(part, memoryview))
+    return ((number, part) for number, part in _iterate_fields(view) if number in wanted and isinstance(part, memoryview))
 
 
-def read_integers(part: Any) -> list[int]:
+def _read_integers(part: Any) -> list[int]:
     """Whole numbers of a repeated field, packed or one by one.
 
-    >>> read_integers(7), read_integers(memoryview(bytes([3, 4])))
+    >>> _read_integers(7), _read_integers(memoryview(bytes([3, 4])))
     ([7], [3, 4])
     """
     if not isinstance(part, memoryview):
-        return [decode_signed(part)]
+        return [_decode_signed(part)]
     values, at = [], 0
     while at < len(part):
-        value, at = decode_varint(part, at)
-        values.append(decode_signed(value))
+        value, at = _decode_varint(part, at)
+        values.append(_decode_signed(value))
     return values
 
 
-def decode_signed(value: int) -> int:
+def _decode_signed(value: int) -> int:
     """A 64-bit number in two's complement."""
     return value - 2**64 if value >= 2**63 else value
 
 
-def decode_varint(view: memoryview, at: int) -> tuple[int, int]:
+def _decode_varint(view: memoryview, at: int) -> tuple[int, int]:
     """The number at a position and where it ends."""
     value = shift = 0
     while True:
@@ -178,26 +178,26 @@ def decode_varint(view: memoryview, at: int) -> tuple[int, int]:
             raise ValueError("it is not protobuf")
 
 
-def iterate_fields(view: memoryview) -> Iterator[tuple[int, Any]]:
+def _iterate_fields(view: memoryview) -> Iterator[tuple[int, Any]]:
     """Number and content of each field: whole numbers as int, everything with a length as a view.
 
     Raises:
         ValueError: The message ends in the middle of a field.
 
-    >>> list(iterate_fields(memoryview(bytes([0x08, 0x05]))))
+    >>> list(_iterate_fields(memoryview(bytes([0x08, 0x05]))))
     [(1, 5)]
     """
     at = 0
     while at < len(view):
-        key, at = decode_varint(view, at)
+        key, at = _decode_varint(view, at)
         number, kind = key >> 3, key & 7
         if kind == 0:
-            value, at = decode_varint(view, at)
+            value, at = _decode_varint(view, at)
             yield number, value
             continue
         if kind not in (1, 2, 5) or number == 0:
             raise ValueError("it is not protobuf")
-        length, at = decode_varint(view, at) if kind == 2 else (8 if kind == 1 else 4, at)
+        length, at = _decode_varint(view, at) if kind == 2 else (8 if kind == 1 else 4, at)
         if at + length > len(view):
             raise ValueError("it ends in the middle")
         yield number, view[at : at + length]

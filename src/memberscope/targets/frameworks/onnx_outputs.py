@@ -36,26 +36,26 @@ def choose_output(session: Any, seen: Mapping[str, Any], declared: Outputs | Non
     offered = {entry.name: entry for entry in session.get_outputs()}
     scores = [name for name, entry in offered.items() if entry.type in REAL or entry.type.startswith("seq(map(")]
     if declared == "labels" or not scores:
-        return find_label_output(offered, scores, declared, classes)
+        return _find_label_output(offered, scores, declared, classes)
     if declared and len(scores) == 1:
         kinds: dict[str, Outputs] = {scores[0]: declared}
     else:
-        kinds = {name: classify_output(offered[name], seen.get(name)) for name in scores}
-    name, signal = find_best_output(kinds, declared)
-    keys = list_class_keys(seen.get(name))
-    width = count_scores(offered[name], seen.get(name))
+        kinds = {name: _classify_output(offered[name], seen.get(name)) for name in scores}
+    name, signal = _find_best_output(kinds, declared)
+    keys = _list_class_keys(seen.get(name))
+    width = _count_scores(offered[name], seen.get(name))
     known = keys or (classes if width in (None, len(classes)) or (width == 1 and len(classes) == 2) else ())
     n_classes = len(known) if known else None if width is None else max(2, width)
     return OutputChoice(name, signal, n_classes, known)
 
 
-def find_best_output(kinds: Mapping[str, Outputs], declared: Outputs | None) -> tuple[str, Outputs]:
+def _find_best_output(kinds: Mapping[str, Outputs], declared: Outputs | None) -> tuple[str, Outputs]:
     """The one output of scores of the declared kind, or else of probabilities, or else of logits.
 
     Raises:
         InputError: Several are possible.
 
-    >>> find_best_output({"hidden": "logits", "p": "probabilities"}, None)
+    >>> _find_best_output({"hidden": "logits", "p": "probabilities"}, None)
     ('p', 'probabilities')
     """
     wanted = declared or ("probabilities" if "probabilities" in kinds.values() else "logits")
@@ -68,7 +68,7 @@ def find_best_output(kinds: Mapping[str, Outputs], declared: Outputs | None) -> 
     return fitting[0], wanted
 
 
-def find_label_output(
+def _find_label_output(
     offered: Mapping[str, Any], scores: list[str], declared: str | None, classes: tuple[str, ...]
 ) -> OutputChoice:
     """The output of labels.
@@ -89,32 +89,32 @@ def find_label_output(
     return OutputChoice(found[0], "labels", len(classes) or None, classes)
 
 
-def classify_output(entry: Any, seen: Any) -> Outputs:
+def _classify_output(entry: Any, seen: Any) -> Outputs:
     """What an output of scores is: told from answers `seen`, else by its name; dictionaries are probabilities."""
     if seen is None:
         return "probabilities" if "prob" in entry.name.lower() or "map" in entry.type else "logits"
-    scores = convert_answer(seen)
+    scores = _convert_answer(seen)
     return infer_output_kind(scores.reshape(len(scores), -1), f"the output {entry.name!r}")
 
 
-def list_class_keys(seen: Any) -> tuple[str, ...]:
+def _list_class_keys(seen: Any) -> tuple[str, ...]:
     """Class values that dictionaries are keyed by, in their order."""
     return tuple(str(key) for key in seen[0]) if isinstance(seen, list) else ()
 
 
-def count_scores(entry: Any, seen: Any) -> int | None:
+def _count_scores(entry: Any, seen: Any) -> int | None:
     """Scores a record, from answers `seen` or the declared shape; None if neither tells."""
     if seen is not None:
-        return int(convert_answer(seen)[:1].size)
+        return int(_convert_answer(seen)[:1].size)
     if len(entry.shape or ()) < 2:
         return None
     return entry.shape[1] if isinstance(entry.shape[1], int) else None
 
 
-def convert_answer(answer: Any) -> Floats:
+def _convert_answer(answer: Any) -> Floats:
     """An answer as numbers (n, ...), dictionaries by the order of the first one's keys.
 
-    >>> convert_answer([{"no": 0.25, "yes": 0.75}]).tolist()
+    >>> _convert_answer([{"no": 0.25, "yes": 0.75}]).tolist()
     [[0.25, 0.75]]
     """
     if isinstance(answer, list):
@@ -126,7 +126,7 @@ def convert_answer(answer: Any) -> Floats:
 def extract_outputs(answer: Any, choice: OutputChoice) -> Floats:
     """An answer as outputs (n, k), or as labels (n, 1): positions in the classes, -1 for a value that is none of them."""
     if choice.signal != "labels":
-        return expand_to_classes(convert_answer(answer), choice.signal)
+        return expand_to_classes(_convert_answer(answer), choice.signal)
     if not choice.classes:
         return expand_to_classes(answer, "labels")
     position = {name: k for k, name in enumerate(choice.classes)}

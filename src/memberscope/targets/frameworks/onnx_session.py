@@ -81,14 +81,14 @@ def run_batches(
         batch = {name: values[start : start + step] for name, values in feeds.items()}
         rows = min(step, n - start)
         if fixed and rows < fixed:
-            batch = {name: pad_batch(values, fixed) for name, values in batch.items()}
+            batch = {name: _pad_batch(values, fixed) for name, values in batch.items()}
         yield {name: answer[:rows] for name, answer in zip(names, session.run(list(names), batch), strict=True)}
 
 
-def pad_batch(values: NDArray[Any], n: int) -> NDArray[Any]:
+def _pad_batch(values: NDArray[Any], n: int) -> NDArray[Any]:
     """`values` (r, ...) with its last row repeated up to `n` rows.
 
-    >>> pad_batch(np.array([[1], [2]]), 3).tolist()
+    >>> _pad_batch(np.array([[1], [2]]), 3).tolist()
     [[1], [2], [2]]
     """
     return np.concatenate([values, np.repeat(values[-1:], n - len(values), axis=0)])

@@ -48,9 +48,9 @@ class SklearnTarget:
         self._order = np.argsort(classes, kind="stable")
         self.classes = tuple(str(name) for name in classes[self._order])
         self._sorted = classes[self._order]
-        self._asked = replace_pairwise_decision(estimator)
-        self.access, self.signal = find_richest_answer(self._asked)
-        if self.signal == "logits" and len(classes) > 2 and has_pairwise_columns(self._asked):
+        self._asked = _replace_pairwise_decision(estimator)
+        self.access, self.signal = _find_richest_answer(self._asked)
+        if self.signal == "logits" and len(classes) > 2 and _has_pairwise_columns(self._asked):
             self.access, self.signal = Access.LABEL, "labels"
         self._divides = self.signal == "probabilities" and len(classes) > 2 and is_one_vs_all(estimator)
         self.notes: tuple[str, ...] = (NOTE,) if self._divides else ()
@@ -88,7 +88,7 @@ class SklearnTarget:
     @property
     def n_parameters(self) -> int | None:
         """Coefficients, or nodes of all trees; None for other estimators."""
-        return count_parameters(self.estimator)
+        return _count_parameters(self.estimator)
 
     def query(self, x: Any) -> Floats:
         """Outputs (n, k), or labels (n, 1) as positions in `classes`; columns of a frame are found by the names of the fit."""
@@ -121,26 +121,26 @@ class SklearnTarget:
         return np.searchsorted(self._sorted, predicted[:, 0]).astype(np.int64)
 
 
-def has_pairwise_columns(estimator: Any) -> bool:
+def _has_pairwise_columns(estimator: Any) -> bool:
     """Whether `decision_function` has a column a pair of classes; of three there are three, which nothing else tells apart."""
     inner = estimator.steps[-1][1] if hasattr(estimator, "steps") else getattr(estimator, "best_estimator_", None)
-    return getattr(estimator, "decision_function_shape", "ovr") == "ovo" or (inner is not None and has_pairwise_columns(inner))
+    return getattr(estimator, "decision_function_shape", "ovr") == "ovo" or (inner is not None and _has_pairwise_columns(inner))
 
 
-def replace_pairwise_decision(estimator: Any) -> Any:
+def _replace_pairwise_decision(estimator: Any) -> Any:
     """The estimator, or where it decides between pairs of classes a shallow copy that gives one column a class."""
-    if not has_pairwise_columns(estimator) or hasattr(estimator, "predict_proba"):
+    if not _has_pairwise_columns(estimator) or hasattr(estimator, "predict_proba"):
         return estimator
     asked = copy.copy(estimator)
     if hasattr(estimator, "steps"):
         name, last = estimator.steps[-1]
-        asked.steps = [*estimator.steps[:-1], (name, replace_pairwise_decision(last))]
+        asked.steps = [*estimator.steps[:-1], (name, _replace_pairwise_decision(last))]
     elif hasattr(estimator, "decision_function_shape"):
         asked.decision_function_shape = "ovr"
     return asked
 
 
-def find_richest_answer(estimator: Any) -> tuple[Access, Signal]:
+def _find_richest_answer(estimator: Any) -> tuple[Access, Signal]:
     """The richest answer an estimator gives.
 
     Raises:
@@ -158,10 +158,10 @@ def find_richest_answer(estimator: Any) -> tuple[Access, Signal]:
     )
 
 
-def count_parameters(estimator: Any) -> int | None:
+def _count_parameters(estimator: Any) -> int | None:
     """Fitted numbers in the last step of a pipeline: coefficients and intercepts, or tree nodes."""
     if hasattr(estimator, "steps"):
-        return count_parameters(estimator.steps[-1][1])
+        return _count_parameters(estimator.steps[-1][1])
     if hasattr(estimator, "coefs_"):
         return sum(int(np.size(part)) for part in (*estimator.coefs_, *estimator.intercepts_))
     if hasattr(estimator, "coef_"):
@@ -169,6 +169,6 @@ def count_parameters(estimator: Any) -> int | None:
     if hasattr(estimator, "tree_"):
         return int(estimator.tree_.node_count)
     if hasattr(estimator, "estimators_"):
-        counts = [count_parameters(part) for part in np.ravel(np.asarray(estimator.estimators_, dtype=object))]
+        counts = [_count_parameters(part) for part in np.ravel(np.asarray(estimator.estimators_, dtype=object))]
         return None if None in counts else sum(count for count in counts if count is not None)
     return None

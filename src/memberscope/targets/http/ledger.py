@@ -90,7 +90,7 @@ class Ledger:
                 part = lines[start : start + MANY]
                 text = f"select line, length(keys), answers from sendings where line in ({','.join('?' * len(part))})"
                 for line, width, answers in file.execute(text, part):
-                    stored[line] = split_bytes(answers, len(answers) * KEY // width)
+                    stored[line] = _split_bytes(answers, len(answers) * KEY // width)
             return {key: stored[line][place] for key, (line, place) in places.items()}
 
         return self._submit(work)
@@ -173,11 +173,11 @@ class Ledger:
         """Learn what earlier runs booked."""
         text = "select line, keys, owners, answers is not null from sendings where scope = ?"
         for line, keys, owners, answered in file.execute(text, (self.scope,)):
-            self._sent.update(split_bytes(owners, OWNER))
+            self._sent.update(_split_bytes(owners, OWNER))
             if answered:
-                self._note(line, split_bytes(keys, KEY))
+                self._note(line, _split_bytes(keys, KEY))
             else:
-                self._waiting.update(split_bytes(keys, KEY))
+                self._waiting.update(_split_bytes(keys, KEY))
 
     def close(self) -> None:
         """Write what is left and close the file."""
@@ -194,10 +194,10 @@ class Ledger:
     def _write(self, opened: Future[None]) -> None:
         """Open the file, then write what is submitted: all that waits in one transaction."""
         try:
-            file = open_ledger_file(self.path)
+            file = _open_ledger_file(self.path)
             self._read(file)
         except Exception as error:
-            opened.set_exception(translate_ledger_error(error, self.path))
+            opened.set_exception(_translate_ledger_error(error, self.path))
             return
         opened.set_result(None)
         going = True
@@ -223,7 +223,7 @@ class Ledger:
             file.execute("commit")
         except sqlite3.Error as error:
             for _, done in waiting:
-                done.set_exception(translate_ledger_error(error, self.path))
+                done.set_exception(_translate_ledger_error(error, self.path))
             if file.in_transaction:
                 file.execute("rollback")
             return
@@ -234,16 +234,16 @@ class Ledger:
                 done.set_exception(why)
 
 
-def split_bytes(text: bytes, size: int) -> list[bytes]:
+def _split_bytes(text: bytes, size: int) -> list[bytes]:
     """Bytes cut into equal pieces.
 
-    >>> split_bytes(b"abcd", 2)
+    >>> _split_bytes(b"abcd", 2)
     [b'ab', b'cd']
     """
     return [text[start : start + size] for start in range(0, len(text), size)]
 
 
-def open_ledger_file(path: Path | None) -> sqlite3.Connection:
+def _open_ledger_file(path: Path | None) -> sqlite3.Connection:
     """A connection that keeps others out and whose commits are on the disk."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -255,7 +255,7 @@ def open_ledger_file(path: Path | None) -> sqlite3.Connection:
     return file
 
 
-def translate_ledger_error(error: Exception, path: Path | None) -> InputError:
+def _translate_ledger_error(error: Exception, path: Path | None) -> InputError:
     """A disk's or a file's trouble as a sentence."""
     if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
         return InputError(

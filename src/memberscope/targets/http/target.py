@@ -136,7 +136,7 @@ class HttpTarget:
                 self._sender = self._sender or self._new_sender()
                 ledger = Ledger(self.ledger, self.endpoint.scope)
                 self._open = (EventLoopThread(), ledger)
-                self._shut = weakref.finalize(self, close_connection, self._open[0], self._sender, ledger)
+                self._shut = weakref.finalize(self, _close_connection, self._open[0], self._sender, ledger)
             if ask and self._metadata is None:
                 self._metadata = {}
                 if isinstance(self._serving, OpenInference):
@@ -233,7 +233,7 @@ class HttpTarget:
                 )
 
 
-def close_connection(portal: EventLoopThread, sender: Sender, ledger: Ledger) -> None:
+def _close_connection(portal: EventLoopThread, sender: Sender, ledger: Ledger) -> None:
     """Close what a target opened; also where the loop's own thread drops the target last."""
     if portal.inside():
         portal.leave()

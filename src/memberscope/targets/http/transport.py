@@ -102,7 +102,7 @@ class Sender:
         self.pace = RequestPacer(wire.rate)
         self._random = SystemRandom()
         self._client = httpx2.AsyncClient(
-            verify=choose_certificates(url, ca_file),
+            verify=_choose_certificates(url, ca_file),
             timeout=httpx2.Timeout(wire.read, connect=wire.connect, pool=None),
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=IDLE),
             follow_redirects=False,
@@ -132,7 +132,7 @@ class Sender:
                     return reply
                 if reply.status < 500:
                     await booking.refund()
-                why, wait = f"status {reply.status}{self._said(reply.body)}", read_retry_after(reply.headers)
+                why, wait = f"status {reply.status}{self._said(reply.body)}", _read_retry_after(reply.headers)
                 if reply.status not in RETRIED:
                     raise self._refused(reply.status, why)
             tries += 1
@@ -158,7 +158,7 @@ class Sender:
             if not 300 <= reply.status < 400:
                 return reply
             there = urljoin(url, reply.headers.get("location", ""))
-            if reply.status not in (307, 308) or parse_origin(there) != parse_origin(url):
+            if reply.status not in (307, 308) or _parse_origin(there) != _parse_origin(url):
                 raise LostError(
                     f"a redirect to {strip_url(there)}, which was not followed (give that URL if you trust it)",
                     sent=False,
@@ -228,12 +228,12 @@ class Sender:
         return text
 
 
-def read_retry_after(headers: Mapping[str, str]) -> float:
+def _read_retry_after(headers: Mapping[str, str]) -> float:
     """Seconds that `Retry-After` asks to wait, given as such or as a date by the server's own clock; 0 without it.
 
-    >>> read_retry_after({"retry-after": "3"})
+    >>> _read_retry_after({"retry-after": "3"})
     3.0
-    >>> read_retry_after({"retry-after": "Wed, 21 Oct 2026 07:28:10 GMT", "date": "Wed, 21 Oct 2026 07:28:00 GMT"})
+    >>> _read_retry_after({"retry-after": "Wed, 21 Oct 2026 07:28:10 GMT", "date": "Wed, 21 Oct 2026 07:28:00 GMT"})
     10.0
     """
     text = headers.get("retry-after", "").strip()
@@ -257,28 +257,28 @@ def strip_url(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def parse_origin(url: str) -> tuple[str, str | None, int | None]:
+def _parse_origin(url: str) -> tuple[str, str | None, int | None]:
     """Scheme, host and port of a URL, the port as the scheme implies it.
 
-    >>> parse_origin("https://a.example/x") == parse_origin("https://a.example:443/y")
+    >>> _parse_origin("https://a.example/x") == _parse_origin("https://a.example:443/y")
     True
     """
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
-def choose_certificates(url: str, ca_file: str | None) -> Any:
+def _choose_certificates(url: str, ca_file: str | None) -> Any:
     """What makes a server's certificate good: the file's, or else the usual ones, which are not read where none is shown."""
     if ca_file is not None:
-        return load_ca_certificates(ca_file)
-    if parse_origin(url)[0] == "https":
+        return _load_ca_certificates(ca_file)
+    if _parse_origin(url)[0] == "https":
         return True
     import ssl
 
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody; no redirect leads from http to https
 
 
-def load_ca_certificates(ca_file: str) -> Any:
+def _load_ca_certificates(ca_file: str) -> Any:
     """A TLS context that trusts the certificates in a file, and no others.
 
     Raises:

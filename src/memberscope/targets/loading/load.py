@@ -41,29 +41,31 @@ def load_target(
         InputError: The file or factory is missing, damaged or of another kind, or does not return `outputs`.
         UnsafeFileError: The format can run code and was not declared safe.
     """
-    loaded = load_by_kind(spec, factory, trust or TrustSettings(), device, parse_declared_outputs(outputs))
+    loaded = _load_by_kind(spec, factory, trust or TrustSettings(), device, parse_declared_outputs(outputs))
     return LoadedTarget(apply_declaration(loaded.target, outputs), loaded.notes)
 
 
-def load_by_kind(spec: str, factory: str | None, trust: TrustSettings, device: str | None, outputs: str | None) -> LoadedTarget:
+def _load_by_kind(
+    spec: str, factory: str | None, trust: TrustSettings, device: str | None, outputs: str | None
+) -> LoadedTarget:
     """The target that `spec` names, by the kind of file it is."""
     path = Path(spec)
     if path.is_dir():
         return LoadedTarget(*load_huggingface(path, device=device))
     if not path.suffix and ":" in spec:
-        found = build_from_factory(spec)
+        found = _build_from_factory(spec)
         return LoadedTarget(place_target(found if isinstance(found, Target) else wrap(found, outputs=outputs), device, outputs))
     if not path.is_file():
         raise InputError(f"Expected a model file or module:factory, got {spec!r}, which is not there. Check the path.")
     suffix = path.suffix.lower()
     if is_weights(path):
-        if is_torchscript(path):
-            return load_code_bearing_file(path, trust)
-        return load_torch_weights(path, factory, trust, build=build_from_factory, device=device, outputs=outputs)
+        if _is_torchscript(path):
+            return _load_code_bearing_file(path, trust)
+        return load_torch_weights(path, factory, trust, build=_build_from_factory, device=device, outputs=outputs)
     if suffix in CODE_BEARING:
-        return load_code_bearing_file(path, trust)
+        return _load_code_bearing_file(path, trust)
     readers: dict[str, Callable[[], LoadedTarget]] = {
-        ".skops": lambda: load_skops(path, trust),
+        ".skops": lambda: _load_skops(path, trust),
         ".onnx": lambda: LoadedTarget(load_onnx(path, outputs=outputs, device=device)),
         ".keras": lambda: LoadedTarget(*load_keras(path, trust, outputs=outputs)),
         **dict.fromkeys((".json", ".ubj"), lambda: LoadedTarget(load_xgboost(path, outputs=outputs))),
@@ -75,7 +77,7 @@ def load_by_kind(spec: str, factory: str | None, trust: TrustSettings, device: s
     return readers[suffix]()
 
 
-def build_from_factory(spec: str) -> Any:
+def _build_from_factory(spec: str) -> Any:
     """The object that `module:name` names; called if it is a function that is not itself a model.
 
     Raises:
@@ -97,15 +99,15 @@ def build_from_factory(spec: str) -> Any:
     return found
 
 
-def load_skops(path: Path, trust: TrustSettings) -> LoadedTarget:
+def _load_skops(path: Path, trust: TrustSettings) -> LoadedTarget:
     """A scikit-learn model from a skops file, with only harmless and checked types, and those named, beyond skops's own list."""
     from memberscope.targets.files.skops_files import open_skops
 
     estimator, notes = open_skops(path, trust)
-    return LoadedTarget(wrap_file_model(estimator, path), notes)
+    return LoadedTarget(_wrap_file_model(estimator, path), notes)
 
 
-def wrap_file_model(model: Any, path: Path) -> Target:
+def _wrap_file_model(model: Any, path: Path) -> Target:
     """A target that is known by the contents of its file."""
     target = wrap(model)
     if isinstance(target, SklearnTarget):
@@ -113,7 +115,7 @@ def wrap_file_model(model: Any, path: Path) -> Target:
     return target
 
 
-def is_torchscript(path: Path) -> bool:
+def _is_torchscript(path: Path) -> bool:
     """Whether a torch archive holds code besides weights."""
     if path.suffix.lower() == ".safetensors" or not zipfile.is_zipfile(path):
         return False
@@ -121,7 +123,7 @@ def is_torchscript(path: Path) -> bool:
         return any("/code/" in name for name in archive.namelist())
 
 
-def load_code_bearing_file(path: Path, trust: TrustSettings) -> LoadedTarget:
+def _load_code_bearing_file(path: Path, trust: TrustSettings) -> LoadedTarget:
     """A model from a format that runs code when it is opened, only with `--trust-code`."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if not trust.code:
@@ -131,7 +133,7 @@ def load_code_bearing_file(path: Path, trust: TrustSettings) -> LoadedTarget:
         )
     note = f"Ran the code in {path.name} (SHA-256 {digest}), as --trust-code allowed."
     try:
-        return LoadedTarget(wrap_file_model(choose_file_loader(path)(path), path), (note,))
+        return LoadedTarget(_wrap_file_model(_choose_file_loader(path)(path), path), (note,))
     except MemberscopeError:
         raise
     except Exception as error:
@@ -140,7 +142,7 @@ def load_code_bearing_file(path: Path, trust: TrustSettings) -> LoadedTarget:
         ) from error
 
 
-def choose_file_loader(path: Path) -> Callable[[Path], Any]:
+def _choose_file_loader(path: Path) -> Callable[[Path], Any]:
     """The loader for a code-bearing format."""
     if path.suffix.lower() in (".pkl", ".pickle", ".joblib"):
         import joblib

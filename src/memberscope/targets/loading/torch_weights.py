@@ -74,7 +74,7 @@ def load_torch_weights(
     try:
         from memberscope.targets.torch_modules.target import TorchTarget
 
-        read, notes = read_weights(path, trust)
+        read, notes = _read_weights(path, trust)
     except ImportError as error:
         raise InputError(f"Expected torch for this model, got: {error}. Run `pip install memberscope[torch]`.") from error
     if not isinstance(read, Mapping) and hasattr(read, "state_dict"):
@@ -87,7 +87,7 @@ def load_torch_weights(
     module = found.module if isinstance(found, TorchTarget) else unwrap_module(found)
     if not hasattr(module, "load_state_dict"):
         raise InputError(f"Expected {factory} to build a torch module, got {type(module).__name__}. Return the module.")
-    fitted = fit_weights(read, module, path, factory)
+    fitted = _fit_weights(read, module, path, factory)
     try:
         module.load_state_dict(fitted.weights)
     except (AttributeError, RuntimeError, TypeError) as error:
@@ -99,7 +99,7 @@ def load_torch_weights(
     return LoadedTarget(place_target(target, device, outputs), (*notes, *fitted.notes))
 
 
-def read_weights(path: Path, trust: TrustSettings) -> tuple[Any, tuple[str, ...]]:
+def _read_weights(path: Path, trust: TrustSettings) -> tuple[Any, tuple[str, ...]]:
     """What a file of torch or safetensors holds, and notes; nothing in it is run unless it is trusted.
 
     Raises:
@@ -160,7 +160,7 @@ def _objects_in(path: Path) -> str:
     return _join_names(names) if names else "other objects"
 
 
-def fit_weights(read: Any, module: Any, path: Path, factory: str) -> FittedWeights:
+def _fit_weights(read: Any, module: Any, path: Path, factory: str) -> FittedWeights:
     """Find the weights of `module` in what a file holds.
 
     Raises:
@@ -169,7 +169,7 @@ def fit_weights(read: Any, module: Any, path: Path, factory: str) -> FittedWeigh
     >>> import torch
     >>> linear = torch.nn.Linear(2, 3)
     >>> saved = {"epoch": 3, "state_dict": {f"module.{name}": value for name, value in linear.state_dict().items()}}
-    >>> sorted(fit_weights(saved, linear, Path("best.pt"), "mine:net").weights)
+    >>> sorted(_fit_weights(saved, linear, Path("best.pt"), "mine:net").weights)
     ['bias', 'weight']
     """
     wanted = dict(module.state_dict())

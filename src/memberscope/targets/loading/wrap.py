@@ -38,7 +38,7 @@ def wrap(model: Any, *, n_classes: int | None = None, outputs: str | None = None
     2
     """
     known = (
-        model if isinstance(model, TorchTarget | Target) else build_target(model, n_classes, parse_declared_outputs(outputs))
+        model if isinstance(model, TorchTarget | Target) else _build_target(model, n_classes, parse_declared_outputs(outputs))
     )
     return apply_declaration(known, outputs)
 
@@ -75,7 +75,7 @@ def place_target(target: Target, device: str | None, outputs: str | None = None)
     )
 
 
-def build_target(model: Any, n_classes: int | None, outputs: Outputs | None) -> Target:
+def _build_target(model: Any, n_classes: int | None, outputs: Outputs | None) -> Target:
     """The target for an object of a known framework, or for a function.
 
     Raises:

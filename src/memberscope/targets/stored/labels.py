@@ -137,7 +137,7 @@ def read_labels(column: NDArray[Any], name: str, answers: Answers, path: str | P
         return _among_names(words, name, answers, path)
     if not all(is_number_or_empty(word) for word in np.unique(words)):
         return _sorted_words(words, name, answers, path)
-    codes = read_whole_numbers(column if column.dtype.kind in "biuf" else words, name, path)
+    codes = _read_whole_numbers(column if column.dtype.kind in "biuf" else words, name, path)
     numbers = tuple(str(number) for number in range(1, k + 1))
     starts_at_one = len(codes) > 0 and codes.min() >= 1
     if answers.first == 1 and not (starts_at_one and codes.max() <= k):
@@ -156,7 +156,7 @@ def read_labels(column: NDArray[Any], name: str, answers: Answers, path: str | P
     return Labels(codes)
 
 
-def read_whole_numbers(column: NDArray[Any], name: str, path: str | Path) -> Ints:
+def _read_whole_numbers(column: NDArray[Any], name: str, path: str | Path) -> Ints:
     """Whole numbers (n,).
 
     Raises:

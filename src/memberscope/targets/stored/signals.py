@@ -175,11 +175,11 @@ def _wanted_column(columns: Mapping[str, NDArray[Any]], name: str, path: str | P
 def _feature_matrix(columns: Mapping[str, NDArray[Any]], names: Sequence[str], path: str | Path) -> Floats | None:
     """The named columns as numbers (n, f); None where none is named."""
     return (
-        np.column_stack([encode_feature(_wanted_column(columns, name, path), name, path) for name in names]) if names else None
+        np.column_stack([_encode_feature(_wanted_column(columns, name, path), name, path) for name in names]) if names else None
     )
 
 
-def encode_feature(column: NDArray[Any], name: str, path: str | Path) -> Floats:
+def _encode_feature(column: NDArray[Any], name: str, path: str | Path) -> Floats:
     """A feature column (n,) as numbers, what is missing as NaN; words become the index of their sorted value.
 
     Raises:

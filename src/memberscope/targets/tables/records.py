@@ -175,13 +175,13 @@ def build_pair(
         InputError: A column is missing, or the files do not fit together.
     """
     paths, tables = read.paths, read.columns
-    names = [list_feature_names(table, path, layout, read.index) for table, path in zip(tables, paths, strict=True)]
+    names = [_list_feature_names(table, path, layout, read.index) for table, path in zip(tables, paths, strict=True)]
     if set(names[0]) != set(names[1]):
         odd = sorted(set(names[0]) ^ set(names[1]))
         raise InputError(
             f"Expected the same columns in {paths[0]} and {paths[1]}, got {', '.join(odd[:5])} in one only. Align them."
         )
-    labels = [read_label_words(table[layout.label], layout.label, path) for table, path in zip(tables, paths, strict=True)]
+    labels = [_read_label_words(table[layout.label], layout.label, path) for table, path in zip(tables, paths, strict=True)]
     lookup = order_class_names(labels, classes)
     numeric = all(is_numeric_column(table[name]) for table in tables for name in names[0] if table[name].ndim == 1)
     prefixes = [find_stem(path) for path in paths]
@@ -191,8 +191,8 @@ def build_pair(
         sides.append(
             Records(
                 x=build_model_inputs(table, names[0], path, numeric=numeric, layout=layout),
-                y=encode_class_words(column, lookup, path),
-                ids=_spell_column(table[layout.id_column]) if layout.id_column else number_ids(prefix, len(column)),
+                y=_encode_class_words(column, lookup, path),
+                ids=_spell_column(table[layout.id_column]) if layout.id_column else _number_ids(prefix, len(column)),
                 groups={group: _spell_column(table[group]) for group in layout.groups},
                 unit=read_unit_names(_as_plain_array(table[layout.unit]), layout.unit, path) if layout.unit else None,
             )
@@ -200,13 +200,13 @@ def build_pair(
     return sides[0], sides[1], lookup
 
 
-def read_label_words(column: Any, name: str, path: Path) -> NDArray[np.str_]:
+def _read_label_words(column: Any, name: str, path: Path) -> NDArray[np.str_]:
     """Give the label (n,) of each record as a word.
 
     Raises:
         InputError: Some record has none.
 
-    >>> read_label_words(np.array([1.0, 0.0]), "y", Path("a.csv")).tolist()
+    >>> _read_label_words(np.array([1.0, 0.0]), "y", Path("a.csv")).tolist()
     ['1', '0']
     """
     if column.ndim == 2 and column.shape[1] == 1:
@@ -237,7 +237,7 @@ def _as_plain_array(column: Any) -> NDArray[Any]:
     return np.asarray(column)
 
 
-def list_feature_names(table: Columns, path: Path, layout: TableLayout, index: Collection[str] = ()) -> list[str]:
+def _list_feature_names(table: Columns, path: Path, layout: TableLayout, index: Collection[str] = ()) -> list[str]:
     """Columns that the model gets.
 
     Raises:
@@ -257,10 +257,10 @@ def list_feature_names(table: Columns, path: Path, layout: TableLayout, index: C
         raise InputError(f"Expected feature columns in {path}, got only {', '.join(table)}. Give the model's inputs.")
     if not layout.fitted or any(table[name].ndim > 1 for name in names):
         return names
-    return order_fitted_names(names, path, layout)
+    return _order_fitted_names(names, path, layout)
 
 
-def order_fitted_names(names: list[str], path: Path, layout: TableLayout) -> list[str]:
+def _order_fitted_names(names: list[str], path: Path, layout: TableLayout) -> list[str]:
     """The columns that the model was fitted with, in its order, so that none is taken for another.
 
     Raises:
@@ -288,7 +288,7 @@ def build_model_inputs(
     layout = layout or TableLayout()
     if layout.takes_text:
         return _read_texts(table, names, path)
-    frames = find_frame_library() if layout.fitted or not numeric else None
+    frames = _find_frame_library() if layout.fitted or not numeric else None
     if numeric and (frames is None or any(table[name].ndim > 1 for name in names)):
         parts = [convert_to_numbers(_as_plain_array(table[name]), name, path) for name in names]
         return parts[0] if len(parts) == 1 and parts[0].ndim > 1 else np.column_stack(parts)
@@ -317,7 +317,7 @@ def _read_texts(table: Columns, names: list[str], path: Path) -> NDArray[Any]:
     return np.asarray(table[names[0]], dtype=object)
 
 
-def find_frame_library() -> Any:
+def _find_frame_library() -> Any:
     """The module pandas or polars, whichever is installed; None if neither is."""
     from importlib import import_module
     from importlib.util import find_spec
@@ -325,10 +325,10 @@ def find_frame_library() -> Any:
     return next((import_module(name) for name in ("pandas", "polars") if find_spec(name)), None)
 
 
-def number_ids(prefix: str, n: int) -> NDArray[np.str_]:
+def _number_ids(prefix: str, n: int) -> NDArray[np.str_]:
     """Ids made of the file's name and the row.
 
-    >>> number_ids("train", 2).tolist()
+    >>> _number_ids("train", 2).tolist()
     ['train:0', 'train:1']
     """
     return np.array([f"{prefix}:{i}" for i in range(n)])
@@ -365,7 +365,7 @@ def is_numeric_column(column: Any) -> bool:
     return column.ndim > 1 or find_column_kind(column) in ("number", "boolean")
 
 
-def encode_class_words(column: NDArray[np.str_], lookup: tuple[str, ...], path: Path) -> Ints:
+def _encode_class_words(column: NDArray[np.str_], lookup: tuple[str, ...], path: Path) -> Ints:
     """Labels as positions in `lookup`.
 
     Raises:

@@ -55,7 +55,7 @@ def find_text_format(path: Path, known: Collection[str] = ()) -> TextFormat:
     Raises:
         InputError: It is empty, not text, or cannot be decompressed, or a column name stands in it twice.
     """
-    with open_bytes(path) as stream:
+    with _open_bytes(path) as stream:
         sample = stream.read(SAMPLE)
     encoding, name = _find_encoding(sample)
     whole = len(sample) < SAMPLE
@@ -88,7 +88,7 @@ def find_text_format(path: Path, known: Collection[str] = ()) -> TextFormat:
 
 
 @contextmanager
-def open_bytes(path: Path) -> Iterator[IO[bytes]]:
+def _open_bytes(path: Path) -> Iterator[IO[bytes]]:
     """Open a file for reading, decompressed if its name ends in .gz or .zst.
 
     Raises:

@@ -47,7 +47,7 @@ class AnswerReader:
             raise InputError(
                 f"Expected {self.width} scores for each record, as in the first answer, got {found.shape[1]}. Return one form."
             )
-        return divide_rows(expand_to_classes(found, self.signal)) if self.divides else expand_to_classes(found, self.signal)
+        return _divide_rows(expand_to_classes(found, self.signal)) if self.divides else expand_to_classes(found, self.signal)
 
     def is_plain(self) -> bool:
         """Whether the scores are the answer itself, as they are."""
@@ -118,10 +118,10 @@ def _with_sums(reading: AnswerReader, values: Floats) -> AnswerReader:
     return AnswerReader(reading.place, reading.signal, reading.width, reading.last, True, (note,))
 
 
-def divide_rows(values: Floats) -> Floats:
+def _divide_rows(values: Floats) -> Floats:
     """Rows (n, k) divided by their sums; a row of zeros becomes equal shares.
 
-    >>> divide_rows(np.array([[0.5, 1.0], [0.0, 0.0]])).round(3).tolist()
+    >>> _divide_rows(np.array([[0.5, 1.0], [0.0, 0.0]])).round(3).tolist()
     [[0.333, 0.667], [0.5, 0.5]]
     """
     sums = values.sum(axis=1, keepdims=True)

@@ -86,7 +86,7 @@ class TorchTarget:
         Raises:
             InputError: It is neither given nor visible, and nothing was queried yet.
         """
-        found = self.known_classes or (None if self.signal == "labels" else find_last_width(self.module))
+        found = self.known_classes or (None if self.signal == "labels" else _find_last_width(self.module))
         if found is None:
             raise InputError("Expected n_classes for this module, got none. Pass TorchTarget(module, n_classes=k).")
         return found
@@ -202,7 +202,7 @@ def hash_weights(prefix: str, module: Any) -> str | None:
     return hasher.hexdigest()
 
 
-def find_last_width(module: Any) -> int | None:
+def _find_last_width(module: Any) -> int | None:
     """Outputs of the last linear layer, as a number of classes; None if there is none."""
     widths = [part.out_features for part in module.modules() if hasattr(part, "out_features")]
     return None if not widths else max(2, int(widths[-1]))

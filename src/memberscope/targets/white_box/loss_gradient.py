@@ -40,10 +40,10 @@ def compute_output_error(outputs: Floats, labels: Ints, signal: Signal) -> Outpu
     ([[-1.0, 1.0]], -800.0)
     """
     with np.errstate(invalid="ignore"):  # what is not finite stays so, and is refused where the records' names are known
-        return compute_error_in_place(np.array(outputs, dtype=np.float64), labels, signal)
+        return _compute_error_in_place(np.array(outputs, dtype=np.float64), labels, signal)
 
 
-def compute_error_in_place(others: Floats, labels: Ints, signal: Signal) -> OutputError:
+def _compute_error_in_place(others: Floats, labels: Ints, signal: Signal) -> OutputError:
     """The same, for an array (n, k) that may be overwritten."""
     rows = np.arange(len(others))
     if signal == "probabilities":

@@ -53,11 +53,11 @@ def has_known_gradient(estimator: Any) -> bool:
     last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
     classes = np.asarray(getattr(last, "classes_", 0))
     one_label = classes.ndim == 1 and len(classes) > 1
-    joint = type(last) in (LogisticRegression, LogisticRegressionCV) and not has_separate_regressions(last)
+    joint = type(last) in (LogisticRegression, LogisticRegressionCV) and not _has_separate_regressions(last)
     return one_label and (joint or (type(last) is MLPClassifier and last.out_activation_ in ("softmax", "logistic")))
 
 
-def has_separate_regressions(model: Any) -> bool:
+def _has_separate_regressions(model: Any) -> bool:
     """Whether each class has a regression of its own, so that probabilities are no softmax."""
     return len(model.classes_) > 2 and (model.solver == "liblinear" or getattr(model, "multi_class", "auto") == "ovr")
 
@@ -121,7 +121,7 @@ class SklearnInside:
 
     def norms(self, values: list[Floats], y: Ints) -> tuple[OutputError, Floats]:
         """The error at the outputs, and squared norms (n, layers) of the gradients for an error of unit size."""
-        error = compute_output_error(expand_binary_logits(values[-1]), y, "logits")
+        error = compute_output_error(_expand_binary_logits(values[-1]), y, "logits")
         found = []
         for into, back in zip(reversed(values[:-1]), self.backward(values, error.unit), strict=True):
             found.append((back**2).sum(axis=1) * ((into**2).sum(axis=1) + self.has_intercept))
@@ -137,19 +137,19 @@ class SklearnInside:
 
     def activations(self, hidden: list[Floats], logits: Floats, width: int) -> Floats:
         """Log-probabilities (n, k), then the hidden layers, the last first, each of at most `width` columns."""
-        logs = clip_log_probabilities(expand_binary_logits(logits), "logits")
+        logs = clip_log_probabilities(_expand_binary_logits(logits), "logits")
         return np.hstack([logs, *(project_columns(values, width) for values in reversed(hidden[1:]))])
 
     def influence(self, values: list[Floats], y: Ints, chosen: dict[str, float]) -> Floats:
         """Columns (n, 4) as `solve_influences` gives them, of the weights of all layers."""
         some = np.sort(np.random.default_rng(0).permutation(len(y))[: int(chosen.get("records", RECORDS))])
-        rows, errors = factor_curvature(expand_binary_logits(values[-1][some]), "logits", COLUMNS)
+        rows, errors = factor_curvature(_expand_binary_logits(values[-1][some]), "logits", COLUMNS)
         curvature = self.gradients([part[some[rows]] for part in values], errors)
 
         def parts() -> Iterator[tuple[Gradients, OutputError]]:
             for start in range(0, len(y), BATCH):
                 part = [each[start : start + BATCH] for each in values]
-                error = compute_output_error(expand_binary_logits(part[-1]), y[start : start + BATCH], "logits")
+                error = compute_output_error(_expand_binary_logits(part[-1]), y[start : start + BATCH], "logits")
                 yield self.gradients(part, error.unit), error
 
         return solve_influences(curvature, len(some), parts, chosen.get("damping", DAMPING))
@@ -163,6 +163,6 @@ class SklearnInside:
         )
 
 
-def expand_binary_logits(logits: Floats) -> Floats:
+def _expand_binary_logits(logits: Floats) -> Floats:
     """Logits (n, k), a single column read as the positive class of two."""
     return np.column_stack([np.zeros(len(logits)), logits]) if logits.shape[1] == 1 else logits

@@ -89,7 +89,7 @@ def hold_module_open(module: Any, signal: Signal, device: str) -> Iterator[OpenM
             part.requires_grad_(flag)
 
 
-def find_module_dtype(module: Any) -> Any:
+def _find_module_dtype(module: Any) -> Any:
     """The type of the module's first real parameter; float32 if it has none."""
     import torch
 
@@ -111,7 +111,7 @@ def as_inputs(module: Any, batch: Any, device: str) -> Any:
         return batch.mapped(lambda part: as_inputs(module, part, device))
     inputs = batch if isinstance(batch, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(batch))
     if inputs.is_floating_point() or not has_embedding(module):
-        inputs = inputs.to(find_module_dtype(module))
+        inputs = inputs.to(_find_module_dtype(module))
     elif inputs.dtype in (torch.uint8, torch.int8, torch.int16):  # which no embedding looks up
         inputs = inputs.long()
     return inputs.to(device)

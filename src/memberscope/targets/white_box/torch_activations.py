@@ -26,7 +26,7 @@ def collect_activations(opened: OpenModule, x: Any, y: Ints, batch_size: int, wi
     found = []
     for rows, _ in split_batches(x, y, batch_size):
         with torch.no_grad():
-            found.append(collect_batch_activations(opened, rows, width))
+            found.append(_collect_batch_activations(opened, rows, width))
     if len({part.shape[1] for part in found}) > 1:
         raise UnmetNeedError(
             "Expected activations of one shape for all records, got shapes that differ. Pad the records to one length."
@@ -34,7 +34,7 @@ def collect_activations(opened: OpenModule, x: Any, y: Ints, batch_size: int, wi
     return np.concatenate(found)
 
 
-def collect_batch_activations(opened: OpenModule, x: Any, width: int) -> Floats:
+def _collect_batch_activations(opened: OpenModule, x: Any, width: int) -> Floats:
     """Activations (n, d) of one batch."""
     layers = dict(opened.module.named_modules())
     inputs = as_inputs(opened.module, x, opened.device)

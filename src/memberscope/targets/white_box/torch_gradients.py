@@ -40,10 +40,10 @@ def measure_gradient_norms(opened: OpenModule, x: Any, y: Ints, batch_size: int)
     way = choose_gradient_method(opened, x, y)
     found = [part for batch in split_batches(x, y, batch_size) for part in way(opened, *batch)]
     squares = np.concatenate([part.squares for part in found])
-    return Norms(squares, join_errors([part.error for part in found]))
+    return Norms(squares, _join_errors([part.error for part in found]))
 
 
-def join_errors(errors: list[OutputError]) -> OutputError:
+def _join_errors(errors: list[OutputError]) -> OutputError:
     """The errors of several batches as one."""
     fields = ("unit", "log_size", "log_p", "log_odds")
     return OutputError(*(np.concatenate([getattr(each, name) for each in errors]) for name in fields))
@@ -63,7 +63,7 @@ def choose_gradient_method(opened: OpenModule, x: Any, y: Ints) -> Any:
     """
     two = np.unique([0, len(x) - 1])
     some, labels = x[two[0] : two[-1] + 1 : max(1, len(x) - 1)], y[two]
-    truth = measure_norms_by_loop(opened, some, labels)
+    truth = _measure_norms_by_loop(opened, some, labels)
     reason = "other gradients than a backward pass gives"
     for way in (measure_norms_in_closed_form, measure_norms_by_vmap):
         try:
@@ -73,7 +73,7 @@ def choose_gradient_method(opened: OpenModule, x: Any, y: Ints) -> Any:
         except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
             reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             continue
-        if compare_norms(found, truth).all():
+        if _compare_norms(found, truth).all():
             return way
     raise UnmetNeedError(
         f"Expected a module whose gradients torch.func can take for each record, got {type(opened.module).__name__}: {reason}. "
@@ -81,14 +81,14 @@ def choose_gradient_method(opened: OpenModule, x: Any, y: Ints) -> Any:
     )
 
 
-def compare_norms(found: Floats, truth: Floats) -> Bools:
+def _compare_norms(found: Floats, truth: Floats) -> Bools:
     """Whether squared norms (n, layers) are the same, but for rounding."""
     size = np.sqrt(truth.sum(axis=1, keepdims=True))
     difference = np.abs(np.sqrt(found) - np.sqrt(truth))
     return np.asarray(~np.isfinite(truth) | (difference <= CLOSE * np.sqrt(truth) + FAINT * size))
 
 
-def measure_norms_by_loop(opened: OpenModule, x: Any, y: Ints) -> Floats:
+def _measure_norms_by_loop(opened: OpenModule, x: Any, y: Ints) -> Floats:
     """Squared norms (n, layers) from one backward pass a record: what the other ways are held against."""
     import torch
 
@@ -125,11 +125,11 @@ def measure_norms_in_closed_form(opened: OpenModule, x: Any, y: Ints) -> Iterato
 
     layers = dict(opened.module.named_modules())
     forms = {name: find_closed_form(layers[name]) for name in opened.layers}
-    if None in forms.values() or has_shared_parameters(opened.module):
+    if None in forms.values() or _has_shared_parameters(opened.module):
         raise NoClosedFormError
     seen: dict[str, Any] = {}
     starts: list[Any] = []
-    watches = {name: build_norm_hook(name, form, opened, seen, starts) for name, form in forms.items()}
+    watches = {name: _build_norm_hook(name, form, opened, seen, starts) for name, form in forms.items()}
     hooks = [layers[name].register_forward_hook(hook) for name, hook in watches.items()]
     try:
         with torch.enable_grad():
@@ -146,7 +146,7 @@ def measure_norms_in_closed_form(opened: OpenModule, x: Any, y: Ints) -> Iterato
     yield Norms(np.asarray(squares.cpu().numpy()), error)
 
 
-def build_norm_hook(name: str, form: Any, opened: OpenModule, seen: dict[str, Any], starts: list[Any]) -> Any:
+def _build_norm_hook(name: str, form: Any, opened: OpenModule, seen: dict[str, Any], starts: list[Any]) -> Any:
     """A forward hook that keeps a layer's input until the gradient at its output comes back, then only the norm of their product.
 
     Weights are frozen, so the chain begins at the outputs of the first layers, which are added to `starts`.
@@ -171,7 +171,7 @@ def build_norm_hook(name: str, form: Any, opened: OpenModule, seen: dict[str, An
     return forward
 
 
-def has_shared_parameters(module: Any) -> bool:
+def _has_shared_parameters(module: Any) -> bool:
     """Whether two layers hold the same parameter."""
     return len(list(module.named_parameters(remove_duplicate=False))) != len(list(module.named_parameters()))
 
@@ -196,7 +196,7 @@ def compute_example_gradients(opened: OpenModule, inputs: Any, errors: Any) -> d
     from torch.func import functional_call, grad, vmap
     from torch.utils._pytree import tree_map
 
-    own, rest = split_state(opened)
+    own, rest = _split_state(opened)
 
     def linearised(parts: dict[str, Any], row: Any, error: Any) -> Any:
         one = tree_map(lambda part: part[None], row)  # several inputs are a tuple or a dict
@@ -208,7 +208,7 @@ def compute_example_gradients(opened: OpenModule, inputs: Any, errors: Any) -> d
     return found
 
 
-def split_state(opened: OpenModule) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split_state(opened: OpenModule) -> tuple[dict[str, Any], dict[str, Any]]:
     """The trained parameters by name, and everything else that the module holds."""
     own = {name: part.detach() for name, part in opened.parameters.items()}
     rest = {name: part.detach() for name, part in opened.module.named_parameters() if name not in own}

@@ -38,7 +38,9 @@ def compute_influence(opened: OpenModule, x: Any, y: Ints, batch_size: int, chos
         UnmetNeedError: The module cannot be differentiated record by record, or too many parameters are not in linear layers.
     """
     pairs = (
-        find_outer_product_layers(opened, x[:1]) if choose_gradient_method(opened, x, y) is measure_norms_in_closed_form else {}
+        _find_outer_product_layers(opened, x[:1])
+        if choose_gradient_method(opened, x, y) is measure_norms_in_closed_form
+        else {}
     )
     others = sum(part.numel() for name, part in opened.parameters.items() if name.rpartition(".")[0] not in pairs)
     room = min(COLUMNS, ROOM // max(1, others))
@@ -48,17 +50,17 @@ def compute_influence(opened: OpenModule, x: Any, y: Ints, batch_size: int, chos
             f"Freeze some layers with requires_grad_(False), or leave out attacks on influence."
         )
     some = np.sort(np.random.default_rng(0).permutation(len(x))[: int(chosen.get("records", RECORDS))])
-    curvature = build_curvature(opened, pairs, x[some], y[some], room)
+    curvature = _build_curvature(opened, pairs, x[some], y[some], room)
 
     def parts() -> Iterator[tuple[Gradients, OutputError]]:
         for rows, labels in split_batches(x, y, min(batch_size, max(1, ROOM // max(1, 4 * others)))):
-            error, unit = measure_batch_error(opened, rows, labels)
-            yield compute_factored_gradients(opened, pairs, rows, unit), error
+            error, unit = _measure_batch_error(opened, rows, labels)
+            yield _compute_factored_gradients(opened, pairs, rows, unit), error
 
     return solve_influences(curvature, len(some), parts, chosen.get("damping", DAMPING))
 
 
-def find_outer_product_layers(opened: OpenModule, x: Any) -> dict[str, Any]:
+def _find_outer_product_layers(opened: OpenModule, x: Any) -> dict[str, Any]:
     """The linear layers by name whose gradient is one outer product a record: those that are given no sequences."""
     import torch
 
@@ -77,7 +79,7 @@ def find_outer_product_layers(opened: OpenModule, x: Any) -> dict[str, Any]:
     return {name: layer for name, layer in found.items() if layer in flat}
 
 
-def measure_batch_error(opened: OpenModule, x: Any, y: Ints) -> tuple[OutputError, Any]:
+def _measure_batch_error(opened: OpenModule, x: Any, y: Ints) -> tuple[OutputError, Any]:
     """The error at the outputs of one batch, and its unit as a tensor."""
     import torch
 
@@ -85,7 +87,7 @@ def measure_batch_error(opened: OpenModule, x: Any, y: Ints) -> tuple[OutputErro
         return measure_output_error(opened, opened.module(as_inputs(opened.module, x, opened.device)), y)
 
 
-def build_curvature(opened: OpenModule, pairs: dict[str, Any], x: Any, y: Ints, room: int) -> Gradients:
+def _build_curvature(opened: OpenModule, pairs: dict[str, Any], x: Any, y: Ints, room: int) -> Gradients:
     """The columns of the Gauss-Newton matrix as gradients, at most `room`."""
     import torch
 
@@ -95,7 +97,7 @@ def build_curvature(opened: OpenModule, pairs: dict[str, Any], x: Any, y: Ints, 
     each = [outputs[:1].expand(len(part), *outputs.shape[1:]) for part in np.array_split(rows, max(1, len(rows) // 256))]
     starts = np.cumsum([0, *map(len, each)])
     found = [
-        compute_factored_gradients(opened, pairs, x[rows[a:b]], as_outputs(opened, errors[a:b], like))
+        _compute_factored_gradients(opened, pairs, x[rows[a:b]], as_outputs(opened, errors[a:b], like))
         for a, b, like in zip(starts, starts[1:], each, strict=False)
     ]
     return Gradients(
@@ -107,18 +109,18 @@ def build_curvature(opened: OpenModule, pairs: dict[str, Any], x: Any, y: Ints, 
     )
 
 
-def compute_factored_gradients(opened: OpenModule, pairs: dict[str, Any], x: Any, unit: Any) -> Gradients:
+def _compute_factored_gradients(opened: OpenModule, pairs: dict[str, Any], x: Any, unit: Any) -> Gradients:
     """Gradients of the errors `unit` at the outputs of one batch, in factors."""
-    seen, inputs = collect_linear_factors(opened, pairs, x, unit)
+    seen, inputs = _collect_linear_factors(opened, pairs, x, unit)
     others = tuple(name for name in opened.trained if name.rpartition(".")[0] not in pairs)
     whole = np.zeros((len(x), 0))
     if others:
         found = compute_example_gradients(OpenModule(opened.module, opened.signal, opened.device, others), inputs, unit)
-        whole = np.hstack([widen_to_float64(part.flatten(1)) for part in found.values()])
+        whole = np.hstack([_widen_to_float64(part.flatten(1)) for part in found.values()])
     return Gradients([seen[name] for name in pairs], whole)
 
 
-def collect_linear_factors(
+def _collect_linear_factors(
     opened: OpenModule, pairs: dict[str, Any], x: Any, unit: Any
 ) -> tuple[dict[str, tuple[Floats, Floats]], Any]:
     """What goes into each linear layer, with a one for its bias, and what comes back to it; and the inputs as a tensor."""
@@ -131,13 +133,13 @@ def collect_linear_factors(
         own = {full.rpartition(".")[2] for full in opened.layers[name]}
 
         def forward(layer: Any, given: tuple[Any, ...], out: Any) -> Any:
-            into = widen_to_float64(given[0])
+            into = _widen_to_float64(given[0])
             into = np.hstack([into * ("weight" in own), np.ones((len(into), 1)) * ("bias" in own)])
             if not out.requires_grad:
                 starts.append(out.detach().requires_grad_(True))
                 out = starts[-1].clone()
             seen[name] = into, np.zeros(tuple(out.shape))
-            out.register_hook(lambda back: seen.update({name: (into, widen_to_float64(back))}))
+            out.register_hook(lambda back: seen.update({name: (into, _widen_to_float64(back))}))
             return out
 
         return forward
@@ -155,6 +157,6 @@ def collect_linear_factors(
     return seen, inputs
 
 
-def widen_to_float64(values: Any) -> Floats:
+def _widen_to_float64(values: Any) -> Floats:
     """A tensor's numbers as float64."""
     return np.asarray(values.detach().double().cpu().numpy(), dtype=np.float64)

@@ -29,12 +29,12 @@ def find_closed_form(layer: Any) -> Callable[[Any, Any, Any, tuple[str, ...]], A
     batch_norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
     forms: dict[type[Any], Callable[[Any, Any, Any, tuple[str, ...]], Any]] = {
         nn.Linear: measure_linear_gradient,
-        nn.Conv1d: measure_convolution_gradient,
-        nn.Conv2d: measure_convolution_gradient,
-        nn.LayerNorm: measure_layer_norm_gradient,
-        nn.GroupNorm: measure_group_norm_gradient,
-        nn.Embedding: measure_embedding_gradient,
-        **dict.fromkeys(batch_norms, measure_batch_norm_gradient),
+        nn.Conv1d: _measure_convolution_gradient,
+        nn.Conv2d: _measure_convolution_gradient,
+        nn.LayerNorm: _measure_layer_norm_gradient,
+        nn.GroupNorm: _measure_group_norm_gradient,
+        nn.Embedding: _measure_embedding_gradient,
+        **dict.fromkeys(batch_norms, _measure_batch_norm_gradient),
     }
     kind = next((kind for kind in forms if isinstance(layer, kind) and type(layer).forward is kind.forward), None)
     own = {name for name, _ in layer.named_parameters(recurse=False)}
@@ -49,100 +49,100 @@ def find_closed_form(layer: Any) -> Callable[[Any, Any, Any, tuple[str, ...]], A
 
 def measure_linear_gradient(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
     """Of a linear layer on (n, d) or (n, ..., d)."""
-    inputs, gradient = widen_floats(inputs), widen_floats(gradient)
+    inputs, gradient = _widen_floats(inputs), _widen_floats(gradient)
     if inputs.ndim == 2:
-        found = sum_squares(inputs) * sum_squares(gradient) if "weight" in names else 0.0 * sum_squares(gradient)
-        return found + sum_squares(gradient) if "bias" in names else found
+        found = _sum_squares(inputs) * _sum_squares(gradient) if "weight" in names else 0.0 * _sum_squares(gradient)
+        return found + _sum_squares(gradient) if "bias" in names else found
     inputs, gradient = inputs.flatten(1, -2), gradient.flatten(1, -2)
-    return measure_pair_products(inputs.transpose(1, 2)[:, None], gradient.transpose(1, 2)[:, None], names)
+    return _measure_pair_products(inputs.transpose(1, 2)[:, None], gradient.transpose(1, 2)[:, None], names)
 
 
-def measure_convolution_gradient(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
+def _measure_convolution_gradient(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
     """Of a convolution over one or two dimensions, with groups, strides, dilation and any padding."""
     import torch
     from torch.nn import functional
 
-    inputs, gradient = widen_floats(inputs), widen_floats(gradient)
+    inputs, gradient = _widen_floats(inputs), _widen_floats(gradient)
     lead = (1,) * (2 - len(layer.kernel_size))
     around, mode = layer._reversed_padding_repeated_twice, {"zeros": "constant"}.get(layer.padding_mode, layer.padding_mode)
     kernel, stride, dilation = ((*lead, *each) for each in (layer.kernel_size, layer.stride, layer.dilation))
     groups, width = layer.groups, inputs[0].numel() * kernel[0] * kernel[1]
     found = []
-    for part, out in zip(*(whole.split(count_records_at_once(width)) for whole in (inputs, gradient)), strict=True):
+    for part, out in zip(*(whole.split(_count_records_at_once(width)) for whole in (inputs, gradient)), strict=True):
         padded = functional.pad(part, around, mode=mode) if any(around) else part
         columns: Any = functional.unfold(padded[:, :, None] if lead else padded, kernel, dilation=dilation, stride=stride)
         found.append(
-            measure_pair_products(
+            _measure_pair_products(
                 columns.reshape(len(part), groups, -1, columns.shape[-1]), out.flatten(2).unflatten(1, (groups, -1)), names
             )
         )
     return torch.cat(found)
 
 
-def measure_pair_products(inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
+def _measure_pair_products(inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
     """Squared norm (n,) of the products of `gradient` (n, groups, o, t) with `inputs` (n, groups, i, t), summed over positions t."""
     import torch
 
     positions, into, out = inputs.shape[-1], inputs.shape[2], gradient.shape[2]
     ghost = positions * (into + out) < into * out
-    found = sum_squares(gradient.sum(-1)) if "bias" in names else 0.0 * sum_squares(gradient)
+    found = _sum_squares(gradient.sum(-1)) if "bias" in names else 0.0 * _sum_squares(gradient)
     if "weight" not in names:
         return found
-    room = count_records_at_once(inputs.shape[1] * (2 * positions**2 if ghost else into * out))
+    room = _count_records_at_once(inputs.shape[1] * (2 * positions**2 if ghost else into * out))
     parts = []
     for a, g in zip(inputs.split(room), gradient.split(room), strict=True):
         if ghost:
             parts.append(((a.mT @ a) * (g.mT @ g)).flatten(1).sum(1))
         else:
-            parts.append(sum_squares(g @ a.mT))
+            parts.append(_sum_squares(g @ a.mT))
     return found + torch.cat(parts)
 
 
-def measure_batch_norm_gradient(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
+def _measure_batch_norm_gradient(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
     """Of batch normalisation with frozen statistics."""
-    inputs, gradient = widen_floats(inputs), widen_floats(gradient)
+    inputs, gradient = _widen_floats(inputs), _widen_floats(gradient)
     shape = (1, -1) + (1,) * (inputs.ndim - 2)
-    mean, variance = widen_floats(layer.running_mean).view(shape), widen_floats(layer.running_var).view(shape)
-    return measure_scale_gradient((inputs - mean) / (variance + layer.eps).sqrt(), gradient, names)
+    mean, variance = _widen_floats(layer.running_mean).view(shape), _widen_floats(layer.running_var).view(shape)
+    return _measure_scale_gradient((inputs - mean) / (variance + layer.eps).sqrt(), gradient, names)
 
 
-def measure_group_norm_gradient(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
+def _measure_group_norm_gradient(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
     """Of group normalisation."""
     from torch.nn import functional
 
-    inputs, gradient = widen_floats(inputs), widen_floats(gradient)
-    return measure_scale_gradient(functional.group_norm(inputs, layer.num_groups, None, None, layer.eps), gradient, names)
+    inputs, gradient = _widen_floats(inputs), _widen_floats(gradient)
+    return _measure_scale_gradient(functional.group_norm(inputs, layer.num_groups, None, None, layer.eps), gradient, names)
 
 
-def measure_layer_norm_gradient(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
+def _measure_layer_norm_gradient(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
     """Of layer normalisation over the last dimensions."""
     from torch.nn import functional
 
     shape = tuple(layer.normalized_shape)
-    normal = functional.layer_norm(widen_floats(inputs), shape, None, None, layer.eps)
+    normal = functional.layer_norm(_widen_floats(inputs), shape, None, None, layer.eps)
     flat = (len(inputs), -1, *shape)
-    normal, gradient = normal.reshape(flat).flatten(2).mT, widen_floats(gradient).reshape(flat).flatten(2).mT
-    return measure_scale_gradient(normal, gradient, names)
+    normal, gradient = normal.reshape(flat).flatten(2).mT, _widen_floats(gradient).reshape(flat).flatten(2).mT
+    return _measure_scale_gradient(normal, gradient, names)
 
 
-def measure_scale_gradient(normal: Any, gradient: Any, names: tuple[str, ...]) -> Any:
+def _measure_scale_gradient(normal: Any, gradient: Any, names: tuple[str, ...]) -> Any:
     """Of a scale and shift of each channel (n, c, ...)."""
-    found = 0.0 * sum_squares(gradient)
+    found = 0.0 * _sum_squares(gradient)
     if "weight" in names:
-        found = found + sum_squares((normal * gradient).flatten(2).sum(2) if normal.ndim > 2 else normal * gradient)
+        found = found + _sum_squares((normal * gradient).flatten(2).sum(2) if normal.ndim > 2 else normal * gradient)
     if "bias" in names:
-        found = found + sum_squares(gradient.flatten(2).sum(2) if gradient.ndim > 2 else gradient)
+        found = found + _sum_squares(gradient.flatten(2).sum(2) if gradient.ndim > 2 else gradient)
     return found
 
 
-def measure_embedding_gradient(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
+def _measure_embedding_gradient(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
     """Of a table looked up by codes (n, ...): rows that are looked up twice add before they are squared."""
     import torch
 
-    codes, gradient = inputs.reshape(len(inputs), -1), widen_floats(gradient).reshape(len(inputs), -1, gradient.shape[-1])
+    codes, gradient = inputs.reshape(len(inputs), -1), _widen_floats(gradient).reshape(len(inputs), -1, gradient.shape[-1])
     if layer.padding_idx is not None:
         gradient = gradient * (codes != layer.padding_idx)[:, :, None]
-    room = count_records_at_once(2 * codes.shape[1] ** 2)
+    room = _count_records_at_once(2 * codes.shape[1] ** 2)
     parts = []
     for code, g in zip(codes.split(room), gradient.split(room), strict=True):
         same = code[:, :, None] == code[:, None, :]
@@ -150,16 +150,16 @@ def measure_embedding_gradient(layer: Any, inputs: Any, gradient: Any, names: tu
     return torch.cat(parts)
 
 
-def sum_squares(values: Any) -> Any:
+def _sum_squares(values: Any) -> Any:
     """Sum of squares (n,) over all but the first dimension."""
     return values.square().flatten(1).sum(1)
 
 
-def widen_floats(values: Any) -> Any:
+def _widen_floats(values: Any) -> Any:
     """The values in at least 32 bits."""
     return values.float() if values.itemsize < 4 else values
 
 
-def count_records_at_once(cells: int) -> int:
+def _count_records_at_once(cells: int) -> int:
     """Records of `cells` numbers each that are held together."""
     return max(1, CELLS // max(1, cells))
