@@ -19,7 +19,7 @@ from data import fashion_mnist, location30, mnist
 from memberscope.auditing import compute_privacy_bounds
 from memberscope.recipes import SGD, Privacy, TorchRecipe, draw_canaries
 from memberscope.recipes.torch.dpsgd_white_box import train_and_score_canaries
-from memberscope.recipes.torch.engine_loop import retain_freed_memory
+from memberscope.recipes.torch.engines.loop import retain_freed_memory
 from memberscope.statistics import auc_value, roc
 from memberscope.statistics.intervals import clopper_pearson
 from memberscope.types import Records

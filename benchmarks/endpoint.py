@@ -23,10 +23,11 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from memberscope.signals import Store, collect_outputs
-from memberscope.targets import Endpoint, HttpTarget
+from memberscope.targets import HttpTarget
 from memberscope.targets.http.target import dump_json
 from memberscope.types import Records
 from memberscope.wire.batch import build_request_batch
+from memberscope.wire.endpoint import Endpoint
 
 RECORDS, CLASSES, ROUNDS = 10_000, 10, 3
 AIM = 0.9

@@ -28,8 +28,9 @@ from memberscope.auditing.forecast import time_model as costs
 from memberscope.auditing.forecast.dry_run import Forecast, forecast_audit, measure_training_seconds
 from memberscope.auditing.forecast.time_model import Timings, time_target
 from memberscope.recipes import Execution, SklearnRecipe, TorchRecipe
-from memberscope.targets import Endpoint, HttpTarget, wrap
+from memberscope.targets import HttpTarget, wrap
 from memberscope.types import Access, ThreatModel
+from memberscope.wire.endpoint import Endpoint
 from scale import signals
 
 HERE = Execution("sequential")

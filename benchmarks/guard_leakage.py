@@ -28,11 +28,12 @@ from guard_stand import WATCHED, equip, guard, program
 from memberscope import audit
 from memberscope.auditing import Plan
 from memberscope.cli.guard.app import app
-from memberscope.defences import parse_restriction
+from memberscope.outputs.chain import parse_restriction
 from memberscope.outputs.fitted_file import has_fittable_part, load_fitted, with_fitted
 from memberscope.statistics import auc_interval
-from memberscope.targets import Endpoint, FunctionTarget, HttpTarget, RestrictedTarget
+from memberscope.targets import FunctionTarget, HttpTarget, RestrictedTarget
 from memberscope.types import OutputDefence, Records, Target
+from memberscope.wire.endpoint import Endpoint
 
 N, CLASSES, REPEATS, DRAWS, TREES = 400, 30, 3, 1000, 20
 DEFENCES = (

@@ -21,10 +21,12 @@ from joblib import Parallel, delayed
 from torch import nn
 
 import data
+from memberscope._numerics import softmax
 from memberscope.attacks import Confidence, Entropy, Gap, ModifiedEntropy
-from memberscope.defences import HampOutput, MemGuard
+from memberscope.outputs.hamp_output import HampOutput
+from memberscope.outputs.memguard import MemGuard
 from memberscope.recipes import SGD, Steps, TorchRecipe
-from memberscope.signals import restrict_to_access, softmax
+from memberscope.signals import restrict_to_access
 from memberscope.statistics import auc_interval, clopper_pearson
 from memberscope.types import Access, Attack, Evidence, OutputDefence, Records
 

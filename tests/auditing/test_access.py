@@ -14,8 +14,8 @@ from memberscope.attacks import find_attacks
 from memberscope.auditing import Plan, audit_signals, verify_arrays
 from memberscope.auditing.documents.access_levels import Level, is_worth_running, list_audit_levels
 from memberscope.auditing.verdict.recompute import restore_plan
-from memberscope.defences import parse_restriction
 from memberscope.errors import InputError
+from memberscope.outputs.chain import parse_restriction
 from memberscope.reports import format_result_json, read_arrays, read_result, write_all
 from memberscope.reports.page.access_matrix import build_matrix
 from memberscope.targets import FunctionTarget, RestrictedTarget, SklearnTarget

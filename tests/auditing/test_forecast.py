@@ -15,8 +15,9 @@ from memberscope.auditing.forecast.dry_run import forecast_audit
 from memberscope.auditing.forecast.time_model import PROBED, SPENT, Timings, time_target
 from memberscope.errors import TargetError
 from memberscope.recipes import Execution
-from memberscope.targets import Endpoint, FunctionTarget, HttpTarget
+from memberscope.targets import FunctionTarget, HttpTarget
 from memberscope.types import Access
+from memberscope.wire.endpoint import Endpoint
 
 N, QUERIES = 60, 20
 HERE = Execution("sequential")

@@ -8,20 +8,16 @@ import pytest
 from memberscope._numerics import fill_hidden_probabilities
 from memberscope.attacks import Gap
 from memberscope.attacks._inputs import score_correctness
-from memberscope.defences import (
-    OUTPUT_DEFENCES,
-    Chain,
-    HampOutput,
-    LabelOnly,
-    MemGuard,
-    OutputNoise,
-    Rounding,
-    Temperature,
-    TopK,
-    parse_restriction,
-    pick_top_classes,
-)
+from memberscope.defences import OUTPUT_DEFENCES
 from memberscope.errors import InputError, TargetError
+from memberscope.outputs.chain import Chain, parse_restriction
+from memberscope.outputs.hamp_output import HampOutput
+from memberscope.outputs.label_only import LabelOnly
+from memberscope.outputs.memguard import MemGuard
+from memberscope.outputs.noise import OutputNoise
+from memberscope.outputs.rounding import Rounding, pick_top_classes
+from memberscope.outputs.temperature import Temperature
+from memberscope.outputs.top_k import TopK
 from memberscope.signals import restrict_to_access
 from memberscope.signals.label_oracle import ask_top_labels
 from memberscope.targets import FunctionTarget, RestrictedTarget

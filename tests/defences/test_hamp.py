@@ -7,8 +7,10 @@ import pickle
 import numpy as np
 import pytest
 
-from memberscope.defences import HampOutput, TopK, parse_restriction
 from memberscope.errors import InputError
+from memberscope.outputs.chain import parse_restriction
+from memberscope.outputs.hamp_output import HampOutput
+from memberscope.outputs.top_k import TopK
 
 
 def bank(n: int = 40, k: int = 6, seed: int = 0) -> np.ndarray:

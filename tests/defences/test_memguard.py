@@ -11,9 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memberscope.defences import MemGuard, TopK, parse_restriction
 from memberscope.errors import InputError
-from memberscope.outputs.memguard import KEPT, PATIENCE, STEP, WEIGHTS
+from memberscope.outputs.chain import parse_restriction
+from memberscope.outputs.memguard import KEPT, PATIENCE, STEP, WEIGHTS, MemGuard
+from memberscope.outputs.top_k import TopK
 from memberscope.targets import RestrictedTarget, TorchTarget
 
 K = 5

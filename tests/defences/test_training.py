@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+from memberscope._numerics import softmax
 from memberscope.defences import (
     HAMP,
     L2,
@@ -22,7 +23,6 @@ from memberscope.defences import (
     EarlyStopping,
     EstimatorParameter,
     LabelSmoothing,
-    MemGuard,
     Mixup,
     RelaxLoss,
     Selena,
@@ -32,6 +32,7 @@ from memberscope.defences import (
 from memberscope.defences.regularization import add_dropout
 from memberscope.defences.selena import draw_exclusions
 from memberscope.errors import InputError
+from memberscope.outputs.memguard import MemGuard
 from memberscope.recipes import (
     SGD,
     Distilling,
@@ -43,7 +44,7 @@ from memberscope.recipes import (
     build_balanced_design,
     train_fleet,
 )
-from memberscope.signals import SignalRequest, softmax
+from memberscope.signals import SignalRequest
 from memberscope.types import Access, Records, SignalSpec, TrainingDefence
 
 TRAINING: tuple[TrainingDefence, ...] = (

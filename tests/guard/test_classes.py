@@ -7,12 +7,14 @@ import ipaddress
 import numpy as np
 import pytest
 
-from memberscope.defences import MemGuard, Rounding, TopK
 from memberscope.errors import InputError
 from memberscope.guard.identity.client_classes import Classes
 from memberscope.guard.identity.client_identity import Client
 from memberscope.guard.policy.config import parse_guard_policy
 from memberscope.outputs.fitted_file import save_fitted
+from memberscope.outputs.memguard import MemGuard
+from memberscope.outputs.rounding import Rounding
+from memberscope.outputs.top_k import TopK
 
 
 def policy(*clients: dict, **more: object):

@@ -10,16 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memberscope.defences import parse_restriction
 from memberscope.errors import TargetError
 from memberscope.guard.asgi.routes import read_request_path, route_request
 from memberscope.guard.hashing.pseudonyms import KeyedHasher
 from memberscope.guard.policy.config import ServingConfig
 from memberscope.guard.refused import RequestRefused
 from memberscope.guard.rewriting.exchange import Exchange
-from memberscope.targets import Endpoint, FunctionTarget, RestrictedTarget
+from memberscope.outputs.chain import parse_restriction
+from memberscope.targets import FunctionTarget, RestrictedTarget
 from memberscope.wire.answers import parse_outputs
 from memberscope.wire.batch import Batch
+from memberscope.wire.endpoint import Endpoint
 
 DEFENCES = ["top:1", "top:2", "round:1", "temperature:2", "noise:0.5", "label", "top:2+round:2", "round:3+label"]
 CLASSES = [None, ("a", "b", "c"), ("2", "0", "1")]

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memberscope.defences import Rounding, TopK
 from memberscope.guard.alerting.prometheus import Metrics
 from memberscope.guard.hashing.secret_key import Secret
 from memberscope.guard.monitor.artifacts import MonitorArtifacts
@@ -18,7 +17,8 @@ from memberscope.guard.monitor.in_process import TURN, SketchQueue
 from memberscope.guard.query_event import QueryEvent
 from memberscope.guard.sketching.observations import read_line
 from memberscope.guard.sketching.sketcher import Sketcher
-from memberscope.outputs.rounding import WIDE
+from memberscope.outputs.rounding import WIDE, Rounding
+from memberscope.outputs.top_k import TopK
 from memberscope.wire.batch import Batch
 
 RNG = np.random.default_rng(0)

@@ -23,10 +23,10 @@ from memberscope.auditing.defend.frontier import Frontier
 from memberscope.auditing.documents.policy import AucClaim, EpsilonClaim
 from memberscope.auditing.verdict import full_attack_set as full
 from memberscope.cli.guard import init as guard_init
-from memberscope.defences import parse_restriction
 from memberscope.errors import InputError
 from memberscope.guard import parse_guard_policy, read_policy
 from memberscope.guard.identity.client_classes import Classes
+from memberscope.outputs.chain import parse_restriction
 from memberscope.outputs.fitted_file import load_fitted, with_fitted
 from memberscope.outputs.ordering import build_restrictiveness_key, can_derive_answers
 from memberscope.policygen.candidates import (
@@ -43,8 +43,9 @@ from memberscope.policygen.candidates import (
 from memberscope.policygen.guard_toml import draft_policy
 from memberscope.reports import read_result, read_verified, read_verified_frontier, write_all
 from memberscope.reports.page.access_matrix import build_matrix
-from memberscope.targets import Endpoint, FunctionTarget
+from memberscope.targets import FunctionTarget
 from memberscope.types import Access, ThreatModel
+from memberscope.wire.endpoint import Endpoint
 
 N, K = 300, 5
 PLAN = Plan(title="shop", attacks=("gap", "boundary", "confidence"), fprs=(0.1,), search_queries=16, seed=1)

@@ -24,11 +24,12 @@ from hosting import BIN, HERE, Host, Hosted, block, hosted
 from real import free_port
 from running_guard import frozen
 
-from memberscope.defences import parse_restriction
 from memberscope.guard.hashing.secret_key import Secret, write_secrets
 from memberscope.guard.sketching.sketcher import Sketcher, write_sketcher
-from memberscope.targets import Endpoint, HttpTarget
+from memberscope.outputs.chain import parse_restriction
+from memberscope.targets import HttpTarget
 from memberscope.wire.batch import Batch
+from memberscope.wire.endpoint import Endpoint
 
 scores = runpy.run_path(str(HERE / "model.py"))["scores"]
 RNG = np.random.default_rng(0)

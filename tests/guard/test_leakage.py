@@ -17,9 +17,10 @@ from unruly import serving
 
 from memberscope import audit
 from memberscope.auditing import Plan
-from memberscope.defences import parse_restriction
-from memberscope.targets import Endpoint, FunctionTarget, HttpTarget, RestrictedTarget
+from memberscope.outputs.chain import parse_restriction
+from memberscope.targets import FunctionTarget, HttpTarget, RestrictedTarget
 from memberscope.types import Records
+from memberscope.wire.endpoint import Endpoint
 
 N, CLASSES = 60, 4
 RNG = np.random.default_rng(0)

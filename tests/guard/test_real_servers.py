@@ -14,8 +14,9 @@ from guarded import guarded, policy
 from real import BIN, mlflow, mlserver
 from sklearn.ensemble import RandomForestClassifier
 
-from memberscope.defences import parse_restriction
-from memberscope.targets import Endpoint, HttpTarget, RestrictedTarget
+from memberscope.outputs.chain import parse_restriction
+from memberscope.targets import HttpTarget, RestrictedTarget
+from memberscope.wire.endpoint import Endpoint
 
 pytestmark = pytest.mark.skipif(
     not BIN.exists(),

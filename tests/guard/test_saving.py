@@ -11,9 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
-from memberscope.defences import Chain, HampOutput, MemGuard, Rounding, Temperature, TopK, parse_restriction
 from memberscope.errors import InputError
+from memberscope.outputs.chain import Chain, parse_restriction
 from memberscope.outputs.fitted_file import FORMAT, META, fit_parts, load_fitted, save_fitted, with_fitted
+from memberscope.outputs.hamp_output import HampOutput
+from memberscope.outputs.memguard import MemGuard
+from memberscope.outputs.rounding import Rounding
+from memberscope.outputs.temperature import Temperature
+from memberscope.outputs.top_k import TopK
 
 
 def answers(n: int, k: int = 4, seed: int = 0) -> np.ndarray:

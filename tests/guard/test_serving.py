@@ -21,12 +21,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
 from guarded import JSON, ROWS, Broken, guarded, policy
 from unruly import Unruly, model, serving
 
-from memberscope.defences import parse_restriction
 from memberscope.guard.counters import Uncounted
 from memberscope.guard.state.in_memory import MemoryState
 from memberscope.guard.state.interface import ActiveResponse
+from memberscope.outputs.chain import parse_restriction
 from memberscope.outputs.fitted_file import save_fitted
-from memberscope.targets import Endpoint, FunctionTarget, HttpTarget, RestrictedTarget
+from memberscope.targets import FunctionTarget, HttpTarget, RestrictedTarget
+from memberscope.wire.endpoint import Endpoint
 
 X = np.array(ROWS["records"])
 NAMES = ("0", "1", "2")

@@ -10,8 +10,11 @@ from sklearn.linear_model import LogisticRegression
 
 from memberscope import audit
 from memberscope.auditing import Plan
-from memberscope.defences import HampOutput, Temperature, TopK, parse_restriction
 from memberscope.errors import InputError
+from memberscope.outputs.chain import parse_restriction
+from memberscope.outputs.hamp_output import HampOutput
+from memberscope.outputs.temperature import Temperature
+from memberscope.outputs.top_k import TopK
 from memberscope.recipes.fleet.observe_model import Observation, observe_signals
 from memberscope.signals import SignalRequest
 from memberscope.targets import FunctionTarget, RestrictedTarget, SklearnTarget

@@ -24,8 +24,8 @@ from memberscope.recipes import (
     build_balanced_design,
     train_fleet,
 )
-from memberscope.recipes.torch import engine_choice as choosing
 from memberscope.recipes.torch.batches import augment_records, build_batch, iterate_steps
+from memberscope.recipes.torch.engines import choice as choosing
 from memberscope.recipes.torch.linear_layers import find_linear_layers
 from memberscope.recipes.torch.losses import Distilling, HighEntropy, RelaxLossObjective, solve_top_probability
 from memberscope.recipes.torch.settings import compute_learning_rate

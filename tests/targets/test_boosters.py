@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from memberscope.errors import InputError
-from memberscope.targets import list_target_columns, load_target, wrap
+from memberscope.frames.fitted_columns import list_target_columns
+from memberscope.targets import load_target, wrap
 
 lightgbm = pytest.importorskip("lightgbm")
 xgboost = pytest.importorskip("xgboost")

@@ -16,12 +16,12 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 
 from memberscope.errors import InputError, UnsafeFileError
+from memberscope.frames.fitted_columns import list_target_columns
 from memberscope.targets import (
     SklearnTarget,
     StoredTarget,
     TableLayout,
     TrustSettings,
-    list_target_columns,
     load_target,
     read_class_names,
     read_pair,

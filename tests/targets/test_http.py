@@ -18,12 +18,13 @@ import numpy as np
 import pytest
 from unruly import Unruly, model, serving
 
-from memberscope.defences import parse_restriction
 from memberscope.errors import InputError, TargetError
+from memberscope.outputs.chain import parse_restriction
 from memberscope.signals import Store, collect_outputs, measure_signal
-from memberscope.targets import Endpoint, HttpTarget, RestrictedTarget, read_class_names, wrap
+from memberscope.targets import HttpTarget, RestrictedTarget, read_class_names, wrap
 from memberscope.targets.http.ledger import QuerySpending
 from memberscope.types import Access, Records, SignalSpec, Target
+from memberscope.wire.endpoint import Endpoint
 
 X = np.random.default_rng(0).normal(size=(200, 2))
 NAMES = ("cat", "dog", "eel")

@@ -17,16 +17,8 @@ from sklearn.tree import DecisionTreeClassifier
 
 import memberscope
 from memberscope.errors import InputError
-from memberscope.targets import (
-    OnnxTarget,
-    TableLayout,
-    list_target_columns,
-    load_target,
-    read_class_names,
-    read_pair,
-    resolve_n_classes,
-    wrap,
-)
+from memberscope.frames.fitted_columns import list_target_columns
+from memberscope.targets import OnnxTarget, TableLayout, load_target, read_class_names, read_pair, resolve_n_classes, wrap
 from memberscope.targets.frameworks.onnx_file import read_facts
 from memberscope.types import Access
 

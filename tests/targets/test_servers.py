@@ -16,8 +16,9 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import memberscope
 from memberscope.errors import InputError, TargetError
-from memberscope.targets import Endpoint, HttpTarget
+from memberscope.targets import HttpTarget
 from memberscope.targets.http.ledger import QuerySpending
+from memberscope.wire.endpoint import Endpoint
 
 pytestmark = pytest.mark.skipif(
     not BIN.exists(),

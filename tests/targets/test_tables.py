@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memberscope.errors import InputError
-from memberscope.frames.column_kinds import MISSING, ColumnSpec, find_column_kind, mark_missing
-from memberscope.targets import SklearnTarget, TableLayout, list_target_columns, read_pair, read_tables, wrap
-from memberscope.targets.tables import arrow, files, find_fitted_columns, read_kinds, read_table
+from memberscope.frames.column_kinds import MISSING, ColumnSpec, find_column_kind, mark_missing, read_kinds
+from memberscope.frames.fitted_columns import list_target_columns
+from memberscope.targets import SklearnTarget, TableLayout, read_pair, read_tables, wrap
+from memberscope.targets.tables import arrow, files, find_fitted_columns, read_table
 from memberscope.targets.tables.text import find_text_format
 from memberscope.targets.tables.wanted import convert_column
 

@@ -10,27 +10,17 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 
 from memberscope.attacks.attack_r import AttackR
-from memberscope.attacks.augmentation import Augmentation
 from memberscope.attacks.bayes_base import BASE
-from memberscope.attacks.boundary import Boundary
 from memberscope.attacks.calibrated import Calibrated
-from memberscope.attacks.confidence import Confidence
-from memberscope.attacks.entropy import Entropy
-from memberscope.attacks.gap import Gap
-from memberscope.attacks.gradient_norm import GradientNorm
 from memberscope.attacks.influence import IHA, SelfInfluence
 from memberscope.attacks.lira import LiRA
 from memberscope.attacks.lira_robust import RobustLiRA
-from memberscope.attacks.logit import Logit
-from memberscope.attacks.loss import Loss
-from memberscope.attacks.margin import Margin
-from memberscope.attacks.modified_entropy import ModifiedEntropy
 from memberscope.attacks.nasr import Nasr
-from memberscope.attacks.noise import Noise
 from memberscope.attacks.quantile import Quantile
 from memberscope.attacks.rmia import RMIA
+from memberscope.attacks.robustness import Augmentation, Boundary, Noise, Transfer
 from memberscope.attacks.shokri import Shokri
-from memberscope.attacks.transfer import Transfer
+from memberscope.attacks.threshold import Confidence, Entropy, Gap, GradientNorm, Logit, Loss, Margin, ModifiedEntropy
 from memberscope.errors import InputError
 from memberscope.types import Attack
 

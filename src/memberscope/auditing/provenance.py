@@ -5,10 +5,11 @@ from __future__ import annotations
 import platform
 from importlib.metadata import version
 
+from memberscope._digests import digest_array
 from memberscope.auditing.collect.collect import Collected
 from memberscope.auditing.collect.reference_models import Training
 from memberscope.auditing.documents.plan import Plan
-from memberscope.signals import digest_array, digest_records
+from memberscope.signals import digest_records
 
 
 def digest_inputs(plan: Plan, got: Collected, training: Training | None = None) -> dict[str, str]:

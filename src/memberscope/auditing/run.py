@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from memberscope._digests import digest_array
 from memberscope._version import Tool, get_tool_version
 from memberscope.auditing.collect.collect import Collected, Progress, collect_audit_data
 from memberscope.auditing.collect.measured_signals import TRANSFERRED, plan_searches, summarise_spent_queries
@@ -30,7 +31,7 @@ from memberscope.auditing.summary import collect_diagnostics, list_exposed_recor
 from memberscope.auditing.verdict.judge import judge_audit
 from memberscope.auditing.verdict.recompute import digest_account, digest_audit_arrays, estimate_by_budget, recompute_estimates
 from memberscope.auditing.verdict.repeated_audits import count_audit
-from memberscope.signals import Observed, Store, digest_array
+from memberscope.signals import Observed, Store
 from memberscope.types import Estimate, Ints, ThreatModel
 
 

@@ -67,9 +67,10 @@ def audit_into_folder(
     """Run `plan` on `subject` into the folder `out`, resuming what an earlier run of the same plan left there."""
     from rich.console import Console
 
+    from memberscope._files import write_bytes
     from memberscope.auditing import audit_subject
     from memberscope.reports import print_summary, write_all
-    from memberscope.signals import Store, write_bytes
+    from memberscope.signals import Store
 
     console = Console()
     mark = build_audit_identity(plan, subject, training)
@@ -88,7 +89,8 @@ def audit_into_folder(
 
 def build_audit_identity(plan: Plan, subject: Subject, training: Training | None = None) -> dict[str, Any]:
     """What makes an audit the same one: plan, records, membership, model and recipe, by content."""
-    from memberscope.signals import digest_array, digest_records
+    from memberscope._digests import digest_array
+    from memberscope.signals import digest_records
 
     mark: dict[str, Any] = {
         "plan": plan.digest(),

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from memberscope._numerics import softmax
 from memberscope.errors import InputError
 from memberscope.recipes import as_recipe
 from memberscope.recipes.fleet.observe_model import select_records, train_models
 from memberscope.recipes.fleet.tuning_cache import PLAIN
-from memberscope.signals import digest_records, softmax
+from memberscope.signals import digest_records
 from memberscope.signals.feature_domain import encode_in_domain
 from memberscope.targets import RestrictedTarget
 from memberscope.types import Bools, Floats, OutputDefence, Recipe, Records, Target

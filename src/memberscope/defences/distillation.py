@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from memberscope._numerics import softmax
 from memberscope.defences._students import StudentRecipe
 from memberscope.defences.regularization import require_torch_recipe
 from memberscope.errors import InputError
 from memberscope.recipes import Distilling
-from memberscope.signals import digest_records, softmax
+from memberscope.signals import digest_records
 from memberscope.targets import TorchTarget
 from memberscope.types import Bools, Recipe, Records
 

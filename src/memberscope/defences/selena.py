@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from memberscope._numerics import softmax
 from memberscope.defences._students import StudentRecipe
 from memberscope.defences.regularization import require_torch_recipe
 from memberscope.errors import InputError
-from memberscope.signals import softmax
 from memberscope.targets import TorchTarget
 from memberscope.types import Bools, Floats, Recipe, Records
 

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memberscope._files import write_bytes
 from memberscope.errors import InputError
 from memberscope.outputs.chain import Chain, parse_restriction
 from memberscope.outputs.hamp_output import HampOutput
 from memberscope.outputs.membership_classifier import SortedClassifier, digest_layers
 from memberscope.outputs.memguard import MemGuard
-from memberscope.signals import write_bytes
 from memberscope.types import Bools, Floats, OutputDefence
 
 FORMAT = "memberscope-fitted/1"

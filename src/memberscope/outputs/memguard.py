@@ -15,11 +15,11 @@ from typing import Literal, get_args
 import numpy as np
 from scipy.special import expit
 
+from memberscope._numerics import softmax
 from memberscope.errors import InputError
 from memberscope.outputs.membership_classifier import SortedClassifier, fit_sorted_classifier
 from memberscope.outputs.noise import hash_rows, map_to_uniform
 from memberscope.outputs.rounding import pick_top_classes
-from memberscope.signals import softmax
 from memberscope.types import Bools, Floats, Ints, Signal
 
 KEPT = 10.0  # weight of keeping the top class

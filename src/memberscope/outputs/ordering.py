@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from memberscope.defences import Rounding, TopK, parse_restriction
+from memberscope.outputs.chain import parse_restriction
 from memberscope.outputs.fitted_file import flatten_chain
+from memberscope.outputs.rounding import Rounding
+from memberscope.outputs.top_k import TopK
 
 NONE, LABEL = "none", "label"
 DIGITS = 16  # of a probability that is not rounded

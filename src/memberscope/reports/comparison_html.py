@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from memberscope._files import write_bytes
 from memberscope._html import build_content_policy, read_template
 from memberscope._text import format_percentage
 from memberscope.auditing import STRONGEST, Comparison
 from memberscope.auditing.documents.comparison import TrendPoint
 from memberscope.reports import comparison_terminal as words
-from memberscope.signals import write_bytes
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 640, 240, 56, 14, 40
 CLASSES = {"LEAKS_MORE": "fail", "NOT_MORE": "pass", "INCONCLUSIVE": "inconclusive"}

@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from memberscope._files import write_bytes
 from memberscope._html import build_content_policy, read_template
 from memberscope._text import format_number, format_percentage
 from memberscope.auditing.defend.frontier import FORMAT, Frontier, FrontierRow
 from memberscope.errors import InputError
 from memberscope.reports import select as lookup
-from memberscope.signals import write_bytes
 from memberscope.types import Estimate
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 520, 360, 52, 46, 12, 26

@@ -33,9 +33,10 @@ from memberscope.auditing.run import audit_subject
 from memberscope.auditing.scoring.score import score_attacks
 from memberscope.auditing.subject.subject import Subject, make_subject
 from memberscope.auditing.verdict.full_attack_set import AttackCoverage, build_adversary_view, list_full_set
-from memberscope.defences import BehindOutputs, Chain, Defended, expand_sweep, parse_defence, parse_restriction
+from memberscope.defences import BehindOutputs, Defended, expand_sweep, parse_defence
 from memberscope.errors import InputError, MemberscopeError
 from memberscope.frames.access import choose_rows
+from memberscope.outputs.chain import Chain, parse_restriction
 from memberscope.recipes import TorchRecipe, build_balanced_design
 from memberscope.recipes.fleet.execution import limit_threads
 from memberscope.recipes.fleet.observe_model import select_records, train_models

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from memberscope import _check
 from memberscope.attacks import find_attacks, list_attacks
 from memberscope.auditing.documents.policy import Policy
-from memberscope.defences import parse_restriction
 from memberscope.errors import InputError
+from memberscope.outputs.chain import parse_restriction
 from memberscope.signals import check_view
 from memberscope.statistics import (
     smallest_fpr,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from memberscope._digests import digest_array
 from memberscope._parallel import map_in_parallel
 from memberscope.auditing.documents.access_levels import format_level
 from memberscope.auditing.documents.plan import EstimateSettings, Plan
@@ -17,7 +18,6 @@ from memberscope.auditing.estimates.estimates import build_whole_part, estimate_
 from memberscope.auditing.estimates.strongest import estimate_strongest, list_scored_levels
 from memberscope.auditing.scoring.score_targets import summarise_spread
 from memberscope.auditing.verdict.judge import Judgement, judge_audit
-from memberscope.signals import digest_array
 from memberscope.types import Access, Estimate, ThreatModel
 
 

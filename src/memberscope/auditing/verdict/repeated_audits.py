@@ -6,8 +6,9 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from memberscope._files import write_bytes
 from memberscope.auditing.documents.plan import Plan
-from memberscope.signals import Store, write_bytes
+from memberscope.signals import Store
 
 FILE = "audits.json"
 NAMES = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")

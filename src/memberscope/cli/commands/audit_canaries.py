@@ -31,12 +31,12 @@ def run_canaries(options: Options, m: int, kind: Any, claimed: float | None, *, 
     Raises:
         InputError: There is no recipe, or there are too few non-members.
     """
+    from memberscope._files import write_bytes
     from memberscope.auditing import make_subject
     from memberscope.cli.options.build import build_plan, build_subject
     from memberscope.cli.run_audit import audit_into_folder
     from memberscope.recipes import draw_canaries, load_recipe, with_precision
     from memberscope.recipes.fleet.observe_model import select_records
-    from memberscope.signals import write_bytes
 
     if options.recipe is None:
         raise InputError(

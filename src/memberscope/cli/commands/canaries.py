@@ -128,7 +128,7 @@ def _write_table(path: Path, table: Columns) -> None:
 
     import numpy as np
 
-    from memberscope.signals import write_bytes
+    from memberscope._files import write_bytes
 
     if path.suffix == ".npz":
         packed = io.BytesIO()

@@ -59,6 +59,7 @@ def _run_defend(options: Options, *, overwrite: bool = False) -> Frontier:
 
     from rich.console import Console
 
+    from memberscope._files import write_bytes
     from memberscope.auditing.defend.sweep import SEARCHED, SweepOptions, list_sweep_attacks
     from memberscope.auditing.defend.sweep import sweep_defences as swept
     from memberscope.auditing.verify_document import name_audit_folder
@@ -67,7 +68,7 @@ def _run_defend(options: Options, *, overwrite: bool = False) -> Frontier:
     from memberscope.outputs.fitted_file import name_fitted_file, save_fitted
     from memberscope.reports import write_all, write_frontier
     from memberscope.reports.frontier import print_frontier
-    from memberscope.signals import Store, write_bytes
+    from memberscope.signals import Store
 
     if options.recipe is None:
         raise InputError("Expected a recipe to train defended models, got none. Add --recipe module:function.")

@@ -55,8 +55,8 @@ def write_audit_config(
 ) -> None:
     """Ask about the threat model and write audit.toml, and a CI job that audits each release if asked for."""
     from memberscope import _check
+    from memberscope._files import write_bytes
     from memberscope.cli.commands.ci_job import INCLUDE, choose_job_file, render_job
-    from memberscope.signals import write_bytes
     from memberscope.types import Access
 
     _check.check_rate("prior", prior)

@@ -18,7 +18,7 @@ def write_dashboard(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that were changed.")] = False,
 ) -> None:
     """Write dashboard.json (import it in Grafana) and rules.yml (name it in Prometheus' rule_files)."""
-    from memberscope.signals import write_bytes
+    from memberscope._files import write_bytes
 
     shipped = {name: (files("memberscope.guard") / "grafana" / name).read_bytes() for name in NAMES}
     for name, data in shipped.items():

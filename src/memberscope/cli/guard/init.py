@@ -22,9 +22,9 @@ def write_guard_policy(
     ] = False,
 ) -> None:
     """Write the least restrictive policy that the audit shows to be safe: exit 1 if none is, 3 if that is open."""
+    from memberscope._files import write_bytes
     from memberscope.policygen.candidates import choose_served_outputs, read_evidence
     from memberscope.policygen.guard_toml import draft_policy
-    from memberscope.signals import write_bytes
 
     if out.exists() and not force:
         raise InputError(f"Expected a new file, got {str(out)!r}, which is there. Choose another name or add --force.")
@@ -51,8 +51,8 @@ def fit_guard_defences(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Fit the policy's memguard and hamp_output to the served model's answers."""
-    from memberscope.defences import parse_restriction
     from memberscope.guard import read_policy
+    from memberscope.outputs.chain import parse_restriction
     from memberscope.outputs.fitted_file import fit_parts, has_fittable_part, save_fitted
 
     declared = read_policy(policy)

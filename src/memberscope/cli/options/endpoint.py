@@ -35,8 +35,9 @@ def build_endpoint_target(options: Options) -> LoadedTarget:
     Raises:
         InputError: A value is not usable, or the classes have names in the records and none in the options.
     """
-    from memberscope.targets import Endpoint, HttpTarget, LoadedTarget
+    from memberscope.targets import HttpTarget, LoadedTarget
     from memberscope.targets.http.transport import strip_url
+    from memberscope.wire.endpoint import Endpoint
 
     said = {key: getattr(options, key) for key in KEYS if getattr(options, key) is not None}
     if options.classes is not None:

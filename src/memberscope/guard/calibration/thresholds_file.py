@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from memberscope._files import write_bytes
 from memberscope.errors import InputError
 from memberscope.guard.calibration.thresholds import Tuned
 from memberscope.guard.detectors.boundary_search import BoundaryDetector
@@ -16,7 +17,6 @@ from memberscope.guard.detectors.membership_hits import Membership
 from memberscope.guard.detectors.monitor import STREAMS, DetectorSettings
 from memberscope.guard.detectors.near_copies import SIGNS, Probing
 from memberscope.guard.detectors.volume import Volume
-from memberscope.signals import write_bytes
 
 FORMAT = "memberscope-tuned/2"
 PARTS: dict[str, Any] = {

@@ -17,8 +17,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from memberscope._files import write_bytes
 from memberscope.errors import InputError
-from memberscope.signals import write_bytes
 
 FORMAT = "memberscope-key/1"
 Purpose = Literal["client", "record", "word", "project"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from memberscope.defences import parse_restriction
 from memberscope.guard.identity.client_identity import Client, Network, parse_network
 from memberscope.guard.policy.config import ClientLimits, GuardPolicy
+from memberscope.outputs.chain import parse_restriction
 from memberscope.outputs.fitted_file import load_fitted, with_fitted
 from memberscope.types import OutputDefence
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
+from memberscope._files import write_bytes
 from memberscope.errors import MemberscopeError
 from memberscope.guard.alerting.alerter import Tally, build_alerter
 from memberscope.guard.counters import Faulty
@@ -20,7 +21,6 @@ from memberscope.guard.monitor.responses import list_responses
 from memberscope.guard.policy.config import GuardPolicy
 from memberscope.guard.sketching.observations import join_observations
 from memberscope.guard.state.interface import ActiveResponse, StateError
-from memberscope.signals import write_bytes
 
 SAVED, TIDIED = 300.0, 3600.0  # seconds between snapshots; between looks for old files
 

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from memberscope._files import write_bytes
 from memberscope._html import build_content_policy, read_template
 from memberscope._text import format_percentage
 from memberscope.errors import InputError
 from memberscope.guard.replay.campaigns import FORMAT, HIGHEST, Replay, format_count_with_noun
-from memberscope.signals import write_bytes
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 760, 220, 58, 26, 30
 SHOWN, NAMED = 200, 8  # alarms and campaigns on the page, and clients in a campaign's card; replay.json has all

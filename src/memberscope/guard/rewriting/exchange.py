@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import orjson
 
-from memberscope.defences import Chain
 from memberscope.errors import InputError, TargetError
 from memberscope.guard.policy.config import ServingConfig
 from memberscope.guard.refused import RequestRefused
@@ -36,6 +35,7 @@ from memberscope.guard.rewriting.response_writer import (
     write_plain_answers,
     write_tensor_answer,
 )
+from memberscope.outputs.chain import Chain
 from memberscope.outputs.rounding import pick_top_classes
 from memberscope.types import Floats, Ints, OutputDefence
 from memberscope.wire.answers import DeclaredOutputs

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from memberscope._files import write_bytes
 from memberscope.errors import InputError
 from memberscope.guard.hashing.secret_key import Secret
-from memberscope.signals import write_bytes
 
 HONEY = 2  # what a honey record counts as; a member is 1
 

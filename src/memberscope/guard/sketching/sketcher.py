@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memberscope._files import write_bytes
 from memberscope.errors import InputError
 from memberscope.guard.hashing.secret_key import Secret
 from memberscope.guard.policy.config import Kind
@@ -26,7 +27,6 @@ from memberscope.guard.sketching.features import (
     scale_by_knots,
 )
 from memberscope.guard.sketching.observations import BINS, POINT
-from memberscope.signals import write_bytes
 from memberscope.wire.batch import Batch
 
 SAMPLE = 8192  # ordinary records that a sketch is fitted to, at most

@@ -6,7 +6,8 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from memberscope.signals import digest_array, digest_records
+from memberscope._digests import digest_array
+from memberscope.signals import digest_records
 
 if TYPE_CHECKING:
     from memberscope.recipes.fleet.fleet import TrainingJob

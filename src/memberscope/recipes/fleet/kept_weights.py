@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memberscope._files import write_bytes
 from memberscope.errors import InputError
-from memberscope.signals import Store, write_bytes
+from memberscope.signals import Store
 from memberscope.targets import SklearnTarget, TorchTarget
 from memberscope.types import Recipe, Target
 

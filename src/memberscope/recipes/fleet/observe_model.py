@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memberscope._numerics import softmax
 from memberscope.errors import InputError, MemberscopeError, TargetError
 from memberscope.frames.access import choose_rows
 from memberscope.signals import (
@@ -17,7 +18,6 @@ from memberscope.signals import (
     measure_signal,
     reduce_outputs,
     restrict_to_access,
-    softmax,
     transform_view,
     validate_outputs,
 )

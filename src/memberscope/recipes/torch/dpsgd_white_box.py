@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.recipes.torch.engine_choice import select_engine
-from memberscope.recipes.torch.engine_dpsgd_stacked import (
+from memberscope.recipes.torch.engines.choice import select_engine
+from memberscope.recipes.torch.engines.dpsgd_stacked import (
     Network,
     add_gradient_sums,
     compute_clip_factors,

@@ -13,7 +13,7 @@ from memberscope.errors import InputError
 from memberscope.recipes.dp_accounting import Proof, prove_epsilon
 from memberscope.recipes.function import pickle_by_value
 from memberscope.recipes.source_digest import digest_source
-from memberscope.recipes.torch.engine_choice import choose_engine_settings, select_engine
+from memberscope.recipes.torch.engines.choice import choose_engine_settings, select_engine
 from memberscope.recipes.torch.task import (
     Task,
     TorchSettings,

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memberscope._files import write_bytes
 from memberscope.auditing.documents.result import AttackScores, AuditArrays
 from memberscope.errors import InputError
-from memberscope.signals import write_bytes
 
 META = "memberscope"  # the file's one entry of metadata, in JSON
 

@@ -6,12 +6,12 @@ import os
 import shutil
 from pathlib import Path
 
+from memberscope._files import translate_disk_errors
 from memberscope.auditing import Result
 from memberscope.reports.files.arrays_file import write_arrays
 from memberscope.reports.files.records_csv import write_records
 from memberscope.reports.files.result_json import write_result
 from memberscope.reports.page.report_html import write_report
-from memberscope.signals import translate_disk_errors
 
 FILES = ("arrays.safetensors", "records.csv", "report.html", "result.json")
 

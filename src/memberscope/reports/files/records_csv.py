@@ -6,8 +6,8 @@ import csv
 import io
 from pathlib import Path
 
+from memberscope._files import write_bytes
 from memberscope.auditing import AuditArrays, hash_ids
-from memberscope.signals import write_bytes
 
 
 def write_records(arrays: AuditArrays, path: Path) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from memberscope._files import write_bytes
 from memberscope.auditing.documents.result import FORMAT, Result
 from memberscope.auditing.verdict.recompute import restore_plan
 from memberscope.errors import InputError
-from memberscope.signals import write_bytes
 
 
 def format_result_json(result: Result) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from memberscope._files import write_bytes
 from memberscope._html import build_content_policy, read_template
 from memberscope._text import format_number, format_percentage
 from memberscope.auditing import STRONGEST, Result, hash_ids
@@ -19,7 +20,6 @@ from memberscope.reports.page.access_matrix import build_matrix, name_omitted_at
 from memberscope.reports.page.audience_sections import build_sections
 from memberscope.reports.page.chart_data import build_budget_curves, build_budget_rows, build_charts, build_group_rows
 from memberscope.reports.page.standards_annex import compose_annex_paragraph, read_standards
-from memberscope.signals import write_bytes
 
 
 def _embed_json(data: Any) -> str:

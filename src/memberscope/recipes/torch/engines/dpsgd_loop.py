@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 from memberscope.recipes.torch.dpsgd_modules import import_opacus
-from memberscope.recipes.torch.engine_loop import build_optimiser, derive_dropout_seed
+from memberscope.recipes.torch.engines.loop import build_optimiser, derive_dropout_seed
 from memberscope.recipes.torch.poisson_sampling import (
     build_mechanism,
     build_noise_generator,

@@ -12,7 +12,7 @@ import numpy as np
 
 from memberscope.errors import InputError
 from memberscope.recipes.dp_accounting import Privacy
-from memberscope.recipes.torch import engine_dpsgd_loop, engine_dpsgd_stacked, engine_loop, engine_stacked, engine_vmap
+from memberscope.recipes.torch.engines import dpsgd_loop, dpsgd_stacked, loop, stacked, vmap
 from memberscope.recipes.torch.linear_layers import find_linear_layers
 from memberscope.recipes.torch.task import Engine, Task, TorchSettings, build_initial_module, build_tensors, flush_denormals
 from memberscope.types import Records
@@ -22,13 +22,13 @@ STEPS = 6  # measured steps a candidate, after a first one that is not counted
 WORTH = 0.97  # a larger stack loses more when a run is killed: it must be this much faster
 STACKS = {"cpu": (1, 2, 4, 8), "cuda": (1, 4, 16, 64)}
 ENGINES: dict[str, Callable[[Task], None]] = {
-    "matrices": engine_stacked.train_stacked_networks,
-    "vmap": engine_vmap.train_with_vmap,
-    "loop": engine_loop.train_in_loop,
+    "matrices": stacked.train_stacked_networks,
+    "vmap": vmap.train_with_vmap,
+    "loop": loop.train_in_loop,
 }
 PRIVATE: dict[str, Callable[[Task], None]] = {
-    "matrices": engine_dpsgd_stacked.train_private_networks,
-    "loop": engine_dpsgd_loop.train_private_in_loop,
+    "matrices": dpsgd_stacked.train_private_networks,
+    "loop": dpsgd_loop.train_private_in_loop,
 }
 
 
@@ -42,13 +42,10 @@ def select_engine(recipe: TorchSettings, module: Any) -> Callable[[Task], None]:
     table = ENGINES if recipe.privacy is None else PRIVATE
     if recipe.engine == "auto":
         return table[able[0]]
-    vmap = (
-        recipe.engine == "vmap"
-        and recipe.privacy is None
-        and engine_vmap.find_stacking_obstacle(module) is None
-        and not recipe.stop
+    can_stack = (
+        recipe.engine == "vmap" and recipe.privacy is None and vmap.find_stacking_obstacle(module) is None and not recipe.stop
     )
-    if recipe.engine not in (*able, "loop") and not vmap:
+    if recipe.engine not in (*able, "loop") and not can_stack:
         raise InputError(
             f"Expected a model that the engine {recipe.engine!r} can train, got another: {why}. Use engine='auto'."
         )
@@ -61,7 +58,7 @@ def list_engines(recipe: TorchSettings, module: Any) -> tuple[tuple[Engine, ...]
         return _list_private_engines(module)
     if not callable(recipe.loss) and find_linear_layers(module) is not None:
         return ("matrices", "loop"), "fully connected: stacked weights, batched matrix products"
-    odd = engine_vmap.find_stacking_obstacle(module) or ("training stops early" if recipe.stop else None)
+    odd = vmap.find_stacking_obstacle(module) or ("training stops early" if recipe.stop else None)
     if odd is not None:
         return ("loop",), f"one by one, since {odd}"
     if recipe.device == "cpu":

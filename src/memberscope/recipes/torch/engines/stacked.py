@@ -12,7 +12,7 @@ from typing import Any
 
 from memberscope.recipes.torch.batches import build_batch, iterate_steps
 from memberscope.recipes.torch.early_stopping import build_stopping_state
-from memberscope.recipes.torch.engine_loop import build_loss, derive_dropout_seed
+from memberscope.recipes.torch.engines.loop import build_loss, derive_dropout_seed
 from memberscope.recipes.torch.linear_layers import Layer, find_linear_layers
 from memberscope.recipes.torch.settings import SGD, Adam
 from memberscope.recipes.torch.task import Task, TorchSettings

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from memberscope.recipes.torch.batches import build_batch, iterate_steps
-from memberscope.recipes.torch.engine_loop import build_loss, build_optimiser, derive_dropout_seed, read_outputs
+from memberscope.recipes.torch.engines.loop import build_loss, build_optimiser, derive_dropout_seed, read_outputs
 from memberscope.recipes.torch.task import Task
 
 

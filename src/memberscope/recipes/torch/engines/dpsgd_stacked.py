@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from memberscope.recipes.torch.engine_loop import derive_dropout_seed
-from memberscope.recipes.torch.engine_stacked import (
+from memberscope.recipes.torch.engines.loop import derive_dropout_seed
+from memberscope.recipes.torch.engines.stacked import (
     Change,
     Stacked,
     apply_gradient,

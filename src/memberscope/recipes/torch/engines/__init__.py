@@ -1,0 +1,1 @@
+"""Engines that train the modules of a task: one by one, stacked, or by vmap; with DP-SGD or without."""
