@@ -107,7 +107,7 @@ def find_circles(graph: dict[str, set[str]]) -> list[list[str]]:
 
 
 def count_doors(trees: dict[str, tuple[Path, ast.Module]]) -> tuple[int, int]:
-    """Count imports from another room that name a module inside it, and all imports from other rooms."""
+    """Count imports from another room that name a file instead of a package, and all imports from other rooms."""
     inside, total = 0, 0
     for name, (_, tree) in trees.items():
         room = name.split(".")[1] if "." in name else ""
@@ -116,7 +116,7 @@ def count_doors(trees: dict[str, tuple[Path, ast.Module]]) -> tuple[int, int]:
             door = trees.get(".".join(parts[:2])) if len(parts) > 1 and parts[1] != room else None
             if door is not None and door[0].name == "__init__.py":
                 total += 1
-                inside += len(parts) > 2
+                inside += trees[module][0].name != "__init__.py"
     return inside, total
 
 

@@ -8,8 +8,8 @@ import pytest
 from memberscope._numerics import fill_hidden_probabilities
 from memberscope.attacks import Gap
 from memberscope.attacks._inputs import score_correctness
-from memberscope.defences import OUTPUT_DEFENCES
 from memberscope.errors import InputError, TargetError
+from memberscope.outputs import OUTPUT_DEFENCES
 from memberscope.outputs.chain import Chain, parse_restriction
 from memberscope.outputs.hamp_output import HampOutput
 from memberscope.outputs.label_only import LabelOnly

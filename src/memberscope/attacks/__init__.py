@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from importlib.metadata import entry_points
 
+from memberscope.attacks._inputs import true_class_log_probability, true_class_logit
+from memberscope.attacks._reference_stats import iterate_reference_blocks
 from memberscope.attacks.attack_r import AttackR
 from memberscope.attacks.bayes_base import BASE
 from memberscope.attacks.calibrated import Calibrated
@@ -104,9 +106,6 @@ GROUP = "memberscope.attacks"
 
 __all__ = [
     "ATTACKS",
-    "RMIA",
-    "VARIANTS",
-    "WHITE_BOX",
     "AttackR",
     "Augmentation",
     "BASE",
@@ -125,12 +124,18 @@ __all__ = [
     "Nasr",
     "Noise",
     "Quantile",
+    "RMIA",
     "RobustLiRA",
     "SelfInfluence",
     "Shokri",
     "Transfer",
-    "list_attacks",
+    "VARIANTS",
+    "WHITE_BOX",
     "find_attacks",
+    "iterate_reference_blocks",
+    "list_attacks",
+    "true_class_log_probability",
+    "true_class_logit",
 ]
 
 

@@ -17,7 +17,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -75,7 +75,7 @@ def _first_number(evidence: Evidence) -> Floats:
 
 
 @dataclass(frozen=True)
-class _OneStatistic:
+class _OneStatistic(ABC):
     """An attack whose score is `_statistic` of the evidence, shifted by the class's threshold if that is asked for."""
 
     thresholds: Thresholds = "global"
@@ -83,7 +83,6 @@ class _OneStatistic:
     _base: ClassVar[str] = ""
     _access: ClassVar[Access] = Access.PROBABILITIES
     _signals: ClassVar[tuple[Signal, ...]] = PROBABILITIES
-    _statistic: ClassVar[Callable[[Evidence], Floats]]
 
     @property
     def name(self) -> str:
@@ -103,6 +102,10 @@ class _OneStatistic:
         """
         return score_statistic(self._statistic, self, evidence)
 
+    @abstractmethod
+    def _statistic(self, evidence: Evidence) -> Floats:
+        """Give the number (n,) of each record; higher for likelier members."""
+
 
 @dataclass(frozen=True)
 class Gap(_OneStatistic):
@@ -119,7 +122,8 @@ class Gap(_OneStatistic):
     _access: ClassVar[Access] = Access.LABEL
     _signals: ClassVar[tuple[Signal, ...]] = ("labels", *PROBABILITIES)
 
-    _statistic = staticmethod(score_correctness)
+    def _statistic(self, evidence: Evidence) -> Floats:
+        return score_correctness(evidence)
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,8 @@ class Loss(_OneStatistic):
     _base: ClassVar[str] = "loss"
     _signals: ClassVar[tuple[Signal, ...]] = ("loss", *PROBABILITIES)
 
-    _statistic = staticmethod(true_class_log_probability)
+    def _statistic(self, evidence: Evidence) -> Floats:
+        return true_class_log_probability(evidence)
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,8 @@ class Confidence(_OneStatistic):
 
     _base: ClassVar[str] = "confidence"
 
-    _statistic = staticmethod(true_class_probability)
+    def _statistic(self, evidence: Evidence) -> Floats:
+        return true_class_probability(evidence)
 
 
 @dataclass(frozen=True)
@@ -168,7 +174,8 @@ class Entropy(_OneStatistic):
 
     _base: ClassVar[str] = "entropy"
 
-    _statistic = staticmethod(_negative_entropy)
+    def _statistic(self, evidence: Evidence) -> Floats:
+        return _negative_entropy(evidence)
 
 
 @dataclass(frozen=True)
@@ -184,7 +191,8 @@ class ModifiedEntropy(_OneStatistic):
 
     _base: ClassVar[str] = "modified_entropy"
 
-    _statistic = staticmethod(_negative_modified_entropy)
+    def _statistic(self, evidence: Evidence) -> Floats:
+        return _negative_modified_entropy(evidence)
 
 
 @dataclass(frozen=True)
@@ -200,7 +208,8 @@ class Margin(_OneStatistic):
 
     _base: ClassVar[str] = "margin"
 
-    _statistic = staticmethod(true_class_margin)
+    def _statistic(self, evidence: Evidence) -> Floats:
+        return true_class_margin(evidence)
 
 
 @dataclass(frozen=True)
@@ -216,7 +225,8 @@ class Logit(_OneStatistic):
 
     _base: ClassVar[str] = "logit"
 
-    _statistic = staticmethod(true_class_logit)
+    def _statistic(self, evidence: Evidence) -> Floats:
+        return true_class_logit(evidence)
 
 
 @dataclass(frozen=True)
@@ -238,4 +248,5 @@ class GradientNorm(_OneStatistic):
         """The model's parameters; known members and non-members only for thresholds a class."""
         return replace(super().needs, spec=SignalSpec("gradient_norm"))
 
-    _statistic = staticmethod(_first_number)
+    def _statistic(self, evidence: Evidence) -> Floats:
+        return _first_number(evidence)

@@ -1,6 +1,5 @@
 """Auditing: the plan, the run, the controls, the verdict and the result."""
 
-from memberscope._version import Tool
 from memberscope.auditing.api import audit, audit_signals, complete_plan, make_signals_subject
 from memberscope.auditing.collect.reference_models import Training
 from memberscope.auditing.compare.compare import compare
@@ -14,41 +13,46 @@ from memberscope.auditing.run import audit_subject
 from memberscope.auditing.subject.subject import Subject, hash_ids, make_subject
 from memberscope.auditing.verdict.recheck_controls import recompute_controls
 from memberscope.auditing.verdict.recompute import judge_again, recompute_estimates, verify_arrays, verify_verdict
+from memberscope.auditing.verify_document import NOBODY, name_audit_folder, parse_training_name, verify_frontier, verify_result
 
 __all__ = [
-    "COMPARISON_FORMAT",
-    "STRONGEST",
+    "AttackScores",
     "AuditArrays",
-    "EpsilonBound",
+    "COMPARISON_FORMAT",
     "Claim",
     "Comparison",
     "Control",
     "Cost",
+    "EpsilonBound",
+    "EstimateSettings",
     "ExposedRecord",
+    "NOBODY",
     "NotRun",
     "Plan",
     "Policy",
     "Result",
-    "AttackScores",
-    "EstimateSettings",
+    "STRONGEST",
     "Subject",
-    "Tool",
     "Training",
     "audit",
     "audit_signals",
-    "compare",
-    "verify_verdict",
-    "verify_arrays",
-    "hash_ids",
-    "load_policy",
-    "make_subject",
-    "parse_policy_table",
-    "compute_privacy_bounds",
-    "recompute_estimates",
-    "recompute_controls",
-    "judge_again",
     "audit_subject",
+    "compare",
     "complete_plan",
+    "compute_privacy_bounds",
+    "hash_ids",
+    "judge_again",
     "list_bundled_policies",
+    "load_policy",
     "make_signals_subject",
+    "make_subject",
+    "name_audit_folder",
+    "parse_policy_table",
+    "parse_training_name",
+    "recompute_controls",
+    "recompute_estimates",
+    "verify_arrays",
+    "verify_frontier",
+    "verify_result",
+    "verify_verdict",
 ]

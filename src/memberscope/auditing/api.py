@@ -16,7 +16,7 @@ from memberscope.auditing.documents.result import Result
 from memberscope.auditing.run import audit_subject
 from memberscope.auditing.subject.subject import Pair, Subject, check_subject, make_records, make_subject, order_signals
 from memberscope.errors import InputError
-from memberscope.frames.stacking import match_records
+from memberscope.frames import match_records
 from memberscope.recipes import Execution, as_recipe
 from memberscope.signals import Store
 from memberscope.targets import StoredSignals, StoredTarget, read_class_names, wrap

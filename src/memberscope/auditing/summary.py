@@ -18,7 +18,7 @@ from memberscope.auditing.estimates.strongest import find_verdict_level, list_ca
 from memberscope.auditing.subject.subject import hash_ids
 from memberscope.auditing.verdict.judge import report_power
 from memberscope.statistics import auc_value, roc, smallest_fpr
-from memberscope.targets.wrappers.query_budget import find_metered_target
+from memberscope.targets.wrappers import find_metered_target
 from memberscope.types import Access, Floats
 
 

@@ -22,7 +22,7 @@ from memberscope.auditing.verdict.recheck_controls import recompute_controls
 from memberscope.auditing.verdict.recompute import judge_again, verify_arrays, verify_verdict
 from memberscope.defences import parse_defence
 from memberscope.errors import InputError
-from memberscope.recipes.worst_case_canaries import GROUP, NATURAL
+from memberscope.recipes import GROUP, NATURAL
 from memberscope.types import Records
 
 NOBODY = Records(np.zeros((0, 1)), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.str_), {})

@@ -1,7 +1,4 @@
-"""Defences, one a file: what is done to a recipe, and what to a model's outputs before anybody sees them.
-
-An audit wraps a target in the same object that stands in front of the served model: what was measured is what is served.
-"""
+"""Defences of training, one a file: functions from a recipe to a recipe."""
 
 from memberscope.defences.behind_outputs import BehindOutputs
 from memberscope.defences.distillation import Distillation
@@ -11,45 +8,23 @@ from memberscope.defences.regularization import L2, Augment, Dropout, EarlyStopp
 from memberscope.defences.relaxloss import HAMP, RelaxLoss
 from memberscope.defences.selena import Selena
 from memberscope.defences.spec import Defended, expand_sweep, parse_defence
-from memberscope.outputs.chain import Chain, parse_restriction
-from memberscope.outputs.hamp_output import HampOutput
-from memberscope.outputs.label_only import LabelOnly
-from memberscope.outputs.memguard import MemGuard
-from memberscope.outputs.noise import OutputNoise
-from memberscope.outputs.rounding import Rounding, pick_top_classes
-from memberscope.outputs.temperature import Temperature
-from memberscope.outputs.top_k import TopK
-from memberscope.types import OutputDefence
-
-OUTPUT_DEFENCES: tuple[OutputDefence, ...] = (TopK(1), TopK(3), Rounding(2), Temperature(2.0), OutputNoise(0.5), LabelOnly())
 
 __all__ = [
     "BehindOutputs",
     "Augment",
-    "Chain",
     "DPSGD",
     "Defended",
     "Distillation",
     "Dropout",
-    "HampOutput",
     "HAMP",
     "L2",
-    "LabelOnly",
-    "MemGuard",
     "Mixup",
-    "OUTPUT_DEFENCES",
-    "OutputNoise",
     "EstimatorParameter",
     "RelaxLoss",
-    "Rounding",
     "Selena",
     "Setting",
     "LabelSmoothing",
     "EarlyStopping",
-    "Temperature",
-    "TopK",
     "parse_defence",
-    "parse_restriction",
     "expand_sweep",
-    "pick_top_classes",
 ]

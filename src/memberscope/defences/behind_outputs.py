@@ -12,10 +12,8 @@ import numpy as np
 from memberscope._numerics import softmax
 from memberscope.errors import InputError
 from memberscope.recipes import as_recipe
-from memberscope.recipes.fleet.observe_model import select_records, train_models
-from memberscope.recipes.fleet.tuning_cache import PLAIN
-from memberscope.signals import digest_records
-from memberscope.signals.feature_domain import encode_in_domain
+from memberscope.recipes.fleet import PLAIN, select_records, train_models
+from memberscope.signals import digest_records, encode_in_domain
 from memberscope.targets import RestrictedTarget
 from memberscope.types import Bools, Floats, OutputDefence, Recipe, Records, Target
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from memberscope.errors import InputError
-from memberscope.recipes.dp_accounting import Privacy
-from memberscope.recipes.torch.recipe import TorchRecipe
+from memberscope.recipes import Privacy, TorchRecipe
 from memberscope.types import Recipe
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from memberscope.defences.estimator_parameter import EstimatorParameter
 from memberscope.errors import InputError
 from memberscope.recipes import EarlyStoppingSettings, SklearnRecipe, TorchRecipe
-from memberscope.recipes.torch.settings import check_augmentation
+from memberscope.recipes.torch import check_augmentation
 from memberscope.types import Recipe
 
 

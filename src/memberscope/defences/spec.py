@@ -14,7 +14,7 @@ from memberscope.defences.regularization import L2, Augment, Dropout, EarlyStopp
 from memberscope.defences.relaxloss import HAMP, RelaxLoss
 from memberscope.defences.selena import Selena
 from memberscope.errors import InputError
-from memberscope.outputs.chain import KINDS, parse_restriction
+from memberscope.outputs import KINDS, parse_restriction
 from memberscope.types import Recipe, Records, TrainingDefence
 
 

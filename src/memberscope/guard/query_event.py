@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from memberscope.guard.policy.config import ServingConfig
 from memberscope.types import Ints
-from memberscope.wire.batch import Batch
+from memberscope.wire import Batch
 
 if TYPE_CHECKING:
     pass

@@ -1,1 +1,51 @@
-"""Output defences: functions from a model's outputs to what is answered, the same in an audit and in the guard."""
+"""Output defences, one a file: functions from a model's outputs to what is answered.
+
+An audit wraps a target in the same object that stands in front of the served model: what was measured is what is served.
+"""
+
+from memberscope.outputs.chain import KINDS, Chain, parse_restriction
+from memberscope.outputs.fitted_file import (
+    fit_parts,
+    has_fittable_part,
+    load_fitted,
+    name_fitted_file,
+    save_fitted,
+    with_fitted,
+)
+from memberscope.outputs.hamp_output import HampOutput
+from memberscope.outputs.label_only import LabelOnly
+from memberscope.outputs.memguard import MemGuard
+from memberscope.outputs.noise import OutputNoise
+from memberscope.outputs.ordering import LABEL, NONE, build_restrictiveness_key, can_derive_answers, shorten_defence_name
+from memberscope.outputs.rounding import Rounding, pick_top_classes
+from memberscope.outputs.temperature import Temperature
+from memberscope.outputs.top_k import TopK
+from memberscope.types import OutputDefence
+
+OUTPUT_DEFENCES: tuple[OutputDefence, ...] = (TopK(1), TopK(3), Rounding(2), Temperature(2.0), OutputNoise(0.5), LabelOnly())
+
+__all__ = [
+    "OUTPUT_DEFENCES",
+    "Chain",
+    "HampOutput",
+    "KINDS",
+    "LABEL",
+    "LabelOnly",
+    "MemGuard",
+    "NONE",
+    "OutputNoise",
+    "Rounding",
+    "Temperature",
+    "TopK",
+    "build_restrictiveness_key",
+    "can_derive_answers",
+    "fit_parts",
+    "has_fittable_part",
+    "load_fitted",
+    "name_fitted_file",
+    "parse_restriction",
+    "pick_top_classes",
+    "save_fitted",
+    "shorten_defence_name",
+    "with_fitted",
+]

@@ -14,19 +14,29 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from memberscope.auditing.defend.frontier import Frontier, FrontierRow
-from memberscope.auditing.documents.plan import Plan
-from memberscope.auditing.documents.policy import Claim, EpsilonClaim
-from memberscope.auditing.documents.result import Result
-from memberscope.auditing.estimates.strongest import STRONGEST
-from memberscope.auditing.verdict.claims import Tested, examine_claims
-from memberscope.auditing.verdict.full_attack_set import AttackCoverage, Place, measure_attack_coverage, select_parts
-from memberscope.auditing.verdict.judge import count_excess_records, count_good_references
-from memberscope.auditing.verdict.recompute import restore_plan
-from memberscope.auditing.verify_document import NOBODY, parse_training_name
+from memberscope.auditing import NOBODY, STRONGEST, Claim, Plan, Result, parse_training_name
+from memberscope.auditing.defend import Frontier, FrontierRow
+from memberscope.auditing.documents import EpsilonClaim
+from memberscope.auditing.verdict import (
+    AttackCoverage,
+    Place,
+    Tested,
+    count_excess_records,
+    count_good_references,
+    examine_claims,
+    measure_attack_coverage,
+    restore_plan,
+    select_parts,
+)
 from memberscope.defences import BehindOutputs, parse_defence
-from memberscope.outputs.fitted_file import name_fitted_file
-from memberscope.outputs.ordering import LABEL, NONE, build_restrictiveness_key, can_derive_answers, shorten_defence_name
+from memberscope.outputs import (
+    LABEL,
+    NONE,
+    build_restrictiveness_key,
+    can_derive_answers,
+    name_fitted_file,
+    shorten_defence_name,
+)
 from memberscope.reports import read_verified, read_verified_frontier
 from memberscope.types import Access
 

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from memberscope.guard.policy.config import parse_guard_policy
+from memberscope.guard import parse_guard_policy
 from memberscope.policygen.candidates import Candidate, GuardEvidence, MeasuredBound, format_rate_percent
 
 LIFETIME = "365d"  # a budget of queries about a record is full again after so long; an audit's attackers got theirs once

@@ -1,6 +1,6 @@
 """Recipes: how to train a model like the target, who is in which, and fleets of them."""
 
-from memberscope.recipes.canaries import draw_canaries
+from memberscope.recipes.canaries import draw_canaries, draw_canary_rows
 from memberscope.recipes.dp_accounting import Privacy, Proof, prove_epsilon
 from memberscope.recipes.fleet.execution import Execution
 from memberscope.recipes.fleet.fleet import ReferenceFleet, TrainingJob, train_fleet
@@ -10,28 +10,34 @@ from memberscope.recipes.sklearn import SklearnRecipe
 from memberscope.recipes.torch.losses import Distilling, HighEntropy, RelaxLossObjective
 from memberscope.recipes.torch.recipe import TorchRecipe
 from memberscope.recipes.torch.settings import SGD, Adam, EarlyStoppingSettings, Steps
+from memberscope.recipes.worst_case_canaries import COPY, GROUP, NATURAL, plant_canaries
 
 __all__ = [
-    "SGD",
     "Adam",
+    "COPY",
     "Distilling",
     "EarlyStoppingSettings",
     "Execution",
-    "ReferenceFleet",
     "FunctionRecipe",
+    "GROUP",
     "HighEntropy",
-    "TrainingJob",
+    "NATURAL",
     "Privacy",
     "Proof",
+    "ReferenceFleet",
     "RelaxLossObjective",
+    "SGD",
     "SklearnRecipe",
     "Steps",
     "TorchRecipe",
+    "TrainingJob",
     "as_recipe",
     "build_balanced_design",
-    "draw_canaries",
     "check_design",
+    "draw_canaries",
+    "draw_canary_rows",
     "load_recipe",
+    "plant_canaries",
     "prove_epsilon",
     "read_design",
     "train_fleet",

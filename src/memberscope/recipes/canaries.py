@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.frames.access import choose_rows
+from memberscope.frames import choose_rows
 from memberscope.types import Bools, Ints, Records
 
 Kind = Literal["natural", "mislabelled"]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError, UnmetNeedError
-from memberscope.signals.feature_domain import encode_in_domain
+from memberscope.signals import encode_in_domain
 from memberscope.types import Ints, Records
 
 WorstCase = Literal["mislabelled", "out_of_distribution", "near_duplicate"]

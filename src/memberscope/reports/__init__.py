@@ -14,30 +14,31 @@ from memberscope.reports.files.junit_xml import render_junit, write_junit
 from memberscope.reports.files.records_csv import is_records_file_current, write_records
 from memberscope.reports.files.result_json import format_result_json, read_result, result_schema, write_result
 from memberscope.reports.files.verified_files import read_verified, read_verified_frontier
-from memberscope.reports.frontier import frontier_schema, read_frontier, write_frontier
+from memberscope.reports.frontier import frontier_schema, print_frontier, read_frontier, write_frontier
 from memberscope.reports.page.report_html import render_report, write_report
 from memberscope.reports.terminal import print_summary
 
 __all__ = [
-    "print_comparison",
-    "format_comparison_json",
     "comparison_schema",
     "explain",
     "explain_record",
+    "format_comparison_json",
+    "format_result_json",
     "frontier_schema",
-    "render_junit",
+    "is_records_file_current",
+    "list_topics",
+    "print_comparison",
+    "print_frontier",
+    "print_summary",
     "read_arrays",
     "read_frontier",
     "read_result",
     "read_verified",
     "read_verified_frontier",
-    "render_report",
     "render_comparison",
-    "is_records_file_current",
+    "render_junit",
+    "render_report",
     "result_schema",
-    "print_summary",
-    "format_result_json",
-    "list_topics",
     "write_all",
     "write_arrays",
     "write_comparison",

@@ -9,7 +9,7 @@ from memberscope._files import write_bytes
 from memberscope._html import build_content_policy, read_template
 from memberscope._text import format_percentage
 from memberscope.auditing import STRONGEST, Comparison
-from memberscope.auditing.documents.comparison import TrendPoint
+from memberscope.auditing.documents import TrendPoint
 from memberscope.reports import comparison_terminal as words
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 640, 240, 56, 14, 40

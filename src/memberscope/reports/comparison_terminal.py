@@ -13,8 +13,7 @@ from rich.table import Table
 from memberscope._files import write_bytes
 from memberscope._text import format_percentage
 from memberscope.auditing import COMPARISON_FORMAT, STRONGEST, Comparison
-from memberscope.auditing.documents.access_levels import format_level
-from memberscope.auditing.documents.comparison import Compared, ValueWithLimits
+from memberscope.auditing.documents import Compared, ValueWithLimits, format_level
 
 COLOURS = {"LEAKS_MORE": "bold red", "NOT_MORE": "bold green", "INCONCLUSIVE": "bold yellow"}
 WORDS = {"LEAKS_MORE": "LEAKS MORE", "NOT_MORE": "NOT MORE", "INCONCLUSIVE": "INCONCLUSIVE"}

@@ -13,7 +13,7 @@ from rich.table import Table
 from memberscope._files import write_bytes
 from memberscope._html import build_content_policy, read_template
 from memberscope._text import format_number, format_percentage
-from memberscope.auditing.defend.frontier import FORMAT, Frontier, FrontierRow
+from memberscope.auditing.defend import FORMAT, Frontier, FrontierRow
 from memberscope.errors import InputError
 from memberscope.reports import select as lookup
 from memberscope.types import Estimate

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from memberscope._text import format_number, format_percentage
 from memberscope.auditing import STRONGEST, Result
-from memberscope.auditing.documents.access_levels import format_level
-from memberscope.auditing.verdict.repeated_audits import describe_repeats
+from memberscope.auditing.documents import format_level
+from memberscope.auditing.verdict import describe_repeats
 from memberscope.reports.next_step import Arguments, suggest_next_step
 from memberscope.reports.select import (
     describe_references,

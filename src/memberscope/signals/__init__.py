@@ -1,11 +1,10 @@
 """Signals: what is observed about each record under a model, paid for once, checked and cached here."""
 
-from memberscope._digests import digest_array
-from memberscope._files import translate_disk_errors, write_bytes
-from memberscope._numerics import softmax
-from memberscope.signals.collect import Observed, collect_outputs, validate_labels, validate_outputs
+from memberscope.signals.collect import PROBE, Observed, collect_outputs, validate_labels, validate_outputs
+from memberscope.signals.feature_domain import encode_in_domain
+from memberscope.signals.label_oracle import ask_top_labels
 from memberscope.signals.measure import measure_signal
-from memberscope.signals.measured import MeasuredSignal, is_measured, with_query_budget
+from memberscope.signals.measured import MeasuredSignal, build_single_stage, is_measured, with_query_budget
 from memberscope.signals.reduce import SignalRequest, reduce_outputs, restrict_to_access
 from memberscope.signals.store import Store, digest_records
 from memberscope.signals.views import check_view, transform_view
@@ -13,21 +12,21 @@ from memberscope.signals.views import check_view, transform_view
 __all__ = [
     "MeasuredSignal",
     "Observed",
-    "Store",
+    "PROBE",
     "SignalRequest",
-    "with_query_budget",
+    "Store",
+    "ask_top_labels",
+    "build_single_stage",
     "check_view",
     "collect_outputs",
-    "digest_array",
     "digest_records",
-    "translate_disk_errors",
+    "encode_in_domain",
     "is_measured",
     "measure_signal",
     "reduce_outputs",
     "restrict_to_access",
-    "softmax",
+    "transform_view",
     "validate_labels",
     "validate_outputs",
-    "transform_view",
-    "write_bytes",
+    "with_query_budget",
 ]

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from memberscope import _check
 from memberscope.errors import InputError, MemberscopeError, TargetError
-from memberscope.frames.access import slice_rows
+from memberscope.frames import slice_rows
 from memberscope.signals.store import Store, build_signal_key, digest_records
-from memberscope.targets.answers.tolerance import compute_simplex_tolerance
-from memberscope.targets.stored.answers import has_percentages
-from memberscope.targets.wrappers.query_budget import find_metered_target
+from memberscope.targets.answers import compute_simplex_tolerance
+from memberscope.targets.stored import has_percentages
+from memberscope.targets.wrappers import find_metered_target
 from memberscope.types import Floats, Ints, Records, Signal, SignalSpec, Target
 
 SURE = 20  # records whose logits all look like probabilities before they are taken for such

@@ -14,9 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import UnmetNeedError
-from memberscope.frames.access import is_frame, is_sparse
-from memberscope.frames.column_values import make_object_array
-from memberscope.frames.several_inputs import Inputs
+from memberscope.frames import Inputs, is_frame, is_sparse, make_object_array
 from memberscope.signals.domain import LARGEST, Decode, Domain, build_column_domain
 from memberscope.types import Floats
 

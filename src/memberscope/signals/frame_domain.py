@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import UnmetNeedError
-from memberscope.frames.access import list_values, name_columns, open_frame, rename_frame
-from memberscope.frames.column_values import as_words
+from memberscope.frames import as_words, list_values, name_columns, open_frame, rename_frame
 from memberscope.signals.domain import FEW, Domain, build_column_domain
 from memberscope.types import Bools, Floats
 

@@ -14,7 +14,7 @@ from memberscope.signals.collect import predict_labels
 from memberscope.signals.domain import Domain
 from memberscope.signals.measured import MeasuredSignal, Progress, read_parameter
 from memberscope.signals.reduce import find_top_class
-from memberscope.targets.wrappers.query_budget import find_metered_target
+from memberscope.targets.wrappers import find_metered_target
 from memberscope.types import Bools, Floats, Ints, Records, SignalSpec, Target
 
 CELLS = 2**22  # numbers in one batch of moved records

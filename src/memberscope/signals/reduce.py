@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope._numerics import fill_hidden_probabilities, round_to_40_bits, softmax
-from memberscope.attacks._inputs import true_class_log_probability, true_class_logit
+from memberscope.attacks import true_class_log_probability, true_class_logit
 from memberscope.errors import UnmetNeedError
 from memberscope.types import Access, Evidence, Floats, Ints, OutputDefence, Signal, SignalSpec
 

@@ -14,9 +14,7 @@ import numpy as np
 
 from memberscope._digests import digest_array, digest_named_arrays
 from memberscope._files import translate_disk_errors, write_bytes
-from memberscope.frames.access import is_frame, is_sparse, list_values, name_columns
-from memberscope.frames.column_values import make_object_array
-from memberscope.frames.stacking import convert_to_array
+from memberscope.frames import convert_to_array, is_frame, is_sparse, list_values, make_object_array, name_columns
 from memberscope.types import Floats, Records, SignalSpec
 
 

@@ -1,6 +1,5 @@
 """Targets: the audited model behind one method, `query`; the only rooms that know a framework."""
 
-from memberscope.frames.fitted_columns import list_target_columns
 from memberscope.targets.answers.output_kind import Outputs
 from memberscope.targets.files.trust import LoadedTarget, TrustSettings
 from memberscope.targets.frameworks.boosters import BoosterTarget
@@ -14,18 +13,16 @@ from memberscope.targets.loading.load import load_target
 from memberscope.targets.loading.wrap import read_class_names, resolve_n_classes, wrap
 from memberscope.targets.stored.signals import StoredSignals, StoredTarget, read_signals
 from memberscope.targets.tables import TableLayout, build_pair, read_pair, read_tables
+from memberscope.targets.tasks import refuse_continuous_labels
 from memberscope.targets.torch_modules.target import TorchTarget
 from memberscope.targets.wrappers.restricted import RestrictedTarget
-from memberscope.wire.endpoint import Endpoint
 
 __all__ = [
     "BoosterTarget",
-    "Endpoint",
     "FunctionTarget",
     "HttpTarget",
     "HuggingFaceTarget",
     "KerasTarget",
-    "TableLayout",
     "LoadedTarget",
     "OnnxTarget",
     "Outputs",
@@ -33,15 +30,16 @@ __all__ = [
     "SklearnTarget",
     "StoredSignals",
     "StoredTarget",
+    "TableLayout",
     "TorchTarget",
     "TrustSettings",
-    "read_class_names",
-    "resolve_n_classes",
-    "list_target_columns",
-    "load_target",
     "build_pair",
+    "load_target",
+    "read_class_names",
     "read_pair",
     "read_signals",
     "read_tables",
+    "refuse_continuous_labels",
+    "resolve_n_classes",
     "wrap",
 ]

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.frames.access import is_frame, read_frame_columns
-from memberscope.frames.column_values import is_missing
+from memberscope.frames import is_frame, is_missing, read_frame_columns
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError, TargetError
-from memberscope.frames.column_values import is_missing
+from memberscope.frames import is_missing
 from memberscope.wire.batch import as_json
 
 TYPES = {

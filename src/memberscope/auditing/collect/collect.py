@@ -29,10 +29,9 @@ from memberscope.auditing.subject.feature_matrix import reduce_features
 from memberscope.auditing.subject.subject import Subject, hash_ids, require_named_units, take_records
 from memberscope.errors import InputError, UnmetNeedError
 from memberscope.recipes import ReferenceFleet, TrainingJob, check_design
-from memberscope.recipes.fleet.attempts import Failure
-from memberscope.recipes.fleet.fleet import try_train_fleet
+from memberscope.recipes.fleet import Failure, try_train_fleet
 from memberscope.signals import Observed, SignalRequest, Store, collect_outputs, is_measured
-from memberscope.targets.wrappers.query_budget import find_metered_target
+from memberscope.targets.wrappers import find_metered_target
 from memberscope.types import Access, Attack, Evidence, Floats, Target
 
 Progress = Callable[[str, int, int], None]

@@ -12,9 +12,8 @@ from memberscope.auditing.documents.access_levels import Level, is_worth_running
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.subject.subject import Subject
 from memberscope.errors import MemberscopeError, TargetError, UnmetNeedError
-from memberscope.recipes.fleet.label_transfer import score_by_transfer
-from memberscope.signals import MeasuredSignal, Store, is_measured, measure_signal
-from memberscope.signals.measured import build_single_stage
+from memberscope.recipes.fleet import score_by_transfer
+from memberscope.signals import MeasuredSignal, Store, build_single_stage, is_measured, measure_signal
 from memberscope.types import Access, Evidence, Recipe, Records, SignalSpec, Target
 
 Seed = np.random.SeedSequence

@@ -14,7 +14,7 @@ from memberscope.auditing.documents.result import Control
 from memberscope.auditing.subject.subject import Subject
 from memberscope.errors import InputError
 from memberscope.recipes import Execution, ReferenceFleet, TrainingJob, build_balanced_design, check_design
-from memberscope.recipes.fleet.observe_model import find_top_confidence
+from memberscope.recipes.fleet import find_top_confidence
 from memberscope.signals import Observed, SignalRequest, is_measured
 from memberscope.statistics import DESCRIPTIVE, clopper_pearson
 from memberscope.types import Access, Bools, Evidence, Floats, Recipe, Records, SignalSpec

@@ -17,8 +17,7 @@ from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.subject.subject import Subject
 from memberscope.errors import InputError
 from memberscope.recipes import ReferenceFleet, TrainingJob, build_balanced_design
-from memberscope.recipes.fleet.attempts import Failure
-from memberscope.recipes.fleet.fleet import Progress, try_train_fleet
+from memberscope.recipes.fleet import Failure, Progress, try_train_fleet
 from memberscope.signals import Store
 from memberscope.types import Bools
 

@@ -19,7 +19,7 @@ from memberscope.auditing.verdict.claims import can_refute_claim
 from memberscope.auditing.verdict.full_attack_set import AdversaryView, build_adversary_view, has_searched
 from memberscope.auditing.verdict.judge import count_good_references
 from memberscope.errors import InputError
-from memberscope.recipes.worst_case_canaries import COPY, GROUP, NATURAL
+from memberscope.recipes import COPY, GROUP, NATURAL
 from memberscope.statistics import Interval, auc_interval, clopper_pearson, simultaneous_confidence, tpr_at_fpr
 from memberscope.types import Access, Bools, Estimate, Ints, Records
 

@@ -35,13 +35,10 @@ from memberscope.auditing.subject.subject import Subject, make_subject
 from memberscope.auditing.verdict.full_attack_set import AttackCoverage, build_adversary_view, list_full_set
 from memberscope.defences import BehindOutputs, Defended, expand_sweep, parse_defence
 from memberscope.errors import InputError, MemberscopeError
-from memberscope.frames.access import choose_rows
-from memberscope.outputs.chain import Chain, parse_restriction
-from memberscope.recipes import TorchRecipe, build_balanced_design
-from memberscope.recipes.fleet.execution import limit_threads
-from memberscope.recipes.fleet.observe_model import select_records, train_models
-from memberscope.recipes.fleet.tuning_cache import tune_recipe
-from memberscope.recipes.worst_case_canaries import COPY, GROUP, NATURAL, plant_canaries
+from memberscope.frames import choose_rows
+from memberscope.outputs import Chain, parse_restriction
+from memberscope.recipes import COPY, GROUP, NATURAL, TorchRecipe, build_balanced_design, plant_canaries
+from memberscope.recipes.fleet import limit_threads, select_records, train_models, tune_recipe
 from memberscope.signals import Store
 from memberscope.targets import RestrictedTarget
 from memberscope.types import Access, Bools, OutputDefence, Recipe, Records, Target

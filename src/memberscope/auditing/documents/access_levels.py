@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.outputs.chain import Chain, parse_restriction
-from memberscope.outputs.rounding import Rounding
-from memberscope.outputs.top_k import TopK
+from memberscope.outputs import Chain, Rounding, TopK, parse_restriction
 from memberscope.signals import SignalRequest, is_measured, restrict_to_access, with_query_budget
 from memberscope.types import (
     Access,

@@ -11,7 +11,7 @@ from memberscope import _check
 from memberscope.attacks import find_attacks, list_attacks
 from memberscope.auditing.documents.policy import Policy
 from memberscope.errors import InputError
-from memberscope.outputs.chain import parse_restriction
+from memberscope.outputs import parse_restriction
 from memberscope.signals import check_view
 from memberscope.statistics import (
     smallest_fpr,

@@ -13,9 +13,8 @@ import numpy as np
 
 from memberscope import _check
 from memberscope.errors import InputError
-from memberscope.statistics.epsilon.one_run import count_right_guesses, epsilon_one_run
-from memberscope.statistics.epsilon.one_run_canaries import Form
-from memberscope.statistics.epsilon.one_run_fdp import epsilon_one_run_fdp
+from memberscope.statistics import count_right_guesses, epsilon_one_run, epsilon_one_run_fdp
+from memberscope.statistics.epsilon import Form
 from memberscope.types import Bools, Floats
 
 SHARES = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)  # of the canaries that are guessed, each at an equal part of the significance

@@ -27,14 +27,10 @@ from memberscope.auditing.subject.subject import Subject, encode_groups, require
 from memberscope.auditing.verdict.claims import count_questions
 from memberscope.auditing.verdict.power import compute_detectable_rates, count_sides
 from memberscope.errors import InputError
-from memberscope.recipes.fleet.execution import limit_threads
-from memberscope.recipes.fleet.fleet import ResumeState, read_resume_state
-from memberscope.recipes.fleet.observe_model import train_models
-from memberscope.recipes.fleet.tuning_cache import tune_recipe
-from memberscope.signals import Store, is_measured
-from memberscope.signals.collect import PROBE
+from memberscope.recipes.fleet import ResumeState, limit_threads, read_resume_state, train_models, tune_recipe
+from memberscope.signals import PROBE, Store, is_measured
 from memberscope.statistics import smallest_fpr
-from memberscope.targets.wrappers.query_budget import find_metered_target
+from memberscope.targets.wrappers import find_metered_target
 from memberscope.types import Access, Attack
 
 

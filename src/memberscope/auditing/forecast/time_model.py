@@ -19,7 +19,7 @@ from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.subject.subject import Subject, take_records
 from memberscope.errors import MemberscopeError, TargetError
 from memberscope.signals import SignalRequest, is_measured
-from memberscope.targets.wrappers.query_budget import find_metered_target
+from memberscope.targets.wrappers import find_metered_target
 from memberscope.types import Access, Attack
 
 START = 1.5  # an audit of next to nothing

@@ -1,1 +1,5 @@
 """Attacks of the plan run on the evidence, cross-fitted where they learn."""
+
+from memberscope.auditing.scoring.crossfit import pool_scores
+
+__all__ = ["pool_scores"]

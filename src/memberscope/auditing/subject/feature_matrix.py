@@ -7,9 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.frames.access import count_rows, is_frame, is_sparse, list_values
-from memberscope.frames.column_values import as_words, convert_objects, make_object_array
-from memberscope.frames.stacking import convert_to_array
+from memberscope.frames import (
+    as_words,
+    convert_objects,
+    convert_to_array,
+    count_rows,
+    is_frame,
+    is_sparse,
+    list_values,
+    make_object_array,
+)
 from memberscope.types import Floats, Ints
 
 Keys = NDArray[np.uint64]

@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.frames.column_kinds import mark_missing
-from memberscope.frames.column_values import as_numpy
-from memberscope.targets.tasks import refuse_continuous_labels
+from memberscope.frames import as_numpy, mark_missing
+from memberscope.targets import refuse_continuous_labels
 from memberscope.types import Floats, Ints
-from memberscope.wire.answers import simplify_class_name
+from memberscope.wire import simplify_class_name
 
 SAMPLE = 1000  # records by which most features are told apart from the label
 

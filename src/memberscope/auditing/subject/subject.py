@@ -21,12 +21,10 @@ from memberscope.auditing.subject.labels import (
 )
 from memberscope.auditing.subject.unit_hints import IdLike, collect_columns, describe_independence, find_id_like_columns
 from memberscope.errors import InputError
-from memberscope.frames.access import choose_rows as chosen_rows
-from memberscope.frames.access import count_rows, is_frame, name_columns
-from memberscope.frames.datasets import read_dataset
-from memberscope.frames.several_inputs import read_inputs
+from memberscope.frames import choose_rows as chosen_rows
+from memberscope.frames import count_rows, is_frame, name_columns, read_dataset, read_inputs
 from memberscope.targets import StoredSignals, read_class_names, resolve_n_classes
-from memberscope.targets.tables.stack_as_fitted import stack_as_fitted
+from memberscope.targets.tables import stack_as_fitted
 from memberscope.types import Bools, Floats, Ints, Records, Target
 
 Pair = tuple[Any, Any]

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.frames.access import is_frame, list_values, name_columns
-from memberscope.frames.column_values import as_words
-from memberscope.targets.tables.identifiers import IdLike, find_id_like_columns
+from memberscope.frames import as_words, is_frame, list_values, name_columns
+from memberscope.targets.tables import IdLike, find_id_like_columns
 
 UNNAMED = 2  # columns of an array without names that may look like ids; where more do, they are measurements
 

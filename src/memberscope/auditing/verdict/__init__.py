@@ -1,1 +1,20 @@
 """From estimates and a policy to findings, a verdict and its words; and a stored result checked again."""
+
+from memberscope.auditing.verdict.claims import Tested, examine_claims
+from memberscope.auditing.verdict.full_attack_set import AttackCoverage, Place, measure_attack_coverage, select_parts
+from memberscope.auditing.verdict.judge import count_excess_records, count_good_references
+from memberscope.auditing.verdict.recompute import restore_plan
+from memberscope.auditing.verdict.repeated_audits import describe_repeats
+
+__all__ = [
+    "AttackCoverage",
+    "Place",
+    "Tested",
+    "count_excess_records",
+    "count_good_references",
+    "describe_repeats",
+    "examine_claims",
+    "measure_attack_coverage",
+    "restore_plan",
+    "select_parts",
+]

@@ -10,7 +10,7 @@ from memberscope.auditing.documents.access_levels import Level, format_level, is
 from memberscope.auditing.documents.result import AttackScores, AuditArrays, NotRun, Result
 from memberscope.auditing.estimates.estimates import AttackPart
 from memberscope.auditing.estimates.strongest import list_candidate_parts
-from memberscope.outputs.chain import parse_restriction
+from memberscope.outputs import parse_restriction
 from memberscope.signals import is_measured
 from memberscope.types import Access, Attack, ThreatModel
 

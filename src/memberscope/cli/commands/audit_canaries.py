@@ -36,7 +36,7 @@ def run_canaries(options: Options, m: int, kind: Any, claimed: float | None, *, 
     from memberscope.cli.options.build import build_plan, build_subject
     from memberscope.cli.run_audit import audit_into_folder
     from memberscope.recipes import draw_canaries, load_recipe, with_precision
-    from memberscope.recipes.fleet.observe_model import select_records
+    from memberscope.recipes.fleet import select_records
 
     if options.recipe is None:
         raise InputError(
@@ -84,9 +84,8 @@ def _train_with_canaries(
     import numpy as np
 
     from memberscope.recipes import TorchRecipe
-    from memberscope.recipes.fleet.observe_model import select_records, train_models
-    from memberscope.recipes.torch.dpsgd_white_box import train_and_score_canaries
-    from memberscope.recipes.torch.linear_layers import find_linear_layers
+    from memberscope.recipes.fleet import select_records, train_models
+    from memberscope.recipes.torch import find_linear_layers, train_and_score_canaries
     from memberscope.targets import wrap
 
     if isinstance(recipe, TorchRecipe) and recipe.privacy is not None and find_linear_layers(recipe.built()) is not None:
@@ -100,7 +99,7 @@ def _concatenate_records(first: Records, second: Records) -> Records:
     """Both, one after the other."""
     import numpy as np
 
-    from memberscope.frames.stacking import stack_sides
+    from memberscope.frames import stack_sides
     from memberscope.types import Records
 
     ids = np.concatenate([first.ids, second.ids])

@@ -11,7 +11,7 @@ from memberscope.errors import InputError
 
 if TYPE_CHECKING:
     from memberscope.auditing import EpsilonBound
-    from memberscope.targets.tables.columns import Columns
+    from memberscope.targets.tables import Columns
 
 app = typer.Typer(help="Plant canaries in a training run, and bound epsilon by them.", no_args_is_help=True)
 
@@ -33,7 +33,7 @@ def export_canaries(
 
     import numpy as np
 
-    from memberscope.recipes.canaries import draw_canary_rows
+    from memberscope.recipes import draw_canary_rows
 
     given, others = _read_table_as_written(members), _read_table_as_written(pool)
     if set(given) != set(others):
@@ -67,7 +67,7 @@ def score_canaries(
     claimed: Annotated[float | None, typer.Option(help="Epsilon that the training claims; exit 1 if it is refuted.")] = None,
 ) -> None:
     """Print the lower bounds on epsilon that the canaries prove, with what each assumes."""
-    from memberscope.auditing.estimates.epsilon_bounds import compute_privacy_bounds
+    from memberscope.auditing import compute_privacy_bounds
     from memberscope.reports import read_arrays, read_result
 
     found, arrays = read_result(result), read_arrays(result)
@@ -113,9 +113,7 @@ def _read_table_as_written(path: Path) -> Columns:
     """
     import numpy as np
 
-    from memberscope.targets.tables.files import TEXT, find_suffix
-    from memberscope.targets.tables.read_columns import read_columns
-    from memberscope.targets.tables.text import read_words
+    from memberscope.targets.tables import TEXT, find_suffix, read_columns, read_words
 
     if find_suffix(path) in TEXT and path.is_file():
         return {name: np.array(words) for name, words in read_words(path)}

@@ -26,7 +26,7 @@ def compare_audits(
     from rich.console import Console
 
     from memberscope.auditing import compare as compared
-    from memberscope.auditing.documents.comparison import Baseline
+    from memberscope.auditing.documents import Baseline
     from memberscope.errors import InputError
     from memberscope.reports import print_comparison, write_comparison, write_comparison_page
 

@@ -13,7 +13,7 @@ from memberscope.cli.options.flags import add_flags, declare_judging_flags, decl
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
-    from memberscope.auditing.defend.frontier import Frontier
+    from memberscope.auditing.defend import Frontier
     from memberscope.cli.options.keys import Options
 
 USUAL = (
@@ -60,14 +60,13 @@ def _run_defend(options: Options, *, overwrite: bool = False) -> Frontier:
     from rich.console import Console
 
     from memberscope._files import write_bytes
-    from memberscope.auditing.defend.sweep import SEARCHED, SweepOptions, list_sweep_attacks
-    from memberscope.auditing.defend.sweep import sweep_defences as swept
-    from memberscope.auditing.verify_document import name_audit_folder
+    from memberscope.auditing import name_audit_folder
+    from memberscope.auditing.defend import SEARCHED, SweepOptions, list_sweep_attacks
+    from memberscope.auditing.defend import sweep_defences as swept
     from memberscope.cli.options.build import build_plan, build_subject, build_training
     from memberscope.cli.run_audit import build_audit_identity, refuse_other_result, show_progress
-    from memberscope.outputs.fitted_file import name_fitted_file, save_fitted
-    from memberscope.reports import write_all, write_frontier
-    from memberscope.reports.frontier import print_frontier
+    from memberscope.outputs import name_fitted_file, save_fitted
+    from memberscope.reports import print_frontier, write_all, write_frontier
     from memberscope.signals import Store
 
     if options.recipe is None:

@@ -42,7 +42,7 @@ def _list_entries(kind: Kind) -> list[str]:
             f"{name}: {' '.join(claim.sentence() for claim in load_policy(name).claims())}" for name in list_bundled_policies()
         ]
     if kind is Kind.STANDARDS:
-        from memberscope.reports.page.standards_annex import read_standards
+        from memberscope.reports.page import read_standards
 
         return [f"{entry['id']}: {entry['title']}" for entry in read_standards()]
     if kind is Kind.TOPICS:

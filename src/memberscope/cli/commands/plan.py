@@ -20,7 +20,7 @@ from memberscope.cli.options.flags import (
 
 if TYPE_CHECKING:
     from memberscope.auditing import Plan, Subject, Training
-    from memberscope.auditing.forecast.time_model import Seconds
+    from memberscope.auditing.forecast import Seconds
 
 
 @add_flags(declare_record_flags, declare_training_flags, declare_judging_flags, declare_audit_flags, declare_endpoint_flags)
@@ -56,8 +56,7 @@ def _preview_audit(
     """
     from dataclasses import replace
 
-    from memberscope.auditing.forecast.dry_run import forecast_audit, measure_training_seconds
-    from memberscope.auditing.forecast.time_model import time_target
+    from memberscope.auditing.forecast import forecast_audit, measure_training_seconds, time_target
     from memberscope.signals import Store
 
     store = Store(left) if left is not None else None

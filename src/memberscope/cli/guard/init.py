@@ -23,8 +23,7 @@ def write_guard_policy(
 ) -> None:
     """Write the least restrictive policy that the audit shows to be safe: exit 1 if none is, 3 if that is open."""
     from memberscope._files import write_bytes
-    from memberscope.policygen.candidates import choose_served_outputs, read_evidence
-    from memberscope.policygen.guard_toml import draft_policy
+    from memberscope.policygen import choose_served_outputs, draft_policy, read_evidence
 
     if out.exists() and not force:
         raise InputError(f"Expected a new file, got {str(out)!r}, which is there. Choose another name or add --force.")
@@ -52,8 +51,7 @@ def fit_guard_defences(
 ) -> None:
     """Fit the policy's memguard and hamp_output to the served model's answers."""
     from memberscope.guard import read_policy
-    from memberscope.outputs.chain import parse_restriction
-    from memberscope.outputs.fitted_file import fit_parts, has_fittable_part, save_fitted
+    from memberscope.outputs import fit_parts, has_fittable_part, parse_restriction, save_fitted
 
     declared = read_policy(policy)
     allowed = [*declared.clients, declared.default]

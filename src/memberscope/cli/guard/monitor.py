@@ -10,11 +10,11 @@ import typer
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
-    from memberscope.guard.hashing.secret_key import Secret
-    from memberscope.guard.monitor.artifacts import MonitorArtifacts
-    from memberscope.guard.policy.config import GuardPolicy
-    from memberscope.guard.replay.log_reader import Log
-    from memberscope.wire.batch import Batch
+    from memberscope.guard import GuardPolicy
+    from memberscope.guard.hashing import Secret
+    from memberscope.guard.monitor import MonitorArtifacts
+    from memberscope.guard.replay import Log
+    from memberscope.wire import Batch
 
 POLICY = Annotated[Path, typer.Option(help="guard.toml; its [monitor] names the files.")]
 
@@ -33,10 +33,9 @@ def prepare_monitor(
     rotate: Annotated[bool, typer.Option("--rotate", help="Draw a new key; everything is made anew with it.")] = False,
 ) -> None:
     """Make the key, the sketch, and salted fingerprints of the training set."""
-    from memberscope.guard.hashing.secret_key import write_secrets
-    from memberscope.guard.policy.config import read_policy
-    from memberscope.guard.sketching.fingerprints import Fingerprints, write_fingerprints
-    from memberscope.guard.sketching.sketcher import Sketcher, write_sketcher
+    from memberscope.guard import read_policy
+    from memberscope.guard.hashing import write_secrets
+    from memberscope.guard.sketching import Fingerprints, Sketcher, write_fingerprints, write_sketcher
 
     declared = read_policy(policy)
     watch = declared.monitor
@@ -72,9 +71,9 @@ def tune_monitor(
     """Find thresholds with a stated false-alarm rate on a benign log."""
     from dataclasses import replace
 
-    from memberscope.guard.calibration.thresholds import tune_detectors as tuned_on
-    from memberscope.guard.calibration.thresholds_file import write_tuned
-    from memberscope.guard.replay.log_reader import Log, list_log_files
+    from memberscope.guard.calibration import tune_detectors as tuned_on
+    from memberscope.guard.calibration import write_tuned
+    from memberscope.guard.replay import Log, list_log_files
 
     declared, equipment = _read_monitor_setup(policy)
     if declared.monitor.tuned is None:
@@ -104,9 +103,7 @@ def replay_logs(
     out: Annotated[Path, typer.Option(help="Folder for campaigns.html and replay.json.")] = Path("memberscope-replay"),
 ) -> None:
     """Look at a log as the live monitor would: exit 1 where it finds campaigns, 3 without thresholds."""
-    from memberscope.guard.replay.campaigns_page import write_replay
-    from memberscope.guard.replay.log_reader import Log, list_log_files
-    from memberscope.guard.replay.replay import build_fresh_monitor, build_replay, collect_alarms
+    from memberscope.guard.replay import Log, build_fresh_monitor, build_replay, collect_alarms, list_log_files, write_replay
 
     declared, equipment = _read_monitor_setup(policy)
     paths = list_log_files(log)
@@ -132,8 +129,8 @@ def _read_monitor_setup(path: Path) -> tuple[GuardPolicy, MonitorArtifacts]:
     Raises:
         InputError: The monitor is not set up.
     """
-    from memberscope.guard.monitor.artifacts import has_monitor, load_monitor_artifacts
-    from memberscope.guard.policy.config import read_policy
+    from memberscope.guard import read_policy
+    from memberscope.guard.monitor import has_monitor, load_monitor_artifacts
 
     declared = read_policy(path)
     missing = declared.monitor.tuned is not None and not declared.path(declared.monitor.tuned).is_file()
@@ -147,7 +144,7 @@ def _read_monitor_setup(path: Path) -> tuple[GuardPolicy, MonitorArtifacts]:
 
 def _extend_secrets(path: Path, rotate: bool) -> list[Secret]:
     """The secrets of a key file, with a fresh one at the end where there is none or it is to `rotate`; nothing is written."""
-    from memberscope.guard.hashing.secret_key import Secret, read_secrets
+    from memberscope.guard.hashing import Secret, read_secrets
 
     kept = read_secrets(path) if path.is_file() else []
     return [*kept, Secret.new()] if rotate or not kept else kept
@@ -173,11 +170,10 @@ def _read_batch(path: Path, policy: GuardPolicy, drop: list[str] | None) -> Batc
     Raises:
         InputError: The file is not usable, or a column to drop is not there.
     """
-    from memberscope.frames.access import is_frame
-    from memberscope.targets.tables import TableLayout
-    from memberscope.targets.tables.files import read_table
-    from memberscope.targets.tables.records import build_model_inputs, is_numeric_column
-    from memberscope.wire.batch import build_request_batch
+    from memberscope.frames import is_frame
+    from memberscope.targets import TableLayout
+    from memberscope.targets.tables import build_model_inputs, is_numeric_column, read_table
+    from memberscope.wire import build_request_batch
 
     table = read_table(path).columns
     missing = [name for name in drop or [] if name not in table]

@@ -36,8 +36,7 @@ def serve_guarded_model(
     if missing:
         raise InputError(f"Expected {missing[0]} for the guard, got none. Run pip install 'memberscope[guard]'.")
 
-    from memberscope.guard.server.serve import serve_guard
-    from memberscope.guard.server.worker import Run
+    from memberscope.guard.server import Run, serve_guard
 
     settings = Run(
         upstream=upstream,

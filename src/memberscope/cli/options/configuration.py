@@ -130,7 +130,7 @@ def _read_policy_section(table: Any, path: Path) -> Any:
     Raises:
         InputError: It is no table, or has `use` beside claims, one of which would be ignored.
     """
-    from memberscope.auditing.documents.policy import list_bundled_policies
+    from memberscope.auditing import list_bundled_policies
 
     if not isinstance(table, dict):
         raise InputError(

@@ -36,8 +36,8 @@ def build_endpoint_target(options: Options) -> LoadedTarget:
         InputError: A value is not usable, or the classes have names in the records and none in the options.
     """
     from memberscope.targets import HttpTarget, LoadedTarget
-    from memberscope.targets.http.transport import strip_url
-    from memberscope.wire.endpoint import Endpoint
+    from memberscope.targets.http import strip_url
+    from memberscope.wire import Endpoint
 
     said = {key: getattr(options, key) for key in KEYS if getattr(options, key) is not None}
     if options.classes is not None:

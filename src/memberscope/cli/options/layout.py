@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 
 def build_table_layout(options: Options, target: Target) -> TableLayout:
     """Which columns of the user's tables are what, as the options and the model say."""
-    from memberscope.frames.column_kinds import read_kinds
-    from memberscope.frames.fitted_columns import list_target_columns
+    from memberscope.frames import list_target_columns, read_kinds
     from memberscope.targets import TableLayout
     from memberscope.targets.tables import find_fitted_columns, is_text_model
 

@@ -30,7 +30,8 @@ NAMES = {bool: "true or false", int: "whole number", float: "number", str: "text
 
 def render_configuration_page() -> str:
     """Write the page as Markdown."""
-    from memberscope.auditing.documents.policy import EXAMPLES, KINDS, Policy
+    from memberscope.auditing import Policy
+    from memberscope.auditing.documents import EXAMPLES, KINDS
 
     parts = [HEAD]
     for section, names in SECTIONS.items():

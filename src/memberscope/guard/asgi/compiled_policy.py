@@ -19,7 +19,7 @@ from memberscope.guard.rewriting.exchange import Exchange, coarsen_defence
 from memberscope.guard.state.interface import Bucket
 from memberscope.guard.state.token_buckets import build_buckets
 from memberscope.types import OutputDefence
-from memberscope.wire.batch import Batch
+from memberscope.wire import Batch
 
 BUSY = "Expected fewer requests at once. Send it again a little later."
 Identify = Callable[[Mapping[str, Any]], Client]

@@ -52,7 +52,7 @@ from memberscope.guard.state.in_memory import MemoryState
 from memberscope.guard.state.interface import State, StateError
 from memberscope.guard.state.token_buckets import format_retry_after
 from memberscope.types import Ints, OutputDefence
-from memberscope.wire.batch import Batch
+from memberscope.wire import Batch
 
 NO_LABELS = np.full(64, -1, dtype=np.int64)
 NO_LABELS.flags.writeable = False

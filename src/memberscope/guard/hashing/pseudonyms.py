@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from memberscope.wire.batch import Batch
+from memberscope.wire import Batch
 
 LONGEST = 300  # characters of a client's text that is remembered
 

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 
 from memberscope.guard.identity.client_identity import Client, Network, parse_network
 from memberscope.guard.policy.config import ClientLimits, GuardPolicy
-from memberscope.outputs.chain import parse_restriction
-from memberscope.outputs.fitted_file import load_fitted, with_fitted
+from memberscope.outputs import load_fitted, parse_restriction, with_fitted
 from memberscope.types import OutputDefence
 
 DEFAULT = "default"

@@ -15,7 +15,7 @@ import numpy as np
 from memberscope.guard.policy.config import ServingConfig
 from memberscope.guard.query_event import QueryEvent
 from memberscope.types import Ints
-from memberscope.wire.batch import Batch
+from memberscope.wire import Batch
 
 WAITING, WEIGHT = 100_000, 2**26  # records that may wait, and bytes of them
 GATHERED = 0.02  # seconds in which queries gather to be looked at together

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from memberscope.errors import InputError
-from memberscope.outputs.chain import parse_restriction
-from memberscope.wire.endpoint import Endpoint
+from memberscope.outputs import parse_restriction
+from memberscope.wire import Endpoint
 
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 Detector = Literal["volume", "probing", "boundary", "membership", "coverage"]

@@ -7,7 +7,7 @@ import logging
 from memberscope.errors import InputError
 from memberscope.guard.logs.operational_log import log_event
 from memberscope.guard.policy.config import GuardPolicy
-from memberscope.outputs.ordering import LABEL, NONE, can_derive_answers
+from memberscope.outputs import LABEL, NONE, can_derive_answers
 
 ADVICE = "Repair restrict, or audit it and run guard init again; --allow-looser serves it all the same"
 

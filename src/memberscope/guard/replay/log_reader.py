@@ -22,7 +22,7 @@ from memberscope.guard.sketching.observations import (
     require_finite_log_values,
 )
 from memberscope.guard.sketching.sketcher import Sketcher
-from memberscope.wire.answers import parse_outputs
+from memberscope.wire import parse_outputs
 
 SIZE = 4096
 LONGEST = 2**26  # bytes of a line

@@ -35,12 +35,9 @@ from memberscope.guard.rewriting.response_writer import (
     write_plain_answers,
     write_tensor_answer,
 )
-from memberscope.outputs.chain import Chain
-from memberscope.outputs.rounding import pick_top_classes
+from memberscope.outputs import Chain, pick_top_classes
 from memberscope.types import Floats, Ints, OutputDefence
-from memberscope.wire.answers import DeclaredOutputs
-from memberscope.wire.json_path import Step, build_document, parse_path, pick_value
-from memberscope.wire.protocols import TemplatedJSON
+from memberscope.wire import DeclaredOutputs, Step, TemplatedJSON, build_document, parse_path, pick_value
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +58,7 @@ class Exchange:
     >>> query = exchange.query(b'{"inputs": [[1, 2]]}', restricted=True)
     >>> len(query.batch), query.body
     (1, b'{"inputs":[[1,2]]}')
-    >>> from memberscope.defences import parse_restriction
+    >>> from memberscope.outputs import parse_restriction
     >>> exchange.answer(b'{"predictions": [[0.26, 0.74]], "trace": 7}', 1, restriction("round:1"))[0]
     b'{"predictions":[[0.3,0.7]]}'
     """
@@ -167,7 +164,7 @@ class Exchange:
 def _defend_answer_outputs(outputs: Floats, declared: DeclaredOutputs, defence: OutputDefence) -> tuple[Floats, str]:
     """The outputs after `defence`, as an audit behind it sees them, and what they are: labels stay labels, logits become probabilities.
 
-    >>> from memberscope.defences import parse_restriction
+    >>> from memberscope.outputs import parse_restriction
     >>> _defend_answer_outputs(np.array([[0.0, 0.0]]), DeclaredOutputs("logits", n=2), restriction("round:2"))
     (array([[0.5, 0.5]]), 'probabilities')
     """
@@ -190,7 +187,7 @@ def find_answered_classes(outputs: Floats, signal: str) -> Ints:
 def coarsen_defence(defence: OutputDefence | None, more: OutputDefence) -> OutputDefence:
     """`defence` and then `more`; labels cannot be coarser.
 
-    >>> from memberscope.defences import parse_restriction
+    >>> from memberscope.outputs import parse_restriction
     >>> coarsen_defence(restriction("round:2"), restriction("label")).name
     'round:2+label'
     """

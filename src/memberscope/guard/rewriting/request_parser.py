@@ -11,9 +11,7 @@ import orjson
 from numpy.typing import NDArray
 
 from memberscope.guard.refused import RequestRefused
-from memberscope.wire.batch import Batch
-from memberscope.wire.json_path import Step, pick_value
-from memberscope.wire.protocols import fill_template
+from memberscope.wire import Batch, Step, fill_template, pick_value
 
 DEEPEST = 16  # lists within lists in a record
 KEYS = frozenset(("id", "inputs", "outputs", "parameters"))

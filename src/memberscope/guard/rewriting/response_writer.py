@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 
 from memberscope.errors import TargetError
 from memberscope.types import Floats
-from memberscope.wire.answers import DeclaredOutputs, parse_outputs
-from memberscope.wire.protocols import read_list
-from memberscope.wire.tensors import read_tensor_array
+from memberscope.wire import DeclaredOutputs, parse_outputs, read_list, read_tensor_array
 
 NUMPY = orjson.OPT_SERIALIZE_NUMPY
 NAMED = ("model_name", "model_version", "id")

@@ -1,1 +1,6 @@
 """The guard as a server process: assembly, workers, reload and the admin interface."""
+
+from memberscope.guard.server.serve import serve_guard
+from memberscope.guard.server.worker import Run
+
+__all__ = ["Run", "serve_guard"]

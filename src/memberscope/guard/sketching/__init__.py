@@ -1,1 +1,6 @@
 """Sketches of queries: features, near-duplicates and fingerprints."""
+
+from memberscope.guard.sketching.fingerprints import Fingerprints, write_fingerprints
+from memberscope.guard.sketching.sketcher import Sketcher, write_sketcher
+
+__all__ = ["Fingerprints", "Sketcher", "write_fingerprints", "write_sketcher"]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from memberscope.errors import InputError
 from memberscope.guard.hashing.secret_key import Secret
 from memberscope.guard.sketching.observations import BINS, POINT
-from memberscope.wire.batch import Batch
+from memberscope.wire import Batch
 
 Numbers = NDArray[np.float32]
 KNOTS = 8  # pieces of the scale of one column

@@ -27,7 +27,7 @@ from memberscope.guard.sketching.features import (
     scale_by_knots,
 )
 from memberscope.guard.sketching.observations import BINS, POINT
-from memberscope.wire.batch import Batch
+from memberscope.wire import Batch
 
 SAMPLE = 8192  # ordinary records that a sketch is fitted to, at most
 NEAR = 0.02  # share of ordinary records that have a neighbour within the radius

@@ -1,1 +1,23 @@
 """Reference models: who is in which, where they are trained, and what is kept of them."""
+
+from memberscope.recipes.fleet.attempts import Failure
+from memberscope.recipes.fleet.execution import limit_threads
+from memberscope.recipes.fleet.fleet import Progress, ResumeState, read_resume_state, try_train_fleet
+from memberscope.recipes.fleet.label_transfer import score_by_transfer
+from memberscope.recipes.fleet.observe_model import find_top_confidence, select_records, train_models
+from memberscope.recipes.fleet.tuning_cache import PLAIN, tune_recipe
+
+__all__ = [
+    "Failure",
+    "PLAIN",
+    "Progress",
+    "ResumeState",
+    "find_top_confidence",
+    "limit_threads",
+    "read_resume_state",
+    "score_by_transfer",
+    "select_records",
+    "train_models",
+    "try_train_fleet",
+    "tune_recipe",
+]

@@ -22,7 +22,7 @@ from memberscope.recipes.fleet.observe_model import Observation, observe_signals
 from memberscope.recipes.fleet.tuning_cache import Choice, is_recipe_tuned, limit_jobs, tune_recipe
 from memberscope.recipes.function import Parcel
 from memberscope.signals import SignalRequest, Store, is_measured
-from memberscope.targets.torch_modules.reading import AnswerReader
+from memberscope.targets.torch_modules import AnswerReader
 from memberscope.types import Bools, Recipe, Records, Signal, Target
 
 WEIGHT = "weight "  # names of weights among what a job answers

@@ -13,9 +13,8 @@ import numpy as np
 
 from memberscope.errors import InputError, UnmetNeedError
 from memberscope.recipes.fleet.observe_model import align_classes, find_outputs, train_models
-from memberscope.signals import SignalRequest, reduce_outputs
-from memberscope.signals.label_oracle import ask_top_labels
-from memberscope.targets.torch_modules.reading import AnswerReader
+from memberscope.signals import SignalRequest, ask_top_labels, reduce_outputs
+from memberscope.targets.torch_modules import AnswerReader
 from memberscope.types import Access, Floats, Recipe, Records, SignalSpec, Target
 
 

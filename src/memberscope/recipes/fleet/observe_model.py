@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from memberscope._numerics import softmax
 from memberscope.errors import InputError, MemberscopeError, TargetError
-from memberscope.frames.access import choose_rows
+from memberscope.frames import choose_rows
 from memberscope.signals import (
     SignalRequest,
     is_measured,
@@ -22,7 +22,7 @@ from memberscope.signals import (
     validate_outputs,
 )
 from memberscope.targets import wrap
-from memberscope.targets.torch_modules.reading import AnswerReader
+from memberscope.targets.torch_modules import AnswerReader
 from memberscope.types import Access, Bools, Floats, Recipe, Records, Signal, Target
 
 LARGEST = 1e15  # beyond which a signal of a model that all but diverged is cut, so that its square stays finite

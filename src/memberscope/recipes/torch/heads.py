@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from memberscope.errors import MemberscopeError
-from memberscope.targets.answers.scores import Place, pick_scores
-from memberscope.targets.torch_modules.reading import read_answers
-from memberscope.targets.white_box.torch_access import use_eval_mode
+from memberscope.targets.answers import Place, pick_scores
+from memberscope.targets.torch_modules import read_answers
+from memberscope.targets.white_box import use_eval_mode
 
 LEAST = 1e-7  # probabilities of classes are no less, so that their logarithms stay finite
 

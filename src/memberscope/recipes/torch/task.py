@@ -12,13 +12,13 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.frames.column_values import as_numpy
+from memberscope.frames import as_numpy
 from memberscope.recipes.dp_accounting import Privacy
 from memberscope.recipes.torch.dpsgd_modules import make_trainable
 from memberscope.recipes.torch.heads import Head, find_head
 from memberscope.recipes.torch.losses import Loss
 from memberscope.recipes.torch.settings import SGD, EarlyStoppingSettings, Optimiser, Precision, Schedule, check_augmentation
-from memberscope.targets.white_box.torch_access import has_embedding
+from memberscope.targets.white_box import has_embedding
 from memberscope.types import Bools, Floats, Records
 
 Engine = Literal["auto", "matrices", "vmap", "loop"]

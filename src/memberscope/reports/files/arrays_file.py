@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope._files import write_bytes
-from memberscope.auditing.documents.result import AttackScores, AuditArrays
+from memberscope.auditing import AttackScores, AuditArrays
 from memberscope.errors import InputError
 
 META = "memberscope"  # the file's one entry of metadata, in JSON
@@ -159,7 +159,7 @@ def read_arrays(path: str | Path) -> AuditArrays:
 
 def _add_comparable_scores(arrays: AuditArrays) -> AuditArrays:
     """The arrays with the comparable scores that follow from them."""
-    from memberscope.auditing.scoring.crossfit import pool_scores
+    from memberscope.auditing.scoring import pool_scores
 
     arrays.comparable.update({entry.name: pool_scores(entry, arrays) for entry in arrays.scored})
     return arrays

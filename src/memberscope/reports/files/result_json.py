@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from memberscope._files import write_bytes
-from memberscope.auditing.documents.result import FORMAT, Result
-from memberscope.auditing.verdict.recompute import restore_plan
+from memberscope.auditing import Result
+from memberscope.auditing.documents import FORMAT
+from memberscope.auditing.verdict import restore_plan
 from memberscope.errors import InputError
 
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from memberscope.auditing.defend.frontier import Frontier
-from memberscope.auditing.documents.policy import Policy
-from memberscope.auditing.documents.result import AuditArrays, Result
-from memberscope.auditing.verify_document import name_audit_folder, parse_training_name, verify_frontier, verify_result
+from memberscope.auditing import (
+    AuditArrays,
+    Policy,
+    Result,
+    name_audit_folder,
+    parse_training_name,
+    verify_frontier,
+    verify_result,
+)
+from memberscope.auditing.defend import Frontier
 from memberscope.errors import InputError
 from memberscope.reports.files.arrays_file import read_arrays
 from memberscope.reports.files.result_json import read_result

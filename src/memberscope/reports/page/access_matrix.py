@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memberscope.auditing import STRONGEST, Result
-from memberscope.auditing.documents.access_levels import format_level
+from memberscope.auditing.documents import format_level
 from memberscope.reports.select import (
     find_estimate,
     find_headline,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from memberscope._text import format_percentage
 from memberscope.auditing import STRONGEST, Result
-from memberscope.auditing.documents.access_levels import format_level
+from memberscope.auditing.documents import format_level
 from memberscope.reports.select import (
     Place,
     find_estimate,

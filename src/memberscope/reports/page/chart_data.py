@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from memberscope.auditing import AuditArrays, Result
-from memberscope.auditing.estimates.estimates import build_whole_part
+from memberscope.auditing.estimates import build_whole_part
 from memberscope.reports.select import find_headline
 from memberscope.statistics import Roc, randomised_tpr, roc, roc_band
 from memberscope.types import Floats

@@ -12,8 +12,8 @@ from memberscope._files import write_bytes
 from memberscope._html import build_content_policy, read_template
 from memberscope._text import format_number, format_percentage
 from memberscope.auditing import STRONGEST, Result, hash_ids
-from memberscope.auditing.documents.access_levels import format_level
-from memberscope.auditing.verdict.repeated_audits import describe_repeats
+from memberscope.auditing.documents import format_level
+from memberscope.auditing.verdict import describe_repeats
 from memberscope.errors import InputError
 from memberscope.reports import select as lookup
 from memberscope.reports.page.access_matrix import build_matrix, name_omitted_attacks

@@ -1,1 +1,5 @@
 """Lower bounds on the epsilon of differential privacy, from one run with canaries or from many runs."""
+
+from memberscope.statistics.epsilon.one_run_canaries import Form
+
+__all__ = ["Form"]

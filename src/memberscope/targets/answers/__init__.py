@@ -1,1 +1,6 @@
 """What the numbers that a model returns are: probabilities, logits, labels, and whose decision counts."""
+
+from memberscope.targets.answers.scores import Place, pick_scores
+from memberscope.targets.answers.tolerance import compute_simplex_tolerance
+
+__all__ = ["Place", "compute_simplex_tolerance", "pick_scores"]

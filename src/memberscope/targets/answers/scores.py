@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.frames.column_values import as_numpy
+from memberscope.frames import as_numpy
 from memberscope.types import Floats
 
 Place = tuple[str | int, ...]  # the names and positions that lead to the scores; none where they are the answer itself

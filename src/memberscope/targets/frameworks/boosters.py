@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.frames.access import is_frame, pick_columns, rename_frame
-from memberscope.frames.inputs import cast_values, find_columns, make_dense_array, select_columns
+from memberscope.frames import cast_values, find_columns, is_frame, make_dense_array, pick_columns, rename_frame, select_columns
 from memberscope.targets.answers.one_vs_all import divide_by_sums
 from memberscope.targets.answers.output_kind import Outputs, expand_to_classes, find_signal_access, parse_declared_outputs
 from memberscope.targets.files.booster_files import check_lightgbm, parse_lightgbm_header

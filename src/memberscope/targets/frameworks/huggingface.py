@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError, MemberscopeError, UnsafeFileError
-from memberscope.frames.inputs import make_dense_array
-from memberscope.frames.several_inputs import Inputs
+from memberscope.frames import Inputs, make_dense_array
 from memberscope.targets.answers.scores import as_rows, find_scores, pick_scores
 from memberscope.targets.frameworks.huggingface_tasks import require_classifier
 from memberscope.targets.tasks import refuse_architectures, refuse_unsupported

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError, UnsafeFileError
-from memberscope.frames.inputs import cast_values, make_dense_array, reshape_values
-from memberscope.frames.several_inputs import Inputs
+from memberscope.frames import Inputs, cast_values, make_dense_array, reshape_values
 from memberscope.targets.answers import output_kind as kinds
 from memberscope.targets.answers.scores import Place, as_rows, find_scores, pick_scores
 from memberscope.targets.code_digest import find_defining_module, hash_source_code

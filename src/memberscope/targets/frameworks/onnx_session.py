@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.frames.access import is_frame, name_columns
-from memberscope.frames.inputs import cast_values, make_dense_array, reshape_values, select_columns
+from memberscope.frames import cast_values, is_frame, make_dense_array, name_columns, reshape_values, select_columns
 from memberscope.targets.answers.output_kind import PROBES, make_probe_records
 
 TYPES = {"float": "float32", "double": "float64", "float16": "float16", "bool": "bool", "string": "O"}

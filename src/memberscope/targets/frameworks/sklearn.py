@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.frames.fitted_columns import list_estimator_columns
-from memberscope.frames.stacking import take_fitted_order
+from memberscope.frames import list_estimator_columns, take_fitted_order
 from memberscope.targets.answers.decisions import has_own_decision_rule
 from memberscope.targets.answers.one_vs_all import NOTE, divide_by_sums, is_one_vs_all
 from memberscope.targets.code_digest import hash_source_code, list_defining_modules

@@ -1,1 +1,5 @@
 """Served models as targets: requests, pace, retries and the ledger of what was sent."""
+
+from memberscope.targets.http.transport import strip_url
+
+__all__ = ["strip_url"]

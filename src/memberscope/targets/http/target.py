@@ -22,12 +22,16 @@ from memberscope.targets.http.ledger import Ledger, LedgerQuery, QuerySpending
 from memberscope.targets.http.pipeline import LedgerBooking, PreparedRequest, RequestPipeline, SendingLimits
 from memberscope.targets.http.transport import NoBooking, Sender, ServerReply, strip_url
 from memberscope.types import Access, Floats, Signal
-from memberscope.wire.answers import parse_outputs
-from memberscope.wire.batch import Batch, build_request_batch
-from memberscope.wire.endpoint import Endpoint
-from memberscope.wire.json_path import describe_json
-from memberscope.wire.protocols import OpenInference, ServingProtocol
-from memberscope.wire.tensors import read_input_tensors
+from memberscope.wire import (
+    Batch,
+    Endpoint,
+    OpenInference,
+    ServingProtocol,
+    build_request_batch,
+    describe_json,
+    parse_outputs,
+    read_input_tensors,
+)
 
 LEVELS: dict[str, Access] = {"labels": Access.LABEL, "probabilities": Access.PROBABILITIES, "logits": Access.LOGITS}
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
 
 from memberscope.errors import InputError, MemberscopeError, TargetError
-from memberscope.wire.credentials import Credential, TransportSettings
+from memberscope.wire import Credential, TransportSettings
 
 RETRIED = (408, 425, 429, 500, 502, 503, 504)
 HOPS = 3  # redirects within the same origin

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.frames.access import slice_rows
+from memberscope.frames import slice_rows
 from memberscope.targets.answers.one_vs_all import has_raw_scores
 from memberscope.targets.answers.output_kind import Outputs, parse_declared_outputs
 from memberscope.targets.frameworks.boosters import BoosterTarget

@@ -1,18 +1,39 @@
 """Records in files: how a table is read, what its columns are, and which of them the model gets."""
 
-from memberscope.frames.column_kinds import read_kinds
-from memberscope.targets.tables.files import read_table
+from memberscope.targets.tables.columns import Columns
+from memberscope.targets.tables.files import TEXT, find_suffix, read_table
 from memberscope.targets.tables.fitted_kinds import find_fitted_columns, is_text_model
-from memberscope.targets.tables.records import TableLayout, Tables, build_pair, read_pair, read_tables
+from memberscope.targets.tables.identifiers import IdLike, find_id_like_columns
+from memberscope.targets.tables.read_columns import read_columns
+from memberscope.targets.tables.records import (
+    TableLayout,
+    Tables,
+    build_model_inputs,
+    build_pair,
+    is_numeric_column,
+    read_pair,
+    read_tables,
+)
+from memberscope.targets.tables.stack_as_fitted import stack_as_fitted
+from memberscope.targets.tables.text import read_words
 
 __all__ = [
+    "Columns",
+    "IdLike",
+    "TEXT",
     "TableLayout",
     "Tables",
-    "find_fitted_columns",
-    "is_text_model",
+    "build_model_inputs",
     "build_pair",
-    "read_kinds",
+    "find_fitted_columns",
+    "find_id_like_columns",
+    "find_suffix",
+    "is_numeric_column",
+    "is_text_model",
+    "read_columns",
     "read_pair",
     "read_table",
     "read_tables",
+    "read_words",
+    "stack_as_fitted",
 ]

@@ -12,9 +12,7 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.frames.arrow_words import ArrowWords
-from memberscope.frames.column_kinds import FALSE, MISSING, TRUE
-from memberscope.frames.column_values import make_object_array
+from memberscope.frames import FALSE, MISSING, TRUE, ArrowWords, make_object_array
 from memberscope.targets.tables.text import TextFormat
 
 MOST_TRIES = 4  # readings with one more column as text, before all columns are read as text

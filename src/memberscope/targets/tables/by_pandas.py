@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from memberscope.errors import InputError
-from memberscope.frames.column_kinds import DATE, FALSE, MISSING, TRUE
+from memberscope.frames import DATE, FALSE, MISSING, TRUE
 from memberscope.targets.tables.text import TextFormat, read_words, refuse_cut_lines
 
 FIRST = 1000  # values of a column of words that are looked at for dates

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.frames.column_kinds import ColumnSpec, find_column_spec, type_words
-from memberscope.frames.column_values import make_object_array
+from memberscope.frames import ColumnSpec, find_column_spec, make_object_array, type_words
 from memberscope.targets.tables.arrow import list_arrow_columns, read_arrow_file, read_text_by_arrow
 from memberscope.targets.tables.by_pandas import read_text_by_pandas
 from memberscope.targets.tables.columns import read_npz

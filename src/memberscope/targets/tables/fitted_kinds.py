@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from memberscope.frames.column_kinds import ColumnSpec
-from memberscope.frames.fitted_columns import list_estimator_columns
+from memberscope.frames import ColumnSpec, list_estimator_columns
 
 INNER = ("best_estimator_", "estimator_", "classifier_", "estimator")  # one model within another
 SEVERAL = ("calibrated_classifiers_", "estimators_")  # models that are all given the same columns

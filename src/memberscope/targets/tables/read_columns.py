@@ -25,7 +25,7 @@ def read_columns(path: Path) -> Columns:
 
 def _as_plain(column: Any) -> NDArray[Any]:
     """Give a column as numpy has it, objects as words."""
-    from memberscope.frames.column_kinds import mark_missing
+    from memberscope.frames import mark_missing
 
     values = np.asarray(column)
     if values.dtype != object:

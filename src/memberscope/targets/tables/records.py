@@ -11,15 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.frames.column_kinds import ColumnSpec, find_column_kind, find_column_spec, mark_missing
-from memberscope.frames.stacking import place_fitted
+from memberscope.frames import ColumnSpec, find_column_kind, find_column_spec, mark_missing, place_fitted
 from memberscope.targets.tables.columns import MOST_CLASSES, convert_to_numbers, is_number_or_empty, read_unit_names
 from memberscope.targets.tables.files import JSON, TEXT, Columns, ReadTable, find_stem, find_suffix, read_table
 from memberscope.targets.tables.identifiers import IdLike, find_id_like_columns
 from memberscope.targets.tables.wanted import convert_column, count_unknown, find_words, spell_value
 from memberscope.targets.tasks import refuse_continuous_labels
 from memberscope.types import Ints, Records
-from memberscope.wire.answers import simplify_class_name
+from memberscope.wire import simplify_class_name
 
 FEW_CLASSES = 20  # different numbers with decimals that may still be names of classes
 

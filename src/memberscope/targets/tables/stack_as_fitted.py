@@ -7,18 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from memberscope.errors import InputError
-from memberscope.frames.access import (
+from memberscope.frames import (
+    SIDES,
+    ColumnSpec,
     count_rows,
+    find_column_spec,
     is_frame,
+    list_estimator_columns,
     name_columns,
     pick_columns,
+    place_fitted,
     refuse_repeated_names,
     slice_rows,
+    stack_sides,
     take_first_column,
 )
-from memberscope.frames.column_kinds import ColumnSpec, find_column_spec
-from memberscope.frames.fitted_columns import list_estimator_columns
-from memberscope.frames.stacking import SIDES, place_fitted, stack_sides
 from memberscope.types import Target
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from memberscope.errors import InputError
-from memberscope.frames.column_kinds import DATE, MISSING
+from memberscope.frames import DATE, MISSING
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 COMPRESSED = (".gz", ".zst")

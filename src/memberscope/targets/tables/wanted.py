@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.frames.column_kinds import MISSING, ColumnSpec, find_column_kind, mark_missing
-from memberscope.frames.column_values import make_object_array
+from memberscope.frames import MISSING, ColumnSpec, find_column_kind, make_object_array, mark_missing
 
 TRUTH = {
     "1": True,

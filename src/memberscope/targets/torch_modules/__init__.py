@@ -1,1 +1,5 @@
 """torch modules as targets: how they are called, and what their outputs are."""
+
+from memberscope.targets.torch_modules.reading import AnswerReader, read_answers
+
+__all__ = ["AnswerReader", "read_answers"]

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError, MemberscopeError, TargetError
-from memberscope.frames.access import is_frame
-from memberscope.frames.inputs import make_dense_array
-from memberscope.frames.several_inputs import Inputs
+from memberscope.frames import Inputs, is_frame, make_dense_array
 
 
 def read_records(x: Any) -> Any:

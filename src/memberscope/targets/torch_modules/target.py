@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError, TargetError
-from memberscope.frames.several_inputs import Inputs
+from memberscope.frames import Inputs
 from memberscope.targets.answers.output_kind import find_signal_access, parse_declared_outputs
 from memberscope.targets.code_digest import find_defining_module, hash_source_code
 from memberscope.targets.torch_modules.calls import ask_module, read_records

@@ -1,1 +1,5 @@
 """What an open model shows of each record: gradients, activations and self-influence."""
+
+from memberscope.targets.white_box.torch_access import has_embedding, use_eval_mode
+
+__all__ = ["has_embedding", "use_eval_mode"]

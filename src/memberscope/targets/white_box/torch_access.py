@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from memberscope.frames.several_inputs import Inputs
+from memberscope.frames import Inputs
 from memberscope.targets.white_box.loss_gradient import OutputError, compute_output_error
 from memberscope.types import Floats, Ints, Signal
 

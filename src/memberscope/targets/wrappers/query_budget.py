@@ -23,8 +23,9 @@ class MeteredTarget(Protocol):
 def find_metered_target(target: Target) -> MeteredTarget | None:
     """The target, or the one behind its output defences, if it counts queries; else None.
 
-    >>> from memberscope.targets import Endpoint, FunctionTarget, HttpTarget, RestrictedTarget
-    >>> from memberscope.defences import parse_restriction
+    >>> from memberscope.wire import Endpoint
+    >>> from memberscope.targets import FunctionTarget, HttpTarget, RestrictedTarget
+    >>> from memberscope.outputs import parse_restriction
     >>> served = HttpTarget(Endpoint("http://localhost:1", model_name="m", n_classes=2))
     >>> find_metered_target(RestrictedTarget(served, restriction("top:1"))) is served, find_metered_target(FunctionTarget(len, n_classes=2))
     (True, None)
