@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
 from guarded import JSON, ROWS, guarded, policy
 from unruly import Unruly, model, serving
 
-from memberscope.guard.asgi.middleware import GuardMiddleware
+from memberscope.guard import GuardMiddleware
 from memberscope.guard.asgi.openapi import ANSWERS, build_openapi
 from memberscope.guard.policy import config as policies
 
